@@ -1,0 +1,1 @@
+"""Recipes, manifests, config.pbtxt and the model repository on disk."""

@@ -1,0 +1,1 @@
+"""Encoders: tokenize, batch by a token budget, run, pool."""

@@ -1,0 +1,55 @@
+"""The one error tree. Every message names what to change; `code` is the Triton error code a client sees."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+ErrorCode = Literal[
+    "INVALID_ARG", "NOT_FOUND", "UNAVAILABLE", "UNSUPPORTED", "ALREADY_EXISTS", "CANCELLED", "INTERNAL"
+]
+
+
+class TriremeError(Exception):
+    """Base of every error that Trireme raises on purpose."""
+
+    code: ClassVar[ErrorCode] = "INTERNAL"
+
+
+class InvalidInputError(TriremeError):
+    """The request or argument is wrong; the sender must change it."""
+
+    code: ClassVar[ErrorCode] = "INVALID_ARG"
+
+
+class SettingError(InvalidInputError):
+    """A setting is unknown or malformed; the message names its key."""
+
+
+class EmbedderMismatchError(InvalidInputError):
+    """Vectors in the store were made by another embedder than the one that is served."""
+
+
+class NotFoundError(TriremeError):
+    """A collection, model or file that was named does not exist."""
+
+    code: ClassVar[ErrorCode] = "NOT_FOUND"
+
+
+class UnavailableError(TriremeError):
+    """A part that the request needs does not answer now; the same request may work later."""
+
+    code: ClassVar[ErrorCode] = "UNAVAILABLE"
+
+
+class UnsupportedError(TriremeError):
+    """A checkpoint, format or option that Trireme does not handle, or refuses for safety."""
+
+    code: ClassVar[ErrorCode] = "UNSUPPORTED"
+
+
+class ArtifactError(TriremeError):
+    """A file of a built model is missing, corrupt, or not the one in the manifest."""
+
+
+class GateError(TriremeError):
+    """A built model is too far from its original; nothing was placed. The message holds the figures."""

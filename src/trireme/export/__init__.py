@@ -1,0 +1,1 @@
+"""Checkpoints to ONNX. The only place, with build/, that imports torch."""

@@ -1,0 +1,1 @@
+"""Load files, cut them into passages, embed and store them."""

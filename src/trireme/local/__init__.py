@@ -1,0 +1,1 @@
+"""Servers embedded on one machine, from wheels."""

@@ -1,0 +1,66 @@
+"""Settings of the entry points, read once from TRIREME_* variables. Nothing below an entry point reads them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from trireme.errors import SettingError
+
+PREFIX = "TRIREME_"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything a user may set. Ports are TCP ports; paths may be relative to the working directory."""
+
+    host: str = "127.0.0.1"
+    http_port: int = 8000
+    grpc_port: int = 8001
+    metrics_port: int = 8002
+    data_dir: Path = Path(".trireme")
+    model_repository: Path = Path("model_repository")
+    backend_directory: Path = Path("python_backends")
+    # Holds a password: kept out of repr, never logged.
+    database_url: str = field(default="", repr=False)
+    tenant: str = "default"
+    collection: str = "default"
+
+    @property
+    def grpc_url(self) -> str:
+        """host:port of the gRPC endpoint, as tritonclient takes it."""
+        return f"{self.host}:{self.grpc_port}"
+
+
+def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from `environ` (default: the process's). Raises SettingError naming the key.
+
+    A TRIREME_ variable that is not a setting is an error, so that a misspelt one does not pass unseen.
+    """
+    environ = os.environ if environ is None else environ
+    known = {PREFIX + f.name.upper(): f for f in fields(Settings)}
+    values: dict[str, str | int | Path] = {}
+    for key, raw in environ.items():
+        if not key.startswith(PREFIX):
+            continue
+        if key not in known:
+            raise SettingError(f"unknown setting {key}; known settings: {', '.join(sorted(known))}")
+        default = getattr(Settings(), known[key].name)
+        values[known[key].name] = _parse(key, raw, default)
+    return Settings(**values)  # type: ignore[arg-type]
+
+
+def _parse(key: str, raw: str, default: object) -> str | int | Path:
+    if isinstance(default, int):
+        if not raw.isdecimal() or not 0 < int(raw) < 65536:
+            raise SettingError(f"{key} must be a TCP port from 1 to 65535, got {raw!r}")
+        return int(raw)
+    if isinstance(default, Path):
+        if not raw:
+            raise SettingError(f"{key} must be a path, got an empty value")
+        return Path(raw)
+    if not raw and default:
+        raise SettingError(f"{key} must not be empty; unset it for the default {default!r}")
+    return raw
