@@ -1,0 +1,249 @@
+"""Writes config.pbtxt, Triton's model configuration, from a recipe. The tensor contracts live here.
+
+Dims leave the batch dimension out: every model has max_batch_size >= 1. The format is protobuf text
+(message ModelConfig of Triton's model_config.proto).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from trireme.artifacts.recipe import Recipe
+from trireme.errors import SettingError
+
+CONFIG_FILE = "config.pbtxt"
+WARMUP_FOLDER = "warmup"
+HEADER = "# Generated from recipe.toml by build/write_configs.py: edit the recipe, then run it again.\n"
+BACKENDS = {"classifier": "cross_encoder"}
+LINE_LENGTH = 100
+ALWAYS_BLOCKS = ("ensemble_scheduling", "model_warmup", "step")
+
+_WARMUP_TEXTS = {
+    "text": ("A short sentence to warm up with.",),
+    "query": ("What is a short sentence for?",),
+    "passages": ("A short sentence to warm up with.", "Another one."),
+}
+_PARAMETERS = {
+    "text_encoder": ("max_batch_tokens", "threads", "max_text_bytes", "default_input_type"),
+    "cross_encoder": ("max_batch_tokens", "threads", "max_text_bytes", "max_passages", "embedder"),
+    "classifier": ("max_batch_tokens", "threads", "max_text_bytes"),
+    "retriever": (
+        "embedder",
+        "default_top_k",
+        "max_top_k",
+        "candidates",
+        "pool_size",
+        "exact_below",
+        "ef_search",
+    ),
+    "best_first": ("default_top_k", "max_top_k"),
+}
+
+Message = dict[str, Any]
+
+
+class Name(str):
+    """An enum value of the protobuf text format: written without quotes."""
+
+    __slots__ = ()
+
+
+STRING, FP32, INT32 = Name("TYPE_STRING"), Name("TYPE_FP32"), Name("TYPE_INT32")
+
+
+def write_config(recipe: Recipe) -> str:
+    """The text of config.pbtxt: the same recipe gives the same text. Raises SettingError."""
+    inputs, outputs = _TENSORS[recipe.kind]
+    config: Message = {"name": recipe.model}
+    if recipe.kind == "search":
+        config["platform"] = "ensemble"
+    else:
+        config["backend"] = BACKENDS.get(recipe.kind, recipe.kind)
+    config["max_batch_size"] = recipe.max_batch_size
+    config["input"] = list(inputs)
+    config["output"] = list(outputs)
+    if recipe.kind == "search":
+        config["ensemble_scheduling"] = {"step": _search_steps(recipe)}
+        return HEADER + _render(config)
+    config |= _serving(recipe)
+    return HEADER + _render(config)
+
+
+def warmup_files(recipe: Recipe) -> dict[str, bytes]:
+    """Content of the files below warmup/ that the config names: texts as Triton serializes strings."""
+    return {name: _serialize(_WARMUP_TEXTS[name]) for name in _warmup_inputs(recipe)}
+
+
+def place_config(model_dir: Path, recipe: Recipe) -> None:
+    """Writes config.pbtxt and the warm-up files into `model_dir`, which must exist."""
+    for name, content in config_files(recipe).items():
+        path = model_dir / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+
+
+def config_files(recipe: Recipe) -> dict[str, bytes]:
+    """Every generated file of a model folder, by its path below the folder."""
+    warmup = {f"{WARMUP_FOLDER}/{name}": content for name, content in warmup_files(recipe).items()}
+    return {CONFIG_FILE: write_config(recipe).encode(), **warmup}
+
+
+def _tensor(
+    name: str, data_type: Name, size: int, *, optional: bool = False, ragged: bool = False
+) -> Message:
+    tensor: Message = {"name": name, "data_type": data_type, "dims": [size]}
+    if optional:
+        tensor["optional"] = True
+    if ragged:
+        tensor["allow_ragged_batch"] = True
+    return tensor
+
+
+_SCOPE = (
+    _tensor("top_k", INT32, 1, optional=True),
+    _tensor("collection", STRING, 1, optional=True),
+    _tensor("tenant", STRING, 1, optional=True),
+)
+_HITS = (
+    _tensor("id", STRING, -1),
+    _tensor("text", STRING, -1),
+    _tensor("metadata", STRING, -1),
+    _tensor("score", FP32, -1),
+)
+_TENSORS: dict[str, tuple[tuple[Message, ...], tuple[Message, ...]]] = {
+    "text_encoder": (
+        (
+            _tensor("text", STRING, 1),
+            _tensor("input_type", STRING, 1, optional=True),
+            _tensor("dimensions", INT32, 1, optional=True),
+        ),
+        (
+            _tensor("embedding", FP32, -1),
+            _tensor("token_count", INT32, 1),
+            _tensor("truncated_tokens", INT32, 1),
+        ),
+    ),
+    "cross_encoder": (
+        (
+            _tensor("query", STRING, 1),
+            _tensor("passages", STRING, -1, ragged=True),
+            _tensor("prior", FP32, -1, optional=True, ragged=True),
+        ),
+        (_tensor("score", FP32, -1), _tensor("truncated_tokens", INT32, -1)),
+    ),
+    "classifier": (
+        (_tensor("text", STRING, 1),),
+        (_tensor("label", STRING, -1), _tensor("score", FP32, -1)),
+    ),
+    "retriever": ((_tensor("embedding", FP32, -1), _tensor("query", STRING, 1), *_SCOPE), _HITS),
+    "best_first": ((*_HITS, _SCOPE[0]), _HITS),
+    "search": ((_tensor("query", STRING, 1), *_SCOPE), _HITS),
+}
+
+
+def _serving(recipe: Recipe) -> Message:
+    part: Message = {}
+    if recipe.dynamic_batching:
+        part["dynamic_batching"] = {"max_queue_delay_microseconds": recipe.max_queue_delay_us}
+    kind = Name("KIND_GPU" if recipe.target == "gpu" else "KIND_CPU")
+    part["instance_group"] = [{"kind": kind, "count": recipe.instances}]
+    if recipe.response_cache:
+        part["response_cache"] = {"enable": True}
+    if _warmup_inputs(recipe):
+        part["model_warmup"] = [_warmup(recipe)]
+    part["parameters"] = [
+        {"key": name, "value": {"string_value": str(getattr(recipe, name))}}
+        for name in _PARAMETERS[recipe.kind]
+    ]
+    return part
+
+
+def _warmup_inputs(recipe: Recipe) -> tuple[str, ...]:
+    if not recipe.warmup:
+        return ()
+    return ("query", "passages") if recipe.kind == "cross_encoder" else ("text",)
+
+
+def _warmup(recipe: Recipe) -> Message:
+    # Files, not zero_data: zeroed strings are empty texts, which the encoders refuse.
+    inputs = [
+        {
+            "key": name,
+            "value": {"data_type": STRING, "dims": [len(_WARMUP_TEXTS[name])], "input_data_file": name},
+        }
+        for name in _warmup_inputs(recipe)
+    ]
+    return {"name": "one_request", "batch_size": 1, "inputs": inputs}
+
+
+def _serialize(texts: tuple[str, ...]) -> bytes:
+    parts = [text.encode() for text in texts]
+    return b"".join(len(part).to_bytes(4, "little") + part for part in parts)
+
+
+def _search_steps(recipe: Recipe) -> list[Message]:
+    """Steps by position: embed, retrieve, rerank unless left out, then order best first."""
+    encoder, retriever, *reranker, best_first = recipe.steps
+    if len(reranker) > 1:
+        raise SettingError("steps must name 3 or 4 models: encoder, retriever[, reranker], best_first")
+    scope = {name: name for name in ("top_k", "collection", "tenant")}
+    found = {name: f"found_{name}" for name in ("id", "text", "metadata", "score")}
+    steps = [
+        _step(encoder, {"text": "query"}, {"embedding": "query_embedding"}),
+        _step(retriever, {"embedding": "query_embedding", "query": "query", **scope}, found),
+    ]
+    scored = dict(found)
+    if reranker:
+        inputs = {"query": "query", "passages": "found_text", "prior": "found_score"}
+        steps.append(_step(reranker[0], inputs, {"score": "reranked_score"}))
+        scored["score"] = "reranked_score"
+    steps.append(_step(best_first, {**scored, "top_k": "top_k"}, {name: name for name in found}))
+    return steps
+
+
+def _step(model: str, inputs: dict[str, str], outputs: dict[str, str]) -> Message:
+    return {
+        "model_name": model,
+        "model_version": -1,
+        "input_map": [{"key": key, "value": value} for key, value in inputs.items()],
+        "output_map": [{"key": key, "value": value} for key, value in outputs.items()],
+    }
+
+
+def _render(message: Message, indent: str = "") -> str:
+    return "".join(_field(key, item, indent) for key, item in _pairs(message))
+
+
+def _pairs(message: Message) -> list[tuple[str, Any]]:
+    """Fields in order; a list of messages is a repeated field."""
+    pairs: list[tuple[str, Any]] = []
+    for key, value in message.items():
+        repeated = isinstance(value, list) and value and isinstance(value[0], dict)
+        pairs += [(key, item) for item in (value if repeated else [value])]
+    return pairs
+
+
+def _field(key: str, value: Any, indent: str) -> str:
+    """One field on one line when it fits, else as an indented block."""
+    line = f"{indent}{_inline(key, value)}\n"
+    if not isinstance(value, dict) or (len(line) <= LINE_LENGTH and key not in ALWAYS_BLOCKS):
+        return line
+    return f"{indent}{key} {{\n{_render(value, indent + '  ')}{indent}}}\n"
+
+
+def _inline(key: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{key} {{ {' '.join(_inline(inner, item) for inner, item in _pairs(value))} }}"
+    return f"{key}: {_scalar(value)}"
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[ {', '.join(_scalar(item) for item in value)} ]"
+    if isinstance(value, Name):
+        return str(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json.dumps(value)

@@ -1,0 +1,155 @@
+"""The manifest of a built model (manifest.json): what its files are, and how near to the original."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from trireme.errors import ArtifactError
+from trireme.types import Embedder
+
+MANIFEST_FILE = "manifest.json"
+MODEL_FILE = "model.onnx"
+TOKENIZER_FILE = "tokenizer.json"
+FORMAT_VERSION = 1
+
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One built version of one model. `files` maps a name to its sha256 in hex, `sizes` to its bytes.
+
+    `dimensions` is the length of the output row: the vector's, or the number of logits.
+    `figures` holds parity figures, `quality` per data set the nDCG@10 `before` and `after`.
+    """
+
+    model: str
+    kind: str
+    source: str
+    revision: str
+    precision: str
+    dimensions: int
+    max_length: int
+    files: dict[str, str]
+    sizes: dict[str, int]
+    pooling: str = ""
+    normalize: bool = False
+    query_prompt: str = ""
+    passage_prompt: str = ""
+    labels: tuple[str, ...] = ()
+    activation: str = ""
+    needs_prior: bool = False
+    figures: dict[str, float] = field(default_factory=dict)
+    quality: dict[str, dict[str, float]] = field(default_factory=dict)
+    tools: dict[str, str] = field(default_factory=dict)
+    # sha256 over recipe, source files and tools: equal means a build would make the same files.
+    inputs_digest: str = ""
+
+    @property
+    def embedder(self) -> Embedder:
+        """The identity of the vectors this model makes: changes when, and only when, they may."""
+        identity = {
+            "files": {name: self.files[name] for name in (MODEL_FILE, TOKENIZER_FILE)},
+            "pooling": self.pooling,
+            "normalize": self.normalize,
+            "query_prompt": self.query_prompt,
+            "passage_prompt": self.passage_prompt,
+            "max_length": self.max_length,
+            "dimensions": self.dimensions,
+        }
+        return Embedder(hash_json(identity), self.dimensions)
+
+    @property
+    def total_bytes(self) -> int:
+        """Size of all files of the version, in bytes."""
+        return sum(self.sizes.values())
+
+
+def write_manifest(version_dir: Path, manifest: Manifest) -> None:
+    """Writes manifest.json into `version_dir`, which must exist."""
+    document = {"format_version": FORMAT_VERSION, **asdict(manifest)}
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    (version_dir / MANIFEST_FILE).write_text(text, encoding="utf-8")
+
+
+def read_manifest(version_dir: Path) -> Manifest:
+    """The manifest of `version_dir`. Raises ArtifactError naming the file and the command to rebuild it."""
+    path = version_dir / MANIFEST_FILE
+    rebuild = rebuild_command(version_dir.parent)
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise ArtifactError(f"{path} is missing; build the model with: {rebuild}") from None
+    except ValueError:
+        raise ArtifactError(f"{path} is not valid JSON; rebuild the model with: {rebuild} --force") from None
+    try:
+        return _parse(document)
+    except ValueError as error:
+        raise ArtifactError(f"{path} {error}; rebuild the model with: {rebuild} --force") from None
+
+
+def verify_files(version_dir: Path, manifest: Manifest) -> None:
+    """Reads every file and compares its sha256. Raises ArtifactError naming the first that differs."""
+    rebuild = rebuild_command(version_dir.parent)
+    for name, expected in manifest.files.items():
+        path = version_dir / name
+        try:
+            found = hash_file(path)
+        except OSError:
+            raise ArtifactError(f"{path} is missing; rebuild the model with: {rebuild} --force") from None
+        if found != expected:
+            raise ArtifactError(
+                f"{path} is not the file in the manifest (sha256 {found[:12]}..., not {expected[:12]}...);"
+                f" rebuild the model with: {rebuild} --force"
+            )
+
+
+def rebuild_command(model_dir: Path) -> str:
+    """The command line that builds the model in `model_dir`."""
+    return f"python build/export_encoder.py --recipe {model_dir / 'recipe.toml'}"
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file, in hex. Raises OSError."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def hash_json(document: Any) -> str:
+    """sha256, in hex, of the canonical JSON of `document` (sorted keys, no spaces)."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _parse(document: Any) -> Manifest:
+    if not isinstance(document, dict) or document.pop("format_version", None) != FORMAT_VERSION:
+        raise ValueError(f"is not of format version {FORMAT_VERSION}")
+    known = {spec.name for spec in fields(Manifest)}
+    if unknown := set(document) - known:
+        raise ValueError(f"has an unknown key {min(unknown)!r}")
+    document["labels"] = tuple(document.get("labels", ()))
+    try:
+        manifest = Manifest(**document)
+    except TypeError as error:
+        raise ValueError(f"lacks a key ({error})") from None
+    _check_types(manifest)
+    return manifest
+
+
+def _check_types(manifest: Manifest) -> None:
+    expected = {"str": str, "int": int, "bool": bool, "tuple": tuple, "dict": dict}
+    for spec in fields(Manifest):
+        wanted = expected[str(spec.type).split("[", maxsplit=1)[0]]
+        if type(getattr(manifest, spec.name)) is not wanted:
+            raise ValueError(f"has a {spec.name!r} that is not a {wanted.__name__}")
+    if any(Path(name).name != name for name in manifest.files):
+        raise ValueError("names a file outside its own folder")
+    if missing := {MODEL_FILE, TOKENIZER_FILE} - set(manifest.files):
+        raise ValueError(f"does not list {min(missing)}")

