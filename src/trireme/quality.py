@@ -66,13 +66,14 @@ def evaluate(dataset: str, run: Mapping[str, Sequence[str]], qrels: Qrels) -> Qu
     """Means of nDCG@10, MRR@10 and recall@100 over every query of `qrels`.
 
     `run` maps a query id to passage ids, best first; of a passage that is listed twice the first place
-    counts. A query without results, or without a relevant passage, counts as zero. nDCG has the linear
-    gain of trec_eval's ndcg_cut, which BEIR reports: grade / log2(rank + 1). Raises InvalidInputError
-    when `qrels` is empty. Does not mutate.
+    counts. As in BEIR, a passage with the query's own id is the query itself and left out, here unless it
+    is judged relevant. A query without results, or without a relevant passage, counts as zero. nDCG has
+    the linear gain of trec_eval's ndcg_cut, which BEIR reports: grade / log2(rank + 1). Raises
+    InvalidInputError when `qrels` is empty. Does not mutate.
     """
     if not qrels:
         raise InvalidInputError(f"{dataset}: no judged queries; give a split with judgements")
-    rankings = {query_id: list(dict.fromkeys(run.get(query_id, ()))) for query_id in qrels}
+    rankings = {query_id: _clean(query_id, run.get(query_id, ()), qrels[query_id]) for query_id in qrels}
 
     def mean(figures: Iterator[float]) -> float:
         return math.fsum(figures) / len(qrels)
@@ -110,6 +111,14 @@ def compute_recall(ranking: Sequence[str], grades: Mapping[str, int], depth: int
     if not relevant:
         return 0.0
     return len(relevant.intersection(ranking[:depth])) / len(relevant)
+
+
+def _clean(query_id: str, ranking: Sequence[str], grades: Mapping[str, int]) -> list[str]:
+    """Each passage once, without the query itself (ArguAna and Quora hold their queries as passages)."""
+    once = dict.fromkeys(ranking)
+    if grades.get(query_id, 0) <= 0:
+        once.pop(query_id, None)
+    return list(once)
 
 
 def _discount(gains: Sequence[int]) -> float:

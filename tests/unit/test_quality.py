@@ -129,6 +129,11 @@ def test_a_passage_listed_twice_counts_once():
     assert evaluate("d", {"q": ["a", "a"]}, {"q": {"a": 1, "b": 1}}).recall_at_100 == 0.5
 
 
+def test_the_query_itself_is_left_out_unless_it_is_relevant():
+    assert evaluate("d", {"q": ["q", "a"]}, {"q": {"a": 1}}).mrr_at_10 == 1.0
+    assert evaluate("d", {"q": ["q", "a"]}, {"q": {"a": 1, "q": 1}}).ndcg_at_10 == pytest.approx(1.0)
+
+
 def test_no_judged_query_is_an_error():
     with pytest.raises(InvalidInputError, match="tiny"):
         evaluate("tiny", {}, {})
