@@ -66,7 +66,7 @@ class CollectionInfo:
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """One embedded text: `vector` [dimensions], tokens the model saw, tokens cut off at its maximum length."""
+    """One embedded text: `vector` [dimensions], tokens the model saw, tokens cut off by its limit."""
 
     vector: FloatArray
     token_count: int

@@ -1,0 +1,63 @@
+# Every target sets up what it needs. Settings are TRIREME_* variables: see docs/settings.md.
+PYTHON ?= python3
+# Extra arguments for installing torch, such as --index-url with PyTorch's CPU wheels, which spare the CUDA packages.
+TORCH_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SERVE_STAMP := $(VENV)/.serve
+DEV_STAMP := $(VENV)/.dev
+DATA ?= ../shared/data/retrieval/squad
+
+.DEFAULT_GOAL := help
+.PHONY: help serve models test check format bench quality lock golden clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+serve: models  ## set up, build what is missing, and serve on 8000 (HTTP), 8001 (gRPC), 8002 (metrics)
+	@$(BIN)/trireme serve --corpus docs
+
+models: $(SERVE_STAMP)  ## build the default models that are not in model_repository/
+	@$(BIN)/python build/build_defaults.py
+
+test: $(DEV_STAMP) models  ## run every test that needs no GPU, end to end ones included
+	@$(BIN)/python -m pytest
+
+check: $(DEV_STAMP)  ## formatting, lint, types, import rules
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/repository
+
+format: $(DEV_STAMP)  ## format and fix what can be fixed
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(DEV_STAMP) models  ## measure the served models with perf_analyzer; writes docs/performance.md
+	@$(BIN)/python benchmarks/bench.py
+
+quality: $(DEV_STAMP) models  ## measure retrieval quality on the BEIR folder DATA; writes docs/quality.md
+	@$(BIN)/python benchmarks/quality.py --data $(DATA)
+
+golden: $(DEV_STAMP) models  ## write tests/golden anew from the built models
+	@$(BIN)/python tests/golden/write.py
+
+lock: $(DEV_STAMP)  ## write requirements.lock from what is installed
+	@$(BIN)/python -m pip freeze --exclude-editable | sed 's/^torch==\([0-9.]*\).*/torch==\1/' > requirements.lock
+
+clean:  ## remove the virtual environment and the caches; models and data stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+
+$(SERVE_STAMP): pyproject.toml requirements.lock
+	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -c 'import sys; assert (3, 10) <= sys.version_info < (3, 14), "Python 3.10 to 3.13 is needed: make PYTHON=python3.11"'; $(PYTHON) -m venv $(VENV) || { echo "error: python venv is missing; install it with: apt-get install python3-venv" >&2; exit 1; }; }
+	@echo "Installing torch (1 of 2)"
+	@$(PIP) install $(TORCH_ARGS) torch==2.13.0
+	@echo "Installing Trireme and its pinned dependencies (2 of 2)"
+	@$(PIP) install -c requirements.lock -e '.[local,ingest,build]'
+	@touch $@
+
+$(DEV_STAMP): $(SERVE_STAMP)
+	@echo "Installing the test tools"
+	@$(PIP) install -c requirements.lock -e '.[local,ingest,build,dev,bench]'
+	@touch $@

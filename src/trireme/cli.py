@@ -1,0 +1,178 @@
+"""`trireme`: serve, ingest, search, models, collections, drop, ready, env."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trireme.errors import NotFoundError, TriremeError, UnavailableError
+from trireme.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 0, 1 for an error (named on stderr), 130 after Ctrl-C."""
+    arguments = _parser().parse_args(argv)
+    try:
+        settings = read_settings()
+        for key in ("tenant", "collection"):
+            if getattr(arguments, key, None):
+                settings = dataclasses.replace(settings, **{key: getattr(arguments, key)})
+        from rich.console import Console
+
+        code: int = arguments.run(arguments, settings, Console())
+        return code
+    except TriremeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output is gone; so must be the attempt to flush it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="trireme", description="Search and rerank on NVIDIA Triton.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="start PostgreSQL and tritonserver in the foreground")
+    serve.add_argument("--corpus", type=Path, help="index this file or folder on the first run")
+    serve.set_defaults(run=_serve)
+
+    search = commands.add_parser("search", help="print the best passages for a question")
+    search.add_argument("query")
+    search.add_argument("--top-k", type=int, help="passages to print (server default: 10)")
+    search.add_argument("--url", help="gRPC host:port of the server")
+    search.set_defaults(run=_search)
+
+    ingest = commands.add_parser("ingest", help="index .txt, .md, .html, .pdf files or a BEIR folder")
+    ingest.add_argument("path", type=Path)
+    ingest.set_defaults(run=_ingest)
+
+    models = commands.add_parser("models", help="show what is served, with precision, size and quality")
+    models.set_defaults(run=_models)
+
+    collections = commands.add_parser("collections", help="list what is indexed")
+    collections.set_defaults(run=_collections)
+
+    drop = commands.add_parser("drop", help="delete a collection")
+    drop.add_argument("name")
+    drop.set_defaults(run=_drop)
+
+    ready = commands.add_parser("ready", help="exit 0 when every model, its files and the database answer")
+    ready.set_defaults(run=_ready)
+
+    env = commands.add_parser("env", help="print shell exports that make `tritonserver` a command")
+    env.set_defaults(run=_env)
+
+    for command in (search, ingest, collections, drop):
+        command.add_argument("--tenant", help="whose passages (TRIREME_TENANT)")
+    for command in (search, ingest):
+        command.add_argument("--collection", help="which collection (TRIREME_COLLECTION)")
+    return parser
+
+
+def _serve(arguments: argparse.Namespace, settings: Settings, console: Console) -> int:
+    from trireme.serve import serve
+
+    serve(settings, arguments.corpus, console)
+    return 0
+
+
+def _search(arguments: argparse.Namespace, settings: Settings, console: Console) -> int:
+    from trireme.report import print_hits
+    from trireme.triton.client import TritonClient
+
+    with TritonClient(arguments.url or settings.grpc_url) as client:
+        hits = client.search(arguments.query, arguments.top_k, settings.tenant, settings.collection)
+    print_hits(console, hits, console.width)
+    return 0
+
+
+def _ingest(arguments: argparse.Namespace, settings: Settings, console: Console) -> int:
+    from trireme.index import ingest_path
+
+    report = ingest_path(settings, arguments.path, database_url(settings), console)
+    console.print(
+        f"Indexed {report.passages} passages of {report.documents} documents into"
+        f" {settings.collection!r} in {report.seconds:.1f} s.",
+        highlight=False,
+    )
+    for line in report.skipped:
+        console.print(f"skipped {line}", highlight=False, markup=False)
+    return 0
+
+
+def _models(_: argparse.Namespace, settings: Settings, console: Console) -> int:
+    from trireme.report import models_table
+    from trireme.triton.metrics import read_readiness
+
+    try:
+        ready = read_readiness(settings.host, settings.metrics_port)
+    except UnavailableError:
+        ready = None
+    console.print(models_table(settings.model_repository, ready))
+    if ready is None:
+        console.print("No server answers; this is what the repository holds. Start one with: make serve")
+    return 0
+
+
+def _collections(_: argparse.Namespace, settings: Settings, console: Console) -> int:
+    from trireme.report import collections_table
+    from trireme.retrieve.registry import open_store
+
+    with closing(open_store(database_url(settings))) as store:
+        console.print(collections_table(store.collections(settings.tenant)))
+    return 0
+
+
+def _drop(arguments: argparse.Namespace, settings: Settings, console: Console) -> int:
+    from trireme.retrieve.registry import open_store
+
+    with closing(open_store(database_url(settings))) as store:
+        passages = store.drop(settings.tenant, arguments.name)
+    console.print(f"Dropped {arguments.name!r}: {passages} passages.", highlight=False)
+    return 0
+
+
+def _ready(_: argparse.Namespace, settings: Settings, console: Console) -> int:
+    from trireme.triton.metrics import read_readiness
+
+    ready = read_readiness(settings.host, settings.metrics_port)
+    for name, answer in sorted(ready.items()):
+        console.print(f"{name}: {'ready' if answer else 'not ready'}", highlight=False)
+    return 0 if ready and all(ready.values()) else 1
+
+
+def _env(_: argparse.Namespace, settings: Settings, console: Console) -> int:
+    from trireme.triton.server import find_server, link_python_backend, shell_exports
+
+    link_python_backend(find_server(), settings.backend_directory)
+    # print, not the console: a shell reads this.
+    print(shell_exports(os.environ))
+    return 0
+
+
+def database_url(settings: Settings) -> str:
+    """The database to talk to: the setting's, or that of the running embedded server. Raises NotFoundError."""
+    from trireme.local.postgres import running_url
+
+    url = settings.database_url or running_url(settings.data_dir / "postgres")
+    if not url:
+        raise NotFoundError(
+            f"no database runs in {settings.data_dir}; start it with: make serve, or set TRIREME_DATABASE_URL"
+        )
+    return url
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""Cross-encoder: scores of (query, passage) pairs, and classifiers: labels of single texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trireme.encode.runner import run_rows
+from trireme.encode.session import Session
+from trireme.encode.text_encoder import EmbedRequest, TextEncoder, check_text
+from trireme.encode.tokenizer import Row, Tokenizer
+from trireme.errors import InvalidInputError, TriremeError
+from trireme.types import BatchStats, Classified, FloatArray, Scored
+
+
+@dataclass(frozen=True, slots=True)
+class RankRequest:
+    """One query and its passages. `prior`: their retrieval scores, or None to have them computed."""
+
+    query: str
+    passages: Sequence[str]
+    prior: FloatArray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RankerSpec:
+    """Limits and labels; from the manifest and the model's configuration."""
+
+    max_batch_tokens: int
+    max_text_bytes: int
+    max_passages: int
+    labels: tuple[str, ...] = ()
+    activation: str = "softmax"
+
+
+class CrossEncoder:
+    """Scores pairs, or labels texts, with one session. Blocks; holds no state between calls."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        session: Session,
+        spec: RankerSpec,
+        prior_encoder: TextEncoder | None = None,
+    ) -> None:
+        """prior_encoder: embeds query and passages where the graph wants a prior and a request has none."""
+        self._tokenizer = tokenizer
+        self._session = session
+        self._prior_encoder = prior_encoder
+        self.needs_prior = "prior" in session.input_names
+        self.spec = spec
+
+    def score(self, requests: Sequence[RankRequest]) -> tuple[list[Scored | TriremeError], BatchStats]:
+        """One answer per request, in order: scores in the order of its passages, or its own error."""
+        errors: list[TriremeError | None] = []
+        rows: list[Row] = []
+        priors: list[FloatArray] = []
+        for request in requests:
+            try:
+                self._check(request)
+                if self.needs_prior:
+                    priors.append(self._prior(request))
+            except TriremeError as error:
+                errors.append(error)
+                continue
+            errors.append(None)
+            rows += self._tokenizer.encode_pairs(request.query, request.passages)
+        prior = np.concatenate([*priors, np.zeros(0, np.float32)]) if self.needs_prior else None
+        scores, stats = run_rows(self._session, rows, self.spec.max_batch_tokens, prior)
+        scores = scores.reshape(-1)
+        answers: list[Scored | TriremeError] = []
+        start = 0
+        for request, failed in zip(requests, errors, strict=True):
+            if failed is not None:
+                answers.append(failed)
+                continue
+            end = start + len(request.passages)
+            cut = np.array([row.truncated_tokens for row in rows[start:end]], np.int32)
+            answers.append(Scored(scores[start:end], cut))
+            start = end
+        return answers, stats
+
+    def classify(self, texts: Sequence[str]) -> tuple[list[Classified | TriremeError], BatchStats]:
+        """One answer per text, in order: every label with its probability, best first, or its own error."""
+        errors: list[TriremeError | None] = []
+        for text in texts:
+            try:
+                check_text("text", 0, text, self.spec.max_text_bytes)
+                errors.append(None)
+            except TriremeError as error:
+                errors.append(error)
+        rows = self._tokenizer.encode_texts([t for t, e in zip(texts, errors, strict=True) if e is None])
+        logits, stats = run_rows(self._session, rows, self.spec.max_batch_tokens)
+        done = iter(zip(rows, logits, strict=True))
+        return [error if error is not None else self._label(*next(done)) for error in errors], stats
+
+    def _label(self, row: Row, logits: FloatArray) -> Classified:
+        if self.spec.activation == "sigmoid":
+            score = 1 / (1 + np.exp(-logits))
+        else:
+            shifted = np.exp(logits - logits.max())
+            score = shifted / shifted.sum()
+        order = np.argsort(-score, kind="stable")
+        labels = tuple(self.spec.labels[i] for i in order)
+        return Classified(labels, score[order].astype(np.float32), row.truncated_tokens)
+
+    def _check(self, request: RankRequest) -> None:
+        check_text("query", 0, request.query, self.spec.max_text_bytes)
+        if len(request.passages) > self.spec.max_passages:
+            raise InvalidInputError(
+                f"{len(request.passages)} passages, the limit is {self.spec.max_passages}; send fewer per request"
+            )
+        for position, passage in enumerate(request.passages):
+            if len(passage.encode()) > self.spec.max_text_bytes:
+                check_text("passages", position, passage, self.spec.max_text_bytes)
+        if request.prior is not None and not np.isfinite(request.prior).all():
+            raise InvalidInputError("prior must hold finite numbers, one per passage")
+
+    def _prior(self, request: RankRequest) -> FloatArray:
+        """Cosine of query and passages by the embedding model that the ranker was trained on. [passages]"""
+        if request.prior is not None:
+            return request.prior
+        if self._prior_encoder is None:
+            raise InvalidInputError(
+                "this reranker needs the input prior: the retrieval score of each passage"
+            )
+        # A blank passage has no embedding: it is no neighbour of anything.
+        visible = [i for i, passage in enumerate(request.passages) if passage.strip()]
+        embeddings, _ = self._prior_encoder.embed(
+            [
+                EmbedRequest([request.query], "query"),
+                EmbedRequest([request.passages[i] for i in visible], "passage"),
+            ]
+        )
+        vectors = []
+        for answer in embeddings:
+            if isinstance(answer, TriremeError):
+                raise answer
+            vectors.append([embedding.vector for embedding in answer])
+        prior = np.zeros(len(request.passages), np.float32)
+        if visible:
+            prior[visible] = np.stack(vectors[1]) @ vectors[0][0]
+        return prior

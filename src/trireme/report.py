@@ -1,0 +1,69 @@
+"""Tables and lists for people, in the terminal."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trireme.artifacts.repository import ModelEntry, list_models
+from trireme.types import CollectionInfo, Hit
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+def models_table(repository: Path, ready: dict[str, bool] | None = None) -> Table:
+    """What the repository serves: kind, precision, size, quality; with `ready`, what the server says of each."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    columns = ["model", "kind", "precision", "size", "quality"]
+    for column in columns if ready is None else [*columns, "ready"]:
+        table.add_column(column, justify="right" if column == "size" else "left")
+    for model in list_models(repository):
+        size = f"{model.bytes / 1e6:.1f} MB" if model.bytes else ""
+        row = [
+            model.name,
+            model.kind,
+            model.precision,
+            size if model.is_built else "not built",
+            _quality(model),
+        ]
+        table.add_row(*row if ready is None else [*row, "yes" if ready.get(model.name) else "no"])
+    return table
+
+
+def _quality(model: ModelEntry) -> str:
+    """Parity figures against the original, then nDCG@10 before and after where it was measured."""
+    parts = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in list(model.figures.items())[:2]]
+    for dataset, pair in model.quality.items():
+        parts.append(f"nDCG@10 {dataset} {pair['before']:.3f} -> {pair['after']:.3f}")
+    return ", ".join(parts)
+
+
+def print_hits(console: Console, hits: Sequence[Hit], width: int = 100) -> None:
+    """Ranked passages with score and source."""
+    if not hits:
+        console.print("No passages in this collection.")
+    for rank, hit in enumerate(hits, 1):
+        source = json.loads(hit.metadata).get("source", hit.id)
+        console.print(f"{rank:2}. {hit.score:.3f}  {source}", style="bold", highlight=False, markup=False)
+        text = textwrap.shorten(hit.text, 400, placeholder=" ...")
+        for line in textwrap.wrap(text, width - 4, break_long_words=False):
+            console.print(f"    {line}", highlight=False, markup=False)
+
+
+def collections_table(infos: Sequence[CollectionInfo]) -> Table:
+    """Collections with their exact number of passages and the embedder that made their vectors."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("tenant", "collection", "passages", "embedder"):
+        table.add_column(column, justify="right" if column == "passages" else "left")
+    for info in infos:
+        table.add_row(info.tenant, info.collection, str(info.passages), info.embedder.digest[:12])
+    return table

@@ -1,0 +1,155 @@
+"""The whole stack on one machine: database, Triton, and the sample corpus on the first run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from trireme.artifacts.repository import is_built, list_recipes
+from trireme.errors import ArtifactError, UnavailableError
+from trireme.settings import Settings
+from trireme.triton.server import ServerConfig, TritonServer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from trireme.local.postgres import LocalPostgres
+
+
+class Stack:
+    """Database and tritonserver of one `settings`. A context manager: leaving it ends what it started."""
+
+    def __init__(self, settings: Settings, response_cache: bool = True) -> None:
+        self.settings = settings
+        self._response_cache = response_cache
+        self._resources = ExitStack()
+        self.postgres: LocalPostgres | None = None
+        self.database_url = settings.database_url
+
+    def __enter__(self) -> Stack:
+        """Starts both and waits until every model is ready. Raises TriremeError; then nothing is left running."""
+        try:
+            check_models_are_built(self.settings.model_repository)
+            self.start_database()
+            self.start_server()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start_database(self) -> None:
+        """Starts the embedded PostgreSQL unless a database URL is set."""
+        if not self.settings.database_url:
+            from trireme.local.postgres import start_postgres
+
+            self.postgres = start_postgres(self.settings.data_dir / "postgres")
+            self._resources.callback(self.postgres.stop)
+            self.database_url = self.postgres.url
+
+    def start_server(self) -> None:
+        """Starts tritonserver and waits until it is ready."""
+        settings = self.settings
+        config = ServerConfig(
+            host=settings.host,
+            http_port=settings.http_port,
+            grpc_port=settings.grpc_port,
+            metrics_port=settings.metrics_port,
+            model_repository=settings.model_repository,
+            backend_directory=settings.backend_directory,
+            log_file=settings.data_dir / "logs" / "tritonserver.log",
+            response_cache=self._response_cache,
+        )
+        self.server = TritonServer(config, {**os.environ, "TRIREME_DATABASE_URL": self.database_url})
+        self._resources.callback(self.server.stop)
+        self.server.wait_until_ready()
+
+    def stop(self) -> None:
+        """Ends the server, then the database. Blocks until they are gone; safe to call twice."""
+        self._resources.close()
+
+    def wait(self, stopping: threading.Event) -> None:
+        """Blocks until `stopping` is set. Raises UnavailableError when a process of the stack has ended."""
+        while not stopping.wait(0.5):
+            if not self.server.is_running():
+                raise UnavailableError(f"tritonserver stopped; its log is {self.server.config.log_file}")
+            if self.postgres is not None and not self.postgres.is_running():
+                raise UnavailableError("the embedded PostgreSQL stopped; start again with: make serve")
+
+
+def check_models_are_built(repository: Path) -> None:
+    """Raises ArtifactError naming the models whose files are not there."""
+    missing = [recipe.model for recipe in list_recipes(repository) if not is_built(repository, recipe)]
+    if missing:
+        raise ArtifactError(
+            f"not built in {repository}: {', '.join(missing)}; build them with: python build/build_defaults.py"
+        )
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets, instead of ending the process."""
+    stopping = threading.Event()
+
+    def note(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def serve(settings: Settings, corpus: Path | None, console: Console) -> None:
+    """Runs the stack in the foreground until Ctrl-C. `corpus` is indexed where there is no collection yet."""
+    from trireme.index import ingest_path
+
+    with console.status("Starting PostgreSQL and tritonserver"):
+        stack = Stack(settings).__enter__()
+    with stack, stop_signals() as stopping:
+        first_run = corpus is not None and not _has_collection(settings, stack.database_url)
+        if corpus is not None and first_run:
+            report = ingest_path(settings, corpus, stack.database_url, console)
+            console.print(
+                f"Indexed the sample corpus: {report.passages} passages of {report.documents} documents."
+            )
+        _announce(settings, console)
+        stack.wait(stopping)
+        console.print("Stopping.")
+
+
+def _has_collection(settings: Settings, database_url: str) -> bool:
+    from trireme.retrieve.registry import open_store
+
+    with closing(open_store(database_url)) as store:
+        found = store.collections(settings.tenant)
+    return any(info.collection == settings.collection for info in found)
+
+
+def _announce(settings: Settings, console: Console) -> None:
+    from trireme.report import models_table
+
+    host, http = settings.host, settings.http_port
+    console.print(models_table(settings.model_repository))
+    console.print(
+        f"Ready: HTTP {host}:{http}, gRPC {settings.grpc_url}, metrics {host}:{settings.metrics_port}."
+        " Ctrl-C stops everything.\n\nTry in another terminal:",
+        highlight=False,
+    )
+    body = '{"query": "what does the dynamic batcher wait for?", "top_k": 3}'
+    for command in (
+        '.venv/bin/trireme search "what does the dynamic batcher wait for?"',
+        ".venv/bin/trireme ingest PATH --collection NAME",
+        f"curl -s {host}:{http}/v2/models/search/generate -d '{body}'",
+    ):
+        console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,114 @@
+"""A gRPC client of the served models: typed calls in, typed errors out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from trireme.errors import (
+    InvalidInputError,
+    NotFoundError,
+    TriremeError,
+    UnavailableError,
+    UnsupportedError,
+)
+from trireme.types import FloatArray, Hit, InputType
+
+Rows = dict[str, list[list[Any]]]
+
+_ERRORS: dict[str, type[TriremeError]] = {
+    "INVALID_ARGUMENT": InvalidInputError,
+    "NOT_FOUND": NotFoundError,
+    "UNAVAILABLE": UnavailableError,
+    "DEADLINE_EXCEEDED": UnavailableError,
+    "UNIMPLEMENTED": UnsupportedError,
+}
+
+
+class TritonClient:
+    """Calls one server. Every call blocks at most `timeout` seconds and raises TriremeError."""
+
+    def __init__(self, url: str, timeout: float = 60.0) -> None:
+        """url: host:port of the gRPC endpoint."""
+        from tritonclient import grpc
+
+        self._grpc = grpc
+        self._client = grpc.InferenceServerClient(url)
+        self._url = url
+        self._timeout = timeout
+
+    def __enter__(self) -> TritonClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def embed(
+        self, texts: Sequence[str], input_type: InputType, model: str = "embedding", batch_size: int = 32
+    ) -> FloatArray:
+        """Embeddings [len(texts), dimensions] of texts, `batch_size` texts a request."""
+        parts: list[FloatArray] = []
+        for start in range(0, len(texts), batch_size):
+            rows = texts[start : start + batch_size]
+            inputs: Rows = {"text": [[t] for t in rows], "input_type": [[input_type] for _ in rows]}
+            parts.append(self.infer(model, inputs)["embedding"])
+        return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+
+    def search(
+        self,
+        query: str,
+        top_k: int | None = None,
+        tenant: str | None = None,
+        collection: str | None = None,
+        model: str = "search",
+    ) -> list[Hit]:
+        """The best passages, best first. None leaves the server's default."""
+        inputs: Rows = {"query": [[query]]}
+        given = {"top_k": top_k, "tenant": tenant, "collection": collection}
+        inputs |= {name: [[value]] for name, value in given.items() if value is not None}
+        outputs = self.infer(model, inputs)
+        columns = [[value.decode() for value in outputs[name][0]] for name in ("id", "text", "metadata")]
+        scores = [float(score) for score in outputs["score"][0]]
+        return [Hit(*row) for row in zip(*columns, scores, strict=True)]
+
+    def infer(self, model: str, inputs: Rows) -> dict[str, Any]:
+        """Output arrays by name. Inputs are rows of str (STRING), int (INT32) or float (FP32)."""
+        from tritonclient.utils import InferenceServerException
+
+        tensors = [self._tensor(name, rows) for name, rows in inputs.items()]
+        try:
+            result = self._client.infer(model, tensors, client_timeout=self._timeout)
+        except InferenceServerException as error:
+            raise self._typed(error) from None
+        return {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}
+
+    def is_ready(self, model: str = "") -> bool:
+        """Whether the server, or one model, says it is ready. Never raises."""
+        from tritonclient.utils import InferenceServerException
+
+        try:
+            answer = self._client.is_model_ready(model) if model else self._client.is_server_ready()
+        except InferenceServerException:
+            return False
+        return bool(answer)
+
+    def _tensor(self, name: str, rows: list[list[Any]]) -> Any:
+        first = rows[0][0] if rows[0] else ""
+        if isinstance(first, str):
+            array = np.array([[v.encode() for v in row] for row in rows], dtype=object).reshape(len(rows), -1)
+            datatype = "BYTES"
+        else:
+            array = np.array(rows, np.int32 if isinstance(first, int) else np.float32)
+            datatype = "INT32" if isinstance(first, int) else "FP32"
+        tensor = self._grpc.InferInput(name, list(array.shape), datatype)
+        tensor.set_data_from_numpy(array)
+        return tensor
+
+    def _typed(self, error: Any) -> TriremeError:
+        status = str(error.status() or "").rpartition(".")[2]
+        message = str(error.message())
+        if status == "UNAVAILABLE" and "onnect" in message:
+            message = f"no server answers at {self._url}; start one with: make serve"
+        return _ERRORS.get(status, TriremeError)(message.removeprefix("[request id: <id_unknown>] "))

@@ -1,0 +1,100 @@
+"""The `cross_encoder` backend: rerankers (`query`, `passages`) and classifiers (`text`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trireme.artifacts.manifest import read_manifest, verify_files
+from trireme.artifacts.repository import version_dir
+from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
+from trireme.encode.session import OnnxSession
+from trireme.encode.tokenizer import Tokenizer
+from trireme.errors import InvalidInputError, TriremeError
+from trireme.triton.encoder_health import EncoderHealth
+from trireme.triton.model import BackendModel, ModelConfig
+from trireme.triton.tensors import float_tensor, read_strings, read_tensor, string_tensor
+from trireme.triton.text_encoder import load_text_encoder
+from trireme.types import Classified, Scored
+
+
+class CrossEncoderModel(BackendModel):
+    """A model whose configuration has the input `text` classifies; otherwise it ranks passages."""
+
+    known_parameters = frozenset(
+        {"max_batch_tokens", "threads", "max_text_bytes", "max_passages", "embedder"}
+    )
+
+    def load(self, config: ModelConfig) -> None:
+        manifest = read_manifest(config.version_dir)
+        verify_files(config.version_dir, manifest)
+        tokenizer = Tokenizer.load(config.version_dir / "tokenizer.json", manifest.max_length)
+        session = OnnxSession(config.version_dir / "model.onnx", config.read_int("threads"), config.device_id)
+        budget = config.read_int("max_batch_tokens")
+        spec = RankerSpec(
+            max_batch_tokens=budget,
+            max_text_bytes=config.read_int("max_text_bytes"),
+            max_passages=int(config.parameters.get("max_passages", 0)),
+            labels=tuple(manifest.labels),
+            activation=manifest.activation,
+        )
+        prior_encoder = None
+        if "prior" in session.input_names:
+            embedder = version_dir(config.repository, config.read_text("embedder"))
+            prior_encoder, _ = load_text_encoder(config, embedder, budget)
+        self._encoder = CrossEncoder(tokenizer, session, spec, prior_encoder)
+        self._health = EncoderHealth(config.version_dir, manifest.files, session, tokenizer)
+        self._usage = self._health.usage_counters(self)
+        self._classifies = "text" in config.inputs
+
+    def is_ready(self) -> bool:
+        return self._health.is_ready()
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """One response per request."""
+        if self._classifies:
+            return self.answer_all(requests, self._read_texts, self._classify, self._write_labels)
+        return self.answer_all(requests, self._read_pairs, self._rank, self._write_scores)
+
+    def _read_pairs(self, request: Any) -> list[RankRequest]:
+        queries = [row[0] for row in read_strings(self.pb, request, "query")]
+        passages = read_strings(self.pb, request, "passages")
+        prior = read_tensor(self.pb, request, "prior")
+        if prior is not None and prior.shape != (len(passages), len(passages[0])):
+            raise InvalidInputError(f"prior has shape {list(prior.shape)}; send one number per passage")
+        return [
+            RankRequest(query, row, None if prior is None else prior[i])
+            for i, (query, row) in enumerate(zip(queries, passages, strict=True))
+        ]
+
+    def _rank(self, requests: list[list[RankRequest]]) -> list[list[Scored] | TriremeError]:
+        answers, stats = self._encoder.score([row for rows in requests for row in rows])
+        self._usage.record(stats)
+        done = iter(answers)
+        return [_join([next(done) for _ in rows]) for rows in requests]
+
+    def _write_scores(self, answer: list[Scored]) -> list[Any]:
+        import numpy as np
+
+        cut = np.stack([row.truncated_tokens for row in answer])
+        scores = float_tensor(self.pb, "score", [row.score for row in answer])
+        return [scores, self.pb.Tensor("truncated_tokens", cut)]
+
+    def _read_texts(self, request: Any) -> list[str]:
+        return [row[0] for row in read_strings(self.pb, request, "text")]
+
+    def _classify(self, requests: list[list[str]]) -> list[list[Classified] | TriremeError]:
+        answers, stats = self._encoder.classify([text for texts in requests for text in texts])
+        self._usage.record(stats)
+        done = iter(answers)
+        return [_join([next(done) for _ in texts]) for texts in requests]
+
+    def _write_labels(self, answer: list[Classified]) -> list[Any]:
+        return [
+            string_tensor(self.pb, "label", [row.labels for row in answer]),
+            float_tensor(self.pb, "score", [row.score for row in answer]),
+        ]
+
+
+def _join(rows: list[Any]) -> list[Any] | TriremeError:
+    """A request's rows as one answer, or its first error."""
+    return next((row for row in rows if isinstance(row, TriremeError)), rows)

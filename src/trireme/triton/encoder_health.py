@@ -1,0 +1,71 @@
+"""Readiness and usage counters of the encoder backends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trireme.encode.runner import run_rows
+from trireme.encode.session import Session
+from trireme.encode.tokenizer import Tokenizer
+from trireme.types import BatchStats
+
+if TYPE_CHECKING:
+    from trireme.triton.model import BackendModel
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class UsageCounters:
+    """Prometheus counters of one encoder model."""
+
+    tokens: Any
+    pad_tokens: Any
+    micro_batches: Any
+
+    def record(self, stats: BatchStats) -> None:
+        """Add one run's cost."""
+        self.tokens.increment(stats.tokens)
+        self.pad_tokens.increment(stats.pad_tokens)
+        self.micro_batches.increment(stats.micro_batches)
+
+
+class EncoderHealth:
+    """Answers whether the files are as they were at load and the session still runs."""
+
+    def __init__(
+        self, version_dir: Path, files: Iterable[str], session: Session, tokenizer: Tokenizer
+    ) -> None:
+        self._files = {version_dir / name: _stamp(version_dir / name) for name in files}
+        self._session = session
+        self._probe = tokenizer.encode_texts(["ready"])
+
+    def is_ready(self) -> bool:
+        """Runs one short row. Never raises."""
+        try:
+            if any(_stamp(path) != stamp for path, stamp in self._files.items()):
+                return False
+            prior = np.zeros(1, np.float32) if "prior" in self._session.input_names else None
+            run_rows(self._session, self._probe, max_batch_tokens=1, prior=prior)
+        except Exception:  # whatever it is, the model does not answer
+            return False
+        return True
+
+    @staticmethod
+    def usage_counters(model: BackendModel) -> UsageCounters:
+        """The model's counters, at zero."""
+        return UsageCounters(
+            model.counter("trireme_encoder_tokens_total", "Tokens run, special tokens included"),
+            model.counter(
+                "trireme_encoder_pad_tokens_total", "Padding added to even out rows that ran together"
+            ),
+            model.counter("trireme_encoder_micro_batches_total", "Micro-batches run"),
+        )
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns

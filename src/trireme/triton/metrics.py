@@ -1,0 +1,29 @@
+"""Reads the server's Prometheus page."""
+
+from __future__ import annotations
+
+import re
+import urllib.error
+import urllib.request
+
+from trireme.errors import UnavailableError
+
+_READY = re.compile(r'^trireme_model_ready\{model="([^"]+)"[^}]*\} (\S+)$', re.MULTILINE)
+
+
+def read_metrics(host: str, port: int) -> str:
+    """The page as text. Blocks at most 5 s; raises UnavailableError."""
+    try:
+        with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=5) as page:
+            text: str = page.read().decode()
+    except (urllib.error.URLError, OSError):
+        raise UnavailableError(f"no metrics at {host}:{port}; start a server with: make serve") from None
+    return text
+
+
+def read_readiness(host: str, port: int) -> dict[str, bool]:
+    """What each model says of itself: its session, files and database answer. Raises UnavailableError.
+
+    An ensemble says nothing of its own: the model `search` is ready when its steps are.
+    """
+    return {name: float(value) == 1.0 for name, value in _READY.findall(read_metrics(host, port))}

@@ -1,0 +1,161 @@
+"""What every backend shares: its configuration, one answer per request, metrics, readiness."""
+
+from __future__ import annotations
+
+import json
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from trireme.errors import SettingError, TriremeError
+
+R = TypeVar("R")
+A = TypeVar("A")
+
+READY_PERIOD_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """One model instance as Triton describes it. `device_id` is None on CPU."""
+
+    name: str
+    repository: Path
+    version_dir: Path
+    inputs: frozenset[str]
+    parameters: dict[str, str]
+    device_id: int | None
+
+    def read_int(self, key: str) -> int:
+        """A whole number from the configuration's parameters; SettingError names a missing or bad one."""
+        raw = self.read_text(key)
+        if not raw.isdecimal():
+            raise SettingError(f"parameter {key} of model {self.name} must be a whole number, got {raw!r}")
+        return int(raw)
+
+    def read_text(self, key: str) -> str:
+        """A parameter as text; SettingError where it is missing."""
+        if key not in self.parameters:
+            raise SettingError(f"config.pbtxt of model {self.name} lacks the parameter {key}; write it again")
+        return self.parameters[key]
+
+
+def read_model_config(args: dict[str, str], known: frozenset[str]) -> ModelConfig:
+    """The arguments of `initialize`. A parameter outside `known` raises SettingError naming it."""
+    config = json.loads(args["model_config"])
+    parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+    model_dir = Path(args["model_repository"])
+    for key in parameters:
+        if key not in known:
+            raise SettingError(f"unknown parameter {key} in config.pbtxt of model {args['model_name']}")
+    return ModelConfig(
+        name=args["model_name"],
+        repository=model_dir.parent,
+        version_dir=model_dir / args["model_version"],
+        inputs=frozenset(tensor["name"] for tensor in config["input"]),
+        parameters=parameters,
+        device_id=int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None,
+    )
+
+
+class BackendModel:
+    """Base of the classes that Triton's Python stub drives. Subclasses say what to load and how to answer."""
+
+    known_parameters: ClassVar[frozenset[str]] = frozenset()
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the model. Raises TritonModelException with one sentence; the model is then not served."""
+        # Exists only inside the stub that Triton starts.
+        import triton_python_backend_utils as pb
+
+        self.pb: Any = pb
+        try:
+            self.config = read_model_config(args, self.known_parameters)
+            self.load(self.config)
+        except TriremeError as error:
+            raise pb.TritonModelException(str(error)) from None
+        self._closed = threading.Event()
+        self._watcher = threading.Thread(target=self._watch_readiness, daemon=True)
+        self._watcher.start()
+
+    def load(self, config: ModelConfig) -> None:
+        """Prepare to answer. Raises TriremeError."""
+        raise TriremeError(f"{type(self).__name__} does not say how to load")
+
+    def is_ready(self) -> bool:
+        """Whether a request would be answered now. Never raises. Triton 26.01 and later asks it."""
+        return True
+
+    def close(self) -> None:
+        """Give back what `load` took."""
+
+    def finalize(self) -> None:
+        """Called by Triton once, at unload."""
+        self._closed.set()
+        self._watcher.join(timeout=READY_PERIOD_SECONDS * 2)
+        self.close()
+
+    def counter(self, name: str, description: str) -> Any:
+        """A Prometheus counter labelled with this model's name."""
+        return self._metric(name, description, self.pb.MetricFamily.COUNTER)
+
+    def answer_all(
+        self,
+        requests: Sequence[Any],
+        read: Callable[[Any], R],
+        compute: Callable[[list[R]], list[A | TriremeError]],
+        write: Callable[[A], list[Any]],
+    ) -> list[Any]:
+        """One response per request, in order: tensors, or the error of that request alone. Never raises."""
+        answers: list[A | TriremeError | None] = [None] * len(requests)
+        readable: list[tuple[int, R]] = []
+        for position, request in enumerate(requests):
+            try:
+                readable.append((position, read(request)))
+            except TriremeError as error:
+                answers[position] = error
+            except Exception:
+                answers[position] = self._unexpected()
+        try:
+            computed: list[A | TriremeError] = compute([value for _, value in readable]) if readable else []
+        except TriremeError as error:
+            computed = [error] * len(readable)
+        except Exception:
+            computed = [self._unexpected()] * len(readable)
+        for (position, _), answer in zip(readable, computed, strict=True):
+            answers[position] = answer
+        return [self._respond(answer, write) for answer in answers]
+
+    def _respond(self, answer: Any, write: Callable[[Any], list[Any]]) -> Any:
+        if not isinstance(answer, TriremeError):
+            try:
+                return self.pb.InferenceResponse(output_tensors=write(answer))
+            except TriremeError as error:
+                answer = error
+            except Exception:
+                answer = self._unexpected()
+        code = getattr(self.pb.TritonError, answer.code)
+        return self.pb.InferenceResponse(output_tensors=[], error=self.pb.TritonError(str(answer), code))
+
+    def _unexpected(self) -> TriremeError:
+        self.pb.Logger.log_error(f"model {self.config.name}: {traceback.format_exc()}")
+        return TriremeError(f"internal error in model {self.config.name}; the server's log has the details")
+
+    def _metric(self, name: str, description: str, kind: Any) -> Any:
+        family = self.pb.MetricFamily(name=name, description=description, kind=kind)
+        return family.Metric(labels={"model": self.config.name})
+
+    def _watch_readiness(self) -> None:
+        # Servers before 26.01 never call is_ready: the gauge carries its answer to Prometheus and the CLI.
+        gauge = self._metric(
+            "trireme_model_ready",
+            "1 when the model's session, files and database answer, else 0",
+            self.pb.MetricFamily.GAUGE,
+        )
+        while True:
+            gauge.set(1.0 if self.is_ready() else 0.0)
+            if self._closed.wait(READY_PERIOD_SECONDS):
+                return

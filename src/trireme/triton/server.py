@@ -1,0 +1,233 @@
+"""Starts the tritonserver that the nvidia-pytriton wheel carries, and ends it."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from trireme.errors import SettingError, UnavailableError, UnsupportedError
+
+RESPONSE_CACHE_BYTES = 64 << 20
+STOP_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """What one server needs. Ports are TCP ports on `host`."""
+
+    host: str
+    http_port: int
+    grpc_port: int
+    metrics_port: int
+    model_repository: Path
+    backend_directory: Path
+    log_file: Path
+    response_cache: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFiles:
+    """Where the wheel keeps the server: its binary, shared libraries, caches and Python backend."""
+
+    binary: Path
+    libraries: Path
+    caches: Path
+    python_backend: tuple[Path, ...]
+
+
+def find_server() -> ServerFiles:
+    """The server in this interpreter's environment. Raises UnsupportedError saying what to install."""
+    spec = importlib.util.find_spec("pytriton")
+    if spec is None or not spec.submodule_search_locations:
+        raise UnsupportedError(
+            "no tritonserver in this environment; install it with: pip install 'trireme[local]',"
+            " or use NVIDIA's container (deploy/)"
+        )
+    package = Path(spec.submodule_search_locations[0])
+    root = package / "tritonserver"
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    stub = root / "python_backend_stubs" / version / "triton_python_backend_stub"
+    if not stub.is_file():
+        raise UnsupportedError(f"the server has no stub for Python {version}; use Python 3.10 to 3.13")
+    backend = root / "backends" / "python"
+    return ServerFiles(
+        binary=root / "bin" / "tritonserver",
+        libraries=package.parent / "nvidia_pytriton.libs",
+        caches=root / "caches",
+        python_backend=(stub, backend / "libtriton_python.so", backend / "triton_python_backend_utils.py"),
+    )
+
+
+def link_python_backend(files: ServerFiles, backend_directory: Path) -> None:
+    """Puts the server's own Python backend beside ours, as links, where tritonserver looks for it."""
+    folder = backend_directory / "python"
+    folder.mkdir(exist_ok=True)
+    for source in files.python_backend:
+        link = folder / source.name
+        # Links, not copies: a copied stub does not find its libraries.
+        if not link.is_symlink() or link.readlink() != source:
+            fresh = folder / f".{source.name}.{os.getpid()}"
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(source)
+            fresh.replace(link)
+    for executable in (files.binary, files.python_backend[0]):
+        if not os.access(executable, os.X_OK):
+            executable.chmod(0o755)
+
+
+def server_environment(files: ServerFiles, environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` plus what tritonserver and its Python stubs need. Raises UnsupportedError without libpython."""
+    libraries = [str(files.libraries), *environ.get("LD_LIBRARY_PATH", "").split(":")]
+    if folder := _find_libpython():
+        libraries.insert(0, folder)
+    # The stub takes its prefix, and so its packages, from the first python3 on the path.
+    path = f"{Path(sys.executable).parent}:{files.binary.parent}:{environ.get('PATH', os.defpath)}"
+    return {**environ, "PATH": path, "LD_LIBRARY_PATH": ":".join(filter(None, libraries))}
+
+
+def _find_libpython() -> str | None:
+    """The folder of this interpreter's shared library, or None where the loader finds it by itself."""
+    name = sysconfig.get_config_var("INSTSONAME") or ""
+    if ".so" not in name:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        name = f"libpython{version}.so.1.0"
+    folder = Path(sysconfig.get_config_var("LIBDIR") or "/nonexistent")
+    if (folder / name).is_file():
+        return str(folder)
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        package = name.split(".so")[0]
+        raise UnsupportedError(
+            f"the shared library {name} is missing; install it with: apt-get install {package}"
+        ) from None
+    return None
+
+
+def server_command(config: ServerConfig, files: ServerFiles) -> list[str]:
+    """The command line, as a user would type it."""
+    command = [
+        str(files.binary),
+        f"--model-repository={config.model_repository}",
+        f"--backend-directory={config.backend_directory}",
+        f"--http-address={config.host}",
+        f"--http-port={config.http_port}",
+        f"--grpc-address={config.host}",
+        f"--grpc-port={config.grpc_port}",
+        f"--metrics-address={config.host}",
+        f"--metrics-port={config.metrics_port}",
+        # Our configurations are complete; completing them would start every model's interpreter twice.
+        "--disable-auto-complete-config",
+        "--exit-timeout-secs=5",
+    ]
+    if config.response_cache:
+        command += [
+            f"--cache-directory={files.caches}",
+            f"--cache-config=local,size={RESPONSE_CACHE_BYTES}",
+        ]
+    return command
+
+
+class TritonServer:
+    """One running tritonserver. Use as a context manager, or call `stop`."""
+
+    def __init__(self, config: ServerConfig, environ: Mapping[str, str]) -> None:
+        """Starts the process and returns at once. Raises SettingError for a port in use, UnsupportedError."""
+        files = find_server()
+        for name in ("http_port", "grpc_port", "metrics_port"):
+            _check_port_is_free(config.host, getattr(config, name), name)
+        link_python_backend(files, config.backend_directory)
+        config.log_file.parent.mkdir(parents=True, exist_ok=True)
+        self.config = config
+        with config.log_file.open("wb") as log:
+            # A session of its own: Ctrl-C reaches only us, and we end the servers in order.
+            self._process = subprocess.Popen(
+                server_command(config, files),
+                env=server_environment(files, environ),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> TritonServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """Process id of tritonserver."""
+        return self._process.pid
+
+    def is_running(self) -> bool:
+        """Whether the process lives. Does not block."""
+        return self._process.poll() is None
+
+    def wait_until_ready(self, timeout: float = 120.0) -> None:
+        """Blocks until every model is loaded. Raises UnavailableError with the server's own reasons."""
+        deadline = time.monotonic() + timeout
+        url = f"http://{self.config.host}:{self.config.http_port}/v2/health/ready"
+        while time.monotonic() < deadline:
+            if not self.is_running():
+                raise UnavailableError(f"tritonserver stopped while starting: {self._reasons()}")
+            try:
+                with urllib.request.urlopen(url, timeout=2):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+        raise UnavailableError(f"tritonserver was not ready within {timeout:.0f} s: {self._reasons()}")
+
+    def stop(self) -> None:
+        """Ends the server and its stubs; blocks until they are gone. Safe to call twice."""
+        if self.is_running():
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        # Stubs share the server's session; one that outlived it must not keep the database busy.
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            return
+
+    def _reasons(self) -> str:
+        lines = self.config.log_file.read_text(errors="replace").splitlines()
+        marks = ("TritonModelException:", "failed to load", "error: ", "Invalid argument", "while loading")
+        reasons = [line.strip() for line in lines if any(mark in line for mark in marks)]
+        return "; ".join(reasons[-3:] or lines[-3:]) + f" (log: {self.config.log_file})"
+
+
+def shell_exports(environ: Mapping[str, str]) -> str:
+    """Lines for `eval` in a shell, after which `tritonserver` is a command."""
+    prepared = server_environment(find_server(), environ)
+    return "\n".join(f"export {key}={shlex.quote(prepared[key])}" for key in ("PATH", "LD_LIBRARY_PATH"))
+
+
+def _check_port_is_free(host: str, port: int, name: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise SettingError(
+                f"cannot listen on {host}:{port} ({error.strerror});"
+                f" set TRIREME_{name.upper()} to a free port"
+            ) from None

@@ -1,0 +1,104 @@
+"""The `text_encoder` backend: `text` in, `embedding` out."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+
+from trireme.artifacts.manifest import read_manifest, verify_files
+from trireme.encode.session import OnnxSession
+from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
+from trireme.encode.tokenizer import Tokenizer
+from trireme.errors import InvalidInputError, TriremeError
+from trireme.triton.encoder_health import EncoderHealth
+from trireme.triton.model import BackendModel, ModelConfig
+from trireme.triton.tensors import float_tensor, read_strings, read_tensor
+from trireme.types import Embedding, InputType
+
+INPUT_TYPES = ("query", "passage")
+
+
+def load_text_encoder(
+    config: ModelConfig, version_dir: Any, max_batch_tokens: int
+) -> tuple[TextEncoder, EncoderHealth]:
+    """A checked encoder from a version folder. Raises ArtifactError for missing or altered files."""
+    manifest = read_manifest(version_dir)
+    verify_files(version_dir, manifest)
+    tokenizer = Tokenizer.load(version_dir / "tokenizer.json", manifest.max_length)
+    session = OnnxSession(version_dir / "model.onnx", config.read_int("threads"), config.device_id)
+    spec = EncoderSpec(
+        dimensions=manifest.dimensions,
+        normalize=manifest.normalize,
+        query_prompt=manifest.query_prompt,
+        passage_prompt=manifest.passage_prompt,
+        max_batch_tokens=max_batch_tokens,
+        max_text_bytes=config.read_int("max_text_bytes"),
+    )
+    return TextEncoder(tokenizer, session, spec), EncoderHealth(
+        version_dir, manifest.files, session, tokenizer
+    )
+
+
+class TextEncoderModel(BackendModel):
+    """Texts of all requests that Triton batched run together, in micro-batches by token budget."""
+
+    known_parameters = frozenset({"max_batch_tokens", "threads", "max_text_bytes", "default_input_type"})
+
+    def load(self, config: ModelConfig) -> None:
+        self._encoder, self._health = load_text_encoder(
+            config, config.version_dir, config.read_int("max_batch_tokens")
+        )
+        self._default_input_type = _input_type(config.read_text("default_input_type"))
+        self._usage = self._health.usage_counters(self)
+
+    def is_ready(self) -> bool:
+        return self._health.is_ready()
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """One response per request."""
+        return self.answer_all(requests, self._read, self._compute, self._write)
+
+    def _read(self, request: Any) -> list[EmbedRequest]:
+        """One EmbedRequest per row, since every row may have its own input_type."""
+        texts = [row[0] for row in read_strings(self.pb, request, "text")]
+        types = [self._default_input_type] * len(texts)
+        if read_tensor(self.pb, request, "input_type") is not None:
+            types = [_input_type(row[0]) for row in read_strings(self.pb, request, "input_type")]
+        wanted = read_tensor(self.pb, request, "dimensions")
+        sizes = [None] * len(texts) if wanted is None else [int(n) for n in wanted.reshape(-1)]
+        if len(set(sizes)) > 1:
+            raise InvalidInputError("dimensions differ within one request; send one request per size")
+        rows = zip(texts, types, sizes, strict=True)
+        return [EmbedRequest([text], kind, size) for text, kind, size in rows]
+
+    def _compute(self, requests: list[list[EmbedRequest]]) -> list[list[Embedding] | TriremeError]:
+        answers, stats = self._encoder.embed([row for rows in requests for row in rows])
+        self._usage.record(stats)
+        done = iter(answers)
+        return [_join([next(done) for _ in rows]) for rows in requests]
+
+    def _write(self, answer: list[Embedding]) -> list[Any]:
+        counts = np.array([[row.token_count] for row in answer], np.int32)
+        cut = np.array([[row.truncated_tokens] for row in answer], np.int32)
+        return [
+            float_tensor(self.pb, "embedding", [row.vector for row in answer]),
+            self.pb.Tensor("token_count", counts),
+            self.pb.Tensor("truncated_tokens", cut),
+        ]
+
+
+def _join(rows: list[list[Embedding] | TriremeError]) -> list[Embedding] | TriremeError:
+    """A request's rows as one answer; its first bad row fails it, naming the row."""
+    joined: list[Embedding] = []
+    for position, row in enumerate(rows):
+        if isinstance(row, TriremeError):
+            return type(row)(str(row).replace("text[0]", f"text[{position}]"))
+        joined += row
+    return joined
+
+
+def _input_type(text: str) -> InputType:
+    if text not in INPUT_TYPES:
+        raise InvalidInputError(f"input_type must be one of {', '.join(INPUT_TYPES)}, got {text[:40]!r}")
+    return cast("InputType", text)

@@ -1,0 +1,65 @@
+"""A tokenizer of whole words and a session whose answers a person can predict."""
+
+import numpy as np
+from tokenizers import Tokenizer as RustTokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.processors import TemplateProcessing
+
+from trireme.encode.tokenizer import Tokenizer
+
+WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *"abcdefghij"]
+
+
+def word_tokenizer(max_length: int = 8) -> Tokenizer:
+    """Every word of WORDS is one token: a = 4, b = 5, ..."""
+    rust = RustTokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    rust.pre_tokenizer = WhitespaceSplit()
+    rust.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 1), ("[SEP]", 2)],
+    )
+    return Tokenizer(rust, max_length)
+
+
+class SumSession:
+    """Embeds a row as [sum of ids, tokens, 0, ...]; padding adds nothing. Remembers every run's shape."""
+
+    def __init__(self, width: int = 4, inputs: tuple[str, ...] = ("input_ids", "attention_mask")) -> None:
+        self.input_names = list(inputs)
+        self.width = width
+        self.shapes: list[tuple[int, int]] = []
+
+    def run(self, feeds):
+        assert set(feeds) == set(self.input_names)
+        ids, mask = feeds["input_ids"], feeds["attention_mask"]
+        self.shapes.append(ids.shape)
+        output = np.zeros((len(ids), self.width), np.float32)
+        output[:, 0] = (ids * mask).sum(1)
+        if self.width > 1:
+            output[:, 1] = mask.sum(1)
+        return output
+
+
+class OverlapSession:
+    """Scores a pair by its prior plus the number of query ids found in the passage."""
+
+    def __init__(self, with_prior: bool = True) -> None:
+        self.input_names = [
+            "input_ids",
+            "attention_mask",
+            "token_type_ids",
+            *(["prior"] if with_prior else []),
+        ]
+
+    def run(self, feeds):
+        scores = []
+        for row, mask, types in zip(
+            feeds["input_ids"], feeds["attention_mask"], feeds["token_type_ids"], strict=True
+        ):
+            words = [(i, t) for i, m, t in zip(row, mask, types, strict=True) if m and i > 3]
+            passage = {i for i, t in words if t == 1}
+            scores.append(sum(i in passage for i, t in words if t == 0))
+        score = np.array(scores, np.float32)
+        return score + feeds["prior"] if "prior" in self.input_names else score

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+from fakes import OverlapSession, SumSession, word_tokenizer
+
+from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
+from trireme.encode.text_encoder import EncoderSpec, TextEncoder
+from trireme.errors import InvalidInputError
+
+SPEC = RankerSpec(max_batch_tokens=64, max_text_bytes=100, max_passages=5, labels=("x", "y", "z"))
+
+
+def ranker(with_prior=False, prior_encoder=None):
+    return CrossEncoder(word_tokenizer(), OverlapSession(with_prior), SPEC, prior_encoder)
+
+
+def prior_encoder():
+    spec = EncoderSpec(4, True, "", "", 64, 100)
+    return TextEncoder(word_tokenizer(), SumSession(), spec)
+
+
+def test_scores_keep_the_order_of_the_passages():
+    (answer,), _ = ranker().score([RankRequest("a b", ["c", "a b", "a c d e"])])
+    assert answer.score.tolist() == [0, 2, 1]
+
+
+def test_several_requests_get_their_own_scores():
+    first, second = ranker().score([RankRequest("a", ["a"]), RankRequest("b", ["c", "b"])])[0]
+    assert (first.score.tolist(), second.score.tolist()) == ([1], [0, 1])
+
+
+def test_no_passages_get_no_scores():
+    (answer,), _ = ranker().score([RankRequest("a", [])])
+    assert answer.score.shape == (0,)
+    assert answer.truncated_tokens.shape == (0,)
+
+
+def test_a_given_prior_is_used():
+    (answer,), _ = ranker(with_prior=True).score(
+        [RankRequest("a", ["a", "b"], np.array([0.5, 3], np.float32))]
+    )
+    assert answer.score.tolist() == [1.5, 3]
+
+
+def test_a_missing_prior_is_the_cosine_of_the_embedder():
+    encoder = prior_encoder()
+    (answer,), _ = ranker(True, encoder).score([RankRequest("a", ["a", "", "b c"])])
+    assert answer.score[0] == pytest.approx(2, abs=1e-6)
+    assert answer.score[1] == 0
+    assert 0 < answer.score[2] < 1
+
+
+def test_a_missing_prior_without_an_embedder_is_refused():
+    (answer,), _ = ranker(with_prior=True).score([RankRequest("a", ["a"])])
+    assert isinstance(answer, InvalidInputError)
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (RankRequest(" ", ["a"]), "query"),
+        (RankRequest("a", ["a"] * 6), "the limit is 5"),
+        (RankRequest("a", ["b", "c" * 101]), r"passages\[1\]"),
+        (RankRequest("a", ["b"], np.array([np.nan], np.float32)), "prior"),
+    ],
+)
+def test_a_bad_request_fails_alone_and_names_the_input(request_, words):
+    bad, good = ranker(with_prior=True).score([request_, RankRequest("a", ["a"], np.zeros(1, np.float32))])[0]
+    assert isinstance(bad, InvalidInputError)
+    with pytest.raises(InvalidInputError, match=words):
+        raise bad
+    assert good.score.tolist() == [1]
+
+
+def test_labels_come_best_first_with_probabilities_that_sum_to_one():
+    classifier = CrossEncoder(word_tokenizer(), SumSession(width=3), SPEC)
+    answer, bad = classifier.classify(["a", ""])[0]
+    assert answer.labels == ("x", "y", "z")
+    assert answer.score.sum() == pytest.approx(1)
+    assert isinstance(bad, InvalidInputError)

@@ -1,0 +1,35 @@
+import numpy as np
+from fakes import SumSession, word_tokenizer
+
+from trireme.encode.runner import run_rows
+
+
+def test_outputs_come_back_in_the_order_of_the_rows():
+    rows = word_tokenizer().encode_texts(["a", "a b c d e", "b", "c d"])
+    output, _ = run_rows(SumSession(), rows, max_batch_tokens=8)
+    assert output[:, 0].tolist() == [sum(row.ids) for row in rows]
+
+
+def test_the_cost_counts_tokens_padding_and_micro_batches():
+    rows = word_tokenizer().encode_texts(["a", "a b c"])
+    _, stats = run_rows(SumSession(), rows, max_batch_tokens=100)
+    assert (stats.tokens, stats.pad_tokens, stats.micro_batches) == (8, 2, 1)
+
+
+def test_no_rows_run_nothing():
+    session = SumSession()
+    output, stats = run_rows(session, [], 100)
+    assert len(output) == 0
+    assert session.shapes == []
+    assert stats.micro_batches == 0
+
+
+def test_the_prior_follows_its_row_through_the_sorting():
+    class PriorSession(SumSession):
+        def run(self, feeds):
+            return feeds["prior"]
+
+    rows = word_tokenizer().encode_texts(["a", "a b c d", "a b"])
+    session = PriorSession(inputs=("prior",))
+    output, _ = run_rows(session, rows, 6, prior=np.array([1, 2, 3], np.float32))
+    assert output.tolist() == [1, 2, 3]
