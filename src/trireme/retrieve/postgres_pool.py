@@ -1,0 +1,182 @@
+"""Connections to PostgreSQL: a small pool that fails at once when the database is gone, and heals."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import errors
+from psycopg.abc import PQGen
+
+from trireme.errors import InvalidInputError, SettingError, TriremeError, UnavailableError, UnsupportedError
+
+T = TypeVar("T")
+RV = TypeVar("RV")
+
+CONNECT_SECONDS = 2
+NO_ANSWER = "the database does not answer; check TRIREME_DATABASE_URL or start it"
+LOST_AT_COMMIT = "the database went away while it committed; put the same passages again, which is safe"
+
+
+class DeadlineConnection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection on which nothing waits past `deadline` (of time.monotonic), not even for a frozen server.
+
+    A wait that runs out raises psycopg.OperationalError; the connection must then be closed.
+    """
+
+    deadline: float = float("inf")
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """As psycopg's, bounded by the deadline."""
+        left = max(0.001, self.deadline - monotonic())
+        bound = left if timeout is None else min(left, timeout)
+        return super().wait(gen, interval, None if bound == float("inf") else bound)
+
+
+class ConnectionPool:
+    """At most `size` connections, opened by the thread that needs one, so that its failure is known at once.
+
+    `configure` runs once on each new connection. psycopg_pool is not used: it connects in the background and
+    retries with growing pauses, so a database that is down shows as a slow timeout, and one that is back may
+    be noticed late.
+    """
+
+    def __init__(self, url: str, size: int, configure: Callable[[DeadlineConnection], None]) -> None:
+        try:
+            psycopg.conninfo.conninfo_to_dict(url)
+        except psycopg.Error:
+            # psycopg's text may quote the URL, and the URL holds a password.
+            raise SettingError("TRIREME_DATABASE_URL is not a valid postgresql:// URL") from None
+        if size < 1:
+            raise InvalidInputError(f"pool_size must be at least 1, got {size}")
+        self._url = url
+        self._size = size
+        self._configure = configure
+        self._slots = threading.BoundedSemaphore(size)
+        self._idle: list[DeadlineConnection] = []
+
+    def run(self, work: Callable[[DeadlineConnection], T], seconds: float) -> T:
+        """Run `work` in one transaction and commit it, in at most `seconds` all told; else UnavailableError.
+
+        A pooled connection that turns out dead is replaced and `work` runs once more, unless COMMIT was sent.
+        """
+        deadline = monotonic() + seconds
+        with self._slot(seconds):
+            pooled = self._idle_connection()
+            if pooled:
+                try:
+                    return self._transact(pooled, work, deadline)
+                except _DiedBeforeCommitError:
+                    # Its siblings went to the same server: do not try them one after the other.
+                    self.close()
+            try:
+                return self._transact(self._connect(deadline), work, deadline)
+            except _DiedBeforeCommitError:
+                raise UnavailableError(NO_ANSWER) from None
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        while connection := self._idle_connection():
+            connection.close()
+
+    @contextmanager
+    def _slot(self, seconds: float) -> Iterator[None]:
+        if not self._slots.acquire(timeout=seconds):
+            raise UnavailableError(
+                f"all {self._size} database connections are busy; send fewer requests at once or raise pool_size"
+            )
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+    def _idle_connection(self) -> DeadlineConnection | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
+    def _connect(self, deadline: float) -> DeadlineConnection:
+        try:
+            connection = DeadlineConnection.connect(
+                self._url, connect_timeout=CONNECT_SECONDS, application_name="trireme"
+            )
+        except psycopg.Error:
+            raise UnavailableError(NO_ANSWER) from None
+        try:
+            connection.deadline = deadline
+            self._configure(connection)
+            connection.commit()
+        except psycopg.Error as error:
+            connection.close()
+            raise as_trireme_error(error) from None
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _transact(
+        self, connection: DeadlineConnection, work: Callable[[DeadlineConnection], T], deadline: float
+    ) -> T:
+        """Run `work`, commit, and keep the connection if it still works."""
+        connection.deadline = deadline
+        commit_sent = False
+        try:
+            result = work(connection)
+            commit_sent = True
+            connection.commit()
+        except psycopg.Error as error:
+            alive = _roll_back(connection)
+            if commit_sent and not alive:
+                raise UnavailableError(LOST_AT_COMMIT) from None
+            if not alive:
+                raise _DiedBeforeCommitError from None
+            self._idle.append(connection)
+            raise as_trireme_error(error) from None
+        except TriremeError:
+            if _roll_back(connection):
+                self._idle.append(connection)
+            raise
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.append(connection)
+        return result
+
+
+class _DiedBeforeCommitError(Exception):
+    """The connection broke or its time ran out before COMMIT was sent: surely nothing was written."""
+
+
+def _roll_back(connection: DeadlineConnection) -> bool:
+    """Whether the connection is usable again; closed if not."""
+    try:
+        connection.rollback()
+    except psycopg.Error:
+        connection.close()
+    return not connection.closed
+
+
+def as_trireme_error(error: psycopg.Error) -> TriremeError:
+    """The typed error for what psycopg raised, without its text where that may name the server."""
+    reason = error.diag.message_primary or type(error).__name__
+    by_class: dict[type[psycopg.Error], TriremeError] = {
+        errors.QueryCanceled: UnavailableError(
+            "the database took too long; ask for less at once or try again"
+        ),
+        errors.DiskFull: UnavailableError("the database's disk is full; free some space and try again"),
+        errors.InsufficientPrivilege: UnsupportedError(
+            "the database user may not do this; grant it CREATE on the database"
+        ),
+        psycopg.DataError: InvalidInputError(f"the database cannot store this: {reason}"),
+    }
+    for kind, translated in by_class.items():
+        if isinstance(error, kind):
+            return translated
+    if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")):
+        return UnavailableError(NO_ANSWER)
+    return TriremeError(f"the database refused a statement: {reason}")

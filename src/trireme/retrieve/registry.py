@@ -1,0 +1,59 @@
+"""Which store serves which URL scheme: one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from trireme.errors import SettingError
+from trireme.retrieve.store import VectorStore
+
+# Below this many passages exact search is faster than HNSW; see docs of PostgresStore for the measurement.
+DEFAULT_EXACT_BELOW = 10_000
+DEFAULT_EF_SEARCH = 100
+DEFAULT_POOL_SIZE = 4
+
+
+class ClosableStore(VectorStore, Protocol):
+    """A VectorStore with connections to free."""
+
+    def close(self) -> None:
+        """Free the connections. Idempotent; a later verb opens new ones."""
+        ...
+
+
+def open_store(
+    url: str,
+    pool_size: int = DEFAULT_POOL_SIZE,
+    exact_below: int = DEFAULT_EXACT_BELOW,
+    ef_search: int = DEFAULT_EF_SEARCH,
+) -> ClosableStore:
+    """The store of `url`, by its scheme. Connects at first use, so the database may start later.
+
+    `pool_size` bounds the connections; collections under `exact_below` passages are searched exactly, larger
+    ones by HNSW with `ef_search` candidates. Raises SettingError for a URL of no known store.
+    """
+    scheme = url.partition("://")[0]
+    if scheme not in _STORES:
+        known = ", ".join(f"{name}://" for name in sorted(_STORES))
+        raise SettingError(f"TRIREME_DATABASE_URL must start with one of {known}")
+    return _STORES[scheme](url, pool_size, exact_below, ef_search)
+
+
+def _open_postgres(url: str, pool_size: int, exact_below: int, ef_search: int) -> ClosableStore:
+    from trireme.retrieve.postgres import PostgresStore
+
+    return PostgresStore(url, pool_size, exact_below, ef_search)
+
+
+def _open_memory(url: str, pool_size: int, exact_below: int, ef_search: int) -> ClosableStore:
+    from trireme.retrieve.memory import MemoryStore
+
+    return MemoryStore()
+
+
+_STORES: dict[str, Callable[[str, int, int, int], ClosableStore]] = {
+    "memory": _open_memory,
+    "postgres": _open_postgres,
+    "postgresql": _open_postgres,
+}

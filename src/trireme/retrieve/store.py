@@ -1,0 +1,150 @@
+"""The vector store port: put, search, collections, drop, is_ready. Implementations share the checks here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import NoReturn, Protocol
+
+import numpy as np
+
+from trireme.errors import EmbedderMismatchError, InvalidInputError, NotFoundError
+from trireme.types import CollectionInfo, Embedder, FloatArray, Hit, Passage, StoreQuery
+
+# A PostgreSQL index entry holds about 2,700 bytes; these limits keep every key below that.
+MAX_NAME_BYTES = 512
+MAX_ID_BYTES = 2048
+
+
+class VectorStore(Protocol):
+    """Passages with their embeddings, kept apart by tenant and collection. Safe to use from several threads.
+
+    Every verb but `is_ready` raises UnavailableError when the store's database does not answer, and works
+    again on the same object once it does. Names and ids are any text without NUL or lone surrogates.
+    """
+
+    def put(
+        self,
+        tenant: str,
+        collection: str,
+        embedder: Embedder,
+        passages: Sequence[Passage],
+        embeddings: FloatArray,
+    ) -> int:
+        """Store `passages` with `embeddings` [n, dimensions], all or none; returns how many ids were written.
+
+        An id already in the collection is replaced; of one id given twice the last wins. Creates the
+        collection. Raises EmbedderMismatchError when the collection holds another embedder's vectors, and
+        InvalidInputError (nothing stored) for text with NUL, metadata that is not JSON, or wrong shapes.
+        """
+        ...
+
+    def search(self, query: StoreQuery) -> list[Hit]:
+        """The nearest passages by cosine similarity, best first, ties by id; all of them if fewer than top_k.
+
+        Raises NotFoundError for an unknown collection and EmbedderMismatchError for another embedder's query.
+        """
+        ...
+
+    def collections(self, tenant: str | None) -> list[CollectionInfo]:
+        """What is stored, sorted by tenant and collection; `None` lists every tenant's."""
+        ...
+
+    def drop(self, tenant: str, collection: str) -> int:
+        """Delete a collection; returns how many passages it held. Raises NotFoundError when it is unknown."""
+        ...
+
+    def is_ready(self) -> bool:
+        """Whether the store answers now. Never raises, blocks about one second at most."""
+        ...
+
+
+def check_names(tenant: str, collection: str) -> None:
+    """Raises InvalidInputError unless both names can be stored and found again."""
+    _check_key("tenant", tenant, MAX_NAME_BYTES)
+    _check_key("collection", collection, MAX_NAME_BYTES)
+
+
+def check_put(
+    tenant: str, collection: str, embedder: Embedder, passages: Sequence[Passage], embeddings: FloatArray
+) -> dict[str, int]:
+    """Check one put; returns the row of `embeddings` for each id (the last of equal ids).
+
+    Raises InvalidInputError naming the first passage that cannot be stored.
+    """
+    check_names(tenant, collection)
+    if embedder.dimensions < 1:
+        raise InvalidInputError(f"an embedder's dimensions must be at least 1, got {embedder.dimensions}")
+    expected = (len(passages), embedder.dimensions)
+    if embeddings.shape != expected:
+        raise InvalidInputError(f"embeddings must have shape {expected}, got {embeddings.shape}")
+    if not _have_direction(embeddings):
+        raise InvalidInputError("an embedding is all zeros or holds NaN or infinity; embed its passage again")
+    for passage in passages:
+        _check_key("passage id", passage.id, MAX_ID_BYTES)
+        _check_text(f"text of passage {passage.id!r}", passage.text)
+        _check_metadata(passage)
+    return {passage.id: row for row, passage in enumerate(passages)}
+
+
+def check_query(query: StoreQuery) -> None:
+    """Raises InvalidInputError for a query that no collection can answer."""
+    check_names(query.tenant, query.collection)
+    if query.top_k < 1:
+        raise InvalidInputError(f"top_k must be at least 1, got {query.top_k}")
+    if query.embedding.shape != (query.embedder.dimensions,):
+        raise InvalidInputError(
+            f"the query embedding must have shape ({query.embedder.dimensions},), got {query.embedding.shape}"
+        )
+    if not _have_direction(query.embedding):
+        raise InvalidInputError("the query embedding is all zeros or holds NaN or infinity")
+
+
+def check_embedder(collection: str, stored: Embedder, given: Embedder) -> None:
+    """Raises EmbedderMismatchError when `given` is not the embedder whose vectors `collection` holds."""
+    if stored != given:
+        raise EmbedderMismatchError(
+            f"collection {collection!r} holds vectors of embedder {_short(stored)}, not of {_short(given)}: "
+            "ingest into a new collection, or drop this one and ingest again"
+        )
+
+
+def raise_unknown(collection: str) -> NoReturn:
+    """Raises the NotFoundError of an unknown collection. It names no other collection and no tenant."""
+    raise NotFoundError(f"no collection {collection!r}; `trireme collections` lists those that exist")
+
+
+def _have_direction(vectors: FloatArray) -> bool:
+    norms = np.linalg.norm(vectors, axis=-1)
+    return bool((np.isfinite(norms) & (norms > 0)).all())
+
+
+def _short(embedder: Embedder) -> str:
+    return f"{embedder.digest[:12]} ({embedder.dimensions} dimensions)"
+
+
+def _check_key(what: str, value: str, limit: int) -> None:
+    _check_text(what, value)
+    if not value or len(value.encode()) > limit:
+        raise InvalidInputError(f"a {what} must have 1 to {limit} bytes, got {len(value.encode())}")
+
+
+def _check_text(what: str, value: str) -> None:
+    if "\x00" in value:
+        raise InvalidInputError(f"the {what} holds a NUL character; remove it")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidInputError(f"the {what} holds a lone surrogate; it must be valid Unicode") from None
+
+
+def _check_metadata(passage: Passage) -> None:
+    _check_text(f"metadata of passage {passage.id!r}", passage.metadata)
+    try:
+        json.loads(passage.metadata, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise InvalidInputError(f"the metadata of passage {passage.id!r} is not JSON") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
