@@ -1,0 +1,17 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import fake_pb  # noqa: E402 - the fake sits beside the tests
+
+
+@pytest.fixture
+def pb(monkeypatch):
+    """The fake in the place where a backend finds Triton's own module."""
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", fake_pb)
+    monkeypatch.setattr(fake_pb.MetricFamily, "metrics", {})
+    monkeypatch.setattr(fake_pb.Logger, "errors", [])
+    return fake_pb

@@ -1,0 +1,88 @@
+"""What Triton's stub gives a model, small enough to predict: tensors, responses, metrics, a log."""
+
+import json
+
+import numpy as np
+
+
+class Tensor:
+    def __init__(self, name, array):
+        self.name, self.array = name, array
+
+    def as_numpy(self):
+        return self.array
+
+
+class TritonError:
+    INVALID_ARG, NOT_FOUND, UNAVAILABLE, INTERNAL = "INVALID_ARG", "NOT_FOUND", "UNAVAILABLE", "INTERNAL"
+
+    def __init__(self, message, code):
+        self.message, self.code = message, code
+
+
+class InferenceResponse:
+    def __init__(self, output_tensors, error=None):
+        self.outputs = {tensor.name: tensor.array for tensor in output_tensors}
+        self.error = error
+
+
+class Metric:
+    def __init__(self):
+        self.value = 0.0
+
+    def increment(self, by):
+        self.value += by
+
+    def set(self, value):
+        self.value = value
+
+
+class MetricFamily:
+    COUNTER, GAUGE = "counter", "gauge"
+    metrics: dict[str, Metric] = {}
+
+    def __init__(self, name, description, kind):
+        self.name = name
+
+    def Metric(self, labels):  # noqa: N802 - Triton's name
+        return self.metrics.setdefault(f"{self.name}/{labels['model']}", Metric())
+
+
+class Logger:
+    errors: list[str] = []
+
+    @classmethod
+    def log_error(cls, text):
+        cls.errors.append(text)
+
+
+class TritonModelException(Exception):
+    pass
+
+
+def get_input_tensor_by_name(request, name):
+    return Tensor(name, request[name]) if name in request else None
+
+
+def strings(*rows):
+    """A STRING tensor [len(rows), n] as the stub hands it over: objects holding bytes."""
+    array = np.empty((len(rows), len(rows[0])), dtype=object)
+    for i, row in enumerate(rows):
+        array[i, :] = [value if isinstance(value, bytes) else value.encode() for value in row]
+    return array
+
+
+def arguments(model_dir, inputs=("text",), **parameters):
+    """What `initialize` receives."""
+    config = {
+        "input": [{"name": name} for name in inputs],
+        "parameters": {key: {"string_value": str(value)} for key, value in parameters.items()},
+    }
+    return {
+        "model_config": json.dumps(config),
+        "model_repository": str(model_dir),
+        "model_version": "1",
+        "model_name": model_dir.name,
+        "model_instance_kind": "CPU",
+        "model_instance_device_id": "0",
+    }

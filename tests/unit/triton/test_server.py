@@ -1,0 +1,67 @@
+import socket
+import sys
+import types
+
+import pytest
+
+from trireme.errors import SettingError, UnsupportedError
+from trireme.triton import server
+from trireme.triton.server import ServerConfig, TritonServer, find_server, server_command, server_environment
+
+
+def config(tmp_path, **changes):
+    values = {
+        "host": "127.0.0.1",
+        "http_port": 18000,
+        "grpc_port": 18001,
+        "metrics_port": 18002,
+        "model_repository": tmp_path / "models",
+        "backend_directory": tmp_path / "backends",
+        "log_file": tmp_path / "log",
+    }
+    return ServerConfig(**(values | changes))
+
+
+def test_every_endpoint_binds_to_the_host_of_the_settings(tmp_path):
+    command = server_command(config(tmp_path), find_server())
+    for endpoint in ("http", "grpc", "metrics"):
+        assert f"--{endpoint}-address=127.0.0.1" in command
+
+
+def test_the_response_cache_can_be_left_out(tmp_path):
+    command = server_command(config(tmp_path, response_cache=False), find_server())
+    assert not any(word.startswith("--cache") for word in command)
+
+
+def test_the_stubs_find_this_interpreter_first():
+    from pathlib import Path
+
+    prepared = server_environment(find_server(), {"PATH": "/bin", "HOME": "/tmp"})
+    assert prepared["PATH"].startswith(f"{Path(sys.executable).parent}:")
+    assert prepared["HOME"] == "/tmp"
+    assert "nvidia_pytriton.libs" in prepared["LD_LIBRARY_PATH"]
+
+
+def test_a_missing_wheel_is_named_with_what_to_install(monkeypatch):
+    monkeypatch.setattr(server.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(UnsupportedError, match=r"trireme\[local\]"):
+        find_server()
+
+
+def test_a_missing_libpython_is_named_with_the_package_that_has_it(monkeypatch):
+    def no_library(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(server.sysconfig, "get_config_var", {"LIBDIR": "/none"}.get)
+    monkeypatch.setattr(server, "ctypes", types.SimpleNamespace(CDLL=no_library))
+    with pytest.raises(UnsupportedError, match="apt-get install libpython3"):
+        server_environment(find_server(), {})
+
+
+def test_a_port_in_use_is_named_by_its_setting(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingError, match="TRIREME_HTTP_PORT"):
+            TritonServer(config(tmp_path, http_port=port), {})
