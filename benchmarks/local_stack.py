@@ -1,0 +1,52 @@
+"""A database and a server of a benchmark's own, on free ports, with a data folder that goes away."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from report import show_progress_note
+
+from trireme.serve import Stack
+from trireme.settings import Settings, read_settings
+
+
+def pick_ports(host: str, count: int) -> list[int]:
+    """TCP ports that nobody listens on now. Another process may still take one before it is used."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind((host, 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def make_settings(data_dir: Path, model_repository: Path | None = None) -> Settings:
+    """The environment's settings with free ports, `data_dir` and the embedded database."""
+    settings = read_settings()
+    http, grpc, metrics = pick_ports(settings.host, 3)
+    return dataclasses.replace(
+        settings,
+        http_port=http,
+        grpc_port=grpc,
+        metrics_port=metrics,
+        data_dir=data_dir,
+        database_url="",
+        model_repository=model_repository or settings.model_repository,
+    )
+
+
+@contextmanager
+def start_own_stack() -> Iterator[tuple[Settings, str]]:
+    """Settings and database URL of a stack of our own, ended on leaving. Raises TriremeError."""
+    with tempfile.TemporaryDirectory(prefix="trireme-") as folder:
+        settings = make_settings(Path(folder))
+        show_progress_note("Starting PostgreSQL and tritonserver on free ports")
+        with Stack(settings, response_cache=False) as stack:
+            yield settings, stack.database_url

@@ -1,0 +1,66 @@
+import bench
+import pytest
+from bench import QUICK, choose_window, copy_repository, find_models
+
+from trireme.artifacts.config_writer import CONFIG_FILE
+
+ENCODER = """kind = "text_encoder"
+[checkpoint]
+source = "a/b"
+[serving]
+max_batch_size = 64
+dynamic_batching = true
+response_cache = true
+"""
+RETRIEVER = """kind = "retriever"
+[serving]
+embedder = "embedding"
+"""
+
+
+@pytest.fixture
+def repository(tmp_path):
+    folder = tmp_path / "models"
+    for name, recipe in (("embedding", ENCODER), ("retriever", RETRIEVER)):
+        (folder / name / "1").mkdir(parents=True)
+        (folder / name / "recipe.toml").write_text(recipe, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("dynamic_batching", [True, False])
+def test_a_copied_repository_differs_in_batching_and_has_no_cache(repository, tmp_path, dynamic_batching):
+    copy_repository(repository, tmp_path / "copy", dynamic_batching=dynamic_batching)
+    config = (tmp_path / "copy" / "embedding" / CONFIG_FILE).read_text(encoding="utf-8")
+    assert ("dynamic_batching" in config) is dynamic_batching
+    assert "response_cache" not in config
+    assert "max_batch_size: 64" in config
+    assert (tmp_path / "copy" / "embedding" / "1").resolve() == repository / "embedding" / "1"
+    assert (tmp_path / "copy" / "retriever" / CONFIG_FILE).is_file()
+
+
+def test_the_source_repository_is_left_as_it_was(repository, tmp_path):
+    before = sorted(repository.rglob("*"))
+    copy_repository(repository, tmp_path / "copy", dynamic_batching=False)
+    assert sorted(repository.rglob("*")) == before
+
+
+def test_a_model_that_is_not_built_is_left_out_with_a_line(repository, capsys):
+    assert find_models(repository) == ()
+    (repository / "embedding" / "1" / "manifest.json").touch()
+    assert find_models(repository) == ("embedding",)
+    assert "reranker: not in models, left out" in capsys.readouterr().err
+
+
+def test_a_slow_model_gets_longer_windows_up_to_three_times():
+    assert choose_window(QUICK, 1, 5.0) == QUICK.window_s
+    assert choose_window(QUICK, 8, 150.0) == pytest.approx(1.6)
+    assert choose_window(QUICK, 32, 1000.0) == 3 * QUICK.window_s
+
+
+def test_an_empty_repository_ends_with_one_sentence(tmp_path, monkeypatch, capsys):
+    (tmp_path / "models").mkdir()
+    monkeypatch.setenv("TRIREME_MODEL_REPOSITORY", str(tmp_path / "models"))
+    monkeypatch.setenv("TRIREME_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(bench, "prepare_tool", lambda _: None)
+    assert bench.main(["--quick"]) == 1
+    assert "make models" in capsys.readouterr().err

@@ -1,0 +1,65 @@
+import os
+
+import pytest
+from server_load import compare_counts, read_counts, read_processor_time
+
+PAGE = """# HELP nv_inference_request_success Number of successful inference requests
+nv_inference_request_success{model="embedding",version="1"} %d
+nv_inference_exec_count{model="embedding",version="1"} %d
+nv_inference_queue_duration_us{model="embedding",version="1"} %d
+nv_inference_compute_infer_duration_us{model="embedding",version="1"} %d
+nv_inference_request_success{model="idle",version="1"} 5
+trireme_encoder_tokens_total{model="embedding",version="1"} %d
+trireme_encoder_pad_tokens_total{model="embedding",version="1"} %d
+nv_cpu_utilization 0.5
+"""
+
+
+def test_counters_are_read_by_model():
+    counts = read_counts(PAGE % (10, 5, 2000, 40000, 900, 100))
+    assert counts["embedding"]["requests"] == 10
+    assert counts["idle"] == {"requests": 5}
+
+
+def test_versions_of_a_model_are_added_up():
+    page = (
+        'nv_inference_exec_count{model="m",version="1"} 2\nnv_inference_exec_count{model="m",version="2"} 3\n'
+    )
+    assert read_counts(page) == {"m": {"executions": 5}}
+
+
+def test_a_run_is_what_the_counters_grew_by():
+    before, after = (
+        read_counts(PAGE % numbers) for numbers in ((10, 5, 0, 0, 0, 0), (30, 9, 4e4, 6e5, 750, 250))
+    )
+    [load] = compare_counts(before, after)
+    assert (load.model, load.requests, load.requests_per_execution) == ("embedding", 20, 5)
+    assert load.queue_ms == pytest.approx(2)
+    assert load.compute_ms == pytest.approx(30)
+    assert (load.tokens, load.pad_share) == (750, 0.25)
+
+
+def test_a_model_without_requests_is_left_out():
+    counts = read_counts(PAGE % (10, 5, 0, 0, 0, 0))
+    assert compare_counts(counts, counts) == ()
+
+
+def test_processor_time_is_summed_over_a_session(tmp_path):
+    for process, name, session, ticks in (
+        (1, "server", 7, 100),
+        (2, "a (stub) x", 7, 50),
+        (3, "other", 8, 9),
+    ):
+        (tmp_path / str(process)).mkdir()
+        rest = f"S 0 0 {session} 0 0 0 0 0 0 0 {ticks} {ticks} 0"
+        (tmp_path / str(process) / "stat").write_text(f"{process} ({name}) {rest}\n", encoding="utf-8")
+    (tmp_path / "stat").write_text("cpu  300 0 100 9999 9999 0 0 50 0 0\ncpu0 1 1\n", encoding="utf-8")
+    time = read_processor_time(7, tmp_path)
+    tick = os.sysconf("SC_CLK_TCK")
+    assert time.session_s == pytest.approx(300 / tick)
+    assert time.machine_s == pytest.approx(400 / tick)
+
+
+def test_this_machine_can_be_read():
+    time = read_processor_time(os.getsid(0))
+    assert 0 <= time.session_s <= time.machine_s
