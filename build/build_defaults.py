@@ -1,0 +1,48 @@
+"""Builds the models of the repository that are not built yet; each from its recipe.toml."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from trireme.artifacts.repository import list_recipes
+from trireme.errors import TriremeError
+from trireme.export.pipeline import BuildOptions, build_model
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    """Builds every model with weights whose adapter, if it has one, is there."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repository", type=Path, default=Path("model_repository"))
+    parser.add_argument("--cache", type=Path, default=Path(".trireme/sources"), help="downloaded checkpoints")
+    parser.add_argument("--force", action="store_true", help="build again what is already there")
+    given = parser.parse_args()
+    options = BuildOptions(given.repository, given.cache, PROJECT, force=given.force)
+    recipes = [recipe for recipe in list_recipes(given.repository) if recipe.has_weights]
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        for recipe in recipes:
+            if recipe.adapter and not (PROJECT / recipe.adapter).is_dir():
+                print(f"{recipe.model}: skipped, {recipe.adapter} is not there")
+                continue
+            task = progress.add_task(recipe.model)
+            manifest, was_built = build_model(
+                recipe, options, lambda step: progress.update(task, description=f"{recipe.model}: {step}")
+            )
+            state = "built" if was_built else "already built"
+            print(f"{recipe.model}: {state}, {manifest.precision}, {manifest.total_bytes:,} bytes")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except TriremeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)

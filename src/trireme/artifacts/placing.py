@@ -1,0 +1,102 @@
+"""Places a built version in the repository: it appears whole or not at all.
+
+A build writes into <model>/.tmp-*, on the same file system as its destination, and two renames swap it
+with the version of before. What a crash leaves behind is cleared, or put back, by the next build.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from trireme.errors import UnavailableError
+
+VERSION = "1"
+STAGED, REPLACED = ".tmp-", ".old-"
+
+
+@contextlib.contextmanager
+def stage_version(model_dir: Path, bytes_needed: int) -> Iterator[Path]:
+    """A folder to write a version into; placed as <model>/1 when the block ends without an error.
+
+    Holds the model's lock meanwhile. Raises UnavailableError when another build runs or the disk has
+    fewer than `bytes_needed` free or fills up; then the folder is gone and the old version stays.
+    """
+    model_dir.mkdir(parents=True, exist_ok=True)
+    with _lock(model_dir):
+        clear_leftovers(model_dir)
+        _check_space(model_dir, bytes_needed)
+        stage = Path(tempfile.mkdtemp(prefix=STAGED, dir=model_dir))
+        try:
+            yield stage
+            _swap(stage, model_dir / VERSION)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise _disk_full(model_dir, bytes_needed) from error
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+
+
+def clear_leftovers(model_dir: Path) -> None:
+    """Removes what a crashed build left, and puts a version back that it had only moved aside."""
+    for path in model_dir.glob(f"{REPLACED}*"):
+        target = model_dir / VERSION
+        if target.exists():
+            shutil.rmtree(path)
+        else:
+            path.rename(target)
+    for path in model_dir.glob(f"{STAGED}*"):
+        shutil.rmtree(path)
+
+
+@contextlib.contextmanager
+def _lock(model_dir: Path) -> Iterator[None]:
+    with (model_dir / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UnavailableError(f"another build of {model_dir} is running; wait for it to end") from None
+        yield
+
+
+def _check_space(model_dir: Path, bytes_needed: int) -> None:
+    if shutil.disk_usage(model_dir).free < bytes_needed:
+        raise _disk_full(model_dir, bytes_needed)
+
+
+def _disk_full(model_dir: Path, bytes_needed: int) -> UnavailableError:
+    return UnavailableError(
+        f"the disk of {model_dir} is full: the build needs about {bytes_needed:,} bytes; free some and try again"
+    )
+
+
+def _swap(stage: Path, target: Path) -> None:
+    stage.chmod(0o755)
+    for path in [*stage.rglob("*"), stage]:
+        _sync(path)
+    replaced = target.with_name(f"{REPLACED}{target.name}")
+    if target.exists():
+        target.rename(replaced)
+    try:
+        stage.rename(target)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(target)
+        raise
+    _sync(target.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

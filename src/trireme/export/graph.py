@@ -1,0 +1,173 @@
+"""Checkpoints as torch modules with the server's inputs and outputs, and their ONNX export in fp32.
+
+B is the batch, L the tokens of a row, H the hidden size, D the length of the vector.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trireme.errors import UnsupportedError
+from trireme.export.checkpoint import Checkpoint, DenseLayer
+
+OPSET = 17
+# Weights a checkpoint may lack: no output of ours reads them.
+UNUSED_WEIGHTS = ("pooler.", "position_ids", "lm_head")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A module to export: its inputs in order ([B, L] int64, `prior` [B] float32) and its output's name."""
+
+    module: nn.Module
+    input_names: tuple[str, ...]
+    output_name: str
+    dimensions: int
+
+
+class PooledEncoder(nn.Module):
+    """A Hugging Face encoder with pooling and dense layers: [B, L] ids -> vectors [B, D], not normalized."""
+
+    def __init__(self, encoder: nn.Module, pooling: str, dense: list[nn.Module]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.pooling = pooling
+        self.dense = nn.Sequential(*dense)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, *token_type_ids: Tensor) -> Tensor:
+        """Vectors [B, D]."""
+        hidden = run_encoder(self.encoder, input_ids, attention_mask, token_type_ids).last_hidden_state
+        vectors: Tensor = self.dense(pool(hidden, attention_mask, self.pooling))
+        return vectors
+
+
+class SequenceClassifier(nn.Module):
+    """A Hugging Face sequence classifier: [B, L] ids -> logits [B, n], or scores [B] when `is_reranker`."""
+
+    def __init__(self, classifier: nn.Module, is_reranker: bool) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.is_reranker = is_reranker
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, *token_type_ids: Tensor) -> Tensor:
+        """Logits [B, n] or scores [B]."""
+        logits: Tensor = run_encoder(self.classifier, input_ids, attention_mask, token_type_ids).logits
+        return logits[:, 0] if self.is_reranker else logits
+
+
+def run_encoder(model: nn.Module, ids: Tensor, mask: Tensor, type_ids: tuple[Tensor, ...]) -> Any:
+    """The model's output object; `type_ids` is empty for families without segments."""
+    extra = {"token_type_ids": type_ids[0]} if type_ids else {}
+    return model(input_ids=ids, attention_mask=mask, **extra)
+
+
+def pool(hidden: Tensor, attention_mask: Tensor, mode: str) -> Tensor:
+    """States [B, L, H] -> [B, H]; padding is left out. Modes as in sentence-transformers' Pooling."""
+    mask = attention_mask.unsqueeze(2).to(hidden.dtype)
+    if mode == "cls":
+        return hidden[:, 0]
+    if mode == "max":
+        return hidden.masked_fill(mask == 0, -1e9).amax(1)
+    if mode == "lasttoken":
+        last = attention_mask.sum(1) - 1
+        return hidden.gather(1, last[:, None, None].expand(-1, 1, hidden.shape[2])).squeeze(1)
+    if mode == "weightedmean":
+        mask = mask * torch.cumsum(torch.ones_like(mask), 1)
+    total = mask.sum(1)
+    scale = total.sqrt() if mode == "mean_sqrt_len_tokens" else total
+    return (hidden * mask).sum(1) / scale.clamp(min=1e-9)
+
+
+def load_graph(checkpoint: Checkpoint, adapter: Path | None = None) -> Graph:
+    """The checkpoint in fp32, in evaluation mode. Raises UnsupportedError naming what is in the way."""
+    if adapter is not None:
+        return _residual_reranker(checkpoint, adapter)
+    if checkpoint.kind == "text_encoder":
+        encoder = _load_pretrained(checkpoint, "AutoModel")
+        dense = [_load_dense(layer) for layer in checkpoint.dense]
+        module: nn.Module = PooledEncoder(encoder, checkpoint.pooling, dense)
+        size = checkpoint.dense[-1].out_features if checkpoint.dense else checkpoint.hidden_size
+        return Graph(module.eval(), _inputs(checkpoint), "embedding", size)
+    classifier = _load_pretrained(checkpoint, "AutoModelForSequenceClassification")
+    is_reranker = checkpoint.kind == "cross_encoder"
+    module = SequenceClassifier(classifier, is_reranker)
+    output = "score" if is_reranker else "logits"
+    return Graph(module.eval(), _inputs(checkpoint), output, len(checkpoint.labels) or 1)
+
+
+def export_onnx(graph: Graph, path: Path) -> None:
+    """Writes `graph` as ONNX in fp32 to `path`, with batch and length free."""
+    ids = torch.ones(2, 8, dtype=torch.int64)
+    example = {"attention_mask": ids, "token_type_ids": torch.zeros_like(ids), "prior": torch.zeros(2)}
+    with torch.no_grad(), warnings.catch_warnings():
+        # The TorchScript exporter warns of its own age and of shapes it traces; the parity gate judges.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph.module,
+            tuple(example.get(name, ids) for name in graph.input_names),
+            str(path),
+            input_names=list(graph.input_names),
+            output_names=[graph.output_name],
+            dynamic_axes={
+                **{name: {0: "batch", 1: "length"} for name in graph.input_names if name != "prior"},
+                **{name: {0: "batch"} for name in (graph.output_name, "prior")},
+            },
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+def _inputs(checkpoint: Checkpoint) -> tuple[str, ...]:
+    names = ("input_ids", "attention_mask")
+    return (*names, "token_type_ids") if checkpoint.has_segments else names
+
+
+def _residual_reranker(checkpoint: Checkpoint, adapter: Path) -> Graph:
+    from trireme.export.residual import load_reranker
+
+    module = load_reranker(checkpoint.transformer_dir, adapter)
+    names = ("input_ids", "attention_mask", "token_type_ids", "prior")
+    return Graph(module.eval(), names, "score", 1)
+
+
+def _load_pretrained(checkpoint: Checkpoint, auto_class: str) -> nn.Module:
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    loader = getattr(transformers, auto_class)
+    try:
+        model, loading = loader.from_pretrained(
+            str(checkpoint.transformer_dir),
+            attn_implementation="eager",
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (ValueError, OSError, KeyError, RuntimeError) as error:
+        raise UnsupportedError(f"{checkpoint.transformer_dir} cannot be loaded: {error}") from error
+    missing = [name for name in loading["missing_keys"] if not any(part in name for part in UNUSED_WEIGHTS)]
+    if missing or loading.get("mismatched_keys"):
+        name = min(missing, default="") or str(min(loading["mismatched_keys"]))
+        raise UnsupportedError(
+            f"{checkpoint.transformer_dir} holds no weight {name!r} that {auto_class} needs"
+        )
+    loaded: nn.Module = model
+    return loaded
+
+
+def _load_dense(layer: DenseLayer) -> nn.Module:
+    from safetensors.torch import load_file
+
+    linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.has_bias)
+    weights = load_file(layer.weights)
+    linear.load_state_dict({name.removeprefix("linear."): value.float() for name, value in weights.items()})
+    return nn.Sequential(linear, nn.Tanh()) if layer.activation == "Tanh" else linear

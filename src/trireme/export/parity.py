@@ -1,0 +1,153 @@
+"""The parity gate: is the exported graph near enough to the PyTorch original?
+
+Embeddings are compared by cosine, scores by their order within a query (Spearman's rank correlation)
+and by the largest difference over the spread of the original scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trireme.artifacts.recipe import Recipe
+from trireme.errors import GateError
+from trireme.types import FloatArray
+
+Feeds = dict[str, npt.NDArray[Any]]
+Run = Callable[[Feeds], FloatArray]
+BATCH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """What a figure must at least (`least`) or at most (`most`) be, by the figure's name."""
+
+    least: Mapping[str, float]
+    most: Mapping[str, float]
+
+
+_VECTOR_LEAST = {
+    "fp32": {"cosine_min": 0.99999, "cosine_mean": 0.99999},
+    "fp16": {"cosine_min": 0.999, "cosine_mean": 0.9999},
+    "int8": {"cosine_min": 0.95, "cosine_mean": 0.98},
+}
+_RANK_LEAST = {"fp32": 0.99, "fp16": 0.98, "int8": 0.9}
+_SCORE_MOST = {"fp32": 0.001, "fp16": 0.02, "int8": 0.3}
+
+
+def read_thresholds(recipe: Recipe) -> Thresholds:
+    """The recipe's thresholds, or the defaults of its precision."""
+    if recipe.kind == "text_encoder":
+        least = dict(_VECTOR_LEAST[recipe.precision])
+        chosen = {"cosine_min": recipe.min_cosine, "cosine_mean": recipe.mean_cosine}
+        return Thresholds({**least, **{k: v for k, v in chosen.items() if v is not None}}, {})
+    rank, most = recipe.min_rank_correlation, recipe.max_score_difference
+    return Thresholds(
+        {"rank_correlation": _RANK_LEAST[recipe.precision] if rank is None else rank},
+        {"score_difference": _SCORE_MOST[recipe.precision] if most is None else most},
+    )
+
+
+def check_gate(model: str, figures: Mapping[str, float], thresholds: Thresholds) -> None:
+    """Raises GateError with all figures when one is past its threshold."""
+    failed = [
+        f"{name} {figures[name]:.6f} is below {limit}"
+        for name, limit in thresholds.least.items()
+        if not figures[name] >= limit
+    ] + [
+        f"{name} {figures[name]:.6f} is above {limit}"
+        for name, limit in thresholds.most.items()
+        if not figures[name] <= limit
+    ]
+    if failed:
+        every = ", ".join(f"{name}={value:.6f}" for name, value in sorted(figures.items()))
+        raise GateError(
+            f"{model} is too far from its original, nothing was placed: {'; '.join(failed)} (all figures: {every});"
+            " choose a higher precision or set other thresholds in the recipe"
+        )
+
+
+def compare_vectors(original: FloatArray, exported: FloatArray) -> dict[str, float]:
+    """Smallest and mean cosine of the rows of two [N, D] arrays."""
+    cosines = (_unit(original) * _unit(exported)).sum(1)
+    return {"cosine_min": float(cosines.min()), "cosine_mean": float(cosines.mean())}
+
+
+def compare_scores(original: Sequence[FloatArray], exported: Sequence[FloatArray]) -> dict[str, float]:
+    """Mean rank correlation over groups of scores, and the largest difference over the original's spread.
+
+    Each element is the scores [n] of one query's passages, n >= 2.
+    """
+    correlations = [rank_correlation(a, b) for a, b in zip(original, exported, strict=True)]
+    before, after = np.concatenate(original), np.concatenate(exported)
+    spread = max(float(before.max() - before.min()), 1e-9)
+    return {
+        "rank_correlation": float(np.mean(correlations)),
+        "score_difference": float(np.abs(before - after).max()) / spread,
+    }
+
+
+def rank_correlation(first: FloatArray, second: FloatArray) -> float:
+    """Spearman's rank correlation of two [n] arrays; equal values share their mean rank."""
+    a, b = _ranks(first), _ranks(second)
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / scale if scale else 1.0
+
+
+def run_texts(run: Run, tokenizer: Any, texts: Sequence[Any], batch: int = BATCH) -> FloatArray:
+    """Outputs [N, ...] of texts (or pairs of texts) in order, run in padded batches of mixed lengths.
+
+    The order is kept as it is given, so that a batch holds lengths that differ. `tokenizer` is a
+    Rust tokenizer with truncation and padding switched on.
+    """
+    parts = []
+    for start in range(0, len(texts), batch):
+        encoded = tokenizer.encode_batch(list(texts[start : start + batch]))
+        feeds: Feeds = {
+            "input_ids": np.array([item.ids for item in encoded], np.int64),
+            "attention_mask": np.array([item.attention_mask for item in encoded], np.int64),
+            "token_type_ids": np.array([item.type_ids for item in encoded], np.int64),
+            "prior": np.array([make_prior(start + i) for i in range(len(encoded))], np.float32),
+        }
+        parts.append(run(feeds))
+    return np.concatenate(parts)
+
+
+def make_prior(index: int) -> float:
+    """A fixed stand-in for the retrieval score of the pair at `index`, in [0.1, 0.8)."""
+    return 0.1 + 0.7 * ((index * 37) % 64) / 64
+
+
+def open_onnx(path: Path, threads: int = 0) -> Run:
+    """Runs the ONNX file at `path` on the CPU; inputs that the graph does not have are left out."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [node.name for node in session.get_inputs()]
+
+    def run(feeds: Feeds) -> FloatArray:
+        output: FloatArray = session.run(None, {name: feeds[name] for name in names})[0]
+        return output
+
+    return run
+
+
+def _unit(rows: FloatArray) -> FloatArray:
+    scaled: FloatArray = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return scaled
+
+
+def _ranks(values: FloatArray) -> npt.NDArray[np.float64]:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    mean_rank = last - (counts - 1) / 2
+    return np.asarray(mean_rank[inverse], np.float64)

@@ -1,0 +1,201 @@
+"""From a recipe to a placed version: fetch, read, export, convert, compare, place."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from trireme.artifacts.config_writer import place_config
+from trireme.artifacts.manifest import (
+    MODEL_FILE,
+    TOKENIZER_FILE,
+    Manifest,
+    hash_file,
+    hash_json,
+    read_manifest,
+    verify_files,
+    write_manifest,
+)
+from trireme.artifacts.placing import VERSION, stage_version
+from trireme.artifacts.recipe import Recipe
+from trireme.errors import ArtifactError, NotFoundError
+from trireme.export.checkpoint import Checkpoint, apply_recipe, read_checkpoint
+from trireme.export.source import SAFE_SUFFIXES, fetch_source
+
+TOOLS = ("trireme", "torch", "transformers", "tokenizers", "onnx", "onnxruntime")
+# Recipe keys that change the files; the others only change config.pbtxt.
+BUILD_KEYS = (
+    "kind",
+    "source",
+    "revision",
+    "package",
+    "weights_sha256",
+    "precision",
+    "max_length",
+    "pooling",
+    "normalize",
+    "query_prompt",
+    "passage_prompt",
+    "min_cosine",
+    "mean_cosine",
+    "min_rank_correlation",
+    "max_score_difference",
+)
+# The fp32 graph and the converted one stand side by side while a model is built.
+SPACE_FACTOR = 2.2
+
+Notice = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """Where a build reads and writes. `quality` is a BEIR folder, or None for no quality run."""
+
+    repository: Path = Path("model_repository")
+    cache: Path = Path(".trireme/sources")
+    project: Path = Path()
+    quality: Path | None = None
+    quality_queries: int = 200
+    force: bool = False
+
+
+def build_model(
+    recipe: Recipe, options: BuildOptions, notice: Notice = lambda step: None
+) -> tuple[Manifest, bool]:
+    """Builds and places the model of `recipe`; returns its manifest and whether anything was built.
+
+    Blocks for seconds to minutes; `notice` hears the name of each step. Nothing is built when the same
+    inputs are already placed and whole, unless `options.force`. Raises UnsupportedError, ArtifactError,
+    UnavailableError, InvalidInputError, and GateError past a threshold; then nothing is placed.
+    """
+    model_dir = options.repository / recipe.model
+    notice("fetch")
+    folder = fetch_source(recipe, options.cache)
+    adapter = _find_adapter(recipe, options.project)
+    tools = read_tools()
+    digest = digest_inputs(recipe, folder, adapter, tools)
+    present = None if options.force else _find_present(model_dir / VERSION, digest, options)
+    if present is not None:
+        place_config(model_dir, recipe)
+        return present, False
+    notice("read")
+    checkpoint = apply_recipe(read_checkpoint(folder, recipe.kind, adapter is not None), recipe)
+    with stage_version(model_dir, _bytes_needed(checkpoint.transformer_dir)) as stage:
+        made = _make_files(recipe, checkpoint, adapter, stage, options, notice)
+        manifest = replace(made, tools=tools, inputs_digest=digest)
+        write_manifest(stage, manifest)
+        notice("place")
+    place_config(model_dir, recipe)
+    return manifest, True
+
+
+def read_tools() -> dict[str, str]:
+    """Versions of the packages that shape the files."""
+    found = {}
+    for name in TOOLS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def digest_inputs(recipe: Recipe, folder: Path, adapter: Path | None, tools: dict[str, str]) -> str:
+    """sha256 over what shapes the files: the recipe's build keys, the checkpoint's files, tool versions."""
+    values = asdict(recipe)
+    folders = [folder] if adapter is None else [folder, adapter]
+    return hash_json(
+        {
+            "recipe": {key: values[key] for key in BUILD_KEYS},
+            "files": [_hash_files(path) for path in folders],
+            "tools": tools,
+        }
+    )
+
+
+def _hash_files(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.suffix in SAFE_SUFFIXES and path.is_file())
+    return {str(path.relative_to(folder)): hash_file(path) for path in files}
+
+
+def _find_adapter(recipe: Recipe, project: Path) -> Path | None:
+    if not recipe.adapter:
+        return None
+    if not (project / recipe.adapter).is_dir():
+        raise NotFoundError(
+            f"adapter folder {project / recipe.adapter} does not exist; train it or change the recipe"
+        )
+    return project / recipe.adapter
+
+
+def _find_present(version_dir: Path, digest: str, options: BuildOptions) -> Manifest | None:
+    """The placed manifest when it is of the same inputs, whole, and has the quality run asked for."""
+    try:
+        manifest = read_manifest(version_dir)
+        verify_files(version_dir, manifest)
+    except ArtifactError:
+        return None
+    measured = options.quality is None or options.quality.resolve().name in manifest.quality
+    return manifest if manifest.inputs_digest == digest and measured else None
+
+
+def _bytes_needed(folder: Path) -> int:
+    return int(SPACE_FACTOR * sum(path.stat().st_size for path in folder.glob("*.safetensors")))
+
+
+def _make_files(
+    recipe: Recipe,
+    checkpoint: Checkpoint,
+    adapter: Path | None,
+    stage: Path,
+    options: BuildOptions,
+    notice: Notice,
+) -> Manifest:
+    """Writes model and tokenizer into `stage`, and lets the gate judge them."""
+    from trireme.export.graph import export_onnx, load_graph
+    from trireme.export.measure import measure_parity, measure_quality
+    from trireme.export.parity import check_gate, read_thresholds
+    from trireme.export.precision import convert
+    from trireme.export.tokenizer_file import write_tokenizer
+
+    work = stage / "work"
+    work.mkdir()
+    notice("export")
+    graph = load_graph(checkpoint, adapter)
+    export_onnx(graph, work / "fp32.onnx")
+    write_tokenizer(checkpoint, stage / TOKENIZER_FILE)
+    notice("convert")
+    convert(work / "fp32.onnx", stage / MODEL_FILE, recipe.precision)
+    shutil.rmtree(work)
+    notice("compare")
+    figures = measure_parity(graph, checkpoint, stage)
+    check_gate(recipe.model, figures, read_thresholds(recipe))
+    quality: dict[str, Any] = {}
+    if options.quality is not None:
+        notice("quality")
+        quality = measure_quality(graph, checkpoint, stage, options.quality, options.quality_queries)
+    names = (MODEL_FILE, TOKENIZER_FILE)
+    return Manifest(
+        model=recipe.model,
+        kind=checkpoint.kind,
+        source=recipe.source or recipe.package,
+        revision=recipe.revision or recipe.package,
+        precision=recipe.precision,
+        dimensions=graph.dimensions,
+        max_length=checkpoint.max_length,
+        files={name: hash_file(stage / name) for name in names},
+        sizes={name: (stage / name).stat().st_size for name in names},
+        pooling=checkpoint.pooling,
+        normalize=checkpoint.normalize,
+        query_prompt=checkpoint.query_prompt,
+        passage_prompt=checkpoint.passage_prompt,
+        labels=checkpoint.labels,
+        activation=checkpoint.activation,
+        needs_prior="prior" in graph.input_names,
+        figures=figures,
+        quality=quality,
+    )

