@@ -154,9 +154,9 @@ def _ready(_: argparse.Namespace, settings: Settings, console: Console) -> int:
 
 
 def _env(_: argparse.Namespace, settings: Settings, console: Console) -> int:
-    from trireme.triton.server import find_server, link_python_backend, shell_exports
+    from trireme.triton.server import find_server, place_python_backend, shell_exports
 
-    link_python_backend(find_server(), settings.backend_directory)
+    place_python_backend(find_server(), settings.backend_directory)
     # print, not the console: a shell reads this.
     print(shell_exports(os.environ))
     return 0
@@ -166,7 +166,7 @@ def database_url(settings: Settings) -> str:
     """The database to talk to: the setting's, or that of the running embedded server. Raises NotFoundError."""
     from trireme.local.postgres import running_url
 
-    url = settings.database_url or running_url(settings.data_dir / "postgres")
+    url = settings.database_url or running_url(settings.data_dir)
     if not url:
         raise NotFoundError(
             f"no database runs in {settings.data_dir}; start it with: make serve, or set TRIREME_DATABASE_URL"

@@ -51,7 +51,7 @@ class Stack:
         if not self.settings.database_url:
             from trireme.local.postgres import start_postgres
 
-            self.postgres = start_postgres(self.settings.data_dir / "postgres")
+            self.postgres = start_postgres(self.settings.data_dir)
             self._resources.callback(self.postgres.stop)
             self.database_url = self.postgres.url
 

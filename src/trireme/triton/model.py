@@ -72,6 +72,7 @@ class BackendModel:
         import triton_python_backend_utils as pb
 
         self.pb: Any = pb
+        self._metric_families: list[Any] = []
         try:
             self.config = read_model_config(args, self.known_parameters)
             self.load(self.config)
@@ -146,6 +147,8 @@ class BackendModel:
 
     def _metric(self, name: str, description: str, kind: Any) -> Any:
         family = self.pb.MetricFamily(name=name, description=description, kind=kind)
+        # Triton deletes a family with its last Python reference, and its metrics die with it.
+        self._metric_families.append(family)
         return family.Metric(labels={"model": self.config.name})
 
     def _watch_readiness(self) -> None:

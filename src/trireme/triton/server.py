@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import filecmp
 import importlib.util
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -71,19 +73,22 @@ def find_server() -> ServerFiles:
     )
 
 
-def link_python_backend(files: ServerFiles, backend_directory: Path) -> None:
-    """Puts the server's own Python backend beside ours, as links, where tritonserver looks for it."""
+def place_python_backend(files: ServerFiles, backend_directory: Path) -> None:
+    """Puts the server's own Python backend beside ours, where tritonserver looks for it. Idempotent."""
+    stub, *copied = files.python_backend
     folder = backend_directory / "python"
     folder.mkdir(exist_ok=True)
-    for source in files.python_backend:
-        link = folder / source.name
-        # Links, not copies: a copied stub does not find its libraries.
-        if not link.is_symlink() or link.readlink() != source:
-            fresh = folder / f".{source.name}.{os.getpid()}"
-            fresh.unlink(missing_ok=True)
-            fresh.symlink_to(source)
-            fresh.replace(link)
-    for executable in (files.binary, files.python_backend[0]):
+    fresh = folder / f".fresh.{os.getpid()}"
+    # A copied stub does not find its libraries, and a linked library is refused as outside of its folder.
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(stub)
+    fresh.replace(folder / stub.name)
+    for source in copied:
+        target = folder / source.name
+        if not target.exists() or not filecmp.cmp(source, target):
+            shutil.copyfile(source, fresh)
+            fresh.replace(target)
+    for executable in (files.binary, stub):
         if not os.access(executable, os.X_OK):
             executable.chmod(0o755)
 
@@ -149,7 +154,7 @@ class TritonServer:
         files = find_server()
         for name in ("http_port", "grpc_port", "metrics_port"):
             _check_port_is_free(config.host, getattr(config, name), name)
-        link_python_backend(files, config.backend_directory)
+        place_python_backend(files, config.backend_directory)
         config.log_file.parent.mkdir(parents=True, exist_ok=True)
         self.config = config
         with config.log_file.open("wb") as log:
