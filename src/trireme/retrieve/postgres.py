@@ -87,7 +87,8 @@ class PostgresStore:
             collection_id, passages = _find_collection(connection, query)
             if not self._uses_index(passages, query.embedder):
                 return _exact(connection, collection_id, query)
-            candidates = min(max(self._ef_search, query.top_k), MAX_EF_SEARCH)
+            # Twice top_k, since recall falls off towards the end of the candidate list.
+            candidates = min(max(self._ef_search, 2 * query.top_k), MAX_EF_SEARCH)
             hits = _nearest(connection, collection_id, query, candidates)
             # HNSW may run out of candidates before it has top_k; then only the exact answer is honest.
             short = len(hits) < min(query.top_k, passages)
@@ -147,9 +148,7 @@ class PostgresStore:
 
     def _probe(self, answer: threading.Event) -> None:
         try:
-            self._probe_pool.run(
-                lambda c: c.execute("SELECT FROM trireme.collections LIMIT 1"), READY_SECONDS
-            )
+            self._probe_pool.run(lambda c: c.execute("SELECT FROM trireme.collections LIMIT 1"), READ_SECONDS)
         except Exception:
             return
         answer.set()
@@ -261,10 +260,12 @@ def _hits(
     connection: DeadlineConnection, collection_id: int, ordering: sql.Composable, query: StoreQuery
 ) -> list[Hit]:
     # The id is a literal: a planner that sees a parameter cannot prove that the partial index applies.
+    # Texts are fetched for the winners alone: sorting whole rows makes exact search a third slower.
     statement = sql.SQL(
-        "SELECT id, text, metadata::text, 1 - (embedding <=> %(q)s) FROM (SELECT * FROM trireme.passages "
-        "WHERE collection_id = {} ORDER BY {} LIMIT %(top_k)s) AS nearest"
-    ).format(sql.Literal(collection_id), ordering)
+        "SELECT id, text, metadata::text, 1 - distance FROM (SELECT id, embedding <=> %(q)s AS distance "
+        "FROM trireme.passages WHERE collection_id = {id} ORDER BY {ordering} LIMIT %(top_k)s) AS nearest "
+        "JOIN trireme.passages USING (id) WHERE collection_id = {id}"
+    ).format(id=sql.Literal(collection_id), ordering=ordering)
     parameters = {"q": Vector(np.asarray(query.embedding, np.float32)), "top_k": query.top_k}
     hits = [
         Hit(id_, text, metadata, float(np.float32(score)))

@@ -8,8 +8,9 @@ from typing import Protocol
 from trireme.errors import SettingError
 from trireme.retrieve.store import VectorStore
 
-# Below this many passages exact search is faster than HNSW; see docs of PostgresStore for the measurement.
-DEFAULT_EXACT_BELOW = 10_000
+# Measured, 384 dimensions, one busy core: exact takes 1.5, 3, 9, 17 ms for 1,000, 2,000, 5,000, 10,000 passages,
+# HNSW with 100 candidates 2, 2.5, 4, 5 ms with recall@10 of 0.998 or more on clustered vectors. They meet here.
+DEFAULT_EXACT_BELOW = 2_000
 DEFAULT_EF_SEARCH = 100
 DEFAULT_POOL_SIZE = 4
 
