@@ -15,7 +15,7 @@ from trireme.types import Document
 
 CORPUS = "corpus.jsonl"
 # A page's own navigation and code say nothing about its subject.
-HTML_NOISE = ("script", "style", "noscript", "template", "nav", "header", "footer", "aside", "form", "svg")
+HTML_NOISE = ("script", "style", "noscript", "template", "nav", "footer", "aside", "svg")
 HTML_HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 HTML_BLOCKS = (
     "p",
