@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 class Stack:
     """Database and tritonserver of one `settings`. A context manager: leaving it ends what it started."""
 
-    def __init__(self, settings: Settings, response_cache: bool = True) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._response_cache = response_cache
         self._resources = ExitStack()
         self.postgres: LocalPostgres | None = None
         self.database_url = settings.database_url
@@ -66,7 +65,7 @@ class Stack:
             model_repository=settings.model_repository,
             backend_directory=settings.backend_directory,
             log_file=settings.data_dir / "logs" / "tritonserver.log",
-            response_cache=self._response_cache,
+            response_cache_bytes=settings.response_cache_bytes,
         )
         self.server = TritonServer(config, {**os.environ, "TRIREME_DATABASE_URL": self.database_url})
         self._resources.callback(self.server.stop)

@@ -27,6 +27,8 @@ class Settings:
     database_url: str = field(default="", repr=False)
     tenant: str = "default"
     collection: str = "default"
+    # 0 leaves Triton's response cache off: it keeps errors and answers them empty (docs/decisions).
+    response_cache_bytes: int = 0
 
     @property
     def grpc_url(self) -> str:
@@ -53,6 +55,10 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
 
 
 def _parse(key: str, raw: str, default: object) -> str | int | Path:
+    if key.endswith("_BYTES"):
+        if not raw.isdecimal():
+            raise SettingError(f"{key} must be a number of bytes, got {raw!r}")
+        return int(raw)
     if isinstance(default, int):
         if not raw.isdecimal() or not 0 < int(raw) < 65536:
             raise SettingError(f"{key} must be a TCP port from 1 to 65535, got {raw!r}")

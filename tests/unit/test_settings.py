@@ -35,5 +35,11 @@ def test_an_empty_value_is_named(key):
         read_settings({key: ""})
 
 
+def test_the_size_of_the_cache_may_be_zero_but_not_a_word():
+    assert read_settings({"TRIREME_RESPONSE_CACHE_BYTES": "0"}).response_cache_bytes == 0
+    with pytest.raises(SettingError, match="TRIREME_RESPONSE_CACHE_BYTES"):
+        read_settings({"TRIREME_RESPONSE_CACHE_BYTES": "lots"})
+
+
 def test_the_database_url_stays_out_of_the_text_form():
     assert "secret" not in repr(read_settings({"TRIREME_DATABASE_URL": "postgresql://u:secret@h/db"}))

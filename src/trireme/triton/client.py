@@ -82,7 +82,13 @@ class TritonClient:
             result = self._client.infer(model, tensors, client_timeout=self._timeout)
         except InferenceServerException as error:
             raise self._typed(error) from None
-        return {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}
+        outputs = {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}
+        if not outputs:
+            raise InvalidInputError(
+                "the response cache of the server kept an error of this very request as an empty answer;"
+                " change the request, or turn the cache off (TRIREME_RESPONSE_CACHE_BYTES=0)"
+            )
+        return outputs
 
     def is_ready(self, model: str = "") -> bool:
         """Whether the server, or one model, says it is ready. Never raises."""

@@ -22,7 +22,6 @@ from pathlib import Path
 
 from trireme.errors import SettingError, UnavailableError, UnsupportedError
 
-RESPONSE_CACHE_BYTES = 64 << 20
 STOP_SECONDS = 15.0
 
 
@@ -37,7 +36,7 @@ class ServerConfig:
     model_repository: Path
     backend_directory: Path
     log_file: Path
-    response_cache: bool = True
+    response_cache_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +137,10 @@ def server_command(config: ServerConfig, files: ServerFiles) -> list[str]:
         "--disable-auto-complete-config",
         "--exit-timeout-secs=5",
     ]
-    if config.response_cache:
+    if config.response_cache_bytes:
         command += [
             f"--cache-directory={files.caches}",
-            f"--cache-config=local,size={RESPONSE_CACHE_BYTES}",
+            f"--cache-config=local,size={config.response_cache_bytes}",
         ]
     return command
 

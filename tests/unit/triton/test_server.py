@@ -28,9 +28,10 @@ def test_every_endpoint_binds_to_the_host_of_the_settings(tmp_path):
         assert f"--{endpoint}-address=127.0.0.1" in command
 
 
-def test_the_response_cache_can_be_left_out(tmp_path):
-    command = server_command(config(tmp_path, response_cache=False), find_server())
-    assert not any(word.startswith("--cache") for word in command)
+def test_the_response_cache_is_off_unless_it_has_a_size(tmp_path):
+    assert not any(word.startswith("--cache") for word in server_command(config(tmp_path), find_server()))
+    command = server_command(config(tmp_path, response_cache_bytes=1 << 20), find_server())
+    assert "--cache-config=local,size=1048576" in command
 
 
 def test_the_stubs_find_this_interpreter_first():

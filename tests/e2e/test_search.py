@@ -1,0 +1,88 @@
+"""The documented ways to search, against the real server."""
+
+import json
+import urllib.request
+
+import numpy as np
+import pytest
+
+
+def post(settings, path, body):
+    request = urllib.request.Request(
+        f"http://{settings.host}:{settings.http_port}{path}",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+@pytest.mark.parametrize(
+    ("question", "source"),
+    [
+        ("what does the dynamic batcher wait for?", "batching.md"),
+        ("which database keeps the passages?", "storage.txt"),
+        ("how many rows of oars did the ship have?", "rowing.html"),
+        ("how long to cook lentils", "cooking.txt"),
+    ],
+)
+def test_the_best_passage_answers_the_question(client, question, source):
+    hits = client.search(question)
+    assert json.loads(hits[0].metadata)["source"].endswith(source)
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+def test_fewer_than_top_k_come_back_when_there_are_fewer(client):
+    assert len(client.search("oars", top_k=1000)) == 4
+
+
+def test_top_k_limits_the_answer(client):
+    assert len(client.search("oars", top_k=2)) == 2
+
+
+def test_http_gives_the_same_answer_as_grpc(client, settings):
+    hits = client.search("oars", top_k=3)
+    answer = post(settings, "/v2/models/search/generate", {"query": "oars", "top_k": 3})
+    assert answer["id"] == [hit.id for hit in hits]
+    assert answer["score"] == pytest.approx([hit.score for hit in hits], abs=0.02)
+    inputs = [{"name": "query", "shape": [1, 1], "datatype": "BYTES", "data": ["oars"]}]
+    answer = post(settings, "/v2/models/search/infer", {"inputs": inputs})
+    ids = next(output for output in answer["outputs"] if output["name"] == "id")
+    assert ids["data"][:3] == [hit.id for hit in hits]
+
+
+def test_the_retriever_takes_an_embedding_of_the_client(client):
+    vector = client.embed(["banks of oars"], "query")
+    inputs = {"embedding": vector.tolist(), "query": [["banks of oars"]], "top_k": [[1]]}
+    outputs = client.infer("retriever", inputs)
+    assert "trireme" in outputs["text"][0][0].decode()
+    passage = client.embed([outputs["text"][0][0].decode()], "passage")
+    assert outputs["score"][0][0] == pytest.approx(float(vector[0] @ passage[0]), abs=0.02)
+
+
+def test_tenants_do_not_see_each_other(client):
+    from trireme.errors import NotFoundError
+
+    with pytest.raises(NotFoundError, match="no collection 'default'"):
+        client.search("oars", tenant="someone else")
+
+
+def test_dimensions_truncate_and_restore_unit_length(client):
+    full = client.infer("embedding", {"text": [["three banks of oars"]]})["embedding"][0]
+    short = client.infer("embedding", {"text": [["three banks of oars"]], "dimensions": [[64]]})["embedding"][
+        0
+    ]
+    assert short.shape == (64,)
+    assert np.linalg.norm(short) == pytest.approx(1, abs=1e-5)
+    assert short @ full[:64] / np.linalg.norm(full[:64]) > 0.999
+
+
+def test_token_counts_are_true(client):
+    outputs = client.infer("embedding", {"text": [["oars"], ["oars " * 300]]})
+    assert outputs["token_count"].tolist() == [[4], [256]]
+    assert outputs["truncated_tokens"].tolist() == [[0], [2 * 300 - 254]]
+
+
+def test_input_types_may_differ_between_rows(client):
+    inputs = {"text": [["oars"], ["oars"]], "input_type": [["query"], ["passage"]]}
+    assert client.infer("embedding", inputs)["embedding"].shape == (2, 384)
