@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from trireme.artifacts.recipe import Recipe
 from trireme.artifacts.repository import list_recipes
 from trireme.errors import TriremeError
 from trireme.export.pipeline import BuildOptions, build_model
@@ -24,20 +25,24 @@ def main() -> None:
     parser.add_argument("--force", action="store_true", help="build again what is already there")
     given = parser.parse_args()
     options = BuildOptions(given.repository, given.cache, PROJECT, force=given.force)
-    recipes = [recipe for recipe in list_recipes(given.repository) if recipe.has_weights]
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    for recipe in list_recipes(given.repository):
+        if recipe.adapter and not (PROJECT / recipe.adapter).is_dir():
+            print(f"{recipe.model}: skipped, {recipe.adapter} is not there")
+        elif recipe.has_weights:
+            build_one(recipe, options)
+
+
+def build_one(recipe: Recipe, options: BuildOptions) -> None:
+    """Builds one model behind a progress bar and prints what came out."""
     console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        for recipe in recipes:
-            if recipe.adapter and not (PROJECT / recipe.adapter).is_dir():
-                print(f"{recipe.model}: skipped, {recipe.adapter} is not there")
-                continue
-            task = progress.add_task(recipe.model)
-            manifest, was_built = build_model(
-                recipe, options, lambda step: progress.update(task, description=f"{recipe.model}: {step}")
-            )
-            state = "built" if was_built else "already built"
-            print(f"{recipe.model}: {state}, {manifest.precision}, {manifest.total_bytes:,} bytes")
+        task = progress.add_task(recipe.model)
+        manifest, was_built = build_model(
+            recipe, options, lambda step: progress.update(task, description=f"{recipe.model}: {step}")
+        )
+    state = "built" if was_built else "already built"
+    print(f"{recipe.model}: {state}, {manifest.precision}, {manifest.total_bytes:,} bytes")
 
 
 if __name__ == "__main__":

@@ -28,8 +28,7 @@ def stage_version(model_dir: Path, bytes_needed: int) -> Iterator[Path]:
     Holds the model's lock meanwhile. Raises UnavailableError when another build runs or the disk has
     fewer than `bytes_needed` free or fills up; then the folder is gone and the old version stays.
     """
-    model_dir.mkdir(parents=True, exist_ok=True)
-    with _lock(model_dir):
+    with _made_folder(model_dir), _lock(model_dir):
         clear_leftovers(model_dir)
         _check_space(model_dir, bytes_needed)
         stage = Path(tempfile.mkdtemp(prefix=STAGED, dir=model_dir))
@@ -42,6 +41,19 @@ def stage_version(model_dir: Path, bytes_needed: int) -> Iterator[Path]:
             raise _disk_full(model_dir, bytes_needed) from error
         finally:
             shutil.rmtree(stage, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _made_folder(model_dir: Path) -> Iterator[None]:
+    """Makes the model's folder, and removes it again when it is new and the block fails."""
+    is_new = not model_dir.exists()
+    model_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            shutil.rmtree(model_dir, ignore_errors=True)
+        raise
 
 
 def clear_leftovers(model_dir: Path) -> None:

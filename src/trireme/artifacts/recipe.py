@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import types
@@ -189,3 +190,14 @@ def _check_range(key: str, value: Any, limits: Any) -> None:
         raise SettingError(f"{key} must be at least {limits['least']}, got {value!r}")
     if limits["most"] is not None and value > limits["most"]:
         raise SettingError(f"{key} must be at most {limits['most']}, got {value!r}")
+
+
+def write_recipe(path: Path, recipe: Recipe) -> None:
+    """Writes the keys of `recipe` that differ from their defaults; `read_recipe` gives it back."""
+    lines = []
+    for spec in fields(recipe)[1:]:
+        value = getattr(recipe, spec.name)
+        if value != spec.default:
+            # JSON's strings, numbers, booleans and lists are TOML's.
+            lines.append(f"{spec.name} = {json.dumps(value, ensure_ascii=True)}\n")
+    path.write_text("".join(lines), encoding="utf-8")

@@ -85,7 +85,7 @@ def build_model(
     notice("read")
     checkpoint = apply_recipe(read_checkpoint(folder, recipe.kind, adapter is not None), recipe)
     with stage_version(model_dir, _bytes_needed(checkpoint.transformer_dir)) as stage:
-        made = _make_files(recipe, checkpoint, adapter, stage, options, notice)
+        made = _make_files(recipe, checkpoint, adapter, stage, options=options, notice=notice)
         manifest = replace(made, tools=tools, inputs_digest=digest)
         write_manifest(stage, manifest)
         notice("place")
@@ -152,6 +152,7 @@ def _make_files(
     checkpoint: Checkpoint,
     adapter: Path | None,
     stage: Path,
+    *,
     options: BuildOptions,
     notice: Notice,
 ) -> Manifest:

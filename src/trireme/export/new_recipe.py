@@ -1,0 +1,41 @@
+"""Recipes for models that have none yet: kind from the checkpoint, serving keys by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from trireme.artifacts.recipe import RECIPE_FILE, Recipe, read_recipe
+from trireme.errors import InvalidInputError
+from trireme.export.checkpoint import read_checkpoint
+from trireme.export.source import fetch_source
+
+_SERVING = {"dynamic_batching": True, "response_cache": True, "warmup": True}
+# A reranker's request already holds many passages.
+_BATCH_SIZES = {"text_encoder": 64, "classifier": 64, "cross_encoder": 16}
+
+
+def make_recipe(model: str, values: Mapping[str, Any], cache: Path) -> Recipe:
+    """A recipe of the given keys (None: not given); without `kind`, the checkpoint's own.
+
+    Downloads the checkpoint when it must look for the kind. Raises SettingError, UnsupportedError.
+    """
+    given = {key: value for key, value in values.items() if value is not None}
+    if "kind" not in given:
+        checkpoint_keys = ("source", "revision", "package", "weights_sha256")
+        known = {key: given[key] for key in checkpoint_keys if key in given}
+        folder = fetch_source(Recipe(model, "text_encoder", **known), cache)
+        given["kind"] = read_checkpoint(folder).kind
+    recipe = Recipe(model, **given)
+    return replace(recipe, max_batch_size=_BATCH_SIZES[recipe.kind], **_SERVING)
+
+
+def check_recipe_is_free(recipe: Recipe, repository: Path) -> None:
+    """Raises InvalidInputError when the model's folder holds another recipe."""
+    path = repository / recipe.model / RECIPE_FILE
+    if path.is_file() and read_recipe(path) != recipe:
+        raise InvalidInputError(
+            f"{path} says otherwise: edit it and build with --recipe {path}, or use another name"
+        )
