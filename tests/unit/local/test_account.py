@@ -86,4 +86,4 @@ def test_a_folder_that_cannot_be_opened_is_named_with_what_to_do(closed, monkeyp
 
     monkeypatch.setattr(os, "listxattr", refuse)
     with pytest.raises(UnsupportedError, match=r"chmod o\+x"):
-        let_through(closed.parent, Account("nobody", NOBODY, NOBODY))
+        let_through(closed.parent, Account("another", ANOTHER, ANOTHER))
