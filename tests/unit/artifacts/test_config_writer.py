@@ -1,0 +1,101 @@
+import pytest
+
+from trireme.artifacts.config_writer import config_files, warmup_files, write_config
+from trireme.artifacts.recipe import Recipe
+
+SEARCH = {
+    "with a reranker": ("embedding", "candidates", "reranker", "best_first"),
+    "without": ("embedding", "candidates", "best_first"),
+}
+RECIPES = [
+    Recipe("e", "text_encoder", source="x", warmup=True, dynamic_batching=True, response_cache=True),
+    Recipe("r", "cross_encoder", source="x", warmup=True, max_batch_size=16, embedder="e"),
+    Recipe("c", "classifier", source="x", target="gpu", instances=2),
+    Recipe("t", "retriever", embedder="e", candidates=30),
+    Recipe("b", "best_first"),
+    *(Recipe("s", "search", steps=steps) for steps in SEARCH.values()),
+]
+
+
+def parse(recipe):
+    text_format = pytest.importorskip("google.protobuf.text_format")
+    from tritonclient.grpc import model_config_pb2
+
+    return text_format.Parse(write_config(recipe), model_config_pb2.ModelConfig())
+
+
+def names(tensors):
+    return [tensor.name for tensor in tensors]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: f"{recipe.kind} {len(recipe.steps)}")
+def test_every_config_parses_and_batches(recipe):
+    config = parse(recipe)
+    assert config.name == recipe.model
+    assert config.max_batch_size == recipe.max_batch_size >= 1
+    assert write_config(recipe) == write_config(recipe)
+
+
+def test_an_encoder_is_batched_cached_warmed_and_told_its_limits():
+    config = parse(RECIPES[0])
+    assert names(config.input) == ["text", "input_type", "dimensions"]
+    assert [tensor.optional for tensor in config.input] == [False, True, True]
+    assert config.dynamic_batching.max_queue_delay_microseconds == 500
+    assert config.response_cache.enable
+    assert config.model_warmup[0].inputs["text"].input_data_file == "text"
+    assert config.parameters["max_batch_tokens"].string_value == "2048"
+
+
+def test_a_plain_encoder_has_no_batcher_cache_or_warmup():
+    config = parse(Recipe("e", "text_encoder", source="x"))
+    assert not config.HasField("dynamic_batching")
+    assert not config.response_cache.enable
+    assert not config.model_warmup
+
+
+def test_a_classifier_is_served_by_the_cross_encoder_backend_on_its_target():
+    from tritonclient.grpc import model_config_pb2
+
+    config = parse(RECIPES[2])
+    assert config.backend == "cross_encoder"
+    assert names(config.output) == ["label", "score"]
+    group = config.instance_group[0]
+    assert (group.kind, group.count) == (model_config_pb2.ModelInstanceGroup.KIND_GPU, 2)
+
+
+def test_a_retriever_is_never_cached():
+    config = parse(RECIPES[3])
+    assert not config.response_cache.enable
+    assert config.parameters["candidates"].string_value == "30"
+
+
+@pytest.mark.parametrize("form", SEARCH)
+def test_every_tensor_of_the_search_ensemble_is_made_before_it_is_read(form):
+    config = parse(Recipe("s", "search", steps=SEARCH[form]))
+    known = set(names(config.input))
+    for step in config.ensemble_scheduling.step:
+        assert set(step.input_map.values()) <= known
+        assert not known & set(step.output_map.values())
+        known |= set(step.output_map.values())
+    assert set(names(config.output)) <= known
+    assert [step.model_name for step in config.ensemble_scheduling.step] == list(SEARCH[form])
+
+
+def test_the_reranked_score_replaces_the_retrievers():
+    for form, expected in (("with a reranker", "reranked_score"), ("without", "found_score")):
+        config = parse(Recipe("s", "search", steps=SEARCH[form]))
+        assert config.ensemble_scheduling.step[-1].input_map["score"] == expected
+
+
+def test_warmup_texts_are_serialized_as_triton_reads_them():
+    files = warmup_files(RECIPES[1])
+    assert set(files) == {"query", "passages"}
+    content, texts = files["passages"], []
+    while content:
+        size = int.from_bytes(content[:4], "little")
+        texts.append(content[4 : 4 + size].decode())
+        content = content[4 + size :]
+    config = parse(RECIPES[1])
+    assert [len(texts)] == list(config.model_warmup[0].inputs["passages"].dims)
+    assert all(texts)
+    assert set(config_files(RECIPES[1])) == {"config.pbtxt", "warmup/query", "warmup/passages"}

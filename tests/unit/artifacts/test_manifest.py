@@ -1,0 +1,114 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from trireme.artifacts.manifest import Manifest, hash_file, read_manifest, verify_files, write_manifest
+from trireme.errors import ArtifactError
+
+
+@pytest.fixture
+def version(tmp_path):
+    folder = tmp_path / "tiny" / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(b"graph")
+    (folder / "tokenizer.json").write_bytes(b"{}")
+    return folder
+
+
+@pytest.fixture
+def manifest(version):
+    names = ("model.onnx", "tokenizer.json")
+    return Manifest(
+        model="tiny",
+        kind="text_encoder",
+        source="some/model",
+        revision="r",
+        precision="int8",
+        dimensions=32,
+        max_length=64,
+        files={name: hash_file(version / name) for name in names},
+        sizes={"model.onnx": 5, "tokenizer.json": 2},
+        pooling="mean",
+        labels=("a", "b"),
+        figures={"cosine_min": 0.98},
+        quality={"letters": {"before": 0.5, "after": 0.4}},
+        tools={"torch": "2"},
+    )
+
+
+def test_a_manifest_reads_back_as_it_was(version, manifest):
+    write_manifest(version, manifest)
+    assert read_manifest(version) == manifest
+    verify_files(version, manifest)
+    assert manifest.total_bytes == 7
+
+
+def test_a_corrupt_file_is_named(version, manifest):
+    (version / "model.onnx").write_bytes(b"grapH")
+    with pytest.raises(ArtifactError, match=r"1/model\.onnx is not the file in the manifest"):
+        verify_files(version, manifest)
+
+
+def test_a_missing_file_is_named_with_the_command_that_rebuilds_it(version, manifest):
+    (version / "tokenizer.json").unlink()
+    with pytest.raises(
+        ArtifactError, match=r"tokenizer\.json is missing.*export_encoder\.py --recipe .*tiny/recipe"
+    ):
+        verify_files(version, manifest)
+
+
+def test_a_missing_manifest_is_named_with_the_command_that_builds_it(version):
+    with pytest.raises(
+        ArtifactError, match=r"manifest\.json is missing; build the model with: python build/"
+    ):
+        read_manifest(version)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 2}, "format version 1"),
+        ({"surprise": 1}, "unknown key 'surprise'"),
+        ({"dimensions": "32"}, "'dimensions' that is not a int"),
+        (
+            {"files": {"../model.onnx": "0", "model.onnx": "0", "tokenizer.json": "0"}},
+            "outside its own folder",
+        ),
+        ({"files": {"model.onnx": "0"}}, "does not list tokenizer.json"),
+        ({"kind": None}, "'kind'"),
+    ],
+)
+def test_a_broken_manifest_says_what_is_wrong(change, message, version, manifest):
+    write_manifest(version, manifest)
+    path = version / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(ArtifactError, match=message):
+        read_manifest(version)
+
+
+def test_a_manifest_that_is_not_json_is_named(version):
+    (version / "manifest.json").write_bytes(b"\xff{")
+    with pytest.raises(ArtifactError, match="not valid JSON"):
+        read_manifest(version)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pooling": "cls"},
+        {"normalize": True},
+        {"query_prompt": "q: "},
+        {"passage_prompt": "p: "},
+        {"max_length": 32},
+        {"dimensions": 16},
+        {"files": {"model.onnx": "0", "tokenizer.json": "0"}},
+    ],
+)
+def test_the_embedder_changes_with_what_changes_vectors(change, manifest):
+    assert replace(manifest, **change).embedder.digest != manifest.embedder.digest
+
+
+@pytest.mark.parametrize("change", [{"model": "other"}, {"tools": {}}, {"figures": {}}, {"revision": "x"}])
+def test_the_embedder_stays_with_what_does_not(change, manifest):
+    assert replace(manifest, **change).embedder == manifest.embedder

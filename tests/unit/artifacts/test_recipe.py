@@ -1,0 +1,76 @@
+import pytest
+
+from trireme.artifacts.recipe import Recipe, read_recipe
+from trireme.errors import SettingError
+
+
+def write(tmp_path, text):
+    path = tmp_path / "mine" / "recipe.toml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_tables_only_group_keys_and_the_name_is_the_folders(tmp_path):
+    path = write(tmp_path, 'kind = "text_encoder"\n[a]\nsource = "x/y"\n[b]\nthreads = 2\nmin_cosine = 1\n')
+    recipe = read_recipe(path)
+    assert (recipe.model, recipe.source, recipe.threads, recipe.min_cosine) == ("mine", "x/y", 2, 1.0)
+    assert recipe.pooling is None
+
+
+def test_an_unknown_key_is_named_with_its_file(tmp_path):
+    path = write(tmp_path, 'kind = "text_encoder"\n[serving]\nmax_batchsize = 3\n')
+    with pytest.raises(SettingError, match=r"mine/recipe\.toml: unknown key 'max_batchsize'"):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('threads = "2"', "threads must be of type int"),
+        ("threads = true", "threads must be of type int"),
+        ("threads = -1", "threads must be at least 0"),
+        ("normalize = 1", "normalize must be of type bool"),
+        ("min_cosine = 1.5", "min_cosine must be at most 1"),
+        ('precision = "int4"', "precision must be one of fp32, fp16, int8"),
+        ('weights_sha256 = "12"', "weights_sha256 must be 64"),
+        ('package = "some-package"', "package must pin a version"),
+        ("ef_search = 50", "'text_encoder' has no key 'ef_search'"),
+        ('steps = ["a", 1]', "steps must be a list of strings"),
+    ],
+)
+def test_a_wrong_value_is_named(line, message, tmp_path):
+    with pytest.raises(SettingError, match=message):
+        read_recipe(write(tmp_path, f'kind = "text_encoder"\nsource = "x/y"\n{line}\n'))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "kind must be one of"),
+        ('kind = "text_encoder"', "set source"),
+        ('kind = "retriever"', "set embedder"),
+        (
+            'kind = "retriever"\nembedder = "e"\ndefault_top_k = 9\nmax_top_k = 8',
+            "default_top_k must not be above",
+        ),
+        ('kind = "search"\nsteps = ["a", "b"]', "steps must name 3 or 4"),
+        ('kind = "best_first"\nmax_batch_size = 2', "max_batch_size must be 1"),
+        ('kind = "best_first"\n[a]\ninstances = 1\n[b]\ninstances = 2', "'instances' is given twice"),
+        ("kind = ", "not valid TOML"),
+    ],
+)
+def test_a_recipe_that_cannot_be_served_is_refused(text, message, tmp_path):
+    with pytest.raises(SettingError, match=message):
+        read_recipe(write(tmp_path, text))
+
+
+def test_a_missing_recipe_is_named(tmp_path):
+    with pytest.raises(SettingError, match=r"recipe\.toml does not exist"):
+        read_recipe(tmp_path / "recipe.toml")
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", ""])
+def test_a_model_name_is_one_plain_folder(name):
+    with pytest.raises(SettingError, match="model name"):
+        Recipe(name, "best_first")

@@ -1,0 +1,125 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from trireme.artifacts.manifest import read_manifest, verify_files
+from trireme.artifacts.recipe import Recipe
+from trireme.errors import GateError, NotFoundError, UnsupportedError
+from trireme.export.pipeline import BuildOptions, build_model
+
+LOOSE = {"min_cosine": 0.5, "mean_cosine": 0.9}
+
+
+@pytest.fixture(scope="module")
+def source(make_checkpoint, tmp_path_factory):
+    return make_checkpoint(tmp_path_factory.mktemp("source"), "bert")
+
+
+@pytest.fixture
+def options(tmp_path):
+    return BuildOptions(repository=tmp_path / "models", cache=tmp_path / "cache", project=tmp_path)
+
+
+def recipe(source, **keys):
+    return Recipe("tiny", "text_encoder", source=str(source), **keys)
+
+
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 0.99999), ("fp16", 0.999)])
+def test_a_build_places_whole_files_near_the_original(precision, least, source, options):
+    manifest, was_built = build_model(recipe(source, precision=precision), options)
+    version = options.repository / "tiny" / "1"
+    assert was_built and read_manifest(version) == manifest
+    verify_files(version, manifest)
+    assert manifest.figures["cosine_min"] >= least
+    assert (manifest.dimensions, manifest.max_length, manifest.pooling) == (32, 64, "mean")
+    assert set(manifest.tools) >= {"torch", "onnxruntime"}
+    assert sorted(path.name for path in version.iterdir()) == [
+        "manifest.json",
+        "model.onnx",
+        "tokenizer.json",
+    ]
+    assert "text_encoder" in (options.repository / "tiny" / "config.pbtxt").read_text()
+
+
+def test_int8_passes_or_fails_the_gate_by_its_threshold(source, options):
+    with pytest.raises(GateError, match="cosine_min=0") as caught:
+        build_model(recipe(source, precision="int8", min_cosine=1.0), options)
+    assert "cosine_mean=" in str(caught.value)
+    assert not (options.repository / "tiny").exists()
+    full, _ = build_model(recipe(source, **LOOSE), options)
+    small, _ = build_model(recipe(source, precision="int8", **LOOSE), options)
+    assert small.figures["cosine_min"] < 1.0
+    assert small.embedder.digest != full.embedder.digest
+
+
+def test_a_failed_gate_leaves_the_version_of_before(source, options):
+    before, _ = build_model(recipe(source), options)
+    with pytest.raises(GateError):
+        build_model(recipe(source, precision="int8", min_cosine=1.0), options)
+    version = options.repository / "tiny" / "1"
+    assert read_manifest(version) == before
+    verify_files(version, before)
+    assert [path.name for path in version.parent.glob(".tmp*")] == []
+
+
+def test_the_same_inputs_are_built_once(source, options):
+    first, _ = build_model(recipe(source), options)
+    assert build_model(recipe(source, threads=3), options) == (first, False)
+    assert 'string_value: "3"' in (options.repository / "tiny" / "config.pbtxt").read_text()
+    assert build_model(recipe(source, pooling="cls"), options)[1]
+    assert build_model(recipe(source, pooling="cls"), replace(options, force=True))[1]
+
+
+def test_a_corrupt_placed_file_is_built_again(source, options):
+    first, _ = build_model(recipe(source), options)
+    model = options.repository / "tiny" / "1" / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-1])
+    again, was_built = build_model(recipe(source), options)
+    assert was_built
+    verify_files(model.parent, again)
+    assert again.files == first.files, "the same inputs give the same bytes"
+
+
+def test_quality_before_and_after_is_recorded(source, options, tmp_path):
+    data = tmp_path / "letters"
+    (data / "qrels").mkdir(parents=True)
+    texts = {f"p{i}": word * (i + 1) for i, word in enumerate(("oar ", "sail ", "keel ", "mast "))}
+    records = [{"_id": key, "title": "", "text": text} for key, text in texts.items()]
+    (data / "corpus.jsonl").write_text("\n".join(map(json.dumps, records)))
+    asked = [{"_id": f"q{i}", "text": texts[f"p{i}"]} for i in range(4)]
+    (data / "queries.jsonl").write_text("\n".join(map(json.dumps, asked)))
+    rows = "".join(f"q{i}\tp{i}\t1\n" for i in range(4))
+    (data / "qrels" / "test.tsv").write_text(f"query-id\tcorpus-id\tscore\n{rows}")
+    built = recipe(source)
+    build_model(built, options)
+    manifest, was_built = build_model(built, replace(options, quality=data, quality_queries=3))
+    assert was_built, "a quality run that is asked for and missing is made"
+    # Every query is a passage word for word; two of the four are asked.
+    assert manifest.quality == {"letters": {"queries": 2.0, "before": 1.0, "after": 1.0}}
+    assert not build_model(built, replace(options, quality=data))[1]
+
+
+def test_a_reranker_and_a_classifier_pass_their_own_gate(make_checkpoint, options, tmp_path):
+    pairs = make_checkpoint(tmp_path / "pairs", "roberta", labels=["relevance"])
+    manifest, _ = build_model(Recipe("pairs", "cross_encoder", source=str(pairs)), options)
+    assert manifest.figures["rank_correlation"] > 0.99 and manifest.dimensions == 1
+    mood = make_checkpoint(tmp_path / "mood", "distilbert", labels=["low", "high", "flat"])
+    manifest, _ = build_model(Recipe("mood", "classifier", source=str(mood)), options)
+    assert (manifest.labels, manifest.activation) == (("low", "high", "flat"), "softmax")
+    assert manifest.figures["score_difference"] < 0.001
+
+
+def test_a_pickle_leaves_the_repository_untouched(source, options, tmp_path):
+    pickled = tmp_path / "pickled"
+    pickled.mkdir()
+    (pickled / "config.json").write_text((source / "config.json").read_text())
+    (pickled / "pytorch_model.bin").write_bytes(b"\x80\x04")
+    with pytest.raises(UnsupportedError, match=r"pytorch_model\.bin is a pickle"):
+        build_model(recipe(pickled), options)
+    assert not options.repository.exists()
+
+
+def test_a_missing_adapter_is_named(source, options):
+    with pytest.raises(NotFoundError, match="defaults/none"):
+        build_model(Recipe("r", "cross_encoder", source=str(source), adapter="defaults/none"), options)
