@@ -158,17 +158,15 @@ def start_stacks(settings: Settings, folder: Path, resources: ExitStack) -> dict
         own = make_settings(repository.parent / "data", repository)
         if stacks:
             own = dataclasses.replace(own, database_url=stacks[True].database_url)
-        stacks[batching] = resources.enter_context(Stack(own, response_cache=False))
+        stacks[batching] = resources.enter_context(Stack(own))
     return stacks
 
 
 def index_corpus(stack: Stack, corpus: Path) -> None:
     """Index a BEIR folder through the served embedding, for `search` to search. Blocks."""
-    from trireme.ingest.remote import ingest_path
+    from trireme.index import ingest_path
 
-    own = stack.settings
-    console = Console(stderr=True)
-    ingest_path(own, corpus, own.tenant, own.collection, console, stack.database_url)
+    ingest_path(stack.settings, corpus, stack.database_url, Console(stderr=True))
 
 
 def run_all(options: argparse.Namespace, words: Sequence[str]) -> BenchReport:
@@ -188,7 +186,7 @@ def run_all(options: argparse.Namespace, words: Sequence[str]) -> BenchReport:
         stacks = start_stacks(settings, folder, resources)
         index_corpus(stacks[True], inputs.corpus)
         points = tuple(measure_models(tool, stacks, models, inputs, plan))
-    return BenchReport(plan.passages, points, tokenizer, circumstances)
+    return BenchReport(inputs.passages, points, tokenizer, circumstances)
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:

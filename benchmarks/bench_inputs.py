@@ -22,11 +22,12 @@ GENERATED = ("quality.md", "performance.md")
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """perf_analyzer's input file of each model, a BEIR folder to index, and the texts to embed."""
+    """perf_analyzer's input file of each model, a BEIR folder of `passages` to index, and texts to embed."""
 
     files: dict[str, Path]
     shapes: dict[str, tuple[str, ...]]
     corpus: Path
+    passages: int
     texts: tuple[str, ...]
 
 
@@ -80,7 +81,7 @@ def write_inputs(folder: Path, data: Path | None, *, entries: int, passages: int
     corpus.mkdir()
     lines = [json.dumps({"_id": f"p{number}", "text": text}) for number, text in enumerate(indexed)]
     (corpus / "corpus.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return Inputs(files, {"reranker": open_shapes}, corpus, tuple(texts))
+    return Inputs(files, {"reranker": open_shapes}, corpus, len(indexed), tuple(texts))
 
 
 def _pair(query: str, passages: Sequence[str], rng: random.Random) -> dict[str, Any]:

@@ -239,6 +239,8 @@ def _draw_latency(axis: Any, points: Sequence[Measurement]) -> None:
             axis.plot(in_flight, latencies, style, color=SERIES[batching], label=label)
     axis.set_ylabel("latency, ms", color=INK)
     axis.set_yscale("log")
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("{x:g}")
 
 
 def _dress(axis: Any, title: str, ticks: Sequence[int]) -> None:

@@ -28,7 +28,7 @@ def pick_ports(host: str, count: int) -> list[int]:
 
 
 def make_settings(data_dir: Path, model_repository: Path | None = None) -> Settings:
-    """The environment's settings with free ports, `data_dir` and the embedded database."""
+    """The environment's settings with free ports, `data_dir`, the embedded database and no response cache."""
     settings = read_settings()
     http, grpc, metrics = pick_ports(settings.host, 3)
     return dataclasses.replace(
@@ -38,6 +38,7 @@ def make_settings(data_dir: Path, model_repository: Path | None = None) -> Setti
         metrics_port=metrics,
         data_dir=data_dir,
         database_url="",
+        response_cache_bytes=0,
         model_repository=model_repository or settings.model_repository,
     )
 
@@ -48,5 +49,5 @@ def start_own_stack() -> Iterator[tuple[Settings, str]]:
     with tempfile.TemporaryDirectory(prefix="trireme-") as folder:
         settings = make_settings(Path(folder))
         show_progress_note("Starting PostgreSQL and tritonserver on free ports")
-        with Stack(settings, response_cache=False) as stack:
+        with Stack(settings) as stack:
             yield settings, stack.database_url

@@ -39,6 +39,7 @@ from trireme.types import FloatArray, InputType, QualityFigures
 # One more than the metrics see: the query itself may be among the passages.
 DEPTH = RECALL_DEPTH + 1
 BLOCK = 256
+EMBEDDING = "embedding"
 CONCURRENT_SEARCHES = 4
 SEARCH_TIMEOUT_S = 300.0
 HEADER = ("", "nDCG@10", "MRR@10", "recall@100", "queries", "seconds")
@@ -130,18 +131,17 @@ def measure_search(
 
     Raises InvalidInputError, and drops nothing, when the collection is there already.
     """
-    from trireme.ingest.remote import ingest_path
+    from trireme.index import ingest_path
     from trireme.retrieve.registry import open_store
 
     started = time.monotonic()
+    settings = dataclasses.replace(settings, collection=collection)
     store = open_store(database_url)
     if any(info.collection == collection for info in store.collections(settings.tenant)):
         raise InvalidInputError(f"collection {collection!r} is in use; name another with --collection")
     try:
-        console = Console(stderr=True)
-        ingest_path(settings, folder, settings.tenant, collection, console, database_url)
-        advance(len(data.corpus))
-        run = ask_search(settings, collection, leave_out_blank(data.queries), advance)
+        ingest_path(settings, folder, database_url, Console(stderr=True))
+        run = ask_search(settings, leave_out_blank(data.queries), advance)
     finally:
         if any(info.collection == collection for info in store.collections(settings.tenant)):
             store.drop(settings.tenant, collection)
@@ -149,9 +149,7 @@ def measure_search(
     return QualityRow("search", evaluate(data.name, run, data.qrels), time.monotonic() - started)
 
 
-def ask_search(
-    settings: Settings, collection: str, queries: Mapping[str, str], advance: Advance
-) -> dict[str, list[str]]:
+def ask_search(settings: Settings, queries: Mapping[str, str], advance: Advance) -> dict[str, list[str]]:
     """Query id -> passage ids, best first, from the served `search`. Blocks."""
     from trireme.triton.client import TritonClient
 
@@ -159,7 +157,7 @@ def ask_search(
         run = {}
         with TritonClient(settings.grpc_url, timeout=SEARCH_TIMEOUT_S) as client:
             for query_id in query_ids:
-                hits = client.search(queries[query_id], DEPTH, settings.tenant, collection)
+                hits = client.search(queries[query_id], DEPTH, settings.tenant, settings.collection)
                 run[query_id] = [hit.id for hit in hits]
                 advance(1)
         return run
@@ -175,17 +173,19 @@ def build_fp32(settings: Settings, repository: Path) -> Path:
 
     Raises UnavailableError with the exporter's last words, for instance without the build extra.
     """
+    from trireme.artifacts.recipe import RECIPE_FILE, read_recipe, write_recipe
     from trireme.artifacts.repository import version_dir
 
-    repository.mkdir(parents=True, exist_ok=True)
-    recipe = settings.model_repository / "embedding" / "recipe.toml"
+    served = read_recipe(settings.model_repository / EMBEDDING / RECIPE_FILE)
+    recipe = repository / EMBEDDING / RECIPE_FILE
+    recipe.parent.mkdir(parents=True, exist_ok=True)
+    write_recipe(recipe, dataclasses.replace(served, precision="fp32", min_cosine=None, mean_cosine=None))
     script = PROJECT / "build" / "export_encoder.py"
-    command = [sys.executable, str(script), "--recipe", str(recipe), "--precision", "fp32"]
-    command += ["--repository", str(repository)]
+    command = [sys.executable, str(script), "--recipe", str(recipe), "--repository", str(repository)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise UnavailableError(f"no fp32 row, the export failed: {done.stderr.strip()[-300:]}")
-    return version_dir(repository, "embedding")
+    return version_dir(repository, EMBEDDING)
 
 
 def open_encoder(folder: Path) -> Embed:
@@ -252,7 +252,7 @@ def measure_all(options: argparse.Namespace, data: BeirData) -> Iterator[Quality
             name = f"embedding {read_precision(settings)}, as served"
             with show_progress(texts, name) as advance:
                 yield measure_embedding(name, data, client.embed, advance)
-        with show_progress(texts, "search") as advance:
+        with show_progress(len(data.queries), "search") as advance:
             collection = options.collection or f"quality-{data.name}"
             yield measure_search(
                 data, options.data, settings, database_url, collection=collection, advance=advance
@@ -261,9 +261,9 @@ def measure_all(options: argparse.Namespace, data: BeirData) -> Iterator[Quality
 
 def read_precision(settings: Settings) -> str:
     """The precision in the embedding model's recipe."""
-    from trireme.artifacts.recipe import read_recipe
+    from trireme.artifacts.recipe import RECIPE_FILE, read_recipe
 
-    return read_recipe(settings.model_repository / "embedding" / "recipe.toml").precision
+    return read_recipe(settings.model_repository / EMBEDDING / RECIPE_FILE).precision
 
 
 @contextmanager
