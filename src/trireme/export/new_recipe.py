@@ -12,7 +12,7 @@ from trireme.errors import InvalidInputError
 from trireme.export.checkpoint import read_checkpoint
 from trireme.export.source import fetch_source
 
-_SERVING = {"dynamic_batching": True, "response_cache": True, "warmup": True}
+_SERVING: dict[str, Any] = {"dynamic_batching": True, "response_cache": True, "warmup": True}
 # A reranker's request already holds many passages.
 _BATCH_SIZES = {"text_encoder": 64, "classifier": 64, "cross_encoder": 16}
 
