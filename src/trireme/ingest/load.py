@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -148,7 +150,10 @@ def _read_html(file: Path) -> tuple[str, str]:
     """Title and text of a page, with its headings as Markdown ones so that chunking sees them."""
     from bs4 import BeautifulSoup
 
-    soup = BeautifulSoup(_decode(file.read_bytes()), "html.parser")
+    with warnings.catch_warnings():
+        # XHTML and very short pages are read all the same.
+        warnings.simplefilter("ignore")
+        soup = BeautifulSoup(_decode(file.read_bytes()), "html.parser")
     title = soup.title.get_text(" ", strip=True) if soup.title else ""
     body = soup.body or soup
     for element in body.find_all(HTML_NOISE):
@@ -167,16 +172,20 @@ def _read_html(file: Path) -> tuple[str, str]:
 
 def _read_pdf(file: Path) -> tuple[str, str]:
     from pypdf import PdfReader
-    from pypdf.errors import PyPdfError
+    from pypdf.errors import DependencyError, PyPdfError
 
+    # It complains of every flaw it can read past; what it cannot read is reported by name.
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)
     try:
         reader = PdfReader(file)
         if reader.is_encrypted and not reader.decrypt(""):
             raise _UnreadableError("it is encrypted")
         pages = [page.extract_text() for page in reader.pages]
         title = str(reader.metadata.title or "") if reader.metadata else ""
-    except (PyPdfError, ImportError):
-        raise _UnreadableError("it is not a PDF that can be read, or it is encrypted") from None
+    except DependencyError:
+        raise _UnreadableError("it is encrypted") from None
+    except PyPdfError:
+        raise _UnreadableError("it is not a PDF that can be read") from None
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, ArithmeticError):
         # pypdf meets broken files with whatever its parser happened to do.
         raise _UnreadableError("it is a damaged PDF") from None

@@ -73,8 +73,9 @@ class _Layout:
 class LocalPostgres:
     """A use of the server of one data directory. The last use to stop, in whatever process, stops it."""
 
-    def __init__(self, layout: _Layout, url: str, use: BinaryIO) -> None:
-        self.url = url
+    def __init__(self, layout: _Layout, socket_dir: Path, use: BinaryIO) -> None:
+        self.url = _url(socket_dir)
+        self._socket_dir = socket_dir
         self._layout = layout
         self._use: BinaryIO | None = use
 
@@ -85,6 +86,12 @@ class LocalPostgres:
     def stop(self) -> None:
         """End this use, and the server unless somebody else uses it. Idempotent, blocks until it is down."""
         if self._use is None:
+            return
+        if not self._layout.home.is_dir():
+            # Somebody removed the files; PostgreSQL notices within a minute and ends by itself.
+            _remove_socket_dir(self._socket_dir)
+            self._use.close()
+            self._use = None
             return
         with _start_lock(self._layout):
             last = _try_lock(self._use, fcntl.LOCK_EX)
@@ -132,7 +139,7 @@ def start_postgres(data_dir: Path) -> LocalPostgres:
         except BaseException:
             use.close()
             raise
-    return LocalPostgres(layout, _url(socket_dir), use)
+    return LocalPostgres(layout, socket_dir, use)
 
 
 def running_url(data_dir: Path) -> str | None:
@@ -166,17 +173,32 @@ def _initialize(layout: _Layout, binaries: Path, account: Account | None) -> Non
             )
         return
     half_made = layout.home / "cluster.new"
-    shutil.rmtree(half_made, ignore_errors=True)
-    half_made.mkdir(mode=0o700)
-    if account:
-        os.chown(half_made, account.uid, account.gid)
     command = [str(binaries / "initdb"), "-D", str(half_made), "-U", DATABASE_USER, "--encoding=UTF8"]
     command += ["--locale=C", "--auth-local=trust", "--auth-host=reject", "--no-instructions"]
-    with layout.log.open("ab") as log:
-        done = _popen(command, layout, account, log).wait()
-    if done != 0:
-        raise UnavailableError(f"PostgreSQL could not make its files: {_last_words(layout)}")
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        shutil.rmtree(half_made, ignore_errors=True)
+        half_made.mkdir(mode=0o700)
+        if account:
+            os.chown(half_made, account.uid, account.gid)
+        with layout.log.open("wb") as log:
+            failed = _popen(command, layout, account, log).wait() != 0
+        if not failed:
+            break
+        if not _may_try_again(layout, deadline):
+            raise UnavailableError(f"PostgreSQL could not make its files: {_last_words(layout)}")
     half_made.rename(layout.cluster)
+
+
+def _may_try_again(layout: _Layout, deadline: float) -> bool:
+    """Whether an old server still holds its shared memory; waits a little. Others' failures are final.
+
+    After kill -9 its workers hold it for a moment, after its files were removed for up to a minute.
+    """
+    if "shared memory block" not in layout.log.read_text(errors="replace") or time.monotonic() > deadline:
+        return False
+    time.sleep(0.2)
+    return True
 
 
 def _launch(layout: _Layout, binaries: Path, account: Account | None) -> Path:
@@ -188,11 +210,8 @@ def _launch(layout: _Layout, binaries: Path, account: Account | None) -> Path:
         if _try_launch(layout, binaries, account, socket_dir, deadline):
             return socket_dir
         shutil.rmtree(socket_dir, ignore_errors=True)
-        words = _last_words(layout)
-        # After kill -9 the old server's workers hold its shared memory for a moment.
-        if "shared memory block" not in words or time.monotonic() > deadline:
-            raise UnavailableError(f"PostgreSQL did not start: {words} (whole log: {layout.log})")
-        time.sleep(0.2)
+        if not _may_try_again(layout, deadline):
+            raise UnavailableError(f"PostgreSQL did not start: {_last_words(layout)} (log: {layout.log})")
 
 
 def _try_launch(

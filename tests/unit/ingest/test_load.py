@@ -39,12 +39,13 @@ def pdf(*pages: str) -> bytes:
     return (out + f"xref\n0 {size}\n0000000000 65535 f \n{table}" + end).encode()
 
 
-def encrypted_pdf(path: Path) -> None:
-    from pypdf import PdfWriter
+def encrypted_pdf(path: Path, password: str) -> None:
+    from io import BytesIO
 
-    writer = PdfWriter()
-    writer.add_blank_page(100, 100)
-    writer.encrypt("secret", algorithm="RC4-128")
+    from pypdf import PdfReader, PdfWriter
+
+    writer = PdfWriter(clone_from=PdfReader(BytesIO(pdf("Locked text"))))
+    writer.encrypt(password, owner_password="owner", algorithm="RC4-128")
     writer.write(path)
 
 
@@ -71,6 +72,16 @@ def test_a_pdf_gives_the_text_of_its_pages(tmp_path):
     assert document.text.split("\n\n") == ["The dynamic batcher", "waits for requests"]
 
 
+def test_a_pdf_that_needs_no_password_to_be_read_is_read(tmp_path):
+    encrypted_pdf(tmp_path / "open.pdf", "")
+    assert [document.text for document in load(tmp_path)] == ["Locked text"]
+
+
+def test_xhtml_is_read_without_complaint(tmp_path):
+    (tmp_path / "x.html").write_text('<?xml version="1.0"?><html><body><p>text</p></body></html>')
+    assert "text" in next(load(tmp_path)).text
+
+
 def test_a_folder_is_read_recursively_in_sorted_order_with_relative_ids(tmp_path):
     for name in ("b/z.txt", "b/a.md", "a.txt", ".git/config.txt", "b/.hidden.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -85,7 +96,7 @@ def test_files_that_cannot_be_read_are_named_with_the_reason_and_the_others_are_
     (tmp_path / "torn.pdf").write_bytes(pdf("text")[:150])
     (tmp_path / "not.pdf").write_bytes(b"this is no PDF")
     (tmp_path / "scan.pdf").write_bytes(pdf(""))
-    encrypted_pdf(tmp_path / "locked.pdf")
+    encrypted_pdf(tmp_path / "locked.pdf", "secret")
     skipped = Skipped()
     assert [document.id for document in load(tmp_path, skipped)] == ["good.txt"]
     reasons = dict(skipped.files)

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +36,14 @@ def other_process(data_dir: Path, ending: str) -> subprocess.Popen[str]:
 
 def server_pid(data_dir: Path) -> int:
     return int((data_dir / "postgres/cluster/postmaster.pid").read_text().split()[0])
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def query(url: str, statement: str) -> object:
@@ -154,6 +163,17 @@ def test_a_server_that_cannot_start_says_why(tmp_path):
     (tmp_path / "postgres/cluster/postgresql.conf").write_text("no_such_setting = 1\n")
     with pytest.raises(UnavailableError, match="did not start"):
         start_postgres(tmp_path)
+
+
+def test_stopping_after_the_files_were_removed_is_no_error(tmp_path):
+    running = start_postgres(tmp_path)
+    pid = server_pid(tmp_path)
+    try:
+        shutil.rmtree(tmp_path / "postgres")
+        running.stop()
+    finally:
+        os.kill(pid, signal.SIGQUIT)
+        wait_until(lambda: not is_alive(pid))
 
 
 def test_a_missing_wheel_is_named_with_the_command_that_installs_it(tmp_path, monkeypatch):

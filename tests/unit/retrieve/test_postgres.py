@@ -106,7 +106,7 @@ def test_a_large_collection_is_searched_through_its_index_and_finds_nearly_all(o
 
 def test_the_planner_chooses_the_index_for_the_statement_of_a_search(open_one, monkeypatch):
     store = open_one()
-    store.put("t", "c", EMBEDDER, passages(3000), vectors(3000))
+    store.put("t", "c", EMBEDDER, passages(2000), vectors(2000))
     plans: list[str] = []
 
     execute = psycopg.Connection.execute
@@ -137,19 +137,17 @@ def test_a_small_collection_has_no_index_and_is_searched_exactly(open_one, url):
 def test_a_search_beside_other_tenants_passages_returns_all_of_top_k(open_one, ef_search):
     store = open_one(ef_search=ef_search)
     for tenant in ("t", "other"):
-        for start in range(0, 2000, 1000):
-            batch = passages(2000)[start : start + 1000]
-            store.put(tenant, "c", EMBEDDER, batch, vectors(2000)[start : start + 1000])
+        store.put(tenant, "c", EMBEDDER, passages(1500), vectors(1500))
     hits = store.search(query(vectors(1, seed=3)[0], 700))
     assert len(hits) == len({hit.id for hit in hits}) == 700
-    assert len(store.search(query(vectors(1)[0], 10**9))) == 2000
+    assert len(store.search(query(vectors(1)[0], 10**9))) == 1500
 
 
 def test_the_index_serves_full_top_k_after_every_passage_was_replaced(open_one):
     store = open_one()
     for seed in range(3):
-        store.put("t", "c", EMBEDDER, passages(1500), vectors(1500, seed))
-    hits = store.search(query(vectors(1500, 2)[7], 200))
+        store.put("t", "c", EMBEDDER, passages(1100), vectors(1100, seed))
+    hits = store.search(query(vectors(1100, 2)[7], 200))
     assert hits[0].id == "00007"
     assert len(hits) == 200
 
