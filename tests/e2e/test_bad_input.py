@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import tritonclient.grpc as grpc
+from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
 from trireme.errors import InvalidInputError, NotFoundError

@@ -1,0 +1,112 @@
+"""Missing or altered weights, unknown settings: the start stops and names what is wrong."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from stacks import ROOT, environment_of, settings_on_free_ports
+
+from trireme.errors import UnavailableError
+from trireme.triton.server import ServerConfig, TritonServer
+
+
+@pytest.fixture
+def encoder_only(tmp_path):
+    """A repository with a copy of the embedding model alone: no database is needed."""
+    repository = tmp_path / "models"
+    shutil.copytree(ROOT / "model_repository" / "embedding", repository / "embedding")
+    return repository
+
+
+def start(repository, tmp_path, **environ):
+    settings = settings_on_free_ports(tmp_path)
+    config = ServerConfig(
+        host=settings.host,
+        http_port=settings.http_port,
+        grpc_port=settings.grpc_port,
+        metrics_port=settings.metrics_port,
+        model_repository=repository,
+        backend_directory=ROOT / "python_backends",
+        log_file=tmp_path / "log",
+    )
+    return TritonServer(config, {**os.environ, **environ})
+
+
+def refusal(repository, tmp_path, **environ):
+    with start(repository, tmp_path, **environ) as server:
+        with pytest.raises(UnavailableError) as caught:
+            server.wait_until_ready()
+    return str(caught.value)
+
+
+def test_the_whole_model_loads(encoder_only, tmp_path):
+    with start(encoder_only, tmp_path) as server:
+        server.wait_until_ready()
+
+
+def test_altered_weights_are_refused_by_name_with_the_command_that_builds_them(encoder_only, tmp_path):
+    weights = encoder_only / "embedding" / "1" / "model.onnx"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    message = refusal(encoder_only, tmp_path)
+    assert "model.onnx is not the file in the manifest" in message
+    assert "build/export_encoder.py" in message
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "manifest.json"])
+def test_a_missing_file_is_refused_by_name(encoder_only, tmp_path, name):
+    (encoder_only / "embedding" / "1" / name).unlink()
+    assert f"{name} is missing" in refusal(encoder_only, tmp_path)
+
+
+def test_a_matching_hash_does_not_save_a_file_that_is_no_graph(encoder_only, tmp_path):
+    from trireme.artifacts.manifest import hash_file
+
+    version = encoder_only / "embedding" / "1"
+    (version / "model.onnx").write_bytes(b"not a graph")
+    manifest = json.loads((version / "manifest.json").read_text())
+    manifest["files"]["model.onnx"] = hash_file(version / "model.onnx")
+    (version / "manifest.json").write_text(json.dumps(manifest))
+    assert "cannot load model.onnx" in refusal(encoder_only, tmp_path)
+
+
+def test_an_unknown_parameter_of_a_model_is_named(encoder_only, tmp_path):
+    config = encoder_only / "embedding" / "config.pbtxt"
+    config.write_text(config.read_text() + 'parameters { key: "colour" value { string_value: "red" } }\n')
+    assert "unknown parameter colour" in refusal(encoder_only, tmp_path)
+
+
+def test_an_unknown_setting_stops_a_retriever_that_is_started_by_hand(tmp_path):
+    repository = tmp_path / "models"
+    for model in ("embedding", "retriever"):
+        shutil.copytree(ROOT / "model_repository" / model, repository / model)
+    assert "unknown setting TRIREME_GRCP_PORT" in refusal(repository, tmp_path, TRIREME_GRCP_PORT="1")
+
+
+def test_a_retriever_without_a_database_url_names_the_setting(tmp_path):
+    repository = tmp_path / "models"
+    for model in ("embedding", "retriever"):
+        shutil.copytree(ROOT / "model_repository" / model, repository / model)
+    assert "TRIREME_DATABASE_URL is not set" in refusal(repository, tmp_path)
+
+
+def test_serve_names_a_model_that_is_not_built(tmp_path):
+    repository = tmp_path / "models"
+    shutil.copytree(ROOT / "model_repository", repository)
+    shutil.rmtree(repository / "embedding" / "1")
+    settings = settings_on_free_ports(tmp_path / "data", model_repository=repository)
+    done = subprocess.run(
+        [sys.executable, "-m", "trireme.cli", "serve"],
+        env=environment_of(settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "embedding" in done.stderr
+    assert "build/build_defaults.py" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,70 @@
+"""The database goes away and comes back while the server serves."""
+
+import os
+import shutil
+import signal
+
+import pytest
+from rich.console import Console
+from stacks import ROOT, settings_on_free_ports, wait_until
+
+from trireme.errors import UnavailableError
+from trireme.index import ingest_path
+from trireme.local.postgres import start_postgres
+from trireme.serve import Stack
+from trireme.triton.client import TritonClient
+from trireme.triton.metrics import read_readiness
+
+
+@pytest.fixture
+def own_stack(tmp_path, corpus):
+    settings = settings_on_free_ports(tmp_path)
+    with Stack(settings) as running:
+        ingest_path(settings, corpus, running.database_url, Console(quiet=True))
+        yield running
+
+
+def kill_database(stack):
+    pid_file = stack.settings.data_dir.resolve() / "postgres" / "cluster" / "postmaster.pid"
+    os.kill(int(pid_file.read_text().splitlines()[0]), signal.SIGKILL)
+    wait_until(lambda: not stack.postgres.is_running())
+
+
+def ready(stack):
+    return read_readiness(stack.settings.host, stack.settings.metrics_port)
+
+
+def test_without_its_database_search_is_unavailable_and_works_again_when_it_is_back(own_stack):
+    with TritonClient(own_stack.settings.grpc_url, timeout=30) as client:
+        before = client.search("banks of oars")
+        wait_until(lambda: all(ready(own_stack).values()))
+        kill_database(own_stack)
+        for _ in range(2):
+            with pytest.raises(UnavailableError, match="database does not answer") as caught:
+                client.search("banks of oars")
+            assert "postgresql://" not in str(caught.value)
+        assert client.embed(["still serving"], "query").shape == (1, 384)
+        wait_until(lambda: not ready(own_stack)["retriever"] and not ready(own_stack)["candidates"])
+        assert ready(own_stack)["embedding"]
+
+        with start_postgres(own_stack.settings.data_dir):
+            wait_until(lambda: _answers(client, before))
+            wait_until(lambda: all(ready(own_stack).values()))
+
+
+def _answers(client, expected):
+    try:
+        return [hit.id for hit in client.search("banks of oars")] == [hit.id for hit in expected]
+    except UnavailableError:
+        return False
+
+
+def test_a_model_whose_files_change_while_it_serves_is_not_ready(tmp_path, corpus):
+    repository = tmp_path / "models"
+    shutil.copytree(ROOT / "model_repository", repository)
+    settings = settings_on_free_ports(tmp_path / "data", model_repository=repository)
+    with Stack(settings) as running:
+        wait_until(lambda: ready(running).get("embedding", False))
+        weights = repository / "embedding" / "1" / "model.onnx"
+        weights.write_bytes(weights.read_bytes()[:-1])
+        wait_until(lambda: not ready(running)["embedding"])

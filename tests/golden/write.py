@@ -1,0 +1,33 @@
+"""Writes the golden vectors: the published checkpoint in PyTorch fp32, by transformers, not by our exporter."""
+
+import json
+from pathlib import Path
+
+import torch
+import transformers
+
+from trireme.artifacts.recipe import read_recipe
+from trireme.export.source import fetch_source
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
+
+def main() -> None:
+    """Embeds tests/golden/texts.json by mean pooling and unit length, as the model's card says."""
+    recipe = read_recipe(ROOT / "model_repository/embedding/recipe.toml")
+    folder = str(fetch_source(recipe, ROOT / ".trireme/sources"))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder, use_safetensors=True).eval()
+    vectors = []
+    for text in json.loads((HERE / "texts.json").read_text()):
+        inputs = tokenizer(text, truncation=True, max_length=256, return_tensors="pt")
+        with torch.inference_mode():
+            vector = model(**inputs).last_hidden_state[0].mean(0)
+        vectors.append([round(x, 6) for x in torch.nn.functional.normalize(vector, dim=0).tolist()])
+    golden = {"weights_sha256": recipe.weights_sha256, "vectors": vectors}
+    (HERE / "embedding.json").write_text(json.dumps(golden) + "\n")
+
+
+if __name__ == "__main__":
+    main()
