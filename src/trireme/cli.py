@@ -84,7 +84,10 @@ def _parser() -> argparse.ArgumentParser:
 def _serve(arguments: argparse.Namespace, settings: Settings, console: Console) -> int:
     from trireme.serve import serve
 
-    serve(settings, arguments.corpus, console)
+    try:
+        serve(settings, arguments.corpus, console)
+    except KeyboardInterrupt:
+        console.print("Stopped.")
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from trireme.artifacts.repository import is_built, list_recipes
 from trireme.errors import ArtifactError, UnavailableError
+from trireme.index import ingest_path
 from trireme.settings import Settings
 from trireme.triton.server import ServerConfig, TritonServer
 
@@ -75,9 +76,10 @@ class Stack:
         """Ends the server, then the database. Blocks until they are gone; safe to call twice."""
         self._resources.close()
 
-    def wait(self, stopping: threading.Event) -> None:
-        """Blocks until `stopping` is set. Raises UnavailableError when a process of the stack has ended."""
-        while not stopping.wait(0.5):
+    def wait(self) -> None:
+        """Blocks. Raises UnavailableError when a process of the stack has ended, KeyboardInterrupt on a signal."""
+        while True:
+            time.sleep(0.5)
             if not self.server.is_running():
                 raise UnavailableError(f"tritonserver stopped; its log is {self.server.config.log_file}")
             if self.postgres is not None and not self.postgres.is_running():
@@ -94,37 +96,37 @@ def check_models_are_built(repository: Path) -> None:
 
 
 @contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, instead of ending the process."""
-    stopping = threading.Event()
+def interruptible() -> Iterator[None]:
+    """Within it SIGTERM interrupts as Ctrl-C does; after either, further ones wait until all is stopped."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def note(_signal: int, _frame: FrameType | None) -> None:
-        stopping.set()
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, interrupt)
     try:
-        yield stopping
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def serve(settings: Settings, corpus: Path | None, console: Console) -> None:
-    """Runs the stack in the foreground until Ctrl-C. `corpus` is indexed where there is no collection yet."""
-    from trireme.index import ingest_path
+    """Runs the stack in the foreground until Ctrl-C. `corpus` is indexed where there is no collection yet.
 
-    with console.status("Starting PostgreSQL and tritonserver"):
-        stack = Stack(settings).__enter__()
-    with stack, stop_signals() as stopping:
-        first_run = corpus is not None and not _has_collection(settings, stack.database_url)
-        if corpus is not None and first_run:
+    Raises TriremeError when a part cannot start or ends, KeyboardInterrupt on a signal; nothing is left running.
+    """
+    with interruptible(), ExitStack() as resources:
+        with console.status("Starting PostgreSQL and tritonserver"):
+            stack = resources.enter_context(Stack(settings))
+        if corpus is not None and not _has_collection(settings, stack.database_url):
             report = ingest_path(settings, corpus, stack.database_url, console)
-            console.print(
-                f"Indexed the sample corpus: {report.passages} passages of {report.documents} documents."
-            )
+            console.print(f"Indexed {corpus}: {report.passages} passages of {report.documents} documents.")
         _announce(settings, console)
-        stack.wait(stopping)
-        console.print("Stopping.")
+        stack.wait()
 
 
 def _has_collection(settings: Settings, database_url: str) -> bool:

@@ -1,0 +1,203 @@
+"""`trireme serve` and the other commands, as a newcomer runs them."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from stacks import ROOT, environment_of, settings_on_free_ports
+
+START_SECONDS = 180
+
+
+class Serving:
+    """One `trireme serve` in a process of its own; `output` is what it has printed."""
+
+    def __init__(self, settings, corpus):
+        self.settings = settings
+        self.environ = environment_of(settings) | {"COLUMNS": "200"}
+        self.log = settings.data_dir.parent / f"serve-{time.monotonic_ns()}.out"
+        with self.log.open("wb") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "trireme.cli", "serve", "--corpus", str(corpus)],
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def output(self):
+        return self.log.read_text()
+
+    def wait_until_ready(self):
+        deadline = time.monotonic() + START_SECONDS
+        while "Try in another terminal" not in self.output:
+            assert self.process.poll() is None, self.output
+            assert time.monotonic() < deadline, self.output
+            time.sleep(0.1)
+        # The line is printed a moment before the commands below it.
+        while "curl" not in self.output:
+            time.sleep(0.05)
+
+    def run(self, *arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "trireme.cli", *arguments],
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def interrupt(self):
+        """Ctrl-C, and the processes that were alive before it."""
+        family = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(60) == 0, self.output
+        return family
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory):
+    running = Serving(settings_on_free_ports(tmp_path_factory.mktemp("serve") / "data"), ROOT / "docs")
+    try:
+        running.wait_until_ready()
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.process.terminate()
+            running.process.wait(60)
+
+
+def test_serve_says_what_is_served_and_which_commands_to_try(serving):
+    for model in ("embedding", "retriever", "search"):
+        assert model in serving.output
+    for command in ("trireme search", "trireme ingest", "curl"):
+        assert command in serving.output
+    assert "Traceback" not in serving.output
+
+
+def test_search_prints_ranked_passages_with_scores_and_sources(serving):
+    done = serving.run("search", "what does the dynamic batcher wait for?")
+    assert done.returncode == 0, done.stderr
+    assert re.match(r" 1\. \d\.\d{3}  \S*batching\.md", done.stdout), done.stdout
+    assert "microseconds" in done.stdout
+
+
+def test_the_printed_curl_command_works(serving):
+    line = next(line for line in serving.output.splitlines() if "curl" in line)
+    path, body = re.search(r"(/v2/models/search/generate) -d '(.*)'", line).groups()
+    import urllib.request
+
+    url = f"http://127.0.0.1:{serving.settings.http_port}{path}"
+    with urllib.request.urlopen(urllib.request.Request(url, body.encode())) as answer:
+        assert len(json.load(answer)["id"]) == 3
+
+
+def test_models_shows_precision_size_quality_and_readiness(serving):
+    done = serving.run("models")
+    row = next(line for line in done.stdout.splitlines() if line.startswith("embedding"))
+    assert "int8" in row
+    assert "MB" in row
+    assert "cosine" in row
+    assert row.rstrip().endswith("yes")
+
+
+def test_ready_exits_with_zero_when_everything_answers(serving):
+    done = serving.run("ready")
+    assert done.returncode == 0, done.stdout
+    assert "retriever: ready" in done.stdout
+
+
+def test_an_ingested_file_is_found_in_its_collection_and_dropped_with_it(serving, tmp_path):
+    (tmp_path / "note.txt").write_text("The harbour master keeps the keys of the boathouse.")
+    (tmp_path / "photo.raw").write_bytes(b"\x00\x01")
+    done = serving.run("ingest", str(tmp_path), "--collection", "notes")
+    assert done.returncode == 0, done.stderr
+    assert "Indexed 1 passages of 1 documents into 'notes'" in done.stdout
+    assert "skipped 1 of unknown type .raw" in done.stdout
+    assert "boathouse" in serving.run("search", "who has the keys?", "--collection", "notes").stdout
+    assert re.search(r"notes +1 ", serving.run("collections").stdout)
+    assert "Dropped 'notes': 1 passages" in serving.run("drop", "notes").stdout
+    done = serving.run("search", "who has the keys?", "--collection", "notes")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "no collection 'notes'" in done.stderr
+
+
+def test_a_path_that_does_not_exist_is_named(serving):
+    done = serving.run("ingest", "no-such-folder")
+    assert done.returncode == 1
+    assert "no-such-folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_second_server_on_the_same_ports_is_refused_and_the_first_goes_on(serving):
+    done = serving.run("serve")
+    assert done.returncode == 1
+    assert "TRIREME_HTTP_PORT" in done.stderr
+    assert serving.run("search", "oars").returncode == 0
+
+
+def test_ctrl_c_stops_every_process_and_a_second_start_finds_the_index(tmp_path, corpus):
+    settings = settings_on_free_ports(tmp_path / "data")
+    first = Serving(settings, corpus)
+    first.wait_until_ready()
+    assert "Indexed" in first.output
+    postmaster = int((settings.data_dir / "postgres/cluster/postmaster.pid").read_text().split()[0])
+    family = first.interrupt()
+    names = {process.pid for process in family}
+    assert len(names) >= 2
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive
+    assert not psutil.pid_exists(postmaster)
+
+    second = Serving(settings, corpus)
+    second.wait_until_ready()
+    assert "Indexed" not in second.output
+    assert "oars" in second.run("search", "banks of oars").stdout
+    second.interrupt()
+
+
+@pytest.mark.parametrize("command", ["serve", "models", "ready"])
+def test_an_unknown_setting_stops_every_command_and_is_named(command):
+    done = subprocess.run(
+        [sys.executable, "-m", "trireme.cli", command],
+        env=os.environ | {"TRIREME_GRCP_PORT": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: unknown setting TRIREME_GRCP_PORT")
+
+
+def test_search_without_a_server_says_how_to_start_one(tmp_path):
+    settings = settings_on_free_ports(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "trireme.cli", "search", "x"],
+        env=environment_of(settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "make serve" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_env_makes_tritonserver_a_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "trireme.cli", "env"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(line.startswith("export ") for line in done.stdout.splitlines())
+    script = 'eval "$1" && command -v tritonserver'
+    found = subprocess.run(["/bin/sh", "-c", script, "sh", done.stdout], capture_output=True, text=True)
+    assert Path(found.stdout.strip()).name == "tritonserver"
