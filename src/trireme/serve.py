@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from trireme.artifacts.repository import is_built, list_recipes
 from trireme.errors import ArtifactError, UnavailableError
 from trireme.index import ingest_path
+from trireme.retrieve.registry import open_store
 from trireme.settings import Settings
 from trireme.triton.server import ServerConfig, TritonServer
 
@@ -54,6 +55,9 @@ class Stack:
             self.postgres = start_postgres(self.settings.data_dir)
             self._resources.callback(self.postgres.stop)
             self.database_url = self.postgres.url
+        # The first use makes the tables; the retrievers load at once and wait for nobody.
+        with closing(open_store(self.database_url)) as store:
+            store.collections(None)
 
     def start_server(self) -> None:
         """Starts tritonserver and waits until it is ready."""
@@ -76,14 +80,18 @@ class Stack:
         """Ends the server, then the database. Blocks until they are gone; safe to call twice."""
         self._resources.close()
 
-    def wait(self) -> None:
-        """Blocks. Raises UnavailableError when a process of the stack has ended, KeyboardInterrupt on a signal."""
+    def wait(self, notice: Callable[[str], None]) -> None:
+        """Blocks; starts an embedded PostgreSQL that ended again and tells `notice`.
+
+        Raises UnavailableError when tritonserver has ended, KeyboardInterrupt on a signal.
+        """
         while True:
             time.sleep(0.5)
             if not self.server.is_running():
                 raise UnavailableError(f"tritonserver stopped; its log is {self.server.config.log_file}")
             if self.postgres is not None and not self.postgres.is_running():
-                raise UnavailableError("the embedded PostgreSQL stopped; start again with: make serve")
+                notice("The embedded PostgreSQL ended; starting it again.")
+                self.postgres.restart()
 
 
 def check_models_are_built(repository: Path) -> None:
@@ -126,12 +134,10 @@ def serve(settings: Settings, corpus: Path | None, console: Console) -> None:
             report = ingest_path(settings, corpus, stack.database_url, console)
             console.print(f"Indexed {corpus}: {report.passages} passages of {report.documents} documents.")
         _announce(settings, console)
-        stack.wait()
+        stack.wait(console.print)
 
 
 def _has_collection(settings: Settings, database_url: str) -> bool:
-    from trireme.retrieve.registry import open_store
-
     with closing(open_store(database_url)) as store:
         found = store.collections(settings.tenant)
     return any(info.collection == settings.collection for info in found)

@@ -10,7 +10,6 @@ from stacks import ROOT, settings_on_free_ports, wait_until
 
 from trireme.errors import UnavailableError
 from trireme.index import ingest_path
-from trireme.local.postgres import start_postgres
 from trireme.serve import Stack
 from trireme.triton.client import TritonClient
 from trireme.triton.metrics import read_readiness
@@ -47,9 +46,9 @@ def test_without_its_database_search_is_unavailable_and_works_again_when_it_is_b
         wait_until(lambda: not ready(own_stack)["retriever"] and not ready(own_stack)["candidates"])
         assert ready(own_stack)["embedding"]
 
-        with start_postgres(own_stack.settings.data_dir):
-            wait_until(lambda: _answers(client, before))
-            wait_until(lambda: all(ready(own_stack).values()))
+        own_stack.postgres.restart()
+        wait_until(lambda: _answers(client, before))
+        wait_until(lambda: all(ready(own_stack).values()))
 
 
 def _answers(client, expected):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from stacks import ROOT, environment_of, settings_on_free_ports
+from stacks import ROOT, environment_of, settings_on_free_ports, wait_until
 
 START_SECONDS = 180
 
@@ -143,6 +143,13 @@ def test_a_second_server_on_the_same_ports_is_refused_and_the_first_goes_on(serv
     assert done.returncode == 1
     assert "TRIREME_HTTP_PORT" in done.stderr
     assert serving.run("search", "oars").returncode == 0
+
+
+def test_an_embedded_database_that_dies_is_started_again(serving):
+    pid_file = serving.settings.data_dir / "postgres/cluster/postmaster.pid"
+    os.kill(int(pid_file.read_text().split()[0]), signal.SIGKILL)
+    wait_until(lambda: "starting it again" in serving.output)
+    wait_until(lambda: serving.run("search", "what does the dynamic batcher wait for?").returncode == 0)
 
 
 def test_ctrl_c_stops_every_process_and_a_second_start_finds_the_index(tmp_path, corpus):

@@ -96,7 +96,7 @@ class Recipe:
     candidates: int = _key(0, _RETRIEVER, least=0)
     pool_size: int = _key(4, _RETRIEVER, least=1)
     # Collections with fewer passages are searched exactly, without the HNSW index.
-    exact_below: int = _key(10_000, _RETRIEVER, least=0)
+    exact_below: int = _key(2_000, _RETRIEVER, least=0)
     ef_search: int = _key(100, _RETRIEVER, least=1, most=1000)
 
     # Models in order: text_encoder, retriever, cross_encoder (may be left out), best_first.

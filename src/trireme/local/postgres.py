@@ -11,12 +11,13 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -69,6 +70,10 @@ class _Layout:
     def log(self) -> Path:
         return self.home / "log"
 
+    @property
+    def socket_note(self) -> Path:
+        return self.home / "socket"
+
 
 class LocalPostgres:
     """A use of the server of one data directory. The last use to stop, in whatever process, stops it."""
@@ -101,6 +106,15 @@ class LocalPostgres:
             finally:
                 self._use.close()
                 self._use = None
+
+    def restart(self) -> None:
+        """Start a server that ended by itself again, at the same URL. Blocks until it is ready.
+
+        Raises UnavailableError or UnsupportedError; does nothing while the server runs.
+        """
+        with _start_lock(self._layout):
+            if _await_socket(self._layout) is None:
+                _launch(self._layout, _binaries(), unprivileged_account())
 
     def __enter__(self) -> LocalPostgres:
         return self
@@ -206,7 +220,7 @@ def _launch(layout: _Layout, binaries: Path, account: Account | None) -> Path:
     _clear_stale(layout)
     deadline = time.monotonic() + START_SECONDS
     while True:
-        socket_dir = _make_socket_dir(account)
+        socket_dir = _make_socket_dir(layout, account)
         if _try_launch(layout, binaries, account, socket_dir, deadline):
             return socket_dir
         shutil.rmtree(socket_dir, ignore_errors=True)
@@ -320,14 +334,34 @@ def _await_socket(layout: _Layout) -> Path | None:
     return _socket_dir(layout)
 
 
-def _make_socket_dir(account: Account | None) -> Path:
+def _make_socket_dir(layout: _Layout, account: Account | None) -> Path:
+    """The folder of the last start, so that clients find the server again, or else a new one."""
+    owner = account.uid if account else os.getuid()
+    if last := _read_socket_dir(layout):
+        with suppress(FileExistsError, FileNotFoundError):
+            last.mkdir(mode=0o700)
+            if account:
+                os.chown(last, account.uid, account.gid)
+        # Somebody else may have made the name his own meanwhile.
+        found = last.lstat() if last.exists() else None
+        if found and stat.S_ISDIR(found.st_mode) and found.st_uid == owner and not found.st_mode & 0o077:
+            return last
     base = tempfile.gettempdir()
     if len(os.fsencode(base)) + len(f"/{SOCKET_PREFIX}12345678/.s.PGSQL.5432") > MAX_SOCKET_PATH:
         base = "/tmp"  # noqa: S108 - mkdtemp makes a private folder in it
     socket_dir = Path(tempfile.mkdtemp(prefix=SOCKET_PREFIX, dir=base))
     if account:
         os.chown(socket_dir, account.uid, account.gid)
+    layout.socket_note.write_text(str(socket_dir))
     return socket_dir
+
+
+def _read_socket_dir(layout: _Layout) -> Path | None:
+    try:
+        path = Path(layout.socket_note.read_text())
+    except OSError:
+        return None
+    return path if path.name.startswith(SOCKET_PREFIX) else None
 
 
 def _remove_socket_dir(socket_dir: Path | None) -> None:

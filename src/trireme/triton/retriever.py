@@ -40,10 +40,10 @@ class RetrieverModel(BackendModel):
             exact_below=config.read_int("exact_below"),
             ef_search=config.read_int("ef_search"),
         )
-        if not self._store.is_ready():
-            raise UnavailableError(
-                "the database at TRIREME_DATABASE_URL does not answer; start it, then load this model"
-            )
+        try:
+            self._store.collections(self._tenant)
+        except UnavailableError as error:
+            raise UnavailableError(f"{error}; then load this model again") from None
 
     def is_ready(self) -> bool:
         return self._store.is_ready()

