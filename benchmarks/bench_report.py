@@ -17,6 +17,7 @@ CLIENT_HEADER = ("model", "in flight", "batching", "requests/s", "p50 ms", "p95 
 STEP_HEADER = ("request to", "in flight", "step", "requests/run", "queue ms", "compute ms", "padding")
 CORES_HEADER = ("model", "in flight", "batching", "client cores", "server cores", "busy cores, all processes")
 INK, GRID, SERIES = "#222222", "#dddddd", {True: "#0b6e99", False: "#c2571a"}
+NOTABLE_PADDING = 0.1
 NAMES = {True: "on", False: "off"}
 
 
@@ -128,6 +129,7 @@ def find_limits(report: BenchReport) -> list[str]:
         )
         found += _compare_batching(model, points, most.client.concurrency)
         found += [_describe_slowest_step(model, most)] if most.steps else []
+        found += _describe_padding(model, batched)
         if model == "embedding":
             share = most.client.requests_per_s / alone
             found.append(f"`embedding` through the server reaches {share:.0%} of the encoder alone.")
@@ -154,6 +156,20 @@ def _describe_slowest_step(model: str, point: Measurement) -> str:
         f"{slowest.queue_ms:.0f} ms in its queue and {slowest.compute_ms:.0f} ms at work, "
         f"{slowest.requests_per_execution:.1f} requests a run."
     )
+
+
+def _describe_padding(model: str, points: Sequence[Measurement]) -> list[str]:
+    """The point at which this model itself pads most; nothing where padding costs little."""
+    padded = [
+        (step.pad_share, point.client.concurrency)
+        for point in points
+        for step in point.steps
+        if step.model == model and step.pad_share > NOTABLE_PADDING
+    ]
+    return [
+        f"`{model}`, {in_flight} in flight: {share:.0%} of the tokens it runs are padding."
+        for share, in_flight in sorted(padded)[-1:]
+    ]
 
 
 def format_document(report: BenchReport) -> str:

@@ -179,7 +179,13 @@ def measure(tool: PerfTool, run: PerfRun, timeout_s: float = 180) -> PerfFigures
             words = (done.stderr.strip() or done.stdout.strip())[-500:]
             raise UnavailableError(f"perf_analyzer on {run.model} failed: {words}")
         processor_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        return read_export(json.loads(export.read_bytes()), run.model, processor_s)
+        return read_export(load_export(export), run.model, processor_s)
+
+
+def load_export(path: Path) -> dict[str, Any]:
+    """The JSON of an export. It holds the bytes of integer outputs as if they were text."""
+    document: dict[str, Any] = json.loads(path.read_bytes().decode("utf-8", errors="replace"))
+    return document
 
 
 def read_export(export: dict[str, Any], model: str, processor_s: float = 0.0) -> PerfFigures:

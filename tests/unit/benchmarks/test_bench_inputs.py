@@ -79,6 +79,6 @@ def test_without_a_data_set_the_docs_serve(tmp_path, monkeypatch):
 
 
 def test_a_small_source_is_filled_with_runs_of_its_words():
-    drawn = draw_texts(["one two", "three four"], 40, (1, 2), random.Random(0))  # noqa: S311
+    drawn = draw_texts(["one two", "three four"], 40, (1, 2), random.Random(0))
     assert set(drawn[:2]) == {"one two", "three four"}
     assert len(set(drawn)) == 40

@@ -50,6 +50,7 @@ def test_the_limits_rest_on_the_figures():
     assert "1.90 of 2 cores busy: the server 1.50, the client 0.25" in text
     assert "dynamic batching changes requests/s by +50%" in text
     assert "2 ms in its queue and 8 ms at work" in text
+    assert "12% of the tokens it runs are padding" in text
     assert "reaches 47% of the encoder alone" in text
 
 

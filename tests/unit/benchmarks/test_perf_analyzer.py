@@ -1,9 +1,18 @@
+import json
 import os
 from pathlib import Path
 
 import perf_analyzer
 import pytest
-from perf_analyzer import PerfRun, PerfTool, build_command, compute_percentile, measure, read_export
+from perf_analyzer import (
+    PerfRun,
+    PerfTool,
+    build_command,
+    compute_percentile,
+    load_export,
+    measure,
+    read_export,
+)
 
 from trireme.errors import UnavailableError, UnsupportedError
 
@@ -58,6 +67,13 @@ def test_too_few_answers_make_one_window():
     figures = read_export(make_export(spans, concurrency=2), "m")
     assert (figures.windows, figures.requests) == (1, 3)
     assert figures.requests_per_s == pytest.approx(3 / 0.2)
+
+
+def test_an_export_may_hold_bytes_that_are_no_text(tmp_path):
+    export = json.dumps(make_export([(0, 10), (10, 20)])).encode()
+    path = tmp_path / "export.json"
+    path.write_bytes(export.replace(b'{"mode"', b'{"token_count": "\xa7\xff", "mode"'))
+    assert read_export(load_export(path), "m").requests == 1
 
 
 @pytest.mark.parametrize("spans", [[], [(0, 10)], [(0, 10), (0, 10)]])
