@@ -4,7 +4,8 @@ PYTHON ?= python3
 TORCH_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# pip's own progress bars in a terminal, silence elsewhere.
+PIP := $(BIN)/python -m pip --disable-pip-version-check $(shell test -t 2 || echo --quiet)
 SERVE_STAMP := $(VENV)/.serve
 DEV_STAMP := $(VENV)/.dev
 DATA ?= ../shared/data/retrieval/squad

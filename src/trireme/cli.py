@@ -116,11 +116,12 @@ def _ingest(arguments: argparse.Namespace, settings: Settings, console: Console)
 
 
 def _models(_: argparse.Namespace, settings: Settings, console: Console) -> int:
+    from trireme.artifacts.repository import list_recipes
     from trireme.report import models_table
     from trireme.triton.metrics import read_readiness
 
     try:
-        ready = read_readiness(settings.host, settings.metrics_port)
+        ready = read_readiness(settings.host, settings.metrics_port, list_recipes(settings.model_repository))
     except UnavailableError:
         ready = None
     console.print(models_table(settings.model_repository, ready))
@@ -148,9 +149,10 @@ def _drop(arguments: argparse.Namespace, settings: Settings, console: Console) -
 
 
 def _ready(_: argparse.Namespace, settings: Settings, console: Console) -> int:
+    from trireme.artifacts.repository import list_recipes
     from trireme.triton.metrics import read_readiness
 
-    ready = read_readiness(settings.host, settings.metrics_port)
+    ready = read_readiness(settings.host, settings.metrics_port, list_recipes(settings.model_repository))
     for name, answer in sorted(ready.items()):
         console.print(f"{name}: {'ready' if answer else 'not ready'}", highlight=False)
     return 0 if ready and all(ready.values()) else 1

@@ -152,6 +152,7 @@ def _announce(settings: Settings, console: Console) -> None:
         f"Ready: HTTP {host}:{http}, gRPC {settings.grpc_url}, metrics {host}:{settings.metrics_port}."
         " Ctrl-C stops everything.\n\nTry in another terminal:",
         highlight=False,
+        soft_wrap=True,
     )
     body = '{"query": "what does the dynamic batcher wait for?", "top_k": 3}'
     for command in (

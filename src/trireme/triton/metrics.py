@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
 
+from trireme.artifacts.recipe import Recipe
 from trireme.errors import UnavailableError
 
 _READY = re.compile(r'^trireme_model_ready\{model="([^"]+)"[^}]*\} (\S+)$', re.MULTILINE)
@@ -21,9 +23,15 @@ def read_metrics(host: str, port: int) -> str:
     return text
 
 
-def read_readiness(host: str, port: int) -> dict[str, bool]:
+def read_readiness(host: str, port: int, recipes: Iterable[Recipe] = ()) -> dict[str, bool]:
     """What each model says of itself: its session, files and database answer. Raises UnavailableError.
 
-    An ensemble says nothing of its own: the model `search` is ready when its steps are.
+    Ensembles say nothing of their own: those of `recipes` are ready when all of their steps are.
     """
-    return {name: float(value) == 1.0 for name, value in _READY.findall(read_metrics(host, port))}
+    ready = {name: float(value) == 1.0 for name, value in _READY.findall(read_metrics(host, port))}
+    ensembles = {
+        recipe.model: all(ready.get(step, False) for step in recipe.steps)
+        for recipe in recipes
+        if recipe.steps
+    }
+    return ready | ensembles

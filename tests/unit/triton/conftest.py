@@ -5,7 +5,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import fake_pb  # noqa: E402 - the fake sits beside the tests
+import fake_pb
 
 
 @pytest.fixture
