@@ -1,3 +1,4 @@
+import itertools
 import random
 
 from trireme.encode.batching import plan_micro_batches
@@ -14,6 +15,28 @@ def test_every_row_is_in_exactly_one_micro_batch_and_the_budget_holds():
 
 def test_one_long_row_does_not_pad_the_short_ones():
     assert plan_micro_batches([5, 500, 6, 5], 512) == [[1], [2, 0, 3]]
+
+
+def test_rows_part_where_padding_costs_more_than_another_call():
+    assert plan_micro_batches([8, 8, 20], 512, call_cost=4) == [[2], [0, 1]]
+    assert plan_micro_batches([8, 8, 20], 512, call_cost=25) == [[2, 0, 1]]
+
+
+def test_no_other_cut_of_the_sorted_rows_is_cheaper():
+    rng = random.Random(5)
+    for _ in range(30):
+        lengths = sorted((rng.randint(1, 40) for _ in range(8)), reverse=True)
+        plan = plan_micro_batches(lengths, 100, call_cost=6)
+        cost = sum(len(batch) * lengths[batch[0]] + 6 for batch in plan)
+        for cuts in range(2**7):
+            bounds = [0, *(i + 1 for i in range(7) if cuts >> i & 1), 8]
+            parts = [lengths[a:b] for a, b in itertools.pairwise(bounds)]
+            if all(part[0] * len(part) <= 100 for part in parts):
+                assert cost <= sum(part[0] * len(part) + 6 for part in parts)
+
+
+def test_many_rows_of_one_length_fill_the_budget():
+    assert [len(batch) for batch in plan_micro_batches([10] * 100, 200)] == [20] * 5
 
 
 def test_a_row_above_the_budget_runs_alone():
