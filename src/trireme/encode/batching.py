@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# What one more call of the session costs, in tokens. On two AVX2 cores a call of one 8-token row takes 4 ms and each
+# What one more call of the session costs, in tokens. On two AVX2 cores a call of one 8-token row takes 4 ms, each
 # further 8 tokens 3 ms: rows gain little by running together, so padding is hardly ever worth a call saved.
 CALL_COST_TOKENS = 4
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from trireme.encode.runner import run_rows
 from trireme.encode.session import Session
-from trireme.encode.text_encoder import EmbedRequest, TextEncoder, check_text
+from trireme.encode.text_encoder import EmbedRequest, TextEncoder, check_size, check_text
 from trireme.encode.tokenizer import Row, Tokenizer
 from trireme.errors import InvalidInputError, TriremeError
 from trireme.types import BatchStats, Classified, FloatArray, Scored
@@ -87,7 +87,7 @@ class CrossEncoder:
         errors: list[TriremeError | None] = []
         for text in texts:
             try:
-                check_text("text", 0, text, self.spec.max_text_bytes)
+                check_text("text", text, self.spec.max_text_bytes)
                 errors.append(None)
             except TriremeError as error:
                 errors.append(error)
@@ -107,14 +107,13 @@ class CrossEncoder:
         return Classified(labels, score[order].astype(np.float32), row.truncated_tokens)
 
     def _check(self, request: RankRequest) -> None:
-        check_text("query", 0, request.query, self.spec.max_text_bytes)
+        check_text("query", request.query, self.spec.max_text_bytes)
         if len(request.passages) > self.spec.max_passages:
             raise InvalidInputError(
                 f"{len(request.passages)} passages, the limit is {self.spec.max_passages}; send fewer per request"
             )
         for position, passage in enumerate(request.passages):
-            if len(passage.encode()) > self.spec.max_text_bytes:
-                check_text("passages", position, passage, self.spec.max_text_bytes)
+            check_size(f"passages[{position}]", passage, self.spec.max_text_bytes)
         if request.prior is not None and not np.isfinite(request.prior).all():
             raise InvalidInputError("prior must hold finite numbers, one per passage")
 

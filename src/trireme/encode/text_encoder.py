@@ -74,22 +74,25 @@ class TextEncoder:
         return answers, stats
 
     def _check(self, request: EmbedRequest) -> None:
-        for position, text in enumerate(request.texts):
-            check_text("text", position, text, self.spec.max_text_bytes)
+        for text in request.texts:
+            check_text("text", text, self.spec.max_text_bytes)
         wanted = request.dimensions
         if wanted is not None and not 1 <= wanted <= self.spec.dimensions:
             raise InvalidInputError(f"dimensions must be from 1 to {self.spec.dimensions}, got {wanted}")
 
 
-def check_text(name: str, position: int, text: str, max_bytes: int) -> None:
+def check_text(name: str, text: str, max_bytes: int) -> None:
     """Raise InvalidInputError for a text that is blank or longer than `max_bytes` UTF-8 bytes."""
     if not text.strip():
-        raise InvalidInputError(f"{name}[{position}] is empty; send at least one visible character")
+        raise InvalidInputError(f"{name} is empty; send at least one visible character")
+    check_size(name, text, max_bytes)
+
+
+def check_size(name: str, text: str, max_bytes: int) -> None:
+    """Raise InvalidInputError for a text longer than `max_bytes` UTF-8 bytes."""
     # A character has at most four bytes: the exact count is taken only near the limit.
     if len(text) * 4 > max_bytes and len(text.encode()) > max_bytes:
-        raise InvalidInputError(
-            f"{name}[{position}] has {len(text.encode())} bytes, the limit is {max_bytes}; split it"
-        )
+        raise InvalidInputError(f"{name} has {len(text.encode())} bytes, the limit is {max_bytes}; split it")
 
 
 def _shorten(vector: FloatArray, dimensions: int | None, normalize: bool) -> FloatArray:

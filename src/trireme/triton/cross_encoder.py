@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from trireme.artifacts.manifest import read_manifest, verify_files
 from trireme.artifacts.repository import version_dir
 from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
@@ -11,7 +13,7 @@ from trireme.encode.session import OnnxSession
 from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import InvalidInputError, TriremeError
 from trireme.triton.encoder_health import EncoderHealth
-from trireme.triton.model import BackendModel, ModelConfig
+from trireme.triton.model import BackendModel, ModelConfig, join_rows
 from trireme.triton.tensors import float_tensor, read_strings, read_tensor, string_tensor
 from trireme.triton.text_encoder import load_text_encoder
 from trireme.types import Classified, Scored
@@ -70,11 +72,9 @@ class CrossEncoderModel(BackendModel):
         answers, stats = self._encoder.score([row for rows in requests for row in rows])
         self._usage.record(stats)
         done = iter(answers)
-        return [_join([next(done) for _ in rows]) for rows in requests]
+        return [join_rows([next(done) for _ in rows]) for rows in requests]
 
     def _write_scores(self, answer: list[Scored]) -> list[Any]:
-        import numpy as np
-
         cut = np.stack([row.truncated_tokens for row in answer])
         scores = float_tensor(self.pb, "score", [row.score for row in answer])
         return [scores, self.pb.Tensor("truncated_tokens", cut)]
@@ -86,15 +86,10 @@ class CrossEncoderModel(BackendModel):
         answers, stats = self._encoder.classify([text for texts in requests for text in texts])
         self._usage.record(stats)
         done = iter(answers)
-        return [_join([next(done) for _ in texts]) for texts in requests]
+        return [join_rows([next(done) for _ in texts]) for texts in requests]
 
     def _write_labels(self, answer: list[Classified]) -> list[Any]:
         return [
             string_tensor(self.pb, "label", [row.labels for row in answer]),
             float_tensor(self.pb, "score", [row.score for row in answer]),
         ]
-
-
-def _join(rows: list[Any]) -> list[Any] | TriremeError:
-    """A request's rows as one answer, or its first error."""
-    return next((row for row in rows if isinstance(row, TriremeError)), rows)

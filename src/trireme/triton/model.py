@@ -162,3 +162,13 @@ class BackendModel:
             gauge.set(1.0 if self.is_ready() else 0.0)
             if self._closed.wait(READY_PERIOD_SECONDS):
                 return
+
+
+def join_rows(rows: Sequence[A | TriremeError]) -> list[A] | TriremeError:
+    """A request's rows as one answer; its first bad row fails it, and is named where there are several."""
+    joined: list[A] = []
+    for position, row in enumerate(rows):
+        if isinstance(row, TriremeError):
+            return row if len(rows) == 1 else type(row)(f"row {position}: {row}")
+        joined.append(row)
+    return joined

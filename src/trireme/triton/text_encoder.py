@@ -12,7 +12,7 @@ from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
 from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import InvalidInputError, TriremeError
 from trireme.triton.encoder_health import EncoderHealth
-from trireme.triton.model import BackendModel, ModelConfig
+from trireme.triton.model import BackendModel, ModelConfig, join_rows
 from trireme.triton.tensors import float_tensor, read_strings, read_tensor
 from trireme.types import Embedding, InputType
 
@@ -76,7 +76,7 @@ class TextEncoderModel(BackendModel):
         answers, stats = self._encoder.embed([row for rows in requests for row in rows])
         self._usage.record(stats)
         done = iter(answers)
-        return [_join([next(done) for _ in rows]) for rows in requests]
+        return [join_rows([_only(next(done)) for _ in rows]) for rows in requests]
 
     def _write(self, answer: list[Embedding]) -> list[Any]:
         counts = np.array([[row.token_count] for row in answer], np.int32)
@@ -88,17 +88,12 @@ class TextEncoderModel(BackendModel):
         ]
 
 
-def _join(rows: list[list[Embedding] | TriremeError]) -> list[Embedding] | TriremeError:
-    """A request's rows as one answer; its first bad row fails it, naming the row."""
-    joined: list[Embedding] = []
-    for position, row in enumerate(rows):
-        if isinstance(row, TriremeError):
-            return type(row)(str(row).replace("text[0]", f"text[{position}]"))
-        joined += row
-    return joined
-
-
 def _input_type(text: str) -> InputType:
     if text not in INPUT_TYPES:
         raise InvalidInputError(f"input_type must be one of {', '.join(INPUT_TYPES)}, got {text[:40]!r}")
     return cast("InputType", text)
+
+
+def _only(answer: list[Embedding] | TriremeError) -> Embedding | TriremeError:
+    """The embedding of a request of one text."""
+    return answer if isinstance(answer, TriremeError) else answer[0]
