@@ -14,6 +14,9 @@ from trireme.encode.tokenizer import Row, Tokenizer
 from trireme.errors import InvalidInputError, TriremeError
 from trireme.types import BatchStats, Classified, FloatArray, Scored
 
+# Between the lowest score read and the highest that is not; far above float32's rounding.
+UNREAD_GAP = 1e-3
+
 
 @dataclass(frozen=True, slots=True)
 class RankRequest:
@@ -31,6 +34,8 @@ class RankerSpec:
     max_batch_tokens: int
     max_text_bytes: int
     max_passages: int
+    # Of passages that come with a prior, how many of the best by it are read; 0 reads all.
+    rerank_depth: int = 0
     labels: tuple[str, ...] = ()
     activation: str = "softmax"
 
@@ -57,6 +62,7 @@ class CrossEncoder:
         errors: list[TriremeError | None] = []
         rows: list[Row] = []
         priors: list[FloatArray] = []
+        read: list[list[int]] = []
         for request in requests:
             try:
                 self._check(request)
@@ -66,19 +72,21 @@ class CrossEncoder:
                 errors.append(error)
                 continue
             errors.append(None)
-            rows += self._tokenizer.encode_pairs(request.query, request.passages)
-        prior = np.concatenate([*priors, np.zeros(0, np.float32)]) if self.needs_prior else None
+            read.append(self._choose(request))
+            rows += self._tokenizer.encode_pairs(request.query, [request.passages[i] for i in read[-1]])
+        chosen = [prior[order] for prior, order in zip(priors, read, strict=self.needs_prior)]
+        prior = np.concatenate([*chosen, np.zeros(0, np.float32)]) if self.needs_prior else None
         scores, stats = run_rows(self._session, rows, self.spec.max_batch_tokens, prior)
         scores = scores.reshape(-1)
         answers: list[Scored | TriremeError] = []
-        start = 0
+        done, start = iter(read), 0
         for request, failed in zip(requests, errors, strict=True):
             if failed is not None:
                 answers.append(failed)
                 continue
-            end = start + len(request.passages)
-            cut = np.array([row.truncated_tokens for row in rows[start:end]], np.int32)
-            answers.append(Scored(scores[start:end], cut))
+            order = next(done)
+            end = start + len(order)
+            answers.append(_spread(request, order, scores[start:end], rows[start:end]))
             start = end
         return answers, stats
 
@@ -117,6 +125,13 @@ class CrossEncoder:
         if request.prior is not None and not np.isfinite(request.prior).all():
             raise InvalidInputError("prior must hold finite numbers, one per passage")
 
+    def _choose(self, request: RankRequest) -> list[int]:
+        """Positions of the passages to read: all, or the best by prior where there are more than rerank_depth."""
+        depth = self.spec.rerank_depth
+        if request.prior is None or not 0 < depth < len(request.passages):
+            return list(range(len(request.passages)))
+        return sorted(np.argsort(-request.prior, kind="stable")[:depth].tolist())
+
     def _prior(self, request: RankRequest) -> FloatArray:
         """Cosine of query and passages by the embedding model that the ranker was trained on. [passages]"""
         if request.prior is not None:
@@ -142,3 +157,17 @@ class CrossEncoder:
         if visible:
             prior[visible] = np.stack(vectors[1]) @ vectors[0][0]
         return prior
+
+
+def _spread(request: RankRequest, read: list[int], scores: FloatArray, rows: Sequence[Row]) -> Scored:
+    """Scores of all passages: those not read come below the read ones, in the order of their prior."""
+    cut = np.zeros(len(request.passages), np.int32)
+    cut[read] = [row.truncated_tokens for row in rows]
+    if request.prior is None or len(read) == len(request.passages):
+        return Scored(scores, cut)
+    unread = np.setdiff1d(np.arange(len(request.passages)), read)
+    score = np.empty(len(request.passages), np.float32)
+    score[read] = scores
+    below = request.prior[unread] - request.prior[unread].max() - UNREAD_GAP
+    score[unread] = scores.min() + below
+    return Scored(score, cut)

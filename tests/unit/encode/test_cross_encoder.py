@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from fakes import OverlapSession, SumSession, word_tokenizer
@@ -52,6 +54,25 @@ def test_a_missing_prior_is_the_cosine_of_the_embedder():
 def test_a_missing_prior_without_an_embedder_is_refused():
     (answer,), _ = ranker(with_prior=True).score([RankRequest("a", ["a"])])
     assert isinstance(answer, InvalidInputError)
+
+
+def test_beyond_the_rerank_depth_passages_keep_the_order_of_their_prior_below_the_read_ones():
+    spec = dataclasses.replace(SPEC, rerank_depth=2)
+    shallow = CrossEncoder(word_tokenizer(), OverlapSession(True), spec)
+    prior = np.array([0.1, 0.9, 0.3, 0.8, 0.2], np.float32)
+    first, second = shallow.score(
+        [RankRequest("a", ["a", "b", "a", "a", "a"], prior), RankRequest("a", ["a"], prior[:1])]
+    )[0]
+    assert np.argsort(-first.score).tolist() == [3, 1, 2, 4, 0]
+    assert first.score[[1, 3]].tolist() == pytest.approx([0.9, 1.8])
+    assert second.score.tolist() == pytest.approx([1.1])
+
+
+def test_without_a_prior_every_passage_is_read():
+    spec = dataclasses.replace(SPEC, rerank_depth=1)
+    shallow = CrossEncoder(word_tokenizer(), OverlapSession(False), spec)
+    (answer,) = shallow.score([RankRequest("a", ["b", "a", "a a"])])[0]
+    assert answer.score.tolist() == [0, 1, 1]
 
 
 @pytest.mark.parametrize(
