@@ -16,7 +16,7 @@ from typing import Any
 from bench_inputs import Inputs, write_inputs
 from bench_report import BenchReport, Measurement, TokenizerTime, format_document, plot, print_measurements
 from local_stack import make_settings
-from perf_analyzer import PerfRun, PerfTool, measure, prepare_tool
+from perf_analyzer import WINDOWS, PerfFigures, PerfRun, PerfTool, measure, prepare_tool
 from report import DOCS, RESULTS, read_circumstances, show_progress_note, write_json
 from rich.console import Console
 from rich.progress import Progress
@@ -33,7 +33,7 @@ ENCODED_TEXTS = 256
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how much: `window_s` is the shortest window; a slow model's is up to three times as long."""
+    """How long (`window_s`: seconds of a window with one request in flight) and how much."""
 
     concurrency: tuple[int, ...]
     window_s: float
@@ -77,10 +77,14 @@ def find_models(repository: Path) -> tuple[str, ...]:
     return tuple(model for model in MODELS if model in built)
 
 
-def choose_window(plan: Plan, concurrency: int, alone_ms: float) -> float:
-    """Seconds per window: four waves of requests should fit into three windows."""
-    wave_s = concurrency * alone_ms / 1000
-    return min(max(plan.window_s, 4 * wave_s / 3), 3 * plan.window_s)
+def choose_requests(plan: Plan, concurrency: int, alone: PerfFigures | None) -> int:
+    """How many requests to send: what one at a time would answer in three windows, two waves at least.
+
+    0, for windows by time, before it is known what one at a time answers (`alone`).
+    """
+    if alone is None:
+        return 0
+    return max(round(alone.requests_per_s * WINDOWS * plan.window_s), 2 * concurrency)
 
 
 def measure_point(tool: PerfTool, stack: Stack, run: PerfRun, *, dynamic_batching: bool) -> Measurement:
@@ -110,18 +114,24 @@ def measure_models(
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("perf_analyzer", total=len(models) * len(plan.concurrency) * len(stacks))
         for model in models:
-            alone_ms = 0.0
+            alone: PerfFigures | None = None
             for concurrency in plan.concurrency:
-                window_s = choose_window(plan, concurrency, alone_ms)
+                requests = choose_requests(plan, concurrency, alone)
                 for batching, stack in stacks.items():
                     progress.update(task, description=f"{model}, {concurrency} in flight")
-                    shapes = inputs.shapes.get(model, ())
-                    url = stack.settings.grpc_url
-                    run = PerfRun(model, url, concurrency, inputs.files[model], window_s, shapes)
+                    run = PerfRun(
+                        model,
+                        stack.settings.grpc_url,
+                        concurrency,
+                        inputs.files[model],
+                        plan.window_s,
+                        inputs.shapes.get(model, ()),
+                        requests,
+                    )
                     point = measure_point(tool, stack, run, dynamic_batching=batching)
-                    alone_ms = alone_ms or point.client.p50_ms
                     progress.advance(task)
                     yield point
+                alone = alone or point.client
 
 
 def measure_tokenizer(repository: Path, texts: Sequence[str]) -> TokenizerTime:
@@ -192,7 +202,7 @@ def run_all(options: argparse.Namespace, words: Sequence[str]) -> BenchReport:
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="texts from this BEIR folder; default: our own docs")
-    parser.add_argument("--quick", action="store_true", help="short windows; prints, writes no docs")
+    parser.add_argument("--quick", action="store_true", help="short windows; prints, writes no file")
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the inputs (default {SEED})")
     return parser.parse_args(arguments)
 
@@ -206,9 +216,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print_measurements(report)
-    name = "performance-quick" if options.quick else "performance"
-    write_json(RESULTS / f"{name}.json", report)
     if not options.quick:
+        write_json(RESULTS / "performance.json", report)
         plot(report, DOCS)
         (DOCS / "performance.md").write_text(format_document(report), encoding="utf-8")
     return 0

@@ -41,7 +41,9 @@ class PerfTool:
 class PerfRun:
     """One run: `concurrency` requests in flight over gRPC, `input_data` as perf_analyzer's JSON.
 
-    `shapes` are NAME:DIMS for inputs whose shape the model leaves open.
+    `shapes` are NAME:DIMS for inputs whose shape the model leaves open. It lasts three windows of `window_s`
+    seconds, or, where `requests` is above 0, until so many are answered: perf_analyzer gives up on a window
+    in which no request ends.
     """
 
     model: str
@@ -50,6 +52,7 @@ class PerfRun:
     input_data: Path
     window_s: float
     shapes: tuple[str, ...] = ()
+    requests: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +164,11 @@ def build_command(tool: PerfTool, run: PerfRun, export: Path) -> list[str]:
     command = [str(tool.binary), "-m", run.model, "-u", run.url, "-i", "grpc"]
     command += ["--concurrency-range", str(run.concurrency), "--max-threads", str(run.concurrency)]
     command += ["--input-data", str(run.input_data), "--profile-export-file", str(export)]
-    command += ["--measurement-interval", str(round(run.window_s * 1000))]
-    command += ["--max-trials", str(WINDOWS), "--stability-percentage", ANY_SPREAD_PERCENT]
+    if run.requests:
+        command += ["--request-count", str(run.requests)]
+    else:
+        command += ["--measurement-interval", str(round(run.window_s * 1000))]
+        command += ["--max-trials", str(WINDOWS), "--stability-percentage", ANY_SPREAD_PERCENT]
     for shape in run.shapes:
         command += ["--shape", shape]
     return command

@@ -1,6 +1,9 @@
+import dataclasses
+
 import bench
 import pytest
-from bench import QUICK, choose_window, copy_repository, find_models
+from bench import QUICK, choose_requests, copy_repository, find_models
+from perf_analyzer import PerfFigures
 
 from trireme.artifacts.config_writer import CONFIG_FILE
 
@@ -51,10 +54,11 @@ def test_a_model_that_is_not_built_is_left_out_with_a_line(repository, capsys):
     assert "reranker: not in models, left out" in capsys.readouterr().err
 
 
-def test_a_slow_model_gets_longer_windows_up_to_three_times():
-    assert choose_window(QUICK, 1, 5.0) == QUICK.window_s
-    assert choose_window(QUICK, 8, 150.0) == pytest.approx(1.6)
-    assert choose_window(QUICK, 32, 1000.0) == 3 * QUICK.window_s
+def test_a_slow_model_gets_two_waves_and_a_fast_one_three_windows():
+    alone = PerfFigures("m", 1, 9, 3, 2.0, 500.0, 500.0, 500.0, 0.1)
+    assert choose_requests(QUICK, 1, None) == 0
+    assert choose_requests(QUICK, 8, alone) == 16
+    assert choose_requests(QUICK, 8, dataclasses.replace(alone, requests_per_s=70.0)) == 210
 
 
 def test_an_empty_repository_ends_with_one_sentence(tmp_path, monkeypatch, capsys):

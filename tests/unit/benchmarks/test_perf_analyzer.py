@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -103,6 +104,13 @@ def test_a_run_is_an_argument_list(tmp_path):
     assert options["--concurrency-range"] == "8"
     assert options["--measurement-interval"] == "1500"
     assert options["--shape"] == "passages:20"
+
+
+def test_a_run_of_so_many_requests_has_no_windows(tmp_path):
+    run = dataclasses.replace(make_run(tmp_path), requests=64)
+    command = build_command(PerfTool(Path("perf_analyzer"), tmp_path), run, tmp_path / "out.json")
+    assert command[command.index("--request-count") + 1] == "64"
+    assert "--measurement-interval" not in command
 
 
 def test_libraries_get_the_names_the_binary_asks_for(tmp_path):
