@@ -176,3 +176,53 @@ def test_one_bad_request_among_many_fails_alone(client):
 def test_an_embedding_that_points_nowhere_is_refused(client, vector):
     with pytest.raises(InvalidInputError, match="embedding"):
         client.infer("retriever", {"embedding": [vector], "query": [["oars"]]})
+
+
+def test_zero_passages_get_zero_scores(client, raw):
+    query, passages = strings("query", [b"oars"]), grpc.InferInput("passages", [1, 0], "BYTES")
+    passages.set_data_from_numpy(np.empty((1, 0), dtype=object))
+    answer = raw.infer("reranker", [query, passages], client_timeout=60)
+    assert answer.as_numpy("score").shape == (1, 0)
+    assert answer.as_numpy("truncated_tokens").shape == (1, 0)
+
+
+def test_ten_thousand_passages_are_refused_with_both_numbers(client):
+    with pytest.raises(InvalidInputError, match="10000 passages, the limit is 1000"):
+        client.infer("reranker", {"query": [["oars"]], "passages": [["a"] * 10_000]})
+
+
+def test_an_empty_query_of_the_reranker_is_refused(client):
+    with pytest.raises(InvalidInputError, match="query is empty"):
+        client.infer("reranker", {"query": [[""]], "passages": [["a"]]})
+
+
+def test_an_empty_passage_is_scored_like_any_other(client):
+    scores = client.infer("reranker", {"query": [["oars"]], "passages": [["three banks of oars", ""]]})[
+        "score"
+    ]
+    assert np.isfinite(scores).all()
+    assert scores[0][0] > scores[0][1]
+
+
+def test_a_passage_above_the_byte_limit_is_refused_with_its_position(client):
+    with pytest.raises(InvalidInputError, match=r"passages\[1\] has 1000001 bytes"):
+        client.infer("reranker", {"query": [["oars"]], "passages": [["a", "b" * 1_000_001]]})
+
+
+@pytest.mark.parametrize("prior", [[0.1], [0.1, 0.2, 0.3]])
+def test_a_prior_of_another_length_is_refused(client, prior):
+    with pytest.raises(InvalidInputError, match="one number per passage"):
+        client.infer("reranker", {"query": [["oars"]], "passages": [["a", "b"]], "prior": [prior]})
+
+
+def test_a_prior_that_is_no_number_is_refused(client):
+    with pytest.raises(InvalidInputError, match="prior"):
+        client.infer("reranker", {"query": [["oars"]], "passages": [["a"]], "prior": [[float("inf")]]})
+
+
+def test_invalid_utf8_in_a_passage_is_refused_by_name(raw):
+    status, message = refused(
+        raw, "reranker", strings("query", [b"q"]), strings("passages", [b"ok", b"\xff"])
+    )
+    assert status == "StatusCode.INVALID_ARGUMENT"
+    assert "passages is not valid UTF-8" in message

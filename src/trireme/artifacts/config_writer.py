@@ -27,7 +27,14 @@ _WARMUP_TEXTS = {
 }
 _PARAMETERS = {
     "text_encoder": ("max_batch_tokens", "threads", "max_text_bytes", "default_input_type"),
-    "cross_encoder": ("max_batch_tokens", "threads", "max_text_bytes", "max_passages", "embedder"),
+    "cross_encoder": (
+        "max_batch_tokens",
+        "threads",
+        "max_text_bytes",
+        "max_passages",
+        "rerank_depth",
+        "embedder",
+    ),
     "classifier": ("max_batch_tokens", "threads", "max_text_bytes"),
     "retriever": (
         "embedder",

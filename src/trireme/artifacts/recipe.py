@@ -86,6 +86,8 @@ class Recipe:
     max_batch_tokens: int = _key(2048, WEIGHTED_KINDS, least=1)
     max_text_bytes: int = _key(1_000_000, WEIGHTED_KINDS, least=1)
     max_passages: int = _key(1000, _PAIRS, least=1)
+    # Of passages that come with a prior, how many of the best by it are read; 0 reads all.
+    rerank_depth: int = _key(0, _PAIRS, least=0)
     default_input_type: str = _key("passage", _ENCODER, choices=("query", "passage"))
 
     # The model folder whose vectors the retriever searches, or whose cosine a reranker takes as prior.

@@ -23,7 +23,7 @@ class CrossEncoderModel(BackendModel):
     """A model whose configuration has the input `text` classifies; otherwise it ranks passages."""
 
     known_parameters = frozenset(
-        {"max_batch_tokens", "threads", "max_text_bytes", "max_passages", "embedder"}
+        {"max_batch_tokens", "threads", "max_text_bytes", "max_passages", "rerank_depth", "embedder"}
     )
 
     def load(self, config: ModelConfig) -> None:
@@ -32,10 +32,12 @@ class CrossEncoderModel(BackendModel):
         tokenizer = Tokenizer.load(config.version_dir / "tokenizer.json", manifest.max_length)
         session = OnnxSession(config.version_dir / "model.onnx", config.read_int("threads"), config.device_id)
         budget = config.read_int("max_batch_tokens")
+        classifies = "text" in config.inputs
         spec = RankerSpec(
             max_batch_tokens=budget,
             max_text_bytes=config.read_int("max_text_bytes"),
-            max_passages=int(config.parameters.get("max_passages", 0)),
+            max_passages=0 if classifies else config.read_int("max_passages"),
+            rerank_depth=0 if classifies else config.read_int("rerank_depth"),
             labels=tuple(manifest.labels),
             activation=manifest.activation,
         )
@@ -46,7 +48,7 @@ class CrossEncoderModel(BackendModel):
         self._encoder = CrossEncoder(tokenizer, session, spec, prior_encoder)
         self._health = EncoderHealth(config.version_dir, manifest.files, session, tokenizer)
         self._usage = self._health.usage_counters(self)
-        self._classifies = "text" in config.inputs
+        self._classifies = classifies
 
     def is_ready(self) -> bool:
         return self._health.is_ready()
