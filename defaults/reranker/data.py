@@ -113,9 +113,7 @@ class Keywords:
         """2 to 6 terms drawn from the twelve best of `text`, none of them in `avoid`."""
         banned = set(WORD.findall(avoid.lower()))
         tf = Counter(w for w in WORD.findall(text.lower()) if w not in banned and len(w) > 3)
-        score = {
-            w: (1 + math.log(n)) * math.log(self.count / max(self.df[w], 3)) for w, n in tf.items()
-        }
+        score = {w: (1 + math.log(n)) * math.log(self.count / max(self.df[w], 3)) for w, n in tf.items()}
         best = sorted(score, key=lambda w: -score[w])[:12]
         terms = rng.sample(best, min(len(best), rng.randint(2, 6)))
         return " ".join(w[:-1] if w.endswith("s") and rng.random() < 0.5 else w for w in terms)
@@ -198,13 +196,12 @@ def articles(data: Path, source: str, limit: int, seed: int) -> list[Domain]:
     return list(made.values())
 
 
-def beir(folder: Path) -> tuple[list[str], dict[str, int], dict[str, str]]:
-    """Passages ('title text'), their indices by id, and queries by id of a BEIR folder."""
+def beir(folder: Path, titles: bool) -> tuple[list[str], dict[str, int], dict[str, str]]:
+    """Passages (with their titles in front or not), their indices by id, and queries by id."""
     rows = list(read_jsonl(folder / "corpus.jsonl"))
     place = {r["_id"]: i for i, r in enumerate(rows)}
-    return [r["text"] for r in rows], place, {
-        r["_id"]: r["text"] for r in read_jsonl(folder / "queries.jsonl")
-    }
+    texts = [f"{r['title']} {r['text']}" if titles else r["text"] for r in rows]
+    return texts, place, {r["_id"]: r["text"] for r in read_jsonl(folder / "queries.jsonl")}
 
 
 def qrels(path: Path) -> list[tuple[str, str]]:
@@ -216,7 +213,7 @@ def qrels(path: Path) -> list[tuple[str, str]]:
 def squad(data: Path) -> list[Domain]:
     """SQuAD questions over all 1,484 paragraphs; the eval articles are never trained on."""
     folder = data / "retrieval" / "squad"
-    texts, place, queries = beir(folder)
+    texts, place, queries = beir(folder, titles=True)
     out = []
     for split, file in (("train", "train"), ("eval", "dev")):
         domain = Domain("squad", split, list(texts))
@@ -233,7 +230,7 @@ def medquad(data: Path, seed: int, limit: int = 7000) -> list[Domain]:
     folder = data / "retrieval" / "medquad"
     rng = random.Random(seed)
     title = {r["_id"]: r["title"] for r in read_jsonl(folder / "corpus.jsonl")}
-    texts, place, queries = beir(folder)
+    texts, place, queries = beir(folder, titles=False)
     made = {split: Domain("medquad", split) for split in ("train", "eval")}
     rows = qrels(folder / "qrels" / "train.tsv")
     rng.shuffle(rows)

@@ -10,13 +10,15 @@ import snowballstemmer
 from data import read_jsonl
 from tokenizers import Tokenizer
 
-STOP = """a about above after again all also am an and any are as at be because been before being
-below between both but by can could did do does doing down during each few for from further had
-has have having he her here hers him his how i if in into is it its itself just let me more most my
-no nor not now of off on once only or other our out over own s same she should so some such t than
-that the their them then there these they this those through to too under until up upon us very was
-we were what when where which while who whom whose why will with would you your yours m re ve ll d
-name called many much say said according used use first one two may might must shall per via""".split()
+STOP_TEXT = """a about above after again all also am an and any are as at be because been before being below
+between both but by can could did do does doing down during each few for from further had has
+have having he her here hers him his how i if in into is it its itself just let me more most my
+no nor not now of off on once only or other our out over own s same she should so some such t
+than that the their them then there these they this those through to too under until up upon us
+very was we were what when where which while who whom whose why will with would you your yours
+m re ve ll d name called many much say said according used use first one two may might must
+shall per via"""
+STOP = frozenset(STOP_TEXT.split())
 
 
 def paragraphs(data: Path) -> Iterator[str]:

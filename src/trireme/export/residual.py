@@ -46,7 +46,10 @@ class ResidualSettings:
 
     rank: int = 16
     alpha: float = 16.0
+    apart: int = 4
     bound: float = 0.2
+    strength: float = 1.0
+    short_passage: float = 4.0
     long_query: float = 64.0
     saturation: float = 0.9
     length_weight: float = 0.4
@@ -111,37 +114,57 @@ class Layer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """BERT without its pooler, with the layer names of this module (see `encoder_weights`)."""
+    """BERT layers, the first `apart` of which keep query and passage from seeing each other.
 
-    def __init__(self, shape: EncoderShape) -> None:
+    Those layers give the states the embedder itself would give: positions start anew in the
+    passage, the [SEP] between the parts becomes the passage's [CLS], and the segment is 0.
+    """
+
+    def __init__(self, shape: EncoderShape, apart: int) -> None:
         super().__init__()
         self.words = nn.Embedding(shape.vocab_size, shape.hidden_size)
         self.positions = nn.Embedding(shape.max_position_embeddings, shape.hidden_size)
         self.types = nn.Embedding(shape.type_vocab_size, shape.hidden_size)
         self.norm = nn.LayerNorm(shape.hidden_size, eps=shape.layer_norm_eps)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.num_hidden_layers))
+        self.apart = apart
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
-        """Three [B, L] -> hidden states [B, L, H]."""
+    def separate(self, input_ids: Tensor, attention_mask: Tensor, types: Tensor) -> Tensor:
+        """Three int64 [B, L] -> states [B, L, H] of query and passage read apart."""
+        middle = (1 - types) * functional.pad(types, (0, 1))[:, 1:]
+        part = types + middle
+        start = ((1 - part) * attention_mask).sum(1, keepdim=True)
         places = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0)
-        x = self.words(input_ids) + self.positions(places) + self.types(token_type_ids)
+        places = (places - start * part).clamp(min=0)
+        ids = input_ids * (1 - middle) + input_ids[:, :1] * middle
+        x: Tensor = self.words(ids) + self.positions(places) + self.types(torch.zeros_like(ids))
         x = self.norm(x)
+        same = (part.unsqueeze(2) == part.unsqueeze(1)).to(x.dtype)
+        seen = (same * attention_mask.unsqueeze(1).to(x.dtype)).unsqueeze(1)
+        for layer in self.layers[: self.apart]:
+            x = layer(x, (1.0 - seen) * -1e4)
+        return x
+
+    def together(self, x: Tensor, attention_mask: Tensor) -> Tensor:
+        """States [B, L, H] -> states after the layers in which all tokens see each other."""
         mask = (1.0 - attention_mask[:, None, None, :].to(x.dtype)) * -1e4
-        for layer in self.layers:
+        for layer in self.layers[self.apart :]:
             x = layer(x, mask)
         return x
 
 
-class LexicalCoverage(nn.Module):
-    """How much of the query's weight the passage covers, from the token ids alone.
+class Interaction(nn.Module):
+    """Term evidence: how well the passage covers the query's weight, in words and in states.
 
     A piece matches when the stem classes are equal, and for an inner piece (##x) when the piece
-    before it matches too. All three features are divided by the query's total weight.
+    before it matches too. All features are divided by the query's total weight.
     """
 
     idf: Tensor
     stem: Tensor
     inner: Tensor
+    weight: Tensor
+    centre: Tensor
 
     def __init__(self, vocab_size: int, settings: ResidualSettings) -> None:
         super().__init__()
@@ -149,7 +172,8 @@ class LexicalCoverage(nn.Module):
         self.register_buffer("idf", torch.zeros(vocab_size))
         self.register_buffer("stem", torch.arange(vocab_size))
         self.register_buffer("inner", torch.zeros(vocab_size))
-        self.weight = nn.Parameter(torch.zeros(FEATURES))
+        self.register_buffer("weight", torch.zeros(FEATURES))
+        self.register_buffer("centre", torch.zeros(FEATURES))
 
     def matches(self, input_ids: Tensor, query: Tensor, passage: Tensor) -> tuple[Tensor, Tensor]:
         """Matched pieces and matched neighbours of pieces, each float [B, L, L] of 0 and 1."""
@@ -160,68 +184,83 @@ class LexicalCoverage(nn.Module):
         inner = self.inner[input_ids].unsqueeze(2)
         return same * (1.0 - inner) + same * before * inner, same * before
 
-    def features(self, input_ids: Tensor, query: Tensor, passage: Tensor) -> Tensor:
-        """Saturated coverage, plain coverage and coverage of neighbours, [B, 3] in about [0, 2].
+    def piece_weights(self, input_ids: Tensor, query: Tensor) -> Tensor:
+        """The weight of each query piece, summing to one, [B, L]."""
+        inner = 1.0 - (1.0 - self.settings.inner_weight) * self.inner[input_ids]
+        weight = (self.idf[input_ids] * inner + 1e-3) * query
+        total = weight.sum(1, keepdim=True).clamp(min=1e-6)
+        return weight / total
 
-        `query` and `passage` are float [B, L], one on the pieces of each part.
+    def features(self, ids: Tensor, states: Tensor, query: Tensor, passage: Tensor) -> Tensor:
+        """Saturated coverage, coverage of neighbours, and late interaction, [B, 3].
+
+        `query` and `passage` are float [B, L], one on the pieces of each part; `states` are
+        [B, L, H]. Late interaction is the best cosine per query piece (Khattab and Zaharia,
+        "ColBERT", 2020).
         """
         s = self.settings
-        same, pairs = self.matches(input_ids, query, passage)
-        idf = self.idf[input_ids]
-        inner = self.inner[input_ids]
-        weight = idf * query * (1.0 - (1.0 - s.inner_weight) * inner)
-        total = weight.sum(1, keepdim=True) + 1e-3
+        same, pairs = self.matches(ids, query, passage)
+        weight = self.piece_weights(ids, query)
         count = same.sum(2)
         length = passage.sum(1, keepdim=True) / s.mean_length
         damp = s.saturation * (1.0 - s.length_weight + s.length_weight * length)
-        saturated = (weight * count * (1.0 + s.saturation) / (count + damp)).sum(1, keepdim=True)
-        plain = (weight * count.clamp(max=1.0)).sum(1, keepdim=True)
-        near = (weight * pairs.amax(2)).sum(1, keepdim=True)
-        return torch.cat([saturated, plain, near], dim=1) / total
+        words = weight * count * (1.0 + s.saturation) / (count + damp)
+        near = weight * pairs.amax(2)
+        unit = functional.normalize(states, dim=2)
+        cosine = unit @ unit.transpose(1, 2) - 4.0 * (1.0 - passage.unsqueeze(1))
+        late = weight * cosine.amax(2).clamp(min=-1.0)
+        return torch.stack([words.sum(1), near.sum(1), late.sum(1)], dim=1)
 
-    def forward(self, input_ids: Tensor, query: Tensor, passage: Tensor) -> Tensor:
-        """[B, L] x3 -> lexical evidence [B], in units of the cosine."""
-        return self.features(input_ids, query, passage) @ self.weight
+    def forward(self, ids: Tensor, states: Tensor, query: Tensor, passage: Tensor) -> Tensor:
+        """Evidence [B] in units of the cosine, about zero for an average candidate."""
+        found = self.features(ids, states, query, passage) - self.centre
+        return (found * self.weight).sum(1)
 
 
 class ResidualReranker(nn.Module):
-    """Scores (query, passage) pairs; with a zero head and zero lexical weights, returns `prior`."""
+    """Scores (query, passage) pairs; with a zero head and zero term weights, returns `prior`."""
 
     def __init__(self, shape: EncoderShape, settings: ResidualSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.encoder = Encoder(shape)
-        self.lexical = LexicalCoverage(shape.vocab_size, settings)
+        self.encoder = Encoder(shape, settings.apart)
+        self.interaction = Interaction(shape.vocab_size, settings)
+        self.side = nn.Parameter(torch.zeros(shape.hidden_size))
         self.head = nn.Linear(2 * shape.hidden_size, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def parts(self, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, Tensor]:
+    def parts(self, attention_mask: Tensor, types: Tensor) -> tuple[Tensor, Tensor]:
         """Float masks [B, L] of query and passage pieces, without [CLS] and the two [SEP]."""
-        real = attention_mask
-        after = functional.pad(real, (0, 1))[:, 1:]
-        next_type = functional.pad(token_type_ids, (0, 1))[:, 1:]
-        first = functional.pad(real, (1, 0))[:, :-1]
-        passage = token_type_ids * real * after
-        query = (1 - token_type_ids) * real * after * (1 - next_type) * first
-        return query.to(self.head.weight.dtype), passage.to(self.head.weight.dtype)
+        later = functional.pad(attention_mask, (0, 1))[:, 1:]
+        earlier = functional.pad(attention_mask, (1, 0))[:, :-1]
+        next_type = functional.pad(types, (0, 1))[:, 1:]
+        passage = types * attention_mask * later
+        query = (1 - types) * attention_mask * later * (1 - next_type) * earlier
+        return query.to(self.side.dtype), passage.to(self.side.dtype)
 
-    def neural(self, hidden: Tensor, passage: Tensor) -> Tensor:
-        """States [B, L, H] -> evidence [B] within +-bound, in units of the cosine."""
-        mean = (hidden * passage.unsqueeze(2)).sum(1) / (passage.sum(1, keepdim=True) + 1e-3)
+    def neural(self, states: Tensor, attention_mask: Tensor, passage: Tensor) -> Tensor:
+        """States [B, L, H] read apart -> evidence [B] within +-bound, in units of the cosine."""
+        hidden = self.encoder.together(states + passage.unsqueeze(2) * self.side, attention_mask)
+        mean = (hidden * passage.unsqueeze(2)).sum(1) / passage.sum(1, keepdim=True).clamp(min=1.0)
         raw = self.head(torch.cat([hidden[:, 0], mean], dim=1)).squeeze(1)
-        bound = self.settings.bound
-        return bound * torch.tanh(raw / bound)
+        evidence: Tensor = self.settings.bound * torch.tanh(raw / self.settings.bound)
+        return evidence
+
+    def share(self, query: Tensor, passage: Tensor) -> Tensor:
+        """How much of the evidence counts, [B] in [0, 1]: less for long queries, cut passages."""
+        room = (passage.sum(1) / self.settings.short_passage).clamp(max=1.0)
+        return room * (self.settings.long_query / (query.sum(1) + 1.0)).clamp(max=1.0)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor, prior: Tensor
     ) -> Tensor:
         """int64 [B, L] x3 and float [B] -> score [B]; higher is better."""
         query, passage = self.parts(attention_mask, token_type_ids)
-        hidden = self.encoder(input_ids, attention_mask, token_type_ids)
-        share = (self.settings.long_query / (query.sum(1) + 1.0)).clamp(max=1.0)
-        evidence = self.lexical(input_ids, query, passage) + self.neural(hidden, passage)
-        return prior + share * evidence
+        states = self.encoder.separate(input_ids, attention_mask, token_type_ids)
+        terms: Tensor = self.interaction(input_ids, states, query, passage)
+        neural = self.settings.strength * self.neural(states, attention_mask, passage)
+        return prior + self.share(query, passage) * (terms + neural)
 
 
 def encoder_name(name: str) -> str:
@@ -265,8 +304,8 @@ def read_shape(base_dir: Path) -> EncoderShape:
 
 
 def attach_low_rank(model: ResidualReranker) -> None:
-    """Wraps every linear layer of the encoder's layers in a LowRankLinear."""
-    for layer in model.encoder.layers:
+    """Wraps the linear layers of the layers that read both parts in LowRankLinear."""
+    for layer in model.encoder.layers[model.settings.apart :]:
         for name, child in list(layer.named_children()):
             if isinstance(child, nn.Linear):
                 wrapped = LowRankLinear(child, model.settings.rank, model.settings.alpha)
@@ -279,3 +318,67 @@ def merge_low_rank(model: ResidualReranker) -> None:
         for name, child in list(layer.named_children()):
             if isinstance(child, LowRankLinear):
                 setattr(layer, name, child.merged())
+
+
+def trained_state(model: ResidualReranker) -> dict[str, Tensor]:
+    """What adapter.safetensors holds: low-rank weights, side, head and the interaction's tables."""
+    state = {}
+    for name, value in model.state_dict().items():
+        if name.startswith("encoder.") and not name.endswith((".down", ".up")):
+            continue
+        state[name] = value.detach().cpu().to(stored_type(name)).contiguous()
+    return state
+
+
+def stored_type(name: str) -> torch.dtype:
+    """Tables are small integers or counts; everything else is kept in float32 or float16."""
+    if name == "interaction.stem":
+        return torch.int32
+    if name.endswith(("idf", "inner", ".down", ".up")):
+        return torch.float16
+    return torch.float32
+
+
+def adapter_config(settings: ResidualSettings, base_dir: Path) -> dict[str, object]:
+    """The contents of adapter_config.json for an adapter trained on the model in `base_dir`."""
+    return {
+        "format": "trireme-residual-reranker-1",
+        "base_sha256": file_sha256(base_dir / "model.safetensors"),
+        "settings": asdict(settings),
+    }
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def load_unmerged(base_dir: Path, adapter_dir: Path) -> ResidualReranker:
+    """The reranker with its low-rank layers still apart, in evaluation mode."""
+    config = json.loads((adapter_dir / "adapter_config.json").read_text(encoding="utf-8"))
+    found = file_sha256(base_dir / "model.safetensors")
+    if found != config["base_sha256"]:
+        raise ValueError(
+            f"{base_dir / 'model.safetensors'} has sha256 {found}, "
+            f"the adapter was trained on {config['base_sha256']}"
+        )
+    model = ResidualReranker(read_shape(base_dir), ResidualSettings(**config["settings"]))
+    load_encoder(model.encoder, load_file(base_dir / "model.safetensors"))
+    attach_low_rank(model)
+    state = load_file(adapter_dir / "adapter.safetensors")
+    unknown = model.load_state_dict(state, strict=False).unexpected_keys
+    missing = [n for n in trained_state(model) if n not in state]
+    if unknown or missing:
+        raise ValueError(f"adapter.safetensors: unknown {unknown}, missing {missing}")
+    return model.eval()
+
+
+def load_reranker(base_dir: Path, adapter_dir: Path) -> ResidualReranker:
+    """The reranker ready for export: base weights checked by hash, low-rank weights merged."""
+    model = load_unmerged(base_dir, adapter_dir)
+    merge_low_rank(model)
+    return model.requires_grad_(False).eval()
