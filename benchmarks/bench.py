@@ -16,7 +16,7 @@ from typing import Any
 from bench_inputs import Inputs, write_inputs
 from bench_report import BenchReport, Measurement, TokenizerTime, format_document, plot, print_measurements
 from local_stack import make_settings
-from perf_analyzer import WINDOWS, PerfFigures, PerfRun, PerfTool, measure, prepare_tool
+from perf_analyzer import WINDOWS, PerfRun, PerfTool, measure, prepare_tool
 from report import DOCS, RESULTS, read_circumstances, show_progress_note, write_json
 from rich.console import Console
 from rich.progress import Progress
@@ -29,20 +29,26 @@ from trireme.settings import Settings, read_settings
 MODELS = ("embedding", "reranker", "search")
 SEED = 1
 ENCODED_TEXTS = 256
+# Enough to learn how fast a model is, so that the runs that count last as long as planned.
+PROBE_REQUESTS = 8
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """How long (`window_s`: seconds of a window with one request in flight) and how much."""
+    """How long (`window_s`: seconds of a window with one request in flight) and how much.
+
+    `budget_s` seconds after the start, no further point is begun.
+    """
 
     concurrency: tuple[int, ...]
     window_s: float
     entries: int
     passages: int
+    budget_s: float
 
 
-FULL = Plan(concurrency=(1, 8, 32), window_s=3.0, entries=4000, passages=1000)
-QUICK = Plan(concurrency=(1, 8), window_s=1.0, entries=1000, passages=150)
+FULL = Plan(concurrency=(1, 8, 32), window_s=3.0, entries=4000, passages=1000, budget_s=400)
+QUICK = Plan(concurrency=(1, 8), window_s=1.0, entries=1000, passages=150, budget_s=90)
 
 
 def copy_repository(source: Path, target: Path, *, dynamic_batching: bool) -> None:
@@ -77,14 +83,9 @@ def find_models(repository: Path) -> tuple[str, ...]:
     return tuple(model for model in MODELS if model in built)
 
 
-def choose_requests(plan: Plan, concurrency: int, alone: PerfFigures | None) -> int:
-    """How many requests to send: what one at a time would answer in three windows, two waves at least.
-
-    0, for windows by time, before it is known what one at a time answers (`alone`).
-    """
-    if alone is None:
-        return 0
-    return max(round(alone.requests_per_s * WINDOWS * plan.window_s), 2 * concurrency)
+def choose_requests(plan: Plan, concurrency: int, rate: float) -> int:
+    """How many requests to send: what `rate` requests/s make in three windows, two waves at least."""
+    return max(round(rate * WINDOWS * plan.window_s), 2 * concurrency, PROBE_REQUESTS)
 
 
 def measure_point(tool: PerfTool, stack: Stack, run: PerfRun, *, dynamic_batching: bool) -> Measurement:
@@ -109,29 +110,39 @@ def measure_point(tool: PerfTool, stack: Stack, run: PerfRun, *, dynamic_batchin
 def measure_models(
     tool: PerfTool, stacks: dict[bool, Stack], models: Sequence[str], inputs: Inputs, plan: Plan
 ) -> Iterator[Measurement]:
-    """With and without dynamic batching one right after the other, so that both see the same machine."""
+    """With and without dynamic batching one right after the other, so that both see the same machine.
+
+    Names on stderr what the plan's budget leaves no time for.
+    """
+    deadline = time.monotonic() + plan.budget_s
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("perf_analyzer", total=len(models) * len(plan.concurrency) * len(stacks))
         for model in models:
-            alone: PerfFigures | None = None
+            run = PerfRun(
+                model,
+                stacks[True].settings.grpc_url,
+                concurrency=1,
+                input_data=inputs.files[model],
+                window_s=plan.window_s,
+                shapes=inputs.shapes.get(model, ()),
+                requests=PROBE_REQUESTS,
+            )
+            rate = measure(tool, run).requests_per_s
             for concurrency in plan.concurrency:
-                requests = choose_requests(plan, concurrency, alone)
+                if time.monotonic() > deadline:
+                    show_progress_note(f"{model}, {concurrency} in flight: left out, the time is up")
+                    continue
+                requests = choose_requests(plan, concurrency, rate)
                 for batching, stack in stacks.items():
                     progress.update(task, description=f"{model}, {concurrency} in flight")
-                    run = PerfRun(
-                        model,
-                        stack.settings.grpc_url,
-                        concurrency,
-                        inputs.files[model],
-                        plan.window_s,
-                        inputs.shapes.get(model, ()),
-                        requests,
-                    )
+                    url = stack.settings.grpc_url
+                    run = dataclasses.replace(run, url=url, concurrency=concurrency, requests=requests)
                     point = measure_point(tool, stack, run, dynamic_batching=batching)
                     progress.advance(task)
                     yield point
-                alone = alone or point.client
+                    if concurrency == 1:
+                        rate = point.client.requests_per_s
 
 
 def measure_tokenizer(repository: Path, texts: Sequence[str]) -> TokenizerTime:

@@ -3,9 +3,12 @@ import dataclasses
 import bench
 import pytest
 from bench import QUICK, choose_requests, copy_repository, find_models
+from bench_inputs import Inputs
 from perf_analyzer import PerfFigures
 
 from trireme.artifacts.config_writer import CONFIG_FILE
+from trireme.serve import Stack
+from trireme.settings import Settings
 
 ENCODER = """kind = "text_encoder"
 [checkpoint]
@@ -55,10 +58,9 @@ def test_a_model_that_is_not_built_is_left_out_with_a_line(repository, capsys):
 
 
 def test_a_slow_model_gets_two_waves_and_a_fast_one_three_windows():
-    alone = PerfFigures("m", 1, 9, 3, 2.0, 500.0, 500.0, 500.0, 0.1)
-    assert choose_requests(QUICK, 1, None) == 0
-    assert choose_requests(QUICK, 8, alone) == 16
-    assert choose_requests(QUICK, 8, dataclasses.replace(alone, requests_per_s=70.0)) == 210
+    assert choose_requests(QUICK, 1, rate=0.1) == bench.PROBE_REQUESTS
+    assert choose_requests(QUICK, 8, rate=2.0) == 16
+    assert choose_requests(QUICK, 8, rate=70.0) == 210
 
 
 def test_an_empty_repository_ends_with_one_sentence(tmp_path, monkeypatch, capsys):
@@ -68,3 +70,13 @@ def test_an_empty_repository_ends_with_one_sentence(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(bench, "prepare_tool", lambda _: None)
     assert bench.main(["--quick"]) == 1
     assert "make models" in capsys.readouterr().err
+
+
+def test_what_the_time_does_not_suffice_for_is_named(monkeypatch, capsys, tmp_path):
+    figures = PerfFigures("embedding", 1, 9, 3, 2.0, 500.0, 500.0, 500.0, 0.1)
+    monkeypatch.setattr(bench, "measure", lambda *_: figures)
+    inputs = Inputs({"embedding": tmp_path / "in.json"}, {}, tmp_path, 1, ("text",))
+    stacks = {True: Stack(Settings())}
+    late = dataclasses.replace(QUICK, budget_s=-1.0)
+    assert list(bench.measure_models(None, stacks, ["embedding"], inputs, late)) == []
+    assert "embedding, 8 in flight: left out, the time is up" in capsys.readouterr().err
