@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 
+from trireme.artifacts.manifest import hash_file
 from trireme.artifacts.recipe import read_recipe
 from trireme.export.source import fetch_source
 
@@ -27,6 +29,28 @@ def main() -> None:
         vectors.append([round(x, 6) for x in torch.nn.functional.normalize(vector, dim=0).tolist()])
     golden = {"weights_sha256": recipe.weights_sha256, "vectors": vectors}
     (HERE / "embedding.json").write_text(json.dumps(golden) + "\n")
+    write_reranker(tokenizer, folder)
+
+
+def write_reranker(tokenizer: Any, folder: str) -> None:
+    """Scores pairs one by one with the adapter beside the base weights, not merged into them."""
+    from trireme.export.residual import load_unmerged
+
+    adapter = ROOT / "defaults/reranker"
+    model = load_unmerged(Path(folder), adapter)
+    pairs = json.loads((HERE / "pairs.json").read_text())
+    scores = []
+    for passage, prior in zip(pairs["passages"], pairs["prior"], strict=True):
+        inputs = tokenizer(
+            pairs["query"], passage, truncation="only_second", max_length=256, return_tensors="pt"
+        )
+        with torch.inference_mode():
+            score = model(
+                inputs["input_ids"], inputs["attention_mask"], inputs["token_type_ids"], torch.tensor([prior])
+            )
+        scores.append(round(score.item(), 6))
+    golden = {"adapter_sha256": hash_file(adapter / "adapter.safetensors"), "scores": scores}
+    (HERE / "reranker.json").write_text(json.dumps(golden) + "\n")
 
 
 if __name__ == "__main__":

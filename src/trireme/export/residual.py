@@ -22,6 +22,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trireme.errors import ArtifactError
+
 PREFIXES = ("", "bert.")
 FEATURES = 3
 
@@ -292,7 +294,7 @@ def load_encoder(encoder: Encoder, weights: dict[str, Tensor]) -> None:
         wanted = [prefix + encoder_name(name) for prefix in PREFIXES]
         found[name] = next((weights[w].float() for w in wanted if w in weights), None)
         if found[name] is None:
-            raise ValueError(f"the base model has no weight {wanted[0]}")
+            raise ArtifactError(f"the base model has no weight {wanted[0]}")
     encoder.load_state_dict(found)
 
 
@@ -358,11 +360,11 @@ def file_sha256(path: Path) -> str:
 
 
 def load_unmerged(base_dir: Path, adapter_dir: Path) -> ResidualReranker:
-    """The reranker with its low-rank layers still apart, in evaluation mode."""
+    """The reranker with its low-rank layers still apart. Raises ArtifactError for files that do not fit."""
     config = json.loads((adapter_dir / "adapter_config.json").read_text(encoding="utf-8"))
     found = file_sha256(base_dir / "model.safetensors")
     if found != config["base_sha256"]:
-        raise ValueError(
+        raise ArtifactError(
             f"{base_dir / 'model.safetensors'} has sha256 {found}, "
             f"the adapter was trained on {config['base_sha256']}"
         )
@@ -373,7 +375,7 @@ def load_unmerged(base_dir: Path, adapter_dir: Path) -> ResidualReranker:
     unknown = model.load_state_dict(state, strict=False).unexpected_keys
     missing = [n for n in trained_state(model) if n not in state]
     if unknown or missing:
-        raise ValueError(f"adapter.safetensors: unknown {unknown}, missing {missing}")
+        raise ArtifactError(f"adapter.safetensors: unknown {unknown}, missing {missing}")
     return model.eval()
 
 

@@ -12,6 +12,7 @@ pytest.importorskip("safetensors")
 
 from safetensors.torch import save_file  # noqa: E402
 
+from trireme.errors import ArtifactError
 from trireme.export import residual  # noqa: E402
 
 SHAPE = residual.EncoderShape(
@@ -125,7 +126,7 @@ def test_a_base_model_with_another_hash_is_refused_by_name(base_dir: Path, adapt
     weights = residual.load_file(path)
     weights["embeddings.LayerNorm.bias"] += 1.0
     save_file(weights, path)
-    with pytest.raises(ValueError, match=r"model\.safetensors has sha256 "):
+    with pytest.raises(ArtifactError, match=r"model\.safetensors has sha256 "):
         residual.load_reranker(base_dir, adapter_dir)
 
 
@@ -134,7 +135,7 @@ def test_an_adapter_with_a_missing_tensor_is_refused_by_name(base_dir: Path, ada
     state = residual.load_file(path)
     del state["side"]
     save_file(state, path)
-    with pytest.raises(ValueError, match=r"missing.*side"):
+    with pytest.raises(ArtifactError, match=r"missing.*side"):
         residual.load_reranker(base_dir, adapter_dir)
 
 

@@ -1,0 +1,51 @@
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from trireme.report import collections_table, models_table, print_hits
+from trireme.types import CollectionInfo, Embedder, Hit
+
+
+@pytest.fixture
+def console():
+    return Console(width=60, record=True, file=io.StringIO())
+
+
+def test_hits_are_numbered_with_score_and_source(console):
+    hits = [
+        Hit("a#0", "Three banks of oars.", json.dumps({"source": "ships.md"}), 0.8125),
+        Hit("b", "No source here.", "{}", -0.25),
+    ]
+    print_hits(console, hits, 60)
+    lines = console.export_text().splitlines()
+    assert lines[0] == " 1. 0.812  ships.md"
+    assert lines[1] == "    Three banks of oars."
+    assert lines[2] == " 2. -0.250  b"
+
+
+def test_text_with_markup_is_printed_as_it_is(console):
+    print_hits(console, [Hit("a", "[bold]x[/bold] [link", "{}", 0.5)], 60)
+    assert "[bold]x[/bold] [link" in console.export_text()
+
+
+def test_no_hits_say_so(console):
+    print_hits(console, [], 60)
+    assert "No passages" in console.export_text()
+
+
+def test_a_model_that_is_not_built_is_shown_as_such(console, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "recipe.toml").write_text('kind = "text_encoder"\nsource = "somewhere"\nprecision = "fp16"\n')
+    console.print(models_table(tmp_path))
+    row = next(line for line in console.export_text().splitlines() if line.startswith("mine"))
+    assert "not built" in row
+    assert "fp16" in row
+
+
+def test_collections_show_counts_and_embedder(console):
+    console.print(collections_table([CollectionInfo("t", "c", Embedder("ab" * 32, 384), 12)]))
+    row = console.export_text().splitlines()[1]
+    assert row.split() == ["t", "c", "12", "abababababab"]
