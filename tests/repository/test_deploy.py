@@ -18,7 +18,9 @@ def test_every_copied_path_exists_and_is_in_the_build_context():
 
 def test_every_backend_is_copied_beside_the_servers_own():
     ours = {path.parent.name for path in (ROOT / "python_backends").glob("*/model.py")}
-    copied = set(re.findall(r"^COPY python_backends/(\w+) /opt/tritonserver/backends/\1$", DOCKERFILE, re.MULTILINE))
+    copied = set(
+        re.findall(r"^COPY python_backends/(\w+) /opt/tritonserver/backends/\1$", DOCKERFILE, re.MULTILINE)
+    )
     assert copied == ours
 
 

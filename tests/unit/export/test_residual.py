@@ -12,7 +12,7 @@ pytest.importorskip("safetensors")
 
 from safetensors.torch import save_file  # noqa: E402
 
-from trireme.errors import ArtifactError
+from trireme.errors import ArtifactError  # noqa: E402
 from trireme.export import residual  # noqa: E402
 
 SHAPE = residual.EncoderShape(
