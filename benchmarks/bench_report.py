@@ -247,6 +247,8 @@ def _draw_throughput(axis: Any, points: Sequence[Measurement]) -> None:
 
 
 def _draw_latency(axis: Any, points: Sequence[Measurement]) -> None:
+    from matplotlib.ticker import LogLocator
+
     for batching, series in _split(points).items():
         in_flight = [point.client.concurrency for point in series]
         for quantile, style in (("p50_ms", "o-"), ("p99_ms", "o:")):
@@ -255,8 +257,9 @@ def _draw_latency(axis: Any, points: Sequence[Measurement]) -> None:
             axis.plot(in_flight, latencies, style, color=SERIES[batching], label=label)
     axis.set_ylabel("latency, ms", color=INK)
     axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("")
 
 
 def _dress(axis: Any, title: str, ticks: Sequence[int]) -> None:
