@@ -63,6 +63,10 @@ def test_a_text_of_a_million_bytes_is_answered_and_says_what_was_cut(client):
     assert outputs["truncated_tokens"].tolist() == [[400_000 - 254]]
 
 
+def test_a_query_of_a_million_bytes_is_answered_by_search(client):
+    assert len(client.search("oars " * 200_000)) == 4
+
+
 def test_a_longer_text_is_refused_with_its_size_and_the_limit(client):
     with pytest.raises(InvalidInputError, match="1048576 bytes, the limit is 1000000"):
         client.infer("embedding", {"text": [["a" * 1_048_576]]})

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trireme.errors import ArtifactError
-
-if TYPE_CHECKING:
-    from tokenizers import Encoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +19,33 @@ class Row:
     truncated_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """Special tokens around one or two texts: ids before, between and after, and each text's segment id."""
+
+    before: list[int]
+    between: list[int]
+    after: list[int]
+    before_types: list[int]
+    between_types: list[int]
+    after_types: list[int]
+    segments: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.before) + len(self.between) + len(self.after)
+
+
 class Tokenizer:
     """A tokenizer.json cut to `max_length` tokens, special tokens included. Thread-safe; never pads."""
 
     def __init__(self, rust_tokenizer: Any, max_length: int) -> None:
+        """Raises ArtifactError for a tokenizer that has no token for a letter."""
         rust_tokenizer.no_padding()
         rust_tokenizer.no_truncation()
         self._tokenizer = rust_tokenizer
-        self._single_room = max_length - rust_tokenizer.num_special_tokens_to_add(is_pair=False)
-        self._pair_room = max_length - rust_tokenizer.num_special_tokens_to_add(is_pair=True)
+        self._single = self._read_template(pair=False)
+        self._pair = self._read_template(pair=True)
         self.max_length = max_length
 
     @classmethod
@@ -39,15 +54,22 @@ class Tokenizer:
         from tokenizers import Tokenizer as RustTokenizer
 
         try:
-            return cls(RustTokenizer.from_file(str(path)), max_length)
+            rust_tokenizer = RustTokenizer.from_file(str(path))
         except Exception as error:  # the Rust side raises plain Exception
             raise ArtifactError(
                 f"cannot read the tokenizer {path.name}: {error}; build the model again"
             ) from error
+        return cls(rust_tokenizer, max_length)
 
     def encode_texts(self, texts: Sequence[str]) -> list[Row]:
         """Rows of single texts, in order."""
-        return [self._finish_single(e) for e in self._encode(texts)]
+        template, room = self._single, self.max_length - self._single.size
+        rows = []
+        for ids in self._encode(texts):
+            kept = ids[:room]
+            types = [*template.before_types, *template.segments[:1] * len(kept), *template.after_types]
+            rows.append(Row([*template.before, *kept, *template.after], types, len(ids) - len(kept)))
+        return rows
 
     def encode_pairs(self, query: str, passages: Sequence[str]) -> list[Row]:
         """Rows of (query, passage), in order.
@@ -55,44 +77,51 @@ class Tokenizer:
         Where both do not fit, the passage is cut first, but the query gives way down to half of the room,
         so that a long query leaves the passage something to be read by.
         """
-        encoded_query, *encoded_passages = self._encode([query, *passages])
-        return [self._finish_pair(encoded_query, passage) for passage in encoded_passages]
+        query_ids, *passage_ids = self._encode([query, *passages])
+        return [self._join(query_ids, ids) for ids in passage_ids]
 
     def count_tokens(self, text: str) -> int:
         """Tokens of `text` without special tokens and without a limit."""
         return len(self._encode([text])[0])
 
-    def _encode(self, texts: Sequence[str]) -> list[Encoding]:
-        encoded: list[Encoding] = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return encoded
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [e.ids for e in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
-    def _finish_single(self, encoding: Encoding) -> Row:
-        cut = max(0, len(encoding) - self._single_room)
-        if cut:
-            encoding.truncate(self._single_room)
-        done = self._tokenizer.post_process(encoding)
-        return Row(done.ids, done.type_ids, cut)
+    def _join(self, query: list[int], passage: list[int]) -> Row:
+        template, room = self._pair, self.max_length - self._pair.size
+        query_keep = min(len(query), max(room // 2, room - len(passage)))
+        passage_keep = min(len(passage), room - query_keep)
+        ids = [
+            *template.before,
+            *query[:query_keep],
+            *template.between,
+            *passage[:passage_keep],
+            *template.after,
+        ]
+        first, second = template.segments
+        types = [*template.before_types, *[first] * query_keep, *template.between_types]
+        types += [*[second] * passage_keep, *template.after_types]
+        return Row(ids, types, len(query) + len(passage) - query_keep - passage_keep)
 
-    def _finish_pair(self, query: Encoding, passage: Encoding) -> Row:
-        query_keep = len(query)
-        passage_keep = min(len(passage), self._pair_room - query_keep)
-        if passage_keep < len(passage):
-            half = self._pair_room // 2
-            query_keep = min(len(query), max(half, self._pair_room - len(passage)))
-            passage_keep = min(len(passage), self._pair_room - query_keep)
-        cut = len(query) + len(passage) - query_keep - passage_keep
-        if query_keep < len(query):
-            # truncate() works in place and the query serves every passage.
-            query = self._cut_copy(query, query_keep)
-        if passage_keep < len(passage):
-            passage.truncate(passage_keep)
-        done = self._tokenizer.post_process(query, passage)
-        return Row(done.ids, done.type_ids, cut)
+    def _read_template(self, pair: bool) -> _Template:
+        """What the tokenizer's post-processor puts around texts, read off one letter.
 
-    @staticmethod
-    def _cut_copy(encoding: Encoding, keep: int) -> Encoding:
-        import copy
-
-        shortened = copy.deepcopy(encoding)
-        shortened.truncate(keep)
-        return shortened
+        Cutting plain lists of ids and joining them by this is the same for every template, and does not copy
+        the encodings of long texts.
+        """
+        done = self._tokenizer.encode("a", "a") if pair else self._tokenizer.encode("a")
+        places = [[i for i, part in enumerate(done.sequence_ids) if part == n] for n in range(1 + pair)]
+        if not all(places):
+            raise ArtifactError("the tokenizer has no token for the letter a; check tokenizer.json")
+        start, end = places[0][0], places[0][-1] + 1
+        second, last = (places[1][0], places[1][-1] + 1) if pair else (end, end)
+        ids, types = done.ids, done.type_ids
+        return _Template(
+            before=ids[:start],
+            between=ids[end:second],
+            after=ids[last:],
+            before_types=types[:start],
+            between_types=types[end:second],
+            after_types=types[last:],
+            segments=tuple(types[part[0]] for part in places),
+        )

@@ -1,5 +1,9 @@
 import pytest
-from fakes import word_tokenizer
+from fakes import WORDS, word_tokenizer
+from tokenizers import Tokenizer as RustTokenizer
+from tokenizers import normalizers, processors
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import ArtifactError
@@ -47,3 +51,34 @@ def test_a_broken_file_is_an_artifact_error_naming_it(tmp_path):
     path.write_text("{}")
     with pytest.raises(ArtifactError, match=r"tokenizer\.json"):
         Tokenizer.load(path, 8)
+
+
+@pytest.mark.parametrize(
+    "processor",
+    [
+        processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1)),
+        processors.RobertaProcessing(("[SEP]", 2), ("[CLS]", 1)),
+        processors.TemplateProcessing(single="$A", pair="$A $B:1", special_tokens=[]),
+    ],
+    ids=["bert", "roberta", "none"],
+)
+def test_rows_are_those_of_the_tokenizers_own_post_processing(processor):
+    rust = RustTokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    rust.pre_tokenizer = WhitespaceSplit()
+    rust.post_processor = processor
+    for query, passage in [("a b", "c d e"), ("a", ""), ("", "b c")]:
+        (single,), (pair,) = (
+            Tokenizer(rust, 64).encode_texts([query]),
+            Tokenizer(rust, 64).encode_pairs(query, [passage]),
+        )
+        expected_single, expected_pair = rust.encode(query), rust.encode(query, passage)
+        assert (single.ids, single.type_ids) == (expected_single.ids, expected_single.type_ids)
+        assert (pair.ids, pair.type_ids) == (expected_pair.ids, expected_pair.type_ids)
+
+
+def test_a_tokenizer_without_a_token_for_a_letter_is_refused():
+    rust = RustTokenizer(WordLevel({"b": 0}, unk_token="b"))
+    rust.normalizer = normalizers.Replace("a", "")
+    rust.pre_tokenizer = WhitespaceSplit()
+    with pytest.raises(ArtifactError, match="letter a"):
+        Tokenizer(rust, 8)
