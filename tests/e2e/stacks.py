@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trireme.settings import Settings
+from trireme.triton.server import ServerConfig, TritonServer
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,3 +49,18 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"did not happen within {seconds:.0f} s"
         time.sleep(0.1)
+
+
+def start_server(repository: Path, folder: Path, **environ: str) -> TritonServer:
+    """A tritonserver over `repository` on free ports; its log is in `folder`."""
+    settings = settings_on_free_ports(folder)
+    config = ServerConfig(
+        host=settings.host,
+        http_port=settings.http_port,
+        grpc_port=settings.grpc_port,
+        metrics_port=settings.metrics_port,
+        model_repository=repository,
+        backend_directory=settings.backend_directory,
+        log_file=folder / "log",
+    )
+    return TritonServer(config, {**os.environ, **environ})

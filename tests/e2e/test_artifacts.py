@@ -1,16 +1,14 @@
 """Missing or altered weights, unknown settings: the start stops and names what is wrong."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 
 import pytest
-from stacks import ROOT, environment_of, settings_on_free_ports
+from stacks import ROOT, environment_of, settings_on_free_ports, start_server
 
 from trireme.errors import UnavailableError
-from trireme.triton.server import ServerConfig, TritonServer
 
 
 @pytest.fixture
@@ -21,29 +19,15 @@ def encoder_only(tmp_path):
     return repository
 
 
-def start(repository, tmp_path, **environ):
-    settings = settings_on_free_ports(tmp_path)
-    config = ServerConfig(
-        host=settings.host,
-        http_port=settings.http_port,
-        grpc_port=settings.grpc_port,
-        metrics_port=settings.metrics_port,
-        model_repository=repository,
-        backend_directory=ROOT / "python_backends",
-        log_file=tmp_path / "log",
-    )
-    return TritonServer(config, {**os.environ, **environ})
-
-
 def refusal(repository, tmp_path, **environ):
-    with start(repository, tmp_path, **environ) as server:
+    with start_server(repository, tmp_path, **environ) as server:
         with pytest.raises(UnavailableError) as caught:
             server.wait_until_ready()
     return str(caught.value)
 
 
 def test_the_whole_model_loads(encoder_only, tmp_path):
-    with start(encoder_only, tmp_path) as server:
+    with start_server(encoder_only, tmp_path) as server:
         server.wait_until_ready()
 
 

@@ -4,11 +4,10 @@ import subprocess
 import sys
 
 import pytest
-from stacks import ROOT, settings_on_free_ports
+from stacks import ROOT, start_server
 
 from trireme.errors import InvalidInputError
 from trireme.triton.client import TritonClient
-from trireme.triton.server import ServerConfig, TritonServer
 
 LABELS = {0: "calm", 1: "storm", 2: "fog"}
 TEXTS = ["the sea is calm today", "wind and rain", "nothing to be seen " * 30]
@@ -47,21 +46,9 @@ def client(checkpoint, tmp_path_factory):
     command = [sys.executable, script, checkpoint[0], "--name", "weather", "--repository", repository]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    settings = settings_on_free_ports(tmp_path_factory.mktemp("data"))
-    config = ServerConfig(
-        host=settings.host,
-        http_port=settings.http_port,
-        grpc_port=settings.grpc_port,
-        metrics_port=settings.metrics_port,
-        model_repository=repository,
-        backend_directory=ROOT / "python_backends",
-        log_file=settings.data_dir / "log",
-    )
-    import os
-
-    with TritonServer(config, os.environ) as server:
+    with start_server(repository, tmp_path_factory.mktemp("server")) as server:
         server.wait_until_ready()
-        with TritonClient(settings.grpc_url) as opened:
+        with TritonClient(f"{server.config.host}:{server.config.grpc_port}") as opened:
             yield opened
 
 
