@@ -8,7 +8,6 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check $(shell test -t 2 || echo --quiet)
 SERVE_STAMP := $(VENV)/.serve
 DEV_STAMP := $(VENV)/.dev
-DATA ?= ../shared/data/retrieval/squad
 
 .DEFAULT_GOAL := help
 .PHONY: help serve models test check format bench quality lock golden clean
@@ -38,7 +37,8 @@ format: $(DEV_STAMP)  ## format and fix what can be fixed
 bench: $(DEV_STAMP) models  ## measure the served models with perf_analyzer; writes docs/performance.md
 	@$(BIN)/python benchmarks/bench.py
 
-quality: $(DEV_STAMP) models  ## measure retrieval quality on the BEIR folder DATA; writes docs/quality.md
+quality: $(DEV_STAMP) models  ## measure retrieval quality on a BEIR folder, DATA=FOLDER; writes docs/quality.md
+	@test -n "$(DATA)" || { echo "name the folder: make quality DATA=FOLDER" >&2; exit 1; }
 	@$(BIN)/python benchmarks/quality.py --data $(DATA)
 
 golden: $(DEV_STAMP) models  ## write tests/golden anew from the built models

@@ -86,3 +86,20 @@ def test_token_counts_are_true(client):
 def test_input_types_may_differ_between_rows(client):
     inputs = {"text": [["oars"], ["oars"]], "input_type": [["query"], ["passage"]]}
     assert client.infer("embedding", inputs)["embedding"].shape == (2, 384)
+
+
+def test_a_collection_of_another_embedder_is_refused_and_names_both(client, stack):
+    from contextlib import closing
+
+    from trireme.errors import InvalidInputError
+    from trireme.retrieve.registry import open_store
+    from trireme.types import Embedder, Passage
+
+    vectors = np.ones((1, 384), np.float32)
+    with closing(open_store(stack.database_url)) as store:
+        store.put("default", "foreign", Embedder("f" * 64, 384), [Passage("a", "text")], vectors)
+        try:
+            with pytest.raises(InvalidInputError, match="holds vectors of embedder ffffffffffff"):
+                client.search("oars", collection="foreign")
+        finally:
+            store.drop("default", "foreign")
