@@ -6,13 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
 from trireme.artifacts.recipe import Recipe
 from trireme.artifacts.repository import list_recipes
 from trireme.errors import TriremeError
-from trireme.export.pipeline import BuildOptions, build_model
+from trireme.export.pipeline import BuildOptions
+from trireme.export.progress import build_with_progress
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -34,13 +32,7 @@ def main() -> None:
 
 def build_one(recipe: Recipe, options: BuildOptions) -> None:
     """Builds one model behind a progress bar and prints what came out."""
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(recipe.model)
-        manifest, was_built = build_model(
-            recipe, options, lambda step: progress.update(task, description=f"{recipe.model}: {step}")
-        )
+    manifest, was_built = build_with_progress(recipe, options)
     state = "built" if was_built else "already built"
     print(f"{recipe.model}: {state}, {manifest.precision}, {manifest.total_bytes:,} bytes")
 

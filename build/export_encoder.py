@@ -6,9 +6,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
 from trireme.artifacts.recipe import (
     POOLINGS,
     PRECISIONS,
@@ -20,7 +17,8 @@ from trireme.artifacts.recipe import (
 )
 from trireme.errors import InvalidInputError, TriremeError
 from trireme.export.new_recipe import check_recipe_is_free, make_recipe
-from trireme.export.pipeline import BuildOptions, build_model
+from trireme.export.pipeline import BuildOptions
+from trireme.export.progress import build_with_progress
 
 PROJECT = Path(__file__).resolve().parent.parent
 RECIPE_KEYS = (
@@ -52,13 +50,7 @@ def main() -> None:
         given.repository, given.cache, PROJECT, given.quality, given.quality_queries, given.force
     )
     recipe = find_recipe(given)
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(recipe.model)
-        manifest, was_built = build_model(
-            recipe, options, lambda step: progress.update(task, description=f"{recipe.model}: {step}")
-        )
+    manifest, was_built = build_with_progress(recipe, options)
     if given.recipe is None:
         write_recipe(given.repository / recipe.model / RECIPE_FILE, recipe)
     state = "built" if was_built else "already built from the same inputs (--force builds it again)"

@@ -103,3 +103,23 @@ def test_a_collection_of_another_embedder_is_refused_and_names_both(client, stac
                 client.search("oars", collection="foreign")
         finally:
             store.drop("default", "foreign")
+
+
+def test_tokens_padding_and_micro_batches_are_counted(client, settings):
+    import re
+
+    from trireme.triton.metrics import read_metrics
+
+    def read(name):
+        page = read_metrics(settings.host, settings.metrics_port)
+        return float(
+            re.search(rf'^trireme_encoder_{name}\{{model="embedding"[^}}]*\}} (\S+)$', page, re.M)[1]
+        )
+
+    names = ("tokens_total", "pad_tokens_total", "micro_batches_total")
+    before = [read(name) for name in names]
+    # Rows of five, five and seven tokens: together two are padded by two; cut in two, none. Both cost the same.
+    client.infer("embedding", {"text": [["a b c"], ["d e f"], ["a b c d e"]]})
+    tokens, padding, batches = (read(name) - old for name, old in zip(names, before, strict=True))
+    assert tokens == 5 + 5 + 7
+    assert (batches, padding) in {(1, 4), (2, 0)}
