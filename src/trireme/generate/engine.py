@@ -1,0 +1,116 @@
+"""The engine port: token ids in, token ids out. Text, chat templates and stop strings live above it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from trireme.errors import TriremeError
+
+FinishReason = Literal["", "stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen, and when to end. Checked by `generate.sampling` before it gets here.
+
+    temperature 0 is greedy. top_k 0 and top_p 1 leave all tokens in. seed None draws a new one.
+    Stop strings are not here: the text layer finds them and cancels.
+    """
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int | None = None
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """One prompt of at least one token. `cache_salt` keeps tenants from sharing cached prefixes."""
+
+    request_id: str
+    prompt: tuple[int, ...]
+    sampling: Sampling
+    cache_salt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """New tokens of one request. A finish_reason or an error makes it the request's last.
+
+    The token that ended it (eos or a stop token id) is not among `tokens`.
+    """
+
+    request_id: str
+    tokens: tuple[int, ...] = ()
+    finish_reason: FinishReason = ""
+    error: TriremeError | None = None
+
+    @property
+    def is_last(self) -> bool:
+        """True when nothing more comes for this request."""
+        return bool(self.finish_reason) or self.error is not None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """A snapshot. Counters only grow; kv_cache_usage is in [0, 1]."""
+
+    is_ready: bool
+    waiting: int
+    running: int
+    kv_cache_usage: float
+    prefix_cache_queries: int = 0
+    prefix_cache_hits: int = 0
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What an engine is opened with. `model_dir` holds the exported model; lengths are in tokens.
+
+    max_waiting bounds the requests that are submitted and not yet running; one more is refused.
+    """
+
+    model_dir: Path
+    eos_token_ids: tuple[int, ...]
+    max_model_len: int
+    max_num_seqs: int = 64
+    max_num_batched_tokens: int = 2048
+    max_waiting: int = 256
+    prefix_caching: bool = True
+    kv_cache_gb: float = 1.0
+    gpu_memory_utilization: float = 0.9
+    # Threads for one step; 0 means one per core.
+    threads: int = 0
+
+
+class Engine(Protocol):
+    """Continuous batching behind five verbs; safe to call from any thread."""
+
+    def submit(self, request: EngineRequest) -> None:
+        """Queue a request; does not block. Raises UnavailableError when the queue is full or the engine is down."""
+
+    def stream(self) -> Iterator[list[Chunk]]:
+        """What each step made, for all requests; blocks between steps, ends after `close`. One consumer.
+
+        Every submitted request gets exactly one last chunk, also when a step fails (UnavailableError in it).
+        """
+
+    def cancel(self, request_id: str) -> None:
+        """End a request; its last chunk says cancelled. Unknown or ended ids are left alone. Does not block."""
+
+    def stats(self) -> EngineStats:
+        """Counts of now. Does not block on a step."""
+
+    def close(self) -> None:
+        """Cancel what runs, end `stream`, give back memory. Blocks until the engine's threads are gone."""
