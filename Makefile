@@ -55,10 +55,10 @@ $(SERVE_STAMP): pyproject.toml requirements.lock
 	@echo "Installing torch (1 of 2)"
 	@$(PIP) install $(TORCH_ARGS) torch==2.13.0
 	@echo "Installing Trireme and its pinned dependencies (2 of 2)"
-	@$(PIP) install -c requirements.lock -e '.[local,ingest,build]'
+	@$(PIP) install -c requirements.lock -e '.[local,openvino,ingest,build]'
 	@touch $@
 
 $(DEV_STAMP): $(SERVE_STAMP)
 	@echo "Installing the test tools"
-	@$(PIP) install -c requirements.lock -e '.[local,ingest,build,dev,bench]'
+	@$(PIP) install -c requirements.lock -e '.[local,openvino,ingest,build,dev,bench]'
 	@touch $@

@@ -18,10 +18,14 @@ MAY_IMPORT = {
     "artifacts": {"types", "errors"},
     "encode": {"types", "errors"},
     "retrieve": {"types", "errors"},
+    "generate": {"types", "errors"},
+    "rag": {"types", "errors"},
+    "quantize": {"types", "errors", "artifacts", "export"},
+    "export_llm": {"types", "errors", "artifacts", "generate", "export"},
     "ingest": {"types", "errors", "retrieve"},
     "local": {"errors"},
     "export": {"types", "errors", "artifacts", "quality"},
-    "triton": {"types", "errors", "settings", "artifacts", "encode", "retrieve"},
+    "triton": {"types", "errors", "settings", "artifacts", "encode", "retrieve", "generate", "rag"},
 }
 HEAVY = {
     "torch": {"export"},
@@ -36,6 +40,11 @@ HEAVY = {
     "tritonclient": set(),
     "triton_python_backend_utils": set(),
     "openvino": set(),
+    "openvino_genai": set(),
+    "gptqmodel": set(),
+    "bitsandbytes": set(),
+    "jinja2": {"generate"},
+    "tokenizers": {"encode", "generate"},
     "vllm": set(),
     "matplotlib": set(),
 }

@@ -1,7 +1,8 @@
 """Writes config.pbtxt, Triton's model configuration, from a recipe. The tensor contracts live here.
 
-Dims leave the batch dimension out: every model has max_batch_size >= 1. The format is protobuf text
-(message ModelConfig of Triton's model_config.proto).
+Dims leave the batch dimension out where max_batch_size >= 1; decoupled models have max_batch_size 0 and no
+batch dimension, as in Triton's vLLM backend. The format is protobuf text (message ModelConfig of Triton's
+model_config.proto).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trireme.artifacts.recipe import Recipe
+from trireme.artifacts.recipe import DECOUPLED_KINDS, Recipe
 from trireme.errors import SettingError
 
 CONFIG_FILE = "config.pbtxt"
@@ -46,7 +47,30 @@ _PARAMETERS = {
         "ef_search",
     ),
     "best_first": ("default_top_k", "max_top_k"),
+    "generator": (
+        "engine",
+        "max_num_seqs",
+        "max_num_batched_tokens",
+        "max_waiting",
+        "prefix_caching",
+        "kv_cache_gb",
+        "gpu_memory_utilization",
+        "threads",
+        "default_max_tokens",
+        "chat_text_input",
+        "max_text_bytes",
+    ),
+    "rag": (
+        "steps",
+        "default_top_k",
+        "max_top_k",
+        "context_passages",
+        "extractive_threshold",
+        "relevance_threshold",
+        "default_max_tokens",
+    ),
 }
+_ENGINES = {"cpu": "openvino", "gpu": "vllm"}
 
 Message = dict[str, Any]
 
@@ -58,6 +82,7 @@ class Name(str):
 
 
 STRING, FP32, INT32 = Name("TYPE_STRING"), Name("TYPE_FP32"), Name("TYPE_INT32")
+UINT32, BOOL = Name("TYPE_UINT32"), Name("TYPE_BOOL")
 
 
 def write_config(recipe: Recipe) -> str:
@@ -68,7 +93,10 @@ def write_config(recipe: Recipe) -> str:
         config["platform"] = "ensemble"
     else:
         config["backend"] = BACKENDS.get(recipe.kind, recipe.kind)
-    config["max_batch_size"] = recipe.max_batch_size
+    is_decoupled = recipe.kind in DECOUPLED_KINDS
+    config["max_batch_size"] = 0 if is_decoupled else recipe.max_batch_size
+    if is_decoupled:
+        config["model_transaction_policy"] = {"decoupled": True}
     config["input"] = list(inputs)
     config["output"] = list(outputs)
     if recipe.kind == "search":
@@ -119,6 +147,10 @@ _HITS = (
     _tensor("metadata", STRING, -1),
     _tensor("score", FP32, -1),
 )
+_STREAMED = (
+    _tensor("stream", BOOL, 1, optional=True),
+    _tensor("sampling_parameters", STRING, 1, optional=True),
+)
 _TENSORS: dict[str, tuple[tuple[Message, ...], tuple[Message, ...]]] = {
     "text_encoder": (
         (
@@ -147,6 +179,38 @@ _TENSORS: dict[str, tuple[tuple[Message, ...], tuple[Message, ...]]] = {
     "retriever": ((_tensor("embedding", FP32, -1), _tensor("query", STRING, 1), *_SCOPE), _HITS),
     "best_first": ((*_HITS, _SCOPE[0]), _HITS),
     "search": ((_tensor("query", STRING, 1), *_SCOPE), _HITS),
+    "generator": (
+        (
+            _tensor("text_input", STRING, 1, optional=True),
+            _tensor("messages", STRING, 1, optional=True),
+            *_STREAMED,
+            _tensor("exclude_input_in_output", BOOL, 1, optional=True),
+            _tensor("return_finish_reason", BOOL, 1, optional=True),
+            _tensor("return_num_input_tokens", BOOL, 1, optional=True),
+            _tensor("return_num_output_tokens", BOOL, 1, optional=True),
+            _tensor("tenant", STRING, 1, optional=True),
+        ),
+        (
+            _tensor("text_output", STRING, -1),
+            _tensor("finish_reason", STRING, -1),
+            _tensor("num_input_tokens", UINT32, -1),
+            _tensor("num_output_tokens", UINT32, -1),
+        ),
+    ),
+    "rag": (
+        (
+            _tensor("text_input", STRING, 1),
+            *_STREAMED,
+            *_SCOPE,
+            _tensor("answer_mode", STRING, 1, optional=True),
+        ),
+        (
+            _tensor("text_output", STRING, -1),
+            _tensor("citations", STRING, -1),
+            _tensor("usage", STRING, -1),
+            _tensor("finish_reason", STRING, -1),
+        ),
+    ),
 }
 
 
@@ -161,10 +225,19 @@ def _serving(recipe: Recipe) -> Message:
     if _warmup_inputs(recipe):
         part["model_warmup"] = [_warmup(recipe)]
     part["parameters"] = [
-        {"key": name, "value": {"string_value": str(getattr(recipe, name))}}
+        {"key": name, "value": {"string_value": _parameter(recipe, name)}}
         for name in _PARAMETERS[recipe.kind]
     ]
     return part
+
+
+def _parameter(recipe: Recipe, name: str) -> str:
+    value = getattr(recipe, name)
+    if name == "engine":
+        return str(value or _ENGINES[recipe.target])
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _warmup_inputs(recipe: Recipe) -> tuple[str, ...]:

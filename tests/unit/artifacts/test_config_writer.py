@@ -17,6 +17,10 @@ RECIPES = [
 ]
 
 
+GENERATOR = Recipe("llm", "generator", source="x", max_num_seqs=8)
+RAG = Recipe("rag", "rag", steps=("embedding", "candidates", "reranker", "llm"), extractive_threshold=0.5)
+
+
 def parse(recipe):
     text_format = pytest.importorskip("google.protobuf.text_format")
     from tritonclient.grpc import model_config_pb2
@@ -99,3 +103,34 @@ def test_warmup_texts_are_serialized_as_triton_reads_them():
     assert [len(texts)] == list(config.model_warmup[0].inputs["passages"].dims)
     assert all(texts)
     assert set(config_files(RECIPES[1])) == {"config.pbtxt", "warmup/query", "warmup/passages"}
+
+
+@pytest.mark.parametrize("recipe", [GENERATOR, RAG], ids=lambda recipe: recipe.kind)
+def test_a_streaming_model_is_decoupled_and_has_no_batch_dimension(recipe):
+    config = parse(recipe)
+    assert config.model_transaction_policy.decoupled
+    assert config.max_batch_size == 0
+    assert config.backend == recipe.kind
+    assert {"stream", "sampling_parameters"} <= set(names(config.input))
+    assert "text_output" in names(config.output)
+
+
+def test_a_generator_takes_text_or_messages_and_is_told_its_limits():
+    config = parse(GENERATOR)
+    assert all(tensor.optional for tensor in config.input)
+    assert config.parameters["engine"].string_value == "openvino"
+    assert config.parameters["max_num_seqs"].string_value == "8"
+    assert config.parameters["prefix_caching"].string_value == "true"
+
+
+def test_the_target_chooses_the_engine_unless_the_recipe_names_one():
+    on_gpu = parse(Recipe("llm", "generator", source="x", target="gpu"))
+    assert on_gpu.parameters["engine"].string_value == "vllm"
+    named = parse(Recipe("llm", "generator", source="x", target="gpu", engine="fake"))
+    assert named.parameters["engine"].string_value == "fake"
+
+
+def test_rag_names_its_steps_and_thresholds():
+    config = parse(RAG)
+    assert config.parameters["steps"].string_value == "embedding,candidates,reranker,llm"
+    assert config.parameters["extractive_threshold"].string_value == "0.5"

@@ -56,6 +56,13 @@ def test_a_wrong_value_is_named(line, message, tmp_path):
         ),
         ('kind = "search"\nsteps = ["a", "b"]', "steps must name 3 or 4"),
         ('kind = "best_first"\nmax_batch_size = 2', "max_batch_size must be 1"),
+        ('kind = "generator"\nsource = "x"\nmax_batch_size = 2', "max_batch_size must be 1"),
+        ('kind = "generator"\nsource = "x"\nprecision = "int8"', "has no key 'precision'"),
+        ('kind = "rag"\nsteps = ["a", "b", "c"]', "steps must name 4"),
+        (
+            'kind = "rag"\nsteps = ["a", "b", "c", "d"]\nrelevance_threshold = 1',
+            "relevance_threshold must not be above",
+        ),
         ('kind = "best_first"\n[a]\ninstances = 1\n[b]\ninstances = 2', "'instances' is given twice"),
         ("kind = ", "not valid TOML"),
     ],
