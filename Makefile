@@ -8,12 +8,15 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check $(shell test -t 2 || echo --quiet)
 SERVE_STAMP := $(VENV)/.serve
 DEV_STAMP := $(VENV)/.dev
+# The quantizers want newer libraries than the serving environment may have: an environment of their own.
+QUANTIZE_VENV := .venv-quantize
+QUANTIZE_STAMP := $(QUANTIZE_VENV)/.made
 
 .DEFAULT_GOAL := help
-.PHONY: help serve models test check format bench quality lock golden clean
+.PHONY: help serve models test check format bench quality quantize-env lock golden clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 serve: models  ## set up, build what is missing, and serve on 8000 (HTTP), 8001 (gRPC), 8002 (metrics)
 	@$(BIN)/trireme serve --corpus docs
@@ -41,6 +44,8 @@ quality: $(DEV_STAMP) models  ## measure retrieval quality on a BEIR folder, DAT
 	@test -n "$(DATA)" || { echo "name the folder: make quality DATA=FOLDER" >&2; exit 1; }
 	@$(BIN)/python benchmarks/quality.py --data $(DATA)
 
+quantize-env: $(QUANTIZE_STAMP)  ## set up .venv-quantize, in which build/quantize_llm.py runs
+
 golden: $(DEV_STAMP) models  ## write tests/golden anew from the built models
 	@$(BIN)/python tests/golden/write.py
 
@@ -48,7 +53,7 @@ lock: $(DEV_STAMP)  ## write requirements.lock from what is installed
 	@$(BIN)/python -m pip freeze --exclude-editable | sed 's/^torch==\([0-9.]*\).*/torch==\1/' > requirements.lock
 
 clean:  ## remove the virtual environment and the caches; models and data stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(QUANTIZE_VENV) .mypy_cache .ruff_cache .pytest_cache
 
 $(SERVE_STAMP): pyproject.toml requirements.lock
 	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -c 'import sys; assert (3, 10) <= sys.version_info < (3, 14), "Python 3.10 to 3.13 is needed: make PYTHON=python3.11"'; $(PYTHON) -m venv $(VENV) || { echo "error: python venv is missing; install it with: apt-get install python3-venv" >&2; exit 1; }; }
@@ -61,4 +66,13 @@ $(SERVE_STAMP): pyproject.toml requirements.lock
 $(DEV_STAMP): $(SERVE_STAMP)
 	@echo "Installing the test tools"
 	@$(PIP) install -c requirements.lock -e '.[local,openvino,ingest,build,dev,bench]'
+	@touch $@
+
+$(QUANTIZE_STAMP): requirements-quantize.lock
+	@test -x $(QUANTIZE_VENV)/bin/python || $(PYTHON) -m venv $(QUANTIZE_VENV)
+	@echo "Installing torch (1 of 2)"
+	@$(QUANTIZE_VENV)/bin/python -m pip --disable-pip-version-check install --quiet $(TORCH_ARGS) torch==2.13.0
+	@echo "Installing the quantizers (2 of 2)"
+	@$(QUANTIZE_VENV)/bin/python -m pip --disable-pip-version-check install --quiet -r requirements-quantize.lock
+	@$(QUANTIZE_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -e .
 	@touch $@
