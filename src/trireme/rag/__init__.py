@@ -1,0 +1,1 @@
+"""Answers with citations: sentences, prompt, citations, and `answer` over ports."""

@@ -1,0 +1,92 @@
+"""Citations [n] of a generated answer, checked against the passages it was given."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trireme.rag.passages import sentences_of, source_of
+from trireme.rag.ports import Citation
+from trireme.rag.sentences import Sentence, split_sentences
+from trireme.types import Hit
+
+_MARK = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
+_WORD = re.compile(r"[^\W_]+")
+_ENDING = re.compile(r"(?:ies|ing|ed|es|s|e|y)$")
+_COMMON = (
+    "a an and are as at be been but by can did do does for from had has have he her his how i if in into is it its"
+    " may more most no not of on or our over she so some such than that the their them then there these they this"
+    " to under until up was we were what when where which while who whom whose why will with would you your"
+)
+
+
+_COMMON_WORDS = frozenset(_COMMON.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The citations that hold, in the order of their first mention, and the numbers of those that do not."""
+
+    citations: tuple[Citation, ...]
+    unknown: tuple[int, ...]
+    unsupported: tuple[int, ...]
+
+
+def check_citations(answer: str, passages: Sequence[Hit]) -> Checked:
+    """Every [n] of `answer` against the n-th passage. Pure.
+
+    A number without a passage is unknown. A passage that shares no content word with any sentence that cites it
+    does not support it. The span of a citation is the passage's sentence nearest to the citing one.
+    """
+    held: dict[int, Citation] = {}
+    unknown: dict[int, None] = {}
+    unsupported: dict[int, None] = {}
+    for number, sentence in _mentions(answer):
+        if not 1 <= number <= len(passages):
+            unknown[number] = None
+            continue
+        cited = cite_passage(number, sentence, passages[number - 1])
+        if cited.support == 0:
+            unsupported[number] = None
+        elif number not in held or cited.support > held[number].support:
+            held[number] = cited
+    missing = tuple(number for number in unsupported if number not in held)
+    return Checked(tuple(held.values()), tuple(unknown), missing)
+
+
+def cite_passage(number: int, sentence: str, passage: Hit) -> Citation:
+    """The passage as evidence for a sentence: its nearest sentence, and the share of words the passage has."""
+    wanted = content_words(sentence)
+    support = len(wanted & content_words(passage.text)) / len(wanted) if wanted else 0.0
+    spans = sentences_of(passage) or [Sentence(0, len(passage.text), passage.text)]
+    best = max(spans, key=lambda span: _nearness(wanted, content_words(span.text)))
+    return Citation(
+        number, passage.id, source_of(passage), best.start, best.end, passage.score, support, best.text
+    )
+
+
+def content_words(text: str) -> frozenset[str]:
+    """Lower-case words without the commonest ones and without their English endings."""
+    words = (word.lower() for word in _WORD.findall(text))
+    return frozenset(
+        _ENDING.sub("", word) if len(word) > 3 else word for word in words if word not in _COMMON
+    )
+
+
+def _mentions(answer: str) -> list[tuple[int, str]]:
+    """(number, the sentence it stands in or right after) for every citation mark."""
+    # Marks are blanked out, not removed: places stay.
+    sentences = split_sentences(_MARK.sub(lambda found: " " * len(found[0]), answer))
+    mentions = []
+    for found in _MARK.finditer(answer):
+        before = bisect_left(sentences, found.start(), key=lambda sentence: sentence.start)
+        text = sentences[before - 1].text if before else ""
+        mentions += [(int(number), text) for number in found[1].split(",")]
+    return mentions
+
+
+def _nearness(wanted: frozenset[str], words: frozenset[str]) -> float:
+    """Dice coefficient of two sets of words."""
+    return 2 * len(wanted & words) / max(len(wanted) + len(words), 1)

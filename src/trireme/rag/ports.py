@@ -1,0 +1,120 @@
+"""What an answer is made of: the question, the steps that help, and the parts that come out."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+from trireme.types import Embedding, FloatArray, Hit
+
+AnswerMode = Literal["auto", "extractive", "generative"]
+ANSWER_MODES: tuple[str, ...] = get_args(AnswerMode)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What was asked, and of whose passages. `top_k`: of the best passages, how many may be used."""
+
+    text: str
+    mode: AnswerMode
+    top_k: int
+    tenant: str
+    collection: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerOptions:
+    """How answers are made; from the model's recipe.
+
+    Scores are those of the reranker for the best sentence: from `extractive_threshold` on that sentence is the
+    answer, below `relevance_threshold` nothing was found. `context_passages` is what the LLM gets to read.
+    """
+
+    context_passages: int
+    extractive_threshold: float
+    relevance_threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A piece of the LLM's text. The last one has a finish_reason and the token counts."""
+
+    text: str = ""
+    finish_reason: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """What an answer rests on: passage[start:end] is `text`, in characters.
+
+    `number` is the n of [n]. `score` is the reranker's, of the sentence (extractive) or of the passage
+    (generative). `support` is the share of the citing sentence's content words found in the passage.
+    """
+
+    number: int
+    id: str
+    source: str
+    start: int
+    end: int
+    score: float
+    support: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer cost: tokens, and milliseconds of each stage; 0 where a stage did not run.
+
+    `answer_mode` is what was done: extractive, generative or none (nothing found). `best_score` is the best
+    sentence's, None where sentences were not ranked. `grounded`: at least one citation holds. Numbers of
+    citations that were dropped are in `unknown_citations` (no such passage) and `unsupported_citations`
+    (no word in common with the passage).
+    """
+
+    answer_mode: str
+    embedding_tokens: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    passages: int = 0
+    sentences: int = 0
+    context_passages: int = 0
+    best_score: float | None = None
+    grounded: bool = False
+    unknown_citations: tuple[int, ...] = ()
+    unsupported_citations: tuple[int, ...] = ()
+    embed_ms: float = 0.0
+    retrieve_ms: float = 0.0
+    rerank_ms: float = 0.0
+    sentences_ms: float = 0.0
+    generate_ms: float = 0.0
+    time_to_first_token_ms: float = 0.0
+    total_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPart:
+    """New text of the answer. The last part has `usage` and a finish_reason (stop, length or cancelled)."""
+
+    text: str = ""
+    citations: tuple[Citation, ...] = ()
+    usage: Usage | None = None
+    finish_reason: str = ""
+
+
+class Steps(Protocol):
+    """The models behind an answer. Every verb blocks and raises TriremeError."""
+
+    def embed(self, question: str) -> Embedding:
+        """The question as a vector."""
+
+    def retrieve(self, question: Question, vector: FloatArray) -> list[Hit]:
+        """The nearest passages, best first, at least top_k where there are as many. Raises NotFoundError."""
+
+    def rank(self, question: str, texts: Sequence[str], prior: FloatArray) -> FloatArray:
+        """A score for each text, in order; `prior` is what each already had. Higher is better."""
+
+    def generate(self, messages: Sequence[dict[str, str]]) -> Generator[Generated, None, None]:
+        """The LLM's answer as it comes. Closing the generator ends the decoding."""

@@ -1,0 +1,168 @@
+import pytest
+from fakes import FakeSteps, hit
+
+from trireme.errors import InvalidInputError, UnavailableError
+from trireme.rag.answer import answer
+from trireme.rag.ports import AnswerOptions, Question
+from trireme.rag.prompt import PromptTemplate
+
+TEMPLATE = PromptTemplate("Be true.", "<{number}> {text}\n", "{passages}\nQ: {question}")
+# Scores count words that question and sentence share, on top of those that question and passage share.
+OPTIONS = AnswerOptions(context_passages=2, extractive_threshold=6.0, relevance_threshold=2.0)
+HITS = [
+    hit("b", "Lentils simmer. Garlic helps.", metadata='{"source": "cooking.txt"}'),
+    hit("a", "It was fast. A trireme had three banks of oars.", metadata='{"source": "ships.md"}'),
+    hit("c", "Oars are long.", metadata='{"source": "oars.md"}'),
+]
+
+
+def ask(steps, text="how many banks of oars had a trireme", mode="auto", top_k=5, options=OPTIONS):
+    question = Question(text, mode, top_k, "default", "handbook")
+    return list(answer(question, steps, options, TEMPLATE, steps.clock))
+
+
+def text_of(parts):
+    return "".join(part.text for part in parts)
+
+
+def test_a_sure_sentence_is_the_answer_word_for_word():
+    steps = FakeSteps(HITS)
+    parts = ask(steps)
+    assert text_of(parts) == "A trireme had three banks of oars."
+    [cited] = parts[-1].citations
+    assert (cited.source, HITS[1].text[cited.start : cited.end]) == ("ships.md", cited.text)
+    assert parts[-1].finish_reason == "stop"
+    usage = parts[-1].usage
+    assert (usage.answer_mode, usage.grounded, usage.sentences) == ("extractive", True, 5)
+    assert usage.best_score == cited.score == 12.0
+    assert "generate" not in steps.calls
+    assert usage.completion_tokens == 0
+
+
+def test_an_unsure_sentence_leaves_the_answer_to_the_llm():
+    steps = FakeSteps(HITS, said="Oars it had. [1]")
+    parts = ask(steps, "oars lengths")
+    assert text_of(parts) == "Oars it had. [1]"
+    assert [part.text for part in parts] == ["Oars ", "it ", "had. ", "[1]", ""]
+    assert parts[-1].usage.answer_mode == "generative"
+    assert parts[-1].usage.best_score == 2.0
+    [cited] = parts[-1].citations
+    assert (cited.number, cited.source) == (1, "ships.md")
+
+
+def test_nothing_relevant_is_said_instead_of_invented():
+    steps = FakeSteps(HITS, said="never")
+    parts = ask(steps, "quantum physics")
+    assert text_of(parts) == "Nothing relevant was found in collection handbook."
+    assert parts[-1].citations == ()
+    assert (parts[-1].finish_reason, parts[-1].usage.answer_mode) == ("stop", "none")
+    assert not parts[-1].usage.grounded
+    assert "generate" not in steps.calls
+
+
+@pytest.mark.parametrize("mode", ["auto", "extractive", "generative"])
+def test_an_empty_collection_holds_nothing(mode):
+    steps = FakeSteps([])
+    assert text_of(ask(steps, mode=mode)) == "Nothing relevant was found in collection handbook."
+    assert steps.calls == ["embed", "retrieve"]
+
+
+@pytest.mark.parametrize("mode", ["auto", "extractive"])
+def test_passages_without_a_word_hold_nothing(mode):
+    assert text_of(ask(FakeSteps([hit("a", "...")]), mode=mode)).startswith("Nothing relevant")
+
+
+def test_extractive_answers_whatever_the_score():
+    parts = ask(FakeSteps(HITS), "quantum garlic", mode="extractive")
+    assert text_of(parts) == "Garlic helps."
+    assert parts[-1].usage.best_score == 2.0
+
+
+def test_generative_ranks_no_sentences():
+    steps = FakeSteps(HITS, said="Three banks. [1]")
+    parts = ask(steps, mode="generative")
+    assert steps.calls == ["embed", "retrieve", "rank", "generate"]
+    usage = parts[-1].usage
+    assert (usage.sentences, usage.best_score, usage.context_passages) == (0, None, 2)
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.grounded) == (7, 3, True)
+
+
+def test_the_llm_reads_the_best_passages_in_the_rerankers_order():
+    steps = FakeSteps(HITS, said="x")
+    ask(steps, mode="generative")
+    [[system, user]] = steps.prompts
+    assert system["content"] == "Be true."
+    assert user["content"] == (
+        "<1> It was fast. A trireme had three banks of oars.\n<2> Oars are long.\n"
+        "\nQ: how many banks of oars had a trireme"
+    )
+
+
+def test_top_k_limits_what_may_be_used():
+    steps = FakeSteps(HITS, said="x")
+    parts = ask(steps, mode="generative", top_k=1)
+    assert parts[-1].usage.context_passages == 1
+    assert parts[-1].usage.passages == 3
+
+
+def test_an_answer_without_a_valid_citation_is_marked():
+    parts = ask(FakeSteps(HITS, said="Paris is big [1] [7]."), mode="generative")
+    assert parts[-1].citations == ()
+    usage = parts[-1].usage
+    assert (usage.grounded, usage.unknown_citations, usage.unsupported_citations) == (False, (7,), (1,))
+
+
+def test_the_worst_passages_are_dropped_where_the_prompt_is_too_long():
+    steps = FakeSteps(HITS, said="Oars. [1]")
+    steps.longest_prompt = 100
+    parts = ask(steps, mode="generative")
+    assert [prompt[-1]["content"].count("<") for prompt in steps.prompts] == [2, 1]
+    assert parts[-1].usage.context_passages == 1
+    assert text_of(parts) == "Oars. [1]"
+
+
+def test_a_prompt_too_long_with_one_passage_is_refused():
+    steps = FakeSteps(HITS)
+    steps.longest_prompt = 10
+    with pytest.raises(InvalidInputError, match="99 tokens, the context holds 50"):
+        ask(steps, mode="generative")
+    assert steps.calls.count("generate") == 2
+
+
+def test_another_refusal_of_the_llm_is_not_tried_again():
+    steps = FakeSteps(HITS, error=("generate", InvalidInputError("temperature must be 0 or more")))
+    with pytest.raises(InvalidInputError, match="temperature"):
+        ask(steps, mode="generative")
+    assert steps.calls.count("generate") == 1
+
+
+@pytest.mark.parametrize("step", ["embed", "retrieve", "rank", "generate"])
+def test_an_error_of_a_step_is_the_answers_error(step):
+    steps = FakeSteps(HITS, error=(step, UnavailableError("gone")))
+    with pytest.raises(UnavailableError, match="gone"):
+        ask(steps, "oars lengths")
+
+
+def test_every_stage_is_timed():
+    steps = FakeSteps(HITS, said="a b c")
+    usage = ask(steps, "oars lengths")[-1].usage
+    stages = (usage.embed_ms, usage.retrieve_ms, usage.rerank_ms, usage.sentences_ms)
+    assert stages == (1000, 1000, 1000, 1000)
+    # One tick to call the LLM, one for each of its three words.
+    assert usage.generate_ms == 4000
+    assert usage.time_to_first_token_ms == 6000
+    assert usage.total_ms == 8000
+
+
+def test_tokens_of_the_question_are_counted():
+    assert ask(FakeSteps(HITS), "banks of oars")[-1].usage.embedding_tokens == 3
+
+
+def test_who_stops_listening_stops_the_llm():
+    steps = FakeSteps(HITS, said="a b c d e")
+    question = Question("oars lengths", "generative", 5, "default", "handbook")
+    parts = answer(question, steps, OPTIONS, TEMPLATE, steps.clock)
+    assert next(parts).text == "a "
+    assert not steps.closed
+    parts.close()
+    assert steps.closed

@@ -1,0 +1,59 @@
+import pytest
+from fakes import hit
+
+from trireme.rag.citations import check_citations, content_words
+
+PASSAGES = [
+    hit(
+        "a",
+        "Ships\nA trireme had three banks of oars. It was fast.",
+        0.9,
+        '{"source": "ships.md", "title": "Ships"}',
+    ),
+    hit("b", "Simmer the lentils with garlic.", 0.5, '{"source": "cooking.txt"}'),
+]
+
+
+def test_a_citation_names_the_sentence_that_it_rests_on():
+    [cited] = check_citations("The trireme had three banks. [1]", PASSAGES).citations
+    assert (cited.number, cited.id, cited.source, cited.score) == (1, "a", "ships.md", 0.9)
+    assert cited.text == "A trireme had three banks of oars." == PASSAGES[0].text[cited.start : cited.end]
+    assert cited.support == 1.0
+
+
+def test_a_mark_belongs_to_the_sentence_that_it_follows():
+    checked = check_citations("Triremes had oars [1]. Lentils take garlic. [2]", PASSAGES)
+    assert [cited.number for cited in checked.citations] == [1, 2]
+    assert [cited.support for cited in checked.citations] == [1.0, pytest.approx(2 / 3)]
+
+
+def test_a_number_without_a_passage_is_dropped_and_flagged():
+    checked = check_citations("A trireme had oars [1], [3]. It was fast [0].", PASSAGES)
+    assert [cited.number for cited in checked.citations] == [1]
+    assert checked.unknown == (3, 0)
+
+
+def test_a_passage_that_shares_no_word_does_not_support():
+    checked = check_citations("Paris is a city [2].", PASSAGES)
+    assert checked.citations == ()
+    assert checked.unsupported == (2,)
+
+
+def test_a_passage_cited_twice_counts_once_with_its_best_support():
+    checked = check_citations("Paris is big [1]. A trireme had oars [1].", PASSAGES)
+    assert [cited.support for cited in checked.citations] == [1.0]
+    assert checked.unsupported == ()
+
+
+def test_several_numbers_may_share_brackets():
+    checked = check_citations("Oars and garlic [1, 2].", PASSAGES)
+    assert [cited.number for cited in checked.citations] == [1, 2]
+
+
+@pytest.mark.parametrize("answer", ["", "No citation here.", "An array[i] and [x].", "[1]"])
+def test_an_answer_without_citations_has_none(answer):
+    assert check_citations(answer, PASSAGES).citations == ()
+
+
+def test_word_endings_do_not_keep_words_apart():
+    assert content_words("The ships sailed") == content_words("a ship sails") == {"ship", "sail"}

@@ -1,0 +1,44 @@
+import json
+
+import numpy as np
+import pytest
+from fakes import FakeSteps, hit
+
+from trireme.rag.extract import cite_sentence, find_sentences, rank_sentences
+
+
+def passage(text, title="", heading="", score=0.0, name="a"):
+    return hit(name, text, score, json.dumps({"title": title, "heading": heading, "source": "a.md"}))
+
+
+def test_a_sentence_that_two_passages_share_counts_for_the_better_one():
+    found = find_sentences([passage("One. Two."), passage("Two. Three.", name="b")])
+    assert [(one.passage, one.sentence.text) for one in found] == [(0, "One."), (0, "Two."), (1, "Three.")]
+
+
+def test_no_more_sentences_than_asked_for_are_read():
+    assert len(find_sentences([passage("One. Two. Three.")], most=2)) == 2
+
+
+def test_the_best_sentence_is_read_below_its_headings_on_top_of_its_passages_score():
+    passages = [passage("Ports\nIt is 8000.", "Ports", score=0.5), passage("It rains.", name="b")]
+    candidates = find_sentences(passages)
+    steps = FakeSteps()
+    best, score = rank_sentences("which ports", passages, candidates, steps)
+    assert steps.ranked == [["Ports\nIt is 8000.", "It rains."]]
+    assert (best, score) == (0, pytest.approx(1.5))
+    cited = cite_sentence(candidates[0], passages[0], score)
+    assert (cited.number, cited.source, cited.support) == (1, "a.md", 1.0)
+    assert cited.text == passages[0].text[cited.start : cited.end]
+
+
+def test_priors_go_to_the_reranker_in_order():
+    passages = [passage("One. Two.", score=0.25), passage("Three.", score=-1, name="b")]
+
+    class Echo(FakeSteps):
+        def rank(self, question, texts, prior):
+            assert prior.dtype == np.float32
+            return prior
+
+    best, score = rank_sentences("x", passages, find_sentences(passages), Echo())
+    assert (best, score) == (0, 0.25)

@@ -1,0 +1,40 @@
+import json
+
+import pytest
+from fakes import hit
+
+from trireme.rag.passages import find_context, sentences_of, source_of
+
+
+def passage(text, title="", heading=""):
+    return hit("a", text, metadata=json.dumps({"title": title, "heading": heading}))
+
+
+@pytest.mark.parametrize(
+    ("title", "heading", "first"),
+    [
+        ("Settings", "Ports > HTTP", "Settings > Ports > HTTP"),
+        ("Settings", "Settings > Ports", "Settings > Ports"),
+        ("A very long title", "Ports", "Ports"),
+        ("Oil crisis", "", "Oil crisis"),
+    ],
+)
+def test_title_and_headings_are_context_and_no_sentence(title, heading, first):
+    one = passage(f"{first}\nThe port is 8000.", title, heading)
+    assert find_context(one) == first
+    [found] = sentences_of(one)
+    assert found.text == "The port is 8000." == one.text[found.start : found.end]
+
+
+def test_a_first_line_that_is_no_heading_is_a_sentence():
+    found = sentences_of(passage("Triremes are ships.\nThey have oars.", "Boats"))
+    assert [one.text for one in found] == ["Triremes are ships.", "They have oars."]
+
+
+def test_headings_with_nothing_below_them_are_all_there_is():
+    assert [one.text for one in sentences_of(passage("Ports", "Ports"))] == ["Ports"]
+
+
+@pytest.mark.parametrize("metadata", ["", "[1]", "null", "{}"])
+def test_a_passage_without_a_source_is_named_by_its_id(metadata):
+    assert source_of(hit("docs/a.md#3", "text", metadata=metadata)) == "docs/a.md#3"
