@@ -44,8 +44,11 @@ def read_documents(data: Path, source: str) -> Iterator[Document]:
 
 
 def read_rows(path: Path) -> list[dict]:
-    """The rows of a .jsonl file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """The rows of a .jsonl file, or of the .jsonl.xz file beside where it would be."""
+    if path.exists():
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    with lzma.open(path.with_name(path.name + ".xz"), "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
 
 
 def read_wikitext(data: Path) -> str:
