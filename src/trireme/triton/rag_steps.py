@@ -1,0 +1,258 @@
+"""The steps of an answer as requests to the server's other models (Triton's business logic scripting, BLS)."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trireme.errors import (
+    InvalidInputError,
+    NotFoundError,
+    TriremeError,
+    UnavailableError,
+    UnsupportedError,
+)
+from trireme.rag.ports import Generated, Question
+from trireme.triton.tensors import float_tensor, string_tensor
+from trireme.types import Embedding, FloatArray, Hit
+
+# Until a model has answered for the first time, its request holds one of the 32 threads that Triton's Python
+# backend has for BLS (thread-pool-size); the other steps and cancels need some, too.
+MAX_STARTING = 24
+WATCH_SECONDS = 0.05
+
+_ERRORS: tuple[type[TriremeError], ...] = (
+    InvalidInputError,
+    NotFoundError,
+    UnavailableError,
+    UnsupportedError,
+)
+_GENERATED = ("text_output", "finish_reason", "num_input_tokens", "num_output_tokens")
+
+Outputs = dict[str, Any]
+
+
+class GoneError(Exception):
+    """The client has gone away: nobody reads the answer. Never leaves the backend."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepNames:
+    """Which model is which step."""
+
+    embedder: str
+    retriever: str
+    reranker: str
+    generator: str
+
+
+class ClientWatch:
+    """Ends what runs for a client within 0.1 s of its going away, also while no answer comes that could tell."""
+
+    def __init__(self) -> None:
+        self._watched: dict[object, tuple[Callable[[], bool], Callable[[], None]]] = {}
+        self._lock = threading.Lock()
+        self._has_work = threading.Event()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._watch, name="client-watch", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def watching(self, is_gone: Callable[[], bool], end: Callable[[], None]) -> Iterator[None]:
+        """Within it `end` is called, once, as soon as `is_gone`."""
+        key = object()
+        with self._lock:
+            self._watched[key] = (is_gone, end)
+        self._has_work.set()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._watched.pop(key, None)
+
+    def close(self) -> None:
+        """Ends the thread; blocks until it has."""
+        self._is_closed = True
+        self._has_work.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        pause = threading.Event()
+        while True:
+            self._has_work.wait()
+            if self._is_closed:
+                return
+            with self._lock:
+                watched = list(self._watched.items())
+                if not watched:
+                    self._has_work.clear()
+                    continue
+            for key, (is_gone, end) in watched:
+                if is_gone():
+                    with self._lock:
+                        is_watched = self._watched.pop(key, None) is not None
+                    if is_watched:
+                        end()
+            pause.wait(WATCH_SECONDS)
+
+
+class TritonSteps:
+    """The steps of one request. Blocks the calling thread; raises GoneError where the client went away.
+
+    A model's error comes back with its code and the model's name in front.
+    """
+
+    def __init__(
+        self,
+        pb: Any,
+        names: StepNames,
+        *,
+        sampling_parameters: str,
+        tenant: str,
+        is_gone: Callable[[], bool],
+        watch: ClientWatch,
+        starting: AbstractContextManager[Any],
+    ) -> None:
+        """sampling_parameters: JSON for the LLM. `starting` bounds the LLM requests without a first response."""
+        self._pb = pb
+        self._names = names
+        self._sampling_parameters = sampling_parameters
+        self._tenant = tenant
+        self._is_gone = is_gone
+        self._watch = watch
+        self._starting = starting
+
+    def embed(self, question: str) -> Embedding:
+        """See Steps.embed."""
+        inputs = [self._row("text", question), self._row("input_type", "query")]
+        wanted = ("embedding", "token_count", "truncated_tokens")
+        found = self._call(self._names.embedder, inputs, wanted)
+        counts = [int(found[name].reshape(-1)[0]) for name in wanted[1:]]
+        return Embedding(np.asarray(found["embedding"], np.float32).reshape(-1), *counts)
+
+    def retrieve(self, question: Question, vector: FloatArray) -> list[Hit]:
+        """See Steps.retrieve."""
+        inputs = [
+            float_tensor(self._pb, "embedding", [vector]),
+            self._row("query", question.text),
+            self._pb.Tensor("top_k", np.array([[question.top_k]], np.int32)),
+            self._row("collection", question.collection),
+            self._row("tenant", question.tenant),
+        ]
+        found = self._call(self._names.retriever, inputs, ("id", "text", "metadata", "score"))
+        columns = [
+            [value.decode() for value in found[name].reshape(-1)] for name in ("id", "text", "metadata")
+        ]
+        scores = found["score"].reshape(-1).tolist()
+        return [Hit(*row) for row in zip(*columns, scores, strict=True)]
+
+    def rank(self, question: str, texts: Sequence[str], prior: FloatArray) -> FloatArray:
+        """See Steps.rank."""
+        inputs = [
+            self._row("query", question),
+            string_tensor(self._pb, "passages", [texts]),
+            float_tensor(self._pb, "prior", [prior]),
+        ]
+        found = self._call(self._names.reranker, inputs, ("score",))
+        return np.asarray(found["score"], np.float32).reshape(-1)
+
+    def generate(self, messages: Sequence[dict[str, str]]) -> Generator[Generated, None, None]:
+        """See Steps.generate. The LLM's request is ended when the client goes away or the generator is closed."""
+        self._check_client()
+        request_id = uuid.uuid4().hex
+        request = self._pb.InferenceRequest(
+            request_id=request_id,
+            model_name=self._names.generator,
+            requested_output_names=list(_GENERATED),
+            inputs=self._llm_inputs(messages),
+        )
+        has_ended = False
+        with self._watch.watching(self._is_gone, lambda: self._cancel(request_id)):
+            with self._starting:
+                responses = request.exec(decoupled=True)
+            try:
+                for response in responses:
+                    outputs = self._read(self._names.generator, response)
+                    if outputs:
+                        yield _generated(outputs)
+                has_ended = True
+            except TriremeError:
+                has_ended = True
+                raise
+            finally:
+                if not has_ended:
+                    self._cancel(request_id)
+                    # What is still under way holds shared memory until it is taken.
+                    for _ in responses:
+                        pass
+        self._check_client()
+
+    def _llm_inputs(self, messages: Sequence[dict[str, str]]) -> list[Any]:
+        texts = {
+            "messages": json.dumps(list(messages), ensure_ascii=False),
+            "sampling_parameters": self._sampling_parameters,
+            "tenant": self._tenant,
+        }
+        flags = ("stream", "return_finish_reason", "return_num_input_tokens", "return_num_output_tokens")
+        return [self._value(name, text) for name, text in texts.items()] + [
+            self._pb.Tensor(name, np.array([True])) for name in flags
+        ]
+
+    def _cancel(self, request_id: str) -> None:
+        """Ends a request to the LLM. This Triton has no way to cancel it: the generator takes a message instead."""
+        request = self._pb.InferenceRequest(
+            model_name=self._names.generator,
+            requested_output_names=["text_output"],
+            inputs=[self._value("text_input", "")],
+            parameters={"cancel": request_id},
+        )
+        for response in request.exec(decoupled=True):
+            if response.has_error():
+                self._pb.Logger.log_error(f"cancel of {request_id}: {response.error().message()}")
+
+    def _call(self, model: str, inputs: list[Any], outputs: Sequence[str]) -> Outputs:
+        self._check_client()
+        request = self._pb.InferenceRequest(
+            model_name=model, requested_output_names=list(outputs), inputs=inputs
+        )
+        return self._read(model, request.exec())
+
+    def _read(self, model: str, response: Any) -> Outputs:
+        if response.has_error():
+            raise self._typed(model, response.error())
+        return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
+
+    def _typed(self, model: str, error: Any) -> TriremeError:
+        codes = {getattr(self._pb.TritonError, kind.code): kind for kind in _ERRORS}
+        return codes.get(error.code(), TriremeError)(f"model {model}: {error.message()}")
+
+    def _check_client(self) -> None:
+        if self._is_gone():
+            raise GoneError
+
+    def _row(self, name: str, text: str) -> Any:
+        """One text for a model with a batch dimension."""
+        return string_tensor(self._pb, name, [[text]])
+
+    def _value(self, name: str, text: str) -> Any:
+        """One text for a model without."""
+        return self._pb.Tensor(name, np.array([text.encode()], dtype=object))
+
+
+def _generated(outputs: Outputs) -> Generated:
+    text = outputs["text_output"].reshape(-1)[0].decode() if "text_output" in outputs else ""
+    if "finish_reason" not in outputs or not outputs["finish_reason"].size:
+        return Generated(text)
+    counts = [
+        int(outputs[name].reshape(-1)[0]) if name in outputs and outputs[name].size else 0
+        for name in ("num_input_tokens", "num_output_tokens")
+    ]
+    reason = outputs["finish_reason"].reshape(-1)[0]
+    return Generated(text, reason.decode() if isinstance(reason, bytes) else str(reason), *counts)
