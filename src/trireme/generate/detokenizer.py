@@ -1,0 +1,29 @@
+"""Tokens to text, as they come: whole characters only."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable
+
+from trireme.generate.tokenizer import LlmTokenizer
+
+
+class Detokenizer:
+    """The text of one request's answer. Bytes of a character that is not complete yet are held back.
+
+    Pieces joined are what decoding prompt and answer at once adds to the decoded prompt, however the tokens
+    are cut into calls. One exception: where a model writes byte tokens that are not UTF-8, each bad stretch
+    becomes U+FFFD and the characters beside it stay, while `tokenizers` gives up the whole run of bytes.
+    """
+
+    def __init__(self, tokenizer: LlmTokenizer) -> None:
+        self._bytes_of = tokenizer.token_bytes
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, tokens: Iterable[int]) -> str:
+        """The characters that these tokens complete."""
+        return self._decoder.decode(b"".join(map(self._bytes_of, tokens)))
+
+    def finish(self) -> str:
+        """U+FFFD for a character that was cut off, else nothing."""
+        return self._decoder.decode(b"", final=True)

@@ -1,0 +1,183 @@
+"""An engine whose answer a person can predict: the prompt again, token by token, then the end."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+
+from trireme.errors import SettingError, UnavailableError
+from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, EngineStats
+from trireme.generate.request_table import RequestTable
+
+KNOBS_FILE = "fake.json"
+_REMEMBERED_PROMPTS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """How the fake behaves. A model folder may hold them as JSON in fake.json."""
+
+    step_seconds: float = 0.0
+    # A step that runs a prompt with this token fails, as an engine out of memory would.
+    failing_token: int | None = None
+    restart_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Answer:
+    request: EngineRequest
+    made: int = 0
+    random: random.Random = field(default_factory=random.Random)
+
+
+class FakeEngine:
+    """One token per running request and step. Greedy, or without a seed: the prompt's tokens in order, then eos.
+
+    With a seed and a temperature each token is drawn from the prompt's. With ignore_eos it starts over.
+    """
+
+    def __init__(self, options: EngineOptions, knobs: Knobs | None = None) -> None:
+        """Raises SettingError for an unknown knob in fake.json."""
+        self._options = options
+        self._knobs = knobs or _read_knobs(options)
+        self._table = RequestTable(options.max_num_seqs, options.max_waiting)
+        self._answers: dict[str, _Answer] = {}
+        self._prompts: deque[tuple[str, tuple[int, ...]]] = deque(maxlen=_REMEMBERED_PROMPTS)
+        self._queries = self._hits = self._restarts = 0
+        self._kv_usage = 0.0
+        self._work = threading.Event()
+        self._may_step = threading.Event()
+        self._may_step.set()
+        self._closed = threading.Event()
+        self._stepper = threading.Thread(target=self._run, name="fake-engine", daemon=True)
+        self._stepper.start()
+
+    def submit(self, request: EngineRequest) -> None:
+        self._table.submit(request)
+        self._work.set()
+
+    def stream(self) -> Iterator[list[Chunk]]:
+        return self._table.stream()
+
+    def cancel(self, request_id: str) -> None:
+        if self._table.cancel(request_id):
+            self._work.set()
+
+    def stats(self) -> EngineStats:
+        waiting, running = self._table.counts()
+        return EngineStats(
+            is_ready=self._table.is_up(),
+            waiting=waiting,
+            running=running,
+            kv_cache_usage=self._kv_usage,
+            prefix_cache_queries=self._queries,
+            prefix_cache_hits=self._hits,
+            restarts=self._restarts,
+        )
+
+    def close(self) -> None:
+        self._closed.set()
+        self._work.set()
+        self._may_step.set()
+        self._stepper.join()
+        self._table.close()
+
+    def pause(self) -> None:
+        """No step begins until `resume`: tests see the engine as it is between steps."""
+        self._may_step.clear()
+
+    def resume(self) -> None:
+        """Steps go on."""
+        self._may_step.set()
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            self._work.wait()
+            self._work.clear()
+            self._let_go()
+            while (self._answers or any(self._table.counts())) and not self._closed.is_set():
+                self._may_step.wait()
+                self._closed.wait(self._knobs.step_seconds)
+                try:
+                    self._step()
+                except RuntimeError as error:
+                    self._restart(error)
+
+    def _let_go(self) -> None:
+        for request_id in self._table.ended():
+            self._answers.pop(request_id, None)
+
+    def _step(self) -> None:
+        self._let_go()
+        for request in self._table.admit():
+            self._answers[request.request_id] = _Answer(
+                request,
+                random=random.Random(request.sampling.seed),  # noqa: S311 - a fake draws no secrets
+            )
+            self._remember(request)
+        if any(self._knobs.failing_token in answer.request.prompt for answer in self._answers.values()):
+            raise RuntimeError("the failing token was in a prompt")
+        chunks = [self._next_chunk(answer) for answer in self._answers.values()]
+        for chunk in chunks:
+            if chunk.is_last:
+                del self._answers[chunk.request_id]
+        held = sum(len(answer.request.prompt) + answer.made for answer in self._answers.values())
+        self._kv_usage = min(1.0, held / (self._options.max_num_seqs * self._options.max_model_len))
+        self._table.deliver(chunks)
+
+    def _next_chunk(self, answer: _Answer) -> Chunk:
+        request, sampling = answer.request, answer.request.sampling
+        token = self._next_token(answer)
+        answer.made += 1
+        ends = token in sampling.stop_token_ids
+        ends |= token in self._options.eos_token_ids and not sampling.ignore_eos
+        if ends:
+            return Chunk(request.request_id, finish_reason="stop")
+        reason = "length" if answer.made >= sampling.max_tokens else ""
+        return Chunk(request.request_id, (token,), "length" if reason else "")
+
+    def _next_token(self, answer: _Answer) -> int:
+        prompt, sampling = answer.request.prompt, answer.request.sampling
+        if sampling.temperature > 0 and sampling.seed is not None:
+            return answer.random.choice(prompt)
+        if answer.made >= len(prompt) and not sampling.ignore_eos and self._options.eos_token_ids:
+            return self._options.eos_token_ids[0]
+        return prompt[answer.made % len(prompt)]
+
+    def _remember(self, request: EngineRequest) -> None:
+        self._queries += len(request.prompt)
+        if not self._options.prefix_caching:
+            return
+        known = [prompt for salt, prompt in self._prompts if salt == request.cache_salt]
+        self._hits += max((_shared(prompt, request.prompt) for prompt in known), default=0)
+        self._prompts.append((request.cache_salt, request.prompt))
+
+    def _restart(self, error: RuntimeError) -> None:
+        self._answers.clear()
+        self._kv_usage = 0.0
+        self._table.go_down(UnavailableError(f"the LLM engine failed ({error}) and starts again; try again"))
+        self._closed.wait(self._knobs.restart_seconds)
+        self._restarts += 1
+        self._table.come_up()
+
+
+def _shared(first: tuple[int, ...], second: tuple[int, ...]) -> int:
+    """Length of the common beginning."""
+    for position, (one, other) in enumerate(zip(first, second, strict=False)):
+        if one != other:
+            return position
+    return min(len(first), len(second))
+
+
+def _read_knobs(options: EngineOptions) -> Knobs:
+    path = options.model_dir / KNOBS_FILE
+    if not path.is_file():
+        return Knobs()
+    given = json.loads(path.read_text(encoding="utf-8"))
+    if unknown := sorted(given.keys() - {spec.name for spec in fields(Knobs)}):
+        raise SettingError(f"{path} has an unknown key {unknown[0]!r}")
+    return Knobs(**given)

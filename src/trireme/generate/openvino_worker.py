@@ -1,0 +1,151 @@
+"""The process that holds an OpenVINO GenAI pipeline and steps it: JSON lines in, JSON lines out.
+
+A process of its own, because `ContinuousBatchingPipeline.step` keeps Python's lock for as long as it computes
+(2026.4.1): beside it no other thread of a server could answer. It also ends what a native crash can take along.
+
+Lines in:  {"add": [number, [token ids], {sampling}]}, {"cancel": number}
+Lines out: one first, {"ready": true} or {"failed": text}; then per step
+           {"steps": [[number, [token ids], finish reason or ""], ...], "kv": share in use}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import sys
+from pathlib import Path
+from typing import Any
+
+READ_BYTES = 1 << 20
+
+
+class Worker:
+    """One pipeline and the requests in it."""
+
+    def __init__(self, options: dict[str, Any], out: Any) -> None:
+        import openvino
+        import openvino_genai as genai
+
+        self._openvino: Any = openvino
+        self._genai: Any = genai
+        self._out = out
+        self._eos = set(options["eos_token_ids"])
+        self._handles: dict[int, Any] = {}
+        scheduler = genai.SchedulerConfig()
+        scheduler.num_kv_blocks = options["num_kv_blocks"]
+        scheduler.enable_prefix_caching = options["prefix_caching"]
+        scheduler.max_num_seqs = options["max_num_seqs"]
+        scheduler.max_num_batched_tokens = options["max_num_batched_tokens"]
+        self._pipeline: Any = genai.ContinuousBatchingPipeline(
+            options["model_dir"], scheduler, "CPU", options["properties"]
+        )
+
+    def run(self, commands: int) -> None:
+        """Step while there is work, wait for commands on file descriptor `commands` otherwise, until it ends."""
+        os.set_blocking(commands, False)
+        selector = selectors.DefaultSelector()
+        selector.register(commands, selectors.EVENT_READ)
+        buffer = b""
+        while True:
+            is_idle = not self._handles and not self._pipeline.has_non_finished_requests()
+            while selector.select(None if is_idle else 0):
+                data = os.read(commands, READ_BYTES)
+                if not data:
+                    return
+                *lines, buffer = (buffer + data).split(b"\n")
+                for line in lines:
+                    self._obey(json.loads(line))
+                is_idle = False
+            self._pipeline.step()
+            self._report()
+
+    def _obey(self, command: dict[str, Any]) -> None:
+        if "add" in command:
+            number, prompt, sampling = command["add"]
+            tokens = self._openvino.Tensor(self._openvino.Type.i64, [1, len(prompt)])
+            tokens.data[0] = prompt
+            self._handles[number] = self._pipeline.add_request(number, tokens, self._config(sampling))
+        elif handle := self._handles.get(command["cancel"]):
+            handle.cancel()
+
+    def _config(self, sampling: dict[str, Any]) -> Any:
+        stops = set(sampling["stop_token_ids"]) | (set() if sampling["ignore_eos"] else self._eos)
+        config = self._genai.GenerationConfig()
+        config.max_new_tokens = sampling["max_tokens"]
+        # The library's ignore_eos ignores stop token ids, too; without an eos it takes the checkpoint's.
+        config.ignore_eos = not stops
+        config.stop_token_ids = stops
+        config.eos_token_id = min(stops, default=-1)
+        config.repetition_penalty = sampling["repetition_penalty"]
+        config.presence_penalty = sampling["presence_penalty"]
+        config.frequency_penalty = sampling["frequency_penalty"]
+        config.do_sample = sampling["temperature"] > 0
+        if config.do_sample:
+            config.temperature = sampling["temperature"]
+            config.top_p = sampling["top_p"]
+            # The library wants less than 1; there is no token between.
+            config.min_p = min(sampling["min_p"], 0.999999)
+            config.rng_seed = sampling["seed"]
+            if sampling["top_k"]:
+                config.top_k = sampling["top_k"]
+        return config
+
+    def _report(self) -> None:
+        steps = [made for number in list(self._handles) if (made := self._read(number)) is not None]
+        usage = self._pipeline.get_metrics().cache_usage / 100
+        line = json.dumps({"steps": steps, "kv": usage}, separators=(",", ":"))
+        self._out.write(line.encode() + b"\n")
+        self._out.flush()
+
+    def _read(self, number: int) -> list[Any] | None:
+        """What the step made for one request, or None."""
+        handle, status = self._handles[number], self._genai.GenerationStatus
+        tokens: list[int] = []
+        reason = ""
+        while handle.can_read():
+            for output in handle.read().values():
+                tokens += output.generated_ids
+                if output.finish_reason == self._genai.GenerationFinishReason.STOP:
+                    # The token that ended it comes with the others.
+                    tokens.pop()
+                    reason = "stop"
+                elif output.finish_reason != self._genai.GenerationFinishReason.NONE:
+                    reason = "length"
+        state = handle.get_status()
+        if not reason and state in (status.CANCEL, status.STOP):
+            reason = "cancelled"
+        elif not reason and state == status.IGNORED:
+            reason = "ignored"
+        if reason:
+            del self._handles[number]
+        return [number, tokens, reason] if tokens or reason else None
+
+
+def main() -> None:
+    """Options as JSON in the first argument; ends when standard input does."""
+    # Libraries may print: only our lines go to the pipe.
+    with os.fdopen(os.dup(1), "wb") as out:
+        os.dup2(2, 1)
+        try:
+            worker = Worker(json.loads(sys.argv[1]), out)
+            out.write(b'{"ready":true}\n')
+            out.flush()
+            worker.run(sys.stdin.fileno())
+        except Exception as error:  # the parent says it to the requests
+            with contextlib.suppress(OSError):
+                out.write(json.dumps({"failed": _first_lines(error)}).encode() + b"\n")
+                out.flush()
+            os._exit(1)
+    # Threads of the library must not keep the process.
+    os._exit(0)
+
+
+def _first_lines(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:300].replace(str(Path.cwd()), ".")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,391 @@
+"""One suite for every Engine: the fake, OpenVINO on CPU, and vLLM on a GPU must pass it.
+
+vLLM runs where it is installed and ENGINE_TEST_MODEL names a checkpoint's folder:
+ENGINE_TEST_MODEL=folder pytest tests/contract/test_engine.py -k vllm
+"""
+
+import importlib.util
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from trireme.errors import InvalidInputError, SettingError, TriremeError, UnavailableError
+from trireme.generate.engine import Chunk, Engine, EngineOptions, EngineRequest, Sampling
+from trireme.generate.registry import open_engine
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from tiny_llm import write_tiny_llm
+
+SECONDS = 60.0
+MAX_MODEL_LEN = 512
+MAX_NUM_SEQS = 8
+MAX_WAITING = 16
+PROMPT = tuple(range(10, 42))
+GREEDY = Sampling(max_tokens=16, temperature=0.0, ignore_eos=True)
+LONG = Sampling(max_tokens=400, temperature=0.0, ignore_eos=True)
+
+
+class Driver:
+    """Consumes an engine's stream and keeps what came for each request."""
+
+    def __init__(self, engine: Engine, options: EngineOptions) -> None:
+        self.engine, self.options = engine, options
+        self.chunks: dict[str, list[Chunk]] = {}
+        self.lists: list[list[str]] = []
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._consume, daemon=True)
+        self._thread.start()
+        self._count = 0
+
+    def _consume(self) -> None:
+        for chunks in self.engine.stream():
+            with self._changed:
+                self.lists.append([chunk.request_id for chunk in chunks])
+                for chunk in chunks:
+                    self.chunks.setdefault(chunk.request_id, []).append(chunk)
+                self._changed.notify_all()
+        with self._changed:
+            self.chunks["end of stream"] = []
+            self._changed.notify_all()
+
+    def submit(self, prompt=PROMPT, sampling: Sampling = GREEDY, salt: str = "") -> str:
+        self._count += 1
+        request_id = f"request-{self._count}"
+        self.engine.submit(EngineRequest(request_id, tuple(prompt), sampling, salt))
+        return request_id
+
+    def wait_for(self, condition) -> None:
+        with self._changed:
+            assert self._changed.wait_for(condition, SECONDS), "did not happen in time"
+
+    def is_done(self, request_id: str) -> bool:
+        return any(chunk.is_last for chunk in self.chunks.get(request_id, []))
+
+    def tokens(self, request_id: str) -> tuple[int, ...]:
+        return tuple(token for chunk in self.chunks.get(request_id, []) for token in chunk.tokens)
+
+    def finish(self, request_id: str) -> tuple[tuple[int, ...], Chunk]:
+        """All tokens of a request, and its last chunk."""
+        self.wait_for(lambda: self.is_done(request_id))
+        return self.tokens(request_id), self.chunks[request_id][-1]
+
+    def run(self, *args, **kwargs) -> tuple[tuple[int, ...], Chunk]:
+        return self.finish(self.submit(*args, **kwargs))
+
+    def has_ended(self) -> bool:
+        return "end of stream" in self.chunks
+
+    def wait_until_idle(self) -> None:
+        wait_until(lambda: (stats := self.engine.stats()).running == 0 and stats.waiting == 0)
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module", params=["fake", "openvino", "vllm"])
+def engine_kind(request: pytest.FixtureRequest, tmp_path_factory) -> tuple[str, Path, int]:
+    """Name of the engine, a model's folder, and its eos token."""
+    folder = tmp_path_factory.mktemp("model")
+    if request.param == "fake":
+        return "fake", folder, 1
+    if request.param == "openvino":
+        pytest.importorskip("openvino_genai")
+        return "openvino", folder, write_tiny_llm(folder)
+    if importlib.util.find_spec("vllm") is None or "ENGINE_TEST_MODEL" not in os.environ:
+        pytest.skip("vLLM runs where it is installed, with ENGINE_TEST_MODEL=folder and a GPU")
+    folder = Path(os.environ["ENGINE_TEST_MODEL"])
+    eos = json.loads((folder / "config.json").read_text())["eos_token_id"]
+    return "vllm", folder, eos[0] if isinstance(eos, list) else eos
+
+
+def options_of(kind: tuple[str, Path, int], **changes) -> EngineOptions:
+    values = {
+        "model_dir": kind[1],
+        "eos_token_ids": (kind[2],),
+        "max_model_len": MAX_MODEL_LEN,
+        "max_num_seqs": MAX_NUM_SEQS,
+        "max_num_batched_tokens": 256 if kind[0] != "vllm" else MAX_MODEL_LEN,
+        "max_waiting": MAX_WAITING,
+        "kv_cache_gb": 0.1,
+        "gpu_memory_utilization": 0.3,
+        "threads": 1,
+    }
+    return EngineOptions(**(values | changes))
+
+
+def opened(kind: tuple[str, Path, int], **changes) -> Driver:
+    options = options_of(kind, **changes)
+    return Driver(open_engine(kind[0], options), options)
+
+
+@pytest.fixture(scope="module")
+def shared(engine_kind) -> Iterator[Driver]:
+    """One engine for all tests that leave it as it was."""
+    running = opened(engine_kind)
+    # The fake would be done before a test could look.
+    slow_down(running)
+    yield running
+    running.engine.close()
+
+
+def slow_down(running: Driver) -> None:
+    if hasattr(running.engine, "_knobs"):
+        from trireme.generate.fake import Knobs
+
+        running.engine._knobs = Knobs(step_seconds=0.002)
+
+
+@pytest.fixture
+def driver(shared: Driver) -> Iterator[Driver]:
+    yield shared
+    shared.wait_until_idle()
+
+
+@pytest.fixture
+def own(engine_kind, request) -> Iterator[Driver]:
+    """An engine for this test alone."""
+    running = opened(engine_kind, **getattr(request, "param", {}))
+    slow_down(running)
+    yield running
+    running.engine.close()
+
+
+def test_max_tokens_ends_an_answer_with_length(driver):
+    for count in (1, 2, 7):
+        tokens, last = driver.run(sampling=Sampling(max_tokens=count, temperature=0.0, ignore_eos=True))
+        assert (len(tokens), last.finish_reason, last.error) == (count, "length", None)
+
+
+def test_tokens_come_in_order_and_the_last_chunk_comes_once(driver):
+    ids = [driver.submit(PROMPT[: 8 + n]) for n in range(6)]
+    answers = [driver.finish(request_id)[0] for request_id in ids]
+    driver.wait_until_idle()
+    alone = [driver.run(PROMPT[: 8 + n])[0] for n in range(6)]
+    assert [len(answer) for answer in answers] == [len(answer) for answer in alone] == [16] * 6
+    for request_id in ids:
+        assert [chunk.is_last for chunk in driver.chunks[request_id]].count(True) == 1
+        assert driver.chunks[request_id][-1].is_last
+
+
+def test_greedy_answers_repeat(driver):
+    assert driver.run()[0] == driver.run()[0]
+
+
+def test_a_seed_repeats_its_answer_also_beside_others(driver):
+    sampled = Sampling(max_tokens=16, temperature=1.0, seed=7, ignore_eos=True)
+    alone = driver.run(sampling=sampled)[0]
+    others = [driver.submit(PROMPT[n:], LONG) for n in (1, 2)]
+    assert driver.run(sampling=sampled)[0] == alone
+    other_seed = Sampling(max_tokens=16, temperature=1.0, seed=8, ignore_eos=True)
+    assert driver.run(sampling=other_seed)[0] != alone
+    for request_id in others:
+        driver.engine.cancel(request_id)
+
+
+def test_a_short_request_ends_while_a_long_one_decodes(driver):
+    long = driver.submit(sampling=LONG)
+    driver.wait_for(lambda: driver.tokens(long))
+    driver.run(sampling=Sampling(max_tokens=2, temperature=0.0, ignore_eos=True))
+    assert not driver.is_done(long)
+    driver.engine.cancel(long)
+    assert driver.finish(long)[1].finish_reason == "cancelled"
+
+
+def test_one_step_can_make_tokens_for_several_requests(driver):
+    first = driver.submit(sampling=LONG)
+    second = driver.submit(PROMPT[1:], sampling=LONG)
+    driver.wait_for(lambda: any({first, second} <= set(ids) for ids in driver.lists))
+    driver.engine.cancel(first)
+    driver.engine.cancel(second)
+
+
+def test_a_cancelled_request_makes_no_more_tokens(driver):
+    request_id = driver.submit(sampling=LONG)
+    driver.wait_for(lambda: len(driver.tokens(request_id)) >= 3)
+    driver.engine.cancel(request_id)
+    tokens, last = driver.finish(request_id)
+    assert last.finish_reason == "cancelled"
+    assert len(tokens) < LONG.max_tokens
+    driver.wait_until_idle()
+    count = len(driver.chunks[request_id])
+    driver.run()
+    assert len(driver.chunks[request_id]) == count
+
+
+def test_cancelling_twice_or_an_unknown_or_ended_request_does_nothing(driver):
+    request_id = driver.submit(sampling=LONG)
+    driver.engine.cancel("nobody")
+    driver.engine.cancel(request_id)
+    driver.engine.cancel(request_id)
+    assert driver.finish(request_id)[1].finish_reason == "cancelled"
+    driver.engine.cancel(request_id)
+    driver.run()
+    assert [chunk.is_last for chunk in driver.chunks[request_id]].count(True) == 1
+
+
+def test_a_stop_token_ends_the_answer_and_is_not_part_of_it(driver):
+    free = driver.run()[0]
+    stop = next(token for token in free if token != driver.options.eos_token_ids[0])
+    stopped = Sampling(max_tokens=16, temperature=0.0, stop_token_ids=(stop,), ignore_eos=True)
+    tokens, last = driver.run(sampling=stopped)
+    assert tokens == free[: free.index(stop)]
+    assert last.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("extra_stops", [(), (3,)])
+def test_eos_ends_the_answer_unless_it_is_ignored(engine_kind, shared, extra_stops):
+    free = shared.run()[0]
+    eos = free[2]
+    running = opened((engine_kind[0], engine_kind[1], eos))
+    try:
+        stops = tuple(token for token in extra_stops if token not in free)
+        tokens, last = running.run(sampling=Sampling(max_tokens=16, temperature=0.0, stop_token_ids=stops))
+        assert (tokens, last.finish_reason) == (free[: free.index(eos)], "stop")
+        ignored = Sampling(max_tokens=16, temperature=0.0, stop_token_ids=stops, ignore_eos=True)
+        tokens, last = running.run(sampling=ignored)
+        assert (tokens, last.finish_reason) == (free, "length")
+    finally:
+        running.engine.close()
+
+
+def test_penalties_change_a_repetitive_answer(driver):
+    if isinstance_of(driver, "FakeEngine"):
+        pytest.skip("the fake echoes whatever the penalties are")
+    plain = driver.run()[0]
+    for name, value in (("repetition_penalty", 1.9), ("presence_penalty", 2.0), ("frequency_penalty", 2.0)):
+        sampling = Sampling(max_tokens=16, temperature=0.0, ignore_eos=True, **{name: value})
+        tokens = driver.run(sampling=sampling)[0]
+        assert len(tokens) == 16
+        assert len(set(tokens)) >= len(set(plain))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}, {"temperature": 0.01}],
+    ids=lambda change: next(iter(change)),
+)
+def test_sampling_narrowed_to_one_token_is_greedy(driver, change):
+    if isinstance_of(driver, "FakeEngine"):
+        pytest.skip("the fake draws from the prompt")
+    values = {"max_tokens": 8, "temperature": 1.0, "seed": 3, "ignore_eos": True} | change
+    assert driver.run(sampling=Sampling(**values))[0] == driver.run()[0][:8]
+
+
+def isinstance_of(driver: Driver, name: str) -> bool:
+    return type(driver.engine).__name__ == name
+
+
+@pytest.mark.parametrize("own", [{"max_num_seqs": 2, "max_waiting": 3}], indirect=True)
+def test_a_full_queue_refuses_and_names_the_setting(own):
+    ids = [own.submit(PROMPT[n:], LONG) for n in range(5)]
+    with pytest.raises(UnavailableError, match=r"requests wait already.*max_waiting"):
+        own.submit()
+    stats = own.engine.stats()
+    assert (stats.running + stats.waiting, stats.running <= 2) == (5, True)
+    own.engine.cancel(ids[0])
+    wait_until(lambda: sum((own.engine.stats().running, own.engine.stats().waiting)) < 5)
+    late = own.submit(sampling=Sampling(max_tokens=1, temperature=0.0))
+    for request_id in ids:
+        own.engine.cancel(request_id)
+    own.finish(late)
+    assert all(own.finish(request_id)[1].finish_reason == "cancelled" for request_id in ids)
+
+
+@pytest.mark.parametrize("own", [{"max_num_seqs": 1, "max_waiting": 4}], indirect=True)
+def test_a_waiting_request_can_be_cancelled_and_the_next_one_runs(own):
+    long, waiting = own.submit(sampling=LONG), own.submit(PROMPT[1:])
+    last = own.submit(PROMPT[2:])
+    own.wait_for(lambda: own.tokens(long))
+    own.engine.cancel(waiting)
+    tokens, chunk = own.finish(waiting)
+    assert (tokens, chunk.finish_reason) == ((), "cancelled")
+    own.engine.cancel(long)
+    assert own.finish(last)[1].finish_reason == "length"
+
+
+def test_an_id_in_use_is_refused(driver):
+    request_id = driver.submit(sampling=LONG)
+    with pytest.raises(InvalidInputError, match="in use"):
+        driver.engine.submit(EngineRequest(request_id, PROMPT, GREEDY))
+    driver.engine.cancel(request_id)
+    driver.finish(request_id)
+
+
+def test_more_requests_than_places_all_end(driver):
+    ids = [driver.submit(PROMPT[n % 20 :]) for n in range(MAX_NUM_SEQS + MAX_WAITING)]
+    assert all(driver.finish(request_id)[1].finish_reason == "length" for request_id in ids)
+    assert all(len(driver.tokens(request_id)) == 16 for request_id in ids)
+
+
+def test_a_prompt_longer_than_one_step_may_hold_is_answered(driver):
+    long = tuple(5 + n % 50 for n in range(MAX_MODEL_LEN - 20))
+    tokens, last = driver.run(long)
+    assert (len(tokens), last.finish_reason) == (16, "length")
+
+
+def test_counts_return_to_zero(driver):
+    ids = [driver.submit(PROMPT[n:]) for n in range(4)]
+    for request_id in ids:
+        driver.finish(request_id)
+    driver.wait_until_idle()
+    stats = driver.engine.stats()
+    assert (stats.is_ready, stats.waiting, stats.running) == (True, 0, 0)
+    wait_until(lambda: driver.engine.stats().kv_cache_usage == 0.0)
+
+
+def test_requests_of_many_threads_get_their_own_answers(driver):
+    expected = {
+        n: driver.run(PROMPT[n:], Sampling(max_tokens=4, temperature=0.0, ignore_eos=True))[0]
+        for n in range(4)
+    }
+    failures: list[str] = []
+
+    def ask(number: int) -> None:
+        for round_ in range(3):
+            request_id = f"thread-{number}-{round_}"
+            sampling = Sampling(max_tokens=4, temperature=0.0, ignore_eos=True)
+            driver.engine.submit(EngineRequest(request_id, PROMPT[number:], sampling))
+            tokens, last = driver.finish(request_id)
+            if last.finish_reason != "length" or len(tokens) != len(expected[number]):
+                failures.append(request_id)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SECONDS)
+    assert failures == []
+
+
+def test_close_cancels_what_runs_and_ends_the_stream(own):
+    ids = [own.submit(PROMPT[n:], LONG) for n in range(MAX_NUM_SEQS + 2)]
+    own.wait_for(lambda: own.tokens(ids[0]))
+    own.engine.close()
+    own.wait_for(own.has_ended)
+    assert all(own.finish(request_id)[1].finish_reason == "cancelled" for request_id in ids)
+    with pytest.raises(TriremeError):
+        own.submit()
+    own.engine.close()
+
+
+def test_prefix_caching_leaves_greedy_answers_as_they_were(engine_kind, own):
+    long = tuple(5 + (7 * n) % 50 for n in range(200))
+    first = own.run(long)[0]
+    assert own.run(long)[0] == first
+    assert len(own.run((*long, 9))[0]) == 16
+
+
+def test_an_unknown_engine_is_refused_with_the_known_ones(engine_kind):
+    with pytest.raises(SettingError, match="fake, openvino, vllm"):
+        open_engine("steam", options_of(engine_kind))

@@ -1,0 +1,72 @@
+"""A random Llama small enough to build in a test, exported as the CPU engine reads it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+VOCABULARY, HIDDEN, INNER, LAYERS, HEADS, KV_HEADS = 128, 64, 128, 2, 4, 2
+EOS = 1
+
+
+def write_tiny_llm(folder: Path) -> int:
+    """Writes checkpoint and OpenVINO graph into `folder`; returns the eos token."""
+    import openvino
+    from safetensors.numpy import save_file
+
+    from trireme.export_llm.architecture import read_architecture, read_config
+    from trireme.export_llm.constants import ConstantStore
+    from trireme.export_llm.graph import build_graph
+    from trireme.export_llm.weights import Weights
+
+    random = np.random.default_rng(11)
+    head_dim = HIDDEN // HEADS
+
+    def matrix(rows: int, columns: int) -> np.ndarray:
+        # Wide enough that greedy answers do not repeat one token.
+        return random.normal(0, 1.5 / columns**0.5, (rows, columns)).astype(np.float16)
+
+    tensors = {
+        "model.embed_tokens.weight": random.normal(0, 1, (VOCABULARY, HIDDEN)).astype(np.float16),
+        "model.norm.weight": np.ones(HIDDEN, np.float16),
+        "lm_head.weight": matrix(VOCABULARY, HIDDEN),
+    }
+    for layer in range(LAYERS):
+        name = f"model.layers.{layer}."
+        tensors |= {
+            f"{name}input_layernorm.weight": np.ones(HIDDEN, np.float16),
+            f"{name}post_attention_layernorm.weight": np.ones(HIDDEN, np.float16),
+            f"{name}self_attn.q_proj.weight": matrix(HIDDEN, HIDDEN),
+            f"{name}self_attn.k_proj.weight": matrix(KV_HEADS * head_dim, HIDDEN),
+            f"{name}self_attn.v_proj.weight": matrix(KV_HEADS * head_dim, HIDDEN),
+            f"{name}self_attn.o_proj.weight": matrix(HIDDEN, HIDDEN),
+            f"{name}mlp.gate_proj.weight": matrix(INNER, HIDDEN),
+            f"{name}mlp.up_proj.weight": matrix(INNER, HIDDEN),
+            f"{name}mlp.down_proj.weight": matrix(HIDDEN, INNER),
+        }
+    config = {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "vocab_size": VOCABULARY,
+        "hidden_size": HIDDEN,
+        "intermediate_size": INNER,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS,
+        "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": False,
+        "hidden_act": "silu",
+        "bos_token_id": 0,
+        "eos_token_id": EOS,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config))
+    store = ConstantStore(folder / "constants")
+    weights = Weights(folder, read_architecture(read_config(folder)))
+    openvino.save_model(build_graph(weights, store), folder / "openvino_model.xml", compress_to_fp16=False)
+    store.close()
+    (folder / "constants").unlink()
+    return EOS
