@@ -1,0 +1,281 @@
+"""From a recipe to a placed checkpoint: fetch, read, estimate, quantize, reload, judge, place."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import resource
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from trireme.artifacts.manifest import hash_file, hash_json
+from trireme.artifacts.recipe import Recipe
+from trireme.errors import ArtifactError, InvalidInputError, TriremeError, UnavailableError
+from trireme.export.source import SAFE_SUFFIXES, fetch_source
+from trireme.quantize import bnb, gptq, unquantized
+from trireme.quantize.checkpoint import CausalLM, check_groups, read_causal_lm
+from trireme.quantize.estimate import Estimate, estimate_run, measure_rates
+from trireme.quantize.evaluate import judge, keep_weights, use_float_activations
+from trireme.quantize.figures import Figures
+from trireme.quantize.files import finish_checkpoint
+from trireme.quantize.gate import Thresholds, check_gate, read_thresholds
+from trireme.quantize.manifest import (
+    QUANTIZATION_FILE,
+    QuantizationManifest,
+    hash_folder,
+    read_quantization,
+    verify_quantization,
+    write_quantization,
+)
+from trireme.quantize.placing import check_place, stage_folder
+from trireme.quantize.quiet import output_to
+from trireme.quantize.recipe import QuantizeRecipe
+from trireme.quantize.texts import Passage, Texts, read_texts
+
+TOOLS = ("trireme", "torch", "transformers", "safetensors", "tokenizers")
+METHOD_TOOLS = {"awq": ("gptqmodel",), "gptq": ("gptqmodel",), "none": ()}
+# What shapes no file: two runs that differ only in these make the same checkpoint.
+_LOOSE_KEYS = ("source", "calibration", "eval", "note")
+# The quantizer's scratch files and the new checkpoint, over the new checkpoint alone.
+_SPACE_FACTOR = 2.5
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """Where a run reads and writes. `sample` is the built-in text; `log` takes what the libraries print."""
+
+    sample: Path
+    cache: Path = Path(".trireme/sources")
+    log: Path = Path(".trireme/quantize.log")
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who follows a run. `begin` hears a step's name and how often `advance` will be called in it (0: unknown)."""
+
+    estimated: Callable[[CausalLM, Estimate], None] = lambda model, estimate: None
+    begin: Callable[[str, int], None] = lambda step, total: None
+    advance: Callable[[], None] = lambda: None
+
+
+def quantize_checkpoint(
+    recipe: QuantizeRecipe, out: Path, options: RunOptions, watch: Watch | None = None
+) -> tuple[QuantizationManifest, bool]:
+    """Quantizes the source of `recipe` into the folder `out`; returns its manifest and whether it was made now.
+
+    Blocks for seconds to hours. Nothing is made when `out` holds the checkpoint of the same inputs, unless
+    `options.force`. Raises InvalidInputError, UnsupportedError, UnavailableError, ArtifactError, and GateError
+    past a threshold; then nothing is placed and an older `out` stays as it is.
+    """
+    watch = watch or Watch()
+    check_place(out, QUANTIZATION_FILE)
+    options.log.unlink(missing_ok=True)
+    watch.begin("read", 0)
+    with _captured(options.log):
+        _check_machine(recipe)
+    model = read_causal_lm(_fetch(recipe, options.cache))
+    if recipe.group:
+        check_groups(model, recipe.group, gptq.OUTPUTS_MULTIPLE[recipe.method])
+    with _captured(options.log):
+        encode, prefix = unquantized.open_tokenizer(model.folder)
+    texts = read_texts(recipe, encode, prefix, options.sample, model.max_positions)
+    sources = _hash_sources(model.folder)
+    digest = _digest_inputs(recipe, sources, texts)
+    present = _find_present(out, digest, options.force)
+    if present is not None:
+        return present, False
+    estimate = estimate_run(model, recipe, measure_rates(model, recipe.device))
+    watch.estimated(model, estimate)
+    with stage_folder(out, int(_SPACE_FACTOR * estimate.output_bytes)) as stage:
+        seconds = _write(model, recipe, texts, stage, log=options.log, watch=watch)
+        figures = _judge(model, recipe, texts.evaluation, stage, log=options.log, watch=watch)
+        thresholds = read_thresholds(recipe)
+        check_gate(out.name, figures, thresholds)
+        made = _describe(model, recipe, texts, stage, figures=figures, thresholds=thresholds, seconds=seconds)
+        manifest = replace(made, inputs_digest=digest, source_files=sources)
+        write_quantization(stage, manifest)
+    return manifest, True
+
+
+def _check_machine(recipe: QuantizeRecipe) -> None:
+    if recipe.method in ("awq", "gptq"):
+        gptq.check_tools()
+    elif recipe.method != "none":
+        bnb.check_tools()
+    if recipe.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UnavailableError("device cuda was asked for and torch sees no GPU; use --device cpu")
+
+
+def _fetch(recipe: QuantizeRecipe, cache: Path) -> Path:
+    return fetch_source(Recipe("source", "generator", source=recipe.source, revision=recipe.revision), cache)
+
+
+def _write(
+    model: CausalLM, recipe: QuantizeRecipe, texts: Texts, stage: Path, *, log: Path, watch: Watch
+) -> float:
+    """Writes the checkpoint into `stage`; returns the wall seconds it took."""
+    started = time.monotonic()
+    watch.begin("quantize", model.layers if texts.calibration else 0)
+    with _captured(log):
+        described = None
+        if recipe.method == "none":
+            dtype = unquantized.write_half(model, stage)
+        else:
+            dtype = unquantized.name_of(gptq.compute_dtype(model, recipe.device))
+            if texts.calibration is None:
+                described = bnb.write_quantized(model, stage, recipe)
+            else:
+                windows = texts.calibration.windows
+                described = gptq.write_quantized(model, stage, recipe, windows, watch.advance)
+        finish_checkpoint(model.folder, stage, described, dtype)
+    gc.collect()
+    return time.monotonic() - started
+
+
+def _judge(
+    model: CausalLM, recipe: QuantizeRecipe, passage: Passage, stage: Path, *, log: Path, watch: Watch
+) -> Figures:
+    """The figures of the checkpoint as it lies on disk."""
+    watch.begin("evaluate", len(passage.windows))
+    with _captured(log):
+        original = unquantized.load_original(model.folder, recipe.device)
+        use_float_activations(original, keep_weights)
+        if recipe.method == "none":
+            quantized = unquantized.load_original(stage, recipe.device)
+            use_float_activations(quantized, keep_weights)
+        elif recipe.group:
+            quantized = gptq.load_quantized(stage, recipe)
+            use_float_activations(quantized, partial(_stored_weights, gptq.dequantize))
+        else:
+            quantized = bnb.load_quantized(stage, recipe)
+            use_float_activations(quantized, keep_weights)
+        return judge(original, quantized, passage.windows, watch.advance)
+
+
+def _stored_weights(dequantize: Callable[[Any], Any], module: Any) -> Any:
+    packed = dequantize(module)
+    return keep_weights(module) if packed is None else packed
+
+
+def _describe(
+    model: CausalLM,
+    recipe: QuantizeRecipe,
+    texts: Texts,
+    stage: Path,
+    *,
+    figures: Figures,
+    thresholds: Thresholds,
+    seconds: float,
+) -> QuantizationManifest:
+    files = hash_folder(stage)
+    source = Path(recipe.source)
+    return QuantizationManifest(
+        method=recipe.method,
+        bits=recipe.width,
+        group_size=recipe.group,
+        sym=recipe.sym and recipe.method == "gptq",
+        architecture=model.architecture,
+        parameters=model.parameters,
+        # An absolute path says more of the machine than of the checkpoint.
+        source=source.name if source.is_absolute() else recipe.source,
+        revision=recipe.revision,
+        device=recipe.device,
+        seed=recipe.seed,
+        calibration=_describe_text(texts.calibration, recipe),
+        evaluation=_describe_text(texts.evaluation, recipe),
+        figures=asdict(figures),
+        thresholds=asdict(thresholds),
+        tools=_read_tools(recipe.method),
+        files=files,
+        sizes={name: (stage / name).stat().st_size for name in files},
+        seconds=round(seconds, 1),
+        memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        note=recipe.note,
+    )
+
+
+def _describe_text(passage: Passage | None, recipe: QuantizeRecipe) -> dict[str, Any]:
+    if passage is None:
+        return {}
+    return {
+        "name": passage.name,
+        "sha256": passage.digest,
+        "windows": len(passage.windows),
+        "sequence_length": recipe.sequence_length,
+        "tokens": passage.tokens,
+    }
+
+
+def _read_tools(method: str) -> dict[str, str]:
+    found = {}
+    for name in (*TOOLS, *METHOD_TOOLS.get(method, ("bitsandbytes",))):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _hash_sources(folder: Path) -> dict[str, str]:
+    suffixes = (*SAFE_SUFFIXES, ".jinja")
+    files = sorted(path for path in folder.iterdir() if path.suffix in suffixes and path.is_file())
+    return {path.name: hash_file(path) for path in files}
+
+
+def _digest_inputs(recipe: QuantizeRecipe, sources: dict[str, str], texts: Texts) -> str:
+    values = {key: value for key, value in asdict(recipe).items() if key not in _LOOSE_KEYS}
+    return hash_json(
+        {
+            "recipe": values,
+            "sources": sources,
+            "calibration": texts.calibration.digest if texts.calibration else "",
+            "evaluation": texts.evaluation.digest,
+            "tools": _read_tools(recipe.method),
+        }
+    )
+
+
+def _find_present(out: Path, digest: str, force: bool) -> QuantizationManifest | None:
+    if force or not out.exists():
+        return None
+    try:
+        manifest = read_quantization(out)
+        verify_quantization(out, manifest)
+    except ArtifactError as error:
+        raise InvalidInputError(f"{out} is there and not whole ({error})") from None
+    if manifest.inputs_digest != digest:
+        raise InvalidInputError(f"{out} is there, made of other inputs; --force replaces it")
+    return manifest
+
+
+@contextlib.contextmanager
+def _captured(log: Path) -> Iterator[None]:
+    """Sends the libraries' talk to `log`, and turns what they raise into an error of ours that names it."""
+    try:
+        with output_to(log):
+            try:
+                yield
+            except TriremeError:
+                raise
+            except Exception:
+                traceback.print_exc()
+                raise
+    except TriremeError:
+        raise
+    except MemoryError as error:
+        raise UnavailableError(f"out of memory: {error}; lower --samples or --sequence-length") from error
+    except Exception as error:  # the libraries raise errors of every kind
+        if "out of memory" in str(error).lower():
+            raise UnavailableError(f"out of memory: {error}; lower --samples or --sequence-length") from error
+        first = (str(error).splitlines() or [""])[0]
+        raise ArtifactError(f"{type(error).__name__}: {first}; what led to it is in {log}") from error
