@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import json
+import queue
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ from trireme.errors import (
     UnavailableError,
     UnsupportedError,
 )
+from trireme.rag.ports import AnswerMode, AnswerPart, Citation, Usage
 from trireme.types import FloatArray, Hit, InputType
 
 Rows = dict[str, list[list[Any]]]
@@ -73,6 +77,61 @@ class TritonClient:
         scores = [float(score) for score in outputs["score"][0]]
         return [Hit(*row) for row in zip(*columns, scores, strict=True)]
 
+    def ask(
+        self,
+        question: str,
+        mode: AnswerMode | None = None,
+        top_k: int | None = None,
+        tenant: str | None = None,
+        collection: str | None = None,
+        *,
+        sampling: Mapping[str, Any] | None = None,
+        stream: bool = True,
+        model: str = "rag",
+    ) -> Generator[AnswerPart, None, None]:
+        """The parts of an answer as they come; the last has citations and usage. None leaves the server's default.
+
+        sampling: parameters of the LLM, such as max_tokens. Closing the generator ends the answer on the server.
+        """
+        given = {"answer_mode": mode, "top_k": top_k, "tenant": tenant, "collection": collection}
+        inputs = {"text_input": question, "stream": stream}
+        inputs |= {name: value for name, value in given.items() if value is not None}
+        if sampling is not None:
+            inputs["sampling_parameters"] = json.dumps(dict(sampling))
+        for outputs in self.stream(model, inputs):
+            yield _answer_part({name: values[0].decode() for name, values in outputs.items()})
+
+    def stream(self, model: str, inputs: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
+        """Output arrays by name of each response of a decoupled model. Inputs are single values.
+
+        Waits at most the client's timeout for each response. Closing the generator cancels the request.
+        """
+        from tritonclient.utils import InferenceServerException
+
+        # One stream to a client of the library: a second one would have to wait.
+        client = self._grpc.InferenceServerClient(self._url)
+        answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
+        tensors = [self._value(name, value) for name, value in inputs.items()]
+        try:
+            client.start_stream(lambda result, error: answers.put((result, error)))
+            client.async_stream_infer(model, tensors, enable_empty_final_response=True)
+            is_final = False
+            while not is_final:
+                result, error = answers.get(timeout=self._timeout)
+                if error is not None:
+                    raise self._typed(error) from None
+                response = result.get_response()
+                is_final = response.parameters["triton_final_response"].bool_param
+                if response.outputs:
+                    yield {output.name: result.as_numpy(output.name) for output in response.outputs}
+        except queue.Empty:
+            raise UnavailableError(f"model {model} sent nothing for {self._timeout:.0f} s") from None
+        except InferenceServerException as error:
+            raise self._typed(error) from None
+        finally:
+            client.stop_stream(cancel_requests=True)
+            client.close()
+
     def infer(self, model: str, inputs: Rows) -> dict[str, Any]:
         """Output arrays by name. Inputs are rows of str (STRING), int (INT32) or float (FP32)."""
         from tritonclient.utils import InferenceServerException
@@ -112,9 +171,36 @@ class TritonClient:
         tensor.set_data_from_numpy(array)
         return tensor
 
+    def _value(self, name: str, value: Any) -> Any:
+        """One value for a model without a batch dimension."""
+        kinds = {str: ("BYTES", object), bool: ("BOOL", np.bool_), int: ("INT32", np.int32)}
+        datatype, kind = kinds.get(type(value), ("FP32", np.float32))
+        tensor = self._grpc.InferInput(name, [1], datatype)
+        tensor.set_data_from_numpy(
+            np.array([value.encode() if isinstance(value, str) else value], dtype=kind)
+        )
+        return tensor
+
     def _typed(self, error: Any) -> TriremeError:
         status = str(error.status() or "").rpartition(".")[2]
         message = str(error.message())
         if status == "UNAVAILABLE" and "onnect" in message:
             message = f"no server answers at {self._url}; start one with: make serve"
         return _ERRORS.get(status, TriremeError)(message.removeprefix("[request id: <id_unknown>] "))
+
+
+def _answer_part(outputs: dict[str, str]) -> AnswerPart:
+    if "usage" not in outputs:
+        return AnswerPart(outputs["text_output"])
+    # A newer server may count more.
+    known = {field.name for field in dataclasses.fields(Usage)}
+    given = {key: value for key, value in json.loads(outputs["usage"]).items() if key in known}
+    usage: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
+    }
+    return AnswerPart(
+        outputs["text_output"],
+        tuple(Citation(**citation) for citation in json.loads(outputs["citations"])),
+        Usage(**usage),
+        outputs["finish_reason"],
+    )

@@ -230,6 +230,9 @@ class TritonSteps:
         return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
 
     def _typed(self, model: str, error: Any) -> TriremeError:
+        if str(error.message()).endswith("is not ready."):
+            # Triton calls it an internal error that a model is not loaded.
+            return UnavailableError(f"model {model} is not loaded; trireme ready says which models answer")
         codes = {getattr(self._pb.TritonError, kind.code): kind for kind in _ERRORS}
         return codes.get(error.code(), TriremeError)(f"model {model}: {error.message()}")
 
