@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-VOCABULARY, HIDDEN, INNER, LAYERS, HEADS, KV_HEADS = 128, 64, 128, 2, 4, 2
+HIDDEN, INNER, LAYERS, HEADS, KV_HEADS = 64, 128, 2, 4, 2
 EOS = 1
 
 
-def write_tiny_llm(folder: Path) -> int:
+def write_tiny_llm(folder: Path, vocabulary: int = 128) -> int:
     """Writes checkpoint and OpenVINO graph into `folder`; returns the eos token."""
     import openvino
     from safetensors.numpy import save_file
@@ -27,9 +27,9 @@ def write_tiny_llm(folder: Path) -> int:
         return random.normal(0, 1.5 / columns**0.5, (rows, columns)).astype(np.float16)
 
     tensors = {
-        "model.embed_tokens.weight": random.normal(0, 1, (VOCABULARY, HIDDEN)).astype(np.float16),
+        "model.embed_tokens.weight": random.normal(0, 1, (vocabulary, HIDDEN)).astype(np.float16),
         "model.norm.weight": np.ones(HIDDEN, np.float16),
-        "lm_head.weight": matrix(VOCABULARY, HIDDEN),
+        "lm_head.weight": matrix(vocabulary, HIDDEN),
     }
     for layer in range(LAYERS):
         name = f"model.layers.{layer}."
@@ -47,7 +47,7 @@ def write_tiny_llm(folder: Path) -> int:
     config = {
         "model_type": "llama",
         "architectures": ["LlamaForCausalLM"],
-        "vocab_size": VOCABULARY,
+        "vocab_size": vocabulary,
         "hidden_size": HIDDEN,
         "intermediate_size": INNER,
         "num_hidden_layers": LAYERS,

@@ -18,6 +18,7 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from trireme.errors import ArtifactError, InvalidInputError
+from trireme.generate.model_files import read_json
 from trireme.generate.tokenizer import LlmTokenizer
 
 TEMPLATE_FILE = "chat_template.jinja"
@@ -57,7 +58,7 @@ class ChatTemplate:
     @staticmethod
     def load(model_dir: Path, tokenizer: LlmTokenizer) -> ChatTemplate | None:
         """The template of a checkpoint's folder, or None where it has none. Raises ArtifactError."""
-        config = _read_json(model_dir / CONFIG_FILE)
+        config = read_json(model_dir / CONFIG_FILE)
         path = model_dir / TEMPLATE_FILE
         source = path.read_text(encoding="utf-8") if path.is_file() else config.get("chat_template")
         if isinstance(source, list):
@@ -121,16 +122,6 @@ def _read_message(position: int, item: Any) -> Message:
     except UnicodeEncodeError as error:
         raise InvalidInputError(f"{where}: content holds half a surrogate pair at {error.start}") from None
     return Message(role, content)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise ArtifactError(f"{path} is not valid JSON: {error}") from None
-    return content if isinstance(content, dict) else {}
 
 
 def _token_text(value: Any) -> str:

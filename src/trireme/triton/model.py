@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 from trireme.errors import SettingError, TriremeError
@@ -35,6 +37,20 @@ class ModelConfig:
         if not raw.isdecimal():
             raise SettingError(f"parameter {key} of model {self.name} must be a whole number, got {raw!r}")
         return int(raw)
+
+    def read_number(self, key: str) -> float:
+        """A number of at least 0 from the parameters; SettingError names a missing or bad one."""
+        raw = self.read_text(key)
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?(e-?[0-9]+)?", raw):
+            raise SettingError(f"parameter {key} of model {self.name} must be a number, got {raw!r}")
+        return float(raw)
+
+    def read_flag(self, key: str) -> bool:
+        """true or false from the parameters; SettingError names a missing or bad one."""
+        raw = self.read_text(key)
+        if raw not in ("true", "false"):
+            raise SettingError(f"parameter {key} of model {self.name} must be true or false, got {raw!r}")
+        return raw == "true"
 
     def read_text(self, key: str) -> str:
         """A parameter as text; SettingError where it is missing."""
@@ -72,7 +88,7 @@ class BackendModel:
         import triton_python_backend_utils as pb
 
         self.pb: Any = pb
-        self._metric_families: list[Any] = []
+        self._metric_families: dict[str, Any] = {}
         try:
             self.config = read_model_config(args, self.known_parameters)
             self.load(self.config)
@@ -99,9 +115,17 @@ class BackendModel:
         self._watcher.join(timeout=READY_PERIOD_SECONDS * 2)
         self.close()
 
-    def counter(self, name: str, description: str) -> Any:
-        """A Prometheus counter labelled with this model's name."""
-        return self._metric(name, description, self.pb.MetricFamily.COUNTER)
+    def counter(self, name: str, description: str, **labels: str) -> Any:
+        """A Prometheus counter labelled with this model's name, and `labels`."""
+        return self._metric(name, description, self.pb.MetricFamily.COUNTER, labels)
+
+    def gauge(self, name: str, description: str) -> Any:
+        """A Prometheus gauge labelled with this model's name."""
+        return self._metric(name, description, self.pb.MetricFamily.GAUGE)
+
+    def histogram(self, name: str, description: str, buckets: Sequence[float]) -> Any:
+        """A Prometheus histogram labelled with this model's name; `buckets` are upper bounds, ascending."""
+        return self._metric(name, description, self.pb.MetricFamily.HISTOGRAM, buckets=list(buckets))
 
     def answer_all(
         self,
@@ -138,18 +162,31 @@ class BackendModel:
                 answer = error
             except Exception:
                 answer = self._unexpected()
-        code = getattr(self.pb.TritonError, answer.code)
-        return self.pb.InferenceResponse(output_tensors=[], error=self.pb.TritonError(str(answer), code))
+        return self.error_response(answer)
+
+    def error_response(self, error: TriremeError) -> Any:
+        """A response that carries `error` and no tensors."""
+        code = getattr(self.pb.TritonError, error.code)
+        return self.pb.InferenceResponse(output_tensors=[], error=self.pb.TritonError(str(error), code))
 
     def _unexpected(self) -> TriremeError:
+        """Logs the exception being handled; the error for the client, which says nothing of it."""
         self.pb.Logger.log_error(f"model {self.config.name}: {traceback.format_exc()}")
         return TriremeError(f"internal error in model {self.config.name}; the server's log has the details")
 
-    def _metric(self, name: str, description: str, kind: Any) -> Any:
-        family = self.pb.MetricFamily(name=name, description=description, kind=kind)
+    def _metric(
+        self,
+        name: str,
+        description: str,
+        kind: Any,
+        labels: Mapping[str, str] = MappingProxyType({}),
+        **options: Any,
+    ) -> Any:
         # Triton deletes a family with its last Python reference, and its metrics die with it.
-        self._metric_families.append(family)
-        return family.Metric(labels={"model": self.config.name})
+        if name not in self._metric_families:
+            family = self.pb.MetricFamily(name=name, description=description, kind=kind)
+            self._metric_families[name] = family
+        return self._metric_families[name].Metric(labels={"model": self.config.name, **labels}, **options)
 
     def _watch_readiness(self) -> None:
         # Servers before 26.01 never call is_ready: the gauge carries its answer to Prometheus and the CLI.

@@ -1,0 +1,298 @@
+"""Text generation over an engine: prompts in, pieces of text out, every request ended exactly once."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import itertools
+import logging
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from trireme.errors import InvalidInputError, TriremeError, UnavailableError
+from trireme.generate.chat import ChatTemplate, Message
+from trireme.generate.detokenizer import Detokenizer
+from trireme.generate.engine import Chunk, Engine, EngineRequest, EngineStats, FinishReason, Sampling
+from trireme.generate.sampling import Parameters
+from trireme.generate.stop_strings import StopStrings
+from trireme.generate.tokenizer import LlmTokenizer
+from trireme.types import DEFAULT_TENANT
+
+WARM_UP_SECONDS = 300.0
+WARM_UP_TOKENS = 4
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """One request: either `text` or `messages`. Not streamed, its answer comes as one piece."""
+
+    parameters: Parameters
+    text: str | None = None
+    messages: tuple[Message, ...] | None = None
+    stream: bool = True
+    tenant: str = DEFAULT_TENANT
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of an answer. A finish_reason or an error makes it the last, which carries the token counts."""
+
+    text: str = ""
+    finish_reason: FinishReason = ""
+    error: TriremeError | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    @property
+    def is_last(self) -> bool:
+        """True when nothing more comes."""
+        return bool(self.finish_reason) or self.error is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """How one request went; times in seconds. `outcome` is its finish reason, or "error".
+
+    seconds_per_token is the mean time between tokens after the first; None below two tokens.
+    """
+
+    outcome: str
+    seconds: float
+    time_to_first_token: float | None
+    seconds_per_token: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Tokens of all requests so far."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceOptions:
+    """Limits of one model; chat_text_input puts `text` through the chat template where there is one."""
+
+    max_model_len: int
+    max_text_bytes: int = 1_000_000
+    chat_text_input: bool = True
+    # The largest prefill of one step, for the warm-up.
+    max_num_batched_tokens: int = 256
+
+
+@dataclass(slots=True)
+class _Open:
+    """A request on its way."""
+
+    deliver: Callable[[Piece], None]
+    stream: bool
+    input_tokens: int
+    detokenizer: Detokenizer
+    stops: StopStrings
+    is_observed: bool = True
+    output_tokens: int = 0
+    began: float = field(default_factory=time.monotonic)
+    first_token: float | None = None
+    last_token: float = 0.0
+    unsent: list[str] = field(default_factory=list)
+
+
+class Generator:
+    """Answers requests with one engine, which it owns. Thread-safe; one thread of its own delivers."""
+
+    def __init__(
+        self, engine: Engine, tokenizer: LlmTokenizer, template: ChatTemplate | None, options: ServiceOptions
+    ) -> None:
+        self._engine = engine
+        self._tokenizer = tokenizer
+        self._template = template
+        self._options = options
+        self._secret = secrets.token_bytes(32)
+        self._numbers = itertools.count(1)
+        self._open: dict[str, _Open] = {}
+        self._input_tokens = self._output_tokens = 0
+        self.observations: queue.SimpleQueue[Observation] = queue.SimpleQueue()
+        self._consumer = threading.Thread(target=self._consume, name="generator", daemon=True)
+        self._consumer.start()
+
+    def accept(self, request: GenerateRequest, deliver: Callable[[Piece], None]) -> str:
+        """Queue a request and return its id; `deliver` gets its pieces from another thread, the last one once.
+
+        Blocks for the tokenizing only. Raises InvalidInputError, or UnavailableError when the queue is full.
+        """
+        prompt = self._tokenize(request)
+        room = self._options.max_model_len - len(prompt)
+        if room < 1:
+            raise InvalidInputError(
+                f"the prompt has {len(prompt)} tokens, but prompt and answer together may have"
+                f" {self._options.max_model_len}; shorten it"
+            )
+        sampling = request.parameters.sampling
+        sampling = replace(sampling, max_tokens=min(sampling.max_tokens, room))
+        opened = _Open(
+            deliver=deliver,
+            stream=request.stream,
+            input_tokens=len(prompt),
+            detokenizer=Detokenizer(self._tokenizer),
+            stops=StopStrings(request.parameters.stop),
+        )
+        return self._submit(opened, prompt, sampling, self._salt(request.tenant))
+
+    def cancel(self, request_id: str) -> None:
+        """End a request; its last piece says cancelled. Unknown and ended ids are left alone. Does not block."""
+        self._engine.cancel(request_id)
+
+    def stats(self) -> EngineStats:
+        """The engine's counts of now."""
+        return self._engine.stats()
+
+    def totals(self) -> Totals:
+        """Tokens read and made since the start, warm-up left out."""
+        return Totals(self._input_tokens, self._output_tokens)
+
+    def is_ready(self) -> bool:
+        """Whether a request would be taken and answered now."""
+        return self._consumer.is_alive() and self._engine.stats().is_ready
+
+    def warm_up(self) -> None:
+        """Run each shape whose first time is slow: a full prefill, one decoding alone, several together.
+
+        Blocks. Raises UnavailableError when the engine does not answer within WARM_UP_SECONDS.
+        """
+        word = self._tokenizer.encode("warm up ", add_special_tokens=False) or (0,)
+        longest = max(1, self._options.max_model_len - WARM_UP_TOKENS)
+        full = min(self._options.max_num_batched_tokens, longest)
+        short = min(len(word), longest)
+        greedy = Sampling(max_tokens=WARM_UP_TOKENS, temperature=0.0, ignore_eos=True)
+        sampled = replace(greedy, temperature=1.0, top_k=10, top_p=0.9, min_p=0.01, seed=0)
+        sampled = replace(sampled, repetition_penalty=1.1, presence_penalty=0.1, frequency_penalty=0.1)
+        self._run_all([(full, greedy)], word)
+        self._run_all([(short, sampled)], word)
+        self._run_all([(short, greedy)] * 4, word)
+
+    def close(self) -> None:
+        """Close the engine; what is open ends as cancelled. Blocks until the delivering thread is gone."""
+        self._engine.close()
+        self._consumer.join()
+
+    def _tokenize(self, request: GenerateRequest) -> tuple[int, ...]:
+        messages = request.messages
+        if messages is None:
+            text = request.text or ""
+            self._check_size("text_input", text)
+            if not text:
+                raise InvalidInputError("text_input is empty; send at least one character")
+            if self._template is None or not self._options.chat_text_input:
+                return self._tokenizer.encode(text, add_special_tokens=True)
+            messages = (Message("user", text),)
+        self._check_size("messages", *(message.content for message in messages))
+        if self._template is None:
+            raise InvalidInputError("this model has no chat template; send text_input instead of messages")
+        return self._tokenizer.encode(self._template.render(messages), add_special_tokens=False)
+
+    def _check_size(self, name: str, *texts: str) -> None:
+        size = sum(len(text.encode()) for text in texts)
+        if size > self._options.max_text_bytes:
+            raise InvalidInputError(
+                f"{name} has {size} bytes, the limit is {self._options.max_text_bytes}; shorten it"
+            )
+
+    def _salt(self, tenant: str) -> str:
+        """Differs between tenants and processes, and tells nothing of the name."""
+        return hmac.new(self._secret, tenant.encode(), hashlib.sha256).hexdigest()
+
+    def _submit(self, opened: _Open, prompt: tuple[int, ...], sampling: Sampling, salt: str) -> str:
+        request_id = f"{next(self._numbers)}"
+        # Before the engine knows it: its first chunk may come before submit returns.
+        self._open[request_id] = opened
+        try:
+            self._engine.submit(EngineRequest(request_id, prompt, sampling, salt))
+        except TriremeError:
+            del self._open[request_id]
+            raise
+        if opened.is_observed:
+            self._input_tokens += len(prompt)
+        return request_id
+
+    def _run_all(self, shapes: Sequence[tuple[int, Sampling]], word: tuple[int, ...]) -> None:
+        done: queue.SimpleQueue[Piece] = queue.SimpleQueue()
+        for size, sampling in shapes:
+            prompt = (word * (size // len(word) + 1))[:size]
+            opened = _Open(done.put, False, size, Detokenizer(self._tokenizer), StopStrings(()), False)
+            self._submit(opened, prompt, sampling, self._salt("warm-up"))
+        for _ in shapes:
+            try:
+                piece = done.get(timeout=WARM_UP_SECONDS)
+            except queue.Empty:
+                raise UnavailableError(f"the LLM engine did not answer in {WARM_UP_SECONDS:.0f} s") from None
+            if piece.error is not None:
+                raise piece.error
+
+    def _consume(self) -> None:
+        for chunks in self._engine.stream():
+            now = time.monotonic()
+            for chunk in chunks:
+                opened = self._open.get(chunk.request_id)
+                # A stop string ended it here before the engine heard of it.
+                if opened is not None:
+                    self._handle(opened, chunk, now)
+
+    def _handle(self, opened: _Open, chunk: Chunk, now: float) -> None:
+        try:
+            piece = self._piece(opened, chunk, now)
+            if piece.is_last:
+                self._end(chunk.request_id, opened, piece, now)
+            if piece.is_last or (piece.text and opened.stream):
+                opened.deliver(piece)
+            elif piece.text:
+                opened.unsent.append(piece.text)
+        except Exception:
+            # One receiver that fails must not end the others' answers.
+            _log.exception("request %s could not be delivered", chunk.request_id)
+            self._open.pop(chunk.request_id, None)
+            self._engine.cancel(chunk.request_id)
+
+    def _piece(self, opened: _Open, chunk: Chunk, now: float) -> Piece:
+        if chunk.tokens:
+            if opened.first_token is None:
+                opened.first_token = now
+            opened.last_token = now
+            opened.output_tokens += len(chunk.tokens)
+            if opened.is_observed:
+                self._output_tokens += len(chunk.tokens)
+        text = opened.stops.push(opened.detokenizer.push(chunk.tokens))
+        reason = chunk.finish_reason
+        if chunk.is_last and not opened.stops.found:
+            text += opened.stops.push(opened.detokenizer.finish())
+            text += opened.stops.finish()
+        if opened.stops.found:
+            if not chunk.is_last:
+                self._engine.cancel(chunk.request_id)
+            reason = "stop"
+        elif not chunk.is_last:
+            return Piece(text)
+        whole = "".join((*opened.unsent, text))
+        error = None if reason == "stop" else chunk.error
+        return Piece(whole, reason, error, opened.input_tokens, opened.output_tokens)
+
+    def _end(self, request_id: str, opened: _Open, piece: Piece, now: float) -> None:
+        del self._open[request_id]
+        if not opened.is_observed:
+            return
+        first, count = opened.first_token, opened.output_tokens
+        per_token = (opened.last_token - first) / (count - 1) if first is not None and count > 1 else None
+        self.observations.put(
+            Observation(
+                outcome="error" if piece.error is not None else piece.finish_reason,
+                seconds=now - opened.began,
+                time_to_first_token=None if first is None else first - opened.began,
+                seconds_per_token=per_token,
+            )
+        )

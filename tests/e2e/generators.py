@@ -1,0 +1,64 @@
+"""Model folders of kind generator, built in seconds: the fake engine, and a tiny random model on the real one."""
+
+import hashlib
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from stacks import ROOT
+
+from trireme.artifacts.config_writer import place_config
+from trireme.artifacts.manifest import Manifest, write_manifest
+from trireme.artifacts.recipe import Recipe
+from trireme.generate.tokenizer import LlmTokenizer
+
+sys.path.insert(0, str(ROOT / "tests" / "contract"))
+
+from tiny_llm import write_tiny_llm
+
+TOKENIZER = ROOT / "defaults" / "llm"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+VOCABULARY = 8192
+EOS = 2
+MAX_MODEL_LEN = 512
+# A prompt with this word makes a step of the fake engine fail.
+FAILING_WORD = "\u2620"
+
+
+def place_generator(repository: Path, name: str, knobs: dict | None = None, **recipe) -> Path:
+    """A folder that Triton loads: the fake engine where `knobs` are given, a tiny model otherwise."""
+    version = repository / name / "1"
+    version.mkdir(parents=True)
+    if knobs is None:
+        write_tiny_llm(version, VOCABULARY)
+    else:
+        (version / "config.json").write_text(json.dumps({"eos_token_id": EOS}))
+        # A manifest must list weights; the fake reads none.
+        (version / "model.safetensors").write_bytes(b"")
+        (version / "fake.json").write_text(json.dumps(knobs))
+    for file in TOKENIZER_FILES:
+        shutil.copy(TOKENIZER / file, version / file)
+    (version / "generation_config.json").write_text(json.dumps({"eos_token_id": EOS}))
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in version.iterdir()}
+    manifest = Manifest(
+        model=name,
+        kind="generator",
+        source="random",
+        revision="",
+        precision="fp32",
+        dimensions=VOCABULARY,
+        max_length=MAX_MODEL_LEN,
+        files=files,
+        sizes={file: (version / file).stat().st_size for file in files},
+    )
+    write_manifest(version, manifest)
+    engine = {} if knobs is None else {"engine": "fake"}
+    values = {"source": "random", "max_num_batched_tokens": 256, "kv_cache_gb": 0.05, **engine, **recipe}
+    place_config(repository / name, Recipe(name, kind="generator", **values))
+    return repository / name
+
+
+def failing_token() -> int:
+    """The last token of FAILING_WORD."""
+    return LlmTokenizer.load(TOKENIZER).encode(FAILING_WORD, add_special_tokens=False)[-1]
