@@ -76,7 +76,7 @@ class ChatTemplate:
             return self._template.render(messages=given, add_generation_prompt=True, **self._tokens)
         except jinja2.TemplateError as error:
             raise InvalidInputError(f"the model's chat template refuses these messages: {error}") from None
-        except (TypeError, ValueError, KeyError, OverflowError, RecursionError) as error:
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise InvalidInputError(f"the model's chat template fails on these messages: {error}") from None
 
 

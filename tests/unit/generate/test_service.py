@@ -1,0 +1,223 @@
+import queue
+import threading
+from pathlib import Path
+
+import pytest
+
+from trireme.errors import InvalidInputError, UnavailableError
+from trireme.generate.chat import ChatTemplate, Message
+from trireme.generate.engine import EngineOptions, Sampling
+from trireme.generate.fake import FakeEngine, Knobs
+from trireme.generate.sampling import Parameters
+from trireme.generate.service import GenerateRequest, Generator, ServiceOptions
+
+ROOT = Path(__file__).parents[3]
+EOS = 2
+SECONDS = 30.0
+
+
+class Answer:
+    """What one request's receiver got."""
+
+    def __init__(self):
+        self.pieces = []
+        self.done = threading.Event()
+
+    def __call__(self, piece):
+        self.pieces.append(piece)
+        if piece.is_last:
+            self.done.set()
+
+    def wait(self):
+        assert self.done.wait(SECONDS)
+        return self
+
+    @property
+    def text(self):
+        return "".join(piece.text for piece in self.pieces)
+
+    @property
+    def last(self):
+        return self.pieces[-1]
+
+
+@pytest.fixture
+def make(byte_level):
+    """Makes a generator over a fake engine; closes it after the test."""
+    opened = []
+
+    def made(knobs=None, template=None, options=None, **engine):
+        values = {"model_dir": ROOT / "defaults/llm", "eos_token_ids": (EOS,), "max_model_len": 64} | engine
+        fake = FakeEngine(EngineOptions(**values), knobs or Knobs())
+        limits = options or ServiceOptions(values["max_model_len"], chat_text_input=template is not None)
+        generator = Generator(fake, byte_level, template, limits)
+        opened.append(generator)
+        return generator, fake
+
+    yield made
+    for generator in opened:
+        generator.close()
+
+
+def ask(generator, text="one two three", *, stream=True, stop=(), messages=None, tenant="t", **sampling):
+    answer = Answer()
+    parameters = Parameters(Sampling(**({"max_tokens": 1000} | sampling)), tuple(stop))
+    request = GenerateRequest(parameters, None if messages else text, messages, stream, tenant)
+    answer.id = generator.accept(request, answer)
+    return answer
+
+
+def test_a_streamed_answer_comes_in_pieces_and_ends_once(make):
+    answer = ask(make()[0]).wait()
+    assert answer.text == "one two three"
+    assert len(answer.pieces) > 2
+    assert [piece.is_last for piece in answer.pieces].count(True) == 1
+    assert (answer.last.finish_reason, answer.last.input_tokens) == ("stop", answer.last.output_tokens)
+
+
+def test_an_answer_that_is_not_streamed_comes_as_one_piece(make):
+    answer = ask(make()[0], "漢字 🙂 oars", stream=False).wait()
+    assert [(piece.text, piece.finish_reason) for piece in answer.pieces] == [("漢字 🙂 oars", "stop")]
+
+
+def test_pieces_hold_whole_characters(make):
+    answer = ask(make()[0], "🙂漢字é").wait()
+    assert answer.text == "🙂漢字é"
+    assert all("\ufffd" not in piece.text for piece in answer.pieces)
+
+
+def test_a_stop_string_ends_the_answer_before_it_and_frees_the_engine(make):
+    generator, fake = make(Knobs(step_seconds=0.001))
+    for stream in (True, False):
+        answer = ask(generator, "one two three four five", stream=stream, stop=["three"]).wait()
+        assert (answer.text, answer.last.finish_reason) == ("one two ", "stop")
+    wait_until(lambda: fake.stats().running == 0)
+    later = ask(generator, "and again").wait()
+    assert later.text == "and again"
+
+
+def wait_until(condition):
+    done = threading.Event()
+    for _ in range(3000):
+        if condition():
+            return
+        done.wait(0.01)
+    raise AssertionError("did not happen in time")
+
+
+def test_max_tokens_are_capped_by_the_context(make):
+    answer = ask(make()[0], ignore_eos=True).wait()
+    assert answer.last.finish_reason == "length"
+    assert answer.last.input_tokens + answer.last.output_tokens == 64
+
+
+def test_a_prompt_that_fills_the_context_is_refused_with_both_numbers(make):
+    with pytest.raises(InvalidInputError, match=r"has \d+ tokens.* may have 64"):
+        ask(make()[0], "oars and more oars " * 40)
+
+
+def test_a_text_over_the_byte_limit_is_refused_before_it_is_tokenized(make):
+    generator, _ = make(options=ServiceOptions(64, max_text_bytes=10))
+    with pytest.raises(InvalidInputError, match="11 bytes, the limit is 10"):
+        ask(generator, "漢字漢ab")
+    with pytest.raises(InvalidInputError, match="text_input is empty"):
+        ask(generator, "")
+
+
+def test_messages_go_through_the_template_and_text_too_when_asked(make, byte_level):
+    template = ChatTemplate("{{ messages[0].role }}: {{ messages[0].content }}", byte_level)
+    generator, _ = make(template=template)
+    assert ask(generator, messages=(Message("user", "hi"),)).wait().text == "user: hi"
+    assert ask(generator, "hi").wait().text == "user: hi"
+    plain, _ = make(template=template, options=ServiceOptions(64, chat_text_input=False))
+    assert ask(plain, "hi").wait().text == "hi"
+
+
+def test_messages_without_a_template_are_refused(make):
+    with pytest.raises(InvalidInputError, match="no chat template; send text_input"):
+        ask(make()[0], messages=(Message("user", "hi"),))
+
+
+def test_a_cancelled_request_says_so_and_makes_no_more(make):
+    generator, fake = make(Knobs(step_seconds=0.002))
+    answer = ask(generator, ignore_eos=True, max_tokens=1000)
+    wait_until(lambda: answer.pieces)
+    generator.cancel(answer.id)
+    assert answer.wait().last.finish_reason == "cancelled"
+    count = len(answer.pieces)
+    wait_until(lambda: fake.stats().running == 0)
+    ask(generator).wait()
+    assert len(answer.pieces) == count
+
+
+def test_a_full_queue_is_refused_and_leaves_nothing_behind(make):
+    generator, fake = make(max_num_seqs=1, max_waiting=1)
+    fake.pause()
+    first, second = ask(generator), ask(generator)
+    with pytest.raises(UnavailableError, match="max_waiting"):
+        ask(generator)
+    fake.resume()
+    assert first.wait().text == second.wait().text == "one two three"
+
+
+def test_a_failed_step_gives_its_requests_the_error_and_the_next_ones_an_answer(make, byte_level):
+    bad = byte_level.encode("☠", add_special_tokens=False)[-1]
+    generator, fake = make(Knobs(failing_token=bad))
+    failed = ask(generator, "☠").wait()
+    assert isinstance(failed.last.error, UnavailableError)
+    wait_until(lambda: fake.stats().is_ready)
+    assert ask(generator).wait().text == "one two three"
+    assert fake.stats().restarts == 1
+
+
+def test_a_receiver_that_fails_harms_no_other(make):
+    generator, fake = make(Knobs(step_seconds=0.001))
+
+    def broken(piece):
+        raise ValueError("receiver is gone")
+
+    parameters = Parameters(Sampling(max_tokens=1000, ignore_eos=True))
+    generator.accept(GenerateRequest(parameters, "one"), broken)
+    assert ask(generator).wait().text == "one two three"
+    wait_until(lambda: fake.stats().running == 0)
+    assert generator.is_ready()
+
+
+def test_tenants_do_not_share_prefixes_and_salts_tell_no_names(make):
+    generator, fake = make()
+    salts = []
+    submit = fake.submit
+    fake.submit = lambda request: (salts.append(request.cache_salt), submit(request))[1]
+    for tenant in ("one", "two", "one"):
+        ask(generator, tenant=tenant).wait()
+    assert salts[0] == salts[2] != salts[1]
+    assert fake.stats().prefix_cache_hits == fake.stats().prefix_cache_queries // 3
+    other, other_fake = make()
+    submit_other = other_fake.submit
+    other_fake.submit = lambda request: (salts.append(request.cache_salt), submit_other(request))[1]
+    ask(other, tenant="one").wait()
+    assert salts[3] not in salts[:3]
+    assert not any("one" in salt for salt in salts)
+
+
+def test_each_request_is_observed_once_and_the_warm_up_is_not(make):
+    generator, _ = make(Knobs(step_seconds=0.001))
+    generator.warm_up()
+    assert (generator.totals().input_tokens, generator.observations.empty()) == (0, True)
+    answer = ask(generator).wait()
+    assert generator.totals().output_tokens == answer.last.output_tokens
+    seen = generator.observations.get(timeout=SECONDS)
+    assert seen.outcome == "stop"
+    assert 0 < seen.time_to_first_token <= seen.seconds
+    assert seen.seconds_per_token > 0
+    with pytest.raises(queue.Empty):
+        generator.observations.get_nowait()
+
+
+def test_close_ends_open_requests_as_cancelled(make):
+    generator, fake = make()
+    fake.pause()
+    answer = ask(generator)
+    generator.close()
+    assert answer.wait().last.finish_reason == "cancelled"
+    assert not generator.is_ready()
