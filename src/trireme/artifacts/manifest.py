@@ -8,11 +8,15 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from trireme.errors import ArtifactError
+from trireme.artifacts.recipe import RECIPE_FILE, read_recipe
+from trireme.errors import ArtifactError, SettingError
 from trireme.types import Embedder
 
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.onnx"
+GRAPH_FILE = "openvino_model.xml"
+GRAPH_WEIGHTS_FILE = "openvino_model.bin"
+CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 FORMAT_VERSION = 1
 
@@ -23,7 +27,8 @@ _READ_BYTES = 1 << 20
 class Manifest:
     """One built version of one model. `files` maps a name to its sha256 in hex, `sizes` to its bytes.
 
-    `dimensions` is the length of the output row: the vector's, or the number of logits.
+    `dimensions` is the length of the output row: the vector's, or the number of logits. `max_length` is
+    in tokens; for a generator it holds prompt and answer.
     `figures` holds parity figures, `quality` per data set the nDCG@10 `before` and `after`.
     """
 
@@ -110,7 +115,13 @@ def verify_files(version_dir: Path, manifest: Manifest) -> None:
 
 def rebuild_command(model_dir: Path) -> str:
     """The command line that builds the model in `model_dir`."""
-    return f"python build/export_encoder.py --recipe {model_dir / 'recipe.toml'}"
+    path = model_dir / RECIPE_FILE
+    try:
+        is_generator = read_recipe(path).kind == "generator"
+    except SettingError:
+        is_generator = False
+    script = "export_llm" if is_generator else "export_encoder"
+    return f"python build/{script}.py --recipe {path}"
 
 
 def hash_file(path: Path) -> str:
@@ -151,5 +162,14 @@ def _check_types(manifest: Manifest) -> None:
             raise ValueError(f"has a {spec.name!r} that is not a {wanted.__name__}")
     if any(Path(name).name != name for name in manifest.files):
         raise ValueError("names a file outside its own folder")
-    if missing := {MODEL_FILE, TOKENIZER_FILE} - set(manifest.files):
+    if missing := _required_files(manifest) - set(manifest.files):
         raise ValueError(f"does not list {min(missing)}")
+
+
+def _required_files(manifest: Manifest) -> set[str]:
+    """Without these nothing can be loaded. A generator is an OpenVINO graph, or a checkpoint for the GPU."""
+    if manifest.kind != "generator":
+        return {MODEL_FILE, TOKENIZER_FILE}
+    if any(name.endswith(".safetensors") for name in manifest.files):
+        return {CONFIG_FILE, TOKENIZER_FILE}
+    return {GRAPH_FILE, GRAPH_WEIGHTS_FILE, CONFIG_FILE, TOKENIZER_FILE}

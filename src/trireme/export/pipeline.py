@@ -5,24 +5,22 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from trireme.artifacts.config_writer import place_config
+from trireme.artifacts.inputs import find_same, hash_folder, read_tools
 from trireme.artifacts.manifest import (
     MODEL_FILE,
     TOKENIZER_FILE,
     Manifest,
     hash_file,
     hash_json,
-    read_manifest,
-    verify_files,
     write_manifest,
 )
 from trireme.artifacts.placing import VERSION, stage_version
 from trireme.artifacts.recipe import Recipe
-from trireme.errors import ArtifactError, NotFoundError
+from trireme.errors import NotFoundError
 from trireme.export.checkpoint import Checkpoint, apply_recipe, read_checkpoint
 from trireme.export.source import SAFE_SUFFIXES, fetch_source
 
@@ -74,9 +72,9 @@ def build_model(
     """
     model_dir = options.repository / recipe.model
     notice("fetch")
-    folder = fetch_source(recipe, options.cache)
+    folder = fetch_source(recipe, options.cache, options.project)
     adapter = _find_adapter(recipe, options.project)
-    tools = read_tools()
+    tools = read_tools(TOOLS)
     digest = digest_inputs(recipe, folder, adapter, tools)
     present = None if options.force else _find_present(model_dir / VERSION, digest, options)
     if present is not None:
@@ -93,17 +91,6 @@ def build_model(
     return manifest, True
 
 
-def read_tools() -> dict[str, str]:
-    """Versions of the packages that shape the files."""
-    found = {}
-    for name in TOOLS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
 def digest_inputs(recipe: Recipe, folder: Path, adapter: Path | None, tools: dict[str, str]) -> str:
     """sha256 over what shapes the files: the recipe's build keys, the checkpoint's files, tool versions."""
     values = asdict(recipe)
@@ -111,15 +98,10 @@ def digest_inputs(recipe: Recipe, folder: Path, adapter: Path | None, tools: dic
     return hash_json(
         {
             "recipe": {key: values[key] for key in BUILD_KEYS},
-            "files": [_hash_files(path) for path in folders],
+            "files": [hash_folder(path, SAFE_SUFFIXES) for path in folders],
             "tools": tools,
         }
     )
-
-
-def _hash_files(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.suffix in SAFE_SUFFIXES and path.is_file())
-    return {str(path.relative_to(folder)): hash_file(path) for path in files}
 
 
 def _find_adapter(recipe: Recipe, project: Path) -> Path | None:
@@ -134,13 +116,10 @@ def _find_adapter(recipe: Recipe, project: Path) -> Path | None:
 
 def _find_present(version_dir: Path, digest: str, options: BuildOptions) -> Manifest | None:
     """The placed manifest when it is of the same inputs, whole, and has the quality run asked for."""
-    try:
-        manifest = read_manifest(version_dir)
-        verify_files(version_dir, manifest)
-    except ArtifactError:
-        return None
-    measured = options.quality is None or options.quality.resolve().name in manifest.quality
-    return manifest if manifest.inputs_digest == digest and measured else None
+    manifest = find_same(version_dir, digest)
+    if manifest is None or options.quality is None or options.quality.resolve().name in manifest.quality:
+        return manifest
+    return None
 
 
 def _bytes_needed(folder: Path) -> int:

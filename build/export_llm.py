@@ -1,0 +1,78 @@
+"""Exports a causal language model for OpenVINO (CPU) or vLLM (GPU) and places it in the model repository."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from trireme.artifacts.recipe import RECIPE_FILE, Recipe, read_recipe, write_recipe
+from trireme.errors import InvalidInputError, TriremeError
+from trireme.export.new_recipe import check_recipe_is_free
+from trireme.export.pipeline import BuildOptions
+from trireme.export.progress import build_with_progress
+from trireme.export_llm.pipeline import build_llm
+
+PROJECT = Path(__file__).resolve().parent.parent
+RECIPE_KEYS = (
+    "source",
+    "revision",
+    "target",
+    "max_model_len",
+    "max_logit_error",
+    "min_top1_agreement",
+)
+
+
+def main() -> None:
+    """Builds one model and prints its figures."""
+    given = parse_arguments()
+    options = BuildOptions(given.repository, given.cache, PROJECT, force=given.force)
+    recipe = find_recipe(given)
+    manifest, was_built = build_with_progress(recipe, options, build_llm)
+    if given.recipe is None:
+        write_recipe(given.repository / recipe.model / RECIPE_FILE, recipe)
+    state = "built" if was_built else "already built from the same inputs (--force builds it again)"
+    print(f"{recipe.model}: {state}: {recipe.target}, {manifest.precision}, {manifest.total_bytes:,} bytes")
+    print(f"  max_model_len {manifest.max_length}")
+    for name, value in manifest.figures.items():
+        print(f"  {name} {value:.6f}")
+
+
+def find_recipe(given: argparse.Namespace) -> Recipe:
+    """The recipe of --recipe, or one made of the other arguments."""
+    values = {key: getattr(given, key) for key in RECIPE_KEYS if getattr(given, key) is not None}
+    if given.recipe is not None:
+        if values or given.name:
+            raise InvalidInputError(f"--recipe already says everything; drop {([*values] or ['name'])[0]}")
+        return read_recipe(given.recipe)
+    if not given.name or not given.source:
+        raise InvalidInputError("give SOURCE and --name, or --recipe")
+    recipe = Recipe(given.name, "generator", **values)
+    check_recipe_is_free(recipe, given.repository)
+    return recipe
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line; keys of the recipe that are not given are None."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", nargs="?", help="a checkpoint's folder, or its hub id (with --revision)")
+    parser.add_argument("--name", help="the model's folder in the repository")
+    parser.add_argument("--recipe", type=Path, help="a recipe.toml that says everything")
+    parser.add_argument("--revision", help="the hub commit to take, 40 hexadecimal digits")
+    parser.add_argument("--target", choices=("cpu", "gpu"), help="OpenVINO or vLLM; default: cpu")
+    parser.add_argument("--max-model-len", type=int, help="tokens of prompt and answer together")
+    parser.add_argument("--max-logit-error", type=float, help="threshold of the parity gate (cpu)")
+    parser.add_argument("--min-top1-agreement", type=float, help="threshold of the parity gate (cpu)")
+    parser.add_argument("--repository", type=Path, default=Path("model_repository"))
+    parser.add_argument("--cache", type=Path, default=Path(".trireme/sources"), help="downloaded checkpoints")
+    parser.add_argument("--force", action="store_true", help="build again what is already there")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except TriremeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,187 @@
+"""What config.json says of a causal language model, checked key by key. No library of models is asked.
+
+The families share one block: RMS norms, rotary positions, grouped-query attention, a gated MLP. They differ
+in biases, in norms of the heads, and in the defaults of keys that config.json leaves out; those are the
+defaults of the configuration classes of transformers.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trireme.errors import UnsupportedError
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+ROPE_TYPES = ("default", "linear", "llama3")
+CONFIG_FILE = "config.json"
+
+_MISTRAL_WINDOW = 4096
+_QWEN3_HEAD_DIM = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """Rotary positions. `factor` stretches them (linear, llama3); the last three are llama3's."""
+
+    kind: str
+    theta: float
+    factor: float = 1.0
+    low_frequency_factor: float = 1.0
+    high_frequency_factor: float = 1.0
+    original_positions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """Sizes and switches of one model. `positions` is the longest context in tokens."""
+
+    family: str
+    vocabulary: int
+    hidden: int
+    inner: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    norm_epsilon: float
+    rope: Rope
+    positions: int
+    is_tied: bool
+    has_qkv_bias: bool
+    has_output_bias: bool
+    has_mlp_bias: bool
+    has_head_norms: bool
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a checkpoint. Raises UnsupportedError when it is missing, broken, or asks for own code."""
+    document = _read_json(folder / CONFIG_FILE)
+    for name in (CONFIG_FILE, "tokenizer_config.json"):
+        path = folder / name
+        if path.is_file() and "auto_map" in _read_json(path):
+            raise UnsupportedError(f"{path} asks for code of its own (auto_map), which is never run")
+    return document
+
+
+def read_architecture(
+    config: dict[str, Any], max_model_len: int | None = None, *, may_slide: bool = False
+) -> Architecture:
+    """The model of a config.json. `max_model_len` is the longest context it is to serve, in tokens.
+
+    Without `may_slide` that must be within the window of sliding attention, where there is one.
+    Raises UnsupportedError naming the key that is missing or that this export does not know.
+    """
+    family = config.get("model_type")
+    if family not in FAMILIES:
+        raise UnsupportedError(f"model_type {family!r} is not supported; supported: {', '.join(FAMILIES)}")
+    if config.get("hidden_act", "silu") != "silu":
+        raise UnsupportedError(f"hidden_act {config['hidden_act']!r} is not supported; supported: silu")
+    heads, hidden = _size(config, "num_attention_heads"), _size(config, "hidden_size")
+    own_head_dim = config.get("head_dim") or (_QWEN3_HEAD_DIM if family == "qwen3" else hidden // heads)
+    has_attention_bias = bool(config.get("attention_bias", False)) and family in ("llama", "qwen3")
+    found = Architecture(
+        family=family,
+        vocabulary=_size(config, "vocab_size"),
+        hidden=hidden,
+        inner=_size(config, "intermediate_size"),
+        layers=_size(config, "num_hidden_layers"),
+        heads=heads,
+        kv_heads=_kv_heads(config, family, heads),
+        head_dim=int(own_head_dim),
+        norm_epsilon=float(config.get("rms_norm_eps", 1e-6)),
+        rope=_read_rope(config),
+        positions=_size(config, "max_position_embeddings"),
+        is_tied=bool(config.get("tie_word_embeddings", False)),
+        has_qkv_bias=has_attention_bias or family == "qwen2",
+        has_output_bias=has_attention_bias,
+        has_mlp_bias=bool(config.get("mlp_bias", False)) and family == "llama",
+        has_head_norms=family == "qwen3",
+    )
+    if heads % found.kv_heads or found.head_dim % 2:
+        raise UnsupportedError(
+            f"{heads} heads of {found.head_dim} do not divide into {found.kv_heads} key-value heads"
+        )
+    length = max_model_len or found.positions
+    if length > found.positions:
+        raise UnsupportedError(
+            f"max_model_len {length} is above the checkpoint's {found.positions} positions"
+        )
+    if not may_slide:
+        _check_window(config, family, length)
+    return found
+
+
+def _check_window(config: dict[str, Any], family: str, length: int) -> None:
+    window = _sliding_window(config, family)
+    if window is not None and length > window:
+        raise UnsupportedError(
+            f"the checkpoint's attention slides over {window} tokens, which is not supported past them:"
+            f" set max_model_len to at most {window}"
+        )
+
+
+def _sliding_window(config: dict[str, Any], family: str) -> int | None:
+    """The window of attention in tokens; None where every layer sees everything."""
+    if family == "llama":
+        return None
+    window: int | None = config.get("sliding_window", _MISTRAL_WINDOW)
+    if family == "mistral":
+        return window
+    return window if config.get("use_sliding_window", False) else None
+
+
+def _kv_heads(config: dict[str, Any], family: str, heads: int) -> int:
+    if config.get("num_key_value_heads") is None and family == "llama":
+        return heads
+    return _size(config, "num_key_value_heads")
+
+
+def _read_rope(config: dict[str, Any]) -> Rope:
+    """rope_parameters (transformers 5) or rope_theta and rope_scaling (before)."""
+    given = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+    kind = given.get("rope_type") or given.get("type") or "default"
+    if kind not in ROPE_TYPES:
+        raise UnsupportedError(f"rope_type {kind!r} is not supported; supported: {', '.join(ROPE_TYPES)}")
+    if config.get("partial_rotary_factor", given.get("partial_rotary_factor", 1.0)) != 1.0:
+        raise UnsupportedError(
+            "partial_rotary_factor is not supported; only models that turn whole heads are"
+        )
+    theta = float(given.get("rope_theta") or config.get("rope_theta") or 10_000.0)
+    if kind == "default":
+        return Rope(kind, theta)
+    try:
+        factor = float(given["factor"])
+        if kind == "linear":
+            return Rope(kind, theta, factor)
+        return Rope(
+            kind,
+            theta,
+            factor,
+            float(given["low_freq_factor"]),
+            float(given["high_freq_factor"]),
+            int(given["original_max_position_embeddings"]),
+        )
+    except KeyError as error:
+        raise UnsupportedError(f"rope_type {kind!r} lacks the key {error}") from None
+
+
+def _size(config: dict[str, Any], key: str) -> int:
+    value = config.get(key)
+    if type(value) is not int or value < 1:
+        raise UnsupportedError(f"{CONFIG_FILE} must set {key} to a whole number above 0, it is {value!r}")
+    return value
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UnsupportedError(f"{path} is missing; name a folder with a Hugging Face checkpoint") from None
+    except ValueError as error:
+        raise UnsupportedError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise UnsupportedError(f"{path} must hold a JSON object")
+    return document

@@ -1,0 +1,69 @@
+"""The parity gate of a generator: logits as they are served against the checkpoint's own, in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from trireme.artifacts.manifest import TOKENIZER_FILE
+from trireme.artifacts.recipe import Recipe
+from trireme.errors import InvalidInputError
+from trireme.export.parity import Thresholds
+from trireme.export.parity_texts import TEXTS
+from trireme.types import FloatArray
+
+PROMPTS = 4
+PROMPT_TOKENS = 160
+
+# Room for bfloat16 and for activations in int8; an error in the graph is far beyond.
+MAX_LOGIT_ERROR = 0.05
+MIN_TOP1_AGREEMENT = 0.95
+
+
+def read_thresholds(recipe: Recipe) -> Thresholds:
+    """The recipe's thresholds, or the defaults."""
+    error, agreement = recipe.max_logit_error, recipe.min_top1_agreement
+    return Thresholds(
+        {"top1_agreement": MIN_TOP1_AGREEMENT if agreement is None else agreement},
+        {"logit_error": MAX_LOGIT_ERROR if error is None else error},
+    )
+
+
+def make_prompts(folder: Path, longest: int) -> list[list[int]]:
+    """Fixed texts of many scripts as token ids, PROMPT_TOKENS long, or `longest` where that is less.
+
+    Raises InvalidInputError when the tokenizer makes nothing of them.
+    """
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokens = min(PROMPT_TOKENS, longest)
+    prompts = []
+    for number in range(PROMPTS):
+        ids: list[int] = tokenizer.encode("\n".join(TEXTS[number::PROMPTS])).ids
+        if not ids:
+            raise InvalidInputError(f"{folder / TOKENIZER_FILE} makes no tokens of plain text")
+        prompts.append((ids * (tokens // len(ids) + 1))[:tokens])
+    return prompts
+
+
+def compare_logits(before: Sequence[FloatArray], after: Sequence[FloatArray]) -> Mapping[str, float]:
+    """Figures over prompts of logits [tokens, vocabulary].
+
+    `logit_error` is the largest of a prompt: the length of the difference over the length of the original,
+    each token's mean taken out, since softmax does not see it. `top1_agreement` is the share of all tokens
+    after which both put the same token first.
+    """
+    errors, agreed, total = [], 0, 0
+    for original, served in zip(before, after, strict=True):
+        first = original - original.mean(axis=-1, keepdims=True)
+        second = served - served.mean(axis=-1, keepdims=True)
+        errors.append(float(np.linalg.norm(second - first) / np.linalg.norm(first)))
+        agreed += int((first.argmax(axis=-1) == second.argmax(axis=-1)).sum())
+        total += len(first)
+    # max() lets a NaN pass or not by its place; numpy's always hands it on, and the gate refuses it.
+    return {"logit_error": float(np.max(errors)), "top1_agreement": agreed / total}

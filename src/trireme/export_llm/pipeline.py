@@ -1,0 +1,220 @@
+"""From a generator's recipe to a placed version: fetch, read, build or link, compare, place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from trireme.artifacts.config_writer import place_config
+from trireme.artifacts.inputs import find_same, hash_folder, read_tools
+from trireme.artifacts.manifest import (
+    CONFIG_FILE,
+    GRAPH_FILE,
+    TOKENIZER_FILE,
+    Manifest,
+    hash_file,
+    hash_json,
+    write_manifest,
+)
+from trireme.artifacts.placing import VERSION, stage_version
+from trireme.artifacts.recipe import Recipe
+from trireme.errors import InvalidInputError, UnsupportedError
+from trireme.export.checkpoint import check_weights
+from trireme.export.pipeline import BuildOptions, Notice
+from trireme.export.source import SAFE_SUFFIXES, fetch_source
+from trireme.export_llm.architecture import Architecture, read_architecture, read_config
+from trireme.export_llm.checkpoint_files import check_for_gpu, link_checkpoint, name_gpu_precision
+from trireme.export_llm.quantization import Quantization, read_quantization
+from trireme.export_llm.tensor_files import weight_files
+
+TOOLS = {"cpu": ("trireme", "numpy", "openvino", "tokenizers"), "gpu": ("trireme",)}
+# Recipe keys that change the files; the others only change config.pbtxt.
+BUILD_KEYS = (
+    "kind",
+    "source",
+    "revision",
+    "target",
+    "max_model_len",
+    "max_logit_error",
+    "min_top1_agreement",
+)
+# Copied beside the graph; the tokenizer must be there.
+TEXT_FILES = (
+    CONFIG_FILE,
+    "generation_config.json",
+    TOKENIZER_FILE,
+    "tokenizer_config.json",
+    "chat_template.jinja",
+)
+QUANTIZATION_FILE = "quantization.json"
+QUANTIZATION_FIGURES = ("perplexity_ratio", "kl", "agreement")
+# The graph's constants stand in a scratch file beside the graph that is written from them.
+SPACE_FACTOR = 2.2
+SCRATCH_FILE = "constants.tmp"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A checkpoint folder, read and found supported."""
+
+    folder: Path
+    config: dict[str, Any]
+    architecture: Architecture
+    max_model_len: int
+
+
+def build_llm(
+    recipe: Recipe, options: BuildOptions, notice: Notice = lambda step: None
+) -> tuple[Manifest, bool]:
+    """Builds and places the generator of `recipe`; returns its manifest and whether anything was built.
+
+    Blocks for seconds to minutes; `notice` hears the name of each step. Nothing is built when the same
+    inputs are already placed and whole, unless `options.force`. Raises UnsupportedError, ArtifactError,
+    UnavailableError, InvalidInputError, and GateError past a threshold; then nothing is placed.
+    """
+    if recipe.kind != "generator":
+        raise InvalidInputError(
+            f"{recipe.model} is of kind {recipe.kind!r}: build it with build/export_encoder.py"
+        )
+    model_dir = options.repository / recipe.model
+    notice("fetch")
+    folder = fetch_source(recipe, options.cache, options.project)
+    tools = read_tools(TOOLS[recipe.target])
+    digest = digest_inputs(recipe, folder, tools)
+    present = None if options.force else find_same(model_dir / VERSION, digest)
+    if present is not None:
+        place_config(model_dir, recipe)
+        return present, False
+    notice("read")
+    source = read_source(folder, recipe)
+    with stage_version(model_dir, _bytes_needed(folder, recipe.target)) as stage:
+        make = _make_graph if recipe.target == "cpu" else _make_links
+        precision, figures = make(recipe, source, stage, notice)
+        figures = {**figures, **read_quantization_figures(folder)}
+        manifest = replace(_describe(recipe, source, stage, precision), figures=figures, tools=tools)
+        manifest = replace(manifest, inputs_digest=digest)
+        write_manifest(stage, manifest)
+        notice("place")
+    place_config(model_dir, recipe)
+    return manifest, True
+
+
+def digest_inputs(recipe: Recipe, folder: Path, tools: dict[str, str]) -> str:
+    """sha256 over what shapes the files: the recipe's build keys, the checkpoint's files, tool versions."""
+    values = asdict(recipe)
+    keys = {key: values[key] for key in BUILD_KEYS}
+    return hash_json({"recipe": keys, "files": hash_folder(folder, SAFE_SUFFIXES), "tools": tools})
+
+
+def read_source(folder: Path, recipe: Recipe) -> Source:
+    """The checkpoint in `folder`. Raises UnsupportedError naming the file or key that is in the way."""
+    config = read_config(folder)
+    check_weights(folder)
+    limit = recipe.max_model_len
+    # vLLM slides its window; the graph does not.
+    architecture = read_architecture(config, limit, may_slide=recipe.target == "gpu")
+    path = folder / TOKENIZER_FILE
+    try:
+        vocabulary = json.loads(path.read_text(encoding="utf-8"))["model"]["vocab"]
+    except FileNotFoundError:
+        raise UnsupportedError(
+            f"{path} is missing; save the tokenizer again with transformers, which writes it"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise UnsupportedError(f"{path} is not a tokenizer with a vocabulary") from None
+    if len(vocabulary) > architecture.vocabulary:
+        raise UnsupportedError(
+            f"{path} knows {len(vocabulary)} tokens, but the model only {architecture.vocabulary}"
+        )
+    return Source(folder, config, architecture, limit or architecture.positions)
+
+
+def read_quantization_figures(folder: Path) -> dict[str, float]:
+    """The gate figures that build/quantize_llm.py wrote beside the checkpoint, if it made it."""
+    try:
+        figures = json.loads((folder / QUANTIZATION_FILE).read_text(encoding="utf-8"))["figures"]
+        return {f"quantized_{name}": float(figures[name]) for name in QUANTIZATION_FIGURES}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError):
+        raise UnsupportedError(
+            f"{folder / QUANTIZATION_FILE} holds no figures; make the checkpoint again with build/quantize_llm.py"
+        ) from None
+
+
+def _make_graph(recipe: Recipe, source: Source, stage: Path, notice: Notice) -> tuple[str, dict[str, float]]:
+    """Writes the OpenVINO graph and lets the gate judge it; returns its precision and figures."""
+    import openvino
+
+    from trireme.export.parity import check_gate
+    from trireme.export_llm.constants import ConstantStore
+    from trireme.export_llm.graph import build_graph
+    from trireme.export_llm.parity import compare_logits, make_prompts, read_thresholds
+    from trireme.export_llm.reference import compute_logits
+    from trireme.export_llm.served import ServedGraph
+    from trireme.export_llm.weights import Weights
+    from trireme.generate.openvino_properties import compile_properties
+
+    quantization = read_quantization(source.config)
+    weights = Weights(source.folder, source.architecture, quantization)
+    store = ConstantStore(stage / SCRATCH_FILE)
+    model = build_graph(weights, store, lambda step: notice(f"build, {step}"))
+    notice("write")
+    openvino.save_model(model, stage / GRAPH_FILE, compress_to_fp16=False)
+    del model
+    store.close()
+    (stage / SCRATCH_FILE).unlink()
+    _copy_text_files(source.folder, stage)
+    prompts = make_prompts(stage, source.max_model_len)
+    before = compute_logits(weights, prompts, lambda step: notice(f"compare, {step}"))
+    notice("compare")
+    served = ServedGraph(stage / GRAPH_FILE, compile_properties(recipe.threads), max(map(len, prompts)))
+    figures = dict(compare_logits(before, [served.logits(prompt) for prompt in prompts]))
+    check_gate(recipe.model, figures, read_thresholds(recipe))
+    return _name_precision(quantization, store.kept_fp32), figures
+
+
+def _name_precision(quantization: Quantization | None, kept_fp32: int) -> str:
+    name = quantization.precision if quantization else "fp16"
+    return f"{name}, {kept_fp32} in fp32" if kept_fp32 else name
+
+
+def _copy_text_files(folder: Path, stage: Path) -> None:
+    for name in TEXT_FILES:
+        if (folder / name).is_file():
+            (stage / name).write_bytes((folder / name).read_bytes())
+
+
+def _make_links(recipe: Recipe, source: Source, stage: Path, notice: Notice) -> tuple[str, dict[str, float]]:
+    """Places the checkpoint's own files; returns its precision, and no figures, since nothing is changed."""
+    check_for_gpu(source.folder, source.config)
+    notice("link")
+    link_checkpoint(source.folder, stage)
+    return name_gpu_precision(source.folder, source.config), {}
+
+
+def _describe(recipe: Recipe, source: Source, stage: Path, precision: str) -> Manifest:
+    names = sorted(path.name for path in stage.iterdir())
+    return Manifest(
+        model=recipe.model,
+        kind=recipe.kind,
+        source=recipe.source,
+        revision=recipe.revision,
+        precision=precision,
+        dimensions=source.architecture.vocabulary,
+        max_length=source.max_model_len,
+        files={name: hash_file(stage / name) for name in names},
+        sizes={name: (stage / name).stat().st_size for name in names},
+    )
+
+
+def _bytes_needed(folder: Path, target: str) -> int:
+    factor = SPACE_FACTOR if target == "cpu" else 1.0
+    return int(factor * _total_bytes(weight_files(folder)))
+
+
+def _total_bytes(paths: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in paths)

@@ -1,0 +1,127 @@
+"""Reads tensors of safetensors files one at a time, without the memory of a whole checkpoint.
+
+The format: 8 bytes with the length of a JSON header (little endian), the header (name -> dtype, shape,
+data_offsets), then the data. Read here and not with the safetensors package, because numpy has no bfloat16
+and because a mapped file is paged in and out by the system.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trireme.errors import UnsupportedError
+
+INDEX_FILE = "model.safetensors.index.json"
+WEIGHTS_FILE = "model.safetensors"
+MAX_HEADER_BYTES = 100 << 20
+
+# bfloat16 is the upper half of a float32: read as integers and shifted.
+_DTYPES: dict[str, type[np.generic]] = {
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": np.uint16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U8": np.uint8,
+}
+_FLOATS = ("F32", "F16", "BF16")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """Where a tensor lies: `start` in bytes from the start of the file. `dtype` as safetensors names it."""
+
+    path: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+
+    @property
+    def is_float(self) -> bool:
+        """True for float32, float16 and bfloat16."""
+        return self.dtype in _FLOATS
+
+
+class TensorFiles:
+    """The tensors of a checkpoint folder by name. Raises UnsupportedError naming a file that is not whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.entries: dict[str, TensorEntry] = {}
+        for path in weight_files(folder):
+            for name, entry in _read_header(path).items():
+                if name in self.entries:
+                    raise UnsupportedError(
+                        f"{path} holds {name!r}, which {self.entries[name].path.name} holds too"
+                    )
+                self.entries[name] = entry
+
+    def entry(self, name: str) -> TensorEntry:
+        """Raises UnsupportedError when the checkpoint has no such tensor."""
+        if name not in self.entries:
+            raise UnsupportedError(f"{self.folder} holds no tensor {name!r}")
+        return self.entries[name]
+
+    def read(self, name: str) -> npt.NDArray[Any]:
+        """The tensor as the file has it, bfloat16 as float32; mapped from the file where that is possible."""
+        entry = self.entry(name)
+        mapped = np.memmap(entry.path, _DTYPES[entry.dtype], "r", entry.start, entry.shape or (1,))
+        values: npt.NDArray[Any] = np.asarray(mapped).reshape(entry.shape)
+        if entry.dtype != "BF16":
+            return values
+        return (values.astype(np.uint32) << 16).view(np.float32)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint: those of its index, or the one that has no index.
+
+    Raises UnsupportedError for an index that names a missing file or one outside the folder.
+    """
+    index = folder / INDEX_FILE
+    if not index.is_file():
+        return [folder / WEIGHTS_FILE]
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UnsupportedError(f"{index} holds no weight_map") from None
+    for name in names:
+        if Path(name).name != name or not (folder / name).is_file():
+            raise UnsupportedError(f"{index} names {name!r}, which is not in {folder}")
+    return [folder / name for name in sorted(names)]
+
+
+def _read_header(path: Path) -> dict[str, TensorEntry]:
+    try:
+        with path.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > MAX_HEADER_BYTES:
+                raise ValueError("header too long")
+            header = json.loads(stream.read(length))
+        size = path.stat().st_size
+        entries = {name: item for name, item in header.items() if name != "__metadata__"}
+        return {name: _read_entry(path, item, 8 + length, size) for name, item in entries.items()}
+    except FileNotFoundError:
+        raise UnsupportedError(f"{path} is missing; the checkpoint's weights must be safetensors") from None
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UnsupportedError(f"{path} is not a whole safetensors file: {error}") from None
+
+
+def _read_entry(path: Path, item: dict[str, Any], base: int, size: int) -> TensorEntry:
+    dtype, shape = item["dtype"], tuple(int(n) for n in item["shape"])
+    start, end = item["data_offsets"]
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype {dtype} is not one of {', '.join(_DTYPES)}")
+    width = np.dtype(_DTYPES[dtype]).itemsize
+    if start < 0 or base + end > size or end - start != width * math.prod(shape) or min(shape, default=1) < 1:
+        raise ValueError(f"offsets {start} to {end} do not hold {dtype} {list(shape)}")
+    return TensorEntry(path, dtype, shape, base + start)
