@@ -7,13 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trireme.rag.passages import find_context, sentences_of, source_of
+from trireme.rag.citations import content_words
+from trireme.rag.passages import find_context, find_openings, sentences_of, source_of
 from trireme.rag.ports import Citation, Steps
 from trireme.rag.sentences import Sentence
-from trireme.types import Hit
+from trireme.types import FloatArray, Hit
 
 # As many as the default reranker reads of a request's texts (rerank_depth).
 MAX_SENTENCES = 20
+# For the first sentence below a heading that has all of the question's words; chosen on SQuAD's training articles,
+# where 0 to 0.3 make no difference, and on questions about our own documents, where it matters.
+OPENING_BONUS = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +45,26 @@ def rank_sentences(
     """Position and score of the best of at least one candidate.
 
     A sentence is read below its title and headings, with its passage's score as prior: what a good passage
-    says counts more than the same words in a bad one.
+    says counts more than the same words in a bad one. The sentence that opens a section gets a bonus as far as
+    the heading above it is the question; the score that comes back is without it.
     """
     texts = ["\n".join(filter(None, (one.context, one.sentence.text))) for one in candidates]
     prior = np.array([passages[one.passage].score for one in candidates], np.float32)
     scores = steps.rank(question, texts, prior)
-    best = int(np.argmax(scores))
+    best = int(np.argmax(scores + _opening_bonuses(question, passages, candidates)))
     return best, float(scores[best])
+
+
+def _opening_bonuses(question: str, passages: Sequence[Hit], candidates: Sequence[Candidate]) -> FloatArray:
+    asked = content_words(question)
+    openings = find_openings(passages)
+    bonuses = np.zeros(len(candidates), np.float32)
+    for position, one in enumerate(candidates):
+        if one.passage in openings:
+            openings.remove(one.passage)
+            heading = content_words(one.context.rpartition(" > ")[2])
+            bonuses[position] = OPENING_BONUS * (len(asked & heading) / max(len(asked), 1)) ** 2
+    return bonuses
 
 
 def cite_sentence(candidate: Candidate, passage: Hit, score: float) -> Citation:

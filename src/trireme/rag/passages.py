@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from trireme.rag.sentences import Sentence, split_sentences
 from trireme.types import Hit
@@ -30,6 +31,28 @@ def sentences_of(passage: Hit) -> list[Sentence]:
     context = find_context(passage)
     begin = len(context) + 1 if context else 0
     return split_sentences(passage.text, begin) or split_sentences(passage.text)
+
+
+def find_openings(passages: Sequence[Hit]) -> set[int]:
+    """Positions of the passages that open their section, as far as these passages tell.
+
+    A long section is stored as several passages in a row; one whose predecessor is here goes on.
+    """
+    sections = [_read_metadata(passage) for passage in passages]
+    places = [(one.get("source"), one.get("heading"), one.get("position")) for one in sections]
+    found = set()
+    for position, (source, heading, number) in enumerate(places):
+        earlier = [
+            other
+            for other_source, other_heading, other in places
+            if (other_source, other_heading) == (source, heading)
+            and isinstance(other, int)
+            and isinstance(number, int)
+            and other < number
+        ]
+        if not earlier:
+            found.add(position)
+    return found
 
 
 def _read_metadata(passage: Hit) -> dict[str, object]:

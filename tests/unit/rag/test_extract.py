@@ -32,6 +32,23 @@ def test_the_best_sentence_is_read_below_its_headings_on_top_of_its_passages_sco
     assert cited.text == passages[0].text[cited.start : cited.end]
 
 
+def test_the_sentence_right_below_a_heading_that_asks_the_question_comes_first():
+    one = passage(
+        "Settings > Change the port\nSet it so. Then it serves elsewhere.", "Settings", "Change the port"
+    )
+    candidates = find_sentences([one])
+    scores = np.array([0.4, 0.5], np.float32)
+
+    class Fixed(FakeSteps):
+        def rank(self, question, texts, prior):
+            return scores
+
+    best, score = rank_sentences("how do I change the port?", [one], candidates, Fixed())
+    assert (best, score) == (0, pytest.approx(0.4))
+    best, _ = rank_sentences("how do I change the colour of a passage?", [one], candidates, Fixed())
+    assert best == 1
+
+
 def test_priors_go_to_the_reranker_in_order():
     passages = [passage("One. Two.", score=0.25), passage("Three.", score=-1, name="b")]
 

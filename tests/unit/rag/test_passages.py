@@ -3,7 +3,7 @@ import json
 import pytest
 from fakes import hit
 
-from trireme.rag.passages import find_context, sentences_of, source_of
+from trireme.rag.passages import find_context, find_openings, sentences_of, source_of
 
 
 def passage(text, title="", heading=""):
@@ -38,3 +38,18 @@ def test_headings_with_nothing_below_them_are_all_there_is():
 @pytest.mark.parametrize("metadata", ["", "[1]", "null", "{}"])
 def test_a_passage_without_a_source_is_named_by_its_id(metadata):
     assert source_of(hit("docs/a.md#3", "text", metadata=metadata)) == "docs/a.md#3"
+
+
+def test_a_passage_opens_its_section_unless_an_earlier_piece_of_it_is_there():
+    def piece(heading, position, source="a.md"):
+        metadata = {"source": source, "heading": heading, "position": position}
+        return hit("a", "text", metadata=json.dumps(metadata))
+
+    passages = [
+        piece("Ports", 3),
+        piece("Ports", 2),
+        piece("Logs", 4),
+        piece("Ports", 1, "b.md"),
+        hit("c", "x"),
+    ]
+    assert find_openings(passages) == {1, 2, 3, 4}
