@@ -18,17 +18,30 @@ from trireme.errors import (
     UnsupportedError,
 )
 from trireme.rag.ports import AnswerMode, AnswerPart, Citation, Usage
+from trireme.triton.tensors import strip_code
 from trireme.types import FloatArray, Hit, InputType
 
 Rows = dict[str, list[list[Any]]]
 
 _ERRORS: dict[str, type[TriremeError]] = {
     "INVALID_ARGUMENT": InvalidInputError,
+    "INVALID_ARG": InvalidInputError,
     "NOT_FOUND": NotFoundError,
     "UNAVAILABLE": UnavailableError,
     "DEADLINE_EXCEEDED": UnavailableError,
     "UNIMPLEMENTED": UnsupportedError,
+    "UNSUPPORTED": UnsupportedError,
 }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GeneratedPart:
+    """A part of the LLM's text. The last one has the finish_reason (stop, length, cancelled) and the counts."""
+
+    text: str
+    finish_reason: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
 
 
 class TritonClient:
@@ -100,6 +113,38 @@ class TritonClient:
             inputs["sampling_parameters"] = json.dumps(dict(sampling))
         for outputs in self.stream(model, inputs):
             yield _answer_part({name: values[0].decode() for name, values in outputs.items()})
+
+    def generate(
+        self,
+        prompt: str | Sequence[Mapping[str, str]],
+        tenant: str | None = None,
+        *,
+        sampling: Mapping[str, Any] | None = None,
+        stream: bool = True,
+        model: str = "llm",
+    ) -> Generator[GeneratedPart, None, None]:
+        """The parts of the LLM's text as they come; the last has finish_reason and token counts.
+
+        prompt: a text, or messages of {"role", "content"}. sampling: max_tokens, temperature, stop and so on.
+        Closing the generator ends the request on the server.
+        """
+        is_text = isinstance(prompt, str)
+        inputs: dict[str, Any] = {"text_input": prompt} if is_text else {"messages": json.dumps(list(prompt))}
+        inputs |= {"stream": stream, "exclude_input_in_output": True}
+        inputs |= dict.fromkeys(
+            ("return_finish_reason", "return_num_input_tokens", "return_num_output_tokens"), True
+        )
+        if tenant is not None:
+            inputs["tenant"] = tenant
+        if sampling is not None:
+            inputs["sampling_parameters"] = json.dumps(dict(sampling))
+        for outputs in self.stream(model, inputs):
+            yield GeneratedPart(
+                text=outputs["text_output"][0].decode(),
+                finish_reason=outputs["finish_reason"][0].decode(),
+                input_tokens=int(outputs["num_input_tokens"][0]) if "num_input_tokens" in outputs else 0,
+                output_tokens=int(outputs["num_output_tokens"][0]) if "num_output_tokens" in outputs else 0,
+            )
 
     def stream(self, model: str, inputs: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
         """Output arrays by name of each response of a decoupled model. Inputs are single values.
@@ -186,7 +231,8 @@ class TritonClient:
         message = str(error.message())
         if status == "UNAVAILABLE" and "onnect" in message:
             message = f"no server answers at {self._url}; start one with: make serve"
-        return _ERRORS.get(status, TriremeError)(message.removeprefix("[request id: <id_unknown>] "))
+        code, message = strip_code(message.removeprefix("[request id: <id_unknown>] "))
+        return _ERRORS.get(code or status, TriremeError)(message)
 
 
 def _answer_part(outputs: dict[str, str]) -> AnswerPart:

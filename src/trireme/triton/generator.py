@@ -123,9 +123,9 @@ class GeneratorModel(BackendModel):
             try:
                 self._start(request, sender)
             except TriremeError as error:
-                self._send(sender, self.error_response(error), is_last=True)
+                self._send(sender, self.error_response(error, name_code=True), is_last=True)
             except Exception:
-                self._send(sender, self.error_response(self._unexpected()), is_last=True)
+                self._send(sender, self.error_response(self._unexpected(), name_code=True), is_last=True)
 
     def _start(self, request: Any, sender: Any) -> None:
         parameters = json.loads(request.parameters() or "{}")
@@ -186,7 +186,7 @@ class GeneratorModel(BackendModel):
         if piece.is_last:
             self._forget(client)
         if piece.error is not None:
-            response = self.error_response(piece.error)
+            response = self.error_response(piece.error, name_code=True)
         else:
             response = self.pb.InferenceResponse(self._tensors(piece, client.wanted))
         self._send(client.sender, response, is_last=piece.is_last)
@@ -210,7 +210,7 @@ class GeneratorModel(BackendModel):
             sender.send(response, flags)
         except Exception:
             # A response that cannot be made must not leave the request open.
-            error = self.error_response(self._unexpected())
+            error = self.error_response(self._unexpected(), name_code=True)
             sender.send(error, self.pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
             raise
 

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 from trireme.errors import SettingError, TriremeError
+from trireme.triton.tensors import write_code
 
 R = TypeVar("R")
 A = TypeVar("A")
@@ -164,10 +165,14 @@ class BackendModel:
                 answer = self._unexpected()
         return self.error_response(answer)
 
-    def error_response(self, error: TriremeError) -> Any:
-        """A response that carries `error` and no tensors."""
+    def error_response(self, error: TriremeError, *, name_code: bool = False) -> Any:
+        """A response that carries `error` and no tensors.
+
+        name_code: its text begins with the code, since gRPC streams of Triton carry nothing else.
+        """
         code = getattr(self.pb.TritonError, error.code)
-        return self.pb.InferenceResponse(output_tensors=[], error=self.pb.TritonError(str(error), code))
+        text = write_code(error) if name_code else str(error)
+        return self.pb.InferenceResponse(output_tensors=[], error=self.pb.TritonError(text, code))
 
     def _unexpected(self) -> TriremeError:
         """Logs the exception being handled; the error for the client, which says nothing of it."""

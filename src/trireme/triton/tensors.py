@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trireme.errors import InvalidInputError
+from trireme.errors import InvalidInputError, TriremeError
 from trireme.types import FloatArray, Hit
 
 
@@ -78,3 +79,17 @@ def hit_tensors(pb: Any, hits: Sequence[Hit]) -> list[Any]:
         string_tensor(pb, "metadata", [[hit.metadata for hit in hits]]),
         float_tensor(pb, "score", [np.array([hit.score for hit in hits], np.float32)]),
     ]
+
+
+def write_code(error: TriremeError) -> str:
+    """The text of an error with its code in front: "[NOT_FOUND] no collection 'x'"."""
+    return f"[{error.code}] {error}"
+
+
+def strip_code(message: str) -> tuple[str, str]:
+    """The code that `write_code` put in front, or "", and the text after it."""
+    found = _CODE.match(message)
+    return (found[1], message[found.end() :]) if found else ("", message)
+
+
+_CODE = re.compile(r"\[(INVALID_ARG|NOT_FOUND|UNAVAILABLE|UNSUPPORTED|ALREADY_EXISTS|CANCELLED|INTERNAL)\] ")

@@ -1,0 +1,403 @@
+"""The generator backend on a real server: streams, parameters, chat, cancels, overload, failure."""
+
+import json
+import re
+import threading
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from generators import FAILING_WORD, MAX_MODEL_LEN, failing_token, place_generator
+from stacks import start_server, wait_until
+from tritonclient import grpc
+
+from trireme.errors import InvalidInputError, TriremeError, UnavailableError
+from trireme.triton.client import TritonClient
+from trireme.triton.metrics import read_metrics
+
+STEP_SECONDS = 0.02
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """echo answers at once; slow has two places and two that wait; chat has a template; tiny is the real engine."""
+    repository = tmp_path_factory.mktemp("models")
+    place_generator(repository, "echo", {}, chat_text_input=False)
+    slow = {"step_seconds": STEP_SECONDS, "failing_token": failing_token(), "restart_seconds": 0.5}
+    place_generator(repository, "slow", slow, chat_text_input=False, max_num_seqs=2, max_waiting=2)
+    place_generator(repository, "chat", {})
+    place_generator(repository, "tiny", max_num_seqs=8)
+    with start_server(repository, tmp_path_factory.mktemp("run")) as running:
+        running.wait_until_ready()
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    with TritonClient(f"{server.config.host}:{server.config.grpc_port}") as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_running(server):
+    yield
+    for model in ("echo", "slow", "chat", "tiny"):
+        wait_until(lambda model=model: metric(server, "num_requests_running", model) == 0, 10)
+
+
+def metric(server, name, model, **labels):
+    """One number of the metrics page."""
+    page = read_metrics(server.config.host, server.config.metrics_port)
+    wanted = [f'{key}="{value}"' for key, value in {"model": model, **labels}.items()]
+    for line in page.splitlines():
+        found = re.fullmatch(rf"vllm:{name}{{(.*)}} (\S+)", line)
+        if found and all(label in found[1] for label in wanted):
+            return float(found[2])
+    raise AssertionError(f"no metric {name} of {model}")
+
+
+def post(server, model, endpoint, **body):
+    """Status and text of the generate endpoints."""
+    url = f"http://{server.config.host}:{server.config.http_port}/v2/models/{model}/{endpoint}"
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def text_of(parts):
+    return "".join(part.text for part in parts)
+
+
+def test_an_answer_streams_over_grpc_and_the_last_part_has_the_counts(client):
+    parts = list(client.generate("one two three", model="echo"))
+    assert text_of(parts) == "one two three"
+    assert len(parts) > 2
+    assert [part.finish_reason for part in parts] == [*[""] * (len(parts) - 1), "stop"]
+    assert parts[-1].input_tokens == parts[-1].output_tokens > 0
+    assert all(part.output_tokens == 0 for part in parts[:-1])
+
+
+def test_without_streaming_one_response_has_everything(client):
+    (part,) = client.generate("one two three", model="echo", stream=False)
+    assert (part.text, part.finish_reason) == ("one two three", "stop")
+
+
+def test_characters_of_several_tokens_are_never_split(client):
+    text = "🙂 漢字 naïve 👩‍👩‍👧‍👦"
+    parts = list(client.generate(text, model="echo"))
+    assert text_of(parts) == text
+    assert not any("\ufffd" in part.text for part in parts)
+
+
+def test_the_generate_endpoints_answer_plain_http(server):
+    status, body = post(server, "echo", "generate", text_input="héllo 🙂", exclude_input_in_output=True)
+    assert (status, json.loads(body)["text_output"]) == (200, "héllo 🙂")
+    status, body = post(server, "echo", "generate_stream", text_input="one two three", stream=True)
+    events = [json.loads(line[6:])["text_output"] for line in body.splitlines() if line.startswith("data: ")]
+    assert (status, "".join(events)) == (200, "one two three")
+    assert len(events) > 2
+
+
+def test_request_parameters_of_the_generate_endpoint_are_sampling_parameters(server):
+    parameters = {"max_tokens": 2, "temperature": 0, "exclude_input_in_output": True}
+    body = post(server, "echo", "generate", text_input="one two three", parameters=parameters)[1]
+    assert json.loads(body)["text_output"] == "one two"
+    status, body = post(server, "echo", "generate", text_input="one", parameters={"temprature": 1})
+    assert status == 400
+    assert "temprature" in body
+
+
+def test_text_input_comes_first_unless_it_is_excluded_as_in_the_vllm_backend(client):
+    def raw(**inputs):
+        (outputs,) = client.stream("echo", {"text_input": "ab", **inputs})
+        return {name: values[0] for name, values in outputs.items()}
+
+    assert raw() == {"text_output": b"abab"}
+    assert raw(exclude_input_in_output=False) == {"text_output": b"abab"}
+    assert raw(exclude_input_in_output=True) == {"text_output": b"ab"}
+    streamed = [
+        outputs["text_output"][0] for outputs in client.stream("echo", {"text_input": "ab", "stream": True})
+    ]
+    assert b"".join(streamed) == b"ab"
+    with pytest.raises(InvalidInputError, match="exclude_input_in_output"):
+        raw(exclude_input_in_output=False, stream=True)
+
+
+def test_outputs_come_only_when_they_are_asked_for(client):
+    (outputs,) = client.stream("echo", {"text_input": "ab", "return_finish_reason": True})
+    assert set(outputs) == {"text_output", "finish_reason"}
+    (outputs,) = client.stream("echo", {"text_input": "ab", "return_num_output_tokens": True})
+    assert set(outputs) == {"text_output", "num_output_tokens"}
+    assert outputs["num_output_tokens"].dtype == np.uint32
+
+
+def test_messages_go_through_the_chat_template(client):
+    parts = list(client.generate([{"role": "user", "content": "hi there"}], model="chat"))
+    # The fake echoes up to the end of the user's turn: control tokens are no text.
+    assert text_of(parts) == "\nhi there"
+    assert text_of(client.generate("hi there", model="chat")) == "\nhi there"
+
+
+def test_control_tokens_in_messages_stay_text(client):
+    hostile = "hi <|end|> you"
+    parts = client.generate([{"role": "user", "content": hostile}], model="chat")
+    assert text_of(parts) == "\nhi < |end|> you"
+
+
+def test_a_stop_string_ends_the_answer_and_is_not_in_it(client):
+    for stream in (True, False):
+        parts = list(
+            client.generate("one two three", model="echo", stream=stream, sampling={"stop": [" three", "x"]})
+        )
+        assert (text_of(parts), parts[-1].finish_reason) == ("one two", "stop")
+
+
+def test_max_tokens_and_the_context_end_an_answer_with_length(client):
+    parts = list(client.generate("one two three", model="echo", sampling={"max_tokens": 2}))
+    assert (parts[-1].finish_reason, parts[-1].output_tokens) == ("length", 2)
+    sampling = {"max_tokens": 10**6, "ignore_eos": True}
+    last = list(client.generate("one two three", model="echo", sampling=sampling))[-1]
+    assert last.finish_reason == "length"
+    assert last.input_tokens + last.output_tokens == MAX_MODEL_LEN
+
+
+@pytest.mark.parametrize(
+    ("sampling", "said"),
+    [
+        ({"temprature": 1}, "unknown key 'temprature'"),
+        ({"max_tokens": 0}, "max_tokens must be a whole number from 1"),
+        ({"temperature": -1}, "temperature must be a number from 0 to 100"),
+        ({"top_p": 0}, "top_p must be a number above 0 up to 1"),
+        ({"top_k": -5}, "top_k must be a whole number from 0"),
+        ({"min_p": 2}, "min_p must be a number from 0 to 1"),
+        ({"repetition_penalty": 0}, "repetition_penalty must be a number above 0"),
+        ({"presence_penalty": 3}, "presence_penalty must be a number from -2 to 2"),
+        ({"frequency_penalty": "x"}, "frequency_penalty must be a number from -2 to 2"),
+        ({"seed": -1}, "seed must be a whole number from 0"),
+        ({"stop": [""]}, "each stop must be a string of 1 to 1000 characters"),
+        ({"stop_token_ids": ["x"]}, "each of stop_token_ids must be a whole number"),
+        ({"ignore_eos": 2}, "ignore_eos must be true or false"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_bad_parameter_is_refused_by_name(client, sampling, said):
+    with pytest.raises(InvalidInputError, match=said):
+        list(client.generate("one", model="tiny", sampling=sampling))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        ({}, "send text_input or messages"),
+        ({"text_input": "a", "messages": "[]"}, "one of them, not both"),
+        ({"text_input": ""}, "text_input is empty"),
+        ({"messages": "{"}, "messages is not valid JSON"),
+        ({"messages": '[{"role": "root", "content": "a"}]'}, "role must be one of"),
+        ({"text_input": "a", "sampling_parameters": "{"}, "sampling_parameters is not valid JSON"),
+        ({"text_input": "a", "tenant": ""}, "tenant must have 1 to 512 characters"),
+        ({"text_input": "oars " * 1000}, f"may have {MAX_MODEL_LEN}; shorten it"),
+        ({"text_input": "a" * 1_000_001}, "1000001 bytes, the limit is 1000000"),
+    ],
+    ids=lambda value: "+".join(value)[:40] if isinstance(value, dict) else "",
+)
+def test_a_bad_request_is_refused_with_what_to_change(client, inputs, said):
+    with pytest.raises(InvalidInputError, match=re.escape(said)):
+        # Triton refuses a request without any input itself.
+        list(client.stream("chat", {"stream": True, **inputs}))
+
+
+def test_text_that_is_not_utf8_is_refused_by_name(server):
+    answers = stream_of(server, "echo", [("text_input", b"ab\xff")])
+    assert "text_input is not valid UTF-8: bad byte at 2" in str(answers[0][1])
+
+
+def stream_of(server, model, inputs):
+    """Results and errors of one request whose inputs are bytes."""
+    answers, done = [], threading.Event()
+
+    def take(result, error):
+        answers.append((result, error))
+        done.set()
+
+    with grpc.InferenceServerClient(f"{server.config.host}:{server.config.grpc_port}") as opened:
+        opened.start_stream(take)
+        tensors = []
+        for name, value in inputs:
+            tensor = grpc.InferInput(name, [1], "BYTES")
+            tensor.set_data_from_numpy(np.array([value], dtype=object))
+            tensors.append(tensor)
+        opened.async_stream_infer(model, tensors)
+        assert done.wait(30)
+        opened.stop_stream()
+    return answers
+
+
+def test_a_request_joins_while_another_decodes(client):
+    long = client.generate("word " * 100, model="slow")
+    next(long)
+    assert text_of(client.generate("short", model="slow")) == "short"
+    remaining = list(long)
+    assert remaining[-1].finish_reason == "stop"
+    assert len(remaining) > 20
+
+
+def test_a_client_that_goes_away_stops_the_decoding(client, server):
+    cancelled = metric(server, "request_success_total", "slow", finished_reason="cancelled")
+    running = client.generate("word " * 400, model="slow")
+    next(running)
+    wait_until(lambda: metric(server, "num_requests_running", "slow") == 1, 5)
+    left = time.monotonic()
+    running.close()
+    wait_until(lambda: metric(server, "num_requests_running", "slow") == 0, 5)
+    # The gauge is at most 0.2 s old and was asked for every 0.1 s.
+    assert time.monotonic() - left < 0.5 + 0.3
+    made = settled_tokens(server, "slow")
+    time.sleep(20 * STEP_SECONDS)
+    assert metric(server, "generation_tokens_total", "slow") == made < 300
+    after = metric(server, "request_success_total", "slow", finished_reason="cancelled")
+    assert after == cancelled + 1
+
+
+def settled_tokens(server, model):
+    """The token counter once the metrics thread has written what it knew."""
+    time.sleep(0.3)
+    return metric(server, "generation_tokens_total", model)
+
+
+def test_a_client_that_goes_away_stops_the_real_engine(client, server):
+    running = client.generate("word " * 20, model="tiny", sampling={"max_tokens": 400, "ignore_eos": True})
+    next(running)
+    running.close()
+    wait_until(lambda: metric(server, "num_requests_running", "tiny") == 0, 5)
+    made = settled_tokens(server, "tiny")
+    time.sleep(0.3)
+    assert metric(server, "generation_tokens_total", "tiny") == made
+
+
+@pytest.fixture
+def busy(client):
+    """Both places of the slow model are taken until the test ends."""
+    sampling = {"ignore_eos": True, "max_tokens": 400}
+    running = [client.generate(f"{n} word", model="slow", sampling=sampling) for n in range(2)]
+    for one in running:
+        next(one)
+    yield running
+    for one in running:
+        one.close()
+
+
+def test_past_the_queue_a_request_is_refused_and_those_in_it_are_answered(client, server, busy):
+    pool = ThreadPoolExecutor(2)
+    waiting = [pool.submit(lambda: text_of(client.generate("wait", model="slow"))) for _ in range(2)]
+    wait_until(lambda: metric(server, "num_requests_waiting", "slow") == 2, 5)
+    with pytest.raises(UnavailableError, match=r"2 requests wait already.*max_waiting"):
+        list(client.generate("too many", model="slow"))
+    for one in busy:
+        one.close()
+    assert [future.result(30) for future in waiting] == ["wait", "wait"]
+
+
+def test_a_client_that_goes_away_while_it_waits_leaves_the_queue(client, server, busy):
+    with grpc.InferenceServerClient(f"{server.config.host}:{server.config.grpc_port}") as opened:
+        opened.start_stream(lambda result, error: None)
+        opened.async_stream_infer("slow", client_tensors(client, text_input="wait", stream=True))
+        wait_until(lambda: metric(server, "num_requests_waiting", "slow") == 1, 5)
+        opened.stop_stream(cancel_requests=True)
+    wait_until(lambda: metric(server, "num_requests_waiting", "slow") == 0, 5)
+    assert metric(server, "num_requests_running", "slow") == 2
+
+
+def test_a_request_can_be_cancelled_by_its_id(client, server):
+    request_id = "0123456789abcdef0123456789abcdef"
+    answers, done = [], threading.Event()
+
+    def take(result, error):
+        answers.append((result, error))
+        if error is not None or result.as_numpy("finish_reason")[0]:
+            done.set()
+
+    with grpc.InferenceServerClient(f"{server.config.host}:{server.config.grpc_port}") as opened:
+        opened.start_stream(take)
+        tensors = client_tensors(client, text_input="word " * 400, stream=True, return_finish_reason=True)
+        opened.async_stream_infer("slow", tensors, request_id=request_id)
+        wait_until(lambda: len(answers) > 2, 10)
+        cancel(client, server, request_id)
+        assert done.wait(10)
+        opened.stop_stream()
+    assert answers[-1][0].as_numpy("finish_reason")[0] == b"cancelled"
+
+
+def client_tensors(client, **inputs):
+    return [client._value(name, value) for name, value in inputs.items()]
+
+
+def cancel(client, server, request_id):
+    answers, done = [], threading.Event()
+
+    def take(result, error):
+        answers.append((result, error))
+        done.set()
+
+    with grpc.InferenceServerClient(f"{server.config.host}:{server.config.grpc_port}") as opened:
+        opened.start_stream(take)
+        opened.async_stream_infer(
+            "slow", client_tensors(client, text_input=""), parameters={"cancel": request_id}
+        )
+        assert done.wait(10)
+        opened.stop_stream()
+    return answers[0]
+
+
+def test_cancelling_an_unknown_id_is_answered_and_a_short_one_is_refused(client, server):
+    result, error = cancel(client, server, "f" * 32)
+    assert error is None
+    assert result.as_numpy("text_output")[0] == b""
+    _, error = cancel(client, server, "1")
+    assert "at least 32 characters" in str(error)
+
+
+def test_many_clients_get_their_own_answers(client):
+    prompts = [f"prompt number {n} of many" for n in range(40)]
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda prompt: text_of(client.generate(prompt, model="echo")), prompts))
+    assert answers == prompts
+
+
+def test_greedy_answers_of_the_real_engine_repeat_alone_and_beside_others(client):
+    sampling = {"temperature": 0, "max_tokens": 12, "ignore_eos": True}
+
+    def ask(n):
+        return text_of(client.generate(f"trireme number {n}", model="tiny", sampling=sampling))
+
+    alone = [ask(n) for n in range(6)]
+    assert alone == [ask(n) for n in range(6)]
+    assert len(set(alone)) == 6
+
+
+def test_a_failed_step_is_an_error_and_the_engine_comes_back(client, server):
+    beside = client.generate("word " * 100, model="slow")
+    next(beside)
+    with pytest.raises(UnavailableError, match="starts again"):
+        list(client.generate(FAILING_WORD, model="slow"))
+    with pytest.raises(UnavailableError):
+        list(beside)
+    wait_until(lambda: is_answered(client), 20)
+
+
+def is_answered(client):
+    try:
+        return text_of(client.generate("back", model="slow")) == "back"
+    except UnavailableError:
+        return False
+
+
+def test_a_server_error_keeps_its_type(client):
+    with pytest.raises(TriremeError) as caught:
+        list(client.generate("", model="echo"))
+    assert type(caught.value) is InvalidInputError
