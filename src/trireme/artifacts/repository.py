@@ -58,7 +58,9 @@ def _entry(repository: Path, recipe: Recipe) -> ModelEntry:
     if not recipe.has_weights:
         return ModelEntry(recipe.model, recipe.kind, "", is_built(repository, recipe))
     if not is_built(repository, recipe):
-        return ModelEntry(recipe.model, recipe.kind, recipe.precision, is_built=False)
+        # A generator's precision is its checkpoint's, which is not looked for here.
+        precision = "" if recipe.kind == "generator" else recipe.precision
+        return ModelEntry(recipe.model, recipe.kind, precision, is_built=False)
     manifest = read_manifest(version_dir(repository, recipe.model))
     return ModelEntry(
         name=recipe.model,

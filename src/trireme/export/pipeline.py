@@ -19,8 +19,8 @@ from trireme.artifacts.manifest import (
     write_manifest,
 )
 from trireme.artifacts.placing import VERSION, stage_version
-from trireme.artifacts.recipe import Recipe
-from trireme.errors import NotFoundError
+from trireme.artifacts.recipe import ENCODER_KINDS, Recipe
+from trireme.errors import InvalidInputError, NotFoundError
 from trireme.export.checkpoint import Checkpoint, apply_recipe, read_checkpoint
 from trireme.export.source import SAFE_SUFFIXES, fetch_source
 
@@ -70,6 +70,11 @@ def build_model(
     inputs are already placed and whole, unless `options.force`. Raises UnsupportedError, ArtifactError,
     UnavailableError, InvalidInputError, and GateError past a threshold; then nothing is placed.
     """
+    if recipe.kind not in ENCODER_KINDS:
+        raise InvalidInputError(
+            f"{recipe.model} is of kind {recipe.kind!r}: this builds {', '.join(ENCODER_KINDS)};"
+            " build/export_llm.py builds generators"
+        )
     model_dir = options.repository / recipe.model
     notice("fetch")
     folder = fetch_source(recipe, options.cache, options.project)

@@ -97,13 +97,16 @@ class _Graph:
         return op.unsqueeze(op.cos(angles), self._int(1)), op.unsqueeze(op.sin(angles), self._int(1))
 
     def _visible(self) -> Any:
-        """0 where a query may look, MASKED elsewhere, [b, 1, s, t]: at no later position and at no padding."""
+        """0 where a query may look, MASKED elsewhere, [b, 1, s, t]: at no later token and at no padding."""
         op = self.op
         total = op.gather(op.shape_of(self.mask, "i64"), self._int(1), self._int(0))
+        new = op.gather(op.shape_of(self.ids, "i64"), self._int(1), self._int(0))
         keys = op.range(self._int(0), total, self._int(1), output_type="i64")
-        keys = op.unsqueeze(keys, self._ints(0, 1, 2))
-        queries = op.unsqueeze(self.positions, self._ints(1, 3))
-        is_past = op.less_equal(keys, queries)
+        # Not position_ids: with padding on the left those lag behind the place in the cache.
+        queries = op.range(op.subtract(total, new), total, self._int(1), output_type="i64")
+        is_past = op.less_equal(
+            op.unsqueeze(keys, self._ints(0, 1, 2)), op.unsqueeze(queries, self._ints(0, 1, 3))
+        )
         is_text = op.not_equal(op.unsqueeze(self.mask, self._ints(1, 2)), self._int(0))
         visible = op.logical_and(is_past, is_text)
         return op.select(visible, self._float(0.0), self._float(MASKED))
@@ -188,16 +191,17 @@ class _Graph:
         return op.reshape(repeated, self._ints(0, model.heads, -1, model.head_dim), True)
 
     def _linear(self, states: Any, prefix: str) -> Any:
-        weight = self.weights.linear(prefix)
-        if isinstance(weight, PackedWeight):
-            matrix = self.store.packed_weight(weight)
-        else:
-            matrix = self.store.weight(weight)
-        product = self.op.matmul(states, matrix, False, True)
+        product = self.op.matmul(states, self._matrix(prefix), False, True)
         bias = self.weights.bias(prefix)
         if bias is None:
             return product
         return self.op.add(product, self.op.constant(bias.astype(np.float32).reshape(1, 1, -1)))
+
+    def _matrix(self, prefix: str) -> Any:
+        weight = self.weights.linear(prefix)
+        if isinstance(weight, PackedWeight):
+            return self.store.packed_weight(weight)
+        return self.store.weight(weight)
 
     def _norm(self, states: Any, prefix: str, size: int) -> Any:
         """x / sqrt(mean(x^2) + epsilon) * weight, over the last axis (arXiv 1910.07467)."""

@@ -77,7 +77,7 @@ def build_llm(
     """
     if recipe.kind != "generator":
         raise InvalidInputError(
-            f"{recipe.model} is of kind {recipe.kind!r}: build it with build/export_encoder.py"
+            f"{recipe.model} is of kind {recipe.kind!r}: this builds generators; build/export_encoder.py builds encoders"
         )
     model_dir = options.repository / recipe.model
     notice("fetch")
