@@ -6,32 +6,44 @@ An estimate, not a promise: the overheads below were fitted on small models on t
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from trireme.quantize.checkpoint import CausalLM
 from trireme.quantize.recipe import QuantizeRecipe
 
+if TYPE_CHECKING:
+    import torch
+
 # Interpreter, torch and the quantizer's libraries, before any weight is there.
 LIBRARY_BYTES = 1_200_000_000
-# AWQ tries this many scales for each group of projections, each with a forward pass.
-_AWQ_TRIES = 20
-# Seconds of a run over seconds of its matrix products alone, fitted.
-_OVERHEAD: Mapping[str, float] = {"awq": 6.0, "gptq": 6.0, "bnb-nf4": 1.0, "bnb-int8": 1.0, "none": 1.0}
-_EVALUATION_OVERHEAD = 2.0
+# AWQ tries this many scales for each group of projections, each with a forward pass ...
+_AWQ_SCALES = 20
+# ... and this many clipping bounds for each projection, each over so many tokens without a matrix product.
+_AWQ_BOUNDS, _AWQ_TOKENS = 11, 512
+# Outputs whose clipping bounds are searched at once.
+_AWQ_OUTPUTS = 256
+# Seconds of a run over seconds of its arithmetic alone, fitted.
+_OVERHEAD: Mapping[str, float] = {"awq": 1.0, "gptq": 1.5}
+_EVALUATION_OVERHEAD = 1.2
 # Bytes read, converted and written per second where no calibration runs.
 _COPY_BYTES_PER_SECOND = 200_000_000
 _START_SECONDS = 8.0
 _MEASURED_TOKENS = 512
+_MEASURED_COLUMNS = 64
 _REPEATS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Floating point operations per second of a matrix product: in 16 bits, and in float32."""
+    """Floating point operations per second of a matrix product, in 16 bits and in float32; and elements per
+    second that are multiplied one by one and summed, in 16 bits.
+    """
 
     half: float
     single: float
+    elements: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,24 +82,30 @@ def measure_rates(model: CausalLM, device: str) -> Rates:
     """Multiplies matrices of the model's own sizes for a moment. Blocks for well under a second."""
     import torch
 
-    inner = max((outputs for _, outputs in model.linears), default=model.hidden_size)
-    rates = []
+    hidden = model.hidden_size
+    inner = max((outputs for _, outputs in model.linears), default=hidden)
+    products = []
     for dtype in (torch.bfloat16, torch.float32):
-        left = torch.ones(_MEASURED_TOKENS, model.hidden_size, dtype=dtype, device=device)
-        right = torch.ones(model.hidden_size, inner, dtype=dtype, device=device)
-        seconds = sorted(_time_product(left, right) for _ in range(_REPEATS))[_REPEATS // 2]
-        rates.append(2 * _MEASURED_TOKENS * model.hidden_size * inner / seconds)
-    return Rates(half=rates[0], single=rates[1])
+        left = torch.ones(_MEASURED_TOKENS, hidden, dtype=dtype, device=device)
+        right = torch.ones(hidden, inner, dtype=dtype, device=device)
+        seconds = _median_seconds(lambda left=left, right=right: left @ right)  # type: ignore[misc]
+        products.append(2 * _MEASURED_TOKENS * hidden * inner / seconds)
+    rows = torch.ones(1, _MEASURED_TOKENS, hidden, dtype=torch.bfloat16, device=device)
+    columns = torch.ones(_MEASURED_COLUMNS, 1, hidden, dtype=torch.bfloat16, device=device)
+    seconds = _median_seconds(lambda: (rows * columns).sum(-1))
+    elements = _MEASURED_TOKENS * _MEASURED_COLUMNS * hidden / seconds
+    return Rates(half=products[0], single=products[1], elements=elements)
 
 
-def _time_product(left: object, right: object) -> float:
-    import torch
-
-    assert isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor)  # noqa: S101 - for the type checker
-    started = time.perf_counter()
-    # Reading one number waits for a GPU to finish.
-    float((left @ right)[0, 0])
-    return max(time.perf_counter() - started, 1e-9)
+def _median_seconds(multiply: Callable[[], torch.Tensor]) -> float:
+    """The median of a few calls after one that warms up; reading one number waits for a GPU to finish."""
+    multiply()
+    seconds = []
+    for _ in range(_REPEATS):
+        started = time.perf_counter()
+        float(multiply()[0, 0])
+        seconds.append(time.perf_counter() - started)
+    return max(sorted(seconds)[_REPEATS // 2], 1e-9)
 
 
 def _quantizing_seconds(model: CausalLM, recipe: QuantizeRecipe, rates: Rates) -> float:
@@ -96,7 +114,8 @@ def _quantizing_seconds(model: CausalLM, recipe: QuantizeRecipe, rates: Rates) -
     tokens = recipe.most_samples * recipe.sequence_length
     forward = 2 * tokens * model.linear_parameters
     if recipe.method == "awq":
-        return _OVERHEAD["awq"] * (_AWQ_TRIES + 2) * forward / rates.half
+        clipping = _AWQ_BOUNDS * min(tokens, _AWQ_TOKENS) * model.linear_parameters
+        return _OVERHEAD["awq"] * ((_AWQ_SCALES + 2) * forward / rates.half + clipping / rates.elements)
     hessians = sum(2 * tokens * inputs**2 for inputs, _ in model.linears)
     solving = sum(2 * inputs**3 + 2 * outputs * inputs**2 for inputs, outputs in model.linears)
     return _OVERHEAD["gptq"] * (2 * forward / rates.half + (hessians + solving) / rates.single)
@@ -115,6 +134,9 @@ def _memory_bytes(model: CausalLM, recipe: QuantizeRecipe) -> int:
         # Inputs and outputs of a layer for every calibration token, and one layer's projections in float32.
         activations = 2 * 2 * recipe.most_samples * recipe.sequence_length * model.hidden_size
         activations += 3 * 4 * model.linear_parameters // max(model.layers, 1)
+    if recipe.method == "awq":
+        widest = max((inputs for inputs, _ in model.linears), default=0)
+        activations += 2 * _AWQ_TOKENS * _AWQ_OUTPUTS * widest
     logits = 2 * 4 * recipe.sequence_length * model.vocab_size
     judging = weights + estimate_output_bytes(model, recipe) + logits
     return LIBRARY_BYTES + max(weights + activations, judging)
