@@ -1,4 +1,4 @@
-"""`trireme`: serve, ingest, search, models, collections, drop, ready, env."""
+"""`trireme`: serve, ingest, search, ask, models, collections, drop, ready, env."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 
 from trireme.errors import NotFoundError, TriremeError, UnavailableError
 from trireme.settings import Settings, read_settings
+
+# trireme.rag.ports.ANSWER_MODES, without loading numpy for every command.
+MODES = ("auto", "extractive", "generative")
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,6 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--url", help="gRPC host:port of the server")
     search.set_defaults(run=_search)
 
+    ask = commands.add_parser("ask", help="answer a question from what is indexed, with its sources")
+    ask.add_argument("question")
+    ask.add_argument("--mode", choices=MODES, help="how to answer (server default: auto)")
+    ask.add_argument("--top-k", type=int, help="passages an answer may come from (server default: 5)")
+    ask.add_argument("--json", action="store_true", help="print one JSON object with citations and usage")
+    ask.add_argument("--url", help="gRPC host:port of the server")
+    ask.set_defaults(run=_ask)
+
     ingest = commands.add_parser("ingest", help="index .txt, .md, .html, .pdf files or a BEIR folder")
     ingest.add_argument("path", type=Path)
     ingest.set_defaults(run=_ingest)
@@ -74,9 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     env = commands.add_parser("env", help="print shell exports that make `tritonserver` a command")
     env.set_defaults(run=_env)
 
-    for command in (search, ingest, collections, drop):
+    for command in (search, ask, ingest, collections, drop):
         command.add_argument("--tenant", help="whose passages (TRIREME_TENANT)")
-    for command in (search, ingest):
+    for command in (search, ask, ingest):
         command.add_argument("--collection", help="which collection (TRIREME_COLLECTION)")
     return parser
 
@@ -98,6 +109,22 @@ def _search(arguments: argparse.Namespace, settings: Settings, console: Console)
     with TritonClient(arguments.url or settings.grpc_url) as client:
         hits = client.search(arguments.query, arguments.top_k, settings.tenant, settings.collection)
     print_hits(console, hits, console.width)
+    return 0
+
+
+def _ask(arguments: argparse.Namespace, settings: Settings, console: Console) -> int:
+    from trireme.ask import print_answer, print_answer_json
+    from trireme.triton.client import TritonClient
+
+    scope = (arguments.mode, arguments.top_k, settings.tenant, settings.collection)
+    with (
+        TritonClient(arguments.url or settings.grpc_url) as client,
+        closing(client.ask(arguments.question, *scope)) as parts,
+    ):
+        if arguments.json:
+            print_answer_json(parts)
+        else:
+            print_answer(console, parts)
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from trireme.rag.ports import ANSWER_MODES, AnswerOptions, AnswerPart, Question
 from trireme.rag.prompt import PROMPT_FILE, read_prompt
 from trireme.settings import read_settings
 from trireme.triton.model import BackendModel, ModelConfig
-from trireme.triton.rag_steps import MAX_STARTING, ClientWatch, GoneError, StepNames, TritonSteps
+from trireme.triton.rag_steps import MAX_STARTING, Client, ClientWatch, GoneError, StepNames, TritonSteps
 from trireme.triton.tensors import read_scalar, read_top_k
 
 # Answers in the making, each in a thread that mostly waits; and those that may wait for a thread.
@@ -75,7 +76,7 @@ class RagModel(BackendModel):
     def execute(self, requests: list[Any]) -> None:
         """Takes the requests and returns at once; their answers come from threads."""
         for request in requests:
-            sender = request.get_response_sender()
+            client = Client(request.get_response_sender())
             try:
                 asked = self._read(request)
                 if not self._places.acquire(blocking=False):
@@ -83,11 +84,11 @@ class RagModel(BackendModel):
                         f"{MAX_RUNNING} answers are in the making and {MAX_WAITING} wait; try again later"
                     )
             except TriremeError as error:
-                self._send_error(sender, error)
+                self._send_error(client, error)
             except Exception:
-                self._send_error(sender, self._unexpected())
+                self._send_error(client, self._unexpected())
             else:
-                self._threads.submit(self._answer, asked, sender)
+                self._threads.submit(self._answer, asked, client)
 
     def _read(self, request: Any) -> RagRequest:
         def read(name: str) -> Any:
@@ -110,7 +111,7 @@ class RagModel(BackendModel):
         sampling = write_sampling(read("sampling_parameters"), self._default_max_tokens)
         return RagRequest(question, bool(read("stream")), sampling)
 
-    def _answer(self, asked: RagRequest, sender: Any) -> None:
+    def _answer(self, asked: RagRequest, client: Client) -> None:
         """One request from its first step to its last response. Never raises."""
         try:
             steps = TritonSteps(
@@ -118,37 +119,37 @@ class RagModel(BackendModel):
                 self._names,
                 sampling_parameters=asked.sampling_parameters,
                 tenant=asked.question.tenant,
-                is_gone=sender.is_cancelled,
+                is_gone=client.is_gone,
                 watch=self._watch,
                 starting=self._starting,
             )
             parts = answer(asked.question, steps, self._options, self._template)
             with closing(parts):
-                self._send_parts(asked, parts, sender)
+                self._send_parts(asked, parts, client)
         except GoneError:
-            self._send_end(sender)
+            client.send(None, self.pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL, is_last=True)
         except TriremeError as error:
-            self._send_error(sender, error)
+            self._send_error(client, error)
         except Exception:
-            self._send_error(sender, self._unexpected())
+            self._send_error(client, self._unexpected())
         finally:
             self._places.release()
 
-    def _send_parts(self, asked: RagRequest, parts: Any, sender: Any) -> None:
+    def _send_parts(self, asked: RagRequest, parts: Iterator[AnswerPart], client: Client) -> None:
         said: list[str] = []
         for part in parts:
-            if sender.is_cancelled():
+            if client.is_gone():
                 raise GoneError
             said.append(part.text)
             if part.usage is not None:
                 text = part.text if asked.stream else "".join(said)
-                self._send(sender, dataclasses.replace(part, text=text))
+                self._send(client, dataclasses.replace(part, text=text))
             elif asked.stream:
-                self._send(sender, part)
+                self._send(client, part)
 
-    def _send(self, sender: Any, part: AnswerPart) -> None:
+    def _send(self, client: Client, part: AnswerPart) -> None:
         tensors = [self._tensor("text_output", part.text)]
-        flags = 0
+        is_last = part.usage is not None
         if part.usage is not None:
             citations = [dataclasses.asdict(citation) for citation in part.citations]
             tensors += [
@@ -156,16 +157,12 @@ class RagModel(BackendModel):
                 self._tensor("usage", json.dumps(dataclasses.asdict(part.usage))),
                 self._tensor("finish_reason", part.finish_reason),
             ]
-            flags = self.pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-        sender.send(self.pb.InferenceResponse(output_tensors=tensors), flags)
+        flags = self.pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL if is_last else 0
+        client.send(self.pb.InferenceResponse(output_tensors=tensors), flags, is_last=is_last)
 
-    def _send_error(self, sender: Any, error: TriremeError) -> None:
-        code = getattr(self.pb.TritonError, error.code)
-        response = self.pb.InferenceResponse(output_tensors=[], error=self.pb.TritonError(str(error), code))
-        sender.send(response, self.pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-
-    def _send_end(self, sender: Any) -> None:
-        sender.send(flags=self.pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+    def _send_error(self, client: Client, error: TriremeError) -> None:
+        response = self.error_response(error, name_code=True)
+        client.send(response, self.pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL, is_last=True)
 
     def _tensor(self, name: str, text: str) -> Any:
         return self.pb.Tensor(name, np.array([text.encode()], dtype=object))

@@ -20,7 +20,7 @@ from trireme.errors import (
     UnsupportedError,
 )
 from trireme.rag.ports import Generated, Question
-from trireme.triton.tensors import float_tensor, string_tensor
+from trireme.triton.tensors import float_tensor, string_tensor, strip_code
 from trireme.types import Embedding, FloatArray, Hit
 
 # Until a model has answered for the first time, its request holds one of the 32 threads that Triton's Python
@@ -53,6 +53,32 @@ class StepNames:
     generator: str
 
 
+class Client:
+    """Who waits for the answer of one request. Its last response closes it."""
+
+    def __init__(self, sender: Any) -> None:
+        self._sender = sender
+        # With its last response Triton forgets the request: to ask after it then would read freed memory.
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def is_gone(self) -> bool:
+        """Whether nobody waits any more: the request was cancelled, or has had its last response."""
+        with self._lock:
+            return self._is_closed or bool(self._sender.is_cancelled())
+
+    def send(self, response: Any, flags: int, *, is_last: bool) -> None:
+        """One response; nothing after the last. A response of None with the final flag only ends the request."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = is_last
+            if response is None:
+                self._sender.send(flags=flags)
+            else:
+                self._sender.send(response, flags)
+
+
 class ClientWatch:
     """Ends what runs for a client within 0.1 s of its going away, also while no answer comes that could tell."""
 
@@ -66,7 +92,7 @@ class ClientWatch:
 
     @contextmanager
     def watching(self, is_gone: Callable[[], bool], end: Callable[[], None]) -> Iterator[None]:
-        """Within it `end` is called, once, as soon as `is_gone`."""
+        """Within it `end` is called as soon as `is_gone`, and again: what it ends may not have begun yet."""
         key = object()
         with self._lock:
             self._watched[key] = (is_gone, end)
@@ -90,16 +116,13 @@ class ClientWatch:
             if self._is_closed:
                 return
             with self._lock:
-                watched = list(self._watched.items())
+                watched = list(self._watched.values())
                 if not watched:
                     self._has_work.clear()
                     continue
-            for key, (is_gone, end) in watched:
+            for is_gone, end in watched:
                 if is_gone():
-                    with self._lock:
-                        is_watched = self._watched.pop(key, None) is not None
-                    if is_watched:
-                        end()
+                    end()
             pause.wait(WATCH_SECONDS)
 
 
@@ -165,7 +188,6 @@ class TritonSteps:
 
     def generate(self, messages: Sequence[dict[str, str]]) -> Generator[Generated, None, None]:
         """See Steps.generate. The LLM's request is ended when the client goes away or the generator is closed."""
-        self._check_client()
         request_id = uuid.uuid4().hex
         request = self._pb.InferenceRequest(
             request_id=request_id,
@@ -176,6 +198,7 @@ class TritonSteps:
         has_ended = False
         with self._watch.watching(self._is_gone, lambda: self._cancel(request_id)):
             with self._starting:
+                self._check_client()
                 responses = request.exec(decoupled=True)
             try:
                 for response in responses:
@@ -213,9 +236,16 @@ class TritonSteps:
             inputs=[self._value("text_input", "")],
             parameters={"cancel": request_id},
         )
-        for response in request.exec(decoupled=True):
-            if response.has_error():
-                self._pb.Logger.log_error(f"cancel of {request_id}: {response.error().message()}")
+        try:
+            for response in request.exec(decoupled=True):
+                if response.has_error():
+                    self._log(f"cancel of a request to {self._names.generator}: {response.error().message()}")
+        except Exception as error:
+            # The watch must live on, and the answer's own error must not be hidden.
+            self._log(f"cancel of a request to {self._names.generator}: {error}")
+
+    def _log(self, text: str) -> None:
+        self._pb.Logger.log_error(text)
 
     def _call(self, model: str, inputs: list[Any], outputs: Sequence[str]) -> Outputs:
         self._check_client()
@@ -230,11 +260,12 @@ class TritonSteps:
         return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
 
     def _typed(self, model: str, error: Any) -> TriremeError:
-        if str(error.message()).endswith("is not ready."):
+        _, message = strip_code(str(error.message()))
+        if message.endswith("is not ready."):
             # Triton calls it an internal error that a model is not loaded.
             return UnavailableError(f"model {model} is not loaded; trireme ready says which models answer")
-        codes = {getattr(self._pb.TritonError, kind.code): kind for kind in _ERRORS}
-        return codes.get(error.code(), TriremeError)(f"model {model}: {error.message()}")
+        kinds = {getattr(self._pb.TritonError, kind.code): kind for kind in _ERRORS}
+        return kinds.get(error.code(), TriremeError)(f"model {model}: {message}")
 
     def _check_client(self) -> None:
         if self._is_gone():
@@ -251,11 +282,9 @@ class TritonSteps:
 
 def _generated(outputs: Outputs) -> Generated:
     text = outputs["text_output"].reshape(-1)[0].decode() if "text_output" in outputs else ""
-    if "finish_reason" not in outputs or not outputs["finish_reason"].size:
-        return Generated(text)
+    reason = outputs["finish_reason"].reshape(-1)[0].decode() if "finish_reason" in outputs else ""
     counts = [
-        int(outputs[name].reshape(-1)[0]) if name in outputs and outputs[name].size else 0
+        int(outputs[name].reshape(-1)[0]) if name in outputs else 0
         for name in ("num_input_tokens", "num_output_tokens")
     ]
-    reason = outputs["finish_reason"].reshape(-1)[0]
-    return Generated(text, reason.decode() if isinstance(reason, bytes) else str(reason), *counts)
+    return Generated(text, reason, *counts)
