@@ -4,6 +4,7 @@ import json
 import pytest
 from rich.console import Console
 
+from trireme.artifacts.manifest import Manifest, write_manifest
 from trireme.report import collections_table, models_table, print_hits
 from trireme.types import CollectionInfo, Embedder, Hit
 
@@ -49,3 +50,26 @@ def test_collections_show_counts_and_embedder(console):
     console.print(collections_table([CollectionInfo("t", "c", Embedder("ab" * 32, 384), 12)]))
     row = console.export_text().splitlines()[1]
     assert row.split() == ["t", "c", "12", "abababababab"]
+
+
+def test_a_generator_shows_all_its_figures_and_no_precision_before_it_is_built(tmp_path):
+    wide = Console(width=200, record=True, file=io.StringIO())
+    folder = tmp_path / "mine"
+    (folder / "1").mkdir(parents=True)
+    (folder / "recipe.toml").write_text('kind = "generator"\nsource = "somewhere"\n')
+    wide.print(models_table(tmp_path))
+    row = next(line for line in wide.export_text().splitlines() if line.startswith("mine"))
+    assert row.split() == ["mine", "generator", "not", "built"]
+    names = ("openvino_model.xml", "openvino_model.bin", "config.json", "tokenizer.json")
+    figures = {"logit_error": 0.0125, "top1_agreement": 0.99, "quantized_kl": 0.002}
+    manifest = Manifest(
+        *("mine", "generator", "somewhere", "", "awq-int4 g128", 96, 64),
+        files=dict.fromkeys(names, "0" * 64),
+        sizes=dict.fromkeys(names, 1_000_000),
+        figures=figures,
+    )
+    write_manifest(folder / "1", manifest)
+    wide.print(models_table(tmp_path))
+    row = next(line for line in wide.export_text().splitlines() if line.startswith("mine"))
+    assert "awq-int4 g128" in row and "4.0 MB" in row
+    assert "logit error 0.0125, top1 agreement 0.9900, quantized kl 0.0020" in row

@@ -77,7 +77,8 @@ def build_llm(
     """
     if recipe.kind != "generator":
         raise InvalidInputError(
-            f"{recipe.model} is of kind {recipe.kind!r}: this builds generators; build/export_encoder.py builds encoders"
+            f"{recipe.model} is of kind {recipe.kind!r}: this builds generators;"
+            " build/export_encoder.py builds encoders"
         )
     model_dir = options.repository / recipe.model
     notice("fetch")

@@ -112,3 +112,35 @@ def test_the_embedder_changes_with_what_changes_vectors(change, manifest):
 @pytest.mark.parametrize("change", [{"model": "other"}, {"tools": {}}, {"figures": {}}, {"revision": "x"}])
 def test_the_embedder_stays_with_what_does_not(change, manifest):
     assert replace(manifest, **change).embedder == manifest.embedder
+
+
+GRAPH_FILES = ("openvino_model.xml", "openvino_model.bin", "config.json", "tokenizer.json")
+
+
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        (GRAPH_FILES, ""),
+        (("model-00001.safetensors", "config.json", "tokenizer.json"), ""),
+        (("config.json", "tokenizer.json"), "openvino_model.bin"),
+        (GRAPH_FILES[:3], "tokenizer.json"),
+        (("model.safetensors", "tokenizer.json"), "config.json"),
+    ],
+)
+def test_a_generator_is_a_graph_or_a_checkpoint(names, missing, version, manifest):
+    files = dict.fromkeys(names, "0" * 64)
+    write_manifest(version, replace(manifest, kind="generator", files=files, sizes=dict.fromkeys(names, 1)))
+    if not missing:
+        assert read_manifest(version).files == files
+        return
+    with pytest.raises(ArtifactError, match=f"does not list {missing}"):
+        read_manifest(version)
+
+
+def test_a_generator_is_rebuilt_with_its_own_script(version):
+    (version.parent / "recipe.toml").write_text('kind = "generator"\nsource = "some/model"\n')
+    with pytest.raises(ArtifactError, match=r"export_llm\.py --recipe .*tiny/recipe\.toml"):
+        read_manifest(version)
+    (version.parent / "recipe.toml").write_text("kind = ")
+    with pytest.raises(ArtifactError, match=r"export_encoder\.py --recipe"):
+        read_manifest(version)

@@ -84,3 +84,26 @@ def test_an_unknown_recipe_key_stops_the_build_and_is_named(repository):
         done = run(script, *arguments, "--repository", repository)
         assert done.returncode == 1
         assert "unknown key 'treads'" in done.stderr
+
+
+def test_export_llm_refuses_a_pickle_and_a_foreign_family_without_a_traceback(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "config.json").write_text('{"model_type": "gpt2"}')
+    (source / "pytorch_model.bin").write_bytes(b"\x80\x04")
+    for named in ("pytorch_model.bin is a pickle", "model_type 'gpt2'"):
+        done = run("export_llm.py", source, "--name", "m", "--repository", tmp_path / "models")
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: ") and named in done.stderr
+        (source / "model.safetensors").touch()
+    assert not (tmp_path / "models").exists()
+
+
+def test_export_llm_refuses_arguments_beside_a_recipe_and_recipes_of_other_kinds(repository):
+    recipe = repository / "tiny" / "recipe.toml"
+    done = run("export_llm.py", "--recipe", recipe, "--target", "gpu", "--repository", repository)
+    assert (done.returncode, "drop target" in done.stderr) == (1, True)
+    done = run("export_llm.py", "--recipe", recipe, "--repository", repository)
+    assert (done.returncode, "export_encoder.py" in done.stderr) == (1, True)
+    done = run("export_llm.py", "--name", "x", "--repository", repository)
+    assert (done.returncode, "give SOURCE and --name" in done.stderr) == (1, True)

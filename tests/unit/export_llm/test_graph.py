@@ -51,7 +51,7 @@ def test_the_graph_computes_what_the_checkpoint_says(name, make_llm, read_weight
 
 
 @pytest.mark.parametrize(
-    ("method", "bits", "group_size", "layout"),
+    "packing",
     [
         ("awq", 4, 32, ""),
         ("awq", 4, 64, ""),
@@ -63,12 +63,12 @@ def test_the_graph_computes_what_the_checkpoint_says(name, make_llm, read_weight
     ],
 )
 def test_a_packed_checkpoint_gives_the_logits_of_the_weights_it_stands_for(
-    method, bits, group_size, layout, make_packed, write_graph, tmp_path, torch_logits
+    packing, make_packed, write_graph, tmp_path, torch_logits
 ):
     import torch
     import transformers
 
-    folder, dense = make_packed(tmp_path / "source", method, bits, group_size, layout)
+    folder, dense = make_packed(tmp_path / "source", *packing)
     model = transformers.AutoModelForCausalLM.from_config(plain_config(folder)).float().eval()
     state = {
         **unpacked_tensors(folder),

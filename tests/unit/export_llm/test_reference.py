@@ -26,17 +26,16 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", MODELS)
-def test_numpy_computes_what_transformers_computes(
-    name, dtype, make_llm, read_weights, torch_logits, tmp_path
-):
-    folder, model = make_llm(tmp_path, name.split(",")[0].split(" ")[0], dtype, **MODELS[name])
-    found = compute_logits(read_weights(folder), PROMPTS)
-    for prompt, logits in zip(PROMPTS, found, strict=True):
-        expected = torch_logits(model, prompt)
-        assert logits.shape == expected.shape
-        np.testing.assert_allclose(logits, expected, atol=2e-5 * np.abs(expected).max())
+def test_numpy_computes_what_transformers_computes(name, make_llm, read_weights, torch_logits, tmp_path):
+    for dtype in ("float32", "bfloat16"):
+        family = name.split(",")[0].split(" ")[0]
+        folder, model = make_llm(tmp_path / dtype, family, dtype, **MODELS[name])
+        found = compute_logits(read_weights(folder), PROMPTS)
+        for prompt, logits in zip(PROMPTS, found, strict=True):
+            expected = torch_logits(model, prompt)
+            assert logits.shape == expected.shape
+            np.testing.assert_allclose(logits, expected, atol=2e-5 * np.abs(expected).max())
 
 
 def test_the_progress_of_layers_is_told(make_llm, read_weights, tmp_path):

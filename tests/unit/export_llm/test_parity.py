@@ -1,0 +1,50 @@
+import math
+
+import numpy as np
+import pytest
+
+from trireme.artifacts.recipe import Recipe
+from trireme.errors import GateError
+from trireme.export.parity import check_gate
+from trireme.export_llm.parity import compare_logits, make_prompts, read_thresholds
+
+RNG = np.random.default_rng(0)
+LOGITS = [RNG.normal(size=(20, 50)).astype(np.float32), RNG.normal(size=(7, 50)).astype(np.float32)]
+
+
+def test_a_shift_of_all_logits_of_a_token_is_no_error():
+    shifted = [part + np.arange(len(part), dtype=np.float32)[:, None] for part in LOGITS]
+    figures = compare_logits(LOGITS, shifted)
+    assert figures["logit_error"] < 1e-5 and figures["top1_agreement"] == 1.0
+
+
+def test_the_worst_prompt_counts_and_every_token_agrees_or_not():
+    other = [LOGITS[0], LOGITS[1].copy()]
+    best = other[1][3].argmax()
+    other[1][3, best] = other[1][3].min() - 1
+    figures = compare_logits(LOGITS, other)
+    assert figures["top1_agreement"] == pytest.approx(26 / 27)
+    alone = compare_logits(LOGITS[1:], other[1:])
+    assert figures["logit_error"] == alone["logit_error"] > 0.05
+
+
+def test_nan_does_not_pass_the_gate():
+    broken = [LOGITS[0], LOGITS[1] * np.float32(math.nan)]
+    recipe = Recipe("m", "generator", source="x")
+    for order in (slice(None), slice(None, None, -1)):
+        with pytest.raises(GateError, match="logit_error nan"):
+            check_gate("m", compare_logits(LOGITS[order], broken[order]), read_thresholds(recipe))
+
+
+def test_the_recipe_sets_the_thresholds():
+    chosen = Recipe("m", "generator", source="x", max_logit_error=0.5, min_top1_agreement=0.25)
+    thresholds = read_thresholds(chosen)
+    assert thresholds.most == {"logit_error": 0.5} and thresholds.least == {"top1_agreement": 0.25}
+
+
+def test_prompts_are_of_one_length_and_differ(make_llm, tmp_path):
+    folder, _ = make_llm(tmp_path)
+    prompts = make_prompts(folder, 10_000)
+    assert len(prompts) >= 3 and len({tuple(prompt) for prompt in prompts}) == len(prompts)
+    assert all(len(prompt) >= 64 for prompt in prompts)
+    assert {len(prompt) for prompt in make_prompts(folder, 33)} == {33}

@@ -1,0 +1,171 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from trireme.artifacts.manifest import hash_file, read_manifest, verify_files
+from trireme.artifacts.recipe import Recipe
+from trireme.errors import GateError, InvalidInputError, UnsupportedError
+from trireme.export.pipeline import BuildOptions
+from trireme.export_llm.pipeline import build_llm
+
+
+@pytest.fixture(scope="module")
+def source(make_llm, tmp_path_factory):
+    return make_llm(tmp_path_factory.mktemp("source"), "llama", "bfloat16")[0]
+
+
+@pytest.fixture
+def options(tmp_path):
+    return BuildOptions(repository=tmp_path / "models", cache=tmp_path / "cache", project=tmp_path)
+
+
+# Random weights leave many tokens near each other: which comes first is not what these tests are about.
+LOOSE = {"min_top1_agreement": 0.5}
+
+
+def recipe(source, **keys):
+    return Recipe("tiny", "generator", source=str(source), **{**LOOSE, **keys})
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_cpu_build_places_a_graph_near_its_checkpoint(source, options):
+    steps = []
+    manifest, was_built = build_llm(recipe(source), options, steps.append)
+    version = options.repository / "tiny" / "1"
+    assert was_built and read_manifest(version) == manifest
+    verify_files(version, manifest)
+    assert manifest.figures["logit_error"] < 0.05
+    assert (manifest.kind, manifest.precision) == ("generator", "fp16")
+    assert (manifest.dimensions, manifest.max_length) == (96, 256)
+    assert names(version) == [
+        "config.json",
+        "generation_config.json",
+        "manifest.json",
+        "openvino_model.bin",
+        "openvino_model.xml",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+    assert steps[0] == "fetch" and "build, layer 2 of 2" in steps and steps[-1] == "place"
+    assert 'backend: "generator"' in (options.repository / "tiny" / "config.pbtxt").read_text()
+
+
+@pytest.mark.parametrize("packing", [("awq", 4, 32), ("gptq", 8, 64)])
+def test_a_packed_checkpoint_is_near_its_own_integers_on_the_cpu_and_untouched_on_the_gpu(
+    packing, make_packed, options, tmp_path
+):
+    folder, _ = make_packed(tmp_path / "source", *packing)
+    # Activations in int8 weigh more in a model 64 numbers wide; test_graph compares without them.
+    manifest, _ = build_llm(recipe(folder, max_model_len=200, max_logit_error=0.15), options)
+    assert manifest.precision == f"{packing[0]}-int{packing[1]} g{packing[2]}"
+    assert manifest.figures["logit_error"] < 0.15 and manifest.max_length == 200
+    on_gpu, _ = build_llm(recipe(folder, target="gpu"), options)
+    version = options.repository / "tiny" / "1"
+    assert on_gpu.precision == manifest.precision and not on_gpu.figures
+    assert set(names(version)) == {
+        *names(folder),
+        "manifest.json",
+    }
+    for path in folder.iterdir():
+        assert on_gpu.files[path.name] == hash_file(path) == hash_file(version / path.name)
+
+
+def test_past_a_threshold_nothing_is_placed(source, options):
+    with pytest.raises(GateError, match=r"logit_error .* is above 0\.0.*top1_agreement="):
+        build_llm(recipe(source, max_logit_error=0.0), options)
+    assert not (options.repository / "tiny").exists()
+    before, _ = build_llm(recipe(source), options)
+    with pytest.raises(GateError):
+        build_llm(recipe(source, max_logit_error=0.0), options)
+    version = options.repository / "tiny" / "1"
+    assert read_manifest(version) == before
+    verify_files(version, before)
+    assert [path.name for path in version.parent.glob(".tmp*")] == []
+
+
+def test_a_graph_that_computes_something_else_does_not_pass(source, options, monkeypatch):
+    from trireme.export_llm import graph
+
+    def flat(rope, head_dim):
+        return graph_frequencies(rope, head_dim) * 0.9
+
+    graph_frequencies = graph.inverse_frequencies
+    monkeypatch.setattr(graph, "inverse_frequencies", flat)
+    with pytest.raises(GateError, match="logit_error"):
+        build_llm(recipe(source), options)
+
+
+def test_the_same_inputs_are_built_once(source, options):
+    first, _ = build_llm(recipe(source), options)
+    assert build_llm(recipe(source, max_num_seqs=3), options) == (first, False)
+    assert 'string_value: "3"' in (options.repository / "tiny" / "config.pbtxt").read_text()
+    again, was_built = build_llm(recipe(source), replace(options, force=True))
+    assert was_built and again.files == first.files, "the same inputs give the same bytes"
+    assert build_llm(recipe(source, max_model_len=64), options)[1]
+    graph = options.repository / "tiny" / "1" / "openvino_model.bin"
+    graph.write_bytes(graph.read_bytes()[:-1])
+    assert build_llm(recipe(source, max_model_len=64), options)[1], "a corrupt file is built again"
+
+
+def test_a_source_is_found_from_the_projects_folder(source, options):
+    manifest, _ = build_llm(recipe(source.name), replace(options, project=source.parent))
+    assert manifest.source == source.name
+
+
+def test_figures_of_the_quantizer_are_kept(make_llm, options, tmp_path):
+    folder, _ = make_llm(tmp_path / "source")
+    figures = {"perplexity_ratio": 1.01, "kl": 0.002, "agreement": 0.97, "tokens": 4096}
+    (folder / "quantization.json").write_text(json.dumps({"figures": figures}))
+    manifest, _ = build_llm(recipe(folder, target="gpu"), options)
+    assert manifest.figures == {
+        "quantized_perplexity_ratio": 1.01,
+        "quantized_kl": 0.002,
+        "quantized_agreement": 0.97,
+    }
+    (folder / "quantization.json").write_text("{}")
+    with pytest.raises(UnsupportedError, match=r"quantization\.json holds no figures"):
+        build_llm(recipe(folder, target="gpu"), options)
+
+
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_what_is_refused_leaves_the_repository_untouched(target, make_llm, edit_config, options, tmp_path):
+    folder, _ = make_llm(tmp_path / "source")
+
+    def refused(match):
+        with pytest.raises(UnsupportedError, match=match):
+            build_llm(recipe(folder, target=target), options)
+        assert not options.repository.exists()
+
+    with pytest.raises(UnsupportedError, match="above the checkpoint's 256"):
+        build_llm(recipe(folder, target=target, max_model_len=512), options)
+    edit_config(folder, vocab_size=50)
+    refused("tokenizer.json knows 96 tokens, but the model only 50")
+    edit_config(folder, vocab_size=96, model_type="gpt2")
+    refused("model_type 'gpt2'")
+    edit_config(folder, model_type="llama")
+    tokenizer = (folder / "tokenizer.json").read_text()
+    (folder / "tokenizer.json").write_text("{}")
+    refused("not a tokenizer with a vocabulary")
+    (folder / "tokenizer.json").unlink()
+    refused(r"tokenizer\.json is missing")
+    (folder / "tokenizer.json").write_text(tokenizer)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    refused(r"pytorch_model\.bin is a pickle")
+
+
+def test_a_bitsandbytes_checkpoint_is_for_the_gpu(make_llm, edit_config, options, tmp_path):
+    folder, _ = make_llm(tmp_path / "source")
+    stated = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+    edit_config(folder, quantization_config=stated)
+    with pytest.raises(UnsupportedError, match="'bitsandbytes' has no form on the CPU"):
+        build_llm(recipe(folder), options)
+    assert build_llm(recipe(folder, target="gpu"), options)[0].precision == "bnb-nf4"
+
+
+def test_an_encoders_recipe_is_sent_to_its_own_script(options):
+    with pytest.raises(InvalidInputError, match=r"kind 'text_encoder'.*export_encoder\.py"):
+        build_llm(Recipe("m", "text_encoder", source="x"), options)
