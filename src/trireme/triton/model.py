@@ -19,6 +19,8 @@ R = TypeVar("R")
 A = TypeVar("A")
 
 READY_PERIOD_SECONDS = 2.0
+# A request parameter of models that ask other models: errors come back to them without their codes.
+NAME_CODE = "trireme_name_code"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +155,9 @@ class BackendModel:
             computed = [self._unexpected()] * len(readable)
         for (position, _), answer in zip(readable, computed, strict=True):
             answers[position] = answer
-        return [self._respond(answer, write) for answer in answers]
+        return [self._respond(one, answer, write) for one, answer in zip(requests, answers, strict=True)]
 
-    def _respond(self, answer: Any, write: Callable[[Any], list[Any]]) -> Any:
+    def _respond(self, request: Any, answer: Any, write: Callable[[Any], list[Any]]) -> Any:
         if not isinstance(answer, TriremeError):
             try:
                 return self.pb.InferenceResponse(output_tensors=write(answer))
@@ -163,12 +165,12 @@ class BackendModel:
                 answer = error
             except Exception:
                 answer = self._unexpected()
-        return self.error_response(answer)
+        return self.error_response(answer, name_code=_wants_code(request))
 
     def error_response(self, error: TriremeError, *, name_code: bool = False) -> Any:
         """A response that carries `error` and no tensors.
 
-        name_code: its text begins with the code, since gRPC streams of Triton carry nothing else.
+        name_code: its text begins with the code, since Triton's gRPC streams and BLS carry nothing else.
         """
         code = getattr(self.pb.TritonError, error.code)
         text = write_code(error) if name_code else str(error)
@@ -204,6 +206,13 @@ class BackendModel:
             gauge.set(1.0 if self.is_ready() else 0.0)
             if self._closed.wait(READY_PERIOD_SECONDS):
                 return
+
+
+def _wants_code(request: Any) -> bool:
+    """Whether the request asks, by a parameter, that the text of an error begins with its code."""
+    # Only requests of Triton's stub have parameters.
+    parameters = getattr(request, "parameters", None)
+    return parameters is not None and NAME_CODE in json.loads(parameters() or "{}")
 
 
 def join_rows(rows: Sequence[A | TriremeError]) -> list[A] | TriremeError:

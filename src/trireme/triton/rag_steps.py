@@ -20,6 +20,7 @@ from trireme.errors import (
     UnsupportedError,
 )
 from trireme.rag.ports import Generated, Question
+from trireme.triton.model import NAME_CODE
 from trireme.triton.tensors import float_tensor, string_tensor, strip_code
 from trireme.types import Embedding, FloatArray, Hit
 
@@ -28,12 +29,9 @@ from trireme.types import Embedding, FloatArray, Hit
 MAX_STARTING = 24
 WATCH_SECONDS = 0.05
 
-_ERRORS: tuple[type[TriremeError], ...] = (
-    InvalidInputError,
-    NotFoundError,
-    UnavailableError,
-    UnsupportedError,
-)
+_ERRORS: dict[str, type[TriremeError]] = {
+    kind.code: kind for kind in (InvalidInputError, NotFoundError, UnavailableError, UnsupportedError)
+}
 _GENERATED = ("text_output", "finish_reason", "num_input_tokens", "num_output_tokens")
 
 Outputs = dict[str, Any]
@@ -250,9 +248,18 @@ class TritonSteps:
     def _call(self, model: str, inputs: list[Any], outputs: Sequence[str]) -> Outputs:
         self._check_client()
         request = self._pb.InferenceRequest(
-            model_name=model, requested_output_names=list(outputs), inputs=inputs
+            model_name=model,
+            requested_output_names=list(outputs),
+            inputs=inputs,
+            parameters={NAME_CODE: True},
         )
-        return self._read(model, request.exec())
+        found = self._read(model, request.exec())
+        if not found:
+            raise TriremeError(
+                f"model {model}: the server's response cache kept an error as an empty answer; change the question,"
+                " or turn the cache off (TRIREME_RESPONSE_CACHE_BYTES=0)"
+            )
+        return found
 
     def _read(self, model: str, response: Any) -> Outputs:
         if response.has_error():
@@ -260,12 +267,12 @@ class TritonSteps:
         return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
 
     def _typed(self, model: str, error: Any) -> TriremeError:
-        _, message = strip_code(str(error.message()))
+        # Within the server an error arrives as an internal one, whatever it was.
+        code, message = strip_code(str(error.message()))
         if message.endswith("is not ready."):
             # Triton calls it an internal error that a model is not loaded.
             return UnavailableError(f"model {model} is not loaded; trireme ready says which models answer")
-        kinds = {getattr(self._pb.TritonError, kind.code): kind for kind in _ERRORS}
-        return kinds.get(error.code(), TriremeError)(f"model {model}: {message}")
+        return _ERRORS.get(code, TriremeError)(f"model {model}: {message}")
 
     def _check_client(self) -> None:
         if self._is_gone():
