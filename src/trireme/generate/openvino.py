@@ -43,7 +43,7 @@ class OpenVinoEngine:
     def __init__(self, options: EngineOptions) -> None:
         """Blocks until the model is compiled. Raises ArtifactError, and SettingError for a KV cache too small."""
         properties = compile_properties(options.threads)
-        blocks = _count_blocks(options, str(properties.get("KV_CACHE_PRECISION", "f16")))
+        blocks = count_blocks(options, str(properties.get("KV_CACHE_PRECISION", "f16")))
         self._arguments = json.dumps(
             {
                 "model_dir": str(options.model_dir),
@@ -225,7 +225,7 @@ def _sampling(request: EngineRequest) -> dict[str, Any]:
     return sampling
 
 
-def _count_blocks(options: EngineOptions, precision: str) -> int:
+def count_blocks(options: EngineOptions, precision: str) -> int:
     """Blocks of the KV cache in kv_cache_gb (1e9 bytes). Raises SettingError when one request may not fit."""
     path = options.model_dir / CONFIG_FILE
     try:

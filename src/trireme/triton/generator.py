@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,12 +46,23 @@ class Wanted:
 
 @dataclass(slots=True)
 class _Client:
-    """One open request: whom to send to. `id` is the generator's, once it has accepted."""
+    """One open request: whom to send to. `id` is the generator's, once it has accepted.
+
+    `lock` keeps the final response and the question whether the client is gone apart: with the former the
+    server frees what the latter reads.
+    """
 
     sender: Any
     triton_id: str
     wanted: Wanted
     id: str = ""
+    is_open: bool = True
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def is_gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        with self.lock:
+            return self.is_open and bool(self.sender.is_cancelled())
 
 
 class GeneratorModel(BackendModel):
@@ -141,7 +152,7 @@ class GeneratorModel(BackendModel):
             self._clients[id(client)] = client
         try:
             client.id = self._generator.accept(asked, lambda piece: self._deliver(client, piece))
-        except TriremeError:
+        except Exception:
             self._forget(client)
             raise
 
@@ -183,13 +194,21 @@ class GeneratorModel(BackendModel):
 
     def _deliver(self, client: _Client, piece: Piece) -> None:
         """Called by the generator's thread."""
-        if piece.is_last:
+        is_last = piece.is_last
+        try:
+            if piece.error is not None:
+                response = self.error_response(piece.error, name_code=True)
+            else:
+                response = self.pb.InferenceResponse(self._tensors(piece, client.wanted))
+        except Exception:
+            self._generator.cancel(client.id)
+            response, is_last = self.error_response(self._unexpected(), name_code=True), True
+        if is_last:
             self._forget(client)
-        if piece.error is not None:
-            response = self.error_response(piece.error, name_code=True)
-        else:
-            response = self.pb.InferenceResponse(self._tensors(piece, client.wanted))
-        self._send(client.sender, response, is_last=piece.is_last)
+        with client.lock:
+            if client.is_open:
+                client.is_open = not is_last
+                self._send(client.sender, response, is_last=is_last)
 
     def _tensors(self, piece: Piece, wanted: Wanted) -> list[Any]:
         tensors = [self._strings("text_output", wanted.prefix + piece.text)]
@@ -205,14 +224,7 @@ class GeneratorModel(BackendModel):
         return self.pb.Tensor(name, np.array([text.encode()], dtype=object))
 
     def _send(self, sender: Any, response: Any, *, is_last: bool) -> None:
-        flags = self.pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL if is_last else 0
-        try:
-            sender.send(response, flags)
-        except Exception:
-            # A response that cannot be made must not leave the request open.
-            error = self.error_response(self._unexpected(), name_code=True)
-            sender.send(error, self.pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-            raise
+        sender.send(response, self.pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL if is_last else 0)
 
     def _cancel_by_id(self, triton_id: str) -> None:
         if len(triton_id) < MIN_CANCEL_ID:
@@ -234,5 +246,5 @@ class GeneratorModel(BackendModel):
             with self._lock:
                 clients = [client for client in self._clients.values() if client.id]
             for client in clients:
-                if client.sender.is_cancelled():
+                if client.is_gone():
                     self._generator.cancel(client.id)

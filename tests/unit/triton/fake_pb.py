@@ -13,6 +13,9 @@ class Tensor:
         return self.array
 
 
+TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
+
+
 class TritonError:
     INVALID_ARG, NOT_FOUND, UNAVAILABLE, INTERNAL = "INVALID_ARG", "NOT_FOUND", "UNAVAILABLE", "INTERNAL"
 
@@ -29,6 +32,10 @@ class InferenceResponse:
 class Metric:
     def __init__(self):
         self.value = 0.0
+        self.observed = []
+
+    def observe(self, value):
+        self.observed.append(value)
 
     def increment(self, by):
         self.value += by
@@ -38,14 +45,14 @@ class Metric:
 
 
 class MetricFamily:
-    COUNTER, GAUGE = "counter", "gauge"
+    COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
     metrics: dict[str, Metric] = {}
 
     def __init__(self, name, description, kind):
         self.name = name
 
-    def Metric(self, labels):  # noqa: N802 - Triton's name
-        return self.metrics.setdefault(f"{self.name}/{labels['model']}", Metric())
+    def Metric(self, labels, buckets=()):  # noqa: N802 - Triton's name
+        return self.metrics.setdefault("/".join((self.name, *labels.values())), Metric())
 
 
 class Logger:
