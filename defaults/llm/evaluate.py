@@ -15,7 +15,7 @@ import math
 import platform
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -27,7 +27,6 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 
 WINDOW = 2048
 STRIDE = 1536
-MOST_TOKENS = 100_000  # of a held-out source; WikiText-2 validation is scored whole
 LONGEST_PROMPT = 1900
 GOLDEN = (
     "The river rises in the hills and flows into",
@@ -66,24 +65,32 @@ def perplexity(model: LlamaForCausalLM, ids: Tensor, characters: int, unscored: 
     }
 
 
-def perplexities(model: LlamaForCausalLM, tokenizer: AutoTokenizer, data: Path) -> Iterator[tuple[str, dict]]:
-    """Per held-out source, then WikiText-2 validation as distributed and with its spacing undone."""
+def perplexities(
+    model: LlamaForCausalLM, tokenizer: AutoTokenizer, data: Path, most: int
+) -> Iterator[tuple[str, dict]]:
+    """WikiText-2 validation as distributed, each held-out source, WikiText-2 with its @-@ joined."""
     bos, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     excluded = Excluded(data)
-    for source in SOURCES:
-        ids: list[int] = []
-        characters = 0
-        for document in read_documents(data, source):
-            if is_held_out(document) and not excluded.covers(document):
-                ids += [bos, *tokenizer(document.text)["input_ids"], end]
-                characters += len(document.text)
-        share = min(1.0, MOST_TOKENS / len(ids))
-        cut = torch.tensor(ids[:MOST_TOKENS])
-        yield source, perplexity(model, cut, round(characters * share), {bos, end})
     raw = read_wikitext(data)
-    for label, text in (("wikitext2 valid", raw), ("wikitext2 valid, @-@ joined", plain_wikitext(raw))):
-        ids = [bos, *tokenizer(text)["input_ids"]]
-        yield label, perplexity(model, torch.tensor(ids), len(text), {bos})
+    yield "wikitext2 valid", over_texts(model, tokenizer, [raw], most, {bos})
+    for source in SOURCES:
+        documents = (d for d in read_documents(data, source) if is_held_out(d) and not excluded.covers(d))
+        yield source, over_texts(model, tokenizer, (d.text for d in documents), most, {bos, end})
+    yield "wikitext2 valid, @-@ joined", over_texts(model, tokenizer, [plain_wikitext(raw)], most, {bos})
+
+
+def over_texts(
+    model: LlamaForCausalLM, tokenizer: AutoTokenizer, texts: Iterable[str], most: int, unscored: set[int]
+) -> dict:
+    """Perplexity over texts as one stream of `<|bos|>text<|end|>`, its first `most` tokens."""
+    ids: list[int] = []
+    for text in texts:
+        ids += [tokenizer.bos_token_id, *tokenizer(text)["input_ids"], tokenizer.eos_token_id]
+        if len(ids) > most:
+            break
+    ids = ids[:most]
+    characters = len(tokenizer.decode(ids, skip_special_tokens=True))
+    return perplexity(model, torch.tensor(ids), characters, unscored)
 
 
 @torch.no_grad()
@@ -178,6 +185,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", choices=["perplexity", "answers"])
     parser.add_argument("--prompts", type=int, default=200, help="of each kind")
+    parser.add_argument("--tokens", type=int, default=100_000, help="of each text, for perplexity")
     parser.add_argument("--golden", type=Path)
     options = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(options.model)
@@ -189,7 +197,7 @@ def main() -> None:
     start = time.monotonic()
     if options.only != "answers":
         figures["perplexity"] = {}
-        for label, measured in perplexities(model, tokenizer, options.data):
+        for label, measured in perplexities(model, tokenizer, options.data, options.tokens):
             figures["perplexity"][label] = measured
             print(label, measured, f"{time.monotonic() - start:.0f} s", flush=True)
     if options.only != "perplexity":
