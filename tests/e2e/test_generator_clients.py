@@ -1,0 +1,136 @@
+"""Clients of Triton's vLLM backend, unchanged, against the default LLM; and what that model says."""
+
+import dataclasses
+import json
+import queue
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from stacks import ROOT, start_server
+from tritonclient import grpc
+
+from trireme.artifacts.config_writer import place_config
+from trireme.artifacts.recipe import read_recipe
+from trireme.triton.client import TritonClient
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+GOLDEN = json.loads((ROOT / "defaults" / "llm" / "golden.json").read_text())["cases"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The default LLM twice: as it is in the repository, and as a plain completion model."""
+    repository = tmp_path_factory.mktemp("models")
+    for name, chat in (("llm", True), ("plain", False)):
+        folder = repository / name
+        shutil.copytree(ROOT / "model_repository" / "llm", folder)
+        recipe = read_recipe(folder / "recipe.toml")
+        place_config(folder, dataclasses.replace(recipe, chat_text_input=chat))
+    with start_server(repository, tmp_path_factory.mktemp("run")) as running:
+        running.wait_until_ready()
+        yield running
+
+
+@pytest.fixture(scope="module")
+def url(server):
+    return f"{server.config.host}:{server.config.grpc_port}"
+
+
+def vllm_inputs(prompt, stream, sampling, exclude_input):
+    """Inputs as in the sample client of Triton's vLLM backend: numbers are strings there."""
+    inputs = []
+    for name, value, datatype in (
+        ("text_input", prompt.encode(), "BYTES"),
+        ("stream", stream, "BOOL"),
+        ("sampling_parameters", json.dumps(sampling).encode(), "BYTES"),
+        ("exclude_input_in_output", exclude_input, "BOOL"),
+    ):
+        tensor = grpc.InferInput(name, [1], datatype)
+        tensor.set_data_from_numpy(np.array([value], dtype=np.object_ if datatype == "BYTES" else bool))
+        inputs.append(tensor)
+    return inputs
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_of_the_vllm_backend_works_unchanged(url, stream):
+    prompts = ["The most dangerous animal is", "The capital of France is", "The future of AI is"]
+    sampling = {"temperature": "0.1", "top_p": "0.95", "max_tokens": "20"}
+    answers = queue.Queue()
+    with grpc.InferenceServerClient(url) as client:
+        client.start_stream(lambda result, error: answers.put((result, error)))
+        for number, prompt in enumerate(prompts):
+            inputs = vllm_inputs(prompt, stream, sampling, True)
+            client.async_stream_infer("llm", inputs, request_id=str(number), enable_empty_final_response=True)
+        texts, open_ids = {}, {"0", "1", "2"}
+        while open_ids:
+            result, error = answers.get(timeout=60)
+            assert error is None
+            response = result.get_response()
+            if response.outputs:
+                texts[response.id] = texts.get(response.id, "") + result.as_numpy("text_output")[0].decode()
+            if response.parameters["triton_final_response"].bool_param:
+                open_ids.remove(response.id)
+        client.stop_stream()
+    assert set(texts) == {"0", "1", "2"}
+    assert all(text.strip() for text in texts.values())
+
+
+def test_perf_analyzer_streams_from_it(server, url, tmp_path):
+    from perf_analyzer import prepare_tool, run_process
+
+    data = [
+        {
+            "text_input": [f"Tell me about ship number {number}."],
+            "stream": [True],
+            "sampling_parameters": ['{"max_tokens": 8, "ignore_eos": true}'],
+        }
+        for number in range(8)
+    ]
+    (tmp_path / "inputs.json").write_text(json.dumps({"data": data}))
+    tool = prepare_tool(ROOT / ".trireme")
+    command = [str(tool.binary), "-m", "llm", "-u", url, "-i", "grpc", "--streaming", "--async"]
+    command += [
+        "--concurrency-range",
+        "4",
+        "--request-count",
+        "8",
+        "--input-data",
+        str(tmp_path / "inputs.json"),
+    ]
+    command += ["--profile-export-file", str(tmp_path / "export.json")]
+    for name in ("text_input", "stream", "sampling_parameters"):
+        command += ["--shape", f"{name}:1"]
+    done = run_process(command, tool.libraries, 120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    requests = json.loads((tmp_path / "export.json").read_text())["experiments"][0]["requests"]
+    assert len(requests) >= 8
+    assert all(len(request["response_timestamps"]) >= 8 for request in requests)
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case["prompt"][8:30])
+def test_the_next_token_is_that_of_transformers_in_float32(url, case):
+    if case["top_logprobs"][0] - case["top_logprobs"][1] < 1.0:
+        pytest.skip("two tokens are nearly as likely: quantization may choose the other")
+    from trireme.generate.tokenizer import LlmTokenizer
+
+    tokenizer = LlmTokenizer.load(ROOT / "model_repository" / "llm" / "1")
+    with TritonClient(url) as client:
+        sampling = {"max_tokens": 1, "temperature": 0, "ignore_eos": True}
+        (part,) = client.generate(case["prompt"], model="plain", stream=False, sampling=sampling)
+    assert part.input_tokens == len(case["token_ids"])
+    assert part.text == tokenizer.decode((case["top_token_ids"][0],))
+
+
+def test_the_default_model_goes_on_with_a_sentence_in_words(url):
+    with TritonClient(url) as client:
+        sampling = {"max_tokens": 40, "temperature": 0}
+        text = "".join(
+            part.text for part in client.generate("The river flows into", model="plain", sampling=sampling)
+        )
+    words = text.split()
+    assert len(words) > 10
+    assert text.isascii()
+    assert sum(word.strip(".,;:'\"()-").isalpha() for word in words) > 0.8 * len(words)
