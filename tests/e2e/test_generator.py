@@ -9,6 +9,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import psutil
 import pytest
 from generators import FAILING_WORD, MAX_MODEL_LEN, failing_token, place_generator
 from stacks import start_server, wait_until
@@ -16,7 +17,7 @@ from tritonclient import grpc
 
 from trireme.errors import InvalidInputError, TriremeError, UnavailableError
 from trireme.triton.client import TritonClient
-from trireme.triton.metrics import read_metrics
+from trireme.triton.metrics import read_metrics, read_readiness
 
 STEP_SECONDS = 0.02
 
@@ -401,3 +402,40 @@ def test_a_server_error_keeps_its_type(client):
     with pytest.raises(TriremeError) as caught:
         list(client.generate("", model="echo"))
     assert type(caught.value) is InvalidInputError
+
+
+def workers(server):
+    """The engine processes below the server."""
+    children = psutil.Process(server.pid).children(recursive=True)
+    return [child for child in children if "trireme.generate.openvino_worker" in child.cmdline()]
+
+
+def test_a_killed_engine_process_is_an_error_and_is_started_again(client, server):
+    running = client.generate("word " * 20, model="tiny", sampling={"max_tokens": 400, "ignore_eos": True})
+    next(running)
+    (worker,) = workers(server)
+    worker.kill()
+    with pytest.raises(UnavailableError, match="starts again"):
+        list(running)
+    wait_until(lambda: read_readiness(server.config.host, server.config.metrics_port)["tiny"], 30)
+    sampling = {"max_tokens": 3, "ignore_eos": True}
+    wait_until(lambda: is_answered_by_tiny(client, sampling), 30)
+    assert [child.pid for child in workers(server)] != [worker.pid]
+
+
+def is_answered_by_tiny(client, sampling):
+    try:
+        return list(client.generate("word", model="tiny", sampling=sampling))[-1].output_tokens == 3
+    except UnavailableError:
+        return False
+
+
+def test_no_engine_process_outlives_its_server(tmp_path):
+    place_generator(tmp_path / "models", "tiny", max_num_seqs=2)
+    with start_server(tmp_path / "models", tmp_path) as running:
+        running.wait_until_ready()
+        (worker,) = workers(running)
+        # As when the machine runs out of memory: nobody gets to clean up.
+        psutil.Process(running.pid).kill()
+        wait_until(lambda: not running.is_running())
+        wait_until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, 30)
