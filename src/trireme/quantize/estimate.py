@@ -25,7 +25,7 @@ _AWQ_BOUNDS, _AWQ_TOKENS = 11, 512
 # Outputs whose clipping bounds are searched at once.
 _AWQ_OUTPUTS = 256
 # Seconds of a run over seconds of its arithmetic alone, fitted.
-_OVERHEAD: Mapping[str, float] = {"awq": 1.0, "gptq": 1.5}
+_OVERHEAD: Mapping[str, float] = {"awq": 2.0, "gptq": 1.5}
 _EVALUATION_OVERHEAD = 1.2
 # Bytes read, converted and written per second where no calibration runs.
 _COPY_BYTES_PER_SECOND = 200_000_000
