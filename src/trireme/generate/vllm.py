@@ -1,0 +1,405 @@
+"""The engine on GPUs: vLLM's AsyncLLM (version 0.24), its event loop in a thread of its own.
+
+vLLM runs its scheduler and model in a process of its own; here its outputs are only collected. One task per
+request would wake once per request and step: instead vLLM's statistics hook, which it calls once after each
+step, empties all requests' collectors into one list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from trireme.errors import ArtifactError, InvalidInputError, TriremeError, UnavailableError
+from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, EngineStats, FinishReason, Sampling
+
+RESTART_PAUSE_SECONDS = 5.0
+# Below the time that a stopping tritonserver gives its models.
+SHUTDOWN_SECONDS = 3.0
+
+# Read by vLLM when it is imported. Its own process must not be forked from one with threads.
+ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    "HF_HUB_OFFLINE": "1",
+}
+
+_FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "abort": "cancelled"}
+
+_log = logging.getLogger(__name__)
+
+
+class _Outbox:
+    """Chunks on their way to the one consumer; what a slow consumer missed is joined, request by request."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._chunks: dict[str, Chunk] = {}
+        self._closed = False
+
+    def put(self, chunks: list[Chunk]) -> None:
+        """Hand over one step's chunks. Does not block."""
+        with self._changed:
+            for chunk in chunks:
+                earlier = self._chunks.get(chunk.request_id)
+                self._chunks[chunk.request_id] = chunk if earlier is None else _join(earlier, chunk)
+            self._changed.notify()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def take(self) -> list[Chunk]:
+        """All that is there; blocks for the next chunk. Empty once closed."""
+        with self._changed:
+            while not self._chunks and not self._closed:
+                self._changed.wait()
+            taken, self._chunks = self._chunks, {}
+        return list(taken.values())
+
+
+@dataclass(slots=True)
+class _Counts:
+    """vLLM's scheduler as it was after its last step."""
+
+    running: int = 0
+    kv_cache_usage: float = 0.0
+    prefix_cache_queries: int = 0
+    prefix_cache_hits: int = 0
+
+
+class _StepHook:
+    """A vLLM stat logger: called in the event loop once after each step, when all collectors are filled."""
+
+    def __init__(self, engine: VllmEngine) -> None:
+        self._engine = engine
+
+    def __call__(self, *_: Any) -> _StepHook:
+        """vLLM asks for a factory that is given its configuration and the engine's index."""
+        return self
+
+    def record(self, scheduler_stats: Any = None, *_: Any, **__: Any) -> None:
+        self._engine._end_step(scheduler_stats)
+
+    def log(self) -> None:
+        """Nothing to print; `stats` has the counts."""
+
+    def log_engine_initialized(self) -> None:
+        """Nothing to print."""
+
+    def record_sleep_state(self, *_: Any) -> None:
+        """This engine does not sleep."""
+
+
+class _Signal:
+    """Not a request: the serving loop ends."""
+
+
+_DIED, _CLOSED = _Signal(), _Signal()
+
+
+class VllmEngine:
+    """Continuous batching on one GPU. The folder is a Hugging Face checkpoint in safetensors.
+
+    At most max_num_seqs + max_waiting requests are in flight. kv_cache_gb and threads are not used: the cache
+    takes what gpu_memory_utilization leaves. When vLLM's process dies, all requests fail with UnavailableError,
+    and it is started again in the background; until then `submit` refuses. Counts in `stats` are the
+    scheduler's own, after its last step.
+    """
+
+    def __init__(self, options: EngineOptions) -> None:
+        """Blocks until the model is loaded. Raises ArtifactError where it cannot be."""
+        self._options = options
+        self._outbox = _Outbox()
+        self._lock = threading.Lock()
+        self._unfinished: set[str] = set()
+        self._is_ready = False
+        self._is_closed = False
+        self._restarts = 0
+        self._counts = _Counts()
+        # The three below belong to the event loop's thread.
+        self._collectors: dict[str, Any] = {}
+        self._commands: asyncio.Queue[EngineRequest | str | _Signal]
+        self._llm: Any = None
+        self._loop = asyncio.new_event_loop()
+        self._started = threading.Event()
+        self._failure: TriremeError | None = None
+        self._thread = threading.Thread(target=self._run, name="vllm", daemon=True)
+        self._thread.start()
+        self._started.wait()
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure
+
+    def submit(self, request: EngineRequest) -> None:
+        """See `Engine.submit`. Raises InvalidInputError for an id that is already running."""
+        limit = self._options.max_num_seqs + self._options.max_waiting
+        with self._lock:
+            if not self._is_ready:
+                raise UnavailableError("the engine is not running; send the request again in a minute")
+            if len(self._unfinished) >= limit:
+                running = min(self._counts.running, limit)
+                raise UnavailableError(
+                    f"{limit - running} requests wait already and {running} run;"
+                    " try again later or raise max_waiting"
+                )
+            if request.request_id in self._unfinished:
+                raise InvalidInputError(f"request id {request.request_id!r} is in use")
+            self._unfinished.add(request.request_id)
+            self._post(request)
+
+    def stream(self) -> Iterator[list[Chunk]]:
+        """See `Engine.stream`. A consumer that is slower than the steps gets several steps' tokens in one chunk."""
+        while chunks := self._outbox.take():
+            yield chunks
+
+    def cancel(self, request_id: str) -> None:
+        """See `Engine.cancel`."""
+        with self._lock:
+            if request_id in self._unfinished:
+                self._post(request_id)
+
+    def stats(self) -> EngineStats:
+        """See `Engine.stats`."""
+        counts = self._counts
+        running = counts.running
+        return EngineStats(
+            is_ready=self._is_ready,
+            waiting=max(0, len(self._unfinished) - running),
+            running=running,
+            kv_cache_usage=counts.kv_cache_usage,
+            prefix_cache_queries=counts.prefix_cache_queries,
+            prefix_cache_hits=counts.prefix_cache_hits,
+            restarts=self._restarts,
+        )
+
+    def close(self) -> None:
+        """See `Engine.close`. A start that is under way is waited for."""
+        with self._lock:
+            if not self._is_closed:
+                self._is_closed = True
+                self._is_ready = False
+                self._post(_CLOSED)
+        self._thread.join()
+
+    def _post(self, command: EngineRequest | str | _Signal) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(lambda: self._commands.put_nowait(command))
+
+    # From here on: the event loop's thread.
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._supervise())
+        finally:
+            self._outbox.close()
+            with self._lock:
+                self._loop.close()
+            self._started.set()
+
+    async def _supervise(self) -> None:
+        while not self._is_closed:
+            # A fresh one: an engine's end may still be announced after it was noticed.
+            self._commands = asyncio.Queue()
+            try:
+                self._llm = await self._open()
+            except Exception as error:
+                _log.exception("vLLM did not start")
+                if not self._started.is_set():
+                    self._failure = _explain(error, self._options)
+                    return
+                await asyncio.sleep(RESTART_PAUSE_SECONDS)
+                continue
+            self._counts.running = 0
+            with self._lock:
+                self._is_ready = not self._is_closed
+            self._started.set()
+            try:
+                await self._serve()
+            finally:
+                await self._end_all()
+                self._llm.shutdown(timeout=SHUTDOWN_SECONDS)
+                # The requests' last words and the tasks that the shutdown cancelled.
+                await asyncio.sleep(0)
+            self._restarts += not self._is_closed
+
+    async def _open(self) -> Any:
+        for key, value in ENVIRONMENT.items():
+            os.environ.setdefault(key, value)
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        # Made inside the running loop, so that it reads outputs, and notices a death, from the start.
+        llm = AsyncLLM.from_engine_args(
+            AsyncEngineArgs(**_engine_arguments(self._options)), stat_loggers=[_StepHook(self)]
+        )
+        commands = self._commands
+        llm.output_handler.add_done_callback(lambda _: commands.put_nowait(_DIED))
+        # Its first request would ask this; if the process has died by then, nothing answers.
+        await asyncio.wait_for(llm.get_supported_tasks(), timeout=60)
+        return llm
+
+    async def _serve(self) -> None:
+        """Carry out commands until vLLM dies or `close` is called."""
+        while True:
+            command = await self._commands.get()
+            if isinstance(command, _Signal):
+                return
+            try:
+                if isinstance(command, EngineRequest):
+                    await self._admit(command)
+                elif command in self._collectors:
+                    await self._llm.abort(command)
+                    self._collect(command)
+            except Exception:
+                # What else fails here is vLLM's process, gone; its end is the next command.
+                _log.exception("vLLM does not answer")
+                return
+
+    async def _admit(self, request: EngineRequest) -> None:
+        from vllm.inputs.engine import tokens_input
+
+        request_id = request.request_id
+        if request_id not in self._unfinished:
+            return
+        prompt = tokens_input(list(request.prompt), cache_salt=request.cache_salt or None)
+        try:
+            parameters = _sampling_parameters(request.sampling, self._options.eos_token_ids)
+            self._collectors[request_id] = await self._llm.add_request(request_id, prompt, parameters)
+        except ValueError as error:
+            self._finish(request_id)
+            self._outbox.put(
+                [Chunk(request_id, error=InvalidInputError(f"vLLM refuses the request: {error}"))]
+            )
+            return
+        # It may have ended while it was being added; no step would tell.
+        self._collect(request_id)
+
+    def _end_step(self, scheduler: Any) -> None:
+        if scheduler is not None:
+            counts = self._counts
+            counts.running = scheduler.num_running_reqs
+            counts.kv_cache_usage = scheduler.kv_cache_usage
+            counts.prefix_cache_queries += scheduler.prefix_cache_stats.queries
+            counts.prefix_cache_hits += scheduler.prefix_cache_stats.hits
+        self._collect(*self._collectors)
+
+    def _collect(self, *request_ids: str) -> None:
+        chunks = []
+        for request_id in request_ids:
+            try:
+                output = self._collectors[request_id].get_nowait()
+            except Exception as error:
+                _log.error("vLLM failed request %s: %s", request_id, error)
+                chunks.append(Chunk(request_id, error=_engine_failed()))
+            else:
+                if output is not None:
+                    chunks.append(_read_output(request_id, output))
+        for chunk in chunks:
+            if chunk.is_last:
+                self._finish(chunk.request_id)
+        if chunks:
+            self._outbox.put(chunks)
+
+    async def _end_all(self) -> None:
+        """Give every unfinished request its last chunk: cancelled after `close`, else the error."""
+        with self._lock:
+            self._is_ready = False
+        self._counts.running = 0
+        self._counts.kv_cache_usage = 0.0
+        if self._is_closed and not self._llm.errored:
+            await self._llm.abort(list(self._collectors))
+            self._collect(*self._collectors)
+        left = [
+            Chunk(request_id, finish_reason="cancelled")
+            if self._is_closed
+            else Chunk(request_id, error=_engine_failed())
+            for request_id in self._unfinished
+        ]
+        for chunk in left:
+            self._finish(chunk.request_id)
+        self._outbox.put(left)
+
+    def _finish(self, request_id: str) -> None:
+        self._collectors.pop(request_id, None)
+        with self._lock:
+            self._unfinished.discard(request_id)
+
+
+def _engine_arguments(options: EngineOptions) -> dict[str, Any]:
+    """What AsyncEngineArgs is made of; the rest, quantization included, is as the checkpoint says."""
+    return {
+        "model": str(options.model_dir),
+        # No pickled weights, no code of the checkpoint's own; text is made and read above the engine.
+        "load_format": "safetensors",
+        "trust_remote_code": False,
+        "skip_tokenizer_init": True,
+        "generation_config": "vllm",
+        "max_model_len": options.max_model_len,
+        "max_num_seqs": options.max_num_seqs,
+        "max_num_batched_tokens": max(options.max_num_batched_tokens, options.max_num_seqs),
+        "gpu_memory_utilization": options.gpu_memory_utilization,
+        "enable_prefix_caching": options.prefix_caching,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+    }
+
+
+def _sampling_parameters(sampling: Sampling, eos_token_ids: tuple[int, ...]) -> Any:
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+    # End tokens are the recipe's alone: vLLM's own reading of the checkpoint is switched off.
+    stops = sampling.stop_token_ids if sampling.ignore_eos else (*sampling.stop_token_ids, *eos_token_ids)
+    return SamplingParams(
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        repetition_penalty=sampling.repetition_penalty,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        seed=sampling.seed,
+        stop_token_ids=list(stops),
+        ignore_eos=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.DELTA,
+    )
+
+
+def _read_output(request_id: str, output: Any) -> Chunk:
+    """One RequestOutput with the tokens since the last one."""
+    completion = output.outputs[0]
+    tokens = tuple(completion.token_ids)
+    if not output.finished:
+        return Chunk(request_id, tokens)
+    reason = completion.finish_reason
+    if reason not in _FINISH_REASONS:
+        return Chunk(request_id, tokens, error=_engine_failed())
+    # vLLM delivers the token that ended the request; stop strings, which have none, are never given to it.
+    return Chunk(request_id, tokens[:-1] if reason == "stop" else tokens, _FINISH_REASONS[reason])
+
+
+def _join(earlier: Chunk, later: Chunk) -> Chunk:
+    return Chunk(later.request_id, earlier.tokens + later.tokens, later.finish_reason, later.error)
+
+
+def _engine_failed() -> UnavailableError:
+    return UnavailableError("the engine failed while it worked on this request; send it again in a minute")
+
+
+def _explain(error: Exception, options: EngineOptions) -> TriremeError:
+    if isinstance(error, ImportError):
+        return UnavailableError(f"vLLM cannot be imported: {error}; serve from an image that has it")
+    reason = str(error).strip().splitlines()
+    return ArtifactError(
+        f"vLLM did not start with {options.model_dir}: {reason[-1] if reason else type(error).__name__};"
+        " the server's log has the details"
+    )
