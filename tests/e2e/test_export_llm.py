@@ -90,10 +90,9 @@ def test_the_pipeline_writes_what_the_checkpoint_finds_likeliest(exported):
     assert np.mean(np.array(behind) == 0) > 0.9
 
 
+@pytest.mark.parametrize("exported", [ROOT / "defaults" / "llm"], indirect=True, ids=["llm"])
 def test_the_golden_next_tokens_of_the_float_model_come_out(exported):
-    source, version = exported
-    if read_quantization(read_config(source)):
-        pytest.skip("the golden tokens are the float model's")
+    _, version = exported
     longest = max(len(case["token_ids"]) for case in GOLDEN)
     served = ServedGraph(version / "openvino_model.xml", compile_properties(), longest)
     for case in GOLDEN:
