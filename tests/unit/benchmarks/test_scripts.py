@@ -7,7 +7,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
 
-@pytest.mark.parametrize("script", ["bench.py", "perf_analyzer.py", "quality.py"])
+@pytest.mark.parametrize("script", ["bench.py", "perf_analyzer.py", "quality.py", "answers.py"])
 def test_a_script_tells_its_options(script):
     command = [sys.executable, str(BENCHMARKS / script), "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

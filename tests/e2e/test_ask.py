@@ -1,0 +1,99 @@
+"""What a newcomer asks about the project's own documents, through the default models; and the command."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+from stacks import ROOT, environment_of
+
+from trireme.index import ingest_path
+from trireme.triton.client import TritonClient
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+QUESTIONS = tomllib.loads((ROOT / "defaults" / "questions.toml").read_text())["question"]
+RIGHT_SHARE = 0.8
+
+
+@pytest.fixture(scope="module")
+def docs(stack):
+    """Settings whose collection is the project's documents, as `make serve` indexes them."""
+    settings = dataclasses.replace(stack.settings, collection="newcomer")
+    ingest_path(settings, ROOT / "docs", stack.database_url, Console(quiet=True))
+    return settings
+
+
+def trireme(settings, *words):
+    command = [sys.executable, "-m", "trireme.cli", *words]
+    return subprocess.run(
+        command, env=environment_of(settings), capture_output=True, text=True, timeout=120, cwd=ROOT
+    )
+
+
+def is_right(question, parts):
+    text = "".join(part.text for part in parts)
+    sources = {cited.source for cited in parts[-1].citations}
+    return any(word in text for word in question["words"]) and bool(sources & set(question["sources"]))
+
+
+def test_questions_and_their_sources_are_real():
+    assert len(QUESTIONS) >= 12
+    for question in QUESTIONS:
+        files = [ROOT / "docs" / source for source in question["sources"]]
+        written = "".join(file.read_text(encoding="utf-8") for file in files)
+        assert any(word in written for word in question["words"]), question["text"]
+
+
+def test_a_newcomer_gets_right_and_cited_answers(docs):
+    wrong = []
+    with TritonClient(docs.grpc_url) as client:
+        for question in QUESTIONS:
+            parts = list(client.ask(question["text"], collection=docs.collection))
+            if not is_right(question, parts):
+                wrong.append((question["text"], "".join(part.text for part in parts)))
+    assert len(wrong) <= (1 - RIGHT_SHARE) * len(QUESTIONS), wrong
+
+
+def test_the_command_prints_the_answer_and_its_source(docs):
+    done = trireme(docs, "ask", "How do I change the port?")
+    assert done.returncode == 0, done.stderr
+    answer, source, cost = [line for line in done.stdout.splitlines() if line]
+    assert "TRIREME_HTTP_PORT=" in answer
+    assert source.startswith("[1] settings.md (characters ")
+    assert cost.startswith("extractive, ")
+
+
+def test_the_command_prints_json(docs):
+    done = trireme(docs, "ask", "How do I change the port?", "--json", "--mode", "extractive", "--top-k", "3")
+    document = json.loads(done.stdout)
+    (cited,) = document["citations"]
+    assert cited["text"] == document["answer"]
+    assert document["usage"]["answer_mode"] == "extractive"
+
+
+def test_the_default_llm_answers_through_rag(docs):
+    with TritonClient(docs.grpc_url) as client:
+        question = "What does the dynamic batcher wait for?"
+        parts = list(
+            client.ask(question, "generative", collection=docs.collection, sampling={"max_tokens": 48})
+        )
+    usage = parts[-1].usage
+    assert "".join(part.text for part in parts).strip()
+    assert len(parts) > 2
+    assert 0 < usage.completion_tokens <= 48
+    assert usage.prompt_tokens > 100
+    assert parts[-1].finish_reason in {"stop", "length"}
+
+
+def test_the_command_names_what_is_wrong(docs):
+    done = trireme(docs, "ask", "oars", "--collection", "none")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: model candidates: no collection 'none'")
+    done = trireme(docs, "ask", " ")
+    assert done.stderr == "error: text_input is empty; send a question\n"
