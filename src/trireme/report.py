@@ -40,7 +40,7 @@ def models_table(repository: Path, ready: dict[str, bool] | None = None) -> Tabl
 def _quality(model: ModelEntry) -> str:
     """Parity figures against the original, then nDCG@10 before and after where it was measured.
 
-    A generator's are all shown: those of its export, and those of the quantized checkpoint against its own original.
+    A generator's are all shown: those of its export, and those of its quantized checkpoint.
     """
     shown = len(model.figures) if model.kind == "generator" else 2
     parts = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in list(model.figures.items())[:shown]]
