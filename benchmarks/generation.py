@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from generation_clients import DirectPipeline, Run, ServedModel
+from generation_clients import DirectEngine, Run, ServedModel
 from generation_soak import soak
 from local_stack import pick_ports
 from report import DOCS, RESULTS, read_circumstances
@@ -95,7 +95,7 @@ def measure(
 ) -> list[dict[str, Any]]:
     """One row per number of streams: medians of runs that alternate between the two ways."""
     prompts = Prompts(options.model_dir, arguments.input)
-    direct = DirectPipeline(options)
+    direct = DirectEngine(options)
     served = ServedModel(f"{server.config.host}:{server.config.grpc_port}", recipe.model)
     rows = []
     try:
@@ -119,6 +119,7 @@ def measure(
             rows.append(_row(streams, pairs))
     finally:
         served.close()
+        direct.close()
     return rows
 
 

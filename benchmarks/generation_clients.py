@@ -1,4 +1,4 @@
-"""Two ways to the same model: OpenVINO GenAI's pipeline called directly, and tritonserver through gRPC."""
+"""Two ways to the same model: its engine called directly, and tritonserver through gRPC."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from trireme.errors import TriremeError
-from trireme.generate.engine import EngineOptions
-from trireme.generate.openvino import count_blocks
-from trireme.generate.openvino_properties import compile_properties
+from trireme.generate.engine import EngineOptions, EngineRequest, Sampling
+from trireme.generate.openvino import OpenVinoEngine
 
 WAIT_SECONDS = 600.0
 
@@ -33,46 +32,36 @@ class Run:
         return self.tokens / self.seconds
 
 
-class DirectPipeline:
-    """ContinuousBatchingPipeline in this process, stepped in a loop: as fast as the library goes."""
+class DirectEngine:
+    """The engine that the server runs, called through its port from this process: no Triton, no text."""
 
     def __init__(self, options: EngineOptions) -> None:
-        import openvino
-        import openvino_genai as genai
-
-        properties = compile_properties(options.threads)
-        scheduler = genai.SchedulerConfig()
-        scheduler.num_kv_blocks = count_blocks(options, str(properties["KV_CACHE_PRECISION"]))
-        scheduler.enable_prefix_caching = options.prefix_caching
-        scheduler.max_num_seqs = options.max_num_seqs
-        scheduler.max_num_batched_tokens = options.max_num_batched_tokens
-        self._openvino: Any = openvino
-        self._genai: Any = genai
-        self._pipeline = genai.ContinuousBatchingPipeline(
-            str(options.model_dir), scheduler, "CPU", properties
-        )
+        self._engine = OpenVinoEngine(options)
+        self._chunks = self._engine.stream()
         self._count = 0
 
     def run(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> Run:
-        """All prompts at once, greedy, exactly `max_tokens` tokens each. Blocks."""
-        config = self._genai.GenerationConfig()
-        config.max_new_tokens, config.do_sample, config.ignore_eos = max_tokens, False, True
+        """All prompts at once, greedy, exactly `max_tokens` tokens each. Blocks; raises TriremeError."""
+        sampling = Sampling(max_tokens=max_tokens, temperature=0.0, ignore_eos=True)
         began = time.perf_counter()
-        handles = []
         for prompt in prompts:
             self._count += 1
-            tokens = self._openvino.Tensor(np.array([prompt], np.int64))
-            handles.append(self._pipeline.add_request(self._count, tokens, config))
-        first: dict[int, float] = {}
-        made = 0
-        while self._pipeline.has_non_finished_requests():
-            self._pipeline.step()
-            for number, handle in enumerate(handles):
-                while handle.can_read():
-                    for output in handle.read().values():
-                        made += len(output.generated_ids)
-                        first.setdefault(number, time.perf_counter() - began)
+            self._engine.submit(EngineRequest(str(self._count), tuple(prompt), sampling))
+        first: dict[str, float] = {}
+        made, ended = 0, 0
+        while ended < len(prompts):
+            for chunk in next(self._chunks):
+                if chunk.error is not None:
+                    raise chunk.error
+                made += len(chunk.tokens)
+                ended += chunk.is_last
+                if chunk.tokens:
+                    first.setdefault(chunk.request_id, time.perf_counter() - began)
         return Run(made, time.perf_counter() - began, float(np.median(list(first.values()))))
+
+    def close(self) -> None:
+        """Ends the engine's process."""
+        self._engine.close()
 
 
 class ServedModel:
