@@ -26,8 +26,8 @@ from trireme.triton.model import BackendModel, ModelConfig
 from trireme.triton.tensors import read_scalar
 from trireme.types import DEFAULT_TENANT
 
-# How long a client may be gone before its request is cancelled, at most.
-WATCH_SECONDS = 0.05
+# How often each open request is asked whether its client is gone: every question crosses into the server.
+WATCH_SECONDS = 0.1
 CANCEL_PARAMETER = "cancel"
 # A request id that may be named in a cancel must not be one that others can guess.
 MIN_CANCEL_ID = 32
