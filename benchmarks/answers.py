@@ -41,7 +41,7 @@ STAGES = ("embed_ms", "retrieve_ms", "rerank_ms", "sentences_ms", "total_ms")
 STEP = 0.05
 BAND = 0.1
 # Of answerable questions, those that may be lost to "nothing found".
-MOST_LOST = 0.05
+MOST_LOST = 0.02
 # From this share on of right answers the sentence is preferred to the LLM.
 LEAST_RIGHT = 0.5
 

@@ -22,7 +22,7 @@ def test_a_draw_is_the_same_for_the_same_seed_and_shares_no_question_between_gro
 
 
 def test_relevance_loses_no_more_answerable_questions_than_it_may():
-    scores = [asked("answerable", score / 100, is_right=True) for score in range(21, 121)]
+    scores = [asked("answerable", score / 100, is_right=True) for score in range(24, 124)]
     assert choose_thresholds([*scores, asked("absent", 0.1)]).relevance == 0.25
 
 
