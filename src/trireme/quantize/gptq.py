@@ -57,7 +57,10 @@ def write_quantized(
     """
     import torch
     from gptqmodel import BACKEND, GPTQModel
+    from gptqmodel.looper import loop_processor
 
+    # Each run leaves its losses there, by default in a folder logs of whoever runs it.
+    loop_processor._PROJECT_LOG_DIR = out / "logs"
     torch.manual_seed(recipe.seed)
     loaded = GPTQModel.load(
         str(model.folder),

@@ -227,8 +227,7 @@ def _read_tools(method: str) -> dict[str, str]:
 
 
 def _hash_sources(folder: Path) -> dict[str, str]:
-    suffixes = (*SAFE_SUFFIXES, ".jinja")
-    files = sorted(path for path in folder.iterdir() if path.suffix in suffixes and path.is_file())
+    files = sorted(path for path in folder.iterdir() if path.suffix in SAFE_SUFFIXES and path.is_file())
     return {path.name: hash_file(path) for path in files}
 
 
