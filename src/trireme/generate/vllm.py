@@ -17,6 +17,7 @@ from typing import Any
 
 from trireme.errors import ArtifactError, InvalidInputError, TriremeError, UnavailableError
 from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, EngineStats, FinishReason, Sampling
+from trireme.generate.outbox import Outbox
 
 RESTART_PAUSE_SECONDS = 5.0
 # Below the time that a stopping tritonserver gives its models.
@@ -32,36 +33,6 @@ ENVIRONMENT = {
 _FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "abort": "cancelled"}
 
 _log = logging.getLogger(__name__)
-
-
-class _Outbox:
-    """Chunks on their way to the one consumer; what a slow consumer missed is joined, request by request."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._chunks: dict[str, Chunk] = {}
-        self._closed = False
-
-    def put(self, chunks: list[Chunk]) -> None:
-        """Hand over one step's chunks. Does not block."""
-        with self._changed:
-            for chunk in chunks:
-                earlier = self._chunks.get(chunk.request_id)
-                self._chunks[chunk.request_id] = chunk if earlier is None else _join(earlier, chunk)
-            self._changed.notify()
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-
-    def take(self) -> list[Chunk]:
-        """All that is there; blocks for the next chunk. Empty once closed."""
-        with self._changed:
-            while not self._chunks and not self._closed:
-                self._changed.wait()
-            taken, self._chunks = self._chunks, {}
-        return list(taken.values())
 
 
 @dataclass(slots=True)
@@ -116,7 +87,7 @@ class VllmEngine:
     def __init__(self, options: EngineOptions) -> None:
         """Blocks until the model is loaded. Raises ArtifactError where it cannot be."""
         self._options = options
-        self._outbox = _Outbox()
+        self._outbox = Outbox()
         self._lock = threading.Lock()
         self._unfinished: set[str] = set()
         self._is_ready = False
@@ -385,10 +356,6 @@ def _read_output(request_id: str, output: Any) -> Chunk:
         return Chunk(request_id, tokens, error=_engine_failed())
     # vLLM delivers the token that ended the request; stop strings, which have none, are never given to it.
     return Chunk(request_id, tokens[:-1] if reason == "stop" else tokens, _FINISH_REASONS[reason])
-
-
-def _join(earlier: Chunk, later: Chunk) -> Chunk:
-    return Chunk(later.request_id, earlier.tokens + later.tokens, later.finish_reason, later.error)
 
 
 def _engine_failed() -> UnavailableError:

@@ -1,0 +1,382 @@
+"""VllmEngine over a stand-in for vLLM: the same calls, outputs that a person can predict, steps on demand."""
+
+import asyncio
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trireme.errors import ArtifactError, InvalidInputError, UnavailableError
+from trireme.generate import vllm
+from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, Sampling
+from trireme.generate.vllm import VllmEngine
+
+OPTIONS = EngineOptions(
+    Path("/models/llm"), (7,), 64, max_num_seqs=2, max_num_batched_tokens=1, max_waiting=1
+)
+
+
+class Collector:
+    """As vLLM's RequestOutputCollector: outputs are merged until somebody takes them."""
+
+    def __init__(self) -> None:
+        self.output: Any = None
+
+    def put(self, output: Any) -> None:
+        if self.output is None or isinstance(output, Exception):
+            self.output = output
+            return
+        self.output.outputs[0].token_ids += output.outputs[0].token_ids
+        self.output.outputs[0].finish_reason = output.outputs[0].finish_reason
+        self.output.finished = output.finished
+
+    def get_nowait(self) -> Any:
+        output, self.output = self.output, None
+        if isinstance(output, Exception):
+            raise output
+        return output
+
+
+@dataclass
+class StandIn:
+    """An AsyncLLM. Tests say what a step makes, from their own thread; it happens in the event loop."""
+
+    arguments: dict[str, Any]
+    hook: Any
+    collectors: dict[str, Collector] = field(default_factory=dict)
+    prompts: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    aborted: list[str] = field(default_factory=list)
+    errored: bool = False
+    is_shut_down: bool = False
+
+    def __post_init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._death = asyncio.Event()
+        self.output_handler = self.loop.create_task(self._handle())
+
+    async def _handle(self) -> None:
+        await self._death.wait()
+        self.errored = True
+        for collector in self.collectors.values():
+            collector.put(RuntimeError("EngineCore died"))
+
+    async def get_supported_tasks(self) -> tuple[str, ...]:
+        return ("generate",)
+
+    async def add_request(self, request_id: str, prompt: Any, parameters: Any) -> Collector:
+        if len(prompt["prompt_token_ids"]) > OPTIONS.max_model_len:
+            raise ValueError("the prompt is longer than the maximum model length")
+        self.prompts[request_id], self.parameters[request_id] = prompt, parameters
+        self.collectors[request_id] = Collector()
+        if prompt["prompt_token_ids"] == [99]:
+            self.collectors[request_id].put(output([1], "length"))
+        return self.collectors[request_id]
+
+    async def abort(self, request_ids: str | list[str]) -> None:
+        for request_id in [request_ids] if isinstance(request_ids, str) else request_ids:
+            self.aborted.append(request_id)
+            self.collectors[request_id].put(output([], "abort"))
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        self.is_shut_down = True
+        self._death.set()
+
+    def step(self, outputs: dict[str, Any], **counts: Any) -> None:
+        def run() -> None:
+            for request_id, made in outputs.items():
+                self.collectors[request_id].put(made)
+            cache = types.SimpleNamespace(queries=counts.get("queries", 0), hits=counts.get("hits", 0))
+            self.hook.record(
+                scheduler_stats=types.SimpleNamespace(
+                    num_running_reqs=counts.get("running", len(outputs)),
+                    kv_cache_usage=counts.get("usage", 0.0),
+                    prefix_cache_stats=cache,
+                ),
+                iteration_stats=None,
+                mm_cache_stats=None,
+                engine_idx=0,
+            )
+
+        self.loop.call_soon_threadsafe(run)
+
+    def die(self) -> None:
+        self.loop.call_soon_threadsafe(self._death.set)
+
+
+def output(tokens: list[int], reason: str | None = None) -> Any:
+    completion = types.SimpleNamespace(token_ids=list(tokens), finish_reason=reason)
+    return types.SimpleNamespace(outputs=[completion], finished=reason is not None)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[StandIn]:
+    """Every AsyncLLM that was started, in order; "fail" among `made` makes the next start fail."""
+    started: list[Any] = []
+
+    class AsyncLLM:
+        @staticmethod
+        def from_engine_args(arguments: Any, stat_loggers: list[Any]) -> StandIn:
+            if "fail" in started:
+                started.remove("fail")
+                raise ValueError("no kernel image\nout of memory")
+            started.append(StandIn(vars(arguments), stat_loggers[0](None, 0)))
+            return started[-1]
+
+    def module(name: str, **content: Any) -> None:
+        fake = types.ModuleType(name)
+        vars(fake).update(content)
+        monkeypatch.setitem(sys.modules, name, fake)
+
+    for package in ("vllm", "vllm.engine", "vllm.inputs", "vllm.v1", "vllm.v1.engine"):
+        module(package)
+    module("vllm.engine.arg_utils", AsyncEngineArgs=types.SimpleNamespace)
+    module("vllm.v1.engine.async_llm", AsyncLLM=AsyncLLM)
+    module(
+        "vllm.inputs.engine",
+        tokens_input=lambda ids, cache_salt: {"prompt_token_ids": ids, "cache_salt": cache_salt},
+    )
+    module(
+        "vllm.sampling_params",
+        SamplingParams=types.SimpleNamespace,
+        RequestOutputKind=types.SimpleNamespace(DELTA="delta"),
+    )
+    for key in vllm.ENVIRONMENT:
+        monkeypatch.setenv(key, "")
+        monkeypatch.delenv(key)
+    monkeypatch.setattr(vllm, "RESTART_PAUSE_SECONDS", 0.01)
+    return started
+
+
+class Answers:
+    """Consumes the stream in a thread, list by list."""
+
+    def __init__(self, engine: VllmEngine) -> None:
+        self.lists: list[list[Chunk]] = []
+        self.thread = threading.Thread(target=self._consume, args=(engine,), daemon=True)
+        self.thread.start()
+
+    def _consume(self, engine: VllmEngine) -> None:
+        for chunks in engine.stream():
+            self.lists.append(chunks)
+
+    def of(self, request_id: str) -> list[Chunk]:
+        return [chunk for chunks in self.lists for chunk in chunks if chunk.request_id == request_id]
+
+    def last(self, request_id: str) -> Chunk:
+        wait_until(lambda: bool(self.of(request_id)) and self.of(request_id)[-1].is_last)
+        assert [chunk.is_last for chunk in self.of(request_id)].count(True) == 1
+        return self.of(request_id)[-1]
+
+    def tokens(self, request_id: str) -> tuple[int, ...]:
+        return tuple(token for chunk in self.of(request_id) for token in chunk.tokens)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def engine(made: list[StandIn]) -> Iterator[VllmEngine]:
+    opened = VllmEngine(OPTIONS)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def answers(engine: VllmEngine) -> Answers:
+    return Answers(engine)
+
+
+def submit(
+    engine: VllmEngine, llm: StandIn, request_id: str, prompt: tuple[int, ...] = (1, 2), **sampling: Any
+) -> None:
+    engine.submit(EngineRequest(request_id, prompt, Sampling(**{"max_tokens": 9, **sampling}), "salt"))
+    wait_until(lambda: request_id in llm.collectors)
+
+
+def test_the_checkpoint_is_opened_without_pickles_code_or_tokenizer(engine, made):
+    arguments = made[0].arguments
+    assert arguments["model"] == "/models/llm"
+    assert (arguments["load_format"], arguments["trust_remote_code"]) == ("safetensors", False)
+    assert arguments["skip_tokenizer_init"] is True
+    assert arguments["max_model_len"] == 64
+    # A step must have room for one token of each sequence.
+    assert arguments["max_num_batched_tokens"] == arguments["max_num_seqs"] == 2
+
+
+def test_a_step_of_two_requests_is_one_list(engine, made, answers):
+    submit(engine, made[0], "a")
+    submit(engine, made[0], "b")
+    made[0].step({"a": output([11]), "b": output([21], "length")})
+    assert answers.last("b") == Chunk("b", (21,), "length")
+    assert answers.lists == [[Chunk("a", (11,)), Chunk("b", (21,), "length")]]
+
+
+def test_tokens_of_steps_that_the_consumer_missed_come_in_one_chunk(engine, made):
+    submit(engine, made[0], "a")
+    for token in (11, 12):
+        made[0].step({"a": output([token])})
+    made[0].step({"a": output([13], "length")})
+    asyncio.run_coroutine_threadsafe(asyncio.sleep(0), made[0].loop).result(10)
+    assert next(engine.stream()) == [Chunk("a", (11, 12, 13), "length")]
+
+
+@pytest.mark.parametrize("ignore_eos", [False, True])
+def test_end_tokens_are_ours_alone(engine, made, ignore_eos):
+    submit(engine, made[0], "a", stop_token_ids=(5,), ignore_eos=ignore_eos)
+    given = made[0].parameters["a"]
+    assert given.stop_token_ids == ([5] if ignore_eos else [5, 7])
+    assert (given.ignore_eos, given.detokenize, given.output_kind) == (True, False, "delta")
+
+
+def test_the_token_that_ended_the_answer_is_left_out(engine, made, answers):
+    submit(engine, made[0], "a")
+    made[0].step({"a": output([11])})
+    made[0].step({"a": output([12, 7], "stop")})
+    assert answers.last("a").finish_reason == "stop"
+    assert answers.tokens("a") == (11, 12)
+
+
+def test_a_request_that_ended_while_it_was_added_is_answered(engine, made, answers):
+    submit(engine, made[0], "a", prompt=(99,))
+    assert answers.last("a") == Chunk("a", (1,), "length")
+
+
+def test_the_salt_goes_with_the_prompt(engine, made):
+    submit(engine, made[0], "a", prompt=(3, 4))
+    assert made[0].prompts["a"] == {"prompt_token_ids": [3, 4], "cache_salt": "salt"}
+
+
+def test_cancelling_aborts_and_the_last_chunk_says_so_once(engine, made, answers):
+    submit(engine, made[0], "a")
+    made[0].step({"a": output([11])})
+    for name in ("a", "a", "nobody"):
+        engine.cancel(name)
+    assert answers.last("a").finish_reason == "cancelled"
+    assert made[0].aborted == ["a"]
+    assert answers.tokens("a") == (11,)
+
+
+def test_a_request_cancelled_at_once_never_runs_on(engine, made, answers):
+    engine.submit(EngineRequest("a", (1,), Sampling(9)))
+    engine.cancel("a")
+    assert answers.last("a").finish_reason == "cancelled"
+    assert engine.stats().waiting == 0
+
+
+def test_a_full_queue_refuses_and_an_end_makes_room(engine, made, answers):
+    for name in "abc":
+        submit(engine, made[0], name)
+    with pytest.raises(UnavailableError, match=r"requests wait already.*max_waiting"):
+        engine.submit(EngineRequest("d", (1,), Sampling(9)))
+    made[0].step({"a": output([1], "length")}, running=2)
+    answers.last("a")
+    submit(engine, made[0], "d")
+
+
+def test_an_id_in_use_is_refused(engine, made):
+    submit(engine, made[0], "a")
+    with pytest.raises(InvalidInputError, match="'a' is in use"):
+        engine.submit(EngineRequest("a", (1,), Sampling(9)))
+
+
+def test_what_vllm_refuses_is_that_requests_error_alone(engine, made, answers):
+    submit(engine, made[0], "good")
+    engine.submit(EngineRequest("long", (1,) * 65, Sampling(9)))
+    error = answers.last("long").error
+    assert isinstance(error, InvalidInputError)
+    assert "longer than the maximum model length" in str(error)
+    made[0].step({"good": output([1], "length")})
+    assert answers.last("good").finish_reason == "length"
+
+
+def test_an_unknown_finish_reason_is_an_error(engine, made, answers):
+    submit(engine, made[0], "a")
+    made[0].step({"a": output([], "error")})
+    assert isinstance(answers.last("a").error, UnavailableError)
+
+
+def test_counts_are_the_schedulers(engine, made):
+    for name in "abc":
+        submit(engine, made[0], name)
+    assert (engine.stats().running, engine.stats().waiting) == (0, 3)
+    for _ in range(2):
+        made[0].step({}, running=2, usage=0.25, queries=10, hits=4)
+    wait_until(lambda: engine.stats().prefix_cache_queries == 20)
+    stats = engine.stats()
+    assert (stats.running, stats.waiting, stats.kv_cache_usage, stats.prefix_cache_hits) == (2, 1, 0.25, 8)
+
+
+def test_a_death_fails_all_and_a_new_engine_takes_over(engine, made, answers):
+    for name in "ab":
+        submit(engine, made[0], name)
+    made[0].die()
+    for name in "ab":
+        assert isinstance(answers.last(name).error, UnavailableError)
+    wait_until(lambda: engine.stats().is_ready)
+    assert (engine.stats().restarts, len(made), made[0].is_shut_down) == (1, 2, True)
+    submit(engine, made[1], "a")
+    made[1].step({"a": output([5], "length")})
+    wait_until(lambda: answers.tokens("a") == (5,))
+
+
+def test_a_start_that_fails_is_tried_again(engine, made, answers):
+    made.append("fail")
+    made[0].die()
+    wait_until(lambda: engine.stats().restarts == 1 and engine.stats().is_ready)
+    assert [type(one) for one in made] == [StandIn, StandIn]
+
+
+def test_while_it_is_down_requests_are_refused(engine, made, monkeypatch):
+    again = threading.Event()
+    monkeypatch.setattr(vllm, "_engine_arguments", lambda options: again.wait(10) and {})
+    made[0].die()
+    wait_until(lambda: not engine.stats().is_ready)
+    with pytest.raises(UnavailableError, match="not running"):
+        engine.submit(EngineRequest("a", (1,), Sampling(9)))
+    again.set()
+
+
+def test_a_first_start_that_fails_raises_with_vllms_last_words(made):
+    made.append("fail")
+    with pytest.raises(ArtifactError, match=r"/models/llm: out of memory; the server's log"):
+        VllmEngine(OPTIONS)
+
+
+def test_without_vllm_the_message_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(UnavailableError, match="vLLM cannot be imported"):
+        VllmEngine(OPTIONS)
+
+
+def test_close_cancels_what_runs_ends_the_stream_and_refuses(made):
+    engine = VllmEngine(OPTIONS)
+    answers = Answers(engine)
+    submit(engine, made[0], "a")
+    engine.submit(EngineRequest("b", (1,), Sampling(9)))
+    engine.close()
+    assert answers.last("a").finish_reason == answers.last("b").finish_reason == "cancelled"
+    answers.thread.join(10)
+    assert (answers.thread.is_alive(), made[0].is_shut_down) == (False, True)
+    with pytest.raises(UnavailableError):
+        engine.submit(EngineRequest("c", (1,), Sampling(9)))
+    engine.close()
+    assert not engine.stats().is_ready
+
+
+def test_vllm_is_told_to_spawn_and_to_report_nothing_unless_the_operator_said_otherwise(made, monkeypatch):
+    import os
+
+    monkeypatch.setenv("VLLM_WORKER_MULTIPROC_METHOD", "fork")
+    VllmEngine(OPTIONS).close()
+    assert (os.environ["VLLM_WORKER_MULTIPROC_METHOD"], os.environ["VLLM_NO_USAGE_STATS"]) == ("fork", "1")
