@@ -1,0 +1,71 @@
+"""A model repository of generators for a run on the GPU machine: NAME=CHECKPOINT pairs become model folders."""
+
+import argparse
+import json
+from pathlib import Path
+
+from trireme.artifacts.config_writer import place_config
+from trireme.artifacts.manifest import Manifest, hash_file, write_manifest
+from trireme.artifacts.recipe import Recipe, write_recipe
+
+# Listed where vLLM makes the weights up itself, and nothing reads it.
+NO_WEIGHTS = "model.safetensors"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="+", metavar="NAME=CHECKPOINT")
+    parser.add_argument("--repository", type=Path, required=True)
+    parser.add_argument("--engine", default="vllm")
+    parser.add_argument("--streams", type=int, default=64)
+    parser.add_argument("--max-model-len", type=int, default=2048)
+    parser.add_argument("--max-num-batched-tokens", type=int, default=8192)
+    parser.add_argument("--gpu-memory-utilization", type=float, default=0.1)
+    arguments = parser.parse_args()
+    for pair in arguments.models:
+        name, _, checkpoint = pair.partition("=")
+        _write_model(arguments, name, Path(checkpoint))
+
+
+def _write_model(arguments: argparse.Namespace, name: str, checkpoint: Path) -> None:
+    folder = arguments.repository / name
+    version = folder / "1"
+    version.mkdir(parents=True)
+    for file in checkpoint.iterdir():
+        if file.is_file():
+            (version / file.name).hardlink_to(file)
+    if not any(version.glob("*.safetensors")):
+        (version / NO_WEIGHTS).touch()
+    recipe = Recipe(
+        model=name,
+        kind="generator",
+        source=str(checkpoint),
+        # KIND_CPU: the server of the wheel need not see the GPU, vLLM's own process does.
+        target="cpu",
+        engine=arguments.engine,
+        max_model_len=arguments.max_model_len,
+        max_num_seqs=arguments.streams,
+        max_num_batched_tokens=arguments.max_num_batched_tokens,
+        gpu_memory_utilization=arguments.gpu_memory_utilization,
+        chat_text_input=False,
+    )
+    write_recipe(folder / "recipe.toml", recipe)
+    place_config(folder, recipe)
+    files = sorted(path for path in version.iterdir())
+    config = json.loads((version / "config.json").read_text())
+    manifest = Manifest(
+        model=name,
+        kind="generator",
+        source=str(checkpoint),
+        revision="",
+        precision=config.get("quantization_config", {}).get("quant_method", "bf16"),
+        dimensions=config["vocab_size"],
+        max_length=arguments.max_model_len,
+        files={path.name: hash_file(path) for path in files},
+        sizes={path.name: path.stat().st_size for path in files},
+    )
+    write_manifest(version, manifest)
+
+
+if __name__ == "__main__":
+    main()

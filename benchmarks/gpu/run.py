@@ -1,0 +1,306 @@
+"""On the GPU machine: per checkpoint vLLM alone, then the same prompts through tritonserver.
+
+All engines are started at the same time, each with a KV cache of a fixed size, and stay; they are measured one
+after the other, while the others are idle. Every result is a line of results.jsonl in --work, every process has a
+log there; one that fails does not end the run. README.md beside this file has the steps around it.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+VLLM = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "VLLM_NO_USAGE_STATS": "1",
+    # Neither is in the packed vLLM.
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
+    "VLLM_USE_DEEP_GEMM": "0",
+    "PYTHONUNBUFFERED": "1",
+}
+KV_CACHE_GIB = "5"
+# Each other test would start an engine of its own.
+CONTRACT = (
+    "vllm and not eos_ends and not full_queue and not waiting_request and not close_cancels and not prefix"
+)
+
+
+class Run:
+    """Where things are, and what was found."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.work: Path = arguments.work
+        self.site, self.triton = arguments.site, arguments.triton
+        self.load = ("--streams", arguments.streams, "--rounds", arguments.rounds)
+        self.deadline = time.monotonic() + arguments.seconds
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.began = time.monotonic()
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def note(self, **what: Any) -> None:
+        line = json.dumps({"at": round(time.monotonic() - self.began, 1), **what})
+        print(line, flush=True)
+        with (self.work / "results.jsonl").open("a") as results:
+            results.write(line + "\n")
+
+    def has_time(self, seconds: float) -> bool:
+        return time.monotonic() + seconds < self.deadline
+
+    def start(self, name: str, command: list[str], **environ: str) -> subprocess.Popen[bytes]:
+        paths = f"{self.site}:{ROOT / 'src'}:{environ.pop('EXTRA_PATH', '')}"
+        with (self.work / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                env={**os.environ, **VLLM, "PYTHONPATH": paths, **environ},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+    def python(self, name: str, script: str, *options: str, **environ: str) -> subprocess.Popen[bytes]:
+        return self.start(name, [sys.executable, str(HERE / script), *options], **environ)
+
+    def end(self, process: subprocess.Popen[bytes]) -> None:
+        """Kill the process and all that it started; wait until they are gone, and their memory with them."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        time.sleep(1.0)
+
+    def collect(self, name: str, process: subprocess.Popen[bytes], seconds: float, **also: Any) -> bool:
+        """Wait for a process; note its RESULT lines. False, with the log's end, where it failed."""
+        try:
+            code = process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            code = -1
+        text = (self.work / f"{name}.log").read_text(errors="replace")
+        results = [json.loads(line[7:]) for line in text.splitlines() if line.startswith("RESULT ")]
+        for result in results:
+            self.note(name=name, **also, **result)
+        if code != 0 or not results:
+            self.note(name=name, failed=code, log=text[-1500:])
+        return code == 0
+
+    def weights_gib(self, name: str) -> float | None:
+        for line in (self.work / f"{name}.log").read_text(errors="replace").splitlines():
+            if "Model loading took" in line:
+                return float(line.split("Model loading took")[1].split()[0])
+        return None
+
+
+class Server:
+    """One tritonserver with one generator."""
+
+    def __init__(self, run: Run, name: str, checkpoint: Path, number: int) -> None:
+        """Starts it and returns at once."""
+        self.run, self.name, self.checkpoint, self.model = run, f"triton-{name}", checkpoint, name
+        self.ports = [18000 + 10 * number + n for n in range(3)]
+        repository = run.work / f"repository-{name}"
+        options = ["--repository", str(repository), *run.load[:2]]
+        written = run.python(f"repository-{name}", "repository.py", f"{name}={checkpoint}", *options)
+        if written.wait(timeout=120) != 0:
+            raise RuntimeError(f"no repository for {name}")
+        http, grpc, metrics = map(str, self.ports)
+        script = f'. {run.triton}/triton/env.sh && TS_EXEC=1 && tritonserver_ "$@"'
+        options = ["--model-repository", str(repository), "--disable-auto-complete-config"]
+        options += [
+            "--http-port",
+            http,
+            "--grpc-port",
+            grpc,
+            "--metrics-port",
+            metrics,
+            "--exit-timeout-secs",
+            "5",
+        ]
+        self.process = run.start(
+            self.name,
+            ["bash", "-c", script, "tritonserver", *options],
+            T_PP=f"{run.site}:{ROOT / 'src'}",
+            GENERATOR_KV_GIB=KV_CACHE_GIB,
+        )
+
+    def is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[0]}/v2/health/ready", timeout=2):
+                return True
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    def measure(self, name: str, *modes: str, seconds: float = 150) -> None:
+        before = _cpu_seconds()
+        log = f"client-{self.model}-{name}"
+        client = self.run.python(
+            log,
+            "streams.py",
+            *modes,
+            *("--model", self.model, "--tokenizer", str(self.checkpoint), *self.run.load),
+            *(
+                "--url",
+                f"127.0.0.1:{self.ports[1]}",
+                "--metrics",
+                f"http://127.0.0.1:{self.ports[2]}/metrics",
+            ),
+            EXTRA_PATH=f"{self.run.triton}/triton/pyclient",
+        )
+        self.run.collect(log, client, seconds)
+        used = {key: value - before.get(key, 0.0) for key, value in _cpu_seconds().items()}
+        busy = {key: round(value, 2) for key, value in used.items() if value > 0.3}
+        self.run.note(name=self.name, measured=name, cpu_s=busy)
+        self.run.end(client)
+
+
+def _cpu_seconds() -> dict[str, float]:
+    """Processor time so far, by the name of the process and its id; the clients, which have ended, together."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = {"clients": ended.ru_utime + ended.ru_stime}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                name, rest = (folder / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
+            except OSError:
+                continue
+            numbers = rest.split()
+            used[f"{name}:{folder.name}"] = (int(numbers[11]) + int(numbers[12])) / ticks
+    return used
+
+
+class Offline:
+    """vLLM alone, loaded and waiting for its turn."""
+
+    def __init__(self, run: Run, name: str, checkpoint: Path) -> None:
+        """Starts it and returns at once."""
+        self.run, self.name = run, f"offline-{name}"
+        self.go, self.ready = run.work / f"go-{name}", run.work / f"ready-{name}"
+        dummy = not any(checkpoint.glob("*.safetensors"))
+        self.process = run.python(
+            self.name,
+            "offline.py",
+            *("--model", str(checkpoint), "--go", str(self.go), "--ready", str(self.ready)),
+            *(
+                "--load-format",
+                "dummy" if dummy else "safetensors",
+                "--kv-cache-gib",
+                KV_CACHE_GIB,
+                *run.load,
+            ),
+        )
+
+    def is_ready(self) -> bool:
+        return self.ready.exists()
+
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    def measure(self) -> None:
+        self.go.touch()
+        self.run.collect(self.name, self.process, 120)
+
+
+def wait_for_all(run: Run, engines: list[Offline | Server], seconds: float) -> None:
+    """Until each is ready or has ended."""
+    until = time.monotonic() + seconds
+    waiting = list(engines)
+    while waiting and time.monotonic() < until:
+        for engine in waiting[:]:
+            if engine.is_ready():
+                run.note(name=engine.name, ready=True, weights_gib=run.weights_gib(engine.name))
+                waiting.remove(engine)
+            elif not engine.is_alive():
+                text = (run.work / f"{engine.name}.log").read_text(errors="replace")
+                run.note(name=engine.name, failed="load", log=text[-1500:])
+                waiting.remove(engine)
+        time.sleep(0.2)
+    run.note(not_ready=[engine.name for engine in waiting])
+
+
+def copy_model(source: Path, target: Path) -> Path:
+    """Only the files of the checkpoint."""
+    target.mkdir()
+    for file in source.iterdir():
+        if file.suffix in {".json", ".jinja", ".safetensors"}:
+            shutil.copy(file, target)
+    return target
+
+
+def run_contract(run: Run, checkpoint: Path) -> None:
+    """The tests of the engines' contract that share one engine."""
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-c", os.devnull]
+    command += ["--import-mode=importlib", "--rootdir", str(ROOT), "-k", CONTRACT]
+    command += [str(ROOT / "tests" / "contract" / "test_engine.py")]
+    suite = run.start("contract", command, ENGINE_TEST_MODEL=str(checkpoint))
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        suite.wait(timeout=200)
+    text = (run.work / "contract.log").read_text(errors="replace")
+    lines = [line for line in text.splitlines() if "PASSED" in line or "FAILED" in line or " passed" in line]
+    run.note(name="contract", code=suite.poll(), lines=lines[-40:])
+    run.end(suite)
+
+
+def read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoints", nargs="+", metavar="NAME=FOLDER")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--site", type=Path, required=True)
+    parser.add_argument("--triton", type=Path, required=True)
+    parser.add_argument("--default-model", type=Path, default=ROOT / "defaults" / "llm")
+    parser.add_argument("--start-seconds", type=float, default=240, help="how long engines may take to load")
+    parser.add_argument("--streams", default="64")
+    parser.add_argument("--rounds", default="5", help="requests on each stream and repetition")
+    parser.add_argument("--seconds", type=float, default=600)
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = read_arguments()
+    run = Run(arguments)
+    pairs = [pair.partition("=")[::2] for pair in arguments.checkpoints]
+    offline = [Offline(run, name, Path(folder)) for name, folder in pairs]
+    default = copy_model(arguments.default_model, run.work / "llm")
+    pairs.append(("default", str(default)))
+    while not (run.triton / "ready").exists() and run.has_time(60):
+        time.sleep(0.2)
+    servers = [Server(run, name, Path(folder), number) for number, (name, folder) in enumerate(pairs)]
+    wait_for_all(run, [*offline, *servers], arguments.start_seconds)
+    for position, server in enumerate(servers):
+        try:
+            if position < len(offline) and offline[position].is_ready():
+                offline[position].measure()
+            if server.is_ready():
+                server.measure("throughput", "throughput")
+                server.measure("other", "single", "tenants", "text")
+                server.measure("cancel", "cancel")
+        except Exception as error:
+            run.note(name=server.name, failed=f"{type(error).__name__}: {error}")
+    if run.has_time(90):
+        run_contract(run, default)
+    for process in run.processes:
+        if process.poll() is None:
+            run.end(process)
+    run.note(name="end")
+    (run.work / "done").touch()
+
+
+if __name__ == "__main__":
+    main()
