@@ -303,7 +303,10 @@ def format_section(
         f" tokens of {calibrated['name']}, windows of {calibrated['sequence_length']}.",
         f"- CPU speed: the OpenVINO engine called directly, {PROMPT_TOKENS} tokens in and {OUTPUT_TOKENS} out,"
         f" medians of {ROUNDS} rounds in which the methods take turns. OpenVINO reads no bitsandbytes checkpoints.",
-        *(f"- GPU speed, by another run: {machine}" for machine in machines or [NOT_MEASURED]),
+        *(
+            f"- The GPU columns are of another run and another model: {machine}"
+            for machine in machines or [NOT_MEASURED]
+        ),
         f"- Quantized with {versions}",
         format_circumstances(report.circumstances),
     ]

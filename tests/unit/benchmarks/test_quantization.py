@@ -89,7 +89,9 @@ def test_figures_of_a_gpu_are_merged_by_method_and_bits(report, tmp_path):
     assert none[9:] == ["8,413", "not measured", "14.96"]
     assert awq[9:] == ["not measured", "247", "not measured"]
     assert fine[9:] == ["not measured"] * 3, "the GPU ran one group size"
-    assert "- GPU speed, by another run: one GPU, an 8B shape" in format_section(report, gpu, machines)
+    assert "- The GPU columns are of another run and another model: one GPU, an 8B shape" in format_section(
+        report, gpu, machines
+    )
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"rows": []}', '{"machine": "m", "model": "m", "rows": [1]}'])
