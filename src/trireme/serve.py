@@ -156,6 +156,7 @@ def _announce(settings: Settings, console: Console) -> None:
     )
     body = '{"query": "what does the dynamic batcher wait for?", "top_k": 3}'
     for command in (
+        '.venv/bin/trireme ask "how do I change the port?"',
         '.venv/bin/trireme search "what does the dynamic batcher wait for?"',
         ".venv/bin/trireme ingest PATH --collection NAME",
         f"curl -s {host}:{http}/v2/models/search/generate -d '{body}'",
