@@ -1,5 +1,5 @@
 import pytest
-from fakes import FakeSteps, hit
+from rag_fakes import FakeSteps, hit
 
 from trireme.errors import InvalidInputError, UnavailableError
 from trireme.rag.answer import answer

@@ -1,5 +1,5 @@
 import pytest
-from fakes import hit
+from rag_fakes import hit
 
 from trireme.rag.citations import check_citations, content_words
 

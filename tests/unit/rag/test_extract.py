@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from fakes import FakeSteps, hit
+from rag_fakes import FakeSteps, hit
 
 from trireme.rag.extract import cite_sentence, find_sentences, rank_sentences
 

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from fakes import hit
+from rag_fakes import hit
 
 from trireme.rag.passages import find_context, find_openings, sentences_of, source_of
 
