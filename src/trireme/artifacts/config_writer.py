@@ -26,7 +26,8 @@ _WARMUP_TEXTS = {
     "query": ("What is a short sentence for?",),
     "passages": ("A short sentence to warm up with.", "Another one."),
 }
-_PARAMETERS = {
+# What a backend is told, by kind; the backends refuse any other parameter.
+PARAMETERS = {
     "text_encoder": ("max_batch_tokens", "threads", "max_text_bytes", "default_input_type"),
     "cross_encoder": (
         "max_batch_tokens",
@@ -225,8 +226,7 @@ def _serving(recipe: Recipe) -> Message:
     if _warmup_inputs(recipe):
         part["model_warmup"] = [_warmup(recipe)]
     part["parameters"] = [
-        {"key": name, "value": {"string_value": _parameter(recipe, name)}}
-        for name in _PARAMETERS[recipe.kind]
+        {"key": name, "value": {"string_value": _parameter(recipe, name)}} for name in PARAMETERS[recipe.kind]
     ]
     return part
 

@@ -30,15 +30,17 @@ def stage_version(model_dir: Path, bytes_needed: int) -> Iterator[Path]:
     """
     with _made_folder(model_dir), _lock(model_dir):
         clear_leftovers(model_dir)
-        _check_space(model_dir, bytes_needed)
+        check_space(model_dir, bytes_needed)
         stage = Path(tempfile.mkdtemp(prefix=STAGED, dir=model_dir))
         try:
             yield stage
-            _swap(stage, model_dir / VERSION)
+            stage.chmod(0o755)
+            target = model_dir / VERSION
+            swap_folder(stage, target, target.with_name(f"{REPLACED}{target.name}"))
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise _disk_full(model_dir, bytes_needed) from error
+            raise disk_full(model_dir, bytes_needed) from error
         finally:
             shutil.rmtree(stage, ignore_errors=True)
 
@@ -78,22 +80,26 @@ def _lock(model_dir: Path) -> Iterator[None]:
         yield
 
 
-def _check_space(model_dir: Path, bytes_needed: int) -> None:
-    if shutil.disk_usage(model_dir).free < bytes_needed:
-        raise _disk_full(model_dir, bytes_needed)
+def check_space(folder: Path, bytes_needed: int) -> None:
+    """Raises UnavailableError when the disk of `folder`, which must exist, has fewer bytes free."""
+    if shutil.disk_usage(folder).free < bytes_needed:
+        raise disk_full(folder, bytes_needed)
 
 
-def _disk_full(model_dir: Path, bytes_needed: int) -> UnavailableError:
+def disk_full(folder: Path, bytes_needed: int) -> UnavailableError:
+    """The error of a disk without room for a build."""
     return UnavailableError(
-        f"the disk of {model_dir} is full: the build needs about {bytes_needed:,} bytes; free some and try again"
+        f"the disk of {folder} is full: the build needs about {bytes_needed:,} bytes; free some and try again"
     )
 
 
-def _swap(stage: Path, target: Path) -> None:
-    stage.chmod(0o755)
+def swap_folder(stage: Path, target: Path, replaced: Path) -> None:
+    """Renames `stage` to `target`, whose folder of before waits as `replaced` meanwhile; all synced to disk.
+
+    Raises OSError; then the folder of before is back in its place.
+    """
     for path in [*stage.rglob("*"), stage]:
         _sync(path)
-    replaced = target.with_name(f"{REPLACED}{target.name}")
     if target.exists():
         target.rename(replaced)
     try:

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from trireme.artifacts.placing import check_space, disk_full, swap_folder
 from trireme.errors import InvalidInputError, UnavailableError
 
 
@@ -29,14 +30,13 @@ def stage_folder(out: Path, bytes_needed: int) -> Iterator[Path]:
     with _lock(stage):
         try:
             _clear(stage, replaced, out)
-            if shutil.disk_usage(stage).free < bytes_needed:
-                raise _disk_full(out, bytes_needed)
+            check_space(out.parent, bytes_needed)
             yield stage
-            _swap(stage, out, replaced)
+            swap_folder(stage, out, replaced)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise _disk_full(out, bytes_needed) from error
+            raise disk_full(out.parent, bytes_needed) from error
         finally:
             shutil.rmtree(stage, ignore_errors=True)
 
@@ -69,32 +69,3 @@ def _clear(stage: Path, replaced: Path, out: Path) -> None:
             replaced.rename(out)
     for path in stage.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _swap(stage: Path, out: Path, replaced: Path) -> None:
-    for path in [*stage.rglob("*"), stage]:
-        _sync(path)
-    if out.exists():
-        out.rename(replaced)
-    try:
-        stage.rename(out)
-    except OSError:
-        if replaced.exists():
-            replaced.rename(out)
-        raise
-    _sync(out.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _disk_full(out: Path, bytes_needed: int) -> UnavailableError:
-    return UnavailableError(
-        f"the disk of {out.parent} is full: the run needs about {bytes_needed:,} bytes; free some and try again"
-    )

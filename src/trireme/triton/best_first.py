@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from trireme.artifacts.config_writer import PARAMETERS
 from trireme.errors import InvalidInputError, TriremeError
 from trireme.triton.model import BackendModel, ModelConfig
 from trireme.triton.tensors import hit_tensors, read_scalar, read_strings, read_tensor, read_top_k
@@ -20,7 +21,7 @@ def rank(hits: list[Hit], top_k: int) -> list[Hit]:
 class BestFirstModel(BackendModel):
     """Sorts; holds nothing."""
 
-    known_parameters = frozenset({"default_top_k", "max_top_k"})
+    known_parameters = frozenset(PARAMETERS["best_first"])
 
     def load(self, config: ModelConfig) -> None:
         self._default_top_k = config.read_int("default_top_k")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from trireme.artifacts.config_writer import PARAMETERS
 from trireme.artifacts.manifest import read_manifest, verify_files
 from trireme.artifacts.repository import version_dir
 from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
@@ -22,9 +23,7 @@ from trireme.types import Classified, Scored
 class CrossEncoderModel(BackendModel):
     """A model whose configuration has the input `text` classifies; otherwise it ranks passages."""
 
-    known_parameters = frozenset(
-        {"max_batch_tokens", "threads", "max_text_bytes", "max_passages", "rerank_depth", "embedder"}
-    )
+    known_parameters = frozenset(PARAMETERS["cross_encoder"])
 
     def load(self, config: ModelConfig) -> None:
         manifest = read_manifest(config.version_dir)

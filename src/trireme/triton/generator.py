@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from trireme.artifacts.config_writer import PARAMETERS
 from trireme.artifacts.manifest import read_manifest, verify_files
 from trireme.errors import InvalidInputError, TriremeError
 from trireme.generate.chat import ChatTemplate, parse_messages
@@ -68,21 +69,7 @@ class _Client:
 class GeneratorModel(BackendModel):
     """One engine behind Triton. Every request ends with exactly one final response."""
 
-    known_parameters = frozenset(
-        {
-            "engine",
-            "max_num_seqs",
-            "max_num_batched_tokens",
-            "max_waiting",
-            "prefix_caching",
-            "kv_cache_gb",
-            "gpu_memory_utilization",
-            "threads",
-            "default_max_tokens",
-            "chat_text_input",
-            "max_text_bytes",
-        }
-    )
+    known_parameters = frozenset(PARAMETERS["generator"])
 
     def load(self, config: ModelConfig) -> None:
         manifest = read_manifest(config.version_dir)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from trireme.artifacts.config_writer import PARAMETERS
 from trireme.errors import InvalidInputError, SettingError, TriremeError, UnavailableError
 from trireme.rag.answer import answer
 from trireme.rag.ports import ANSWER_MODES, AnswerOptions, AnswerPart, Question
@@ -39,17 +40,7 @@ class RagRequest:
 class RagModel(BackendModel):
     """Answers each request in a thread of its own, so that none waits for another's LLM."""
 
-    known_parameters = frozenset(
-        {
-            "steps",
-            "default_top_k",
-            "max_top_k",
-            "context_passages",
-            "extractive_threshold",
-            "relevance_threshold",
-            "default_max_tokens",
-        }
-    )
+    known_parameters = frozenset(PARAMETERS["rag"])
 
     def load(self, config: ModelConfig) -> None:
         settings = read_settings()

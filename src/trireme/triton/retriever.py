@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from trireme.artifacts.config_writer import PARAMETERS
 from trireme.artifacts.manifest import read_manifest
 from trireme.artifacts.repository import version_dir
 from trireme.errors import InvalidInputError, SettingError, TriremeError, UnavailableError
@@ -19,9 +20,7 @@ from trireme.types import Hit, StoreQuery
 class RetrieverModel(BackendModel):
     """Nearest passages of one tenant's collection, by the vectors of the embedder that is served."""
 
-    known_parameters = frozenset(
-        {"embedder", "default_top_k", "max_top_k", "candidates", "pool_size", "exact_below", "ef_search"}
-    )
+    known_parameters = frozenset(PARAMETERS["retriever"])
 
     def load(self, config: ModelConfig) -> None:
         settings = read_settings()

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from trireme.artifacts.config_writer import PARAMETERS
 from trireme.artifacts.manifest import read_manifest, verify_files
 from trireme.encode.session import OnnxSession
 from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
@@ -43,7 +44,7 @@ def load_text_encoder(
 class TextEncoderModel(BackendModel):
     """Texts of all requests that Triton batched run together, in micro-batches by token budget."""
 
-    known_parameters = frozenset({"max_batch_tokens", "threads", "max_text_bytes", "default_input_type"})
+    known_parameters = frozenset(PARAMETERS["text_encoder"])
 
     def load(self, config: ModelConfig) -> None:
         self._encoder, self._health = load_text_encoder(

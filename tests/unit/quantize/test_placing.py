@@ -66,7 +66,7 @@ def test_a_second_run_on_the_same_folder_is_refused_and_disturbs_nothing(tmp_pat
 
 
 def test_a_full_disk_is_said_before_anything_is_written(tmp_path):
-    with pytest.raises(UnavailableError, match="is full: the run needs about"):
+    with pytest.raises(UnavailableError, match="is full: the build needs about"):
         with stage_folder(tmp_path / "model", 1 << 62):
             pass
     assert listed(tmp_path) == []
