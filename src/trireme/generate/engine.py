@@ -92,6 +92,8 @@ class EngineOptions:
     gpu_memory_utilization: float = 0.9
     # Threads for one step; 0 means one per core.
     threads: int = 0
+    # The process that started this one: an engine's own processes end once it is gone. 0: they ask nobody.
+    owner_pid: int = 0
 
 
 class Engine(Protocol):

@@ -53,6 +53,7 @@ class OpenVinoEngine:
                 "prefix_caching": options.prefix_caching,
                 "num_kv_blocks": blocks,
                 "properties": properties,
+                "owner_pid": options.owner_pid,
             }
         )
         self._table = RequestTable(options.max_num_seqs, options.max_waiting, blocks, BLOCK_TOKENS)

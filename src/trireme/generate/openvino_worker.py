@@ -15,10 +15,12 @@ import json
 import os
 import selectors
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 READ_BYTES = 1 << 20
+OWNER_PERIOD_SECONDS = 1.0
 
 
 class Worker:
@@ -31,6 +33,8 @@ class Worker:
         self._openvino: Any = openvino
         self._genai: Any = genai
         self._out = out
+        self._owner_pid: int = options["owner_pid"]
+        self._owner_seen = time.monotonic()
         self._eos = set(options["eos_token_ids"])
         self._handles: dict[int, Any] = {}
         scheduler = genai.SchedulerConfig()
@@ -43,14 +47,14 @@ class Worker:
         )
 
     def run(self, commands: int) -> None:
-        """Step while there is work, wait for commands on file descriptor `commands` otherwise, until it ends."""
+        """Step while there is work, else wait for commands on the descriptor; until it or the owner ends."""
         os.set_blocking(commands, False)
         selector = selectors.DefaultSelector()
         selector.register(commands, selectors.EVENT_READ)
         buffer = b""
-        while True:
+        while not self._is_orphan():
             is_idle = not self._handles and not self._pipeline.has_non_finished_requests()
-            while selector.select(None if is_idle else 0):
+            while selector.select(OWNER_PERIOD_SECONDS if is_idle else 0):
                 data = os.read(commands, READ_BYTES)
                 if not data:
                     return
@@ -58,8 +62,17 @@ class Worker:
                 for line in lines:
                     self._obey(json.loads(line))
                 is_idle = False
-            self._pipeline.step()
-            self._report()
+            if not is_idle:
+                self._pipeline.step()
+                self._report()
+
+    def _is_orphan(self) -> bool:
+        """Whether the owner is gone. Triton leaves its stub, our parent, behind when it is killed, pipes open."""
+        now = time.monotonic()
+        if not self._owner_pid or now - self._owner_seen < OWNER_PERIOD_SECONDS:
+            return False
+        self._owner_seen = now
+        return read_parent(os.getppid()) != self._owner_pid
 
     def _obey(self, command: dict[str, Any]) -> None:
         if "add" in command:
@@ -121,6 +134,16 @@ class Worker:
         if reason:
             del self._handles[number]
         return [number, tokens, reason] if tokens or reason else None
+
+
+def read_parent(pid: int) -> int:
+    """The parent of a process, or 0 where there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    # The name before it is in brackets and may hold anything.
+    return int(stat.rpartition(")")[2].split()[1])
 
 
 def main() -> None:

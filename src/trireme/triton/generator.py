@@ -6,6 +6,7 @@ Decoupled: `execute` hands requests to the engine and returns; a thread of the g
 from __future__ import annotations
 
 import json
+import os
 import threading
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,6 +79,8 @@ class GeneratorModel(BackendModel):
         template = ChatTemplate.load(config.version_dir, tokenizer)
         options = EngineOptions(
             model_dir=config.version_dir,
+            # Our parent is tritonserver.
+            owner_pid=os.getppid(),
             eos_token_ids=read_eos_token_ids(config.version_dir),
             max_model_len=manifest.max_length,
             max_num_seqs=config.read_int("max_num_seqs"),
