@@ -16,7 +16,6 @@ from typing import Any
 from bench_inputs import Inputs, write_inputs
 from bench_report import BenchReport, Measurement, TokenizerTime, format_document, plot, print_measurements
 from local_stack import make_settings
-from perf_analyzer import WINDOWS, PerfRun, PerfTool, measure, prepare_tool
 from report import DOCS, RESULTS, read_circumstances, show_progress_note, write_json
 from rich.console import Console
 from rich.progress import Progress
@@ -25,6 +24,7 @@ from server_load import compare_counts, read_counts, read_processor_time
 from trireme.errors import TriremeError, UnavailableError
 from trireme.serve import Stack
 from trireme.settings import Settings, read_settings
+from trireme.triton.perf_analyzer import WINDOWS, PerfRun, PerfTool, measure, prepare_tool
 
 MODELS = ("embedding", "reranker", "search")
 SEED = 1

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from perf_analyzer import PerfFigures
 from report import Circumstances, format_circumstances, format_table
 from server_load import StepLoad
+
+from trireme.triton.perf_analyzer import PerfFigures
 
 THROUGHPUT_PLOT = "performance-throughput.png"
 LATENCY_PLOT = "performance-latency.png"

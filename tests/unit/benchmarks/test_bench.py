@@ -4,11 +4,11 @@ import bench
 import pytest
 from bench import QUICK, choose_requests, copy_repository, find_models
 from bench_inputs import Inputs
-from perf_analyzer import PerfFigures
 
 from trireme.artifacts.config_writer import CONFIG_FILE
 from trireme.serve import Stack
 from trireme.settings import Settings
+from trireme.triton.perf_analyzer import PerfFigures
 
 ENCODER = """kind = "text_encoder"
 [checkpoint]

@@ -11,9 +11,10 @@ from bench_report import (
     format_step_table,
     plot,
 )
-from perf_analyzer import PerfFigures
 from report import Circumstances
 from server_load import StepLoad
+
+from trireme.triton.perf_analyzer import PerfFigures
 
 SEEN = Circumstances("CPU", 2, ("avx2",), 4.0, 0.5, "Linux", {"numpy": "1"}, "2026-01-01", 7, "python x")
 

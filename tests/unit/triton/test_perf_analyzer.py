@@ -3,9 +3,11 @@ import json
 import os
 from pathlib import Path
 
-import perf_analyzer
 import pytest
-from perf_analyzer import (
+
+from trireme.errors import UnavailableError, UnsupportedError
+from trireme.triton import perf_analyzer
+from trireme.triton.perf_analyzer import (
     PerfRun,
     PerfTool,
     build_command,
@@ -14,8 +16,6 @@ from perf_analyzer import (
     measure,
     read_export,
 )
-
-from trireme.errors import UnavailableError, UnsupportedError
 
 MILLISECOND = 1_000_000
 
