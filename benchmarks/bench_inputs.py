@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ from report import DOCS
 
 from trireme.errors import NotFoundError
 from trireme.quality import read_beir
+from trireme.tune.workload import PASSAGES_PER_QUERY, draw_texts, make_pair
 
-PASSAGES_PER_QUERY = 20
 SHORTEST_PASSAGE = 60
 # Generated pages are no sample corpus: their tables change with every run.
 GENERATED = ("quality.md", "performance.md")
@@ -46,20 +45,6 @@ def read_texts(data: Path | None) -> tuple[list[str], list[str]]:
     return passages, []
 
 
-def draw_texts(source: Sequence[str], count: int, words: tuple[int, int], rng: random.Random) -> list[str]:
-    """`count` distinct texts: those of `source` in random order, then runs of its words.
-
-    A run has words[0] to words[1] words; a number at its end keeps runs of a small source distinct.
-    """
-    drawn = list(dict.fromkeys(rng.sample(list(source), min(count, len(source)))))
-    vocabulary = " ".join(source).split()
-    while len(drawn) < count:
-        start = rng.randrange(len(vocabulary))
-        run = vocabulary[start : start + rng.randint(*words)]
-        drawn.append(" ".join([*run, str(len(drawn))]))
-    return drawn
-
-
 def write_inputs(folder: Path, data: Path | None, *, entries: int, passages: int, seed: int) -> Inputs:
     """Write `entries` inputs a model (a fifth for the reranker) and a corpus of `passages` below `folder`."""
     rng = random.Random(seed)  # noqa: S311 - a sample, no secret
@@ -70,7 +55,7 @@ def write_inputs(folder: Path, data: Path | None, *, entries: int, passages: int
     longer = draw_texts(all_passages, entries // 2, (20, 120), rng)
     texts = [*queries[: entries - len(longer)], *longer]
     rng.shuffle(texts)
-    pairs = [_pair(query, all_passages, rng) for query in queries[: max(entries // 5, 1)]]
+    pairs = [make_pair(query, all_passages, rng) for query in queries[: max(entries // 5, 1)]]
     files = {
         "embedding": _write(folder / "embedding.json", [{"text": [text]} for text in texts]),
         "reranker": _write(folder / "reranker.json", pairs),
@@ -82,18 +67,6 @@ def write_inputs(folder: Path, data: Path | None, *, entries: int, passages: int
     lines = [json.dumps({"_id": f"p{number}", "text": text}) for number, text in enumerate(indexed)]
     (corpus / "corpus.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return Inputs(files, {"reranker": open_shapes}, corpus, len(indexed), tuple(texts))
-
-
-def _pair(query: str, passages: Sequence[str], rng: random.Random) -> dict[str, Any]:
-    """A query with its passages and retrieval scores, best first, as `search` hands them to the reranker."""
-    count = PASSAGES_PER_QUERY
-    chosen = rng.sample(passages, count) if len(passages) >= count else rng.choices(passages, k=count)
-    prior = sorted((round(rng.uniform(0.2, 0.8), 4) for _ in range(count)), reverse=True)
-    return {
-        "query": [query],
-        "passages": {"content": chosen, "shape": [count]},
-        "prior": {"content": prior, "shape": [count]},
-    }
 
 
 def _write(path: Path, entries: list[dict[str, Any]]) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,20 +10,9 @@ from pathlib import Path
 
 from report import show_progress_note
 
+from trireme.machine import pick_ports
 from trireme.serve import Stack
 from trireme.settings import Settings, read_settings
-
-
-def pick_ports(host: str, count: int) -> list[int]:
-    """TCP ports that nobody listens on now. Another process may still take one before it is used."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind((host, 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 def make_settings(data_dir: Path, model_repository: Path | None = None) -> Settings:

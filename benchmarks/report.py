@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from trireme.machine import read_machine, read_versions
 
 PROJECT = Path(__file__).resolve().parents[1]
 RESULTS = PROJECT / "benchmarks" / "results"
 DOCS = PROJECT / "docs"
-# Instruction sets that decide how fast int8 and fp32 matrices multiply.
-FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")
-DISTRIBUTIONS = ("trireme", "nvidia-pytriton", "tritonclient", "onnxruntime", "tokenizers", "numpy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,40 +36,19 @@ class Circumstances:
 
 def read_circumstances(script: str, arguments: Sequence[str], seed: int) -> Circumstances:
     """Look at this machine and environment. Reads /proc; does not block."""
-    cpu, flags = parse_cpuinfo(_read(Path("/proc/cpuinfo")))
+    machine = read_machine()
     return Circumstances(
-        cpu=cpu or platform.processor() or platform.machine(),
-        cores=len(os.sched_getaffinity(0)),
-        flags=flags,
-        memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        cpu=machine.cpu,
+        cores=machine.cores,
+        flags=machine.flags,
+        memory_gib=machine.memory_gib,
         load=round(os.getloadavg()[0], 1),
-        system=f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        system=machine.system,
         versions=read_versions(),
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         seed=seed,
         command=shorten_command(script, arguments),
     )
-
-
-def parse_cpuinfo(text: str) -> tuple[str, tuple[str, ...]]:
-    """Model name and the instruction sets of FLAGS that the first core has."""
-    first: dict[str, str] = {}
-    for line in text.splitlines():
-        key, _, value = line.partition(":")
-        first.setdefault(key.strip(), value.strip())
-    have = set((first.get("flags") or first.get("Features", "")).split())
-    return first.get("model name", ""), tuple(flag for flag in FLAGS if flag in have)
-
-
-def read_versions() -> dict[str, str]:
-    """Installed versions of the distributions that the figures depend on."""
-    versions = {}
-    for name in DISTRIBUTIONS:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 def shorten_command(script: str, arguments: Sequence[str]) -> str:
@@ -112,10 +88,3 @@ def write_json(path: Path, record: Any) -> None:
 def show_progress_note(text: str) -> None:
     """One line on stderr."""
     print(text, file=sys.stderr, flush=True)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

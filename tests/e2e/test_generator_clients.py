@@ -4,7 +4,6 @@ import dataclasses
 import json
 import queue
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -14,8 +13,6 @@ from tritonclient import grpc
 from trireme.artifacts.config_writer import place_config
 from trireme.artifacts.recipe import read_recipe
 from trireme.triton.client import TritonClient
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
 
 GOLDEN = json.loads((ROOT / "defaults" / "llm" / "golden.json").read_text())["cases"]
 

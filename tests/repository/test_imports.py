@@ -14,6 +14,7 @@ MAY_IMPORT = {
     "types": set(),
     "errors": set(),
     "settings": {"errors"},
+    "machine": set(),
     "quality": {"types", "errors"},
     "artifacts": {"types", "errors"},
     "encode": {"types", "errors"},
@@ -25,6 +26,7 @@ MAY_IMPORT = {
     "ingest": {"types", "errors", "retrieve"},
     "local": {"errors"},
     "export": {"types", "errors", "artifacts", "quality"},
+    "tune": {"types", "errors", "settings", "machine", "artifacts", "ingest", "triton", "serve", "index"},
     "triton": {"types", "errors", "settings", "artifacts", "encode", "retrieve", "generate", "rag"},
 }
 HEAVY = {

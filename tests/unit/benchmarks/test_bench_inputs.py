@@ -1,9 +1,8 @@
 import json
-import random
 
 import bench_inputs
 import pytest
-from bench_inputs import draw_texts, write_inputs
+from bench_inputs import write_inputs
 
 from trireme.errors import NotFoundError
 
@@ -76,9 +75,3 @@ def test_without_a_data_set_the_docs_serve(tmp_path, monkeypatch):
     queries = [entry["query"][0] for entry in read_entries(inputs.files["search"])]
     assert len(set(queries)) == 50
     assert "generated" not in " ".join(inputs.texts)
-
-
-def test_a_small_source_is_filled_with_runs_of_its_words():
-    drawn = draw_texts(["one two", "three four"], 40, (1, 2), random.Random(0))
-    assert set(drawn[:2]) == {"one two", "three four"}
-    assert len(set(drawn)) == 40

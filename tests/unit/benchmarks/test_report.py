@@ -4,29 +4,10 @@ from report import (
     Circumstances,
     format_circumstances,
     format_table,
-    parse_cpuinfo,
     read_circumstances,
     shorten_command,
     write_json,
 )
-
-CPUINFO = """processor : 0
-model name\t: A CPU @ 2 GHz
-flags\t\t: fpu avx2 avx512_vnni sse2
-
-processor : 1
-model name\t: Another
-flags\t\t: avx512f
-"""
-
-
-def test_the_processor_and_the_flags_that_matter_are_read():
-    assert parse_cpuinfo(CPUINFO) == ("A CPU @ 2 GHz", ("avx2", "avx512_vnni"))
-
-
-def test_an_arm_machine_names_features():
-    assert parse_cpuinfo("Features : fp asimd asimddp\n") == ("", ("asimddp",))
-    assert parse_cpuinfo("") == ("", ())
 
 
 def test_a_table_is_markdown():
