@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trireme.artifacts.recipe import RECIPE_FILE, read_recipe
+from trireme.artifacts.tuning import Tuning, parse_tuning
 from trireme.errors import ArtifactError, SettingError
 from trireme.types import Embedder
 
@@ -53,6 +54,8 @@ class Manifest:
     tools: dict[str, str] = field(default_factory=dict)
     # sha256 over recipe, source files and tools: equal means a build would make the same files.
     inputs_digest: str = ""
+    # How the serving settings were found; a build has none.
+    tuning: Tuning | None = None
 
     @property
     def embedder(self) -> Embedder:
@@ -76,9 +79,15 @@ class Manifest:
 
 def write_manifest(version_dir: Path, manifest: Manifest) -> None:
     """Writes manifest.json into `version_dir`, which must exist."""
+    (version_dir / MANIFEST_FILE).write_text(format_manifest(manifest), encoding="utf-8")
+
+
+def format_manifest(manifest: Manifest) -> str:
+    """The text of manifest.json; the key `tuning` is there only where the model was tuned."""
     document = {"format_version": FORMAT_VERSION, **asdict(manifest)}
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    (version_dir / MANIFEST_FILE).write_text(text, encoding="utf-8")
+    if manifest.tuning is None:
+        del document["tuning"]
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def read_manifest(version_dir: Path) -> Manifest:
@@ -146,6 +155,8 @@ def _parse(document: Any) -> Manifest:
     if unknown := set(document) - known:
         raise ValueError(f"has an unknown key {min(unknown)!r}")
     document["labels"] = tuple(document.get("labels", ()))
+    if "tuning" in document:
+        document["tuning"] = parse_tuning(document["tuning"])
     try:
         manifest = Manifest(**document)
     except TypeError as error:
@@ -157,6 +168,8 @@ def _parse(document: Any) -> Manifest:
 def _check_types(manifest: Manifest) -> None:
     expected = {"str": str, "int": int, "bool": bool, "tuple": tuple, "dict": dict}
     for spec in fields(Manifest):
+        if spec.name == "tuning":
+            continue
         wanted = expected[str(spec.type).split("[", maxsplit=1)[0]]
         if type(getattr(manifest, spec.name)) is not wanted:
             raise ValueError(f"has a {spec.name!r} that is not a {wanted.__name__}")

@@ -28,7 +28,7 @@ def stage_version(model_dir: Path, bytes_needed: int) -> Iterator[Path]:
     Holds the model's lock meanwhile. Raises UnavailableError when another build runs or the disk has
     fewer than `bytes_needed` free or fills up; then the folder is gone and the old version stays.
     """
-    with _made_folder(model_dir), _lock(model_dir):
+    with _made_folder(model_dir), lock_model(model_dir):
         clear_leftovers(model_dir)
         check_space(model_dir, bytes_needed)
         stage = Path(tempfile.mkdtemp(prefix=STAGED, dir=model_dir))
@@ -71,12 +71,15 @@ def clear_leftovers(model_dir: Path) -> None:
 
 
 @contextlib.contextmanager
-def _lock(model_dir: Path) -> Iterator[None]:
+def lock_model(model_dir: Path) -> Iterator[None]:
+    """Keeps builds and tuners out of a model's folder. Raises UnavailableError when one is in there already."""
     with (model_dir / ".lock").open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UnavailableError(f"another build of {model_dir} is running; wait for it to end") from None
+            raise UnavailableError(
+                f"another build of {model_dir}, or its tuner, is running; wait for it to end"
+            ) from None
         yield
 
 

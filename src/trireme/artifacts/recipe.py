@@ -174,15 +174,22 @@ class Recipe:
 def read_recipe(path: Path) -> Recipe:
     """The recipe at `path`; the model's name is the folder's. Raises SettingError naming key and file."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_recipe(path.read_text(encoding="utf-8"), path.resolve().parent.name)
     except FileNotFoundError:
         raise SettingError(f"{path} does not exist; a model folder needs a {RECIPE_FILE}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingError(f"{path} is not valid TOML: {error}") from error
-    try:
-        return Recipe(model=path.resolve().parent.name, **_typed_values(document))
+    except UnicodeDecodeError as error:
+        raise SettingError(f"{path}: not valid TOML: {error}") from error
     except SettingError as error:
         raise SettingError(f"{path}: {error}") from None
+
+
+def parse_recipe(text: str, model: str) -> Recipe:
+    """The recipe of `model` that a recipe.toml says. Raises SettingError naming the key, or the line."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingError(f"not valid TOML: {error}") from error
+    return Recipe(model=model, **_typed_values(document))
 
 
 def _typed_values(document: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from trireme.artifacts.manifest import Manifest, hash_file, read_manifest, verify_files, write_manifest
+from trireme.artifacts.tuning import Tried, Tuning
 from trireme.errors import ArtifactError
 
 
@@ -143,4 +144,67 @@ def test_a_generator_is_rebuilt_with_its_own_script(version):
         read_manifest(version)
     (version.parent / "recipe.toml").write_text("kind = ")
     with pytest.raises(ArtifactError, match=r"export_encoder\.py --recipe"):
+        read_manifest(version)
+
+
+TRIED = Tried({"tiny.threads": 2}, 8, 3, 120.5, 20.0, 31.5, 40.0, "within the limit")
+TUNING = Tuning(
+    target="search",
+    slo_p95_ms=50.0,
+    date="2026-01-01 00:00 UTC",
+    workload="docs, seed 1",
+    workload_sha256="0" * 64,
+    machine="a CPU, 2 cores",
+    versions={"numpy": "1"},
+    before={"threads": 0},
+    after={"threads": 2},
+    concurrency=8,
+    requests_per_s=120.5,
+    p95_ms=31.5,
+    gain=0.2,
+    noise=0.03,
+    tried=(TRIED,),
+)
+
+
+def test_how_a_model_was_tuned_reads_back_as_it_was(version, manifest):
+    tuned = replace(manifest, tuning=TUNING)
+    write_manifest(version, tuned)
+    assert read_manifest(version) == tuned
+    assert tuned.embedder == manifest.embedder
+
+
+def test_a_model_that_was_not_tuned_says_nothing_of_it(version, manifest):
+    write_manifest(version, manifest)
+    assert "tuning" not in json.loads((version / "manifest.json").read_text())
+    assert read_manifest(version).tuning is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"slo_p95_ms": "50"}, "'tuning.slo_p95_ms' that is not of type float"),
+        ({"concurrency": 1.5}, "'tuning.concurrency' that is not of type int"),
+        ({"target": 1}, "'tuning.target' that is not of type str"),
+        ({"surprise": 1}, "unknown key 'tuning.surprise'"),
+        ({"after": {"threads": "2"}}, "'tuning.after' that is not a table of int"),
+        ({"tried": 7}, "tuning.tried that is not a list"),
+        ({"tried": [{"setting": {}}]}, "lacks the key 'tuning.concurrency'"),
+    ],
+)
+def test_broken_evidence_says_what_is_wrong(change, message, version, manifest):
+    write_manifest(version, replace(manifest, tuning=TUNING))
+    path = version / "manifest.json"
+    document = json.loads(path.read_text())
+    document["tuning"] |= change
+    path.write_text(json.dumps(document))
+    with pytest.raises(ArtifactError, match=message):
+        read_manifest(version)
+
+
+def test_evidence_must_be_an_object(version, manifest):
+    write_manifest(version, manifest)
+    path = version / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "tuning": None}))
+    with pytest.raises(ArtifactError, match="tuning that is not an object"):
         read_manifest(version)
