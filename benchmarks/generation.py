@@ -44,7 +44,9 @@ def main() -> int:
     try:
         with served_model(arguments) as (server, recipe, options):
             if arguments.soak:
-                result: dict[str, Any] = {"soak": soak(server, recipe.model, arguments.soak, SEED)}
+                result: dict[str, Any] = {
+                    "soak": soak(server, recipe.model, arguments.soak, SEED, arguments.longest)
+                }
             else:
                 result = {"throughput": measure(arguments, server, recipe, options)}
     except TriremeError as error:
@@ -227,6 +229,7 @@ def _read_arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=int, default=64, help="tokens of an answer")
     parser.add_argument("--kv-cache-gb", type=float, default=0.5)
     parser.add_argument("--soak", type=float, default=0.0, metavar="SECONDS", help="mixed requests instead")
+    parser.add_argument("--longest", type=int, default=256, help="tokens of the longest answer of a soak")
     parser.add_argument("--write", action="store_true", help="write results and docs/generation.md")
     return parser.parse_args()
 

@@ -1,43 +1,40 @@
-"""One table of all quantization methods: figures, size, time to quantize, speed on CPU and GPU.
+"""Tables of all quantization methods: figures, size, time to quantize, speed on CPU and GPU.
 
 The checkpoints are made by build/quantize_llm.py in .venv-quantize (make quantize-env), with the gate open, so that
 a method that would not pass has its row too. The CPU's speed is that of the OpenVINO engine, called directly, where
-the checkpoint can be exported for it. GPU figures are merged from benchmarks/results/*-quantization-gpu.json:
-
-    {"machine": "...", "model": "...", "rows": [{"method": "awq", "bits": 4, "output_tokens_per_second": 1.0,
-     "single_stream_tokens_per_second": 1.0, "weights_gib": 1.0}]}
+the checkpoint can be exported for it. With --device cuda, on a machine with a GPU, it only quantizes and writes
+benchmarks/results/quantization-cuda.json. quantization_report.py has the tables and where GPU speeds come from.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from report import (
-    DOCS,
-    PROJECT,
-    RESULTS,
-    Circumstances,
-    format_circumstances,
-    format_table,
-    read_circumstances,
-    show_progress_note,
-    write_json,
+from quantization_report import (
+    OUTPUT_TOKENS,
+    PROMPT_TOKENS,
+    ROUNDS,
+    STREAMS,
+    MethodRow,
+    QuantizationReport,
+    format_rows,
+    format_section,
+    read_gpu,
+    read_report,
+    write_section,
 )
+from report import DOCS, PROJECT, RESULTS, read_circumstances, show_progress_note, write_json
 
-from trireme.errors import GateError, InvalidInputError, TriremeError, UnavailableError
-from trireme.quantize.figures import Figures
-from trireme.quantize.gate import DEFAULTS, check_gate
+from trireme.errors import InvalidInputError, TriremeError, UnavailableError
 from trireme.quantize.manifest import QuantizationManifest, read_quantization
 
 SEED = 1
@@ -53,59 +50,7 @@ METHODS: Mapping[str, tuple[str, int, tuple[str, ...]]] = {
     "bitsandbytes int8": ("bnb-int8", 8, ()),
 }
 OPEN_GATE = ("--max-perplexity-ratio", "1000", "--max-kl", "1000", "--min-agreement", "0")
-GPU_FILES = "*-quantization-gpu.json"
-NOT_MEASURED = "not measured"
-PROMPT_TOKENS, OUTPUT_TOKENS, ROUNDS = 128, 64, 5
-STREAMS = (1, 8)
-MARKS = ("<!-- begin: benchmarks/quantization.py -->", "<!-- end -->")
-HEADER = (
-    "method",
-    "MB",
-    "perplexity ratio",
-    "KL, nats",
-    "top-1 agreement",
-    "default gate",
-    "quantized in, s",
-    *(f"CPU tok/s, {count} stream{'s' if count > 1 else ''}" for count in STREAMS),
-    "GPU tok/s",
-    "GPU tok/s, 1 stream",
-    "GPU weights, GiB",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class MethodRow:
-    """One method on one model. `cpu` maps a number of streams to output tokens per second."""
-
-    name: str
-    method: str
-    bits: int
-    total_bytes: int
-    seconds: float
-    figures: dict[str, float]
-    cpu: dict[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class QuantizationReport:
-    """All methods on one model, and what they were measured on."""
-
-    model: str
-    parameters: int
-    calibration: dict[str, Any]
-    evaluation: dict[str, Any]
-    tools: dict[str, str]
-    rows: tuple[MethodRow, ...]
-    circumstances: Circumstances
-
-
-@dataclass(frozen=True, slots=True)
-class GpuRow:
-    """Speed of one method on a GPU; None where it was not measured."""
-
-    output: float | None = None
-    single: float | None = None
-    weights_gib: float | None = None
+DEVICE_RESULTS = {"cpu": "quantization.json", "cuda": "quantization-cuda.json"}
 
 
 def quantize_all(options: argparse.Namespace, names: Sequence[str]) -> dict[str, QuantizationManifest]:
@@ -113,25 +58,29 @@ def quantize_all(options: argparse.Namespace, names: Sequence[str]) -> dict[str,
 
     Raises UnavailableError with the script's last words when it fails.
     """
-    made = {}
-    for name in names:
-        method, _, flags = METHODS[name]
-        show_progress_note(f"quantizing: {name}")
-        command = [str(options.quantizer), str(PROJECT / "build" / "quantize_llm.py"), str(options.model)]
-        command += [str(folder_of(options.work, name)), "--method", method, *flags, *OPEN_GATE]
-        command += ["--calibration", str(options.calibration), "--eval", str(options.eval)]
-        command += ["--samples", str(options.samples), "--eval-tokens", str(options.eval_tokens)]
-        command += ["--log", str(options.work / "libraries.log")]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-        except OSError as error:
-            raise UnavailableError(
-                f"cannot run {options.quantizer}: {error.strerror}; set it up with: make quantize-env"
-            ) from None
-        if done.returncode:
-            raise UnavailableError(f"{name}: {done.stderr.strip().splitlines()[-1]}")
-        made[name] = read_quantization(folder_of(options.work, name))
-    return made
+    with ThreadPoolExecutor(options.jobs) as pool:
+        manifests = pool.map(lambda name: quantize(options, name), names)
+        return dict(zip(names, manifests, strict=True))
+
+
+def quantize(options: argparse.Namespace, name: str) -> QuantizationManifest:
+    """One row. Raises UnavailableError with the script's last words when it fails."""
+    method, _, flags = METHODS[name]
+    show_progress_note(f"quantizing: {name}")
+    command = [str(options.quantizer), str(PROJECT / "build" / "quantize_llm.py"), str(options.model)]
+    command += [str(folder_of(options.work, name)), "--method", method, *flags, *OPEN_GATE]
+    command += ["--calibration", str(options.calibration), "--eval", str(options.eval)]
+    command += ["--samples", str(options.samples), "--eval-tokens", str(options.eval_tokens)]
+    command += ["--device", options.device, "--log", str(folder_of(options.work, name)) + ".log"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot run {options.quantizer}: {error.strerror}; set it up with: make quantize-env"
+        ) from None
+    if done.returncode:
+        raise UnavailableError(f"{name}: {done.stderr.strip().splitlines()[-1]}")
+    return read_quantization(folder_of(options.work, name))
 
 
 def folder_of(work: Path, name: str) -> Path:
@@ -225,121 +174,12 @@ def measure_rate(opened: Any, count: int, turn: int) -> float:
     return tokens / (time.perf_counter() - started)
 
 
-def read_gpu(results: Path) -> tuple[dict[tuple[str, int], GpuRow], list[str]]:
-    """(method, bits) -> GPU figures of all files, and a line for each file saying where it was measured.
-
-    Raises InvalidInputError naming a file that is not in the form this module's text shows.
-    """
-    rows: dict[tuple[str, int], GpuRow] = {}
-    machines = []
-    for path in sorted(results.glob(GPU_FILES)):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            machines.append(f"{record['machine']}, {record['model']}")
-            for row in record["rows"]:
-                key = (str(row["method"]), int(row.get("bits", 16 if row["method"] == "none" else 4)))
-                rows[key] = GpuRow(
-                    row.get("output_tokens_per_second"),
-                    row.get("single_stream_tokens_per_second"),
-                    row.get("weights_gib"),
-                )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InvalidInputError(f"{path} holds no GPU figures ({error!r}); mend or delete it") from None
-    return rows, machines
-
-
-def format_rows(report: QuantizationReport, gpu: Mapping[tuple[str, int], GpuRow]) -> str:
-    """The Markdown table; a GPU's figures stand in the first row of their method and width."""
-    shown: set[tuple[str, int]] = set()
-    rows = []
-    for row in report.rows:
-        key = (row.method, row.bits)
-        found = GpuRow() if key in shown else gpu.get(key, GpuRow())
-        shown.add(key)
-        rows.append(
-            (
-                row.name,
-                f"{row.total_bytes / 1e6:.1f}",
-                f"{row.figures['perplexity_ratio']:.4f}",
-                f"{row.figures['kl']:.4f}",
-                f"{row.figures['agreement']:.4f}",
-                judge_default(row),
-                f"{row.seconds:.0f}",
-                *(_cell(row.cpu.get(str(count)), ",.0f") for count in STREAMS),
-                _cell(found.output, ",.0f"),
-                _cell(found.single, ",.0f"),
-                _cell(found.weights_gib, ".2f"),
-            )
-        )
-    return format_table(HEADER, rows)
-
-
-def judge_default(row: MethodRow) -> str:
-    """Whether the row passes the default thresholds of its method: passes or fails."""
-    try:
-        check_gate(
-            row.name,
-            Figures(**{**row.figures, "tokens": int(row.figures["tokens"])}),
-            DEFAULTS[row.method, row.bits],
-        )
-    except GateError:
-        return "fails"
-    return "passes"
-
-
-def format_section(
-    report: QuantizationReport, gpu: Mapping[tuple[str, int], GpuRow], machines: list[str]
-) -> str:
-    """The table and what stands beside it."""
-    judged, calibrated = report.evaluation, report.calibration
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(report.tools.items()))
-    lines = [
-        f"`{report.model}`, {report.parameters:,} parameters, perplexity of the original"
-        f" {report.rows[0].figures['perplexity_original']:.2f}:",
-        "",
-        format_rows(report, gpu),
-        "",
-        f"- Judged on {judged['tokens']:,} tokens of {judged['name']}; calibrated on {calibrated['tokens']:,}"
-        f" tokens of {calibrated['name']}, windows of {calibrated['sequence_length']}.",
-        f"- CPU speed: the OpenVINO engine called directly, {PROMPT_TOKENS} tokens in and {OUTPUT_TOKENS} out,"
-        f" medians of {ROUNDS} rounds in which the methods take turns. OpenVINO reads no bitsandbytes checkpoints.",
-        *(
-            f"- The GPU columns are of another run and another model: {machine}"
-            for machine in machines or [NOT_MEASURED]
-        ),
-        f"- Quantized with {versions}",
-        format_circumstances(report.circumstances),
-    ]
-    return "\n".join(lines)
-
-
-def write_section(document: Path, section: str) -> None:
-    """Puts `section` between the marks of `document`. Raises InvalidInputError when they are not there."""
-    text = document.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not begin or not end:
-        raise InvalidInputError(f"{document} has no lines {MARKS[0]} and {MARKS[1]}; put them in")
-    document.write_text(f"{before}{begin}\n\n{section}\n\n{end}{after}", encoding="utf-8")
-
-
-def read_report(path: Path) -> QuantizationReport:
-    """A report that `write_json` wrote. Raises InvalidInputError for anything else."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        seen = {**record["circumstances"], "flags": tuple(record["circumstances"]["flags"])}
-        rows = tuple(MethodRow(**row) for row in record["rows"])
-        return QuantizationReport(**{**record, "rows": rows, "circumstances": Circumstances(**seen)})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidInputError(f"{path} is no quantization report ({error}); run without --merge") from None
-
-
 def measure(options: argparse.Namespace, words: list[str]) -> QuantizationReport:
     """Quantizes, measures and returns all rows. Blocks for minutes."""
     circumstances = read_circumstances(__file__, words, SEED)
     names = [name for name in METHODS if not options.only or METHODS[name][0] in options.only]
     made = quantize_all(options, names)
-    speeds = measure_cpu(options, names)
+    speeds = measure_cpu(options, names) if options.device == "cpu" else {}
     first = made[names[0]]
     calibrated = next((manifest.calibration for manifest in made.values() if manifest.calibration), {})
     return QuantizationReport(
@@ -353,6 +193,7 @@ def measure(options: argparse.Namespace, words: list[str]) -> QuantizationReport
                 name=name,
                 method=manifest.method,
                 bits=manifest.bits,
+                group_size=manifest.group_size,
                 total_bytes=manifest.total_bytes,
                 seconds=manifest.seconds,
                 figures=manifest.figures,
@@ -361,6 +202,7 @@ def measure(options: argparse.Namespace, words: list[str]) -> QuantizationReport
             for name, manifest in made.items()
         ),
         circumstances=circumstances,
+        device=options.device,
     )
 
 
@@ -373,11 +215,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--eval", type=Path, help="another text file (required to measure)")
     parser.add_argument("--samples", type=int, default=32, help="windows to calibrate on (default 32)")
     parser.add_argument("--eval-tokens", type=int, default=16_384, help="default 16384")
+    parser.add_argument("--device", choices=tuple(DEVICE_RESULTS), default="cpu", help="where to quantize")
+    parser.add_argument("--jobs", type=int, default=1, help="methods quantized at the same time (default 1)")
     parser.add_argument("--only", nargs="*", default=(), help="methods to measure; default: all")
     parser.add_argument(
         "--work", type=Path, default=PROJECT / ".trireme" / "quantization", help="checkpoints"
     )
     parser.add_argument("--quantizer", type=Path, default=PROJECT / ".venv-quantize" / "bin" / "python")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where figures are read and written")
     parser.add_argument(
         "--merge", action="store_true", help="measure nothing; merge the GPU files into the table"
     )
@@ -391,19 +236,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.merge:
             if options.calibration is None or options.eval is None:
                 raise InvalidInputError("give --calibration and --eval, two text files, or --merge")
-            write_json(RESULTS / "quantization.json", measure(options, words))
-        report = read_report(RESULTS / "quantization.json")
-        gpu, machines = read_gpu(RESULTS)
-        write_section(DOCS / "quantization.md", format_section(report, gpu, machines))
+            write_json(options.results / DEVICE_RESULTS[options.device], measure(options, words))
+        if options.device != "cpu":
+            return 0
+        report = read_report(options.results / DEVICE_RESULTS["cpu"])
+        on_gpu = options.results / DEVICE_RESULTS["cuda"]
+        other = read_report(on_gpu) if on_gpu.is_file() else None
+        runs = read_gpu(options.results)
+        write_section(DOCS / "quantization.md", format_section(report, runs, other))
     except TriremeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(format_rows(report, gpu))
+    print(format_rows(report, runs))
     return 0
-
-
-def _cell(value: float | None, form: str) -> str:
-    return NOT_MEASURED if value is None or math.isnan(value) else format(value, form)
 
 
 if __name__ == "__main__":

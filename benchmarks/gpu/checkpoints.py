@@ -1,7 +1,7 @@
 """Random checkpoints of a given shape as safetensors, for measuring speed and memory; their text means nothing.
 
-Needs torch, safetensors, and for bnb-nf4 bitsandbytes and a GPU. Layers are written as they are made, so memory
-holds one layer at a time.
+Needs torch, safetensors, and for bnb-nf4 and bnb-int8 bitsandbytes and a GPU. Layers are written as they are made,
+so memory holds one layer at a time.
 """
 
 import argparse
@@ -26,18 +26,27 @@ NF4 = {
     "llm_int8_skip_modules": ["lm_head"],
 }
 
+INT8 = {
+    "quant_method": "bitsandbytes",
+    "load_in_4bit": False,
+    "load_in_8bit": True,
+    "llm_int8_threshold": 6.0,
+    "llm_int8_skip_modules": ["lm_head"],
+}
+CONFIGS = {"bf16": None, "bnb-nf4": NF4, "bnb-int8": INT8}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", type=Path, required=True, help="a folder with config.json and tokenizer")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--method", choices=("bf16", "bnb-nf4"), required=True)
+    parser.add_argument("--method", choices=tuple(CONFIGS), required=True)
     arguments = parser.parse_args()
     config = json.loads((arguments.shape / "config.json").read_text())
     config.pop("quantization_config", None)
     config["dtype"] = "bfloat16"
-    if arguments.method == "bnb-nf4":
-        config["quantization_config"] = NF4
+    if stated := CONFIGS[arguments.method]:
+        config["quantization_config"] = stated
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name in SIDE_FILES:
         if (arguments.shape / name).exists():
@@ -48,8 +57,8 @@ def main() -> None:
     for number, part in enumerate(_parts(config)):
         tensors: dict[str, torch.Tensor] = {}
         for name, shape in part.items():
-            is_quantized = arguments.method == "bnb-nf4" and name.endswith("proj.weight")
-            tensors |= _quantized(name, shape) if is_quantized else {name: _random(shape)}
+            make = QUANTIZERS.get(arguments.method) if name.endswith("proj.weight") else None
+            tensors |= make(name, shape) if make else {name: _random(shape)}
         file = f"model-{number:05d}.safetensors"
         on_cpu = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         save_file(on_cpu, arguments.out / file, {"format": "pt"})
@@ -92,13 +101,26 @@ def _random(shape: tuple[int, ...]) -> torch.Tensor:
     return torch.randn(shape, dtype=torch.bfloat16, device=_device()) * 0.02
 
 
-def _quantized(name: str, shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
+def _quantized_nf4(name: str, shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
     """A weight as transformers saves it with bitsandbytes: packed bytes and the parts of its quant_state."""
     from bitsandbytes.functional import quantize_4bit
 
     packed, state = quantize_4bit(_random(shape), quant_type="nf4", compress_statistics=True)
     parts = {f"{name}.{key}": value for key, value in state.as_dict(packed=True).items()}
     return {name: packed, **parts}
+
+
+def _quantized_int8(name: str, shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """A weight as transformers saves it for LLM.int8(): rows of int8, each row's largest value, the layout."""
+    from bitsandbytes.functional import int8_vectorwise_quant
+
+    rows, scales, _ = int8_vectorwise_quant(_random(shape).half())
+    stem = name.removesuffix("weight")
+    layout = torch.zeros((), dtype=torch.uint8)
+    return {name: rows, f"{stem}SCB": scales, f"{stem}weight_format": layout}
+
+
+QUANTIZERS = {"bnb-nf4": _quantized_nf4, "bnb-int8": _quantized_int8}
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument(
         "--kv-cache-gib", type=float, default=5.0, help="fixed, so that engines can share a GPU"
     )
+    parser.add_argument("--gpu-memory-utilization", type=float, default=0.1)
     arguments = parser.parse_args()
     import torch
     import vllm
@@ -36,7 +37,7 @@ def main() -> None:
         max_model_len=arguments.max_model_len,
         max_num_seqs=arguments.streams,
         max_num_batched_tokens=arguments.max_num_batched_tokens,
-        gpu_memory_utilization=0.1,
+        gpu_memory_utilization=arguments.gpu_memory_utilization,
         kv_cache_memory_bytes=int(arguments.kv_cache_gib * 2**30),
     )
     started = time.monotonic()

@@ -1,4 +1,8 @@
-"""A model repository of generators for a run on the GPU machine: NAME=CHECKPOINT pairs become model folders."""
+"""A model repository of generators for a run on the GPU machine: NAME=CHECKPOINT pairs become model folders.
+
+A checkpoint with weights goes the way of build/export_llm.py --target gpu. One without is placed as it is, for
+vLLM to make weights up.
+"""
 
 import argparse
 import json
@@ -7,6 +11,8 @@ from pathlib import Path
 from trireme.artifacts.config_writer import place_config
 from trireme.artifacts.manifest import Manifest, hash_file, write_manifest
 from trireme.artifacts.recipe import Recipe, write_recipe
+from trireme.export.pipeline import BuildOptions
+from trireme.export_llm.pipeline import build_llm
 
 # Listed where vLLM makes the weights up itself, and nothing reads it.
 NO_WEIGHTS = "model.safetensors"
@@ -16,7 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="+", metavar="NAME=CHECKPOINT")
     parser.add_argument("--repository", type=Path, required=True)
-    parser.add_argument("--engine", default="vllm")
+    parser.add_argument("--engine", default="", help="default: vllm")
     parser.add_argument("--streams", type=int, default=64)
     parser.add_argument("--max-model-len", type=int, default=2048)
     parser.add_argument("--max-num-batched-tokens", type=int, default=8192)
@@ -29,19 +35,12 @@ def main() -> None:
 
 def _write_model(arguments: argparse.Namespace, name: str, checkpoint: Path) -> None:
     folder = arguments.repository / name
-    version = folder / "1"
-    version.mkdir(parents=True)
-    for file in checkpoint.iterdir():
-        if file.is_file():
-            (version / file.name).hardlink_to(file)
-    if not any(version.glob("*.safetensors")):
-        (version / NO_WEIGHTS).touch()
+    folder.mkdir(parents=True)
     recipe = Recipe(
         model=name,
         kind="generator",
         source=str(checkpoint),
-        # KIND_CPU: the server of the wheel need not see the GPU, vLLM's own process does.
-        target="cpu",
+        target="gpu",
         engine=arguments.engine,
         max_model_len=arguments.max_model_len,
         max_num_seqs=arguments.streams,
@@ -50,17 +49,29 @@ def _write_model(arguments: argparse.Namespace, name: str, checkpoint: Path) -> 
         chat_text_input=False,
     )
     write_recipe(folder / "recipe.toml", recipe)
+    if any(checkpoint.glob("*.safetensors")):
+        build_llm(recipe, BuildOptions(arguments.repository, arguments.repository / ".sources"))
+        return
     place_config(folder, recipe)
+    _place_without_weights(folder / "1", recipe, checkpoint)
+
+
+def _place_without_weights(version: Path, recipe: Recipe, checkpoint: Path) -> None:
+    version.mkdir()
+    for file in checkpoint.iterdir():
+        if file.is_file():
+            (version / file.name).hardlink_to(file)
+    (version / NO_WEIGHTS).touch()
     files = sorted(path for path in version.iterdir())
     config = json.loads((version / "config.json").read_text())
     manifest = Manifest(
-        model=name,
+        model=recipe.model,
         kind="generator",
-        source=str(checkpoint),
+        source=recipe.source,
         revision="",
         precision=config.get("quantization_config", {}).get("quant_method", "bf16"),
         dimensions=config["vocab_size"],
-        max_length=arguments.max_model_len,
+        max_length=recipe.max_model_len,
         files={path.name: hash_file(path) for path in files},
         sizes={path.name: path.stat().st_size for path in files},
     )

@@ -2,7 +2,8 @@
 
 All engines are started at the same time, each with a KV cache of a fixed size, and stay; they are measured one
 after the other, while the others are idle. Every result is a line of results.jsonl in --work, every process has a
-log there; one that fails does not end the run. README.md beside this file has the steps around it.
+log there; one that fails does not end the run. A name that begins with default- says that the checkpoint is the
+default LLM or made of it. README.md beside this file has the steps around it.
 """
 
 import argparse
@@ -10,13 +11,13 @@ import contextlib
 import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,10 @@ VLLM = {
     "VLLM_USE_DEEP_GEMM": "0",
     "PYTHONUNBUFFERED": "1",
 }
-KV_CACHE_GIB = "5"
+KV_CACHE_GIB = {"default": "1", "8b": "4"}
+# vLLM only asks for so much to be free when the size of the cache is given.
+MEMORY_SHARE = "0.03"
+SHAPES = {"default": "defaults/llm", "8b": "llama-3-8b-shape"}
 # Each other test would start an engine of its own.
 CONTRACT = (
     "vllm and not eos_ends and not full_queue and not waiting_request and not close_cancels and not prefix"
@@ -45,6 +49,7 @@ class Run:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.work: Path = arguments.work
         self.site, self.triton = arguments.site, arguments.triton
+        self.whole: list[str] = arguments.whole
         self.load = ("--streams", arguments.streams, "--rounds", arguments.rounds)
         self.deadline = time.monotonic() + arguments.seconds
         self.work.mkdir(parents=True, exist_ok=True)
@@ -98,6 +103,9 @@ class Run:
             self.note(name=name, failed=code, log=text[-1500:])
         return code == 0
 
+    def kv_cache_gib(self, name: str) -> str:
+        return KV_CACHE_GIB[shape_of(name)]
+
     def weights_gib(self, name: str) -> float | None:
         for line in (self.work / f"{name}.log").read_text(errors="replace").splitlines():
             if "Model loading took" in line:
@@ -113,7 +121,7 @@ class Server:
         self.run, self.name, self.checkpoint, self.model = run, f"triton-{name}", checkpoint, name
         self.ports = [18000 + 10 * number + n for n in range(3)]
         repository = run.work / f"repository-{name}"
-        options = ["--repository", str(repository), *run.load[:2]]
+        options = ["--repository", str(repository), *run.load[:2], "--gpu-memory-utilization", MEMORY_SHARE]
         written = run.python(f"repository-{name}", "repository.py", f"{name}={checkpoint}", *options)
         if written.wait(timeout=120) != 0:
             raise RuntimeError(f"no repository for {name}")
@@ -134,7 +142,7 @@ class Server:
             self.name,
             ["bash", "-c", script, "tritonserver", *options],
             T_PP=f"{run.site}:{ROOT / 'src'}",
-            GENERATOR_KV_GIB=KV_CACHE_GIB,
+            GENERATOR_KV_GIB=run.kv_cache_gib(name),
         )
 
     def is_ready(self) -> bool:
@@ -170,6 +178,20 @@ class Server:
         self.run.end(client)
 
 
+def shape_of(name: str) -> str:
+    return "default" if name.startswith("default-") else "8b"
+
+
+def describe(name: str, checkpoint: Path) -> dict[str, Any]:
+    """What the checkpoint is, for whoever reads the results."""
+    stated = json.loads((checkpoint / "config.json").read_text()).get("quantization_config") or {}
+    method, bits = stated.get("quant_method", "none"), stated.get("bits", 16)
+    if method == "bitsandbytes":
+        method, bits = ("bnb-int8", 8) if stated.get("load_in_8bit") else ("bnb-nf4", 4)
+    shape = SHAPES[shape_of(name)]
+    return {"model": shape, "method": method, "bits": bits, "group_size": stated.get("group_size", 0)}
+
+
 def _cpu_seconds() -> dict[str, float]:
     """Processor time so far, by the name of the process and its id; the clients, which have ended, together."""
     ticks = os.sysconf("SC_CLK_TCK")
@@ -202,7 +224,9 @@ class Offline:
                 "--load-format",
                 "dummy" if dummy else "safetensors",
                 "--kv-cache-gib",
-                KV_CACHE_GIB,
+                run.kv_cache_gib(name),
+                "--gpu-memory-utilization",
+                MEMORY_SHARE,
                 *run.load,
             ),
         )
@@ -235,15 +259,6 @@ def wait_for_all(run: Run, engines: list[Offline | Server], seconds: float) -> N
     run.note(not_ready=[engine.name for engine in waiting])
 
 
-def copy_model(source: Path, target: Path) -> Path:
-    """Only the files of the checkpoint."""
-    target.mkdir()
-    for file in source.iterdir():
-        if file.suffix in {".json", ".jinja", ".safetensors"}:
-            shutil.copy(file, target)
-    return target
-
-
 def run_contract(run: Run, checkpoint: Path) -> None:
     """The tests of the engines' contract that share one engine."""
     command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-c", os.devnull]
@@ -260,11 +275,17 @@ def run_contract(run: Run, checkpoint: Path) -> None:
 
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkpoints", nargs="+", metavar="NAME=FOLDER")
+    parser.add_argument("checkpoints", nargs="*", metavar="NAME=FOLDER")
+    parser.add_argument(
+        "--served", nargs="*", default=[], metavar="NAME=FOLDER", help="measured through tritonserver only"
+    )
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--site", type=Path, required=True)
     parser.add_argument("--triton", type=Path, required=True)
-    parser.add_argument("--default-model", type=Path, default=ROOT / "defaults" / "llm")
+    parser.add_argument(
+        "--whole", nargs="*", default=[], help="names whose cancels and tenants are tried, too"
+    )
+    parser.add_argument("--contract", type=Path, help="the checkpoint for the engine's contract suite")
     parser.add_argument("--start-seconds", type=float, default=240, help="how long engines may take to load")
     parser.add_argument("--streams", default="64")
     parser.add_argument("--rounds", default="5", help="requests on each stream and repetition")
@@ -276,30 +297,54 @@ def main() -> None:
     arguments = read_arguments()
     run = Run(arguments)
     pairs = [pair.partition("=")[::2] for pair in arguments.checkpoints]
-    offline = [Offline(run, name, Path(folder)) for name, folder in pairs]
-    default = copy_model(arguments.default_model, run.work / "llm")
-    pairs.append(("default", str(default)))
+    offline = {name: Offline(run, name, Path(folder)) for name, folder in pairs}
+    pairs += [pair.partition("=")[::2] for pair in arguments.served]
     while not (run.triton / "ready").exists() and run.has_time(60):
         time.sleep(0.2)
-    servers = [Server(run, name, Path(folder), number) for number, (name, folder) in enumerate(pairs)]
-    wait_for_all(run, [*offline, *servers], arguments.start_seconds)
-    for position, server in enumerate(servers):
+    servers = start_servers(run, pairs)
+    wait_for_all(run, [*offline.values(), *servers], arguments.start_seconds)
+    for server in servers:
         try:
-            if position < len(offline) and offline[position].is_ready():
-                offline[position].measure()
-            if server.is_ready():
-                server.measure("throughput", "throughput")
-                server.measure("other", "single", "tenants", "text")
-                server.measure("cancel", "cancel")
+            measure(run, server, offline.get(server.model))
         except Exception as error:
             run.note(name=server.name, failed=f"{type(error).__name__}: {error}")
-    if run.has_time(90):
-        run_contract(run, default)
     for process in run.processes:
         if process.poll() is None:
             run.end(process)
+    if arguments.contract and run.has_time(60):
+        run_contract(run, arguments.contract)
     run.note(name="end")
     (run.work / "done").touch()
+
+
+def start_servers(run: Run, pairs: list[tuple[str, str]]) -> list[Server]:
+    """One server each; they hash their checkpoints at the same time."""
+
+    def start(number: int, name: str, folder: str) -> Server | None:
+        try:
+            server = Server(run, name, Path(folder), number)
+        except Exception as error:
+            run.note(name=f"triton-{name}", failed=f"{type(error).__name__}: {error}")
+            return None
+        run.note(name=server.name, checkpoint=describe(name, Path(folder)))
+        return server
+
+    with ThreadPoolExecutor(max(1, len(pairs))) as pool:
+        jobs = [pool.submit(start, number, *pair) for number, pair in enumerate(pairs)]
+    return [server for job in jobs if (server := job.result()) is not None]
+
+
+def measure(run: Run, server: Server, offline: Offline | None) -> None:
+    if offline is not None and offline.is_ready() and run.has_time(20):
+        offline.measure()
+    if not server.is_ready() or not run.has_time(20):
+        run.note(name=server.name, failed="not ready" if not server.is_ready() else "no time")
+        return
+    server.measure("throughput", "throughput")
+    server.measure("other", "single", "text")
+    if server.model in run.whole:
+        server.measure("tenants", "tenants")
+        server.measure("cancel", "cancel")
 
 
 if __name__ == "__main__":
