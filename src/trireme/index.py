@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 EMBEDDING_MODEL = "embedding"
 
 
-def ingest_path(settings: Settings, path: Path, database_url: str, console: Console) -> IngestReport:
+def ingest_path(
+    settings: Settings, path: Path, database_url: str, console: Console, model: str = EMBEDDING_MODEL
+) -> IngestReport:
     """Indexes a file or folder into the settings' tenant and collection, with a progress line.
 
-    Embeds on the running server. Blocks until all is stored; raises TriremeError. What was stored before an
-    error stays, and the same call again completes it.
+    Embeds on the running server, with its text encoder `model`. Blocks until all is stored; raises
+    TriremeError. What was stored before an error stays, and the same call again completes it.
     """
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    built = version_dir(settings.model_repository, EMBEDDING_MODEL)
+    built = version_dir(settings.model_repository, model)
     manifest = read_manifest(built)
     tokenizer = Tokenizer.load(built / TOKENIZER_FILE, manifest.max_length)
     cut = partial(chunk, max_tokens=manifest.max_length, count_tokens=tokenizer.count_tokens)
@@ -46,7 +48,7 @@ def ingest_path(settings: Settings, path: Path, database_url: str, console: Cons
         task = progress.add_task(f"Indexing {path}, passages", total=None)
         return ingest(
             load(path, skipped),
-            partial(client.embed, input_type="passage", model=EMBEDDING_MODEL),
+            partial(client.embed, input_type="passage", model=model),
             store,
             manifest.embedder,
             settings.tenant,

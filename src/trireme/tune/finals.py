@@ -1,0 +1,145 @@
+"""The best settings of a search against the present one: repeated, interleaved, and judged by their noise.
+
+Every finalist is measured once in each round, one after the other, so that a machine that slows down slows
+all of them. With the search's short windows before it this is successive halving (arXiv:1502.07943) with two
+rungs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from trireme.errors import UnavailableError
+from trireme.tune.measure import Measurer, Point
+from trireme.tune.search import Found, SearchPlan, Trial, Watch, find_level
+from trireme.tune.setting import Setting
+
+# No gain is taken for real below this, however even the rounds were.
+LEAST_NOISE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """One finalist: medians over the rounds at its best concurrency, and each round's requests per second."""
+
+    setting: Setting
+    point: Point
+    rounds: tuple[float, ...]
+    is_within: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the finals say. `winner` is `present` where nobody is better by more than the noise.
+
+    It is None where nobody stays within the limit; `nearest` has the lowest p95. `gain` and `noise` are those
+    of the best finalist against the present setting, as shares.
+    """
+
+    finals: tuple[Final, ...]
+    present: Final
+    winner: Final | None
+    nearest: Final
+    gain: float
+    noise: float
+
+
+def run_finals(found: Found, plan: SearchPlan, measurer: Measurer, watch: Watch) -> Outcome:
+    """Measures and judges. Blocks; raises UnavailableError when the present setting cannot be measured."""
+    trials = choose_finalists(found, plan)
+    present, *others = _measure_rounds(trials, plan, measurer, watch)
+    return judge(present, others)
+
+
+def choose_finalists(found: Found, plan: SearchPlan) -> list[Trial]:
+    """The present setting, then the best of the others."""
+
+    def rank(trial: Trial) -> tuple[bool, bool, float]:
+        point, near = trial.find_best(plan.slo_p95_ms), trial.find_nearest()
+        figure = point.requests_per_s if point else -near.p95_ms if near else 0.0
+        return trial is found.best, point is not None, figure
+
+    present, *others = found.trials
+    measured = [trial for trial in others if trial.points]
+    return [present, *sorted(measured, key=rank, reverse=True)[: plan.finalists]]
+
+
+def judge(present: Final, others: Sequence[Final]) -> Outcome:
+    """Who wins. Pure."""
+    rivals = sorted(
+        (final for final in others if final.is_within), key=lambda final: -final.point.requests_per_s
+    )
+    compared = [(rival, *compare_rounds(rival, present)) for rival in rivals]
+    better = [entry for entry in compared if not present.is_within or entry[1] > entry[2]]
+    winner, gain, noise = (better or compared or [(present, 0.0, LEAST_NOISE)])[0]
+    if not better:
+        winner = present
+    finals = (present, *others)
+    return Outcome(
+        finals=finals,
+        present=present,
+        winner=winner if winner.is_within else None,
+        nearest=min(finals, key=lambda final: final.point.p95_ms),
+        gain=gain,
+        noise=noise,
+    )
+
+
+def compare_rounds(rival: Final, present: Final) -> tuple[float, float]:
+    """(gain, noise) in requests per second, as shares.
+
+    The gain is the median of the rounds' ratios, the noise how far the farthest ratio lies from it, and at
+    least LEAST_NOISE.
+    """
+    ratios = [new / old for new, old in zip(rival.rounds, present.rounds, strict=True)]
+    middle = median(ratios)
+    return middle - 1, max(LEAST_NOISE, *(abs(ratio / middle - 1) for ratio in ratios))
+
+
+def _measure_rounds(
+    trials: Sequence[Trial], plan: SearchPlan, measurer: Measurer, watch: Watch
+) -> list[Final]:
+    """Each finalist at its own best concurrency, and at its rivals' where that is one step away."""
+    levels = [find_level(trial, plan) for trial in trials]
+    points: dict[Setting, dict[int, list[Point]]] = {trial.setting: {} for trial in trials}
+    for number in range(1, plan.rounds + 1):
+        for trial, own in zip(trials, levels, strict=True):
+            if trial.setting not in points:
+                continue
+            try:
+                for level in sorted({level for level in levels if abs(level - own) <= 1}):
+                    concurrency = plan.concurrencies[level]
+                    watch.measuring(trial.setting, concurrency, f"round {number} of {plan.rounds}")
+                    point = measurer.measure(trial.setting, concurrency, plan.long_s, number)
+                    points[trial.setting].setdefault(level, []).append(point)
+            except UnavailableError:
+                # One that fails now and then is no better setting.
+                if trial is trials[0]:
+                    raise
+                del points[trial.setting]
+    return [_sum_up(setting, list(found.values()), plan) for setting, found in points.items()]
+
+
+def _sum_up(setting: Setting, measured: Sequence[Sequence[Point]], plan: SearchPlan) -> Final:
+    """The concurrency with the most requests per second within the limit, else with the lowest p95."""
+    medians = [(take_medians(points), points) for points in measured]
+    within = [pair for pair in medians if pair[0].p95_ms <= plan.slo_p95_ms]
+    point, points = (
+        max(within, key=lambda pair: pair[0].requests_per_s)
+        if within
+        else min(medians, key=lambda pair: pair[0].p95_ms)
+    )
+    return Final(setting, point, tuple(each.requests_per_s for each in points), bool(within))
+
+
+def take_medians(points: Sequence[Point]) -> Point:
+    """The median of each figure of points at one concurrency."""
+    return Point(
+        concurrency=points[0].concurrency,
+        requests_per_s=median(point.requests_per_s for point in points),
+        p50_ms=median(point.p50_ms for point in points),
+        p95_ms=median(point.p95_ms for point in points),
+        p99_ms=median(point.p99_ms for point in points),
+    )

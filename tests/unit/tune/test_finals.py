@@ -1,0 +1,110 @@
+import pytest
+from surface import Notes, Surface
+
+from trireme.artifacts.recipe import Recipe
+from trireme.errors import UnavailableError
+from trireme.tune.finals import Final, choose_finalists, compare_rounds, judge, run_finals
+from trireme.tune.measure import Point
+from trireme.tune.search import Search, SearchPlan
+from trireme.tune.setting import make_space
+
+RECIPE = Recipe("m", "text_encoder", source="a/b", max_batch_size=64, dynamic_batching=True, instances=1)
+SPACE = make_space([RECIPE], cores=8, slo_p95_ms=50)
+START, OTHER = SPACE.start, SPACE.start.change({"m.instances": 2})
+PLAN = SearchPlan(50.0, (1, 2, 4, 8, 16, 32))
+TOP = {"m.instances": 4, "m.max_batch_tokens": 8192}
+
+
+def final(setting, *rounds, p95=40.0):
+    middle = sorted(rounds)[len(rounds) // 2]
+    return Final(setting, Point(8, middle, p95 / 2, p95, p95), rounds, p95 <= 50.0)
+
+
+def tune(surface, plan=PLAN):
+    watch = Notes()
+    found = Search(SPACE, plan, surface, watch, surface.clock).run()
+    before = len(surface.calls)
+    return found, run_finals(found, plan, surface, watch), surface.calls[before:]
+
+
+def test_a_gain_beyond_the_noise_wins():
+    outcome = judge(final(START, 100, 101, 99), [final(OTHER, 110, 112, 109)])
+    assert outcome.winner.setting == OTHER
+    assert outcome.gain == pytest.approx(0.1, abs=0.01)
+    assert outcome.noise < 0.02
+
+
+def test_a_gain_within_the_noise_keeps_the_present_setting():
+    outcome = judge(final(START, 100, 120, 99), [final(OTHER, 110, 112, 109)])
+    assert outcome.winner is outcome.present
+    assert outcome.gain == pytest.approx(0.1, abs=0.01)
+    assert outcome.noise > outcome.gain
+
+
+def test_even_rounds_still_need_a_gain_of_one_percent():
+    assert judge(final(START, 100, 100, 100), [final(OTHER, 100.5, 100.5, 100.5)]).winner.setting == START
+
+
+def test_a_machine_that_slows_down_between_rounds_is_no_noise():
+    gain, noise = compare_rounds(final(OTHER, 110, 55, 88), final(START, 100, 50, 80))
+    assert (gain, noise) == (pytest.approx(0.1), 0.01)
+
+
+def test_the_second_best_may_win_where_the_best_is_too_uneven():
+    third = SPACE.start.change({"m.instances": 4})
+    outcome = judge(final(START, 100, 100, 100), [final(third, 112, 150, 80), final(OTHER, 108, 108, 108)])
+    assert outcome.winner.setting == OTHER
+
+
+def test_a_present_setting_above_the_limit_gives_way_to_any_within():
+    outcome = judge(final(START, 200, 200, 200, p95=60.0), [final(OTHER, 100, 101, 99)])
+    assert outcome.winner.setting == OTHER
+
+
+def test_where_all_are_above_the_limit_nobody_wins_and_the_nearest_is_named():
+    outcome = judge(final(START, 200, 200, 200, p95=60.0), [final(OTHER, 100, 101, 99, p95=55.0)])
+    assert outcome.winner is None
+    assert outcome.nearest.setting == OTHER
+
+
+def test_without_a_rival_the_present_setting_stays():
+    outcome = judge(final(START, 100, 100, 100), [])
+    assert (outcome.winner.setting, outcome.gain) == (START, 0.0)
+
+
+def test_the_top_wins_through_noise():
+    _, outcome, _ = tune(Surface(TOP, noise=0.02))
+    assert {name: outcome.winner.setting[name] for name in TOP} == TOP
+    assert outcome.gain > outcome.noise
+
+
+def test_a_flat_surface_with_noise_keeps_the_present_setting():
+    for seed_noise in (0.03, 0.05, 0.08):
+        _, outcome, _ = tune(Surface({}, noise=seed_noise))
+        assert outcome.winner.setting == START
+
+
+def test_finalists_take_turns():
+    found, outcome, calls = tune(Surface(TOP))
+    finalists = [trial.setting for trial in choose_finalists(found, PLAN)]
+    assert finalists[0] == START and found.best.setting in finalists
+    assert len(finalists) == 4
+    order = [(number, setting) for setting, _, number in calls]
+    assert list(dict.fromkeys(order)) == [(number, setting) for number in (1, 2, 3) for setting in finalists]
+    assert {len(each.rounds) for each in outcome.finals} == {3}
+
+
+def test_a_finalist_that_fails_in_a_round_is_out():
+    surface = Surface(TOP)
+    found = Search(SPACE, PLAN, surface, Notes(), surface.clock).run()
+    surface.broken = lambda setting: setting == found.best.setting and surface.calls[-1][2] == 2
+    outcome = run_finals(found, PLAN, surface, Notes())
+    assert found.best.setting not in [each.setting for each in outcome.finals]
+
+
+def test_a_present_setting_that_fails_in_a_round_is_an_error():
+    surface = Surface(TOP)
+    found = Search(SPACE, PLAN, surface, Notes(), surface.clock).run()
+    surface.broken = lambda setting: setting == START
+    with pytest.raises(UnavailableError):
+        run_finals(found, PLAN, surface, Notes())
