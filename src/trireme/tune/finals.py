@@ -13,7 +13,7 @@ from statistics import median
 
 from trireme.errors import UnavailableError
 from trireme.tune.measure import Measurer, Point
-from trireme.tune.search import Found, SearchPlan, Trial, Watch, find_level
+from trireme.tune.search import Found, SearchPlan, Trial, Watch, count_final_runs, find_level
 from trireme.tune.setting import Setting
 
 # No gain is taken for real below this, however even the rounds were.
@@ -54,7 +54,10 @@ def run_finals(found: Found, plan: SearchPlan, measurer: Measurer, watch: Watch)
 
 
 def choose_finalists(found: Found, plan: SearchPlan) -> list[Trial]:
-    """The present setting, then the best of the others."""
+    """The present setting, then the best of the others: as many as there is time for, one at least."""
+    count = plan.finalists
+    while count > 1 and count_final_runs(plan, count) * found.run_s > found.seconds_left:
+        count -= 1
 
     def rank(trial: Trial) -> tuple[bool, bool, float]:
         point, near = trial.find_best(plan.slo_p95_ms), trial.find_nearest()
@@ -63,7 +66,7 @@ def choose_finalists(found: Found, plan: SearchPlan) -> list[Trial]:
 
     present, *others = found.trials
     measured = [trial for trial in others if trial.points]
-    return [present, *sorted(measured, key=rank, reverse=True)[: plan.finalists]]
+    return [present, *sorted(measured, key=rank, reverse=True)[:count]]
 
 
 def judge(present: Final, others: Sequence[Final]) -> Outcome:
@@ -101,7 +104,10 @@ def compare_rounds(rival: Final, present: Final) -> tuple[float, float]:
 def _measure_rounds(
     trials: Sequence[Trial], plan: SearchPlan, measurer: Measurer, watch: Watch
 ) -> list[Final]:
-    """Each finalist at its own best concurrency, and at its rivals' where that is one step away."""
+    """Each finalist at its own best concurrency, the one below, and its rivals' where that is one step away.
+
+    One below, since the search's short run may have been within the limit by luck.
+    """
     levels = [find_level(trial, plan) for trial in trials]
     points: dict[Setting, dict[int, list[Point]]] = {trial.setting: {} for trial in trials}
     for number in range(1, plan.rounds + 1):
@@ -109,7 +115,7 @@ def _measure_rounds(
             if trial.setting not in points:
                 continue
             try:
-                for level in sorted({level for level in levels if abs(level - own) <= 1}):
+                for level in sorted({max(own - 1, 0), *(each for each in levels if abs(each - own) <= 1)}):
                     concurrency = plan.concurrencies[level]
                     watch.measuring(trial.setting, concurrency, f"round {number} of {plan.rounds}")
                     point = measurer.measure(trial.setting, concurrency, plan.long_s, number)

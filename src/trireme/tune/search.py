@@ -64,12 +64,15 @@ class Trial:
 class Found:
     """What the search found, in the order it was tried: the present setting first. `best` is one of them.
 
-    `is_complete` is False where the time was up before no step helped any more.
+    `is_complete` is False where the time was up before no step helped any more. `seconds_left` are the
+    plan's, `run_s` is how long one run took, starting servers included.
     """
 
     trials: tuple[Trial, ...]
     best: Trial
     is_complete: bool
+    seconds_left: float
+    run_s: float
 
 
 class Watch(Protocol):
@@ -114,7 +117,14 @@ class Search:
                     better = self._follow(best, step.back)
                 if better is not best:
                     best, helps = better, True
-        return Found(tuple(self._trials.values()), best, self._is_complete and not helps)
+        passed = self._clock() - self._started
+        return Found(
+            trials=tuple(self._trials.values()),
+            best=best,
+            is_complete=self._is_complete and not helps,
+            seconds_left=self.plan.seconds - passed,
+            run_s=passed / max(self._points, 1),
+        )
 
     def _follow(self, best: Trial, step: Step) -> Trial:
         """The best setting in a direction, or `best` itself."""
@@ -189,10 +199,13 @@ class Search:
     def _is_time_up(self) -> bool:
         """Whether the finals need what is left."""
         passed = self._clock() - self._started
-        each = passed / max(self._points, 1)
-        longer = 1 + self.plan.long_s / self.plan.short_s
-        needed = (self.plan.finalists + 1) * self.plan.rounds * each * longer
-        return passed > max(self.plan.seconds - needed, self.plan.seconds * SEARCH_SHARE)
+        finals_s = count_final_runs(self.plan, self.plan.finalists) * passed / max(self._points, 1)
+        return passed > max(self.plan.seconds - finals_s, self.plan.seconds * SEARCH_SHARE)
+
+
+def count_final_runs(plan: SearchPlan, finalists: int) -> int:
+    """Runs of the finals with the present setting and so many others, most of them at two concurrencies."""
+    return (finalists + 1) * plan.rounds * 2
 
 
 def find_level(trial: Trial, plan: SearchPlan) -> int:

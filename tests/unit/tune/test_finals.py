@@ -108,3 +108,23 @@ def test_a_present_setting_that_fails_in_a_round_is_an_error():
     surface.broken = lambda setting: setting == START
     with pytest.raises(UnavailableError):
         run_finals(found, PLAN, surface, Notes())
+
+
+def test_with_little_time_left_fewer_meet_the_present_setting():
+    surface = Surface(TOP)
+    plan = SearchPlan(50.0, PLAN.concurrencies, seconds=22.0)
+    found = Search(SPACE, plan, surface, Notes(), surface.clock).run()
+    assert len(found.trials) > 2
+    assert [trial.setting for trial in choose_finalists(found, plan)] == [START, found.best.setting]
+
+
+def test_a_finalist_that_was_within_the_limit_by_luck_is_measured_one_below_too():
+    class Lucky(Surface):
+        def measure(self, setting, concurrency, window_s, round_number):
+            self.capacity = 300.0 if round_number else 400.0
+            return super().measure(setting, concurrency, window_s, round_number)
+
+    _, outcome, calls = tune(Lucky(TOP, least_ms=40.0))
+    assert outcome.winner is not None
+    assert outcome.winner.point.p95_ms <= 50.0
+    assert {concurrency for setting, concurrency, _ in calls if setting == outcome.winner.setting} >= {8}
