@@ -70,12 +70,15 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="the folder to write; it must not exist")
     parser.add_argument("--tokenizer", type=Path, default=PROJECT / "defaults" / "llm", help="a folder")
     parser.add_argument("--vocabulary", type=int, help="rows of the embedding; default: the tokenizer's")
+    parser.add_argument("--layers", type=int, help="decoder layers; default: the shape's")
     parser.add_argument("--quantization", choices=("none", "awq"), default="none")
     given = parser.parse_args()
     if given.out.exists():
         raise InvalidInputError(f"{given.out} exists; name a new folder")
     config = {**COMMON, **SHAPES[given.shape]}
     config["vocab_size"] = given.vocabulary or count_tokens(given.tokenizer)
+    if given.layers:
+        config["num_hidden_layers"] = given.layers
     if given.quantization == "awq":
         config["quantization_config"] = AWQ
     write_checkpoint(given.out, config, given.tokenizer)

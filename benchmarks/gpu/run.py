@@ -21,6 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from prompts import OUTPUT_TOKENS
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 VLLM = {
@@ -51,6 +53,8 @@ class Run:
         self.site, self.triton = arguments.site, arguments.triton
         self.whole: list[str] = arguments.whole
         self.load = ("--streams", arguments.streams, "--rounds", arguments.rounds)
+        # Warm-up and three repetitions.
+        self.tokens = int(arguments.streams) * (1 + 3 * int(arguments.rounds)) * OUTPUT_TOKENS
         self.deadline = time.monotonic() + arguments.seconds
         self.work.mkdir(parents=True, exist_ok=True)
         self.began = time.monotonic()
@@ -90,17 +94,20 @@ class Run:
         time.sleep(1.0)
 
     def collect(self, name: str, process: subprocess.Popen[bytes], seconds: float, **also: Any) -> bool:
-        """Wait for a process; note its RESULT lines. False, with the log's end, where it failed."""
+        """Wait for a process; note its RESULT lines. False, with the log's end, where it failed or was too slow."""
         try:
             code = process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
+            # What still computes would disturb the next one.
+            self.end(process)
             code = -1
+            also |= {"seconds": seconds, "tokens": self.tokens}
         text = (self.work / f"{name}.log").read_text(errors="replace")
         results = [json.loads(line[7:]) for line in text.splitlines() if line.startswith("RESULT ")]
         for result in results:
             self.note(name=name, **also, **result)
         if code != 0 or not results:
-            self.note(name=name, failed=code, log=text[-1500:])
+            self.note(name=name, **also, failed=code, log=text[-1500:])
         return code == 0
 
     def kv_cache_gib(self, name: str) -> str:
@@ -155,7 +162,8 @@ class Server:
     def is_alive(self) -> bool:
         return self.process.poll() is None
 
-    def measure(self, name: str, *modes: str, seconds: float = 150) -> None:
+    def measure(self, name: str, *modes: str, seconds: float = 60) -> bool:
+        """False where it failed or took longer than `seconds`."""
         before = _cpu_seconds()
         log = f"client-{self.model}-{name}"
         client = self.run.python(
@@ -171,11 +179,13 @@ class Server:
             ),
             EXTRA_PATH=f"{self.run.triton}/triton/pyclient",
         )
-        self.run.collect(log, client, seconds)
+        was_measured = self.run.collect(log, client, seconds)
         used = {key: value - before.get(key, 0.0) for key, value in _cpu_seconds().items()}
         busy = {key: round(value, 2) for key, value in used.items() if value > 0.3}
         self.run.note(name=self.name, measured=name, cpu_s=busy)
-        self.run.end(client)
+        if client.poll() is None:
+            self.run.end(client)
+        return was_measured
 
 
 def shape_of(name: str) -> str:
@@ -239,7 +249,7 @@ class Offline:
 
     def measure(self) -> None:
         self.go.touch()
-        self.run.collect(self.name, self.process, 120)
+        self.run.collect(self.name, self.process, 60)
 
 
 def wait_for_all(run: Run, engines: list[Offline | Server], seconds: float) -> None:
@@ -340,8 +350,11 @@ def measure(run: Run, server: Server, offline: Offline | None) -> None:
     if not server.is_ready() or not run.has_time(20):
         run.note(name=server.name, failed="not ready" if not server.is_ready() else "no time")
         return
-    server.measure("throughput", "throughput")
     server.measure("other", "single", "text")
+    if not server.measure("throughput", "throughput"):
+        # Its requests were cancelled with the client, but it is too slow to wait for.
+        run.end(server.process)
+        return
     if server.model in run.whole:
         server.measure("tenants", "tenants")
         server.measure("cancel", "cancel")

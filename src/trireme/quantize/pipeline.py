@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import resource
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -217,13 +218,15 @@ def _describe_text(passage: Passage | None, recipe: QuantizeRecipe) -> dict[str,
 
 
 def _read_tools(method: str) -> dict[str, str]:
-    found = {}
-    for name in (*TOOLS, *METHOD_TOOLS.get(method, ("bitsandbytes",))):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    return {name: _read_version(name) for name in (*TOOLS, *METHOD_TOOLS.get(method, ("bitsandbytes",)))}
+
+
+def _read_version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        # A package on the path without its metadata, such as a checkout, may still say it.
+        return str(getattr(sys.modules.get(name), "__version__", "not installed"))
 
 
 def _hash_sources(folder: Path) -> dict[str, str]:

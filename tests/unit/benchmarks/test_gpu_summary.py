@@ -1,0 +1,59 @@
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
+
+
+@pytest.fixture
+def summary(tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("gpu_summary", BENCHMARKS / "gpu" / "summary.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    monkeypatch.setattr(module, "PAGE", tmp_path / "gpu.md")
+    module.PAGE.write_text(f"before\n{module.MARKS[0]}\nold\n{module.MARKS[1]}\nafter\n")
+    return module
+
+
+def checkpoint(name, model, method, bits, group=0):
+    kind = {"model": model, "method": method, "bits": bits, "group_size": group}
+    return {"name": f"triton-{name}", "checkpoint": kind}
+
+
+LINES = (
+    checkpoint("bf16", "big", "none", 16),
+    checkpoint("bnb-int8", "big", "bnb-int8", 8),
+    checkpoint("default-awq", "defaults/llm", "awq", 4, 32),
+    {"name": "triton-bf16", "ready": True, "weights_gib": 14.96},
+    {
+        "name": "offline-bf16",
+        "output_tokens_per_s": 1000.0,
+        "single_stream_tokens_per_s": 100.0,
+        "gpu": "one GPU",
+        "versions": {"vllm": "1.0"},
+    },
+    {"name": "client-bf16-throughput", "mode": "throughput", "output_tokens_per_s": 950.0},
+    {"name": "offline-bnb-int8", "failed": -1, "seconds": 100, "tokens": 5000},
+)
+
+
+def test_a_run_becomes_one_file_of_models_and_one_of_each_shape(summary, tmp_path, monkeypatch):
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES))
+    by_hand = {"mode": "throughput", "model": "default-awq", "output_tokens_per_s": 12000.4}
+    (tmp_path / "client.log").write_text(f"noise\nRESULT {json.dumps(by_hand)}\n")
+    files = [str(tmp_path / name) for name in ("results.jsonl", "client.log")]
+    monkeypatch.setattr(sys, "argv", ["summary.py", *files, "--name", "one"])
+    summary.main()
+    models = json.loads((tmp_path / "one-gpu.json").read_text())["models"]
+    assert models["bf16"]["ratio"] == 0.95
+    big = json.loads((tmp_path / "one-big-quantization-gpu.json").read_text())
+    assert [(row["method"], row["output_tokens_per_second"]) for row in big["rows"]] == [("none", 950)]
+    small = json.loads((tmp_path / "one-llm-quantization-gpu.json").read_text())
+    assert [(row["group_size"], row["output_tokens_per_second"]) for row in small["rows"]] == [(32, 12000)]
+    page = (tmp_path / "gpu.md").read_text()
+    assert "| bf16 | 1,000 | 950 | 0.950 |" in page and "old" not in page
+    assert "| bnb-int8 | below 50 | not measured |" in page, "what was given up says what it is below"
