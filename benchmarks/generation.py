@@ -35,6 +35,8 @@ from trireme.triton.server import ServerConfig, TritonServer
 SEED = 1
 PROJECT = Path(__file__).resolve().parents[1]
 BATCHED_TOKENS = 256
+# A soak whose answers have at most so many tokens is one of many short requests.
+SHORT = 16
 MARKS = ("<!-- begin: benchmarks/generation.py -->", "<!-- end -->")
 
 
@@ -44,9 +46,9 @@ def main() -> int:
     try:
         with served_model(arguments) as (server, recipe, options):
             if arguments.soak:
-                result: dict[str, Any] = {
-                    "soak": soak(server, recipe.model, arguments.soak, SEED, arguments.longest)
-                }
+                name = "soak" if arguments.longest > SHORT else "short_soak"
+                soaked = soak(server, recipe.model, arguments.soak, SEED, arguments.longest)
+                result: dict[str, Any] = {name: soaked}
             else:
                 result = {"throughput": measure(arguments, server, recipe, options)}
     except TriremeError as error:
@@ -207,17 +209,34 @@ def _section(results: dict[str, Any]) -> str:
             for row in results["throughput"]["measured"]
         ]
         lines.append("")
-    if "soak" in results:
-        soaked = results["soak"]["measured"]
-        lines += [
-            f"Soak, {soaked['seconds']:.0f} s of mixed lengths, cancels and bad requests"
-            f" ({soaked['requests']} requests, {soaked['cancelled']} cancelled, {soaked['refused']} refused,"
-            f" {soaked['failed']} failed): memory of the server's processes {soaked['rss_mb_early']:.0f} MB"
-            f" after the first tenth, {soaked['rss_mb_late']:.0f} MB in the last tenth,"
-            f" {soaked['rss_mb_most']:.0f} MB at most.",
-            "",
-        ]
+    for name, lengths in (("soak", "mixed lengths"), ("short_soak", "short requests")):
+        if name in results:
+            lines += _soak_lines(results[name]["measured"], lengths)
     return "\n".join(lines)
+
+
+def _soak_lines(soaked: dict[str, Any], lengths: str) -> list[str]:
+    lines = [
+        f"Soak, {soaked['seconds']:.0f} s of {lengths}, cancels and bad requests"
+        f" ({soaked['requests']} requests, {soaked['cancelled']} cancelled, {soaked['refused']} refused,"
+        f" {soaked['failed']} failed): memory of the server's processes {soaked['rss_mb_early']:.0f} MB"
+        f" after the first tenth, {soaked['rss_mb_late']:.0f} MB in the last tenth,"
+        f" {soaked['rss_mb_most']:.0f} MB at most.",
+        "",
+    ]
+    parts = soaked.get("parts", [])
+    if not parts:
+        return lines
+    # Where it began, and quarter by quarter.
+    shown = [parts[round(share * (len(parts) - 1))] for share in (0, 0.25, 0.5, 0.75, 1)]
+    names = [name for name in parts[-1] if name.endswith("private")]
+    lines += [f"| after requests | {' | '.join(f'{name}, MB' for name in names)} |"]
+    lines += ["| ---: " * (len(names) + 1) + "|"]
+    lines += [
+        f"| {part['requests']:,.0f} | {' | '.join(f'{part.get(name, 0):.1f}' for name in names)} |"
+        for part in shown
+    ]
+    return [*lines, ""]
 
 
 def _read_arguments() -> argparse.Namespace:

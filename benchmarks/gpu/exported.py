@@ -26,8 +26,9 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 MODEL = "exported"
 PORTS = (17000, 17001, 17002)
+# Lines of the server's log that say where the model runs and what it takes.
 SHOWN = re.compile(
-    r"GPU device|KIND_|instance|GPU KV cache|Maximum concurrency|Model loading took|failed|error", re.I
+    r"GPU device|CPU device|GPU KV cache|Maximum concurrency|Model loading took|failed|error", re.I
 )
 
 
@@ -59,9 +60,8 @@ def main() -> None:
         result |= ask(arguments)
     finally:
         result["stopped"] = stop(server)
-        result["log"] = [line for line in log.read_text(errors="replace").splitlines() if SHOWN.search(line)][
-            -25:
-        ]
+        lines = log.read_text(errors="replace").splitlines()
+        result["log"] = [line[-200:] for line in lines if SHOWN.search(line)][-20:]
         print("RESULT", json.dumps(result), flush=True)
 
 
@@ -102,7 +102,7 @@ def start(arguments: argparse.Namespace, log: Path) -> subprocess.Popen[bytes]:
     command = ["bash", "-c", script, "tritonserver", "--backend-directory", str(backends)]
     command += ["--model-repository", str(arguments.work / "repository"), "--disable-auto-complete-config"]
     command += ["--http-port", http, "--grpc-port", grpc, "--metrics-port", metrics]
-    command += ["--exit-timeout-secs", "10", "--log-verbose", "1"]
+    command += ["--exit-timeout-secs", "10"]
     with log.open("wb") as stream:
         return subprocess.Popen(
             command,

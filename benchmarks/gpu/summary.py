@@ -1,7 +1,7 @@
 """From a run's results.jsonl: results/NAME-gpu.json, NAME-SHAPE-quantization-gpu.json per shape, and docs/gpu.md.
 
-Lines of streams.py that were printed by hand (RESULT {json}) can follow as further files. With no file, docs/gpu.md
-is written anew from the results that are there.
+Logs of streams.py and exported.py (lines RESULT {json}) can follow as further files. With no file, docs/gpu.md is
+written anew from the results that are there.
 """
 
 import argparse
@@ -41,10 +41,12 @@ def main() -> None:
 
 def write_results(files: list[Path], name: str) -> None:
     models: dict[str, dict[str, Any]] = {}
-    contract = ""
+    contract, exported = "", {}
     for found in (found for file in files for found in _read(file)):
         if found.get("name") == "contract" and found.get("lines"):
             contract = re.sub(r"=+", "", found["lines"][-1]).strip()
+        if "export_s" in found:
+            exported = {**exported, **_without(found, "name")}
         _sort(models, found)
     for model in models.values():
         if "output_tokens_per_s" in model.get("offline", {}) and "output_tokens_per_s" in model.get(
@@ -53,7 +55,13 @@ def write_results(files: list[Path], name: str) -> None:
             ratio = model["triton"]["output_tokens_per_s"] / model["offline"]["output_tokens_per_s"]
             model["ratio"] = round(ratio, 3)
     gpu, versions = _machine(models)
-    document = {"gpu": gpu, "versions": versions, "contract": contract, "models": models}
+    document = {
+        "gpu": gpu,
+        "versions": versions,
+        "contract": contract,
+        "exported": exported,
+        "models": models,
+    }
     _write(f"{name}-gpu.json", document)
     through = f"{gpu} through {SERVER} with vLLM {versions['vllm']}, run {name}"
     for shape in sorted({model["checkpoint"]["model"] for model in models.values() if "checkpoint" in model}):
@@ -89,6 +97,8 @@ def write_page() -> None:
         rows += [_cells(name, measured[name]) for name in order]
         lines += ["| " + " | ".join(row) + " |" for row in rows]
         lines.append("")
+        if exported := document.get("exported"):
+            lines += [*_exported_lines(exported), ""]
     before, begin, rest = PAGE.read_text().partition(MARKS[0])
     _, end, after = rest.partition(MARKS[1])
     if not begin or not end:
@@ -96,12 +106,30 @@ def write_page() -> None:
     PAGE.write_text(before + begin + "\n\n" + "\n".join(lines) + "\n" + end + after)
 
 
+def _exported_lines(found: dict[str, Any]) -> list[str]:
+    """What exported.py says, as a paragraph."""
+    size, group = found["bytes"] / 1e9, found["instance_group"][0]
+    lines = [
+        f"`build/export_llm.py --target gpu` took {found['export_s']:.0f} s and {found['export_memory_mb']} MB of"
+        f" memory for `{found['checkpoint']}`, {size:.1f} GB, and wrote `{group}`."
+    ]
+    if "answers" in found:
+        served = found["served_instance_group"][0]
+        lines.append(
+            f"tritonserver {found['server']} served that folder after {found['ready_after_s']:.0f} s on"
+            f" {served['kind']} {served['gpus']} and answered both streamed and whole"
+            f" ({found['stopped']} after SIGTERM)."
+        )
+    return lines
+
+
 def _read(file: Path) -> list[dict[str, Any]]:
     found = []
     for line in file.read_text().splitlines():
         if line.startswith("RESULT "):
             result = json.loads(line[7:])
-            found.append({"name": f"client-{result['model']}-{result['mode']}", **result})
+            name = f"client-{result['model']}-{result['mode']}" if "mode" in result else "exported"
+            found.append({"name": name, **result})
         elif line.startswith("{"):
             found.append(json.loads(line))
     return found

@@ -57,3 +57,13 @@ def test_a_run_becomes_one_file_of_models_and_one_of_each_shape(summary, tmp_pat
     page = (tmp_path / "gpu.md").read_text()
     assert "| bf16 | 1,000 | 950 | 0.950 |" in page and "old" not in page
     assert "| bnb-int8 | below 50 | not measured |" in page, "what was given up says what it is below"
+
+
+def test_the_users_way_is_told_in_two_sentences(summary):
+    found = {"checkpoint": "bf16", "export_s": 31.8, "export_memory_mb": 74, "bytes": 16e9}
+    found |= {"instance_group": ["instance_group { kind: KIND_GPU count: 1 }"]}
+    (line,) = summary._exported_lines(found)
+    assert "took 32 s and 74 MB of memory for `bf16`, 16.0 GB" in line
+    found |= {"answers": [], "server": "2.51.0", "ready_after_s": 60.2, "stopped": "exit status 0"}
+    found |= {"served_instance_group": [{"kind": "KIND_GPU", "gpus": [0]}]}
+    assert "served that folder after 60 s on KIND_GPU [0]" in summary._exported_lines(found)[1]
