@@ -105,7 +105,7 @@ class Search:
 
     def run(self) -> Found:
         """Blocks until no step helps, or until the plan's seconds are needed for the finals."""
-        best = self._try(self._space.start, None, len(self.plan.concurrencies) // 2)
+        best = self._try(self._space.start, None, 0)
         if not best.points:
             raise UnavailableError(f"the present setting cannot be measured: {best.reason}")
         helps = True
@@ -151,11 +151,16 @@ class Search:
         try:
             direction = 0
             while True:
-                points[level] = self._measure(setting, level)
+                if level not in points:
+                    points[level] = self._measure(setting, level)
                 direction, end = self._choose_way(points, level, direction, to_beat)
                 if not direction:
                     break
-                level += direction
+                if best is None and len(points) == 1:
+                    # The first setting of all: a leap, and from there up or down.
+                    level, direction = self._guess_level(points[0]), 0
+                else:
+                    level += direction
         except UnavailableError as error:
             end, reason = FAILED, str(error)
         ordered = tuple(points[index] for index in sorted(points))
@@ -180,6 +185,11 @@ class Search:
         if is_slower and (came > 0 or is_last):
             return 0, DROPPED
         return (0 if is_last else 1), WITHIN
+
+    def _guess_level(self, alone: Point) -> int:
+        """From one request in flight, the load at which requests that wait for each other meet the limit."""
+        guess = self.plan.slo_p95_ms / alone.p95_ms
+        return max(1, sum(concurrency <= guess for concurrency in self.plan.concurrencies) - 1)
 
     def _measure(self, setting: Setting, level: int) -> Point:
         concurrency = self.plan.concurrencies[level]

@@ -140,3 +140,17 @@ def test_the_watch_hears_of_every_setting_and_of_the_best_so_far():
     rates = [trial.find_best(50.0).requests_per_s for trial in watch.bests]
     assert rates == sorted(rates)
     assert watch.bests[-1].setting == found.best.setting
+
+
+def test_the_first_load_is_guessed_from_one_request_alone():
+    surface = Surface({}, capacity=400.0, least_ms=1.0)
+    search(surface, SearchPlan(50.0, (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)))
+    # Alone 2.5 ms and p95 3 ms: 16 of them one after the other take 48 ms.
+    assert [concurrency for _, concurrency, _ in surface.calls[:2]] == [1, 16]
+
+
+def test_a_present_setting_that_is_too_slow_alone_is_measured_once():
+    surface = Surface({}, capacity=10.0)
+    found = search(surface)
+    assert found.trials[0].end == ABOVE
+    assert [concurrency for setting, concurrency, _ in surface.calls if setting == SPACE.start] == [1]
