@@ -13,7 +13,7 @@ QUANTIZE_VENV := .venv-quantize
 QUANTIZE_STAMP := $(QUANTIZE_VENV)/.made
 
 .DEFAULT_GOAL := help
-.PHONY: help serve models test check format bench quality quantize-env lock golden clean
+.PHONY: help serve models test check format bench quality tune quantize-env lock golden clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -43,6 +43,10 @@ bench: $(DEV_STAMP) models  ## measure the served models with perf_analyzer; wri
 quality: $(DEV_STAMP) models  ## measure retrieval quality on a BEIR folder, DATA=FOLDER; writes docs/quality.md
 	@test -n "$(DATA)" || { echo "name the folder: make quality DATA=FOLDER" >&2; exit 1; }
 	@$(BIN)/python benchmarks/quality.py --data $(DATA)
+
+tune: $(DEV_STAMP) models  ## find and write the best serving settings: make tune MODEL=embedding SLO=50 (p95 in ms)
+	@test -n "$(MODEL)" -a -n "$(SLO)" || { echo "name both: make tune MODEL=embedding SLO=50" >&2; exit 1; }
+	@$(BIN)/python build/tune.py $(MODEL) --slo-p95-ms $(SLO) $(TUNE_ARGS)
 
 quantize-env: $(QUANTIZE_STAMP)  ## set up .venv-quantize, in which build/quantize_llm.py runs
 

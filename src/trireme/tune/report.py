@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,9 @@ def list_tried(report: TuneReport) -> Iterator[Tried]:
     for trial in report.found.trials:
         point = trial.find_best(report.slo_p95_ms) or trial.find_nearest()
         if point is None:
-            yield Tried(dict(trial.setting.values), 0, 0, 0.0, 0.0, 0.0, 0.0, f"{trial.end}: {trial.reason}")
+            # The place of a log is of no use in evidence.
+            reason = textwrap.shorten(trial.reason.partition(" (log:")[0], 200, placeholder=" ...")
+            yield Tried(dict(trial.setting.values), 0, 0, 0.0, 0.0, 0.0, 0.0, f"{trial.end}: {reason}")
         else:
             yield _note(trial.setting, trial, trial.end, point.concurrency)
 

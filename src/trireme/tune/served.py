@@ -45,13 +45,15 @@ class ServedModels:
 class ServedMeasurer:
     """Serves one setting at a time, on free ports of loopback. A context manager: leaving it ends all it started.
 
-    Writes below `folder` alone; the repository's version folders are linked, not copied. Without a response
+    Writes below `folder`, and the server's log below the data directory; the repository's version folders are linked, not copied. Without a response
     cache, which would answer a repeated request from memory.
     """
 
     def __init__(self, models: ServedModels, settings: Settings, tool: PerfTool, folder: Path) -> None:
         """settings: host and backend directory are taken; ports, database and data are our own."""
         self._models, self._tool = models, tool
+        # Where it can be read when the scratch folder is gone.
+        self._log_file = settings.data_dir.resolve() / "logs" / "tune-tritonserver.log"
         http, grpc, metrics = pick_ports(settings.host, 3)
         self._settings = replace(
             settings,
@@ -131,7 +133,7 @@ class ServedMeasurer:
             metrics_port=own.metrics_port,
             model_repository=own.model_repository,
             backend_directory=own.backend_directory,
-            log_file=own.data_dir / "logs" / "tritonserver.log",
+            log_file=self._log_file,
         )
 
     def _start_database(self) -> str:
