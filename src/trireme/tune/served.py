@@ -45,8 +45,8 @@ class ServedModels:
 class ServedMeasurer:
     """Serves one setting at a time, on free ports of loopback. A context manager: leaving it ends all it started.
 
-    Writes below `folder`, and the server's log below the data directory; the repository's version folders are linked, not copied. Without a response
-    cache, which would answer a repeated request from memory.
+    Writes below `folder`, and the server's log below the data directory; the repository's version folders are
+    linked, not copied. Without a response cache, which would answer a repeated request from memory.
     """
 
     def __init__(self, models: ServedModels, settings: Settings, tool: PerfTool, folder: Path) -> None:

@@ -28,6 +28,8 @@ _INPUTS = {
     "cross_encoder": ({"query", "passages"}, {"prior"}),
     "search": ({"query"}, {"top_k", "collection", "tenant"}),
 }
+# Of any length, which perf_analyzer cannot guess.
+_OPEN_INPUTS = ("passages", "prior")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +79,23 @@ def _check_entry(path: Path, position: int, entry: Any, recipe: Recipe) -> None:
                 f"the workload {path}: entry {position} has {name!r}, which {recipe.model} does not take;"
                 f" its inputs are {known}"
             )
+        if name in _OPEN_INPUTS and not _has_shape(entry[name]):
+            raise InvalidInputError(
+                f"the workload {path}: entry {position} must give {name} with its shape,"
+                f' as {{"content": [...], "shape": [N]}}'
+            )
     if missing := needed - set(entry):
         raise InvalidInputError(f"the workload {path}: entry {position} lacks {min(missing)!r}")
+
+
+def _has_shape(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("shape"), list) and "content" in value
 
 
 def _read_shapes(entry: dict[str, Any]) -> tuple[str, ...]:
     """perf_analyzer wants to hear the shape of an open input also where every entry has its own."""
     return tuple(
-        f"{name}:{','.join(map(str, value['shape']))}"
-        for name, value in entry.items()
-        if isinstance(value, dict) and isinstance(value.get("shape"), list)
+        f"{name}:{','.join(map(str, value['shape']))}" for name, value in entry.items() if _has_shape(value)
     )
 
 

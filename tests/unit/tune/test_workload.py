@@ -90,6 +90,15 @@ def test_a_workload_that_the_model_does_not_take_is_named(content, message, tmp_
         read_workload(path, EMBEDDING)
 
 
+def test_an_open_input_needs_its_shape(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text('{"data": [{"query": ["q"], "passages": ["a", "b"]}]}')
+    with pytest.raises(InvalidInputError, match=r'must give passages with its shape, as .*"shape": \[N\]'):
+        read_workload(path, RERANKER)
+    path.write_text('{"data": [{"query": ["q"], "passages": {"content": ["a", "b"], "shape": [2]}}]}')
+    assert read_workload(path, RERANKER).shapes == ("passages:2",)
+
+
 def test_a_workload_that_is_not_there_is_named(tmp_path):
     with pytest.raises(NotFoundError, match="absent"):
         read_workload(tmp_path / "absent.json", EMBEDDING)
