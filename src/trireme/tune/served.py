@@ -80,14 +80,16 @@ class ServedMeasurer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._serving.close()
-        self._resources.close()
+        try:
+            self._serving.close()
+        finally:
+            self._resources.close()
 
     def measure(self, setting: Setting, concurrency: int, window_s: float, round_number: int) -> Point:
         """As `Measurer.measure`; starts a server anew where another setting is served."""
         if setting != self._served:
             self._serve(setting)
-            self._rate = self._run(concurrency, PROBE_REQUESTS + 2 * concurrency).requests_per_s
+            self._rate = self._run(concurrency, PROBE_REQUESTS + concurrency).requests_per_s
         # The first wave fills the queue and does not count.
         requests = max(round(self._rate * WINDOWS * window_s), 2 * concurrency, PROBE_REQUESTS) + concurrency
         point = self._run(concurrency, requests)
