@@ -34,9 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result = tune(options, settings, Console(stderr=True))
             return conclude(result, settings.model_repository, options)
     except KeyboardInterrupt:
-        print(
-            "stopped; nothing was changed. The same command goes on from what is measured.", file=sys.stderr
-        )
+        print("stopped. The same command goes on from what is measured.", file=sys.stderr)
         return 130
 
 
