@@ -190,8 +190,9 @@ def build_fp32(settings: Settings, repository: Path) -> Path:
 
 def open_encoder(folder: Path) -> Embed:
     """Embeds in this process with the model in a version folder, as the server would."""
-    from trireme.artifacts.manifest import MODEL_FILE, TOKENIZER_FILE, read_manifest, verify_files
-    from trireme.encode.session import OnnxSession
+    from trireme.artifacts.manifest import TOKENIZER_FILE, read_manifest, verify_files
+    from trireme.encode.registry import open_session
+    from trireme.encode.session import SessionOptions
     from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
     from trireme.encode.tokenizer import Tokenizer
 
@@ -206,7 +207,8 @@ def open_encoder(folder: Path) -> Embed:
         max_text_bytes=1_000_000,
     )
     tokenizer = Tokenizer.load(folder / TOKENIZER_FILE, manifest.max_length)
-    encoder = TextEncoder(tokenizer, OnnxSession(folder / MODEL_FILE, threads=0), spec)
+    session = open_session(manifest.engine, folder, SessionOptions(max_length=manifest.max_length))
+    encoder = TextEncoder(tokenizer, session, spec)
 
     def embed(texts: Sequence[str], kind: InputType) -> FloatArray:
         [answer], _ = encoder.embed([EmbedRequest(texts, kind)])

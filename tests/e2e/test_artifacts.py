@@ -32,16 +32,18 @@ def test_the_whole_model_loads(encoder_only, tmp_path):
 
 
 def test_altered_weights_are_refused_by_name_with_the_command_that_builds_them(encoder_only, tmp_path):
-    weights = encoder_only / "embedding" / "1" / "model.onnx"
+    weights = encoder_only / "embedding" / "1" / "openvino_model.bin"
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
     weights.write_bytes(content)
     message = refusal(encoder_only, tmp_path)
-    assert "model.onnx is not the file in the manifest" in message
+    assert "openvino_model.bin is not the file in the manifest" in message
     assert "build/export_encoder.py" in message
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["openvino_model.xml", "openvino_model.bin", "tokenizer.json", "manifest.json"]
+)
 def test_a_missing_file_is_refused_by_name(encoder_only, tmp_path, name):
     (encoder_only / "embedding" / "1" / name).unlink()
     assert f"{name} is missing" in refusal(encoder_only, tmp_path)
@@ -51,11 +53,11 @@ def test_a_matching_hash_does_not_save_a_file_that_is_no_graph(encoder_only, tmp
     from trireme.artifacts.manifest import hash_file
 
     version = encoder_only / "embedding" / "1"
-    (version / "model.onnx").write_bytes(b"not a graph")
+    (version / "openvino_model.xml").write_bytes(b"not a graph")
     manifest = json.loads((version / "manifest.json").read_text())
-    manifest["files"]["model.onnx"] = hash_file(version / "model.onnx")
+    manifest["files"]["openvino_model.xml"] = hash_file(version / "openvino_model.xml")
     (version / "manifest.json").write_text(json.dumps(manifest))
-    assert "cannot load model.onnx" in refusal(encoder_only, tmp_path)
+    assert "cannot load openvino_model.xml" in refusal(encoder_only, tmp_path)
 
 
 def test_an_unknown_parameter_of_a_model_is_named(encoder_only, tmp_path):

@@ -10,7 +10,8 @@ import pytest
 from trireme.artifacts.manifest import hash_file
 from trireme.artifacts.recipe import read_recipe
 from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
-from trireme.encode.session import OnnxSession
+from trireme.encode.onnx_session import OnnxSession
+from trireme.encode.session import SessionOptions
 from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
 from trireme.encode.tokenizer import Tokenizer
 from trireme.export.checkpoint import read_checkpoint
@@ -50,7 +51,7 @@ def fp32(tmp_path_factory):
     export_onnx(load_graph(checkpoint), path)
     tokenizer = Tokenizer.load(ROOT / "model_repository/embedding/1/tokenizer.json", 256)
     spec = EncoderSpec(384, True, "", "", max_batch_tokens=1024, max_text_bytes=10_000)
-    return TextEncoder(tokenizer, OnnxSession(path, threads=0), spec)
+    return TextEncoder(tokenizer, OnnxSession(path.parent, SessionOptions()), spec)
 
 
 def embed(encoder, texts):
@@ -113,7 +114,7 @@ def test_the_fp32_export_of_the_reranker_equals_the_golden_scores(tmp_path, pair
     export_onnx(load_graph(checkpoint, ROOT / recipe.adapter), tmp_path / "model.onnx")
     tokenizer = Tokenizer.load(ROOT / "model_repository/reranker/1/tokenizer.json", 256)
     spec = RankerSpec(max_batch_tokens=2048, max_text_bytes=10_000, max_passages=100)
-    ranker = CrossEncoder(tokenizer, OnnxSession(tmp_path / "model.onnx", threads=0), spec)
+    ranker = CrossEncoder(tokenizer, OnnxSession(tmp_path, SessionOptions()), spec)
     request = RankRequest(pairs["query"], pairs["passages"], np.array(pairs["prior"], np.float32))
     (answer,), _ = ranker.score([request])
     assert answer.score.tolist() == pytest.approx(golden_scores, abs=1e-4)

@@ -19,6 +19,12 @@ GRAPH_FILE = "openvino_model.xml"
 GRAPH_WEIGHTS_FILE = "openvino_model.bin"
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
+# What each engine of encoders loads.
+ENCODER_FILES = {
+    "onnx": (MODEL_FILE,),
+    "openvino": (GRAPH_FILE, GRAPH_WEIGHTS_FILE),
+    "torch": ("model.safetensors", "packed.json"),
+}
 FORMAT_VERSION = 1
 
 _READ_BYTES = 1 << 20
@@ -48,6 +54,8 @@ class Manifest:
     passage_prompt: str = ""
     labels: tuple[str, ...] = ()
     activation: str = ""
+    # Of an encoder: which files it has, and what runs them.
+    engine: str = "onnx"
     needs_prior: bool = False
     figures: dict[str, float] = field(default_factory=dict)
     quality: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -61,7 +69,7 @@ class Manifest:
     def embedder(self) -> Embedder:
         """The identity of the vectors this model makes: changes when, and only when, they may."""
         identity = {
-            "files": {name: self.files[name] for name in (MODEL_FILE, TOKENIZER_FILE)},
+            "files": self.files,
             "pooling": self.pooling,
             "normalize": self.normalize,
             "query_prompt": self.query_prompt,
@@ -182,7 +190,7 @@ def _check_types(manifest: Manifest) -> None:
 def _required_files(manifest: Manifest) -> set[str]:
     """Without these nothing can be loaded. A generator is an OpenVINO graph, or a checkpoint for the GPU."""
     if manifest.kind != "generator":
-        return {MODEL_FILE, TOKENIZER_FILE}
+        return {*ENCODER_FILES.get(manifest.engine, ()), TOKENIZER_FILE}
     if any(name.endswith(".safetensors") for name in manifest.files):
         return {CONFIG_FILE, TOKENIZER_FILE}
     return {GRAPH_FILE, GRAPH_WEIGHTS_FILE, CONFIG_FILE, TOKENIZER_FILE}

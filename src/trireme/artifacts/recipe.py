@@ -24,7 +24,7 @@ WEIGHTED_KINDS = (*ENCODER_KINDS, "generator")
 KINDS = (*WEIGHTED_KINDS, "retriever", "best_first", "search", "rag")
 # Decoupled models take one request at a time: their tensors have no batch dimension.
 DECOUPLED_KINDS = ("generator", "rag")
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 SEARCH_STEPS = (3, 4)
 RAG_STEPS = 4
@@ -67,6 +67,8 @@ class Recipe:
     adapter: str = _key("", _PAIRS)
 
     precision: str = _key("fp32", ENCODER_KINDS, choices=PRECISIONS)
+    # A text file, below the project root, on which static int8 is calibrated; "" means the built-in one.
+    calibration: str = _key("", ENCODER_KINDS)
     max_length: int | None = _key(None, ENCODER_KINDS, least=3)
     pooling: str | None = _key(None, _ENCODER, choices=POOLINGS)
     normalize: bool | None = _key(None, _ENCODER)
@@ -109,8 +111,8 @@ class Recipe:
     exact_below: int = _key(2_000, _RETRIEVER, least=0)
     ef_search: int = _key(100, _RETRIEVER, least=1, most=1000)
 
-    # "" means as the target says: openvino on cpu, vllm on gpu.
-    engine: str = _key("", _GENERATOR)
+    # "" means as target and precision say: a generator's openvino on cpu, vllm on gpu; see encoder_engine.
+    engine: str = _key("", WEIGHTED_KINDS)
     # Tokens of prompt and answer together; None means all that the checkpoint allows.
     max_model_len: int | None = _key(None, _GENERATOR, least=8)
     max_num_seqs: int = _key(64, _GENERATOR, least=1)
@@ -152,6 +154,8 @@ class Recipe:
             raise SettingError(f"package must pin a version as NAME==VERSION, got {self.package!r}")
         if self.weights_sha256 and not re.fullmatch(r"[0-9a-f]{64}", self.weights_sha256):
             raise SettingError("weights_sha256 must be 64 lower-case hexadecimal digits")
+        if self.kind in ENCODER_KINDS:
+            self._check_engine()
         if self.kind not in ENCODER_KINDS and self.max_batch_size != 1:
             raise SettingError(f"max_batch_size must be 1 for a model of kind {self.kind!r}")
         if self.kind == "retriever" and not self.embedder:
@@ -164,6 +168,22 @@ class Recipe:
             raise SettingError("relevance_threshold must not be above extractive_threshold")
         if self.default_top_k > self.max_top_k:
             raise SettingError("default_top_k must not be above max_top_k")
+
+    @property
+    def encoder_engine(self) -> str:
+        """What runs an encoder, where `engine` does not say: openvino for int8 on CPU, else onnx."""
+        if self.engine:
+            return self.engine
+        return "openvino" if self.precision == "int8" and self.target == "cpu" else "onnx"
+
+    def _check_engine(self) -> None:
+        is_torch = self.encoder_engine == "torch"
+        if is_torch and self.precision == "int8":
+            raise SettingError("engine torch runs fp32, fp16 and bf16; for int8 use openvino or onnx")
+        if self.precision == "bf16" and not is_torch:
+            raise SettingError(f"precision bf16 needs engine torch, not {self.encoder_engine}")
+        if is_torch and self.adapter:
+            raise SettingError("engine torch runs no reranker with an adapter; use engine onnx")
 
     @property
     def has_weights(self) -> bool:

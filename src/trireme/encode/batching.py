@@ -2,36 +2,64 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-# What one more call of the session costs, in tokens. On two AVX2 cores a call of one 8-token row takes 4 ms, each
-# further 8 tokens 3 ms: rows gain little by running together, so padding is hardly ever worth a call saved.
-CALL_COST_TOKENS = 4
+# Widths are multiples of a step that grows with them: the last step whose limit is above the width.
+WIDTH_STEPS = ((0, 2), (32, 4), (128, 8), (256, 16))
+ROW_COUNTS = tuple(sorted({1, 2, 3, *(4 << i for i in range(9)), *(6 << i for i in range(8))}))
+
+
+@dataclass(frozen=True, slots=True)
+class RunCost:
+    """What a run of a session costs, in tokens: `call_tokens` each call, and what its rows hold.
+
+    pads: every row costs as much as the longest of its call. few_shapes: each new shape of a call costs
+    time, so widths are rounded up, to `max_width` at most, and only some numbers of rows run together.
+    """
+
+    call_tokens: int = 4
+    pads: bool = True
+    few_shapes: bool = False
+    max_width: int = 0
+
+    def width(self, longest: int) -> int:
+        """Tokens of a padded row, where the longest has `longest`."""
+        if not self.few_shapes:
+            return longest
+        step = next(step for limit, step in reversed(WIDTH_STEPS) if longest > limit or not limit)
+        rounded = -(-longest // step) * step
+        return max(longest, min(rounded, self.max_width)) if self.max_width else rounded
 
 
 def plan_micro_batches(
-    lengths: Sequence[int], max_batch_tokens: int, call_cost: int = CALL_COST_TOKENS
+    lengths: Sequence[int], max_batch_tokens: int, cost: RunCost | None = None
 ) -> list[list[int]]:
-    """Row indices grouped into micro-batches, longest rows first; every row is in exactly one. Pure.
+    """Row indices grouped into micro-batches; every row is in exactly one. Pure.
 
-    lengths: tokens of each row. A micro-batch costs rows x longest row, padding included, plus `call_cost`, and
-    stays within `max_batch_tokens`; a single row above the budget gets one of its own. Of all ways to cut the
-    sorted rows this is the cheapest, found by dynamic programming.
+    lengths: tokens of each row. Where a session pads, rows are sorted, longest first, a micro-batch costs
+    rows x width plus the call, and of all ways to cut the sorted rows this is the cheapest, found by
+    dynamic programming. Where it does not, rows keep their order. A micro-batch stays within
+    `max_batch_tokens`; a single row above the budget gets one of its own.
     """
+    cost = cost or RunCost()
+    if not cost.pads:
+        return _fill(lengths, max_batch_tokens)
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    widths = [lengths[row] for row in order]
+    widths = [cost.width(lengths[row]) for row in order]
     # cheapest[end]: cost of the first `end` rows; first[end]: where their last micro-batch begins.
     cheapest, first = [0], [0]
     for end in range(1, len(order) + 1):
-        best, best_start = cheapest[end - 1] + widths[end - 1] + call_cost, end - 1
-        for start in range(end - 2, -1, -1):
-            tokens = widths[start] * (end - start)
+        best, best_start = cheapest[end - 1] + widths[end - 1] + cost.call_tokens, end - 1
+        for rows in _row_counts(end, cost.few_shapes):
+            tokens = widths[end - rows] * rows
             # Going further back only makes the micro-batch wider and longer.
             if tokens > max_batch_tokens:
                 break
-            cost = cheapest[start] + tokens + call_cost
-            if cost <= best:
-                best, best_start = cost, start
+            total = cheapest[end - rows] + tokens + cost.call_tokens
+            if total <= best:
+                best, best_start = total, end - rows
         cheapest.append(best)
         first.append(best_start)
     batches: list[list[int]] = []
@@ -40,3 +68,21 @@ def plan_micro_batches(
         batches.append(order[first[end] : end])
         end = first[end]
     return batches[::-1]
+
+
+def _row_counts(most: int, few_shapes: bool) -> Sequence[int]:
+    if few_shapes:
+        return ROW_COUNTS[1 : bisect_right(ROW_COUNTS, most)]
+    return range(2, most + 1)
+
+
+def _fill(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
+    batches: list[list[int]] = []
+    filled = 0
+    for row, length in enumerate(lengths):
+        if not batches or filled + length > max_batch_tokens:
+            batches.append([])
+            filled = 0
+        batches[-1].append(row)
+        filled += length
+    return batches

@@ -1,18 +1,43 @@
-"""The model runner port and its ONNX Runtime implementation."""
+"""The model runner port: rows of tokens in, one output per row out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from trireme.errors import ArtifactError
+from trireme.encode.batching import RunCost
 from trireme.types import FloatArray
 
-Feeds = Mapping[str, npt.NDArray[np.int64] | FloatArray]
+Feeds = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBatch:
+    """Rows one behind the other: `ids` and `type_ids` int64 [tokens], `lengths` int64 [rows], sum = tokens.
+
+    `prior` is float32 [rows], for graphs that take one.
+    """
+
+    ids: npt.NDArray[np.int64]
+    type_ids: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+    prior: FloatArray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """threads: within an operator, 0 for one per core. `device_id`: of a CUDA device, None for the CPU.
+
+    max_length: tokens of the longest row, which padding must not pass; 0 where it may.
+    """
+
+    threads: int = 0
+    device_id: int | None = None
+    max_length: int = 0
 
 
 class Session(Protocol):
@@ -20,35 +45,27 @@ class Session(Protocol):
 
     @property
     def input_names(self) -> Sequence[str]:
-        """Names of the graph's inputs."""
+        """Names of the graph's inputs: input_ids, attention_mask, token_type_ids, prior."""
 
-    def run(self, feeds: Feeds) -> FloatArray:
+    @property
+    def cost(self) -> RunCost:
+        """What a run costs: how rows are best put together."""
+
+    def run(self, batch: TokenBatch) -> FloatArray:
         """The graph's first output, float32 [rows, ...]."""
 
 
-class OnnxSession:
-    """An ONNX file on ONNX Runtime, on CPU or on the CUDA device `device_id`."""
-
-    def __init__(self, path: Path, threads: int, device_id: int | None = None) -> None:
-        """threads: intra-op threads, 0 for one per core. Raises ArtifactError for a file that is no graph."""
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        # Requests come in bursts; spinning threads would take the cores from the tokenizer and the clients.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        providers: list[str | tuple[str, dict[str, str]]] = ["CPUExecutionProvider"]
-        if device_id is not None:
-            providers.insert(0, ("CUDAExecutionProvider", {"device_id": str(device_id)}))
-        try:
-            self._session = ort.InferenceSession(str(path), options, providers=providers)
-        except Exception as error:  # ONNX Runtime raises its own unrelated classes
-            raise ArtifactError(f"cannot load {path.name}: {error}; build the model again") from error
-        self._output = self._session.get_outputs()[0].name
-        self.input_names = [node.name for node in self._session.get_inputs()]
-
-    def run(self, feeds: Feeds) -> FloatArray:
-        """The graph's first output, float32 [rows, ...]."""
-        output: FloatArray = self._session.run([self._output], dict(feeds))[0]
-        return output
+def pad_rows(batch: TokenBatch, cost: RunCost) -> Feeds:
+    """input_ids, attention_mask, token_type_ids [rows, width] int64, and the prior where there is one."""
+    rows, width = len(batch.lengths), cost.width(int(batch.lengths.max()))
+    inside = np.arange(width) < batch.lengths[:, None]
+    ids, types = np.zeros((rows, width), np.int64), np.zeros((rows, width), np.int64)
+    ids[inside], types[inside] = batch.ids, batch.type_ids
+    feeds: Feeds = {
+        "input_ids": ids,
+        "attention_mask": inside.astype(np.int64),
+        "token_type_ids": types,
+    }
+    if batch.prior is not None:
+        feeds["prior"] = batch.prior
+    return feeds

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from trireme.artifacts.manifest import MODEL_FILE, TOKENIZER_FILE
+from trireme.artifacts.manifest import TOKENIZER_FILE
 from trireme.errors import GateError, UnsupportedError
 from trireme.export.checkpoint import Checkpoint
 from trireme.export.graph import Graph
-from trireme.export.parity import Feeds, Run, compare_scores, compare_vectors, open_onnx, run_texts
+from trireme.export.parity import Feeds, Run, compare_scores, compare_vectors, run_texts
 from trireme.export.parity_texts import PAIRS, TEXTS
 from trireme.export.tokenizer_file import load_pretrained
 from trireme.types import FloatArray
@@ -22,11 +22,13 @@ QUALITY_BATCH = 16
 QUALITY_DEPTH = 100
 
 
-def measure_parity(graph: Graph, checkpoint: Checkpoint, version_dir: Path) -> dict[str, float]:
-    """Figures of the files in `version_dir` against `graph`. Raises GateError when tokens differ."""
+def measure_parity(
+    graph: Graph, checkpoint: Checkpoint, version_dir: Path, exported: Run
+) -> dict[str, float]:
+    """Figures of `exported` against `graph`. Raises GateError when the tokenizer in `version_dir` differs."""
     _compare_tokens(checkpoint, version_dir)
     tokenizer = open_tokenizer(version_dir, checkpoint.max_length)
-    original, exported = open_torch(graph), open_onnx(version_dir / MODEL_FILE)
+    original = open_torch(graph)
     if checkpoint.kind == "cross_encoder":
         pairs = [(query, passage) for query, passages in PAIRS for passage in passages]
         ends = np.cumsum([len(passages) for _, passages in PAIRS])[:-1]
@@ -40,7 +42,7 @@ def measure_parity(graph: Graph, checkpoint: Checkpoint, version_dir: Path) -> d
 
 
 def measure_quality(
-    graph: Graph, checkpoint: Checkpoint, version_dir: Path, folder: Path, max_queries: int
+    graph: Graph, checkpoint: Checkpoint, version_dir: Path, exported: Run, *, folder: Path, max_queries: int
 ) -> dict[str, dict[str, float]]:
     """nDCG@10 of the original (`before`) and the exported model (`after`) on the BEIR folder `folder`.
 
@@ -59,7 +61,7 @@ def measure_quality(
     qrels = {name: data.qrels[name] for name in queries}
     tokenizer = open_tokenizer(version_dir, checkpoint.max_length)
     figures = {"queries": float(len(queries))}
-    for when, run in (("before", open_torch(graph)), ("after", open_onnx(version_dir / MODEL_FILE))):
+    for when, run in (("before", open_torch(graph)), ("after", exported)):
         passages = _embed(run, tokenizer, [checkpoint.passage_prompt + text for text in data.corpus.values()])
         asked = _embed(run, tokenizer, [checkpoint.query_prompt + text for text in queries.values()])
         ranked = _rank(asked @ passages.T, list(data.corpus), list(queries))
@@ -75,6 +77,22 @@ def open_tokenizer(version_dir: Path, max_length: int) -> Any:
     tokenizer.enable_truncation(max_length)
     tokenizer.enable_padding()
     return tokenizer
+
+
+def open_built(version_dir: Path, engine: str, max_length: int) -> Run:
+    """Runs what was written into `version_dir`, in the session that will serve it."""
+    from trireme.encode.registry import open_session
+    from trireme.encode.session import SessionOptions, TokenBatch
+
+    session = open_session(engine, version_dir, SessionOptions(max_length=max_length))
+
+    def run(feeds: Feeds) -> FloatArray:
+        inside = feeds["attention_mask"].astype(bool)
+        prior = feeds["prior"] if "prior" in session.input_names else None
+        ids, types = feeds["input_ids"][inside], feeds["token_type_ids"][inside]
+        return session.run(TokenBatch(ids, types, inside.sum(1), prior))
+
+    return run
 
 
 def open_torch(graph: Graph) -> Run:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from trireme.artifacts.config_writer import place_config
 from trireme.artifacts.inputs import find_same, hash_folder, read_tools
 from trireme.artifacts.manifest import (
+    ENCODER_FILES,
     MODEL_FILE,
     TOKENIZER_FILE,
     Manifest,
@@ -20,11 +21,11 @@ from trireme.artifacts.manifest import (
 )
 from trireme.artifacts.placing import VERSION, stage_version
 from trireme.artifacts.recipe import ENCODER_KINDS, Recipe
-from trireme.errors import InvalidInputError, NotFoundError
+from trireme.errors import InvalidInputError, NotFoundError, SettingError
 from trireme.export.checkpoint import Checkpoint, apply_recipe, read_checkpoint
 from trireme.export.source import SAFE_SUFFIXES, fetch_source
 
-TOOLS = ("trireme", "torch", "transformers", "tokenizers", "onnx", "onnxruntime")
+TOOLS = ("trireme", "torch", "transformers", "tokenizers", "onnx", "onnxruntime", "openvino", "nncf")
 # Recipe keys that change the files; the others only change config.pbtxt.
 BUILD_KEYS = (
     "kind",
@@ -33,6 +34,9 @@ BUILD_KEYS = (
     "package",
     "weights_sha256",
     "precision",
+    "target",
+    "engine",
+    "calibration",
     "max_length",
     "pooling",
     "normalize",
@@ -45,6 +49,7 @@ BUILD_KEYS = (
 )
 # The fp32 graph and the converted one stand side by side while a model is built.
 SPACE_FACTOR = 2.2
+CALIBRATION = Path("defaults", "calibration.txt")
 
 Notice = Callable[[str], None]
 
@@ -80,7 +85,11 @@ def build_model(
     folder = fetch_source(recipe, options.cache, options.project)
     adapter = _find_adapter(recipe, options.project)
     tools = read_tools(TOOLS)
-    digest = digest_inputs(recipe, folder, adapter, tools)
+    if recipe.encoder_engine not in ENCODER_FILES:
+        raise SettingError(f"engine must be one of {', '.join(ENCODER_FILES)}, got {recipe.engine!r}")
+    digest = digest_inputs(
+        recipe, [folder, *filter(None, [adapter, _find_calibration(recipe, options)])], tools
+    )
     present = None if options.force else _find_present(model_dir / VERSION, digest, options)
     if present is not None:
         place_config(model_dir, recipe)
@@ -96,17 +105,28 @@ def build_model(
     return manifest, True
 
 
-def digest_inputs(recipe: Recipe, folder: Path, adapter: Path | None, tools: dict[str, str]) -> str:
-    """sha256 over what shapes the files: the recipe's build keys, the checkpoint's files, tool versions."""
+def digest_inputs(recipe: Recipe, inputs: Sequence[Path], tools: dict[str, str]) -> str:
+    """sha256 over what shapes the files: the recipe's build keys, files and folders read, tool versions."""
     values = asdict(recipe)
-    folders = [folder] if adapter is None else [folder, adapter]
     return hash_json(
         {
             "recipe": {key: values[key] for key in BUILD_KEYS},
-            "files": [hash_folder(path, SAFE_SUFFIXES) for path in folders],
+            "files": [
+                hash_folder(path, SAFE_SUFFIXES) if path.is_dir() else hash_file(path) for path in inputs
+            ],
             "tools": tools,
         }
     )
+
+
+def _find_calibration(recipe: Recipe, options: BuildOptions) -> Path | None:
+    """The text that static int8 is calibrated on; None for builds that need none."""
+    if recipe.encoder_engine != "openvino" or recipe.precision != "int8":
+        return None
+    path = options.project / (recipe.calibration or CALIBRATION)
+    if not path.is_file():
+        raise NotFoundError(f"calibration text {path} does not exist; name one in the recipe")
+    return path
 
 
 def _find_adapter(recipe: Recipe, project: Path) -> Path | None:
@@ -131,6 +151,32 @@ def _bytes_needed(folder: Path) -> int:
     return int(SPACE_FACTOR * sum(path.stat().st_size for path in folder.glob("*.safetensors")))
 
 
+def _write_model(
+    recipe: Recipe, graph: Any, checkpoint: Checkpoint, stage: Path, *, options: BuildOptions, notice: Notice
+) -> None:
+    """Writes what the recipe's engine loads into `stage`."""
+    if recipe.encoder_engine == "torch":
+        from trireme.export.packed import write_packed
+
+        write_packed(graph, checkpoint, recipe.precision, stage)
+        return
+    from trireme.export.graph import export_onnx
+    from trireme.export.openvino_graph import write_graph
+    from trireme.export.precision import convert
+
+    work = stage / "work"
+    work.mkdir()
+    source = work / "fp32.onnx"
+    export_onnx(graph, source)
+    calibration = _find_calibration(recipe, options)
+    notice("convert" if calibration is None else "calibrate")
+    if recipe.encoder_engine == "openvino":
+        write_graph(source, stage, checkpoint, recipe.precision, calibration)
+    else:
+        convert(source, stage / MODEL_FILE, recipe.precision)
+    shutil.rmtree(work)
+
+
 def _make_files(
     recipe: Recipe,
     checkpoint: Checkpoint,
@@ -141,29 +187,25 @@ def _make_files(
     notice: Notice,
 ) -> Manifest:
     """Writes model and tokenizer into `stage`, and lets the gate judge them."""
-    from trireme.export.graph import export_onnx, load_graph
-    from trireme.export.measure import measure_parity, measure_quality
+    from trireme.export.graph import load_graph
+    from trireme.export.measure import measure_parity, measure_quality, open_built
     from trireme.export.parity import check_gate, read_thresholds
-    from trireme.export.precision import convert
     from trireme.export.tokenizer_file import write_tokenizer
 
-    work = stage / "work"
-    work.mkdir()
     notice("export")
     graph = load_graph(checkpoint, adapter)
-    export_onnx(graph, work / "fp32.onnx")
     write_tokenizer(checkpoint, stage / TOKENIZER_FILE)
-    notice("convert")
-    convert(work / "fp32.onnx", stage / MODEL_FILE, recipe.precision)
-    shutil.rmtree(work)
+    _write_model(recipe, graph, checkpoint, stage, options=options, notice=notice)
     notice("compare")
-    figures = measure_parity(graph, checkpoint, stage)
+    built = open_built(stage, recipe.encoder_engine, checkpoint.max_length)
+    figures = measure_parity(graph, checkpoint, stage, built)
     check_gate(recipe.model, figures, read_thresholds(recipe))
     quality: dict[str, Any] = {}
     if options.quality is not None:
         notice("quality")
-        quality = measure_quality(graph, checkpoint, stage, options.quality, options.quality_queries)
-    names = (MODEL_FILE, TOKENIZER_FILE)
+        folder, queries = options.quality, options.quality_queries
+        quality = measure_quality(graph, checkpoint, stage, built, folder=folder, max_queries=queries)
+    names = (*ENCODER_FILES[recipe.encoder_engine], TOKENIZER_FILE)
     return Manifest(
         model=recipe.model,
         kind=checkpoint.kind,
@@ -180,6 +222,7 @@ def _make_files(
         passage_prompt=checkpoint.passage_prompt,
         labels=checkpoint.labels,
         activation=checkpoint.activation,
+        engine=recipe.encoder_engine,
         needs_prior="prior" in graph.input_names,
         figures=figures,
         quality=quality,

@@ -10,13 +10,12 @@ from trireme.artifacts.config_writer import PARAMETERS
 from trireme.artifacts.manifest import read_manifest, verify_files
 from trireme.artifacts.repository import version_dir
 from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
-from trireme.encode.session import OnnxSession
 from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import InvalidInputError, TriremeError
 from trireme.triton.encoder_health import EncoderHealth
 from trireme.triton.model import BackendModel, ModelConfig, join_rows
 from trireme.triton.tensors import float_tensor, read_strings, read_tensor, string_tensor
-from trireme.triton.text_encoder import load_text_encoder
+from trireme.triton.text_encoder import load_text_encoder, open_encoder_session
 from trireme.types import Classified, Scored
 
 
@@ -29,7 +28,7 @@ class CrossEncoderModel(BackendModel):
         manifest = read_manifest(config.version_dir)
         verify_files(config.version_dir, manifest)
         tokenizer = Tokenizer.load(config.version_dir / "tokenizer.json", manifest.max_length)
-        session = OnnxSession(config.version_dir / "model.onnx", config.read_int("threads"), config.device_id)
+        session = open_encoder_session(config, config.version_dir, manifest)
         budget = config.read_int("max_batch_tokens")
         classifies = "text" in config.inputs
         spec = RankerSpec(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from trireme.artifacts.config_writer import PARAMETERS
-from trireme.artifacts.manifest import read_manifest, verify_files
-from trireme.encode.session import OnnxSession
+from trireme.artifacts.manifest import Manifest, read_manifest, verify_files
+from trireme.encode.registry import open_session
+from trireme.encode.session import Session, SessionOptions
 from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
 from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import InvalidInputError, TriremeError
@@ -21,13 +23,13 @@ INPUT_TYPES = ("query", "passage")
 
 
 def load_text_encoder(
-    config: ModelConfig, version_dir: Any, max_batch_tokens: int
+    config: ModelConfig, version_dir: Path, max_batch_tokens: int
 ) -> tuple[TextEncoder, EncoderHealth]:
     """A checked encoder from a version folder. Raises ArtifactError for missing or altered files."""
     manifest = read_manifest(version_dir)
     verify_files(version_dir, manifest)
     tokenizer = Tokenizer.load(version_dir / "tokenizer.json", manifest.max_length)
-    session = OnnxSession(version_dir / "model.onnx", config.read_int("threads"), config.device_id)
+    session = open_encoder_session(config, version_dir, manifest)
     spec = EncoderSpec(
         dimensions=manifest.dimensions,
         normalize=manifest.normalize,
@@ -39,6 +41,12 @@ def load_text_encoder(
     return TextEncoder(tokenizer, session, spec), EncoderHealth(
         version_dir, manifest.files, session, tokenizer
     )
+
+
+def open_encoder_session(config: ModelConfig, version_dir: Path, manifest: Manifest) -> Session:
+    """The session of a version folder with the model's settings. Raises SettingError, ArtifactError."""
+    options = SessionOptions(config.read_int("threads"), config.device_id, manifest.max_length)
+    return open_session(manifest.engine, version_dir, options)
 
 
 class TextEncoderModel(BackendModel):

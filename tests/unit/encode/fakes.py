@@ -6,6 +6,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 
+from trireme.encode.batching import RunCost
+from trireme.encode.session import pad_rows
 from trireme.encode.tokenizer import Tokenizer
 
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *"abcdefghij"]
@@ -26,13 +28,20 @@ def word_tokenizer(max_length: int = 8) -> Tokenizer:
 class SumSession:
     """Embeds a row as [sum of ids, tokens, 0, ...]; padding adds nothing. Remembers every run's shape."""
 
-    def __init__(self, width: int = 4, inputs: tuple[str, ...] = ("input_ids", "attention_mask")) -> None:
+    def __init__(
+        self,
+        width: int = 4,
+        inputs: tuple[str, ...] = ("input_ids", "attention_mask"),
+        cost: RunCost | None = None,
+    ) -> None:
+        self.cost = cost or RunCost()
         self.input_names = list(inputs)
         self.width = width
         self.shapes: list[tuple[int, int]] = []
 
-    def run(self, feeds):
-        assert set(feeds) == set(self.input_names)
+    def run(self, batch):
+        feeds = pad_rows(batch, self.cost)
+        assert set(self.input_names) <= set(feeds)
         ids, mask = feeds["input_ids"], feeds["attention_mask"]
         self.shapes.append(ids.shape)
         output = np.zeros((len(ids), self.width), np.float32)
@@ -45,6 +54,8 @@ class SumSession:
 class OverlapSession:
     """Scores a pair by its prior plus the number of query ids found in the passage."""
 
+    cost = RunCost()
+
     def __init__(self, with_prior: bool = True) -> None:
         self.input_names = [
             "input_ids",
@@ -53,7 +64,8 @@ class OverlapSession:
             *(["prior"] if with_prior else []),
         ]
 
-    def run(self, feeds):
+    def run(self, batch):
+        feeds = pad_rows(batch, self.cost)
         scores = []
         for row, mask, types in zip(
             feeds["input_ids"], feeds["attention_mask"], feeds["token_type_ids"], strict=True

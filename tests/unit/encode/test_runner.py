@@ -1,6 +1,7 @@
 import numpy as np
 from fakes import SumSession, word_tokenizer
 
+from trireme.encode.batching import RunCost
 from trireme.encode.runner import run_rows
 
 
@@ -16,6 +17,14 @@ def test_the_cost_counts_tokens_padding_and_micro_batches():
     assert (stats.tokens, stats.pad_tokens, stats.micro_batches) == (8, 2, 1)
 
 
+def test_padding_counts_the_rounded_width_and_nothing_where_a_session_does_not_pad():
+    rows = word_tokenizer().encode_texts(["a", "a b c d"])
+    _, stats = run_rows(SumSession(cost=RunCost(call_tokens=9, few_shapes=True)), rows, 100)
+    assert (stats.tokens, stats.pad_tokens, stats.micro_batches) == (9, 3, 1)
+    _, stats = run_rows(SumSession(cost=RunCost(pads=False)), rows, 100)
+    assert (stats.tokens, stats.pad_tokens, stats.micro_batches) == (9, 0, 1)
+
+
 def test_no_rows_run_nothing():
     session = SumSession()
     output, stats = run_rows(session, [], 100)
@@ -26,8 +35,8 @@ def test_no_rows_run_nothing():
 
 def test_the_prior_follows_its_row_through_the_sorting():
     class PriorSession(SumSession):
-        def run(self, feeds):
-            return feeds["prior"]
+        def run(self, batch):
+            return batch.prior
 
     rows = word_tokenizer().encode_texts(["a", "a b c d", "a b"])
     session = PriorSession(inputs=("prior",))

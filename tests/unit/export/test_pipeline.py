@@ -5,10 +5,11 @@ import pytest
 
 from trireme.artifacts.manifest import read_manifest, verify_files
 from trireme.artifacts.recipe import Recipe
-from trireme.errors import GateError, NotFoundError, UnsupportedError
+from trireme.errors import GateError, NotFoundError, SettingError, UnsupportedError
 from trireme.export.pipeline import BuildOptions, build_model
 
 LOOSE = {"min_cosine": 0.5, "mean_cosine": 0.9}
+CALIBRATION = "\n\n".join(f"paragraph {n}: oars, sails and keels of ship number {n * n}." for n in range(12))
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +19,8 @@ def source(make_checkpoint, tmp_path_factory):
 
 @pytest.fixture
 def options(tmp_path):
+    (tmp_path / "defaults").mkdir()
+    (tmp_path / "defaults" / "calibration.txt").write_text(CALIBRATION)
     return BuildOptions(repository=tmp_path / "models", cache=tmp_path / "cache", project=tmp_path)
 
 
@@ -25,20 +28,34 @@ def recipe(source, **keys):
     return Recipe("tiny", "text_encoder", source=str(source), **keys)
 
 
-@pytest.mark.parametrize(("precision", "least"), [("fp32", 0.99999), ("fp16", 0.999)])
-def test_a_build_places_whole_files_near_the_original(precision, least, source, options):
-    manifest, was_built = build_model(recipe(source, precision=precision), options)
+FILES = {
+    "openvino": ["manifest.json", "openvino_model.bin", "openvino_model.xml", "tokenizer.json"],
+    "onnx": ["manifest.json", "model.onnx", "tokenizer.json"],
+}
+
+
+@pytest.mark.parametrize(
+    ("precision", "engine", "least"),
+    [
+        ("fp32", "", 0.99999),
+        ("fp16", "", 0.999),
+        ("int8", "onnx", 0.9),
+        ("int8", "", 0.9),
+        ("fp32", "openvino", 0.99999),
+        ("fp16", "openvino", 0.999),
+    ],
+)
+def test_a_build_places_whole_files_near_the_original(precision, engine, least, source, options):
+    loose = LOOSE if precision == "int8" else {}
+    manifest, was_built = build_model(recipe(source, precision=precision, engine=engine, **loose), options)
     version = options.repository / "tiny" / "1"
     assert was_built and read_manifest(version) == manifest
     verify_files(version, manifest)
     assert manifest.figures["cosine_min"] >= least
     assert (manifest.dimensions, manifest.max_length, manifest.pooling) == (32, 64, "mean")
     assert set(manifest.tools) >= {"torch", "onnxruntime"}
-    assert sorted(path.name for path in version.iterdir()) == [
-        "manifest.json",
-        "model.onnx",
-        "tokenizer.json",
-    ]
+    assert manifest.engine == engine or not engine
+    assert sorted(path.name for path in version.iterdir()) == FILES[manifest.engine]
     assert "text_encoder" in (options.repository / "tiny" / "config.pbtxt").read_text()
 
 
@@ -118,6 +135,26 @@ def test_a_pickle_leaves_the_repository_untouched(source, options, tmp_path):
     with pytest.raises(UnsupportedError, match=r"pytorch_model\.bin is a pickle"):
         build_model(recipe(pickled), options)
     assert not options.repository.exists()
+
+
+def test_an_unknown_engine_and_a_missing_calibration_text_are_named(source, options):
+    with pytest.raises(SettingError, match="engine must be one of onnx, openvino"):
+        build_model(recipe(source, engine="abacus"), options)
+    with pytest.raises(NotFoundError, match=r"none\.txt does not exist"):
+        build_model(recipe(source, precision="int8", calibration="none.txt"), options)
+
+
+def test_another_calibration_text_is_another_build(source, options, tmp_path):
+    int8 = recipe(source, precision="int8", **LOOSE)
+    first, _ = build_model(int8, options)
+    assert build_model(int8, options) == (first, False)
+    (tmp_path / "defaults" / "calibration.txt").write_text(CALIBRATION + "\n\nThe last paragraph is new.")
+    assert build_model(int8, options)[1]
+
+
+def test_static_int8_gives_a_row_the_same_vector_alone_and_in_a_batch(source, options):
+    manifest, _ = build_model(recipe(source, precision="int8", **LOOSE), options)
+    assert manifest.figures["batch_cosine_min"] > 0.9999
 
 
 def test_a_missing_adapter_is_named(source, options):

@@ -1,0 +1,96 @@
+"""Tiny random checkpoints of each family, saved as transformers saves them."""
+
+import json
+import string
+
+import pytest
+
+SPECIAL = {"bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]"), "roberta": ("<s>", "<pad>", "</s>", "<unk>")}
+SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 66,
+}
+DISTIL_SIZES = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "max_position_embeddings": 66}
+
+
+def make_tokenizer(folder, style):
+    """A word-piece tokenizer of single letters, digits and a few signs, in BERT's or RoBERTa's frame."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    letters = string.ascii_lowercase + string.digits + ".,?"
+    pieces = [*SPECIAL[style], *letters, *("##" + letter for letter in letters)]
+    ids = {piece: number for number, piece in enumerate(pieces)}
+    pad, unk = ("[PAD]", "[UNK]") if style == "bert" else ("<pad>", "<unk>")
+    start, end = ("[CLS]", "[SEP]") if style == "bert" else ("<s>", "</s>")
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token=unk))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    pair = f"{start} $A {end} $B:1 {end}:1" if style == "bert" else f"{start} $A {end} {end} $B {end}"
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A {end}", pair=pair, special_tokens=[(start, ids[start]), (end, ids[end])]
+    )
+    tokenizer.enable_padding(pad_id=ids[pad], pad_token=pad, length=99)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    names = {"pad_token": pad, "unk_token": unk, "cls_token": start, "sep_token": end}
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 64, **names}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return len(pieces)
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint():
+    """make_checkpoint(folder, family, head=None, **config) -> folder, with random weights."""
+
+    def make(folder, family, labels=None, **more):
+        import torch
+        import transformers
+
+        torch.manual_seed(7)
+        folder.mkdir(parents=True, exist_ok=True)
+        style = "roberta" if "roberta" in family else "bert"
+        vocabulary = make_tokenizer(folder, style)
+        names = {
+            "bert": "Bert",
+            "roberta": "Roberta",
+            "xlm-roberta": "XLMRoberta",
+            "distilbert": "DistilBert",
+        }
+        prefix = names[family]
+        sizes = dict(DISTIL_SIZES if family == "distilbert" else SIZES)
+        if style == "roberta":
+            sizes |= {"type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+        if labels is not None:
+            sizes |= {"id2label": dict(enumerate(labels)), "label2id": {b: a for a, b in enumerate(labels)}}
+        config = getattr(transformers, f"{prefix}Config")(vocab_size=vocabulary, **{**sizes, **more})
+        head = "Model" if labels is None else "ForSequenceClassification"
+        model = getattr(transformers, prefix + head)(config)
+        with torch.no_grad():
+            for weight in model.parameters():
+                # Larger than the library's start, so that texts differ from each other.
+                weight.mul_(3.0) if weight.dim() > 1 else None
+        model.save_pretrained(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def add_sentence_files():
+    """Writes the files of sentence-transformers beside a checkpoint."""
+
+    def add(folder, pooling, modules=("Transformer", "Pooling", "Normalize"), **prompts):
+        listed = [
+            {"idx": i, "name": str(i), "path": "" if i == 0 else f"{i}_{name}", "type": f"some.place.{name}"}
+            for i, name in enumerate(modules)
+        ]
+        (folder / "modules.json").write_text(json.dumps(listed))
+        (folder / "1_Pooling").mkdir(exist_ok=True)
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+        (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
+        (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 48, "do_lower_case": false}')
+        return folder
+
+    return add
