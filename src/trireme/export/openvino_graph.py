@@ -43,7 +43,15 @@ def write_graph(
         odd = make_odd_texts()
         texts = [*common, *(pairwise(odd) if is_ranker else odd)]
         model = _quantize(model, stage / TOKENIZER_FILE, checkpoint.max_length, texts)
+    _name_nodes(model)
     openvino.save_model(model, stage / GRAPH_FILE, compress_to_fp16=precision == "fp16")
+
+
+def _name_nodes(model: Any) -> None:
+    """Names nodes by their place: OpenVINO numbers them through the process, and the same inputs give the same bytes."""
+    for place, node in enumerate(model.get_ordered_ops()):
+        if node.get_type_name() not in ("Parameter", "Result"):
+            node.set_friendly_name(f"{node.get_type_name()}_{place}")
 
 
 def _quantize(model: Any, tokenizer_file: Path, max_length: int, texts: Sequence[Any]) -> Any:
