@@ -84,7 +84,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         "--window-s", type=positive, default=1.0, help="seconds of one of a run's three windows; default: 1"
     )
     parser.add_argument(
-        "--rounds", type=whole, default=3, help="of the finalists against each other; default: 3"
+        "--rounds", type=several, default=4, help="of the finalists against each other; default: 4"
     )
     parser.add_argument(
         "--least-batch-size",
@@ -114,6 +114,13 @@ def whole(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
     return number
+
+
+def several(text: str) -> int:
+    """A whole number from 2 on: one round has no noise to compare with."""
+    if whole(text) < 2:
+        raise argparse.ArgumentTypeError(f"must be at least 2, got {text}")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ rungs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, stdev
 
 from trireme.errors import UnavailableError
 from trireme.tune.measure import Measurer, Point
@@ -18,6 +19,8 @@ from trireme.tune.setting import Setting
 
 # No gain is taken for real below this, however even the rounds were.
 LEAST_NOISE = 0.01
+# Student's t, one-sided, 95 %, for 1, 2, 3 ... degrees of freedom.
+ONE_IN_TWENTY = (6.31, 2.92, 2.35, 2.13, 2.02, 1.94, 1.89, 1.86, 1.83)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +96,13 @@ def judge(present: Final, others: Sequence[Final]) -> Outcome:
 def compare_rounds(rival: Final, present: Final) -> tuple[float, float]:
     """(gain, noise) in requests per second, as shares.
 
-    The gain is the median of the rounds' ratios, the noise how far the farthest ratio lies from it, and at
-    least LEAST_NOISE.
+    The gain is the median of the rounds' ratios. The noise is what chance alone exceeds in one of twenty
+    comparisons of equal settings: Student's t over the rounds' ratios, and at least LEAST_NOISE.
     """
     ratios = [new / old for new, old in zip(rival.rounds, present.rounds, strict=True)]
-    middle = median(ratios)
-    return middle - 1, max(LEAST_NOISE, *(abs(ratio / middle - 1) for ratio in ratios))
+    freedom = len(ratios) - 1
+    t = ONE_IN_TWENTY[min(freedom, len(ONE_IN_TWENTY)) - 1]
+    return median(ratios) - 1, max(LEAST_NOISE, t * stdev(ratios) / math.sqrt(len(ratios)))
 
 
 def _measure_rounds(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from trireme.artifacts.tuning import Tried, Tuning
 from trireme.tune.finals import Final, Outcome
-from trireme.tune.search import Found, Trial
+from trireme.tune.search import ABOVE, Found, Trial
 from trireme.tune.setting import Setting
 
 if TYPE_CHECKING:
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 MARKDOWN, PLOT = "trade-off.md", "trade-off.png"
 HEADER = ("setting", "in flight", "req/s", "p50 ms", "p95 ms", "p99 ms", "runs", "end")
-WINS, STAYS, LOSES = "the best", "stays", "not better"
+# What fits into 80 columns.
+TERMINAL = tuple(name for name in HEADER if name not in ("p50 ms", "p99 ms"))
+WINS, STAYS, PRESENT, LOSES = "best", "stays", "present", "not better"
 PLOT_INSTALL = "no plot: matplotlib is missing; install it with: pip install 'trireme[bench]'"
 
 
@@ -77,10 +79,10 @@ def _note(setting: Setting, measured: Final | Trial, end: str, concurrency: int 
 
 def _judge(final: Final, outcome: Outcome) -> str:
     if not final.is_within:
-        return "above the limit"
+        return ABOVE
     if final is outcome.winner:
         return STAYS if final is outcome.present else WINS
-    return "the present one" if final is outcome.present else LOSES
+    return PRESENT if final is outcome.present else LOSES
 
 
 def make_tuning(report: TuneReport, model: str) -> Tuning:
@@ -138,16 +140,15 @@ def make_table(report: TuneReport, limit: int = 12) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in HEADER:
+    for name in TERMINAL:
         is_text = name in (HEADER[0], HEADER[-1])
-        table.add_column(
-            name, justify="left" if is_text else "right", min_width=24 if name == HEADER[0] else None
-        )
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=name != HEADER[0])
     tried = list(list_tried(report))
     finals = len(report.outcome.finals)
     rest = sorted(tried[finals:], key=lambda each: -each.requests_per_s)
     for each in [*tried[:finals], *rest[: max(limit - finals, 0)]]:
-        table.add_row(*_cells(each, report.start))
+        cells = dict(zip(HEADER, _cells(each, report.start), strict=True))
+        table.add_row(*(cells[name].partition(":")[0] for name in TERMINAL))
     return table
 
 

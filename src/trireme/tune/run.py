@@ -51,7 +51,7 @@ class TuneOptions:
     concurrency: int = 32
     minutes: float = 10.0
     window_s: float = 1.0
-    rounds: int = 3
+    rounds: int = 4
     least_batch_size: int | None = None
     is_dry: bool = False
     command: str = ""

@@ -25,18 +25,21 @@ PATIENCE = 1
 # Of the time, so much at least is left to the search, whatever the finals need.
 SEARCH_SHARE = 0.4
 
-WITHIN, ABOVE, DROPPED, FAILED = "within the limit", "above the limit", "dropped", "failed"
+WITHIN, ABOVE, DROPPED, FAILED = "within limit", "above limit", "dropped", "failed"
 
 
 @dataclass(frozen=True, slots=True)
 class SearchPlan:
-    """`concurrencies`: requests in flight to try, rising. `seconds`: for search and finals together."""
+    """`concurrencies`: requests in flight to try, rising. `rounds`: of the finals, two at least.
+
+    `seconds`: for search and finals together.
+    """
 
     slo_p95_ms: float
     concurrencies: tuple[int, ...]
     short_s: float = 1.0
     long_s: float = 2.0
-    rounds: int = 3
+    rounds: int = 4
     finalists: int = 3
     seconds: float = 600.0
 

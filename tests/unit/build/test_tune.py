@@ -86,10 +86,10 @@ def test_where_nothing_meets_the_limit_the_nearest_is_named_and_the_exit_code_is
 def test_options_reach_the_tuner_and_the_command_names_no_folder(repository, tmp_path, monkeypatch):
     heard = answer(monkeypatch, tmp_path)
     arguments = ["m", "--slo-p95-ms", "50", "--workload", "/some/where/w.json", "--concurrency", "8"]
-    assert script.main([*arguments, "--minutes", "2", "--rounds", "4", "--seed", "7", "--dry-run"]) == 0
+    assert script.main([*arguments, "--minutes", "2", "--rounds", "5", "--seed", "7", "--dry-run"]) == 0
     (options,) = heard
     assert (options.model, options.slo_p95_ms, options.concurrency, options.minutes) == ("m", 50.0, 8, 2.0)
-    assert (options.rounds, options.seed, options.is_dry, options.least_batch_size) == (4, 7, True, None)
+    assert (options.rounds, options.seed, options.is_dry, options.least_batch_size) == (5, 7, True, None)
     assert options.workload == Path("/some/where/w.json")
     assert "--workload .../w.json" in options.command and "/some" not in options.command
 
@@ -109,7 +109,7 @@ def test_ctrl_c_says_how_to_go_on(repository, monkeypatch, capsys):
         (["m"], 2, "--slo-p95-ms"),
         (["m", "--slo-p95-ms", "0"], 2, "must be above 0"),
         (["m", "--slo-p95-ms", "nan"], 2, "must be above 0"),
-        (["m", "--slo-p95-ms", "5", "--rounds", "0"], 2, "must be at least 1"),
+        (["m", "--slo-p95-ms", "5", "--rounds", "1"], 2, "must be at least 2"),
         (["absent", "--slo-p95-ms", "5"], 1, "error: no model 'absent' in the repository"),
     ],
 )

@@ -45,6 +45,14 @@ def test_even_rounds_still_need_a_gain_of_one_percent():
     assert judge(final(START, 100, 100, 100), [final(OTHER, 100.5, 100.5, 100.5)]).winner.setting == START
 
 
+def test_more_rounds_tell_a_small_gain_from_noise():
+    few = compare_rounds(final(OTHER, 104, 110, 107), final(START, 100, 100, 100))
+    many = compare_rounds(final(OTHER, *(104, 110, 107) * 4), final(START, *(100,) * 12))
+    assert few[0] == many[0] == pytest.approx(0.07)
+    assert few[1] == pytest.approx(2.92 * 0.03 / 3**0.5)
+    assert many[1] < few[1] / 2
+
+
 def test_a_machine_that_slows_down_between_rounds_is_no_noise():
     gain, noise = compare_rounds(final(OTHER, 110, 55, 88), final(START, 100, 50, 80))
     assert (gain, noise) == (pytest.approx(0.1), 0.01)
@@ -90,8 +98,8 @@ def test_finalists_take_turns():
     assert finalists[0] == START and found.best.setting in finalists
     assert len(finalists) == 4
     order = [(number, setting) for setting, _, number in calls]
-    assert list(dict.fromkeys(order)) == [(number, setting) for number in (1, 2, 3) for setting in finalists]
-    assert {len(each.rounds) for each in outcome.finals} == {3}
+    assert list(dict.fromkeys(order)) == [(number, setting) for number in (1, 2, 3, 4) for setting in finalists]
+    assert {len(each.rounds) for each in outcome.finals} == {4}
 
 
 def test_a_finalist_that_fails_in_a_round_is_out():
