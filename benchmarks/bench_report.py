@@ -2,221 +2,291 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from report import Circumstances, format_circumstances, format_table
-from server_load import StepLoad
+from bench_bars import MIXED, PASSAGES, RERANK_20, RERANK_20_AT_4, SHORT_ALONE, Bar, judge
+from bench_results import (
+    OUR_PAIR_RANKER,
+    OURS,
+    OURS_IN_PROCESS,
+    BenchReport,
+    compare,
+    compute_pad_share,
+    compute_share,
+)
+from contenders import Sample
+from report import format_circumstances, format_table
 
-from trireme.triton.perf_analyzer import PerfFigures
-
-THROUGHPUT_PLOT = "performance-throughput.png"
-LATENCY_PLOT = "performance-latency.png"
-CLIENT_HEADER = ("model", "in flight", "batching", "requests/s", "p50 ms", "p95 ms", "p99 ms", "requests")
-STEP_HEADER = ("request to", "in flight", "step", "requests/run", "queue ms", "compute ms", "padding")
-CORES_HEADER = ("model", "in flight", "batching", "client cores", "server cores", "busy cores, all processes")
-INK, GRID, SERIES = "#222222", "#dddddd", {True: "#0b6e99", False: "#c2571a"}
-NOTABLE_PADDING = 0.1
-NAMES = {True: "on", False: "off"}
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """One perf_analyzer run and its cost. Cores are seconds of processor time per second of the run."""
-
-    dynamic_batching: bool
-    client: PerfFigures
-    steps: tuple[StepLoad, ...]
-    server_cores: float
-    busy_cores: float
-
-
-@dataclass(frozen=True, slots=True)
-class TokenizerTime:
-    """Seconds to tokenize, and to tokenize and embed, `texts` texts of `tokens` tokens without a server."""
-
-    texts: int
-    tokens: int
-    tokenize_s: float
-    embed_s: float
+THROUGHPUT_PLOT, LATENCY_PLOT = "performance-throughput.png", "performance-latency.png"
+SHORT, RERANK_100 = "a, 32 in flight", "rerank 100, 1 in flight"
+BATCHES, CALLS_OF_32 = "c, 4 batches of 32 in flight", "c, calls of 32"
+IN_FLIGHT = (
+    "c, 1 in flight",
+    "c, 8 in flight",
+    MIXED,
+    "c, 128 in flight",
+)
+INK, GRID, OUR_COLOR, COLORS = (
+    "#222222",
+    "#dddddd",
+    "#0b6e99",
+    ("#c2571a", "#7a4fa3", "#3f7f3f", "#8a6d1a", "#a33a55", "#4a6a8a"),
+)
+NOTHING = ""
 
 
-@dataclass(frozen=True, slots=True)
-class BenchReport:
-    """Everything one run of the benchmark found. `passages` is the size of the searched collection."""
-
-    passages: int
-    points: tuple[Measurement, ...]
-    tokenizer: TokenizerTime
-    circumstances: Circumstances
+def format_number(value: float | None, digits: int = 1) -> str:
+    """Empty for None."""
+    return NOTHING if value is None else f"{value:,.{digits}f}"
 
 
-def format_client_table(points: Iterable[Measurement]) -> str:
-    """What the client saw. An asterisk marks rows with too few answers for three windows."""
-    return format_table(
-        CLIENT_HEADER,
-        [
-            (
-                point.client.model,
-                str(point.client.concurrency),
-                NAMES[point.dynamic_batching],
-                f"{point.client.requests_per_s:.1f}",
-                *(f"{ms:.1f}" for ms in (point.client.p50_ms, point.client.p95_ms, point.client.p99_ms)),
-                f"{point.client.requests}{'' if point.client.windows > 1 else ' *'}",
-            )
-            for point in points
-        ],
-    )
-
-
-def format_step_table(points: Iterable[Measurement]) -> str:
-    """Where a request's time goes in the server, step by step."""
-    return format_table(
-        STEP_HEADER,
-        [
-            (
-                point.client.model,
-                str(point.client.concurrency),
-                step.model,
-                f"{step.requests_per_execution:.1f}",
-                f"{step.queue_ms:.1f}",
-                f"{step.compute_ms:.1f}",
-                f"{step.pad_share:.0%}" if step.tokens else "",
-            )
-            for point in points
-            for step in point.steps
-            # The ensemble's own counters repeat the sum of its steps.
-            if step.model != "search"
-        ],
-    )
-
-
-def format_cores_table(points: Iterable[Measurement]) -> str:
-    """Who used the processor."""
-    return format_table(
-        CORES_HEADER,
-        [
-            (
-                point.client.model,
-                str(point.client.concurrency),
-                NAMES[point.dynamic_batching],
-                f"{point.client.client_cores:.2f}",
-                f"{point.server_cores:.2f}",
-                f"{point.busy_cores:.2f}",
-            )
-            for point in points
-        ],
-    )
-
-
-def find_limits(report: BenchReport) -> list[str]:
-    """Sentences on what is in the way of more, each with the figures it rests on."""
-    cores, timed = report.circumstances.cores, report.tokenizer
-    alone = timed.texts / timed.embed_s
-    found = [
-        f"The encoder alone, in one process without a server, embeds {alone:.0f} texts/s of "
-        f"{timed.tokens / timed.texts:.0f} tokens; tokenizing is {timed.tokenize_s / timed.embed_s:.1%} of that."
-    ]
-    for model, points in _group(report.points).items():
-        batched = [point for point in points if point.dynamic_batching]
-        most = max(batched, key=lambda point: point.client.concurrency)
-        others = most.busy_cores - most.server_cores - most.client.client_cores
-        found.append(
-            f"`{model}`, {most.client.concurrency} in flight: the machine keeps {most.busy_cores:.2f} of "
-            f"{cores} cores busy: the server {most.server_cores:.2f}, the client "
-            f"{most.client.client_cores:.2f}, all else (the database among it) {max(others, 0.0):.2f}."
+def format_bars(bars: Sequence[Bar]) -> str:
+    """Every bar with what was measured, and whether it is met."""
+    rows = [
+        (
+            bar.what + (f" ({bar.note})" if bar.note else ""),
+            f"{'at least' if bar.at_least else 'at most'} {bar.wanted:g}{bar.unit}",
+            NOTHING if bar.measured is None else f"{bar.measured:.4g}{bar.unit}",
+            bar.verdict,
         )
-        found += _compare_batching(model, points, most.client.concurrency)
-        found += [_describe_slowest_step(model, most)] if most.steps else []
-        found += _describe_padding(model, batched)
-        if model == "embedding":
-            share = most.client.requests_per_s / alone
-            found.append(f"`embedding` through the server reaches {share:.0%} of the encoder alone.")
+        for bar in bars
+    ]
+    return format_table(("bar", "wanted", "measured", "verdict"), rows)
+
+
+def format_entrants(report: BenchReport) -> str:
+    """Who was measured, in which versions; one that did not start stands here with its error."""
+    rows = []
+    for one in report.entrants:
+        versions = ", ".join(f"{name} {version}" for name, version in one.versions.items())
+        rows.append((one.name, one.what, f"not measured: {one.error}" if one.error else versions))
+    return format_table(("contender", "what", "versions"), rows)
+
+
+def format_throughput(report: BenchReport) -> str:
+    """Texts per second on a, b and c, what a text costs, and shares of the machine's rate."""
+    header = ("contender", "a", "b", "c", "ours by it, c", "CPU ms a text, c", "b: of int8", "b: of fp32")
+    rows = []
+    for name in _contenders(report, (SHORT, PASSAGES, MIXED)):
+        samples = {scenario: report.median(scenario, name) for scenario in (SHORT, PASSAGES, MIXED)}
+        mixed = samples[MIXED]
+        shares = [compute_share(report, PASSAGES, name, number_format) for number_format in ("int8", "fp32")]
+        rows.append(
+            (
+                name,
+                *(format_number(sample.texts_per_s if sample else None) for sample in samples.values()),
+                _times(compare(report, MIXED, OURS, name)) if name != OURS else NOTHING,
+                format_number(mixed.cpu_ms_per_text if mixed else None, 2),
+                *(NOTHING if share is None else f"{share:.0%}" for share in shares),
+            )
+        )
+    return format_table(header, rows)
+
+
+def format_loads(report: BenchReport, scenarios: Sequence[str]) -> str:
+    """Servers under different loads: texts per second, and latency of a request."""
+    rows = []
+    for scenario in scenarios:
+        for name in report.contenders(scenario):
+            sample = report.median(scenario, name)
+            if sample is not None:
+                rows.append((scenario, name, *_describe(sample)))
+    return format_table(
+        ("load", "contender", "texts/s", "p50 ms", "p95 ms", "p99 ms", "CPU ms a text", "requests"), rows
+    )
+
+
+def _describe(sample: Sample) -> tuple[str, ...]:
+    latencies = (sample.p50_ms, sample.p95_ms, sample.p99_ms)
+    return (
+        format_number(sample.texts_per_s),
+        *(format_number(ms) for ms in latencies),
+        format_number(sample.cpu_ms_per_text, 2),
+        str(sample.requests),
+    )
+
+
+def _contenders(report: BenchReport, scenarios: Sequence[str]) -> list[str]:
+    there = {name for scenario in scenarios for name in report.contenders(scenario)}
+    return [one.name for one in report.entrants if one.name in there]
+
+
+def _times(ratio: float | None) -> str:
+    return NOTHING if ratio is None else f"{ratio:.2f}x"
+
+
+def format_rates(report: BenchReport) -> str:
+    """The machine's own matrix rates, and the operations of a text."""
+    rates = ", ".join(f"{name} {report.rate(name):.3f}" for name in ("int8", "bf16", "fp32"))
+    operations = ", ".join(f"{name} {count / 1e9:.2f}" for name, count in report.operations.items())
+    return f"10^12 operations per second: {rates}. 10^9 operations of a text: {operations}."
+
+
+def format_server(report: BenchReport) -> list[str]:
+    """What Triton and our backend cost, in sentences; those that were measured."""
+    found = []
+    for scenario, words in ((MIXED, "calls of 256"), (CALLS_OF_32, "calls of 32")):
+        alone = report.median(scenario, OURS_IN_PROCESS)
+        served = report.median(MIXED, OURS)
+        if alone and served:
+            found.append(
+                f"In process, {words}: {alone.texts_per_s:.1f} texts/s; through Triton, 32 in flight: "
+                f"{served.texts_per_s:.1f}, {served.texts_per_s / alone.texts_per_s:.2f} of it."
+            )
+    alone, served = report.median(SHORT_ALONE, OURS_IN_PROCESS), report.median(SHORT_ALONE, OURS)
+    if alone and served:
+        found.append(
+            f"One short query at a time: {alone.p50_ms:.2f} ms in process, {served.p50_ms:.2f} ms through Triton "
+            "(medians)."
+        )
+    padding = compute_pad_share(report, MIXED)
+    if padding is not None:
+        found.append(f"Padding on c, 32 in flight: {padding:.1%} of the tokens computed.")
+    middle = report.median(MIXED, OURS)
+    if middle and middle.steps:
+        step = middle.steps[0]
+        found.append(
+            f"On c, 32 in flight, an execution took {step.requests_per_execution:.1f} requests together; a request"
+            f" waited {step.queue_ms:.1f} ms in the queue and {step.compute_ms:.1f} ms for its execution (means)."
+        )
     return found
 
 
-def _compare_batching(model: str, points: Sequence[Measurement], concurrency: int) -> list[str]:
-    rates = {
-        p.dynamic_batching: p.client.requests_per_s for p in points if p.client.concurrency == concurrency
-    }
-    if len(rates) < 2 or not rates[False]:
-        return []
-    return [
-        f"`{model}`, {concurrency} in flight: dynamic batching changes requests/s by "
-        f"{rates[True] / rates[False] - 1:+.0%}."
+def format_search(report: BenchReport) -> str:
+    """The stages of one search."""
+    search = report.search
+    if search is None:
+        return "Not measured in this run."
+    rows = [
+        (stage, format_number(ms, 2), format_number(search.queue_ms[stage], 2))
+        for stage, ms in sorted(search.stages_ms.items(), key=lambda item: -item[1])
     ]
-
-
-def _describe_slowest_step(model: str, point: Measurement) -> str:
-    steps = [step for step in point.steps if step.model != "search"] or list(point.steps)
-    slowest = max(steps, key=lambda step: step.queue_ms + step.compute_ms)
+    rows.append(("the chain itself", format_number(search.rest_ms, 2), NOTHING))
+    rows.append(("in all, at the client", format_number(search.total_ms, 2), NOTHING))
     return (
-        f"`{model}`, {point.client.concurrency} in flight: the longest step is `{slowest.model}`, "
-        f"{slowest.queue_ms:.0f} ms in its queue and {slowest.compute_ms:.0f} ms at work, "
-        f"{slowest.requests_per_execution:.1f} requests a run."
+        f"{search.requests} queries, one at a time, {search.passages:,} passages indexed, the best 20 reranked. "
+        f"Medians; p95 of all {search.total_p95_ms:.1f} ms, of the chain itself {search.rest_p95_ms:.1f} ms.\n\n"
+        + format_table(("stage", "ms", "of it in the queue"), rows)
     )
 
 
-def _describe_padding(model: str, points: Sequence[Measurement]) -> list[str]:
-    """The point at which this model itself pads most; nothing where padding costs little."""
-    padded = [
-        (step.pad_share, point.client.concurrency)
-        for point in points
-        for step in point.steps
-        if step.model == model and step.pad_share > NOTABLE_PADDING
+def format_quality(report: BenchReport) -> str:
+    """nDCG@10 of each engine."""
+    if not report.quality:
+        return "Not measured: this needs a BEIR folder, `make bench DATA=FOLDER`."
+    best = {figure.engine: figure.ndcg_at_10 for figure in report.quality}.get("fp32")
+    rows = [
+        (
+            figure.engine,
+            f"{figure.ndcg_at_10:.4f}",
+            NOTHING if best is None else f"{figure.ndcg_at_10 - best:+.4f}",
+            str(figure.queries),
+        )
+        for figure in report.quality
     ]
-    return [
-        f"`{model}`, {in_flight} in flight: {share:.0%} of the tokens it runs are padding."
-        for share, in_flight in sorted(padded)[-1:]
-    ]
+    return f"On {report.quality[0].dataset}:\n\n" + format_table(
+        ("engine", "nDCG@10", "to fp32", "queries"), rows
+    )
+
+
+def format_problems(report: BenchReport) -> str:
+    """What failed, what was left out, and whose tokens differ."""
+    lines = [f"- {one.name} did not start: {one.error}" for one in report.entrants if one.error]
+    lines += [f"- {one.contender} failed on {one.scenario}: {one.error}" for one in report.failures]
+    lines += [f"- Left out, the time was up: {name}" for name in report.left_out]
+    differ = [name for name, agrees in report.tokens_agree.items() if not agrees]
+    lines += [f"- {name} counts tokens differently: its figures are not comparable" for name in differ]
+    if not lines:
+        lines.append("- Nothing failed and nothing was left out.")
+    if report.tokens_agree and not differ:
+        lines.append("- All libraries count the same tokens for the same texts, cut at the same limit.")
+    return "\n".join(lines)
 
 
 def format_document(report: BenchReport) -> str:
     """docs/performance.md."""
-    batched = [point for point in report.points if point.dynamic_batching]
+    workloads = [
+        (one.name, one.what, f"{one.texts:,}", f"{one.tokens:.1f}", f"{one.tokens_squared**0.5:.1f}")
+        for one in report.workloads
+    ]
+    poisson = [name for name in _scenarios(report) if "Poisson" in name]
+    sentences = [f"- {one}" for one in format_server(report)]
     return f"""# Performance
 
-Made by `make bench` (`benchmarks/bench.py`): perf_analyzer over gRPC, client and server on one machine, the
-response cache off, inputs that do not repeat. `embedding` gets one text a request, `reranker` a query with 20
-passages, `search` a query against {report.passages:,} passages. Figures are medians of three windows, latencies
-as the client sees them. Both servers run side by side and are measured in turn. An asterisk marks rows with too
-few answers for three windows: theirs is one.
+Made by `make bench` (`benchmarks/bench.py`) in {report.seconds / 60:.0f} minutes. Our models run behind a real
+tritonserver, driven by perf_analyzer over gRPC; Infinity behind its own HTTP API with the same texts; libraries
+run in process, each in an environment of its own. Client and server share the machine. The response cache is off
+and texts do not repeat. All engines load the same checkpoint, all-MiniLM-L6-v2 with its limit raised to 512 tokens.
+
+Figures are medians over rounds of some seconds; in each round all contenders are measured one after the other, and
+ratios are those of the same round. Whatever is not measured is idle or stopped. Warm-up is left out.
 
 {format_circumstances(report.circumstances)}
 
-## What a client sees
+## Bars
 
-{format_client_table(report.points)}
+{format_bars(judge(report))}
 
-![Requests per second by requests in flight]({THROUGHPUT_PLOT})
+The rerank bars compare equal work: `{OUR_PAIR_RANKER}` runs the same cross-encoder as the rivals.
+
+## Workloads
+
+{format_table(("workload", "texts of", "drawn", "tokens, mean", "root of mean square"), workloads)}
+
+## Embedding
+
+Texts per second: servers with 32 requests in flight, libraries with one call of many texts at a time. The last
+columns are shares of this machine's own matrix rate on passages (b), padding not counted.
+
+{format_throughput(report)}
+
+![Texts per second on workload c]({THROUGHPUT_PLOT})
+
+{format_rates(report)} A text of L tokens takes layers * (2 L (4 H^2 + 2 H I) + 4 L^2 H)
+operations for hidden size H and inner size I, a multiplication with its addition being two. The rates are those of
+large matrices through torch (oneDNN, MKL).
+
+## Under load
+
+{format_loads(report, (*IN_FLIGHT, BATCHES))}
 
 ![Latency by requests in flight]({LATENCY_PLOT})
 
-## Where the time goes
+Random arrivals (Poisson) at 70 % of the most that single texts reached:
 
-Means per request from Triton's counters, dynamic batching on. "requests/run" is how many requests one execution
-took together; padding is the share of the tokens run that only fill up rows.
+{format_loads(report, poisson)}
 
-{format_step_table(batched)}
+## What the server costs
 
-Processor time, in cores. All processes include those that have no part in the run.
+{chr(10).join(sentences)}
 
-{format_cores_table(report.points)}
+## Reranking
 
-## What is in the way of more
+One request is a query with its passages; texts/s are passages. The default reranker reads the best 20 of 100 by
+their retrieval score. The rivals' cross-encoder has the embedder's shape and weights and a random head.
 
-{chr(10).join(f"- {sentence}" for sentence in find_limits(report))}
+{format_loads(report, (RERANK_20, RERANK_20_AT_4, RERANK_100))}
+
+## Search
+
+{format_search(report)}
+
+## Quality
+
+{format_quality(report)}
+
+## Contenders
+
+{format_entrants(report)}
+
+{format_problems(report)}
 """
 
 
-def print_measurements(report: BenchReport) -> None:
-    """The client's table and the limits, on stdout."""
-    print(format_client_table(report.points))
-    print()
-    for sentence in find_limits(report):
-        print(f"- {sentence}")
+def _scenarios(report: BenchReport) -> list[str]:
+    return list(dict.fromkeys(point.scenario for point in report.points))
 
 
 def plot(report: BenchReport, folder: Path) -> None:
@@ -226,60 +296,45 @@ def plot(report: BenchReport, folder: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    groups = _group(report.points)
     for name, draw in ((THROUGHPUT_PLOT, _draw_throughput), (LATENCY_PLOT, _draw_latency)):
-        figure, axes = pyplot.subplots(1, len(groups), figsize=(4.2 * len(groups), 3.4), squeeze=False)
-        for axis, (model, points) in zip(axes[0], groups.items(), strict=True):
-            draw(axis, points)
-            _dress(axis, model, sorted({point.client.concurrency for point in points}))
-        axes[0][0].legend(frameon=False, labelcolor=INK, fontsize=8)
+        figure, axis = pyplot.subplots(figsize=(7.6, 4.0))
+        draw(axis, report)
+        axis.grid(color=GRID, linewidth=0.6, axis="both" if name == LATENCY_PLOT else "x")
+        axis.set_axisbelow(True)
+        axis.tick_params(colors=INK, labelsize=8)
+        for side in ("top", "right"):
+            axis.spines[side].set_visible(False)
         figure.tight_layout()
         figure.savefig(folder / name, dpi=150)
         pyplot.close(figure)
 
 
-def _draw_throughput(axis: Any, points: Sequence[Measurement]) -> None:
-    for batching, series in _split(points).items():
-        in_flight = [point.client.concurrency for point in series]
-        rates = [point.client.requests_per_s for point in series]
-        axis.plot(in_flight, rates, "o-", color=SERIES[batching], label=f"dynamic batching {NAMES[batching]}")
-    axis.set_ylabel("requests/s", color=INK)
-    axis.set_ylim(bottom=0)
+def _draw_throughput(axis: Any, report: BenchReport) -> None:
+    found = [(name, sample) for name in report.contenders(MIXED) if (sample := report.median(MIXED, name))]
+    found.sort(key=lambda pair: pair[1].texts_per_s)
+    names, rates = [name for name, _ in found], [sample.texts_per_s for _, sample in found]
+    bars = axis.barh(
+        names, rates, color=[OUR_COLOR if name.startswith("Trireme") else "#b9b9b9" for name in names]
+    )
+    axis.bar_label(bars, labels=[f"{rate:.0f}" for rate in rates], padding=3, fontsize=8, color=INK)
+    axis.set_xlabel("texts per second, workload c", color=INK)
 
 
-def _draw_latency(axis: Any, points: Sequence[Measurement]) -> None:
-    from matplotlib.ticker import LogLocator
-
-    for batching, series in _split(points).items():
-        in_flight = [point.client.concurrency for point in series]
-        for quantile, style in (("p50_ms", "o-"), ("p99_ms", "o:")):
-            label = f"{quantile[:3]}, dynamic batching {NAMES[batching]}"
-            latencies = [getattr(point.client, quantile) for point in series]
-            axis.plot(in_flight, latencies, style, color=SERIES[batching], label=label)
-    axis.set_ylabel("latency, ms", color=INK)
-    axis.set_yscale("log")
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter("")
-
-
-def _dress(axis: Any, title: str, ticks: Sequence[int]) -> None:
-    axis.set_title(title, color=INK, fontsize=10)
-    axis.set_xlabel("requests in flight", color=INK)
+def _draw_latency(axis: Any, report: BenchReport) -> None:
+    others = iter(COLORS)
+    for name in _contenders(report, IN_FLIGHT):
+        series = [(int(s.split()[1]), x) for s in IN_FLIGHT if (x := report.median(s, name))]
+        if len(series) < 2:
+            continue
+        color = OUR_COLOR if name == OURS else next(others, INK)
+        counts = [count for count, _ in series]
+        axis.plot(counts, [s.p50_ms for _, s in series], "o-", color=color, label=f"{name}, p50")
+        axis.plot(counts, [s.p99_ms for _, s in series], "o:", color=color, label=f"{name}, p99")
     axis.set_xscale("log", base=2)
-    axis.set_xticks(ticks, [str(tick) for tick in ticks])
-    axis.grid(color=GRID, linewidth=0.6)
-    axis.tick_params(colors=INK, labelsize=8)
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
-
-
-def _group(points: Iterable[Measurement]) -> dict[str, list[Measurement]]:
-    groups: dict[str, list[Measurement]] = {}
-    for point in points:
-        groups.setdefault(point.client.model, []).append(point)
-    return groups
-
-
-def _split(points: Iterable[Measurement]) -> dict[bool, list[Measurement]]:
-    return {batching: [p for p in points if p.dynamic_batching == batching] for batching in (True, False)}
+    axis.set_yscale("log")
+    axis.set_xlabel("requests in flight, workload c", color=INK)
+    axis.set_ylabel("latency, ms", color=INK)
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_major_formatter("{x:g}")
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(frameon=False, labelcolor=INK, fontsize=8)

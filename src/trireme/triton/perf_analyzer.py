@@ -42,7 +42,8 @@ class PerfRun:
 
     `shapes` are NAME:DIMS for inputs whose shape the model leaves open. It lasts three windows of `window_s`
     seconds, or, where `requests` is above 0, until so many are answered: perf_analyzer gives up on a window
-    in which no request ends.
+    in which no request ends. `batch` rows a request. With a `request_rate`, requests arrive so often per second,
+    as a Poisson process, whatever is in flight; `concurrency` is then the number of threads that send them.
     """
 
     model: str
@@ -52,6 +53,8 @@ class PerfRun:
     window_s: float
     shapes: tuple[str, ...] = ()
     requests: int = 0
+    batch: int = 1
+    request_rate: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,13 @@ def run_process(
 def build_command(tool: PerfTool, run: PerfRun, export: Path) -> list[str]:
     """The argument list of one run. No shell reads it."""
     command = [str(tool.binary), "-m", run.model, "-u", run.url, "-i", "grpc"]
-    command += ["--concurrency-range", str(run.concurrency), "--max-threads", str(run.concurrency)]
+    command += ["--max-threads", str(run.concurrency)]
+    if run.request_rate:
+        command += ["--request-rate-range", f"{run.request_rate:.3f}", "--request-distribution", "poisson"]
+    else:
+        command += ["--concurrency-range", str(run.concurrency)]
+    if run.batch > 1:
+        command += ["-b", str(run.batch)]
     command += ["--input-data", str(run.input_data), "--profile-export-file", str(export)]
     if run.requests:
         command += ["--request-count", str(run.requests)]
@@ -198,17 +207,21 @@ def read_export(export: dict[str, Any], model: str, processor_s: float = 0.0) ->
 
     The first wave of requests fills the server's queue and is left out; the time from its last answer to
     the last answer of all is cut into windows of equal length: three, or one when there are fewer than
-    three waves to measure. Raises UnavailableError when no request is left.
+    three waves to measure. Where requests arrive at a rate, only the first answer is left out, and the
+    window is one: the tail of the latencies is what is asked for.
+    Raises UnavailableError when no request is left.
     """
     experiment = export["experiments"][0]
-    concurrency = int(experiment["experiment"]["value"])
+    has_rate = experiment["experiment"].get("mode") == "request_rate"
+    concurrency = 1 if has_rate else int(experiment["experiment"]["value"])
     spans = sorted((r["response_timestamps"][-1], r["timestamp"]) for r in experiment["requests"])
     started, measured = spans[:concurrency][-1][0] if spans else 0, spans[concurrency:]
     if not measured or measured[-1][0] == started:
         raise UnavailableError(
             f"{model}: {len(spans)} answers at concurrency {concurrency}; widen the window"
         )
-    windows = _cut(measured, started, WINDOWS if len(measured) >= WINDOWS * concurrency else 1)
+    has_windows = not has_rate and len(measured) >= WINDOWS * concurrency
+    windows = _cut(measured, started, WINDOWS if has_windows else 1)
     window_s = (measured[-1][0] - started) / NANOSECONDS / len(windows)
     bounds = experiment["window_boundaries"]
     return PerfFigures(

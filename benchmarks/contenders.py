@@ -1,0 +1,424 @@
+"""What the benchmark measures, behind one port: Triton models, Infinity, libraries in process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import select
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from report import PROJECT
+from server_load import StepLoad, compare_counts, read_counts, read_processor_time
+
+from trireme.errors import UnavailableError
+from trireme.machine import pick_ports
+from trireme.triton.metrics import read_metrics
+from trireme.triton.perf_analyzer import PerfFigures, PerfRun, PerfTool, load_export, read_export
+from trireme.triton.perf_analyzer import measure as run_perf_analyzer
+
+WORKERS = PROJECT / "benchmarks" / "rivals"
+# A probe of so many requests beyond one wave tells how many make a run of the wanted length.
+PROBE_REQUESTS = 4
+START_S = 120.0
+JOB_S = 240.0
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Inputs of one kind. `file` is read by workers and the HTTP load, `perf_files` by perf_analyzer, per model.
+
+    `texts_per_item`: 1, or the passages of a query. `shapes`: NAME:DIMS that perf_analyzer needs, per model.
+    `tokens`: of each text, where they are known.
+    """
+
+    name: str
+    file: Path
+    perf_files: Mapping[str, Path]
+    shapes: Mapping[str, tuple[str, ...]]
+    texts_per_item: int = 1
+    tokens: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """`in_flight` requests of `batch` items each, sent anew when answered; with a `rate`, at random times.
+
+    In process one call holds `batch` items and there is one in flight. `rate` is in requests per second.
+    """
+
+    in_flight: int = 1
+    batch: int = 1
+    rate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One run. `texts` are passages for a reranker; latencies are of requests, in milliseconds.
+
+    `cpu_ms_per_text`: processor time of the server or process alone. `tokens_per_s` 0 where tokens are not known.
+    """
+
+    requests: int
+    texts_per_s: float
+    tokens_per_s: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    cpu_ms_per_text: float
+    steps: tuple[StepLoad, ...] = ()
+
+
+class Contender(Protocol):
+    """Something that embeds or reranks. `start` and `measure` block and raise UnavailableError."""
+
+    name: str
+    what: str
+
+    def start(self) -> dict[str, str]:
+        """Makes it ready for `measure`; returns the versions of what does the work."""
+
+    def measure(self, task: Task, load: Load, seconds: float) -> Sample:
+        """One run of about `seconds`, after a short one where this load is new to it."""
+
+    def pause(self, paused: bool) -> None:
+        """Keeps it from using the processor while another one is measured, and lets it go on."""
+
+    def stop(self) -> None:
+        """Ends whatever it started. Safe to call twice."""
+
+
+class Pace:
+    """How many requests make a run of the wanted length, learned from the runs before."""
+
+    def __init__(self) -> None:
+        self._rates: dict[tuple[str, Load], float] = {}
+
+    def is_known(self, task: Task, load: Load) -> bool:
+        return (task.name, load) in self._rates
+
+    def learn(self, task: Task, load: Load, requests_per_s: float) -> None:
+        self._rates[task.name, load] = requests_per_s
+
+    def choose(self, task: Task, load: Load, seconds: float) -> int:
+        """The first wave fills the queue and does not count; two more are measured at least."""
+        rate = load.rate or self._rates.get((task.name, load), 0.0)
+        return max(round(rate * seconds), 2 * load.in_flight, PROBE_REQUESTS) + load.in_flight
+
+
+def to_sample(
+    figures: PerfFigures, task: Task, load: Load, *, sent: int, cpu_s: float, steps: tuple[StepLoad, ...] = ()
+) -> Sample:
+    """What perf_analyzer or the HTTP load saw, per text. `sent` requests cost the server `cpu_s`."""
+    per_request = load.batch * task.texts_per_item
+    rate = figures.requests_per_s * per_request
+    return Sample(
+        requests=figures.requests,
+        texts_per_s=rate,
+        tokens_per_s=rate * _mean_tokens(task, sent * load.batch),
+        p50_ms=figures.p50_ms,
+        p95_ms=figures.p95_ms,
+        p99_ms=figures.p99_ms,
+        cpu_ms_per_text=cpu_s * 1000 / max(sent * per_request, 1),
+        steps=steps,
+    )
+
+
+def _mean_tokens(task: Task, items: int) -> float:
+    """Of the first `items` texts, which every run sends."""
+    if not task.tokens:
+        return 0.0
+    full, rest = divmod(items, len(task.tokens))
+    return (full * sum(task.tokens) + sum(task.tokens[:rest])) / max(items, 1)
+
+
+class TritonContender:
+    """A model of a running tritonserver, driven by perf_analyzer over gRPC."""
+
+    def __init__(self, name: str, what: str, model: str, server: ServerAddress, tool: PerfTool) -> None:
+        self.name, self.what, self.model = name, what, model
+        self._server, self._tool, self._pace = server, tool, Pace()
+
+    def start(self) -> dict[str, str]:
+        return dict(self._server.versions)
+
+    def measure(self, task: Task, load: Load, seconds: float) -> Sample:
+        if not load.rate and not self._pace.is_known(task, load):
+            self._run(task, load, 0.0)
+        return self._run(task, load, seconds)
+
+    def _run(self, task: Task, load: Load, seconds: float) -> Sample:
+        requests = self._pace.choose(task, load, seconds)
+        run = PerfRun(
+            model=self.model,
+            url=self._server.grpc_url,
+            concurrency=load.in_flight,
+            input_data=task.perf_files[self.model],
+            window_s=0.0,
+            shapes=task.shapes.get(self.model, ()),
+            requests=requests,
+            batch=load.batch,
+            request_rate=load.rate,
+        )
+        before, busy = self._count(), read_processor_time(self._server.pid).session_s
+        figures = run_perf_analyzer(self._tool, run, timeout_s=JOB_S)
+        cpu_s = read_processor_time(self._server.pid).session_s - busy
+        self._pace.learn(task, load, figures.requests_per_s)
+        return to_sample(
+            figures, task, load, sent=requests, cpu_s=cpu_s, steps=compare_counts(before, self._count())
+        )
+
+    def _count(self) -> dict[str, dict[str, float]]:
+        return read_counts(read_metrics(self._server.host, self._server.metrics_port))
+
+    def pause(self, paused: bool) -> None:
+        """Its server may serve other contenders too, and does nothing while nobody asks."""
+
+    def stop(self) -> None:
+        """The server is not ours to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """A running tritonserver: its process, where it listens, and the versions of what it runs."""
+
+    pid: int
+    host: str
+    grpc_url: str
+    metrics_port: int
+    versions: Mapping[str, str]
+
+
+def quiet_environment(work: Path) -> dict[str, str]:
+    """Of a rival: no hub, no telemetry, caches of its own."""
+    return {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "HF_HOME": str(work / "hub"),
+        "DO_NOT_TRACK": "1",
+        "INFINITY_ANONYMOUS_USAGE_STATS": "0",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "OPENVINO_TELEMETRY_DISABLE": "1",
+        "TOKENIZERS_PARALLELISM": "true",
+    }
+
+
+class WorkerContender:
+    """A library in a process of its own environment, spoken to over its standard streams."""
+
+    def __init__(
+        self, name: str, what: str, *, python: Path, engine: str, model: Path, work: Path, threads: int
+    ) -> None:
+        self.name, self.what = name, what
+        self._python, self._load = python, {"engine": engine, "model": str(model), "work": str(work)}
+        self._threads, self._work = threads, work
+        self._process: subprocess.Popen[str] | None = None
+        self._warm: set[tuple[str, Load]] = set()
+
+    def start(self) -> dict[str, str]:
+        if not self._python.is_file():
+            raise UnavailableError(f"its environment is not set up ({self._python.parents[1].name})")
+        self._log = (self._work / f"{self.name.replace(' ', '-').replace('/', '-')}.log").open("w")
+        self._process = subprocess.Popen(
+            [str(self._python), str(WORKERS / "worker.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env=quiet_environment(self._work),
+            start_new_session=True,
+        )
+        versions: dict[str, str] = self.ask(do="load", threads=self._threads, **self._load)["versions"]
+        return versions
+
+    def ask(self, **job: Any) -> dict[str, Any]:
+        """The worker's answer to one job. Raises UnavailableError with the library's own error."""
+        process = self._process
+        if process is None or process.stdin is None or process.stdout is None or process.poll() is not None:
+            raise UnavailableError(f"{self.name} is not running")
+        try:
+            process.stdin.write(json.dumps(job) + "\n")
+            process.stdin.flush()
+        except OSError as error:
+            raise UnavailableError(f"{self.name} ended: {error}") from error
+        line = _read_line(process.stdout, JOB_S)
+        if not line:
+            self.stop()
+            raise UnavailableError(
+                f"{self.name} gave no answer to {job['do']} within {JOB_S:.0f} s, or ended"
+            )
+        reply: dict[str, Any] = json.loads(line)
+        if not reply.pop("ok"):
+            raise UnavailableError(reply["error"])
+        return reply
+
+    def measure(self, task: Task, load: Load, seconds: float) -> Sample:
+        job = {
+            "do": "rerank" if task.texts_per_item > 1 else "embed",
+            "file": str(task.file),
+            "call": load.batch,
+        }
+        if (task.name, load) not in self._warm:
+            self.ask(**job, seconds=0.2, count=min(load.batch, 64))
+            self._warm.add((task.name, load))
+        done = self.ask(**job, seconds=seconds)
+        calls = sorted(done["calls_s"])
+        items = done["texts"] // task.texts_per_item
+        return Sample(
+            requests=len(calls),
+            texts_per_s=done["texts"] / done["seconds"],
+            tokens_per_s=done["texts"] / done["seconds"] * _mean_tokens(task, items),
+            p50_ms=statistics.median(calls) * 1000,
+            p95_ms=calls[int(0.95 * (len(calls) - 1))] * 1000,
+            p99_ms=calls[int(0.99 * (len(calls) - 1))] * 1000,
+            cpu_ms_per_text=done["cpu_s"] * 1000 / max(done["texts"], 1),
+        )
+
+    def pause(self, paused: bool) -> None:
+        """It waits for a line and uses no processor."""
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        end_session(self._process)
+        self._process = None
+        self._log.close()
+
+
+def _read_line(stream: IO[str], timeout_s: float) -> str:
+    """One line, or "" where none came in time. Every job has one line for an answer, so none is buffered."""
+    ready, _, _ = select.select([stream], [], [], timeout_s)
+    return stream.readline() if ready else ""
+
+
+def end_session(process: subprocess.Popen[Any], patience_s: float = 10.0) -> None:
+    """Ends a process that leads a session, and all of its group. Blocks until it is gone."""
+    for number in (signal.SIGCONT, signal.SIGTERM):
+        _signal_group(process, number)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(patience_s)
+    _signal_group(process, signal.SIGKILL)
+    process.wait()
+
+
+def _signal_group(process: subprocess.Popen[Any], number: int) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+class InfinityContender:
+    """Infinity's own server with an embedder and a reranker, over its HTTP API."""
+
+    def __init__(
+        self,
+        name: str,
+        what: str,
+        *,
+        environment: Path,
+        engine: str,
+        models: Mapping[str, Path],
+        work: Path,
+        versions: Mapping[str, str],
+    ) -> None:
+        """models: what the API calls them -> folders; "ranker" takes the tasks with passages, "embedder" others."""
+        self.name, self.what = name, what
+        self._binary, self._engine, self._models = environment / "bin" / "infinity_emb", engine, models
+        self._work, self._versions, self._pace = work, versions, Pace()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> dict[str, str]:
+        if not self._binary.is_file():
+            raise UnavailableError(f"its environment is not set up ({self._binary.parents[1].name})")
+        [port] = pick_ports(HOST, 1)
+        self._url = f"http://{HOST}:{port}"
+        command = [str(self._binary), "v2", "--host", HOST, "--port", str(port), "--log-level", "warning"]
+        for called, folder in self._models.items():
+            command += ["--model-id", str(folder), "--served-model-name", called, "--engine", self._engine]
+            command += ["--device", "cpu", "--no-model-warmup"]
+        log = self._work / f"infinity-{self._engine}.log"
+        with log.open("wb") as out:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={**quiet_environment(self._work), "INFINITY_HOME": str(self._work / "infinity")},
+                start_new_session=True,
+            )
+        self._wait_until_healthy(log)
+        return dict(self._versions)
+
+    def _wait_until_healthy(self, log: Path) -> None:
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            if self._process is None or self._process.poll() is not None:
+                break
+            try:
+                with urllib.request.urlopen(f"{self._url}/health", timeout=2):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.2)
+        self.stop()
+        lines = [line for line in log.read_text(errors="replace").splitlines() if "Error" in line]
+        raise UnavailableError(f"infinity_emb did not start: {(lines or ['no word'])[-1].strip()[:300]}")
+
+    def measure(self, task: Task, load: Load, seconds: float) -> Sample:
+        if not self._pace.is_known(task, load):
+            self._run(task, load, 0.0)
+        return self._run(task, load, seconds)
+
+    def _run(self, task: Task, load: Load, seconds: float) -> Sample:
+        if self._process is None:
+            raise UnavailableError(f"{self.name} is not running")
+        requests = self._pace.choose(task, load, seconds)
+        with tempfile.TemporaryDirectory() as folder:
+            export = Path(folder) / "export.json"
+            command = [sys.executable, str(PROJECT / "benchmarks" / "http_load.py"), "--url", self._url]
+            command += ["--model", "ranker" if task.texts_per_item > 1 else "embedder"]
+            command += ["--file", str(task.file), "--concurrency", str(load.in_flight)]
+            command += ["--requests", str(requests), "--batch", str(load.batch), "--export", str(export)]
+            busy = read_processor_time(self._process.pid).session_s
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=JOB_S, check=False)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            cpu_s = read_processor_time(self._process.pid).session_s - busy
+            if done.returncode:
+                raise UnavailableError(done.stderr.strip()[-300:])
+            client_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            figures = read_export(load_export(export), self.name, client_s)
+        self._pace.learn(task, load, figures.requests_per_s)
+        return to_sample(figures, task, load, sent=requests, cpu_s=cpu_s)
+
+    def pause(self, paused: bool) -> None:
+        """Its threads look for work all the time: they are stopped and continued."""
+        if self._process is not None:
+            _signal_group(self._process, signal.SIGSTOP if paused else signal.SIGCONT)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            end_session(self._process)
+            self._process = None
+
+
+def summarize(samples: Sequence[Sample]) -> Sample:
+    """Medians of the numbers of some runs of one load; the steps are those of the run in the middle."""
+    middle = sorted(samples, key=lambda sample: sample.texts_per_s)[len(samples) // 2]
+    names = ("texts_per_s", "tokens_per_s", "p50_ms", "p95_ms", "p99_ms", "cpu_ms_per_text")
+    medians = {name: statistics.median(getattr(sample, name) for sample in samples) for name in names}
+    return replace(middle, requests=sum(sample.requests for sample in samples), **medians)
