@@ -17,8 +17,8 @@ from trireme.tune.measure import Measurer, Point
 from trireme.tune.search import Found, SearchPlan, Trial, Watch, count_final_runs, find_level
 from trireme.tune.setting import Setting
 
-# No gain is taken for real below this, however even the rounds were.
-LEAST_NOISE = 0.01
+# No gain below this is worth a change, however even the rounds were.
+LEAST_NOISE = 0.02
 # Student's t, one-sided, 95 %, for 1, 2, 3 ... degrees of freedom.
 ONE_IN_TWENTY = (6.31, 2.92, 2.35, 2.13, 2.02, 1.94, 1.89, 1.86, 1.83)
 

@@ -238,6 +238,8 @@ def plot(report: TuneReport, path: Path) -> str | None:
         ylim=(0, None),
         xscale="log",
     )
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
     axes.legend()
     figure.savefig(path, dpi=120)
     return None

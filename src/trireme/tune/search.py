@@ -18,7 +18,7 @@ from trireme.tune.setting import Setting, Space, Step
 
 # In the search a gain below this is none, and below the best by so much a setting is dropped.
 LEAST_GAIN, CLEARLY_WORSE = 0.02, 0.10
-# With twice the requests in flight, a gain below this is the end of the way up.
+# A gain below this over two steps up, which are about twice the requests in flight, is the end of the way up.
 SATURATED = 0.03
 # A direction is followed over so many steps that do not help, unless one is clearly worse.
 PATIENCE = 1
@@ -181,7 +181,7 @@ class Search:
             if is_slower or came > 0:
                 return 0, DROPPED if is_slower else WITHIN
             return (-1 if level else 0), ABOVE
-        below = points.get(level - 1)
+        below = points.get(level - 2)
         is_flat = below is not None and point.requests_per_s < below.requests_per_s * (1 + SATURATED)
         is_last = came < 0 or is_flat or level + 1 == len(self.plan.concurrencies)
         # More in flight may make up for it, once.
