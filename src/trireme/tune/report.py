@@ -142,7 +142,8 @@ def make_table(report: TuneReport, limit: int = 12) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in TERMINAL:
         is_text = name in (HEADER[0], HEADER[-1])
-        table.add_column(name, justify="left" if is_text else "right", no_wrap=name != HEADER[0])
+        wraps = name == HEADER[0]
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=not wraps, overflow="fold")
     tried = list(list_tried(report))
     finals = len(report.outcome.finals)
     rest = sorted(tried[finals:], key=lambda each: -each.requests_per_s)
