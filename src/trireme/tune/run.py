@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -35,6 +36,8 @@ from trireme.tune.workload import Workload, make_workload, read_paragraphs, read
 JOURNAL = "journal.jsonl"
 # Enough for the longest run at the rates of one machine; perf_analyzer begins anew behind the last.
 ENTRIES = 2000
+# Load average per core from which on other work counts.
+BUSY = 0.5
 # Packages of ours whose code decides how fast a model is.
 SERVING_CODE = ("encode", "triton")
 
@@ -82,6 +85,7 @@ def tune(options: TuneOptions, settings: Settings, console: Console) -> TuneResu
     tuned = find_tuned(target, served)
     check_built(repository, served)
     machine = read_machine()
+    warn_of_load(machine, console)
     space = make_space(tuned, machine.cores, options.slo_p95_ms, options.least_batch_size)
     folder = settings.data_dir.resolve() / "tune" / target.model
     with ExitStack() as resources:
@@ -181,6 +185,17 @@ def check_built(repository: Path, recipes: Sequence[Recipe]) -> None:
     missing = [recipe.model for recipe in recipes if not is_built(repository, recipe)]
     if missing:
         raise ArtifactError(f"not built in {repository}: {', '.join(missing)}; build them with: make models")
+
+
+def warn_of_load(machine: Machine, console: Console) -> None:
+    """Says so where the machine is at work already: a run on it measures that too."""
+    load = os.getloadavg()[0]
+    if load > machine.cores * BUSY:
+        console.print(
+            f"The load average is {load:.1f} on {machine.cores} cores: what else runs here is in the figures.",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def open_workload(options: TuneOptions, target: Recipe, scratch: Path) -> Workload:

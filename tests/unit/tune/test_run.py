@@ -212,6 +212,14 @@ def test_what_a_killed_run_had_decided_is_completed_first(settings, options, ser
     assert read_recipe(staged / "embedding" / "recipe.toml").instances == 4
 
 
+def test_a_machine_at_work_is_told(settings, options, serve, monkeypatch, capsys):
+    serve(Surface(TOP))
+    for load, is_told in ((1.0, False), (6.0, True)):
+        monkeypatch.setattr(run.os, "getloadavg", lambda load=load: (load, 0.0, 0.0))
+        tune(options, settings, Console(stderr=True))
+        assert ("load average is 6.0 on 8 cores" in capsys.readouterr().err) is is_told
+
+
 def test_models_that_cannot_be_tuned_are_named(settings, options, serve):
     serve(Surface(TOP))
     with pytest.raises(NotFoundError, match=r"no model 'embeding'.*embedding"):

@@ -113,6 +113,46 @@ def test_a_setting_that_does_not_start_leaves_no_server_and_the_next_one_is_serv
     assert FakeServer.running == 0
 
 
+def test_a_chain_has_one_database_whose_passages_are_indexed_once(tmp_path, monkeypatch):
+    class FakeStack:
+        database_url, calls = "postgresql://own", []
+
+        def __init__(self, settings):
+            assert settings.database_url == ""
+            assert (settings.tenant, settings.collection) == ("default", "default")
+
+        def start_database(self):
+            self.calls.append("start")
+
+        def stop(self):
+            self.calls.append("stop")
+
+    recipes = tuple(list_recipes(make_repository(tmp_path / "models")))
+    target = next(recipe for recipe in recipes if recipe.model == "search")
+    tuned = [recipe for recipe in recipes if recipe.model in ("embedding", "reranker")]
+    workload = Workload("w", tmp_path / "w.json", "d", 5, corpus=tmp_path / "corpus.jsonl")
+    indexed = []
+    monkeypatch.setattr(served, "Stack", FakeStack)
+    monkeypatch.setattr(served, "ingest_path", lambda *arguments: indexed.append(arguments))
+    monkeypatch.setattr(served, "TritonServer", FakeServer)
+    figures = PerfFigures("search", 1, 8, 3, 10.0, 9.0, 19.0, 29.0, 0.1)
+    monkeypatch.setattr(served, "measure", lambda *_, **__: figures)
+    FakeServer.started, FakeServer.running = [], 0
+    models = ServedModels(target, recipes, tmp_path / "models", workload)
+    user = Settings(database_url="postgresql://theirs", tenant="them", collection="theirs")
+    start = make_space(tuned, 8, 50.0).start
+    with ServedMeasurer(models, user, None, tmp_path / "scratch") as measurer:
+        measurer.measure(start, 1, 0.1, 0)
+        measurer.measure(start.change({"reranker.instances": 2}), 1, 0.1, 0)
+    assert FakeStack.calls == ["start", "stop"]
+    assert [(path, url, model) for _, path, url, _, model in indexed] == [
+        (workload.corpus, "postgresql://own", "embedding")
+    ]
+    assert [environ["TRIREME_DATABASE_URL"] for _, environ, _ in FakeServer.started] == [
+        "postgresql://own"
+    ] * 2
+
+
 def test_a_model_is_served_with_all_that_it_names(tmp_path):
     recipes = list_recipes(make_repository(tmp_path))
     known = {recipe.model: recipe for recipe in recipes}
