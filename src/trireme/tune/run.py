@@ -77,7 +77,7 @@ def tune(options: TuneOptions, settings: Settings, console: Console) -> TuneResu
     Raises TriremeError, KeyboardInterrupt; no process of ours is left running.
     """
     repository = settings.model_repository
-    for notice in recover(repository):
+    for notice in [] if options.is_dry else recover(repository):
         console.print(notice, highlight=False, markup=False, soft_wrap=True)
     recipes = list_recipes(repository)
     target = find_target(options.model, recipes)

@@ -207,6 +207,9 @@ def test_what_a_killed_run_had_decided_is_completed_first(settings, options, ser
 
     staged = settings.model_repository
     placing._stage(staged, changes, staged / "embedding" / ".tuning" / "plan.json")
+    before = read_files(staged)
+    tune(changed(options, is_dry=True), settings, QUIET)
+    assert read_files(staged) == before
     tune(options, settings, Console(stderr=True, width=300))
     assert "completed: embedding/recipe.toml" in capsys.readouterr().err
     assert read_recipe(staged / "embedding" / "recipe.toml").instances == 4
