@@ -11,9 +11,11 @@ DEV_STAMP := $(VENV)/.dev
 # The quantizers want newer libraries than the serving environment may have: an environment of their own.
 QUANTIZE_VENV := .venv-quantize
 QUANTIZE_STAMP := $(QUANTIZE_VENV)/.made
+# 0: make bench measures ours alone.
+RIVALS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve models test check format bench quality tune quantize-env lock golden clean
+.PHONY: help serve models test check format bench quality tune quantize-env rivals-env lock golden clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -37,8 +39,11 @@ format: $(DEV_STAMP)  ## format and fix what can be fixed
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(DEV_STAMP) models  ## measure the served models with perf_analyzer; writes docs/performance.md
-	@$(BIN)/python benchmarks/bench.py
+bench: $(DEV_STAMP) models $(if $(filter-out 0,$(RIVALS)),rivals-env)  ## measure the encoders beside their rivals (RIVALS=0: alone); DATA=FOLDER of BEIR; writes docs/performance.md
+	@$(BIN)/python benchmarks/bench.py $(if $(DATA),--data $(DATA)) $(if $(filter-out 0,$(RIVALS)),,--no-rivals)
+
+rivals-env: $(SERVE_STAMP)  ## set up .venv-rivals, in which make bench runs the rivals
+	@$(BIN)/python benchmarks/setup_rivals.py --torch-args="$(TORCH_ARGS)"
 
 quality: $(DEV_STAMP) models  ## measure retrieval quality on a BEIR folder, DATA=FOLDER; writes docs/quality.md
 	@test -n "$(DATA)" || { echo "name the folder: make quality DATA=FOLDER" >&2; exit 1; }
@@ -57,7 +62,7 @@ lock: $(DEV_STAMP)  ## write requirements.lock from what is installed
 	@$(BIN)/python -m pip freeze --exclude-editable | sed 's/^torch==\([0-9.]*\).*/torch==\1/' > requirements.lock
 
 clean:  ## remove the virtual environment and the caches; models and data stay
-	rm -rf $(VENV) $(QUANTIZE_VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(QUANTIZE_VENV) .venv-rivals .mypy_cache .ruff_cache .pytest_cache
 
 $(SERVE_STAMP): pyproject.toml requirements.lock
 	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -c 'import sys; assert (3, 10) <= sys.version_info < (3, 14), "Python 3.10 to 3.13 is needed: make PYTHON=python3.11"'; $(PYTHON) -m venv $(VENV) || { echo "error: python venv is missing; install it with: apt-get install python3-venv" >&2; exit 1; }; }

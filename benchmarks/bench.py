@@ -9,13 +9,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from bench_bars import judge
+from bench_contenders import (
+    Bench,
+    check_tokens,
+    count_cores,
+    list_ours,
+    list_rivals,
+    start_contenders,
+    write_calibration,
+    write_tasks,
+)
 from bench_models import (
     EMBEDDING,
     FP32,
@@ -24,271 +34,58 @@ from bench_models import (
     RERANKER,
     SEARCH_CHAIN,
     BenchModels,
-    address_of,
     count_operations,
     prepare_models,
     start_baseline,
     start_ours,
 )
+from bench_quality import measure_quality
 from bench_report import format_bars, format_document, plot
 from bench_results import (
-    INFINITY,
-    ORT_IN_PROCESS,
-    OUR_PAIR_RANKER,
-    OUR_RERANKER,
-    OURS,
-    OURS_IN_PROCESS,
     PLAIN,
-    ST,
     BenchReport,
     Entrant,
-    QualityFigure,
     WorkloadFacts,
 )
-from bench_scenarios import FULL, SMOKE, Plan, Runner, list_poisson, list_scenarios
-from contenders import Contender, InfinityContender, Task, TritonContender, WorkerContender
-from quality import rank_by_cosine
+from bench_scenarios import FULL, SMOKE, Runner, list_poisson, list_scenarios
+from contenders import TritonContender
 from report import DOCS, PROJECT, RESULTS, read_circumstances, show_progress_note, write_json
 from rich.console import Console
 from search_stages import SearchClient, SearchStages, measure_search
-from setup_rivals import ENVIRONMENTS, read_failure
 from workloads import (
     Drawer,
     Sizes,
     TokenizerFile,
     Workload,
-    draw_rerank,
     draw_workloads,
     read_texts,
-    write_perf_rerank,
-    write_perf_texts,
-    write_rerank,
-    write_texts,
 )
 
 from trireme.artifacts.manifest import TOKENIZER_FILE, read_manifest
 from trireme.artifacts.repository import version_dir
-from trireme.errors import NotFoundError, TriremeError, UnavailableError
-from trireme.quality import evaluate, read_beir
+from trireme.errors import TriremeError
 from trireme.retrieve.registry import open_store
 from trireme.serve import Stack
-from trireme.settings import Settings, read_settings
-from trireme.triton.perf_analyzer import PerfTool, prepare_tool
+from trireme.settings import read_settings
+from trireme.triton.perf_analyzer import prepare_tool
 
 SEED = 1
-CALIBRATION_TEXTS = 300
-COUNTED_TEXTS = 400
-RERANKED = {"rerank 20": 20, "rerank 100": 100}
 SMOKE_SIZES = Sizes(queries=300, passages=120, mixed=160, reranked=8)
-LIBRARY_VARIANTS = {
-    "torch": "encode, fp32",
-    "torch-bf16": "encode, bfloat16",
-    "onnx-int8": "encode, its ONNX backend, dynamic int8 for AVX-512 VNNI",
-    "openvino-int8": "encode, its OpenVINO backend, static int8",
-}
-RANKER_VARIANTS = {
-    "torch": "CrossEncoder.predict, fp32",
-    "onnx-int8": "CrossEncoder.predict, ONNX, dynamic int8 for AVX-512 VNNI",
-    "openvino-int8": "CrossEncoder.predict, OpenVINO, static int8",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """What one run works with. `work` is kept between runs, `folder` goes away."""
-
-    settings: Settings
-    plan: Plan
-    models: BenchModels
-    work: Path
-    folder: Path
-    data: Path | None
-    seed: int
-
-
-def write_tasks(bench: Bench, workloads: Sequence[Workload], reranked: int) -> dict[str, Task]:
-    """All inputs on disk, for workers, the HTTP load and perf_analyzer."""
-    a, b, _ = workloads
-    tasks = {}
-    for one in workloads:
-        perf = write_perf_texts(bench.folder / f"perf-{one.name}.json", one)
-        texts = write_texts(bench.folder / f"{one.name}.json", one)
-        tasks[one.name] = Task(one.name, texts, {EMBEDDING: perf, "plain": perf}, {}, 1, one.tokens)
-    for name, size in RERANKED.items():
-        drawn = draw_rerank(a, b, size, reranked, bench.seed)
-        stem = name.replace(" ", "-")
-        file = write_rerank(bench.folder / f"{stem}.json", drawn)
-        plain = write_perf_rerank(bench.folder / f"perf-{stem}.json", drawn, with_prior=False)
-        prior = write_perf_rerank(bench.folder / f"perf-{stem}-prior.json", drawn, with_prior=True)
-        shapes = {PAIR_RANKER: (f"passages:{size}",), RERANKER: (f"passages:{size}", f"prior:{size}")}
-        tasks[name] = Task(name, file, {PAIR_RANKER: plain, RERANKER: prior}, shapes, size)
-    return tasks
-
-
-def list_ours(bench: Bench, stack: Stack, tool: PerfTool) -> list[Contender]:
-    """Through Triton and in process. The models that are not built are left out."""
-    address, models, threads = address_of(stack), bench.models, len_cores()
-    served = stack.settings.model_repository
-    python = Path(sys.executable)
-    found: list[Contender] = [
-        TritonContender(OURS, "`embedding` through tritonserver, gRPC", EMBEDDING, address, tool),
-        WorkerContender(
-            OURS_IN_PROCESS,
-            "the same files, session and micro-batches without a server",
-            python=python,
-            engine="trireme/served",
-            model=served / EMBEDDING,
-            work=bench.work,
-            threads=0,
-        ),
-    ]
-    if (models.path(ONNX_INT8)).is_dir() and ONNX_INT8 not in models.missing:
-        found.append(
-            WorkerContender(
-                ORT_IN_PROCESS,
-                "our int8 ONNX graph on ONNX Runtime, rows sorted, small runs",
-                python=python,
-                engine="onnxruntime/int8",
-                model=models.path(ONNX_INT8),
-                work=bench.work,
-                threads=threads,
-            )
-        )
-    rankers = {
-        OUR_RERANKER: (RERANKER, "the default `reranker` through tritonserver; of 100 it reads the best 20"),
-        OUR_PAIR_RANKER: (PAIR_RANKER, "the rivals' cross-encoder, built by us, through tritonserver"),
-    }
-    for name, (model, what) in rankers.items():
-        if (served / model).is_dir():
-            found.append(TritonContender(name, what, model, address, tool))
-    return found
-
-
-def list_rivals(bench: Bench) -> list[Contender]:
-    """All of them, whether or not they can be started."""
-    threads, models = len_cores(), bench.models
-    python = ENVIRONMENTS / ST / "bin" / "python"
-    found: list[Contender] = []
-    for variants, suffix, model in (
-        (LIBRARY_VARIANTS, "", models.embedder),
-        (RANKER_VARIANTS, " pairs", models.pair_ranker),
-    ):
-        found += [
-            WorkerContender(
-                f"{ST} {variant}{suffix}",
-                what,
-                python=python,
-                engine=f"{ST}/{variant}{suffix.replace(' ', '-')}",
-                model=model,
-                work=bench.work,
-                threads=threads,
-            )
-            for variant, what in variants.items()
-        ]
-    versions = read_lock_versions(
-        "infinity", ("infinity_emb", "torch", "optimum", "onnxruntime", "transformers")
-    )
-    folders = {"embedder": models.embedder, "ranker": models.pair_ranker}
-    quantized = {called: bench.work / f"{folder.name}-infinity" for called, folder in folders.items()}
-    for engine, name, what, loaded in (
-        ("torch", f"{INFINITY} torch", "its HTTP API, torch engine, fp32", folders),
-        (
-            "optimum",
-            f"{INFINITY} optimum int8",
-            "its HTTP API, ONNX Runtime on a dynamic int8 graph",
-            quantized,
-        ),
-    ):
-        found.append(
-            InfinityContender(
-                name,
-                what,
-                environment=ENVIRONMENTS / "infinity",
-                engine=engine,
-                models=loaded,
-                work=bench.work,
-                versions=versions,
-            )
-        )
-    return found
-
-
-def read_lock_versions(name: str, wanted: Sequence[str]) -> dict[str, str]:
-    """Of an environment that is made from its lock file."""
-    text = (PROJECT / "benchmarks" / "rivals" / f"{name}.lock").read_text(encoding="utf-8")
-    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)$", text, re.MULTILINE))
-    return {one: pinned[one] for one in wanted if one in pinned}
-
-
-def place_infinity_folders(models: BenchModels, work: Path) -> None:
-    """Copies of the checkpoints with one ONNX file: the int8 one that sentence-transformers exported.
-
-    Raises UnavailableError where that one is not there.
-    """
-    import shutil
-
-    for folder in (models.embedder, models.pair_ranker):
-        exported = work / f"{folder.name}-onnx-int8" / "onnx" / "model_qint8_avx512_vnni.onnx"
-        target = work / f"{folder.name}-infinity"
-        if not exported.is_file():
-            raise UnavailableError("sentence-transformers, which exports its ONNX file, did not run")
-        if not (target / "onnx" / "model_quantized.onnx").is_file():
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(folder, target)
-            (target / "onnx").mkdir()
-            shutil.copy(exported, target / "onnx" / "model_quantized.onnx")
-
-
-def start_contenders(
-    contenders: Sequence[Contender], bench: Bench, resources: ExitStack
-) -> tuple[dict[str, Contender], list[Entrant]]:
-    """Those that start, by name, and all of them with what is known of them."""
-    ready: dict[str, Contender] = {}
-    entrants = []
-    for contender in contenders:
-        show_progress_note(f"Starting {contender.name}")
-        resources.callback(contender.stop)
-        try:
-            if contender.name == f"{INFINITY} optimum int8":
-                place_infinity_folders(bench.models, bench.work)
-            versions = contender.start()
-        except (TriremeError, OSError) as error:
-            environment = "infinity" if contender.name.startswith(INFINITY) else ST
-            reason = read_failure(environment) or str(error)
-            show_progress_note(f"{contender.name}: {reason}")
-            entrants.append(Entrant(contender.name, contender.what, error=reason))
-            continue
-        contender.pause(True)
-        ready[contender.name] = contender
-        entrants.append(Entrant(contender.name, contender.what, versions))
-    return ready, entrants
-
-
-def len_cores() -> int:
-    """Cores that this process may use."""
-    import os
-
-    return len(os.sched_getaffinity(0))
 
 
 def measure_rates() -> dict[str, float]:
     """This machine's matrix rates now, from a process of its own. Empty where torch is not there."""
-    command = [sys.executable, str(PROJECT / "benchmarks" / "matrix_rate.py"), "--threads", str(len_cores())]
+    command = [
+        sys.executable,
+        str(PROJECT / "benchmarks" / "matrix_rate.py"),
+        "--threads",
+        str(count_cores()),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         show_progress_note(f"no matrix rate: {done.stderr.strip()[-200:]}")
         return {}
     return dict(json.loads(done.stdout))
-
-
-def check_tokens(ready: Mapping[str, Contender], task: Task) -> dict[str, bool]:
-    """Whether each library counts the first texts' tokens as we do, cut at the same limit."""
-    agreed = {}
-    for name, contender in ready.items():
-        if isinstance(contender, WorkerContender) and not name.endswith(" pairs"):
-            counted = contender.ask(do="count", file=str(task.file), count=COUNTED_TEXTS)["tokens"]
-            agreed[name] = counted == list(task.tokens[:COUNTED_TEXTS])
-    return agreed
 
 
 def index_and_search(
@@ -308,61 +105,6 @@ def index_and_search(
     steps = (EMBEDDING, RERANKER, *(step for step in SEARCH_CHAIN if step != "search"))
     with SearchClient(stack.settings.grpc_url, steps) as client:
         return measure_search(client.ask, client.read_times, queries, indexed)
-
-
-def measure_quality(bench: Bench, ready: Mapping[str, Contender], runner: Runner) -> list[QualityFigure]:
-    """nDCG@10 of every engine that runs in process, and of our fp32 build; none without a BEIR folder."""
-    if bench.data is None:
-        return []
-    try:
-        beir = read_beir(bench.data, "dev")
-    except NotFoundError:
-        beir = read_beir(bench.data)
-    passages = {key: text for key, text in beir.corpus.items() if text.strip()}
-    queries = {key: text for key, text in beir.queries.items() if text.strip()}
-    file, out = bench.folder / "quality.json", bench.folder / "vectors.npy"
-    file.write_text(json.dumps({"texts": [*passages.values(), *queries.values()]}), encoding="utf-8")
-    engines = {"fp32": start_fp32(bench)}
-    named = {OURS: OURS_IN_PROCESS}
-    for name in (OURS, *(n for n in ready if n.startswith(ST) and n.endswith(("int8", "bf16")))):
-        found = ready.get(named.get(name, name))
-        if isinstance(found, WorkerContender):
-            engines[name] = found
-    figures = []
-    for name, worker in engines.items():
-        if runner.is_late():
-            runner.left_out.append(f"nDCG@10 of {name}")
-            continue
-        show_progress_note(f"nDCG@10 of {name}")
-        try:
-            worker.ask(do="vectors", file=str(file), out=str(out))
-        except UnavailableError as error:
-            show_progress_note(f"no nDCG@10 of {name}: {error}")
-            continue
-        vectors = np.load(out)
-        ranked = rank_by_cosine(vectors[len(passages) :], vectors[: len(passages)], list(passages))
-        found_figures = evaluate(beir.name, dict(zip(queries, ranked, strict=True)), beir.qrels)
-        figures.append(QualityFigure(name, beir.name, found_figures.queries, found_figures.ndcg_at_10))
-    engines["fp32"].stop()
-    return figures
-
-
-def start_fp32(bench: Bench) -> WorkerContender:
-    """Our fp32 build in process; a job to one that does not start raises UnavailableError."""
-    worker = WorkerContender(
-        "fp32",
-        "our fp32 build on ONNX Runtime",
-        python=Path(sys.executable),
-        engine="trireme/fp32",
-        model=bench.models.path(FP32),
-        work=bench.work,
-        threads=0,
-    )
-    try:
-        worker.start()
-    except UnavailableError as error:
-        show_progress_note(f"no fp32 to compare with: {error}")
-    return worker
 
 
 def run_all(options: argparse.Namespace, words: Sequence[str]) -> BenchReport:
@@ -429,12 +171,6 @@ def run_all(options: argparse.Namespace, words: Sequence[str]) -> BenchReport:
             seconds=time.monotonic() - began,
             circumstances=circumstances,
         )
-
-
-def write_calibration(work: Path, mixed: Workload) -> None:
-    """Texts that a rival calibrates its static int8 on: of workload c, from its end."""
-    texts = mixed.texts[-CALIBRATION_TEXTS:]
-    (work / "calibration.json").write_text(json.dumps({"texts": texts}), encoding="utf-8")
 
 
 def run_search(

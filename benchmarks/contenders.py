@@ -292,11 +292,15 @@ class WorkerContender:
         """It waits for a line and uses no processor."""
 
     def stop(self) -> None:
-        if self._process is None:
+        process, self._process = self._process, None
+        if process is None:
             return
-        end_session(self._process)
-        self._process = None
-        self._log.close()
+        end_session(process)
+        for stream in (process.stdin, process.stdout, self._log):
+            if stream is not None:
+                # What was left unsent to an ended worker is lost with it.
+                with contextlib.suppress(OSError):
+                    stream.close()
 
 
 def _read_line(stream: IO[str], timeout_s: float) -> str:

@@ -1,66 +1,17 @@
-import dataclasses
+import contextlib
+import json
 
 import bench
 import pytest
-from bench import QUICK, choose_requests, copy_repository, find_models
-from bench_inputs import Inputs
+from bench_contenders import RERANKED, Bench, read_lock_versions, start_contenders, write_tasks
+from bench_models import EMBEDDING, PAIR_RANKER, RERANKER, BenchModels
+from bench_results import INFINITY, BenchReport
+from bench_scenarios import FULL
+from report import Circumstances
+from workloads import Workload
 
-from trireme.artifacts.config_writer import CONFIG_FILE
-from trireme.serve import Stack
+from trireme.errors import UnavailableError
 from trireme.settings import Settings
-from trireme.triton.perf_analyzer import PerfFigures
-
-ENCODER = """kind = "text_encoder"
-[checkpoint]
-source = "a/b"
-[serving]
-max_batch_size = 64
-dynamic_batching = true
-response_cache = true
-"""
-RETRIEVER = """kind = "retriever"
-[serving]
-embedder = "embedding"
-"""
-
-
-@pytest.fixture
-def repository(tmp_path):
-    folder = tmp_path / "models"
-    for name, recipe in (("embedding", ENCODER), ("retriever", RETRIEVER)):
-        (folder / name / "1").mkdir(parents=True)
-        (folder / name / "recipe.toml").write_text(recipe, encoding="utf-8")
-    return folder
-
-
-@pytest.mark.parametrize("dynamic_batching", [True, False])
-def test_a_copied_repository_differs_in_batching_and_has_no_cache(repository, tmp_path, dynamic_batching):
-    copy_repository(repository, tmp_path / "copy", dynamic_batching=dynamic_batching)
-    config = (tmp_path / "copy" / "embedding" / CONFIG_FILE).read_text(encoding="utf-8")
-    assert ("dynamic_batching" in config) is dynamic_batching
-    assert "response_cache" not in config
-    assert "max_batch_size: 64" in config
-    assert (tmp_path / "copy" / "embedding" / "1").resolve() == repository / "embedding" / "1"
-    assert (tmp_path / "copy" / "retriever" / CONFIG_FILE).is_file()
-
-
-def test_the_source_repository_is_left_as_it_was(repository, tmp_path):
-    before = sorted(repository.rglob("*"))
-    copy_repository(repository, tmp_path / "copy", dynamic_batching=False)
-    assert sorted(repository.rglob("*")) == before
-
-
-def test_a_model_that_is_not_built_is_left_out_with_a_line(repository, capsys):
-    assert find_models(repository) == ()
-    (repository / "embedding" / "1" / "manifest.json").touch()
-    assert find_models(repository) == ("embedding",)
-    assert "reranker: not in models, left out" in capsys.readouterr().err
-
-
-def test_a_slow_model_gets_two_waves_and_a_fast_one_three_windows():
-    assert choose_requests(QUICK, 1, rate=0.1) == bench.PROBE_REQUESTS
-    assert choose_requests(QUICK, 8, rate=2.0) == 16
-    assert choose_requests(QUICK, 8, rate=70.0) == 210
 
 
 def test_an_empty_repository_ends_with_one_sentence(tmp_path, monkeypatch, capsys):
@@ -68,15 +19,76 @@ def test_an_empty_repository_ends_with_one_sentence(tmp_path, monkeypatch, capsy
     monkeypatch.setenv("TRIREME_MODEL_REPOSITORY", str(tmp_path / "models"))
     monkeypatch.setenv("TRIREME_DATA_DIR", str(tmp_path))
     monkeypatch.setattr(bench, "prepare_tool", lambda _: None)
-    assert bench.main(["--quick"]) == 1
-    assert "make models" in capsys.readouterr().err
+    assert bench.main(["--smoke"]) == 1
+    assert "error: " in capsys.readouterr().err
 
 
-def test_what_the_time_does_not_suffice_for_is_named(monkeypatch, capsys, tmp_path):
-    figures = PerfFigures("embedding", 1, 9, 3, 2.0, 500.0, 500.0, 500.0, 0.1)
-    monkeypatch.setattr(bench, "measure", lambda *_: figures)
-    inputs = Inputs({"embedding": tmp_path / "in.json"}, {}, tmp_path, 1, ("text",))
-    stacks = {True: Stack(Settings())}
-    late = dataclasses.replace(QUICK, budget_s=-1.0)
-    assert list(bench.measure_models(None, stacks, ["embedding"], inputs, late)) == []
-    assert "embedding, 8 in flight: left out, the time is up" in capsys.readouterr().err
+def test_a_smoke_run_has_no_rivals():
+    assert not bench.parse_arguments(["--smoke"]).rivals
+    assert bench.parse_arguments([]).rivals
+    assert not bench.parse_arguments(["--no-rivals"]).rivals
+
+
+def test_a_result_is_named_by_day_and_machine():
+    seen = Circumstances("AMD EPYC (R)", 2, (), 4.0, 0.5, "Linux", {}, "2026-01-02 10:00 UTC", 7, "python x")
+    report = BenchReport((), (), (), (), (), {}, {}, (), None, (), 1.0, seen)
+    assert bench.name_result(report) == "2026-01-02-amd-epyc-r-2-cores.json"
+
+
+@pytest.fixture
+def run(tmp_path):
+    models = BenchModels(tmp_path, tmp_path, tmp_path, {})
+    return Bench(Settings(), FULL, models, tmp_path, tmp_path, None, 1)
+
+
+def test_every_model_has_its_inputs(run):
+    drawn = [Workload(name, "words", tuple(f"{name} {i}" for i in range(200)), (4,) * 200) for name in "abc"]
+    tasks = write_tasks(run, drawn, reranked=3)
+    assert set(tasks) == {"a", "b", "c", *RERANKED}
+    for name in "abc":
+        assert {EMBEDDING, "plain"} <= set(tasks[name].perf_files)
+        assert len(tasks[name].tokens) == len(json.loads(tasks[name].file.read_text())["texts"])
+    task = tasks["rerank 20"]
+    assert task.texts_per_item == 20
+    assert task.shapes == {PAIR_RANKER: ("passages:20",), RERANKER: ("passages:20", "prior:20")}
+
+
+class Startable:
+    what = "a fake"
+
+    def __init__(self, name, error=None):
+        self.name, self.error, self.is_stopped = name, error, False
+
+    def start(self):
+        if self.error:
+            raise UnavailableError(self.error)
+        return {"library": "1.0"}
+
+    def pause(self, paused):
+        assert paused
+
+    def stop(self):
+        self.is_stopped = True
+
+
+def test_one_that_does_not_start_is_an_entrant_with_its_error(run, monkeypatch):
+    monkeypatch.setattr("bench_contenders.read_failure", lambda _: "")
+    fine, broken = Startable("Trireme"), Startable(f"{INFINITY} torch", "no port")
+    with contextlib.ExitStack() as resources:
+        ready, entrants = start_contenders([fine, broken], run, resources)
+    assert list(ready) == ["Trireme"]
+    assert [(one.name, one.error) for one in entrants] == [("Trireme", ""), (f"{INFINITY} torch", "no port")]
+    assert fine.is_stopped
+    assert broken.is_stopped
+
+
+def test_an_installation_that_failed_is_what_is_told(run, monkeypatch):
+    monkeypatch.setattr("bench_contenders.read_failure", lambda name: f"{name}: no wheel came")
+    with contextlib.ExitStack() as resources:
+        _, entrants = start_contenders([Startable(f"{INFINITY} torch", "not set up")], run, resources)
+    assert entrants[0].error == "infinity: no wheel came"
+
+
+def test_infinitys_versions_are_those_of_its_lock_file():
+    found = read_lock_versions("infinity", ("infinity_emb", "absent"))
+    assert found == {"infinity_emb": "0.0.77"}

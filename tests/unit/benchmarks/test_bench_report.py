@@ -1,75 +1,167 @@
-import dataclasses
+import json
 
 import pytest
+from bench_bars import MIXED, PASSAGES, POISSON, RERANK_20, RERANK_20_AT_4, SHORT_ALONE, judge
 from bench_report import (
-    BenchReport,
-    Measurement,
-    TokenizerTime,
-    find_limits,
-    format_client_table,
+    IN_FLIGHT,
+    format_bars,
     format_document,
-    format_step_table,
+    format_problems,
+    format_throughput,
     plot,
 )
-from report import Circumstances
+from bench_results import (
+    INFINITY,
+    OUR_PAIR_RANKER,
+    OURS,
+    OURS_IN_PROCESS,
+    ST,
+    BenchReport,
+    Entrant,
+    Failure,
+    Point,
+    QualityFigure,
+    WorkloadFacts,
+    compare,
+    compute_share,
+)
+from contenders import Load, Sample
+from report import Circumstances, write_json
+from search_stages import SearchStages
 from server_load import StepLoad
 
-from trireme.triton.perf_analyzer import PerfFigures
-
 SEEN = Circumstances("CPU", 2, ("avx2",), 4.0, 0.5, "Linux", {"numpy": "1"}, "2026-01-01", 7, "python x")
+TORCH, INFINITY_TORCH, OPENVINO = f"{ST} torch", f"{INFINITY} torch", f"{ST} openvino-int8"
+NAMES = (OURS, OURS_IN_PROCESS, OUR_PAIR_RANKER, TORCH, OPENVINO, INFINITY_TORCH)
 
 
-def make_point(model="embedding", concurrency=8, batching=True, rate=50.0, steps=()):
-    client = PerfFigures(model, concurrency, 300, 3, rate, 10.0, 20.0, 30.0, client_cores=0.25)
-    own = StepLoad(model, 300, 4.0, 2.5, 7.5, 9000, 0.125)
-    return Measurement(batching, client, (own, *steps), server_cores=1.5, busy_cores=1.9)
+def make_points(scenario, task, rates, p50=10.0, tail=30.0):
+    """Three rounds each; `rates`: contender -> texts/s of the rounds."""
+    steps = (StepLoad("embedding", 300, 4.0, 2.5, 7.5, 9000, 0.03),)
+    return [
+        Point(
+            scenario,
+            task,
+            name,
+            Load(32),
+            number,
+            Sample(100, rate, rate * 90, p50, p50 * 1.5, tail, 5.0, steps if name == OURS else ()),
+        )
+        for name, series in rates.items()
+        for number, rate in enumerate(series)
+    ]
 
 
-def make_report(*points):
-    return BenchReport(1000, points, TokenizerTime(256, 20480, 0.04, 2.0), SEEN)
+def make_report(points=None, **changes):
+    if points is None:
+        points = [
+            *make_points(MIXED, "c", {OURS: (200, 210, 220), OURS_IN_PROCESS: (220, 220, 220)}),
+            *make_points(
+                MIXED, "c", {TORCH: (40, 42, 44), INFINITY_TORCH: (20, 21, 22), OPENVINO: (100, 150, 110)}
+            ),
+            *make_points(PASSAGES, "b", {OURS_IN_PROCESS: (110, 110, 110)}),
+            *make_points(RERANK_20, "rerank 20", {OUR_PAIR_RANKER: (90,) * 3, INFINITY_TORCH: (20,) * 3}),
+            *make_points(RERANK_20_AT_4, "rerank 20", {OUR_PAIR_RANKER: (90,) * 3}, p50=800.0),
+            *make_points(RERANK_20_AT_4, "rerank 20", {INFINITY_TORCH: (20,) * 3}, p50=4000.0),
+            *make_points(SHORT_ALONE, "a", {OURS: (300,) * 3}, p50=3.0),
+            *make_points(SHORT_ALONE, "a", {OURS_IN_PROCESS: (500,) * 3}, p50=2.0),
+            *make_points(POISSON, "c", {OURS: (150,) * 3}, p50=10.0, tail=50.0),
+        ]
+    values = {
+        "workloads": (WorkloadFacts("c", "a mix", 8000, 97.0, 24000.0),),
+        "entrants": tuple(Entrant(name, "what it is", {"library": "1.0"}) for name in NAMES),
+        "points": tuple(points),
+        "failures": (),
+        "rates": ({"int8": 0.8, "bf16": 0.4, "fp32": 0.2}, {"int8": 0.9, "bf16": 0.4, "fp32": 0.2}),
+        "operations": {"b": 3.2e9, "c": 2.3e9},
+        "tokens_agree": {TORCH: True},
+        "quality": (QualityFigure("fp32", "squad", 9, 0.75), QualityFigure(OURS, "squad", 9, 0.744)),
+        "search": SearchStages(10_000, 60, 90.0, 120.0, {"embedding": 3.0}, {"embedding": 0.5}, 2.0, 4.0),
+        "left_out": (),
+        "seconds": 900.0,
+        "circumstances": SEEN,
+    }
+    return BenchReport(**{**values, **changes})
 
 
-def test_the_client_table_marks_rows_of_one_window():
-    point = make_point()
-    single = dataclasses.replace(point, client=dataclasses.replace(point.client, windows=1))
-    rows = format_client_table([point, single]).splitlines()[2:]
-    assert rows[0] == "| embedding | 8 | on | 50.0 | 10.0 | 20.0 | 30.0 | 300 |"
-    assert rows[1].endswith("| 300 * |")
+def read_bars(report):
+    return {bar.what: bar for bar in judge(report)}
 
 
-def test_the_steps_of_search_are_listed_without_its_own_sum():
-    step = StepLoad("candidates", 300, 1.0, 0.5, 1.5, 0, 0.0)
-    table = format_step_table([make_point("search", steps=(step,))])
-    assert "| search | 8 | candidates | 1.0 | 0.5 | 1.5 |  |" in table
-    assert "| search | 8 | search |" not in table
+def test_ratios_are_those_of_the_same_round():
+    # 200/100, 210/150, 220/110: their median, not 210 by 110.
+    assert compare(make_report(), MIXED, OURS, OPENVINO) == 2.0
 
 
-def test_the_limits_rest_on_the_figures():
-    limits = find_limits(make_report(make_point(rate=60.0), make_point(batching=False, rate=40.0)))
-    text = "\n".join(limits)
-    assert "embeds 128 texts/s of 80 tokens; tokenizing is 2.0%" in text
-    assert "1.90 of 2 cores busy: the server 1.50, the client 0.25" in text
-    assert "dynamic batching changes requests/s by +50%" in text
-    assert "2 ms in its queue and 8 ms at work" in text
-    assert "12% of the tokens it runs are padding" in text
-    assert "reaches 47% of the encoder alone" in text
+def test_a_share_is_of_the_median_of_the_machines_rates():
+    share = compute_share(make_report(), PASSAGES, OURS_IN_PROCESS, "int8")
+    assert share == pytest.approx(110 * 3.2e9 / 0.85e12)
 
 
-def test_the_longest_step_of_search_is_named():
-    slow = StepLoad("reranker", 300, 1.0, 40.0, 300.0, 100, 0.0)
-    limits = find_limits(make_report(make_point("search", steps=(slow,))))
-    assert any("longest step is `reranker`" in sentence for sentence in limits)
+def test_every_bar_is_judged_by_what_was_measured():
+    bars = read_bars(make_report())
+    verdicts = {what: bar.verdict for what, bar in bars.items()}
+    assert verdicts["nDCG@10 lost to fp32"] == "not met"
+    assert verdicts[f"{MIXED}: {INFINITY_TORCH}"] == "met"
+    assert verdicts[f"{MIXED}: {TORCH}"] == "met"
+    assert bars["c, 32 in flight: the best ONNX, OpenVINO or int8 engine of either"].note == OPENVINO
+    assert verdicts["b: share of the int8 matrix rate, in process"] == "met"
+    assert verdicts["rerank 20, 4 in flight: our p95 by the rival's p50"] == "met"
+    assert bars["a, 1 in flight: what Triton adds to a request, median"].measured == 1.0
+    assert verdicts["c, Poisson arrivals at 70 %: p99 by p50"] == "not met"
+    assert verdicts["c: padding, of the tokens computed"] == "met"
 
 
-def test_the_page_holds_the_tables_and_the_circumstances():
-    page = format_document(make_report(make_point(), make_point(batching=False)))
-    for part in ("| embedding | 8 | on |", "| embedding | 8 | off |", "seed 7: `python x`", "1,000 passages"):
+def test_a_bar_without_its_rival_is_not_measured():
+    report = make_report(points=make_points(MIXED, "c", {OURS: (200, 210, 220)}), search=None, quality=())
+    assert {bar.verdict for bar in judge(report) if bar.what.startswith("rerank")} == {"not measured"}
+    assert "| not measured |" in format_bars(judge(report))
+
+
+def test_a_rival_that_failed_or_did_not_start_stands_on_the_page():
+    entrants = (Entrant(OURS, "ours"), Entrant(INFINITY_TORCH, "a rival", error="no wheel came"))
+    failures = (Failure(TORCH, MIXED, "out of memory"),)
+    page = format_document(make_report(entrants=entrants, failures=failures, left_out=("search",)))
+    assert "not measured: no wheel came" in page
+    assert f"{TORCH} failed on {MIXED}: out of memory" in page
+    assert "Left out, the time was up: search" in page
+
+
+def test_a_library_that_counts_otherwise_is_named():
+    assert "counts tokens differently" in format_problems(make_report(tokens_agree={TORCH: False}))
+    assert "count the same tokens" in format_problems(make_report())
+
+
+def test_the_throughput_table_holds_ratio_and_shares():
+    row = next(line for line in format_throughput(make_report()).splitlines() if f"| {OPENVINO} |" in line)
+    assert "| 110.0 | 2.00x |" in row
+
+
+def test_the_page_holds_every_part():
+    page = format_document(make_report())
+    for part in (
+        "seed 7: `python x`",
+        "10,000 passages",
+        "| the chain itself | 2.00 |",
+        "-0.0060",
+        "15 minutes",
+    ):
         assert part in page
+
+
+def test_a_report_is_written_as_json(tmp_path):
+    write_json(tmp_path / "r.json", make_report())
+    record = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    assert record["points"][0]["sample"]["texts_per_s"] == 200
 
 
 def test_both_plots_are_png(tmp_path):
     pytest.importorskip("matplotlib", reason="plots need the bench extra")
-    points = [make_point(m, c, b) for m in ("embedding", "search") for c in (1, 8) for b in (True, False)]
-    plot(make_report(*points), tmp_path)
+    points = [
+        point
+        for scenario in IN_FLIGHT
+        for point in make_points(scenario, "c", {OURS: (200, 210), INFINITY_TORCH: (20, 21)})
+    ]
+    plot(make_report(points), tmp_path)
     for name in ("performance-throughput.png", "performance-latency.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")

@@ -106,6 +106,24 @@ def test_a_run_is_an_argument_list(tmp_path):
     assert options["--shape"] == "passages:20"
 
 
+def test_requests_that_arrive_at_a_rate_are_a_poisson_process(tmp_path):
+    run = PerfRun("embedding", "h:1", 8, tmp_path / "in.json", 0.0, requests=50, request_rate=12.5, batch=4)
+    command = build_command(PerfTool(tmp_path / "tool", tmp_path), run, tmp_path / "out.json")
+    options = dict(zip(command, command[1:], strict=False))
+    assert options["--request-rate-range"] == "12.500"
+    assert options["--request-distribution"] == "poisson"
+    assert options["-b"] == "4"
+    assert "--concurrency-range" not in command
+
+
+def test_a_run_at_a_rate_is_one_window_and_leaves_out_the_first_answer_alone():
+    export = make_export([(10 * i, 10 * i + i) for i in range(1, 101)])
+    export["experiments"][0]["experiment"] = {"mode": "request_rate", "value": 100.0}
+    figures = read_export(export, "embedding")
+    assert (figures.requests, figures.windows) == (99, 1)
+    assert figures.p99_ms == 100.0
+
+
 def test_a_run_of_so_many_requests_has_no_windows(tmp_path):
     run = dataclasses.replace(make_run(tmp_path), requests=64)
     command = build_command(PerfTool(Path("perf_analyzer"), tmp_path), run, tmp_path / "out.json")

@@ -1,0 +1,228 @@
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import contenders
+import pytest
+from contenders import (
+    InfinityContender,
+    Load,
+    Pace,
+    Sample,
+    ServerAddress,
+    Task,
+    TritonContender,
+    WorkerContender,
+    end_session,
+    summarize,
+)
+
+from trireme.errors import UnavailableError
+from trireme.triton.perf_analyzer import PerfFigures
+
+# Answers as a worker does: it knows three texts a second and fails on the job "boom".
+WORKER = """
+import json, sys
+for line in sys.stdin:
+    job = json.loads(line)
+    if job["do"] == "boom":
+        reply = {"ok": False, "error": "ValueError: no"}
+    elif job["do"] == "load":
+        reply = {"ok": True, "versions": {"library": "1.0", "engine": job["engine"]}}
+    elif job["do"] == "end":
+        break
+    else:
+        reply = {"ok": True, "texts": job["call"] * 2, "seconds": 2.0, "cpu_s": 3.0, "calls_s": [0.5, 1.5]}
+    print(json.dumps(reply), flush=True)
+"""
+# A server that only says that it is well, and what it was started with.
+INFINITY = """#!{python}
+import http.server, json, sys
+port = int(sys.argv[sys.argv.index("--port") + 1])
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers(); self.wfile.write(b"{{}}")
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        items = body.get("input") or body["documents"]
+        answer = {{"data": items}} if "input" in body else {{"results": items}}
+        text = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+    def log_message(self, *_):
+        pass
+http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def task(tmp_path):
+    file = tmp_path / "c.json"
+    file.write_text(json.dumps({"texts": [f"text {i}" for i in range(10)]}), encoding="utf-8")
+    return Task("c", file, {"embedding": file}, {}, tokens=(10, 20, 10, 20))
+
+
+@pytest.fixture
+def worker(tmp_path, monkeypatch):
+    (tmp_path / "worker.py").write_text(WORKER, encoding="utf-8")
+    monkeypatch.setattr(contenders, "WORKERS", tmp_path)
+    made = WorkerContender(
+        "lib",
+        "what",
+        python=Path(sys.executable),
+        engine="lib/x",
+        model=tmp_path,
+        work=tmp_path,
+        threads=2,
+    )
+    yield made
+    made.stop()
+
+
+def test_a_worker_tells_its_versions_and_measures_calls(worker, task):
+    assert worker.start() == {"library": "1.0", "engine": "lib/x"}
+    sample = worker.measure(task, Load(1, 4), 1.0)
+    assert sample.texts_per_s == 4.0
+    # Eight texts from the first on: the known lengths, and again.
+    assert sample.tokens_per_s == 4.0 * 15
+    assert (sample.p50_ms, sample.p95_ms, sample.requests) == (1000.0, 500.0, 2)
+    assert sample.cpu_ms_per_text == 375.0
+
+
+def test_a_workers_error_is_the_librarys_own_and_the_worker_goes_on(worker, task):
+    worker.start()
+    with pytest.raises(UnavailableError, match="ValueError: no"):
+        worker.ask(do="boom")
+    assert worker.measure(task, Load(1, 4), 1.0).requests == 2
+
+
+def test_a_worker_that_ends_is_named(worker):
+    worker.start()
+    with pytest.raises(UnavailableError, match="gave no answer to end"):
+        worker.ask(do="end")
+    with pytest.raises(UnavailableError, match="lib is not running"):
+        worker.ask(do="count")
+
+
+def test_an_environment_that_is_not_set_up_is_named(tmp_path):
+    absent = tmp_path / "infinity" / "bin" / "python"
+    worker = WorkerContender(
+        "lib", "what", python=absent, engine="lib/x", model=tmp_path, work=tmp_path, threads=1
+    )
+    with pytest.raises(UnavailableError, match="environment is not set up"):
+        worker.start()
+    server = InfinityContender(
+        "Infinity",
+        "what",
+        environment=absent.parents[1],
+        engine="torch",
+        models={},
+        work=tmp_path,
+        versions={},
+    )
+    with pytest.raises(UnavailableError, match="environment is not set up"):
+        server.start()
+
+
+def make_infinity(folder, script):
+    binary = folder / "env" / "bin" / "infinity_emb"
+    binary.parent.mkdir(parents=True)
+    binary.write_text(script, encoding="utf-8")
+    binary.chmod(0o755)
+    return InfinityContender(
+        "Infinity torch",
+        "what",
+        environment=folder / "env",
+        engine="torch",
+        models={"embedder": folder / "e", "ranker": folder / "r"},
+        work=folder,
+        versions={"infinity_emb": "0.0.77"},
+    )
+
+
+def test_infinity_is_measured_over_http_and_stopped_while_others_run(tmp_path, task):
+    server = make_infinity(tmp_path, INFINITY.format(python=sys.executable))
+    try:
+        assert server.start() == {"infinity_emb": "0.0.77"}
+        sample = server.measure(task, Load(2, 3), 0.3)
+        assert sample.requests >= 4
+        assert sample.texts_per_s > 0
+        server.pause(True)
+        state = (Path("/proc") / str(server._process.pid) / "stat").read_text().rpartition(")")[2].split()[0]
+        assert state == "T"
+    finally:
+        server.stop()
+    assert server._process is None
+
+
+def test_infinity_that_does_not_start_says_why(tmp_path, monkeypatch):
+    server = make_infinity(tmp_path, "#!/bin/sh\necho 'ImportError: no optimum' >&2\nexit 1\n")
+    with pytest.raises(UnavailableError, match="ImportError: no optimum"):
+        server.start()
+
+
+def test_triton_is_probed_once_for_each_load_and_its_cost_is_counted(task, monkeypatch, tmp_path):
+    runs = []
+
+    def run(_tool, run, timeout_s):
+        runs.append(run)
+        return PerfFigures(run.model, run.concurrency, 90, 3, 50.0, 10.0, 20.0, 30.0, 0.1)
+
+    monkeypatch.setattr(contenders, "run_perf_analyzer", run)
+    monkeypatch.setattr(contenders, "read_metrics", lambda *_: "")
+    address = ServerAddress(1, "127.0.0.1", "127.0.0.1:1", 1, {"trireme": "1"})
+    ours = TritonContender("Trireme", "what", "embedding", address, tool=None)
+    sample = ours.measure(task, Load(8, 2), 4.0)
+    assert [(one.concurrency, one.batch, one.requests) for one in runs] == [(8, 2, 24), (8, 2, 208)]
+    assert sample.texts_per_s == 100.0
+    assert sample.tokens_per_s == 100.0 * 15
+    ours.measure(task, Load(8, 2), 4.0)
+    ours.measure(task, Load(8, 1, rate=35.0), 2.0)
+    assert len(runs) == 4
+    assert (runs[-1].request_rate, runs[-1].requests) == (35.0, 78)
+
+
+def test_a_run_holds_two_waves_at_least():
+    pace, task = Pace(), Task("c", Path("x"), {}, {})
+    assert pace.choose(task, Load(1), 4.0) == contenders.PROBE_REQUESTS + 1
+    assert pace.choose(task, Load(32), 4.0) == 96
+    pace.learn(task, Load(32), 100.0)
+    assert pace.choose(task, Load(32), 4.0) == 432
+
+
+def test_a_summary_takes_medians_and_all_requests():
+    samples = [Sample(10, rate, rate * 2, 5.0 + rate, 6.0, 7.0, 1.0) for rate in (1.0, 3.0, 2.0)]
+    found = summarize(samples)
+    assert (found.requests, found.texts_per_s, found.tokens_per_s, found.p50_ms) == (30, 2.0, 4.0, 7.0)
+
+
+def find_alive(group):
+    """Ids of the processes of a group that are more than remains."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if fields[2] == str(group) and fields[0] != "Z":
+            found.append(stat.parent.name)
+    return found
+
+
+def test_a_stopped_process_and_its_children_are_ended():
+    sleep = "import time; time.sleep(60)"
+    script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {sleep!r}])"
+    process = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
+    deadline = time.monotonic() + 10
+    while len(find_alive(process.pid)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    end_session(process, patience_s=5.0)
+    assert process.returncode is not None
+    while find_alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert find_alive(process.pid) == []

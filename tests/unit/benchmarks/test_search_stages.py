@@ -1,0 +1,32 @@
+import time
+
+from search_stages import measure_search
+
+
+class FakeChain:
+    """Each search takes 4 ms, of them 3 ms in two stages."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def ask(self, query):
+        self.asked += 1
+        time.sleep(0.004)
+
+    def read_times(self):
+        milliseconds = 1_000_000
+        return {
+            "embedding": (self.asked * 2 * milliseconds, self.asked * milliseconds),
+            "candidates": (self.asked * milliseconds, 0),
+        }
+
+
+def test_the_chains_own_time_is_what_no_stage_took():
+    chain = FakeChain()
+    found = measure_search(chain.ask, chain.read_times, [f"q{i}" for i in range(9)], 10_000, warm_up=4)
+    assert chain.asked == 9
+    assert (found.requests, found.passages) == (5, 10_000)
+    assert found.stages_ms == {"embedding": 2.0, "candidates": 1.0}
+    assert found.queue_ms == {"embedding": 1.0, "candidates": 0.0}
+    assert found.total_ms >= 4.0
+    assert abs(found.rest_ms - (found.total_ms - 3.0)) < 0.5
