@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 import os
 from pathlib import Path
@@ -109,7 +110,7 @@ def test_a_run_is_an_argument_list(tmp_path):
 def test_requests_that_arrive_at_a_rate_are_a_poisson_process(tmp_path):
     run = PerfRun("embedding", "h:1", 8, tmp_path / "in.json", 0.0, requests=50, request_rate=12.5, batch=4)
     command = build_command(PerfTool(tmp_path / "tool", tmp_path), run, tmp_path / "out.json")
-    options = dict(zip(command, command[1:], strict=False))
+    options = dict(itertools.pairwise(command))
     assert options["--request-rate-range"] == "12.500"
     assert options["--request-distribution"] == "poisson"
     assert options["-b"] == "4"
