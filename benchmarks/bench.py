@@ -39,7 +39,7 @@ from bench_models import (
     start_baseline,
     start_ours,
 )
-from bench_quality import measure_quality
+from bench_quality import COMPARED_TEXTS, compare_vectors, measure_quality
 from bench_report import format_bars, format_document, plot
 from bench_results import (
     PLAIN,
@@ -146,6 +146,7 @@ def run_all(options: argparse.Namespace, words: Sequence[str]) -> BenchReport:
                 plain.append(Entrant(PLAIN, "benchmarks/baseline", error=str(error)))
         ready, entrants = start_contenders(contenders, bench, resources)
         agreed = check_tokens(ready, tasks["c"])
+        cosines = compare_vectors(ready, workloads[2].texts[:COMPARED_TEXTS])
         runner = Runner(ready, tasks, plan, show_progress_note)
         scenarios = list_scenarios(plan)
         rates = [measure_rates()]
@@ -165,6 +166,7 @@ def run_all(options: argparse.Namespace, words: Sequence[str]) -> BenchReport:
             rates=tuple(rates),
             operations=describe_operations(models, workloads),
             tokens_agree=agreed,
+            cosines=cosines,
             quality=tuple(quality),
             search=search,
             left_out=tuple(runner.left_out),

@@ -6,6 +6,7 @@ import statistics
 from dataclasses import dataclass
 
 from bench_results import (
+    FP32_IN_PROCESS,
     INFINITY,
     OUR_PAIR_RANKER,
     OURS,
@@ -56,7 +57,7 @@ def judge(report: BenchReport) -> list[Bar]:
 
 def _judge_quality(report: BenchReport) -> list[Bar]:
     figures = {figure.engine: figure.ndcg_at_10 for figure in report.quality}
-    lost = figures["fp32"] - figures[OURS] if {"fp32", OURS} <= set(figures) else None
+    lost = figures[FP32_IN_PROCESS] - figures[OURS] if {FP32_IN_PROCESS, OURS} <= set(figures) else None
     return [Bar("nDCG@10 lost to fp32", 0.005, lost, at_least=False)]
 
 

@@ -12,8 +12,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench_models import EMBEDDING, ONNX_INT8, PAIR_RANKER, RERANKER, BenchModels, address_of
+from bench_models import EMBEDDING, FP32, ONNX_INT8, PAIR_RANKER, RERANKER, BenchModels, address_of
 from bench_results import (
+    FP32_IN_PROCESS,
     INFINITY,
     ORT_IN_PROCESS,
     OUR_PAIR_RANKER,
@@ -112,18 +113,27 @@ def list_ours(bench: Bench, stack: Stack, tool: PerfTool) -> list[Contender]:
             threads=0,
         ),
     ]
-    if (models.path(ONNX_INT8)).is_dir() and ONNX_INT8 not in models.missing:
-        found.append(
-            WorkerContender(
-                ORT_IN_PROCESS,
-                "our int8 ONNX graph on ONNX Runtime, rows sorted, small runs",
-                python=python,
-                engine="onnxruntime/int8",
-                model=models.path(ONNX_INT8),
-                work=bench.work,
-                threads=threads,
+    alone = {
+        ONNX_INT8: (
+            ORT_IN_PROCESS,
+            "our int8 ONNX graph on ONNX Runtime, rows sorted, small runs",
+            "onnxruntime",
+        ),
+        FP32: (FP32_IN_PROCESS, "our fp32 ONNX graph in process: what quality is compared with", "trireme"),
+    }
+    for model, (name, what, library) in alone.items():
+        if model not in models.missing:
+            found.append(
+                WorkerContender(
+                    name,
+                    what,
+                    python=python,
+                    engine=f"{library}/{model}",
+                    model=models.path(model),
+                    work=bench.work,
+                    threads=threads,
+                )
             )
-        )
     rankers = {
         OUR_RERANKER: (RERANKER, "the default `reranker` through tritonserver; of 100 it reads the best 20"),
         OUR_PAIR_RANKER: (PAIR_RANKER, "the rivals' cross-encoder, built by us, through tritonserver"),

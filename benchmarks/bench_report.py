@@ -8,6 +8,7 @@ from typing import Any
 
 from bench_bars import MIXED, PASSAGES, RERANK_20, RERANK_20_AT_4, SHORT_ALONE, Bar, judge
 from bench_results import (
+    FP32_IN_PROCESS,
     OUR_PAIR_RANKER,
     OURS,
     OURS_IN_PROCESS,
@@ -35,6 +36,8 @@ INK, GRID, OUR_COLOR, COLORS = (
     ("#c2571a", "#7a4fa3", "#3f7f3f", "#8a6d1a", "#a33a55", "#4a6a8a"),
 )
 NOTHING = ""
+# Vectors of the same texts, cut and pooled alike, are nearer to fp32's than this; int8 stays well above it.
+LEAST_COSINE = 0.9
 
 
 def format_number(value: float | None, digits: int = 1) -> str:
@@ -173,10 +176,12 @@ def format_search(report: BenchReport) -> str:
 
 
 def format_quality(report: BenchReport) -> str:
-    """nDCG@10 of each engine."""
+    """nDCG@10 of each engine, and how near its vectors are to fp32's."""
+    near = ", ".join(f"{name} {cosine:.4f}" for name, cosine in report.cosines.items())
+    said = f"Smallest cosine to fp32 over the first texts of c: {near}.\n\n" if near else NOTHING
     if not report.quality:
-        return "Not measured: this needs a BEIR folder, `make bench DATA=FOLDER`."
-    best = {figure.engine: figure.ndcg_at_10 for figure in report.quality}.get("fp32")
+        return said + "nDCG@10 was not measured: it needs a BEIR folder, `make bench DATA=FOLDER`."
+    best = {figure.engine: figure.ndcg_at_10 for figure in report.quality}.get(FP32_IN_PROCESS)
     rows = [
         (
             figure.engine,
@@ -186,7 +191,7 @@ def format_quality(report: BenchReport) -> str:
         )
         for figure in report.quality
     ]
-    return f"On {report.quality[0].dataset}:\n\n" + format_table(
+    return f"{said}On {report.quality[0].dataset}:\n\n" + format_table(
         ("engine", "nDCG@10", "to fp32", "queries"), rows
     )
 
@@ -198,6 +203,11 @@ def format_problems(report: BenchReport) -> str:
     lines += [f"- Left out, the time was up: {name}" for name in report.left_out]
     differ = [name for name, agrees in report.tokens_agree.items() if not agrees]
     lines += [f"- {name} counts tokens differently: its figures are not comparable" for name in differ]
+    lines += [
+        f"- {name} makes other vectors (cosine {cosine:.4f}): its figures are not comparable"
+        for name, cosine in report.cosines.items()
+        if cosine < LEAST_COSINE
+    ]
     if not lines:
         lines.append("- Nothing failed and nothing was left out.")
     if report.tokens_agree and not differ:

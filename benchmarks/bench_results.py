@@ -17,6 +17,8 @@ OURS, OURS_IN_PROCESS, ORT_IN_PROCESS, PLAIN = (
     "ONNX Runtime in process",
     "plain Triton model",
 )
+# Our own build in fp32: what quality is compared with.
+FP32_IN_PROCESS = "fp32"
 OUR_RERANKER, OUR_PAIR_RANKER = "Trireme reranker", "Trireme pair ranker"
 ST, INFINITY = "sentence-transformers", "Infinity"
 
@@ -77,7 +79,8 @@ class QualityFigure:
 class BenchReport:
     """Everything. `rates`: 10^12 operations per second by number format, several times over the run.
 
-    `operations`: of one text of each workload. `tokens_agree`: contender -> whether it counts the tokens as we do.
+    `operations`: of one text of each workload. `tokens_agree`: contender -> whether it counts the tokens as we do,
+    `cosines`: the smallest cosine of its vectors to fp32's.
     `left_out`: scenarios for which no time was left.
     """
 
@@ -88,6 +91,7 @@ class BenchReport:
     rates: tuple[dict[str, float], ...]
     operations: dict[str, float]
     tokens_agree: dict[str, bool]
+    cosines: dict[str, float]
     quality: tuple[QualityFigure, ...]
     search: SearchStages | None
     left_out: tuple[str, ...]

@@ -26,6 +26,7 @@ from trireme.errors import TriremeError
 INFINITIES = (f"{INFINITY} torch", f"{INFINITY} optimum int8")
 LIBRARIES = tuple(f"{ST} {variant}" for variant in ("torch", "torch-bf16", "onnx-int8", "openvino-int8"))
 RANKERS = tuple(f"{ST} {variant} pairs" for variant in ("torch", "onnx-int8", "openvino-int8"))
+RANKING = (OUR_RERANKER, OUR_PAIR_RANKER, *RANKERS)
 IN_PROCESS = (OURS_IN_PROCESS, ORT_IN_PROCESS, *LIBRARIES)
 POISSON_SHARE = 0.7
 POISSON_THREADS = 8

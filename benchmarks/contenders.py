@@ -20,14 +20,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+import numpy as np
 from report import PROJECT
 from server_load import StepLoad, compare_counts, read_counts, read_processor_time
 
 from trireme.errors import UnavailableError
 from trireme.machine import pick_ports
+from trireme.triton.client import TritonClient
 from trireme.triton.metrics import read_metrics
 from trireme.triton.perf_analyzer import PerfFigures, PerfRun, PerfTool, load_export, read_export
 from trireme.triton.perf_analyzer import measure as run_perf_analyzer
+from trireme.types import FloatArray
 
 WORKERS = PROJECT / "benchmarks" / "rivals"
 # A probe of so many requests beyond one wave tells how many make a run of the wanted length.
@@ -93,6 +96,9 @@ class Contender(Protocol):
 
     def measure(self, task: Task, load: Load, seconds: float) -> Sample:
         """One run of about `seconds`, after a short one where this load is new to it."""
+
+    def embed(self, texts: Sequence[str]) -> FloatArray:
+        """[texts, dimensions], to be compared with others'. A reranker raises UnavailableError."""
 
     def pause(self, paused: bool) -> None:
         """Keeps it from using the processor while another one is measured, and lets it go on."""
@@ -183,6 +189,14 @@ class TritonContender:
 
     def _count(self) -> dict[str, dict[str, float]]:
         return read_counts(read_metrics(self._server.host, self._server.metrics_port))
+
+    def embed(self, texts: Sequence[str]) -> FloatArray:
+        with TritonClient(self._server.grpc_url, timeout=JOB_S) as client:
+            parts = [
+                client.infer(self.model, {"text": [[text] for text in texts[start : start + 8]]})["embedding"]
+                for start in range(0, len(texts), 8)
+            ]
+        return np.concatenate(parts)
 
     def pause(self, paused: bool) -> None:
         """Its server may serve other contenders too, and does nothing while nobody asks."""
@@ -287,6 +301,14 @@ class WorkerContender:
             p99_ms=calls[int(0.99 * (len(calls) - 1))] * 1000,
             cpu_ms_per_text=done["cpu_s"] * 1000 / max(done["texts"], 1),
         )
+
+    def embed(self, texts: Sequence[str]) -> FloatArray:
+        with tempfile.TemporaryDirectory() as folder:
+            file, out = Path(folder) / "texts.json", Path(folder) / "vectors.npy"
+            file.write_text(json.dumps({"texts": list(texts)}), encoding="utf-8")
+            self.ask(do="vectors", file=str(file), out=str(out))
+            vectors: FloatArray = np.load(out)
+        return vectors
 
     def pause(self, paused: bool) -> None:
         """It waits for a line and uses no processor."""
@@ -408,6 +430,18 @@ class InfinityContender:
             figures = read_export(load_export(export), self.name, client_s)
         self._pace.learn(task, load, figures.requests_per_s)
         return to_sample(figures, task, load, sent=requests, cpu_s=cpu_s)
+
+    def embed(self, texts: Sequence[str]) -> FloatArray:
+        body = json.dumps({"model": "embedder", "input": list(texts)}).encode()
+        request = urllib.request.Request(
+            f"{self._url}/embeddings", body, {"Content-Type": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=JOB_S) as response:
+                rows = json.load(response)["data"]
+        except (urllib.error.URLError, OSError, KeyError) as error:
+            raise UnavailableError(f"{self.name} embeds nothing: {error}") from error
+        return np.array([row["embedding"] for row in rows], np.float32)
 
     def pause(self, paused: bool) -> None:
         """Its threads look for work all the time: they are stopped and continued."""

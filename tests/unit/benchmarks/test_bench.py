@@ -31,7 +31,7 @@ def test_a_smoke_run_has_no_rivals():
 
 def test_a_result_is_named_by_day_and_machine():
     seen = Circumstances("AMD EPYC (R)", 2, (), 4.0, 0.5, "Linux", {}, "2026-01-02 10:00 UTC", 7, "python x")
-    report = BenchReport((), (), (), (), (), {}, {}, (), None, (), 1.0, seen)
+    report = BenchReport((), (), (), (), (), {}, {}, {}, (), None, (), 1.0, seen)
     assert bench.name_result(report) == "2026-01-02-amd-epyc-r-2-cores.json"
 
 

@@ -75,6 +75,7 @@ def make_report(points=None, **changes):
         "rates": ({"int8": 0.8, "bf16": 0.4, "fp32": 0.2}, {"int8": 0.9, "bf16": 0.4, "fp32": 0.2}),
         "operations": {"b": 3.2e9, "c": 2.3e9},
         "tokens_agree": {TORCH: True},
+        "cosines": {OURS: 0.97, TORCH: 1.0},
         "quality": (QualityFigure("fp32", "squad", 9, 0.75), QualityFigure(OURS, "squad", 9, 0.744)),
         "search": SearchStages(10_000, 60, 90.0, 120.0, {"embedding": 3.0}, {"embedding": 0.5}, 2.0, 4.0),
         "left_out": (),
@@ -130,6 +131,12 @@ def test_a_rival_that_failed_or_did_not_start_stands_on_the_page():
 def test_a_library_that_counts_otherwise_is_named():
     assert "counts tokens differently" in format_problems(make_report(tokens_agree={TORCH: False}))
     assert "count the same tokens" in format_problems(make_report())
+
+
+def test_one_whose_vectors_are_others_is_named():
+    said = format_problems(make_report(cosines={TORCH: 0.4, OURS: 0.97}))
+    assert f"{TORCH} makes other vectors (cosine 0.4000)" in said
+    assert f"{OURS} makes other" not in said
 
 
 def test_the_throughput_table_holds_ratio_and_shares():
