@@ -24,18 +24,23 @@ from trireme.errors import TriremeError, UnavailableError
 
 MARKS = ("<!-- begin: benchmarks/export_cost.py -->", "<!-- end -->")
 SEED = 1
-HEADER = ("layers", "checkpoint, GB", "exported, GB", "time, s", "most memory, GB")
+HEADER = ("layers", "checkpoint, GB", "exported, GB", "time, s", "own memory, GB", "with mapped files, GB")
+PERIOD_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One export: seconds of the whole command, sizes and the most resident memory in GB (1e9 bytes)."""
+    """One export: seconds of the whole command, sizes and the most memory in GB (1e9 bytes).
+
+    own_gb is what the process allocated; resident_gb has pages of mapped files, too, which the kernel may drop.
+    """
 
     layers: int
     source_gb: float
     exported_gb: float
     seconds: float
-    memory_gb: float
+    own_gb: float
+    resident_gb: float
 
 
 def measure(options: argparse.Namespace, layers: int) -> Point:
@@ -52,19 +57,29 @@ def measure(options: argparse.Namespace, layers: int) -> Point:
         started = time.perf_counter()
         memory = _run([*command, "--max-model-len", "2048", "--repository", str(repository), *gate])
         seconds = time.perf_counter() - started
-        return Point(layers, _gb(source), _gb(repository / "big" / "1"), seconds, memory)
+        return Point(layers, _gb(source), _gb(repository / "big" / "1"), seconds, *memory)
 
 
-def _run(command: list[str]) -> float:
-    """The most resident memory of the script, in GB."""
+def _run(command: list[str]) -> tuple[float, float]:
+    """The most memory of the script in GB: its own, and all that was resident."""
+    own = 0.0
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=errors)
-        _, status, usage = os.wait4(process.pid, 0)
+        pid = 0
+        while not pid:
+            time.sleep(PERIOD_SECONDS)
+            own = max(own, _own_gb(process.pid))
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
         process.returncode = os.waitstatus_to_exitcode(status)
         errors.seek(0)
         if process.returncode:
             raise UnavailableError(errors.read().decode(errors="replace").strip()[-500:])
-    return usage.ru_maxrss * 1024 / 1e9
+    return own, usage.ru_maxrss * 1024 / 1e9
+
+
+def _own_gb(pid: int) -> float:
+    found = re.search(r"^RssAnon:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(found[1]) * 1024 / 1e9 if found else 0.0
 
 
 def _gb(folder: Path) -> float:
@@ -81,7 +96,9 @@ def extrapolate(points: list[Point], layers: int) -> Point:
         value: float = low + (high - low) * share
         return value
 
-    return Point(layers, *(at(name) for name in ("source_gb", "exported_gb", "seconds", "memory_gb")))
+    return Point(
+        layers, *(at(name) for name in ("source_gb", "exported_gb", "seconds", "own_gb", "resident_gb"))
+    )
 
 
 def format_section(record: dict[str, object], points: list[Point], drawn: Point) -> str:
@@ -91,7 +108,8 @@ def format_section(record: dict[str, object], points: list[Point], drawn: Point)
             f"{point.source_gb:.2f}",
             f"{point.exported_gb:.2f}",
             f"{point.seconds:.0f}",
-            f"{point.memory_gb:.1f}",
+            f"{point.own_gb:.1f}",
+            f"{point.resident_gb:.1f}",
         )
         for point in [*points, drawn]
     ]
