@@ -46,6 +46,7 @@ from bench_results import (
     BenchReport,
     Entrant,
     WorkloadFacts,
+    hide_folders,
 )
 from bench_scenarios import FULL, SMOKE, Runner, list_poisson, list_scenarios
 from contenders import TritonContender
@@ -143,7 +144,7 @@ def run_all(options: argparse.Namespace, words: Sequence[str]) -> BenchReport:
                 address = start_baseline(settings, models, bench.folder / "plain", resources)
                 contenders.append(TritonContender(PLAIN, "benchmarks/baseline", "plain", address, tool))
             except (TriremeError, OSError) as error:
-                plain.append(Entrant(PLAIN, "benchmarks/baseline", error=str(error)))
+                plain.append(Entrant(PLAIN, "benchmarks/baseline", error=hide_folders(str(error))))
         ready, entrants = start_contenders(contenders, bench, resources)
         agreed = check_tokens(ready, tasks["c"])
         cosines = compare_vectors(ready, workloads[2].texts[:COMPARED_TEXTS])

@@ -23,6 +23,7 @@ from bench_results import (
     OURS_IN_PROCESS,
     ST,
     Entrant,
+    hide_folders,
 )
 from bench_scenarios import Plan
 from contenders import Contender, InfinityContender, Task, TritonContender, WorkerContender
@@ -232,7 +233,7 @@ def start_contenders(
             versions = contender.start()
         except (TriremeError, OSError) as error:
             environment = "infinity" if contender.name.startswith(INFINITY) else ST
-            reason = read_failure(environment) or str(error)
+            reason = hide_folders(read_failure(environment) or str(error))
             show_progress_note(f"{contender.name}: {reason}")
             entrants.append(Entrant(contender.name, contender.what, error=reason))
             continue

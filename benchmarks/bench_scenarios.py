@@ -18,6 +18,7 @@ from bench_results import (
     ST,
     Failure,
     Point,
+    hide_folders,
 )
 from contenders import Contender, Load, Task
 
@@ -164,7 +165,7 @@ class Runner:
         try:
             sample = contender.measure(task, load, scenario.seconds)
         except (TriremeError, OSError, ValueError) as error:
-            self.failures.append(Failure(name, scenario.name, str(error)[:400]))
+            self.failures.append(Failure(name, scenario.name, hide_folders(str(error))[:400]))
             self._notice(f"{scenario.name}: {name} failed: {error}")
             return False
         finally:

@@ -24,6 +24,7 @@ from bench_results import (
     WorkloadFacts,
     compare,
     compute_share,
+    hide_folders,
 )
 from contenders import Load, Sample
 from report import Circumstances, write_json
@@ -154,6 +155,11 @@ def test_the_page_holds_every_part():
         "15 minutes",
     ):
         assert part in page
+
+
+def test_an_error_names_no_folder_of_the_machine():
+    assert hide_folders("no /home/me/work/model.onnx (log: /tmp/a/log)") == "no .../model.onnx (log: .../log)"
+    assert hide_folders("http://127.0.0.1:80/v2/x and a/b stay") == "http://127.0.0.1:80/v2/x and a/b stay"
 
 
 def test_a_report_is_written_as_json(tmp_path):
