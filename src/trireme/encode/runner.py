@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from itertools import chain
 
@@ -11,6 +12,11 @@ from trireme.encode.batching import plan_micro_batches
 from trireme.encode.session import Session, TokenBatch
 from trireme.encode.tokenizer import Row
 from trireme.types import BatchStats, FloatArray
+
+# What a server's start may take longer, so that the first requests do not.
+WARM_UP_SECONDS = 1.0
+# Rows have at least one token between two special ones.
+MIN_TOKENS = 3
 
 
 def run_rows(
@@ -31,6 +37,28 @@ def run_rows(
     ordered = np.empty_like(joined)
     ordered[[i for batch in batches for i in batch]] = joined
     return ordered, BatchStats(sum(lengths), padded, len(batches))
+
+
+def warm_up(session: Session, max_length: int, seconds: float = WARM_UP_SECONDS) -> int:
+    """Runs rows of every width once, alone and then by two and four, for about `seconds`; returns the calls.
+
+    Only for sessions whose first call of a shape costs time. Blocks.
+    """
+    if not session.cost.few_shapes:
+        return 0
+    widths = sorted({session.cost.width(length) for length in range(MIN_TOKENS, max_length + 1)})
+    deadline = time.monotonic() + seconds
+    calls = 0
+    for rows in (1, 2, 4):
+        for width in widths:
+            if time.monotonic() > deadline:
+                return calls
+            ids = np.zeros(rows * min(width, max_length), np.int64)
+            lengths = np.full(rows, len(ids) // rows, np.int64)
+            prior = np.zeros(rows, np.float32) if "prior" in session.input_names else None
+            session.run(TokenBatch(ids, ids, lengths, prior))
+            calls += 1
+    return calls
 
 
 def _join(rows: Sequence[Row], indices: Sequence[int], prior: FloatArray | None) -> TokenBatch:

@@ -25,7 +25,10 @@ NAME_CODE = "trireme_name_code"
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """One model instance as Triton describes it. `device_id` is None on CPU."""
+    """One model instance as Triton describes it. `device_id` is None on CPU.
+
+    warms_up: whether the configuration asks for a warm-up before the model is ready.
+    """
 
     name: str
     repository: Path
@@ -33,6 +36,7 @@ class ModelConfig:
     inputs: frozenset[str]
     parameters: dict[str, str]
     device_id: int | None
+    warms_up: bool = False
 
     def read_int(self, key: str) -> int:
         """A whole number from the configuration's parameters; SettingError names a missing or bad one."""
@@ -77,6 +81,7 @@ def read_model_config(args: dict[str, str], known: frozenset[str]) -> ModelConfi
         inputs=frozenset(tensor["name"] for tensor in config["input"]),
         parameters=parameters,
         device_id=int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None,
+        warms_up=bool(config.get("model_warmup")),
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from trireme.artifacts.config_writer import PARAMETERS
 from trireme.artifacts.manifest import Manifest, read_manifest, verify_files
 from trireme.encode.registry import open_session
+from trireme.encode.runner import warm_up
 from trireme.encode.session import Session, SessionOptions
 from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
 from trireme.encode.tokenizer import Tokenizer
@@ -46,7 +47,10 @@ def load_text_encoder(
 def open_encoder_session(config: ModelConfig, version_dir: Path, manifest: Manifest) -> Session:
     """The session of a version folder with the model's settings. Raises SettingError, ArtifactError."""
     options = SessionOptions(config.read_int("threads"), config.device_id, manifest.max_length)
-    return open_session(manifest.engine, version_dir, options)
+    session = open_session(manifest.engine, version_dir, options)
+    if config.warms_up:
+        warm_up(session, manifest.max_length)
+    return session
 
 
 class TextEncoderModel(BackendModel):

@@ -2,7 +2,7 @@ import numpy as np
 from fakes import SumSession, word_tokenizer
 
 from trireme.encode.batching import RunCost
-from trireme.encode.runner import run_rows
+from trireme.encode.runner import run_rows, warm_up
 
 
 def test_outputs_come_back_in_the_order_of_the_rows():
@@ -42,3 +42,16 @@ def test_the_prior_follows_its_row_through_the_sorting():
     session = PriorSession(inputs=("prior",))
     output, _ = run_rows(session, rows, 6, prior=np.array([1, 2, 3], np.float32))
     assert output.tolist() == [1, 2, 3]
+
+
+def test_a_warm_up_runs_every_width_alone_then_more_rows():
+    session = SumSession(cost=RunCost(call_tokens=1, few_shapes=True, max_width=9))
+    assert warm_up(session, 9) == 12
+    widths = [4, 6, 8, 9]
+    assert session.shapes == [(rows, width) for rows in (1, 2, 4) for width in widths]
+
+
+def test_a_warm_up_ends_with_its_time_and_is_left_out_where_shapes_cost_nothing():
+    session = SumSession(cost=RunCost(few_shapes=True))
+    assert warm_up(session, 512, seconds=-1) == 0
+    assert warm_up(SumSession(), 512) == 0
