@@ -146,6 +146,8 @@ class Recipe:
             if value != spec.default and self.kind not in spec.metadata["kinds"]:
                 raise SettingError(f"a model of kind {self.kind!r} has no key {spec.name!r}; remove it")
         self._check_kind()
+        if self.kind in ENCODER_KINDS:
+            self._check_engine()
 
     def _check_kind(self) -> None:
         if self.kind in WEIGHTED_KINDS and not (self.source or self.package):
@@ -154,8 +156,6 @@ class Recipe:
             raise SettingError(f"package must pin a version as NAME==VERSION, got {self.package!r}")
         if self.weights_sha256 and not re.fullmatch(r"[0-9a-f]{64}", self.weights_sha256):
             raise SettingError("weights_sha256 must be 64 lower-case hexadecimal digits")
-        if self.kind in ENCODER_KINDS:
-            self._check_engine()
         if self.kind not in ENCODER_KINDS and self.max_batch_size != 1:
             raise SettingError(f"max_batch_size must be 1 for a model of kind {self.kind!r}")
         if self.kind == "retriever" and not self.embedder:

@@ -34,10 +34,11 @@ class Thresholds:
 _VECTOR_LEAST = {
     "fp32": {"cosine_min": 0.99999, "cosine_mean": 0.99999},
     "fp16": {"cosine_min": 0.999, "cosine_mean": 0.9999},
+    "bf16": {"cosine_min": 0.999, "cosine_mean": 0.9995},
     "int8": {"cosine_min": 0.95, "cosine_mean": 0.98},
 }
-_RANK_LEAST = {"fp32": 0.99, "fp16": 0.98, "int8": 0.9}
-_SCORE_MOST = {"fp32": 0.001, "fp16": 0.02, "int8": 0.3}
+_RANK_LEAST = {"fp32": 0.99, "fp16": 0.98, "bf16": 0.97, "int8": 0.9}
+_SCORE_MOST = {"fp32": 0.001, "fp16": 0.02, "bf16": 0.05, "int8": 0.3}
 
 
 def read_thresholds(recipe: Recipe) -> Thresholds:

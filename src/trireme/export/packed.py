@@ -1,0 +1,131 @@
+"""Checkpoints as files of the packed encoder (trireme.encode.packed_bert): fused weights and a small config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trireme.encode.packed_bert import CONFIG_FILE, DTYPES, WEIGHTS_FILE, PackedConfig, write_config
+from trireme.errors import UnsupportedError
+from trireme.export.checkpoint import OFFSET_FAMILIES, Checkpoint
+from trireme.export.graph import Graph, PooledEncoder, SequenceClassifier
+
+FILES = (WEIGHTS_FILE, CONFIG_FILE)
+
+_ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
+_BERT = {
+    "layers": "encoder.layer",
+    "qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
+    "out": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "up": "intermediate.dense",
+    "down": "output.dense",
+    "output_norm": "output.LayerNorm",
+}
+_DISTILBERT = {
+    "layers": "transformer.layer",
+    "qkv": ("attention.q_lin", "attention.k_lin", "attention.v_lin"),
+    "out": "attention.out_lin",
+    "attention_norm": "sa_layer_norm",
+    "up": "ffn.lin1",
+    "down": "ffn.lin2",
+    "output_norm": "output_layer_norm",
+}
+# Layers between the first token's state and the logits, with their activations.
+_HEADS = {
+    "bert": (("bert.pooler.dense", "tanh"), ("classifier", "")),
+    "distilbert": (("pre_classifier", "relu"), ("classifier", "")),
+    "roberta": (("classifier.dense", "tanh"), ("classifier.out_proj", "")),
+    "xlm-roberta": (("classifier.dense", "tanh"), ("classifier.out_proj", "")),
+}
+
+
+def write_packed(graph: Graph, checkpoint: Checkpoint, precision: str, folder: Path) -> None:
+    """Writes FILES into `folder`. Raises UnsupportedError for what the packed encoder cannot run."""
+    from safetensors.torch import save_file
+
+    module = graph.module
+    if isinstance(module, PooledEncoder):
+        encoder, pooling = module.encoder, module.pooling
+        dense = [_dense_layer(part) for part in module.dense]
+    elif isinstance(module, SequenceClassifier):
+        encoder, pooling = getattr(module.classifier, str(module.classifier.base_model_prefix)), "cls"
+        states = module.classifier.state_dict()
+        dense = [(_linear(states, name), activation) for name, activation in _HEADS[checkpoint.family]]
+    else:
+        raise UnsupportedError("engine torch runs no reranker with an adapter; use engine onnx")
+    config = _packed_config(encoder.config, checkpoint, precision)
+    weights = _encoder_weights(encoder.state_dict(), checkpoint, encoder.config)
+    for number, (parts, _) in enumerate(dense):
+        weights |= {f"dense.{number}.{name}": value for name, value in parts.items()}
+    dtype = DTYPES[precision]
+    save_file({name: value.to(dtype).contiguous() for name, value in weights.items()}, folder / WEIGHTS_FILE)
+    write_config(
+        folder / CONFIG_FILE,
+        PackedConfig(
+            **config,
+            pooling=pooling,
+            dense=tuple(activation for _, activation in dense),
+            is_score=checkpoint.kind == "cross_encoder",
+        ),
+    )
+
+
+def _packed_config(config: Any, checkpoint: Checkpoint, precision: str) -> dict[str, Any]:
+    # DistilBERT has names of its own, and fixes the norm's epsilon in its code.
+    is_distil = checkpoint.family == "distilbert"
+    stated = config.activation if is_distil else config.hidden_act
+    if stated not in _ACTIVATIONS:
+        raise UnsupportedError(f"engine torch knows no activation {stated!r}; use engine onnx")
+    relative = getattr(config, "position_embedding_type", "absolute")
+    if relative != "absolute":
+        raise UnsupportedError(f"engine torch knows no position_embedding_type {relative!r}; use engine onnx")
+    return {
+        "precision": precision,
+        "layers": config.n_layers if is_distil else config.num_hidden_layers,
+        "heads": config.n_heads if is_distil else config.num_attention_heads,
+        "norm_eps": 1e-12 if is_distil else config.layer_norm_eps,
+        "activation": _ACTIVATIONS[stated],
+        "has_segments": checkpoint.has_segments,
+    }
+
+
+def _encoder_weights(states: dict[str, Tensor], checkpoint: Checkpoint, config: Any) -> dict[str, Tensor]:
+    names = _DISTILBERT if checkpoint.family == "distilbert" else _BERT
+    word = states["embeddings.word_embeddings.weight"]
+    # Positions of these families begin after the padding index.
+    skipped = int(config.pad_token_id) + 1 if checkpoint.family in OFFSET_FAMILIES else 0
+    segment = states.get("embeddings.token_type_embeddings.weight", torch.zeros(1, word.shape[1]))
+    weights = {
+        "embeddings.word": word,
+        "embeddings.position": states["embeddings.position_embeddings.weight"][skipped:],
+        "embeddings.segment": segment if checkpoint.has_segments else segment[:1],
+        **_prefixed("embeddings.norm", _linear(states, "embeddings.LayerNorm")),
+    }
+    layers = config.n_layers if checkpoint.family == "distilbert" else config.num_hidden_layers
+    for number in range(layers):
+        source, target = f"{names['layers']}.{number}", f"layers.{number}"
+        parts = [_linear(states, f"{source}.{name}") for name in names["qkv"]]
+        fused = {name: torch.cat([part[name] for part in parts]) for name in ("weight", "bias")}
+        weights |= _prefixed(f"{target}.qkv", fused)
+        for part in ("out", "attention_norm", "up", "down", "output_norm"):
+            weights |= _prefixed(f"{target}.{part}", _linear(states, f"{source}.{names[part]}"))
+    return weights
+
+
+def _linear(states: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    parts = {part: states.get(f"{name}.{part}") for part in ("weight", "bias")}
+    return {part: value for part, value in parts.items() if value is not None}
+
+
+def _prefixed(name: str, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{name}.{part}": value for part, value in parts.items()}
+
+
+def _dense_layer(module: nn.Module) -> tuple[dict[str, Tensor], str]:
+    """A Dense module as trireme.export.graph makes it: a linear layer, or one with Tanh behind it."""
+    linear = module[0] if isinstance(module, nn.Sequential) else module
+    return dict(linear.state_dict()), "tanh" if isinstance(module, nn.Sequential) else ""
