@@ -63,12 +63,17 @@ class TextEncoder:
             answers.append([])
         rows = self._tokenizer.encode_texts(prompted)
         vectors, stats = run_rows(self._session, rows, self.spec.max_batch_tokens)
+        # All at once: row by row this would take longer than a GPU needs for short texts.
+        if self.spec.normalize and len(vectors):
+            vectors = _normalize(vectors)
         taken = 0
         for request, answer in zip(requests, answers, strict=True):
             if isinstance(answer, TriremeError):
                 continue
             for _ in request.texts:
-                vector = _shorten(vectors[taken], request.dimensions, self.spec.normalize)
+                vector = vectors[taken]
+                if request.dimensions is not None:
+                    vector = _normalize(vector[: request.dimensions])
                 answer.append(Embedding(vector, len(rows[taken].ids), rows[taken].truncated_tokens))
                 taken += 1
         return answers, stats
@@ -95,10 +100,8 @@ def check_size(name: str, text: str, max_bytes: int) -> None:
         raise InvalidInputError(f"{name} has {len(text.encode())} bytes, the limit is {max_bytes}; split it")
 
 
-def _shorten(vector: FloatArray, dimensions: int | None, normalize: bool) -> FloatArray:
-    """The first `dimensions` numbers, scaled back to unit length (Matryoshka truncation, arXiv:2205.13147)."""
-    if dimensions is not None:
-        vector = vector[:dimensions]
-    if normalize or dimensions is not None:
-        vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
-    return vector.astype(np.float32, copy=False)
+def _normalize(vectors: FloatArray) -> FloatArray:
+    """Vectors [..., D] at unit length; of a shortened one too (Matryoshka truncation, arXiv:2205.13147)."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    unit: FloatArray = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32, copy=False)
+    return unit
