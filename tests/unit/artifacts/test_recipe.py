@@ -32,7 +32,7 @@ def test_an_unknown_key_is_named_with_its_file(tmp_path):
         ("threads = -1", "threads must be at least 0"),
         ("normalize = 1", "normalize must be of type bool"),
         ("min_cosine = 1.5", "min_cosine must be at most 1"),
-        ('precision = "int4"', "precision must be one of fp32, fp16, int8"),
+        ('precision = "int4"', "precision must be one of fp32, fp16, bf16, int8"),
         ('weights_sha256 = "12"', "weights_sha256 must be 64"),
         ('package = "some-package"', "package must pin a version"),
         ("ef_search = 50", "'text_encoder' has no key 'ef_search'"),
@@ -49,6 +49,15 @@ def test_a_wrong_value_is_named(line, message, tmp_path):
     [
         ("", "kind must be one of"),
         ('kind = "text_encoder"', "set source"),
+        (
+            'kind = "text_encoder"\nsource = "x"\nengine = "torch"\nprecision = "int8"',
+            "for int8 use openvino",
+        ),
+        ('kind = "text_encoder"\nsource = "x"\nprecision = "bf16"', "bf16 needs engine torch, not onnx"),
+        (
+            'kind = "cross_encoder"\nsource = "x"\nadapter = "a"\nengine = "torch"',
+            "runs no reranker with an adapter",
+        ),
         ('kind = "retriever"', "set embedder"),
         (
             'kind = "retriever"\nembedder = "e"\ndefault_top_k = 9\nmax_top_k = 8',

@@ -1,0 +1,60 @@
+"""What is written for the packed encoder; tests/unit/encode/test_torch_session.py runs it."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from trireme.errors import UnsupportedError
+from trireme.export.checkpoint import FAMILIES, OFFSET_FAMILIES, read_checkpoint
+from trireme.export.graph import Graph, load_graph
+from trireme.export.packed import FILES, write_packed
+
+
+def write(folder, target, precision="fp32"):
+    target.mkdir(exist_ok=True)
+    checkpoint = read_checkpoint(folder)
+    write_packed(load_graph(checkpoint), checkpoint, precision, target)
+    return load_file(target / "model.safetensors"), json.loads((target / "packed.json").read_text())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_written_under_the_same_names(family, make_checkpoint, tmp_path):
+    weights, config = write(make_checkpoint(tmp_path / "source", family), tmp_path / "packed")
+    assert {path.name for path in (tmp_path / "packed").iterdir()} == set(FILES)
+    assert weights["layers.1.qkv.weight"].shape == (96, 32)
+    assert weights["layers.1.qkv.bias"].shape == (96,)
+    # The padding index and those below it have no place in a packed row.
+    positions = 66 - (2 if family in OFFSET_FAMILIES else 0)
+    assert weights["embeddings.position"].shape == (positions, 32)
+    assert weights["embeddings.segment"].shape == (2 if family == "bert" else 1, 32)
+    assert config["has_segments"] is (family == "bert")
+    assert sum(name.startswith("layers.") for name in weights) == 2 * 12
+
+
+def test_a_rerankers_head_is_two_dense_layers_behind_the_first_token(make_checkpoint, tmp_path):
+    weights, config = write(make_checkpoint(tmp_path / "source", "bert", ["one"]), tmp_path / "packed")
+    assert (config["pooling"], config["dense"], config["is_score"]) == ("cls", ["tanh", ""], True)
+    assert weights["dense.1.weight"].shape == (1, 32)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision_halves_the_weights(precision, make_checkpoint, tmp_path):
+    weights, config = write(make_checkpoint(tmp_path / "source", "bert"), tmp_path / "packed", precision)
+    assert {value.dtype for value in weights.values()} == {
+        {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    }
+    assert config["precision"] == precision
+
+
+def test_an_activation_without_an_operator_is_refused(make_checkpoint, tmp_path):
+    with pytest.raises(UnsupportedError, match="'silu'"):
+        write(make_checkpoint(tmp_path / "source", "bert", hidden_act="silu"), tmp_path / "packed")
+
+
+def test_a_reranker_with_an_adapter_is_refused(make_checkpoint, tmp_path):
+    checkpoint = read_checkpoint(make_checkpoint(tmp_path / "source", "bert"))
+    graph = Graph(torch.nn.Identity(), ("input_ids", "prior"), "score", 1)
+    with pytest.raises(UnsupportedError, match="adapter"):
+        write_packed(graph, checkpoint, "fp16", tmp_path)
