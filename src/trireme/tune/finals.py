@@ -14,7 +14,7 @@ from statistics import median, stdev
 
 from trireme.errors import UnavailableError
 from trireme.tune.measure import Measurer, Point
-from trireme.tune.search import Found, SearchPlan, Trial, Watch, count_final_runs, find_level
+from trireme.tune.search import STALE, Found, SearchPlan, Trial, Watch, count_final_runs, find_level
 from trireme.tune.setting import Setting
 
 # No gain below this is worth a change, however even the rounds were.
@@ -68,7 +68,7 @@ def choose_finalists(found: Found, plan: SearchPlan) -> list[Trial]:
         return trial is found.best, point is not None, figure
 
     present, *others = found.trials
-    measured = [trial for trial in others if trial.points]
+    measured = [trial for trial in others if trial.points and trial.end != STALE]
     return [present, *sorted(measured, key=rank, reverse=True)[:count]]
 
 
@@ -112,24 +112,44 @@ def _measure_rounds(
 
     One below, since the search's short run may have been within the limit by luck.
     """
-    levels = [find_level(trial, plan) for trial in trials]
-    points: dict[Setting, dict[int, list[Point]]] = {trial.setting: {} for trial in trials}
+    own = [find_level(trial, plan) for trial in trials]
+    points: dict[Setting, dict[int, list[Point]]] = {}
+    for trial, level in zip(trials, own, strict=True):
+        near = {max(level - 1, 0), *(each for each in own if abs(each - level) <= 1)}
+        points[trial.setting] = {each: [] for each in sorted(near)}
     for number in range(1, plan.rounds + 1):
-        for trial, own in zip(trials, levels, strict=True):
+        for trial in trials:
             if trial.setting not in points:
                 continue
             try:
-                for level in sorted({max(own - 1, 0), *(each for each in levels if abs(each - own) <= 1)}):
-                    concurrency = plan.concurrencies[level]
-                    watch.measuring(trial.setting, concurrency, f"round {number} of {plan.rounds}")
-                    point = measurer.measure(trial.setting, concurrency, plan.long_s, number)
-                    points[trial.setting].setdefault(level, []).append(point)
+                _measure_round(trial.setting, points[trial.setting], number, plan, (measurer, watch))
             except UnavailableError:
                 # One that fails now and then is no better setting.
                 if trial is trials[0]:
                     raise
                 del points[trial.setting]
     return [_sum_up(setting, list(found.values()), plan) for setting, found in points.items()]
+
+
+def _measure_round(
+    setting: Setting,
+    points: dict[int, list[Point]],
+    number: int,
+    plan: SearchPlan,
+    parts: tuple[Measurer, Watch],
+) -> None:
+    """Adds a round to `points`; where none is within the limit, lower concurrencies with all rounds so far."""
+    measurer, watch = parts
+    pending = sorted(points, reverse=True)
+    while pending:
+        level = pending.pop(0)
+        concurrency = plan.concurrencies[level]
+        for each in range(len(points.setdefault(level, [])) + 1, number + 1):
+            watch.measuring(setting, concurrency, f"round {each} of {plan.rounds}")
+            points[level].append(measurer.measure(setting, concurrency, plan.long_s, each))
+        is_within = any(found[-1].p95_ms <= plan.slo_p95_ms for found in points.values() if found)
+        if not pending and not is_within and min(points) > 0:
+            pending.append(min(points) - 1)
 
 
 def _sum_up(setting: Setting, measured: Sequence[Sequence[Point]], plan: SearchPlan) -> Final:

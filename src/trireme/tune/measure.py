@@ -25,6 +25,7 @@ class Measurer(Protocol):
     def measure(self, setting: Setting, concurrency: int, window_s: float, round_number: int) -> Point:
         """One run of some windows of `window_s` seconds. Blocks.
 
-        `round_number` is 0 in the search and counts the rounds of the finals: the same arguments may be
-        answered from an earlier run. Raises UnavailableError for a setting that cannot be served or measured.
+        `round_number` counts the rounds of the finals, and is 0 or below in the search: the same arguments
+        may be answered from an earlier run. Raises UnavailableError for a setting that cannot be served or
+        measured.
         """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from trireme.errors import UnavailableError
@@ -22,10 +22,15 @@ LEAST_GAIN, CLEARLY_WORSE = 0.02, 0.10
 SATURATED = 0.03
 # A direction is followed over so many steps that do not help, unless one is clearly worse.
 PATIENCE = 1
+# After so many settings the best is measured again: a machine that slowed down makes all others look worse.
+CHECK_EVERY = 5
+# A machine that changes more often than this is not waited for.
+MOST_CHANGES = 3
 # Of the time, so much at least is left to the search, whatever the finals need.
 SEARCH_SHARE = 0.4
 
 WITHIN, ABOVE, DROPPED, FAILED = "within limit", "above limit", "dropped", "failed"
+STALE = "measured while the machine changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ class SearchPlan:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One setting: its points by rising concurrency, and how it ended (WITHIN, ABOVE, DROPPED, FAILED)."""
+    """One setting: its points by rising concurrency, and how it ended (WITHIN, ABOVE, DROPPED, FAILED, STALE)."""
 
     setting: Setting
     points: tuple[Point, ...]
@@ -105,6 +110,9 @@ class Search:
         self._started = clock()
         self._points = 0
         self._is_complete = True
+        self._unchecked = 0
+        self._stale: list[Trial] = []
+        self._checks, self._epoch = 0, 0
 
     def run(self) -> Found:
         """Blocks until no step helps, or until the plan's seconds are needed for the finals."""
@@ -113,16 +121,19 @@ class Search:
             raise UnavailableError(f"the present setting cannot be measured: {best.reason}")
         helps = True
         while helps and not self._is_time_up():
-            helps = False
+            helps, epoch = False, self._epoch
             for step in self._space.steps:
-                better = self._follow(best, step)
-                if better is best:
-                    better = self._follow(best, step.back)
-                if better is not best:
-                    best, helps = better, True
+                before = best.setting
+                best = self._follow(best, step)
+                if best.setting == before:
+                    best = self._follow(best, step.back)
+                helps = helps or best.setting != before
+            if not helps and self._unchecked and not self._is_time_up():
+                best = self._check(best)
+            helps = helps or self._epoch != epoch
         passed = self._clock() - self._started
         return Found(
-            trials=tuple(self._trials.values()),
+            trials=(*self._trials.values(), *self._stale),
             best=best,
             is_complete=self._is_complete and not helps,
             seconds_left=self.plan.seconds - passed,
@@ -133,6 +144,8 @@ class Search:
         """The best setting in a direction, or `best` itself."""
         setting, patience = self._space.move(best.setting, step), PATIENCE
         while setting is not None and not self._is_time_up():
+            if self._unchecked >= CHECK_EVERY:
+                best = self._check(best)
             trial = self._trials.get(setting) or self._try(setting, best, find_level(best, self.plan))
             if self._is_better(trial, best):
                 best, patience = trial, PATIENCE
@@ -159,8 +172,8 @@ class Search:
                 direction, end = self._choose_way(points, level, direction, to_beat)
                 if not direction:
                     break
-                if best is None and len(points) == 1:
-                    # The first setting of all: a leap, and from there up or down.
+                if best is None and not level:
+                    # With nothing to go by: a leap, and from there up or down.
                     level, direction = self._guess_level(points[0]), 0
                 else:
                     level += direction
@@ -169,6 +182,8 @@ class Search:
         ordered = tuple(points[index] for index in sorted(points))
         trial = Trial(setting, ordered, end, reason)
         self._trials[setting] = trial
+        if best is not None:
+            self._unchecked += 1
         self._watch.tried(trial, trial if best is None or self._is_better(trial, best) else best)
         return trial
 
@@ -194,11 +209,32 @@ class Search:
         guess = self.plan.slo_p95_ms / alone.p95_ms
         return max(1, sum(concurrency <= guess for concurrency in self.plan.concurrencies) - 1)
 
-    def _measure(self, setting: Setting, level: int) -> Point:
+    def _check(self, best: Trial) -> Trial:
+        """The best with a fresh figure. Where it differs clearly, all others may be tried again."""
+        level = find_level(best, self.plan)
+        concurrency = self.plan.concurrencies[level]
+        self._checks += 1
+        fresh = self._measure(best.setting, level, self._checks)
+        old = next(point for point in best.points if point.concurrency == concurrency)
+        change = abs(fresh.requests_per_s / old.requests_per_s - 1)
+        if change > CLEARLY_WORSE and self._epoch < MOST_CHANGES:
+            self._epoch += 1
+            for setting in [each for each in self._trials if each not in (best.setting, self._space.start)]:
+                self._stale.append(replace(self._trials.pop(setting), end=STALE))
+            self._unchecked = 0
+            return self._try(best.setting, None, level)
+        self._unchecked = 0
+        points = tuple(fresh if point is old else point for point in best.points)
+        checked = self._trials[best.setting] = replace(best, points=points)
+        return checked
+
+    def _measure(self, setting: Setting, level: int, check: int = 0) -> Point:
+        """One short run. Numbers below zero keep runs apart that an earlier one must not answer for."""
         concurrency = self.plan.concurrencies[level]
         self._watch.measuring(setting, concurrency, "search")
         self._points += 1
-        return self._measurer.measure(setting, concurrency, self.plan.short_s, 0)
+        number = -(1000 * self._epoch + check)
+        return self._measurer.measure(setting, concurrency, self.plan.short_s, number)
 
     def _is_better(self, trial: Trial, best: Trial) -> bool:
         new, old = trial.find_best(self.plan.slo_p95_ms), best.find_best(self.plan.slo_p95_ms)

@@ -136,10 +136,22 @@ def test_with_little_time_left_fewer_meet_the_present_setting():
 def test_a_finalist_that_was_within_the_limit_by_luck_is_measured_one_below_too():
     class Lucky(Surface):
         def measure(self, setting, concurrency, window_s, round_number):
-            self.capacity = 300.0 if round_number else 400.0
+            self.capacity = 300.0 if round_number > 0 else 400.0
             return super().measure(setting, concurrency, window_s, round_number)
 
     _, outcome, calls = tune(Lucky(TOP, least_ms=40.0))
     assert outcome.winner is not None
     assert outcome.winner.point.p95_ms <= 50.0
     assert {concurrency for setting, concurrency, _ in calls if setting == outcome.winner.setting} >= {8}
+
+
+def test_finalists_that_are_too_slow_in_the_rounds_go_down_until_they_meet_the_limit():
+    class Slowed(Surface):
+        def measure(self, setting, concurrency, window_s, round_number):
+            self.capacity = 60.0 if round_number > 0 else 400.0
+            return super().measure(setting, concurrency, window_s, round_number)
+
+    _, outcome, _ = tune(Slowed(TOP))
+    assert outcome.winner is not None
+    assert outcome.winner.point.concurrency <= 2
+    assert {len(each.rounds) for each in outcome.finals} == {4}

@@ -4,7 +4,7 @@ from surface import Notes, Surface
 from trireme.artifacts.recipe import Recipe
 from trireme.errors import UnavailableError
 from trireme.tune.measure import Point
-from trireme.tune.search import ABOVE, DROPPED, FAILED, Search, SearchPlan, find_level
+from trireme.tune.search import ABOVE, DROPPED, FAILED, STALE, Search, SearchPlan, find_level
 from trireme.tune.setting import make_space
 
 RECIPE = Recipe("m", "text_encoder", source="a/b", max_batch_size=64, dynamic_batching=True, instances=1)
@@ -153,4 +153,25 @@ def test_a_present_setting_that_is_too_slow_alone_is_measured_once():
     surface = Surface({}, capacity=10.0)
     found = search(surface)
     assert found.trials[0].end == ABOVE
-    assert [concurrency for setting, concurrency, _ in surface.calls if setting == SPACE.start] == [1]
+    runs = [(concurrency, number) for setting, concurrency, number in surface.calls if setting == SPACE.start]
+    assert [concurrency for concurrency, number in runs if number == 0] == [1]
+
+
+@pytest.mark.parametrize("factor", [1.5, 0.7])
+def test_a_machine_that_changes_its_speed_does_not_hide_the_top(factor):
+    surface = Surface(TOP)
+    surface.slowdown = lambda runs: factor if 3 < runs < 60 else 1.0
+    found = search(surface)
+    assert {name: found.best.setting[name] for name in TOP} == TOP
+    assert any(trial.end == STALE for trial in found.trials)
+    current = [trial.setting for trial in found.trials if trial.end != STALE]
+    assert len(current) == len(set(current))
+
+
+def test_on_a_steady_machine_nothing_is_measured_twice_but_the_best():
+    surface = Surface(TOP)
+    found = search(surface)
+    runs = [(setting, concurrency) for setting, concurrency, number in surface.calls if number == 0]
+    assert len(runs) == len(set(runs))
+    checks = [call for call in surface.calls if call[2] < 0]
+    assert 0 < len(checks) <= len(found.trials) / 5 + 1
