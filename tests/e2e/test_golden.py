@@ -20,11 +20,10 @@ from trireme.export.source import fetch_source
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
-# int8 activations are quantized per run, with one scale for all texts in it. Measured over 400 SQuAD questions and
-# paragraphs on a CPU without VNNI: alone against batches of 64, cosine 0.981 at worst and 0.993 on average; against
-# fp32, 0.984 at worst and 0.994 on average. The bounds leave room for odd texts and other CPUs.
-INT8_TO_FP32 = 0.95
-INT8_ALONE_TO_BATCHED = 0.96
+# Static int8 over the exporter's 61 odd texts: against fp32, cosine 0.989 at worst and 0.995 on average (0.974 and
+# 0.991 without VNNI); alone against a batch, 0.9994 at worst. The bounds leave room for other texts and CPUs.
+INT8_TO_FP32 = 0.96
+INT8_ALONE_TO_BATCHED = 0.99
 # Scores of the reranker moved by 0.013 at most in the exporter's parity run.
 INT8_SCORE = 0.04
 

@@ -118,8 +118,8 @@ def test_tokens_padding_and_micro_batches_are_counted(client, settings):
 
     names = ("tokens_total", "pad_tokens_total", "micro_batches_total")
     before = [read(name) for name in names]
-    # Rows of five, five and seven tokens: together two are padded by two; cut in two, none. Both cost the same.
+    # Rows of five, five and seven tokens; widths are even. Together they are as wide as eight, apart six and eight.
     client.infer("embedding", {"text": [["a b c"], ["d e f"], ["a b c d e"]]})
     tokens, padding, batches = (read(name) - old for name, old in zip(names, before, strict=True))
     assert tokens == 5 + 5 + 7
-    assert (batches, padding) in {(1, 4), (2, 0)}
+    assert (batches, padding) in {(1, 7), (2, 3)}
