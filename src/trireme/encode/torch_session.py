@@ -15,7 +15,7 @@ from torch import Tensor
 from trireme.encode.batching import RunCost
 from trireme.encode.packed_bert import Operators, PackedBert, Tokens, TorchOperators, read_packed
 from trireme.encode.session import SessionOptions, TokenBatch
-from trireme.errors import ArtifactError, InvalidInputError
+from trireme.errors import InvalidInputError, UnavailableError
 from trireme.types import FloatArray
 
 # Sizes that a CUDA graph is recorded for: up to so many tokens, in steps of so many. Larger batches run without
@@ -29,28 +29,38 @@ class TorchSession:
     cost = RunCost(call_tokens=0, pads=False)
 
     def __init__(self, folder: Path, options: SessionOptions) -> None:
-        """Blocks for seconds on CUDA, where graphs are recorded. Raises ArtifactError for files it cannot read."""
+        """Blocks for seconds on CUDA, where graphs are recorded.
+
+        Raises ArtifactError for files it cannot read, UnavailableError for a GPU that is absent or full.
+        """
         device = torch.device("cpu" if options.device_id is None else f"cuda:{options.device_id}")
         if options.threads and device.type == "cpu":
             torch.set_num_threads(options.threads)
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise UnavailableError(
+                f"torch {torch.__version__} sees no GPU; install torch for CUDA, or build for the target cpu"
+            )
+        self._graphs: _Graphs | None = None
         try:
             config, weights = read_packed(folder, device)
             self._model = PackedBert(config, weights, _choose_operators(device))
-        except RuntimeError as error:  # torch's own class for a missing GPU, or one without room
-            raise ArtifactError(f"cannot put {folder.name} on {device}: {error}") from error
+            if device.type == "cuda" and not isinstance(self._model.operators, TorchOperators):
+                self._graphs = _Graphs(self._model, device)
+        except torch.OutOfMemoryError as error:
+            raise UnavailableError(
+                f"{device} has no room for this model: {error}; use fewer instances"
+            ) from error
         self.input_names = ["input_ids", *(["token_type_ids"] if config.has_segments else [])]
         self._has_segments = config.has_segments
         self._device = device
-        self._graphs: _Graphs | None = None
-        if device.type == "cuda" and not isinstance(self._model.operators, TorchOperators):
-            self._graphs = _Graphs(self._model, device)
         self._stream = _new_stream(device) if device.type == "cuda" else None
         self._lock = threading.Lock()
 
     def run(self, batch: TokenBatch) -> FloatArray:
         """Pooled rows, logits or scores: float32 [rows, ...].
 
-        Raises InvalidInputError for a row longer than the position table, or an empty one.
+        Raises InvalidInputError for a row longer than the position table, or an empty one, and
+        UnavailableError where the GPU has no room for the batch.
         """
         self._check(batch.lengths)
         if self._stream is None:
@@ -60,7 +70,12 @@ class TorchSession:
                 )
                 output: FloatArray = self._model.finish(self._model.encode(tokens), tokens).numpy()
                 return output
-        return self._run_cuda(batch, self._stream)
+        try:
+            return self._run_cuda(batch, self._stream)
+        except torch.OutOfMemoryError as error:
+            raise UnavailableError(
+                f"{self._device} has no room for {len(batch.ids)} tokens; lower max_batch_tokens"
+            ) from error
 
     def _run_cuda(self, batch: TokenBatch, stream: torch.cuda.Stream) -> FloatArray:
         size = None if self._graphs is None else self._graphs.size_for(len(batch.ids))

@@ -13,7 +13,7 @@ from trireme.encode.batching import RunCost
 from trireme.encode.packed_bert import PackedConfig, TorchOperators, read_config
 from trireme.encode.session import SessionOptions, TokenBatch, pad_rows
 from trireme.encode.torch_session import GRAPH_SIZES, TorchSession, _pack, _place
-from trireme.errors import ArtifactError, InvalidInputError
+from trireme.errors import ArtifactError, InvalidInputError, UnavailableError
 from trireme.export.checkpoint import FAMILIES, read_checkpoint
 from trireme.export.graph import load_graph
 from trireme.export.packed import write_packed
@@ -151,6 +151,14 @@ def test_rows_that_cannot_run_are_refused(lengths, message, make_checkpoint, exp
     session, _, _ = export(make_checkpoint(tmp_path / "source", "bert"))
     with pytest.raises(InvalidInputError, match=message):
         session.run(make_batch(has_segments=True, lengths=np.array(lengths, np.int64)))
+
+
+def test_a_missing_gpu_is_told_in_one_sentence(make_checkpoint, export, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    export(make_checkpoint(tmp_path / "source", "bert"))
+    with pytest.raises(UnavailableError, match="sees no GPU"):
+        TorchSession(tmp_path / "packed", SessionOptions(device_id=0))
 
 
 def test_a_missing_weight_is_named(make_checkpoint, export, tmp_path):
