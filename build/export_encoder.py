@@ -90,7 +90,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--kind", choices=ENCODER_KINDS, help="default: what the checkpoint is")
     parser.add_argument("--precision", choices=PRECISIONS, help="default: fp32")
     parser.add_argument("--target", choices=("cpu", "gpu"), help="default: cpu")
-    parser.add_argument("--engine", help="onnx, openvino or torch; default: openvino for int8 on cpu, else onnx")
+    parser.add_argument(
+        "--engine", help="onnx, openvino or torch; default: openvino for int8 on cpu, else onnx"
+    )
     parser.add_argument("--calibration", help="a text file below the project to calibrate static int8 on")
     parser.add_argument("--pooling", choices=POOLINGS, help="instead of the checkpoint's own")
     parser.add_argument("--normalize", action=argparse.BooleanOptionalAction, default=None)

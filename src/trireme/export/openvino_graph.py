@@ -48,7 +48,7 @@ def write_graph(
 
 
 def _name_nodes(model: Any) -> None:
-    """Names nodes by their place: OpenVINO numbers them through the process, and the same inputs give the same bytes."""
+    """Names nodes by their place: OpenVINO's numbers go on through the process, and a build must repeat."""
     for place, node in enumerate(model.get_ordered_ops()):
         if node.get_type_name() not in ("Parameter", "Result"):
             node.set_friendly_name(f"{node.get_type_name()}_{place}")
