@@ -40,6 +40,7 @@ format: $(DEV_STAMP)  ## format and fix what can be fixed
 	@$(BIN)/ruff check --fix .
 
 bench: $(DEV_STAMP) models $(if $(filter-out 0,$(RIVALS)),rivals-env)  ## measure the encoders beside their rivals (RIVALS=0: alone); DATA=FOLDER of BEIR; writes docs/performance.md
+	@$(if $(filter-out 0,$(RIVALS)),$(BIN)/python benchmarks/bench.py --prepare $(if $(DATA),--data $(DATA)))
 	@$(BIN)/python benchmarks/bench.py $(if $(DATA),--data $(DATA)) $(if $(filter-out 0,$(RIVALS)),,--no-rivals)
 
 rivals-env: $(SERVE_STAMP)  ## set up .venv-rivals, in which make bench runs the rivals

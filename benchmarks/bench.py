@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +48,8 @@ from bench_results import (
     WorkloadFacts,
     hide_folders,
 )
-from bench_scenarios import FULL, SMOKE, Runner, list_poisson, list_scenarios
-from contenders import TritonContender
+from bench_scenarios import FULL, SMOKE, Plan, Runner, list_poisson, list_scenarios
+from contenders import TritonContender, WorkerContender
 from report import DOCS, PROJECT, RESULTS, read_circumstances, show_progress_note, write_json
 from rich.console import Console
 from search_stages import SearchClient, SearchStages, measure_search
@@ -67,7 +67,7 @@ from trireme.artifacts.repository import version_dir
 from trireme.errors import TriremeError
 from trireme.retrieve.registry import open_store
 from trireme.serve import Stack
-from trireme.settings import read_settings
+from trireme.settings import Settings, read_settings
 from trireme.triton.perf_analyzer import prepare_tool
 
 SEED = 1
@@ -108,13 +108,27 @@ def index_and_search(
         return measure_search(client.ask, client.read_times, queries, indexed)
 
 
-def run_all(options: argparse.Namespace, words: Sequence[str]) -> BenchReport:
-    """Everything, from the models to the figures. Raises TriremeError; leaves no process behind."""
-    began = time.monotonic()
-    plan = SMOKE if options.smoke else FULL
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a run needs beside servers. `texts`: (passages, queries) that further texts are drawn from."""
+
+    settings: Settings
+    plan: Plan
+    models: BenchModels
+    work: Path
+    sizes: Sizes
+    texts: tuple[Sequence[str], Sequence[str]]
+    counter: TokenizerFile
+    workloads: tuple[Workload, Workload, Workload]
+
+    def bench(self, options: argparse.Namespace, folder: Path) -> Bench:
+        """The run in `folder`."""
+        return Bench(self.settings, self.plan, self.models, self.work, folder, options.data, options.seed)
+
+
+def prepare(options: argparse.Namespace) -> Prepared:
+    """Models and texts. Blocks for minutes the first time. Raises TriremeError."""
     settings = read_settings()
-    circumstances = read_circumstances(__file__, words, options.seed)
-    tool = prepare_tool(settings.data_dir)
     work = settings.data_dir.resolve() / "bench"
     work.mkdir(parents=True, exist_ok=True)
     if options.smoke:
@@ -127,17 +141,41 @@ def run_all(options: argparse.Namespace, words: Sequence[str]) -> BenchReport:
     sizes = SMOKE_SIZES if options.smoke else Sizes()
     sizes = replace(sizes, longest=read_manifest(built).max_length)
     show_progress_note("Drawing the texts")
-    passages, queries = read_texts(options.data)
-    counter = TokenizerFile(built / TOKENIZER_FILE)
-    workloads = draw_workloads(passages, queries, counter, sizes, options.seed)
+    texts, counter = read_texts(options.data), TokenizerFile(built / TOKENIZER_FILE)
+    workloads = draw_workloads(*texts, counter, sizes, options.seed)
     write_calibration(work, workloads[2])
+    plan = SMOKE if options.smoke else FULL
+    return Prepared(settings, plan, models, work, sizes, texts, counter, workloads)
+
+
+def export_rivals(options: argparse.Namespace) -> None:
+    """Has each library export its files where they are not there yet, so that no run waits for it. Blocks."""
+    prepared = prepare(options)
+    for rival in list_rivals(prepared.bench(options, prepared.work)):
+        if isinstance(rival, WorkerContender) and not rival.is_exported():
+            show_progress_note(f"{rival.name}: its library exports the model")
+            try:
+                rival.start()
+            except (TriremeError, OSError) as error:
+                show_progress_note(f"{rival.name}: {error}")
+            finally:
+                rival.stop()
+
+
+def run_all(options: argparse.Namespace, words: Sequence[str]) -> BenchReport:
+    """Everything, from the models to the figures. Raises TriremeError; leaves no process behind."""
+    began = time.monotonic()
+    circumstances = read_circumstances(__file__, words, options.seed)
+    prepared = prepare(options)
+    settings, plan, models, workloads = prepared.settings, prepared.plan, prepared.models, prepared.workloads
+    tool = prepare_tool(settings.data_dir)
     with tempfile.TemporaryDirectory(prefix="trireme-") as name, ExitStack() as resources:
-        bench = Bench(settings, plan, models, work, Path(name), options.data, options.seed)
-        tasks = write_tasks(bench, workloads, sizes.reranked)
+        bench = prepared.bench(options, Path(name))
+        tasks = write_tasks(bench, workloads, prepared.sizes.reranked)
         show_progress_note("Starting our server")
         stack = start_ours(settings, models, bench.folder / "ours", resources)
-        contenders = list_ours(bench, stack, tool)
         plain: list[Entrant] = []
+        contenders = list_ours(bench, stack, tool)
         if options.rivals:
             contenders += list_rivals(bench)
             try:
@@ -148,14 +186,14 @@ def run_all(options: argparse.Namespace, words: Sequence[str]) -> BenchReport:
         ready, entrants = start_contenders(contenders, bench, resources)
         agreed = check_tokens(ready, tasks["c"])
         cosines = compare_vectors(ready, workloads[2].texts[:COMPARED_TEXTS])
-        runner = Runner(ready, tasks, plan, show_progress_note)
+        runner = Runner(ready, tasks, plan, show_progress_note, began)
         scenarios = list_scenarios(plan)
         rates = [measure_rates()]
         half = len(scenarios) // 2
         runner.run(scenarios[:half])
         rates += [measure_rates()] if plan.rates > 1 else []
         runner.run(list_poisson(plan, runner.points))
-        search = run_search(bench, stack, runner, (passages, queries), counter)
+        search = run_search(bench, stack, runner, prepared.texts, prepared.counter)
         runner.run(scenarios[half:])
         quality = measure_quality(bench, ready, runner)
         rates += [measure_rates()] if plan.rates > 2 else []
@@ -229,6 +267,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--smoke", action="store_true", help="a minute of tiny sizes without rivals; prints, writes no file"
     )
+    parser.add_argument(
+        "--prepare", action="store_true", help="only build the models and have the rivals export theirs"
+    )
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the inputs (default {SEED})")
     given = parser.parse_args(arguments)
     given.rivals = given.rivals and not given.smoke
@@ -239,6 +280,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = parse_arguments(words)
     try:
+        if options.prepare:
+            export_rivals(options)
+            return 0
         report = run_all(options, words)
     except TriremeError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -99,6 +99,9 @@ def prepare_models(settings: Settings, work: Path, notice: Notice) -> BenchModel
     wanted = json.dumps({"source": source.name, "package": served.package, "seed": SEED, "length": LONGEST})
     if not made.is_file() or made.read_text(encoding="utf-8") != wanted:
         notice("Making the checkpoints that all engines load")
+        # What rivals exported from the checkpoints before.
+        for exported in (*work.glob(f"{embedder.name}-*"), *work.glob(f"{pairs.name}-*")):
+            shutil.rmtree(exported, ignore_errors=True)
         copy_embedder(source, embedder, LONGEST)
         make_pair_ranker(source, pairs)
         made.write_text(wanted, encoding="utf-8")

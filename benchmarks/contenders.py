@@ -259,6 +259,15 @@ class WorkerContender:
         versions: dict[str, str] = self.ask(do="load", threads=self._threads, **self._load)["versions"]
         return versions
 
+    def is_exported(self) -> bool:
+        """Whether its library has written its file from the checkpoint, where it needs one."""
+        library, _, variant = self._load["engine"].partition("/")
+        variant = variant.removesuffix("-pairs")
+        if library != "sentence-transformers" or variant.startswith("torch"):
+            return True
+        folder = self._work / f"{Path(self._load['model']).name}-{variant}"
+        return (folder / ".done").is_file()
+
     def ask(self, **job: Any) -> dict[str, Any]:
         """The worker's answer to one job. Raises UnavailableError with the library's own error."""
         process = self._process

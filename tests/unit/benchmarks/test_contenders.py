@@ -101,6 +101,28 @@ def test_a_workers_error_is_the_librarys_own_and_the_worker_goes_on(worker, task
     assert worker.measure(task, Load(1, 4), 1.0).requests == 2
 
 
+@pytest.mark.parametrize(
+    ("engine", "folder"),
+    [
+        ("sentence-transformers/onnx-int8", "embedder-onnx-int8"),
+        ("sentence-transformers/openvino-int8-pairs", "embedder-openvino-int8"),
+    ],
+)
+def test_a_library_that_exports_does_so_once(tmp_path, engine, folder):
+    def make(engine):
+        model = tmp_path / "embedder"
+        return WorkerContender(
+            "lib", "what", python=tmp_path, engine=engine, model=model, work=tmp_path, threads=1
+        )
+
+    assert not make(engine).is_exported()
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / ".done").touch()
+    assert make(engine).is_exported()
+    assert make("sentence-transformers/torch-bf16").is_exported()
+    assert make("trireme/served").is_exported()
+
+
 def test_a_worker_that_ends_is_named(worker):
     worker.start()
     with pytest.raises(UnavailableError, match="gave no answer to end"):
