@@ -30,7 +30,8 @@ MOST_CHANGES = 3
 SEARCH_SHARE = 0.4
 
 WITHIN, ABOVE, DROPPED, FAILED = "within limit", "above limit", "dropped", "failed"
-STALE = "measured while the machine changed"
+# Measured before the machine changed its speed.
+STALE = "stale"
 
 
 @dataclass(frozen=True, slots=True)
