@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 # Widths are multiples of a step that grows with them: the last step whose limit is above the width.
 WIDTH_STEPS = ((0, 2), (32, 4), (128, 8), (256, 16))
-ROW_COUNTS = tuple(sorted({1, 2, 3, *(4 << i for i in range(9)), *(6 << i for i in range(8))}))
+# Powers of two: rows x width then takes few values too, and kernels of linear layers are made per such value.
+ROW_COUNTS = tuple(1 << i for i in range(12))
 
 
 @dataclass(frozen=True, slots=True)

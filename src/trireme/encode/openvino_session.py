@@ -13,8 +13,6 @@ from trireme.types import FloatArray
 
 GRAPH_FILE = "openvino_model.xml"
 WEIGHTS_FILE = "openvino_model.bin"
-# Kernels are made per shape, about a hundred of them; the plugin's own cache of 5,000 would forget most shapes.
-KERNEL_CACHE = 200_000
 
 
 class OpenVinoSession:
@@ -33,7 +31,6 @@ class OpenVinoSession:
             "PERFORMANCE_HINT": "LATENCY",
             # Quantized layers run in int8 whatever this says; the rest must not depend on the processor.
             "INFERENCE_PRECISION_HINT": "f32",
-            "CPU_RUNTIME_CACHE_CAPACITY": KERNEL_CACHE,
             # Several models share the cores: pinned threads of two would sit on the same one.
             "ENABLE_CPU_PINNING": False,
         }
