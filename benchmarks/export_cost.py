@@ -62,23 +62,28 @@ def measure(options: argparse.Namespace, layers: int) -> Point:
 
 def _run(command: list[str]) -> tuple[float, float]:
     """The most memory of the script in GB: its own, and all that was resident."""
-    own = 0.0
+    own = resident = 0.0
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=errors)
         pid = 0
         while not pid:
             time.sleep(PERIOD_SECONDS)
-            own = max(own, _own_gb(process.pid))
-            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            # Not what wait4 says: that begins with the memory of the process which forked.
+            own, resident = (
+                max(own, _gb_of(process.pid, "RssAnon")),
+                max(resident, _gb_of(process.pid, "VmHWM")),
+            )
+            pid, status = os.waitpid(process.pid, os.WNOHANG)
         process.returncode = os.waitstatus_to_exitcode(status)
         errors.seek(0)
         if process.returncode:
             raise UnavailableError(errors.read().decode(errors="replace").strip()[-500:])
-    return own, usage.ru_maxrss * 1024 / 1e9
+    return own, resident
 
 
-def _own_gb(pid: int) -> float:
-    found = re.search(r"^RssAnon:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+def _gb_of(pid: int, line: str) -> float:
+    """A line of /proc/PID/status; 0 for a process that has ended."""
+    found = re.search(rf"^{line}:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     return int(found[1]) * 1024 / 1e9 if found else 0.0
 
 
