@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,17 @@ def format_problems(report: BenchReport) -> str:
     return "\n".join(lines)
 
 
+def describe_others(report: BenchReport) -> str:
+    """How much else the machine did during the runs."""
+    cores = [point.other_cores for point in report.points]
+    if not cores:
+        return NOTHING
+    return (
+        f"Everything else on the machine used {statistics.median(cores):.2f} cores during a run (median),"
+        f" {max(cores):.2f} at most; a disturbed run was made once more."
+    )
+
+
 def format_document(report: BenchReport) -> str:
     """docs/performance.md."""
     workloads = [
@@ -232,6 +244,7 @@ and texts do not repeat. All engines load the same checkpoint, all-MiniLM-L6-v2 
 
 Figures are medians over rounds of some seconds; in each round all contenders are measured one after the other, and
 ratios are those of the same round. Whatever is not measured is idle or stopped. Warm-up is left out.
+{describe_others(report)}
 
 {format_circumstances(report.circumstances)}
 

@@ -46,7 +46,10 @@ class Entrant:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One run: `scenario` names workload and load, `round` counts the repetitions from 0."""
+    """One run: `scenario` names workload and load, `round` counts the repetitions from 0.
+
+    `other_cores`: processor time of everything else on the machine per second of the run.
+    """
 
     scenario: str
     task: str
@@ -54,6 +57,7 @@ class Point:
     load: Load
     round: int
     sample: Sample
+    other_cores: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

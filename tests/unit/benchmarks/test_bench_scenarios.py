@@ -9,6 +9,15 @@ from contenders import Load, Sample, Task
 
 from trireme.errors import UnavailableError
 
+
+@pytest.fixture(autouse=True)
+def others(monkeypatch):
+    """Seconds that others used so far; nobody else is at work unless a test says so."""
+    seconds = [0.0]
+    monkeypatch.setattr("bench_scenarios.read_others_time", lambda _: seconds[0])
+    return seconds
+
+
 TASKS = {name: Task(name, Path("x"), {}, {}) for name in "abc"}
 
 
@@ -75,6 +84,24 @@ def test_one_that_fails_is_noted_and_the_others_go_on():
     assert [(f.contender, f.scenario, f.error) for f in runner.failures] == [("rival", "c, 32", "it broke")]
     assert len([p for p in runner.points if p.contender == OURS]) == 3
     assert len([p for p in runner.points if p.contender == "rival"]) == 1
+
+
+def test_a_disturbed_run_is_made_once_more_and_the_calmer_one_counts(others):
+    log = []
+    runner = make_runner(log)
+    rival = runner._contenders["rival"]
+    calm = rival.measure
+
+    def disturbed(task, load, seconds):
+        # Each further run is disturbed less.
+        others[0] += 1000.0 / (rival.calls + 1)
+        return calm(task, load, seconds)
+
+    rival.measure = disturbed
+    runner.run([SCENARIO])
+    assert rival.calls == 6
+    assert [p.sample.texts_per_s for p in runner.points if p.contender == "rival"] == [20.0, 40.0, 60.0]
+    assert {p.other_cores for p in runner.points if p.contender == OURS} == {0.0}
 
 
 def test_what_the_time_does_not_suffice_for_is_named():

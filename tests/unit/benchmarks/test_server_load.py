@@ -1,7 +1,7 @@
 import os
 
 import pytest
-from server_load import compare_counts, read_counts, read_processor_time
+from server_load import compare_counts, read_counts, read_others_time, read_processor_time
 
 PAGE = """# HELP nv_inference_request_success Number of successful inference requests
 nv_inference_request_success{model="embedding",version="1"} %d
@@ -63,3 +63,14 @@ def test_processor_time_is_summed_over_a_session(tmp_path):
 def test_this_machine_can_be_read():
     time = read_processor_time(os.getsid(0))
     assert 0 <= time.session_s <= time.machine_s
+
+
+def test_the_time_of_others_leaves_out_a_process_and_all_below_it(tmp_path):
+    tick = os.sysconf("SC_CLK_TCK")
+    # pid, parent, own ticks, ticks of ended children
+    for pid, parent, own, ended in ((10, 1, 5, 20), (11, 10, 30, 0), (12, 11, 40, 0), (13, 1, 100, 0)):
+        (tmp_path / str(pid)).mkdir()
+        fields = ["S", str(parent), "0", "0", *["0"] * 7, str(own), "0", str(ended), "0"]
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} (a b) {' '.join(fields)}\n")
+    (tmp_path / "stat").write_text("cpu  200 0 50 900 7 0 0 3 0 0\ncpu0 1\n")
+    assert read_others_time(10, tmp_path) == (253 - 95) / tick
