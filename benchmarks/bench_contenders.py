@@ -28,7 +28,7 @@ from bench_results import (
 from bench_scenarios import Plan
 from contenders import Contender, InfinityContender, Task, TritonContender, WorkerContender
 from report import PROJECT, show_progress_note
-from setup_rivals import ENVIRONMENTS, read_failure
+from setup_rivals import ENVIRONMENTS, TORCH, read_failure
 from workloads import (
     Workload,
     draw_rerank,
@@ -166,9 +166,8 @@ def list_rivals(bench: Bench) -> list[Contender]:
             )
             for variant, what in variants.items()
         ]
-    versions = read_lock_versions(
-        "infinity", ("infinity_emb", "torch", "optimum", "onnxruntime", "transformers")
-    )
+    versions = read_lock_versions("infinity", ("infinity_emb", "optimum", "onnxruntime", "transformers"))
+    versions["torch"] = TORCH.partition("==")[2]
     folders = {"embedder": models.embedder, "ranker": models.pair_ranker}
     quantized = {called: bench.work / f"{folder.name}-infinity" for called, folder in folders.items()}
     for engine, name, what, loaded in (

@@ -18,6 +18,7 @@ from bench_results import (
     compute_pad_share,
     compute_share,
 )
+from bench_scenarios import IN_PROCESS
 from contenders import Sample
 from report import format_circumstances, format_table
 
@@ -62,11 +63,13 @@ def format_bars(bars: Sequence[Bar]) -> str:
 
 def format_entrants(report: BenchReport) -> str:
     """Who was measured, in which versions; one that did not start stands here with its error."""
-    rows = []
+    lines = []
     for one in report.entrants:
         versions = ", ".join(f"{name} {version}" for name, version in one.versions.items())
-        rows.append((one.name, one.what, f"not measured: {one.error}" if one.error else versions))
-    return format_table(("contender", "what", "versions"), rows)
+        lines.append(
+            f"- {one.name}: {one.what}. " + (f"Not measured: {one.error}" if one.error else versions)
+        )
+    return "\n".join(lines)
 
 
 def format_throughput(report: BenchReport) -> str:
@@ -95,7 +98,7 @@ def format_loads(report: BenchReport, scenarios: Sequence[str]) -> str:
     for scenario in scenarios:
         for name in report.contenders(scenario):
             sample = report.median(scenario, name)
-            if sample is not None:
+            if sample is not None and name not in IN_PROCESS:
                 rows.append((scenario, name, *_describe(sample)))
     return format_table(
         ("load", "contender", "texts/s", "p50 ms", "p95 ms", "p99 ms", "CPU ms a text", "requests"), rows

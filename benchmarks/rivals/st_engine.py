@@ -9,17 +9,12 @@ from typing import Any
 
 from engines import BATCH, CALIBRATION_TEXTS, read_versions
 
-VERSIONS = (
-    "sentence-transformers",
-    "transformers",
-    "torch",
-    "optimum",
-    "optimum-onnx",
-    "optimum-intel",
-    "onnxruntime",
-    "openvino",
-    "nncf",
-)
+VERSIONS = ("sentence-transformers", "transformers", "torch")
+BACKEND_VERSIONS = {
+    "torch": (),
+    "onnx": ("optimum", "optimum-onnx", "onnxruntime"),
+    "openvino": ("optimum", "optimum-intel", "openvino", "nncf"),
+}
 
 
 def _options(variant: str, threads: int) -> dict[str, Any]:
@@ -110,11 +105,12 @@ class SentenceEngine:
     def __init__(self, variant: str, model: Path, work: Path, threads: int) -> None:
         from sentence_transformers import SentenceTransformer
 
+        self._backend = variant.partition("-")[0]
         folder = prepare_folder(SentenceTransformer, variant, model, work)
         self._model = SentenceTransformer(str(folder), device="cpu", **_options(variant, threads))
 
     def versions(self) -> dict[str, str]:
-        return read_versions(*VERSIONS)
+        return read_versions(*VERSIONS, *BACKEND_VERSIONS[self._backend])
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return [int(self._model.tokenize([text])["attention_mask"].sum()) for text in texts]
@@ -132,11 +128,12 @@ class CrossEncoderEngine:
     def __init__(self, variant: str, model: Path, work: Path, threads: int) -> None:
         from sentence_transformers import CrossEncoder
 
+        self._backend = variant.partition("-")[0]
         folder = prepare_folder(CrossEncoder, variant, model, work)
         self._model = CrossEncoder(str(folder), device="cpu", **_options(variant, threads))
 
     def versions(self) -> dict[str, str]:
-        return read_versions(*VERSIONS)
+        return read_versions(*VERSIONS, *BACKEND_VERSIONS[self._backend])
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return [len(ids) for ids in self._model.tokenizer(list(texts), truncation=True)["input_ids"]]
