@@ -145,6 +145,8 @@ def prepare(options: argparse.Namespace) -> Prepared:
     workloads = draw_workloads(*texts, counter, sizes, options.seed)
     write_calibration(work, workloads[2])
     plan = SMOKE if options.smoke else FULL
+    if options.minutes is not None:
+        plan = replace(plan, budget_s=60.0 * options.minutes)
     return Prepared(settings, plan, models, work, sizes, texts, counter, workloads)
 
 
@@ -270,6 +272,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--prepare", action="store_true", help="only build the models and have the rivals export theirs"
     )
+    minutes = "after so many minutes no further scenario is begun; what is left out is named (default 24)"
+    parser.add_argument("--minutes", type=float, help=minutes)
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the inputs (default {SEED})")
     given = parser.parse_args(arguments)
     given.rivals = given.rivals and not given.smoke

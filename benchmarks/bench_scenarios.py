@@ -103,7 +103,7 @@ def list_scenarios(plan: Plan) -> list[Scenario]:
         ),
     ]
     return [
-        one if one.seconds and plan is FULL else replace(one, seconds=plan.seconds)
+        one if one.seconds and plan.scenarios is None else replace(one, seconds=plan.seconds)
         for one in found
         if plan.scenarios is None or one.name in plan.scenarios
     ]
