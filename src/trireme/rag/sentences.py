@@ -12,6 +12,9 @@ _RULE = re.compile(r"\s*([-=*_]\s?){3,}\s*$")
 _ITEM = re.compile(r"\s*(?:[-*+•]|\d{1,3}[.)])\s+")
 _ROW = re.compile(r"\s*\|.*\|\s*$")
 _ROW_RULE = re.compile(r"\s*\|[\s:|-]+\|\s*$")
+_PLAIN_WORD = re.compile(r"(?<!\S)[^\W\d_]{2,}(?=[\s,;:.)]|$)")
+# Words in one cell that make a row of a table a sentence.
+ROW_WORDS = 3
 _END = re.compile(r"[.!?…]+[\"'”’»)\]*_`]*(?=\s|$)|[。！？]+[”’」』）]*")
 _WORD_BEFORE = re.compile(r"[^\s(\[\"“'‘/-]+$")
 _NEXT_WORD = re.compile(r"\s*([\"'“‘(\[*]*)([^\s,;:]*)")
@@ -50,15 +53,17 @@ def split_sentences(passage: str, begin: int = 0) -> list[Sentence]:
     """The sentences of passage[begin:], in order; offsets count from the passage's first character.
 
     A list item, a table's row and a block of code never share a sentence with what is around them; code stays
-    whole, together with the line before it where that ends in a colon. Headings, a table's header and rules are
-    left out. Pure; a rule per mark, no model: initials, titles, decimals and abbreviations do not end a sentence.
+    whole, together with the line before it where that ends in a colon. Left out: headings, a table's header and
+    rules, rows of names and numbers alone, and sentences that end in a colon without code behind them. Pure; a rule
+    per mark, no model: initials, titles, decimals and abbreviations do not end a sentence.
     """
     found: list[Sentence] = []
     for start, end, is_code in _join_code(passage, list(_blocks(passage, begin))):
         spans = [(start, end)] if is_code else _split(passage, start, end)
         for first, last in spans:
             text = passage[first:last]
-            if any(character.isalnum() for character in text):
+            announces = text.endswith(":") and not is_code
+            if not announces and any(character.isalnum() for character in text):
                 found.append(Sentence(first, last, text))
     return found
 
@@ -89,7 +94,7 @@ def _blocks(passage: str, begin: int) -> Iterator[tuple[int, int, bool]]:
         if start is not None and (is_break or item):
             yield start, end, False
             start = None
-        if is_row and not _is_table_head(passage, lines, position - 1):
+        if is_row and _says_something(line) and not _is_table_head(passage, lines, position - 1):
             yield first, last, False
         if is_break:
             continue
@@ -110,6 +115,11 @@ def _lines(passage: str, begin: int) -> list[tuple[int, int]]:
 
 def _line(passage: str, span: tuple[int, int]) -> str:
     return passage[span[0] : span[1]]
+
+
+def _says_something(row: str) -> bool:
+    """Whether a cell of a table's row has a few words: names and numbers alone answer nothing."""
+    return any(len(_PLAIN_WORD.findall(cell)) >= ROW_WORDS for cell in row.split("|"))
 
 
 def _is_table_head(passage: str, lines: list[tuple[int, int]], position: int) -> bool:

@@ -44,13 +44,28 @@ def test_headings_are_no_sentences():
 def test_list_items_stand_alone_without_their_marks():
     passage = "Intro:\n- one item. Two here\n- wrapped\n  item\n\n1. First do it.\n2) Then that."
     assert texts(passage) == [
-        "Intro:", "one item.", "Two here", "wrapped\n  item", "First do it.", "Then that.",
+        "one item.", "Two here", "wrapped\n  item", "First do it.", "Then that.",
     ]  # fmt: skip
 
 
 def test_a_row_of_a_table_is_one_sentence_and_its_header_none():
-    passage = "Before.\n| key | what |\n| --- | --- |\n| a | b. C |\n| d | e |\nAfter."
-    assert texts(passage) == ["Before.", "| a | b. C |", "| d | e |", "After."]
+    passage = (
+        "Before.\n| key | what |\n| --- | --- |\n| a | the first of two |\n| d | the second of two |\nAfter."
+    )
+    assert texts(passage) == ["Before.", "| a | the first of two |", "| d | the second of two |", "After."]
+
+
+def test_a_row_of_names_and_numbers_is_no_sentence():
+    assert texts("| fp32 | 1 | 55.7 |\n| int8 | 2 | as near as wanted |") == [
+        "| int8 | 2 | as near as wanted |"
+    ]
+
+
+def test_a_line_that_only_announces_a_list_is_no_sentence():
+    assert texts("It has two. These are not taken:\n\n- the first of them") == [
+        "It has two.",
+        "the first of them",
+    ]
 
 
 def test_code_stays_whole():
