@@ -66,7 +66,7 @@ from trireme.artifacts.manifest import TOKENIZER_FILE, read_manifest
 from trireme.artifacts.repository import version_dir
 from trireme.errors import TriremeError
 from trireme.retrieve.registry import open_store
-from trireme.serve import Stack
+from trireme.serve import Stack, interruptible
 from trireme.settings import Settings, read_settings
 from trireme.triton.perf_analyzer import prepare_tool
 
@@ -284,10 +284,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = parse_arguments(words)
     try:
-        if options.prepare:
-            export_rivals(options)
-            return 0
-        report = run_all(options, words)
+        # SIGTERM unwinds as Ctrl-C does: servers and workers are in sessions of their own and would stay.
+        with interruptible():
+            if options.prepare:
+                export_rivals(options)
+                return 0
+            report = run_all(options, words)
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
     except TriremeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import psutil
 from stacks import ROOT
 
 
@@ -25,3 +26,22 @@ def test_a_smoke_run_measures_ours_and_prints_every_bar():
     assert "c: padding, of the tokens computed" in measured
     assert "search: the chain's own time, median" in measured
     assert not [path for path in (ROOT / "docs").glob("*.tmp")]
+
+
+def test_a_run_that_is_ended_leaves_no_process_behind():
+    command = [sys.executable, str(ROOT / "benchmarks" / "bench.py"), "--smoke"]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=ROOT
+    )
+    started = [psutil.Process(process.pid)]
+    for line in process.stderr:
+        if line.startswith("c, 32 in flight"):
+            started += started[0].children(recursive=True)
+            process.terminate()
+            break
+    assert "nothing was written" in process.stderr.read()
+    assert process.wait(60) == 130
+    process.stderr.close()
+    assert len(started) > 3
+    _, alive = psutil.wait_procs(started[1:], timeout=10)
+    assert alive == []
