@@ -175,7 +175,13 @@ def test_infinity_is_measured_over_http_and_stopped_while_others_run(tmp_path, t
         assert sample.requests >= 4
         assert sample.texts_per_s > 0
         server.pause(True)
-        state = (Path("/proc") / str(server._process.pid) / "stat").read_text().rpartition(")")[2].split()[0]
+        stat = Path("/proc") / str(server._process.pid) / "stat"
+        # The signal takes effect when the process is next scheduled.
+        deadline = time.monotonic() + 10
+        while (
+            state := stat.read_text().rpartition(")")[2].split()[0]
+        ) != "T" and time.monotonic() < deadline:
+            time.sleep(0.01)
         assert state == "T"
     finally:
         server.stop()
