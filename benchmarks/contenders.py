@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 import numpy as np
-from report import PROJECT
+from report import PROJECT, show_progress_note
 from server_load import StepLoad, compare_counts, read_counts, read_processor_time
 
 from trireme.errors import UnavailableError
@@ -44,6 +44,7 @@ WORKERS = PROJECT / "benchmarks" / "rivals"
 PROBE_REQUESTS = 4
 START_S = 120.0
 JOB_S = 240.0
+PATIENCE_S = 60.0
 HOST = "127.0.0.1"
 
 
@@ -187,12 +188,20 @@ class TritonContender:
             request_rate=load.rate,
         )
         before, busy = self._count(), read_processor_time(self._server.pid).session_s
-        figures = run_perf_analyzer(self._tool, run, timeout_s=JOB_S)
+        figures = self._run_patiently(run, PATIENCE_S + 10 * seconds)
         cpu_s = read_processor_time(self._server.pid).session_s - busy
         self._pace.learn(task, load, figures.requests_per_s)
         return to_sample(
             figures, task, load, sent=requests, cpu_s=cpu_s, steps=compare_counts(before, self._count())
         )
+
+    def _run_patiently(self, run: PerfRun, timeout_s: float) -> PerfFigures:
+        # perf_analyzer 2.51 at times waits for ever with a --request-count, while the server is idle.
+        try:
+            return run_perf_analyzer(self._tool, run, timeout_s=timeout_s)
+        except UnavailableError as error:
+            show_progress_note(f"once more: {error}")
+            return run_perf_analyzer(self._tool, run, timeout_s=timeout_s)
 
     def _count(self) -> dict[str, dict[str, float]]:
         return read_counts(read_metrics(self._server.host, self._server.metrics_port))

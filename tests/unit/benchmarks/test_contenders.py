@@ -254,3 +254,21 @@ def test_a_stopped_process_and_its_children_are_ended():
     while find_alive(process.pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert find_alive(process.pid) == []
+
+
+def test_a_perf_analyzer_that_never_ends_is_run_once_more(task, monkeypatch, capsys):
+    tries = []
+
+    def run(_tool, run, timeout_s):
+        tries.append(timeout_s)
+        if len(tries) == 1:
+            raise UnavailableError("perf_analyzer took over 60 s")
+        return PerfFigures(run.model, run.concurrency, 90, 3, 50.0, 10.0, 20.0, 30.0, 0.1)
+
+    monkeypatch.setattr(contenders, "run_perf_analyzer", run)
+    monkeypatch.setattr(contenders, "read_metrics", lambda *_: "")
+    address = ServerAddress(1, "127.0.0.1", "127.0.0.1:1", 1, {"trireme": "1"})
+    ours = TritonContender("Trireme", "what", "embedding", address, tool=None)
+    assert ours.measure(task, Load(8, 2), 4.0).requests == 90
+    assert len(tries) == 3
+    assert "once more: perf_analyzer took over 60 s" in capsys.readouterr().err
