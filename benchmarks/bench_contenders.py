@@ -26,7 +26,8 @@ from bench_results import (
     hide_folders,
 )
 from bench_scenarios import Plan
-from contenders import Contender, InfinityContender, Task, TritonContender, WorkerContender
+from contenders import Contender, Task, TritonContender, WorkerContender
+from infinity import InfinityContender
 from report import PROJECT, show_progress_note
 from setup_rivals import ENVIRONMENTS, TORCH, read_failure
 from workloads import (

@@ -178,6 +178,8 @@ class Recipe:
 
     def _check_engine(self) -> None:
         is_torch = self.encoder_engine == "torch"
+        if self.encoder_engine == "openvino" and self.target == "gpu":
+            raise SettingError("engine openvino runs on CPUs; for target gpu use torch or onnx")
         if is_torch and self.precision == "int8":
             raise SettingError("engine torch runs fp32, fp16 and bf16; for int8 use openvino or onnx")
         if self.precision == "bf16" and not is_torch:

@@ -53,6 +53,10 @@ def test_a_wrong_value_is_named(line, message, tmp_path):
             'kind = "text_encoder"\nsource = "x"\nengine = "torch"\nprecision = "int8"',
             "for int8 use openvino",
         ),
+        (
+            'kind = "text_encoder"\nsource = "x"\nengine = "openvino"\ntarget = "gpu"',
+            "engine openvino runs on CPUs",
+        ),
         ('kind = "text_encoder"\nsource = "x"\nprecision = "bf16"', "bf16 needs engine torch, not onnx"),
         (
             'kind = "cross_encoder"\nsource = "x"\nadapter = "a"\nengine = "torch"',
