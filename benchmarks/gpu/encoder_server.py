@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from processor_seconds import read_processor_seconds
 
 from trireme.artifacts.config_writer import place_config
 from trireme.artifacts.manifest import read_manifest, write_manifest
@@ -169,13 +170,14 @@ def drive(
     options += ["--input-data", str(arguments.work / f"{load}-input.json")]
     options += ["--concurrency-range", str(concurrency), "-p", str(WINDOW_MS), "-r", "3", "-s", "1000"]
     script = f'. {arguments.triton}/triton/env.sh && perf_ "$@"'
-    before, began = processor_seconds(), time.monotonic()
+    before, began = read_processor_seconds("triton"), time.monotonic()
     done = subprocess.run(
         ["/bin/bash", "-c", script, "perf", *options], capture_output=True, text=True, timeout=60, check=False
     )
     seconds = time.monotonic() - began
     used = {
-        key: round((value - before.get(key, 0)) / seconds, 2) for key, value in processor_seconds().items()
+        key: round((value - before.get(key, 0)) / seconds, 2)
+        for key, value in read_processor_seconds("triton").items()
     }
     figure = re.search(r"throughput: ([\d.]+) infer/sec, latency ([\d.]+) usec", done.stdout)
     percentiles = {
@@ -193,23 +195,6 @@ def drive(
         **percentiles,
         "cores": {key: value for key, value in used.items() if value > 0.05},
     }
-
-
-def processor_seconds() -> dict[str, float]:
-    """Processor time so far of the server's processes and of perf_analyzer's that ended, by name and id."""
-    ticks = os.sysconf("SC_CLK_TCK")
-    times = os.times()
-    used = {"clients": times.children_user + times.children_system}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                name, rest = (folder / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
-            except OSError:
-                continue
-            if name.startswith("triton"):
-                numbers = rest.split()
-                used[f"{name}:{folder.name}"] = (int(numbers[11]) + int(numbers[12])) / ticks
-    return used
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from processor_seconds import read_processor_seconds
 from prompts import OUTPUT_TOKENS
 
 HERE = Path(__file__).parent
@@ -164,7 +164,7 @@ class Server:
 
     def measure(self, name: str, *modes: str, seconds: float = 60) -> bool:
         """False where it failed or took longer than `seconds`."""
-        before = _cpu_seconds()
+        before = read_processor_seconds()
         log = f"client-{self.model}-{name}"
         client = self.run.python(
             log,
@@ -180,7 +180,7 @@ class Server:
             EXTRA_PATH=f"{self.run.triton}/triton/pyclient",
         )
         was_measured = self.run.collect(log, client, seconds)
-        used = {key: value - before.get(key, 0.0) for key, value in _cpu_seconds().items()}
+        used = {key: value - before.get(key, 0.0) for key, value in read_processor_seconds().items()}
         busy = {key: round(value, 2) for key, value in used.items() if value > 0.3}
         self.run.note(name=self.name, measured=name, cpu_s=busy)
         if client.poll() is None:
@@ -200,22 +200,6 @@ def describe(name: str, checkpoint: Path) -> dict[str, Any]:
         method, bits = ("bnb-int8", 8) if stated.get("load_in_8bit") else ("bnb-nf4", 4)
     shape = SHAPES[shape_of(name)]
     return {"model": shape, "method": method, "bits": bits, "group_size": stated.get("group_size", 0)}
-
-
-def _cpu_seconds() -> dict[str, float]:
-    """Processor time so far, by the name of the process and its id; the clients, which have ended, together."""
-    ticks = os.sysconf("SC_CLK_TCK")
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    used = {"clients": ended.ru_utime + ended.ru_stime}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                name, rest = (folder / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
-            except OSError:
-                continue
-            numbers = rest.split()
-            used[f"{name}:{folder.name}"] = (int(numbers[11]) + int(numbers[12])) / ticks
-    return used
 
 
 class Offline:
