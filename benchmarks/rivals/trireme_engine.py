@@ -34,7 +34,7 @@ class TriremeEngine:
             parameters={key: str(values[key]) for key in PARAMETERS["text_encoder"] if key in values},
             device_id=None,
         )
-        self._encoder, _ = load_text_encoder(config, folder, recipe.max_batch_tokens)
+        self._encoder, _ = load_text_encoder(config, folder, recipe.max_batch_tokens, warms_up=False)
         self._tokenizer = Tokenizer.load(folder / TOKENIZER_FILE, read_manifest(folder).max_length)
 
     def versions(self) -> dict[str, str]:

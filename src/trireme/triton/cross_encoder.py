@@ -28,7 +28,7 @@ class CrossEncoderModel(BackendModel):
         manifest = read_manifest(config.version_dir)
         verify_files(config.version_dir, manifest)
         tokenizer = Tokenizer.load(config.version_dir / "tokenizer.json", manifest.max_length)
-        session = open_encoder_session(config, config.version_dir, manifest)
+        session = open_encoder_session(config, config.version_dir, manifest, warms_up=config.warms_up)
         budget = config.read_int("max_batch_tokens")
         classifies = "text" in config.inputs
         spec = RankerSpec(
@@ -42,7 +42,8 @@ class CrossEncoderModel(BackendModel):
         prior_encoder = None
         if "prior" in session.input_names:
             embedder = version_dir(config.repository, config.read_text("embedder"))
-            prior_encoder, _ = load_text_encoder(config, embedder, budget)
+            # Runs only for requests without a prior: its kernels wait for the first of them.
+            prior_encoder, _ = load_text_encoder(config, embedder, budget, warms_up=False)
         self._encoder = CrossEncoder(tokenizer, session, spec, prior_encoder)
         self._health = EncoderHealth(config.version_dir, manifest.files, session, tokenizer)
         self._usage = self._health.usage_counters(self)

@@ -24,13 +24,13 @@ INPUT_TYPES = ("query", "passage")
 
 
 def load_text_encoder(
-    config: ModelConfig, version_dir: Path, max_batch_tokens: int
+    config: ModelConfig, version_dir: Path, max_batch_tokens: int, *, warms_up: bool
 ) -> tuple[TextEncoder, EncoderHealth]:
     """A checked encoder from a version folder. Raises ArtifactError for missing or altered files."""
     manifest = read_manifest(version_dir)
     verify_files(version_dir, manifest)
     tokenizer = Tokenizer.load(version_dir / "tokenizer.json", manifest.max_length)
-    session = open_encoder_session(config, version_dir, manifest)
+    session = open_encoder_session(config, version_dir, manifest, warms_up=warms_up)
     spec = EncoderSpec(
         dimensions=manifest.dimensions,
         normalize=manifest.normalize,
@@ -44,11 +44,13 @@ def load_text_encoder(
     )
 
 
-def open_encoder_session(config: ModelConfig, version_dir: Path, manifest: Manifest) -> Session:
+def open_encoder_session(
+    config: ModelConfig, version_dir: Path, manifest: Manifest, *, warms_up: bool
+) -> Session:
     """The session of a version folder with the model's settings. Raises SettingError, ArtifactError."""
     options = SessionOptions(config.read_int("threads"), config.device_id, manifest.max_length)
     session = open_session(manifest.engine, version_dir, options)
-    if config.warms_up:
+    if warms_up:
         warm_up(session, manifest.max_length)
     return session
 
@@ -60,7 +62,7 @@ class TextEncoderModel(BackendModel):
 
     def load(self, config: ModelConfig) -> None:
         self._encoder, self._health = load_text_encoder(
-            config, config.version_dir, config.read_int("max_batch_tokens")
+            config, config.version_dir, config.read_int("max_batch_tokens"), warms_up=config.warms_up
         )
         self._default_input_type = _input_type(config.read_text("default_input_type"))
         self._usage = self._health.usage_counters(self)
