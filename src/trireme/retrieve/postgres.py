@@ -14,6 +14,7 @@ from psycopg import sql
 
 from trireme.errors import InvalidInputError
 from trireme.retrieve.postgres_pool import ConnectionPool, DeadlineConnection
+from trireme.retrieve.postgres_rows import IndexRow, find_active, lock_collection, write_passages
 from trireme.retrieve.postgres_schema import INDEX_LOCK, migrate
 from trireme.retrieve.store import check_embedder, check_names, check_put, check_query, raise_unknown
 from trireme.types import CollectionInfo, Embedder, FloatArray, Hit, Passage, StoreQuery
@@ -27,7 +28,6 @@ INDEX_SECONDS = 3600.0
 # pgvector's own limits: dimensions of an HNSW index over `vector`, and hnsw.ef_search.
 MAX_HNSW_DIMENSIONS = 2000
 MAX_EF_SEARCH = 1000
-MAX_DIMENSIONS = 16_000
 
 
 class PostgresStore:
@@ -60,39 +60,34 @@ class PostgresStore:
     ) -> int:
         """See VectorStore.put. Puts into one collection take turns; one may build its index (blocks)."""
         row_of = check_put(tenant, collection, embedder, passages, embeddings)
-        if embedder.dimensions > MAX_DIMENSIONS:
-            raise InvalidInputError(
-                f"pgvector stores at most {MAX_DIMENSIONS} dimensions, got {embedder.dimensions}"
-            )
-        values = [
-            (key, passages[row].text, passages[row].metadata, Vector(np.asarray(embeddings[row], np.float32)))
-            for key, row in row_of.items()
-        ]
+        rows = list(row_of.values())
 
         def work(connection: DeadlineConnection) -> tuple[int, int]:
             _allow_seconds(connection, WRITE_SECONDS)
-            collection_id = _lock_collection(connection, tenant, collection, embedder)
-            return collection_id, _upsert(connection, collection_id, values)
+            active = lock_collection(connection, tenant, collection, embedder)
+            chosen = [passages[row] for row in rows]
+            return active.index_id, write_passages(connection, active, chosen, embeddings[rows])
 
-        collection_id, stored = self._pool.run(work, WRITE_SECONDS)
+        index_id, stored = self._pool.run(work, WRITE_SECONDS)
         if self._uses_index(stored, embedder):
-            self._ensure_index(collection_id, embedder.dimensions)
-        return len(values)
+            self._ensure_index(index_id, embedder.dimensions)
+        return len(rows)
 
     def search(self, query: StoreQuery) -> list[Hit]:
         """See VectorStore.search. Ends within about 3 s, whatever the database does."""
         check_query(query)
 
         def work(connection: DeadlineConnection) -> list[Hit]:
-            collection_id, passages = _find_collection(connection, query)
+            active = _find_collection(connection, query)
+            index_id, passages = active.index_id, active.passages
             if not self._uses_index(passages, query.embedder):
-                return _exact(connection, collection_id, query)
+                return _exact(connection, index_id, query)
             # Twice top_k, since recall falls off towards the end of the candidate list.
             candidates = min(max(self._ef_search, 2 * query.top_k), MAX_EF_SEARCH)
-            hits = _nearest(connection, collection_id, query, candidates)
+            hits = _nearest(connection, index_id, query, candidates)
             # HNSW may run out of candidates before it has top_k; then only the exact answer is honest.
             short = len(hits) < min(query.top_k, passages)
-            return _exact(connection, collection_id, query) if short else hits
+            return _exact(connection, index_id, query) if short else hits
 
         return self._pool.run(work, READ_SECONDS)
 
@@ -101,8 +96,9 @@ class PostgresStore:
 
         def work(connection: DeadlineConnection) -> list[tuple[Any, ...]]:
             return connection.execute(
-                "SELECT tenant, collection, embedder, dimensions, passages FROM trireme.collections "
-                "WHERE %(tenant)s::text IS NULL OR tenant = %(tenant)s ORDER BY tenant, collection",
+                "SELECT c.tenant, c.collection, i.embedder, i.dimensions, c.passages FROM trireme.collections c "
+                "JOIN trireme.indexes i ON i.collection_id = c.id AND i.state = 'active' "
+                "WHERE %(tenant)s::text IS NULL OR c.tenant = %(tenant)s ORDER BY c.tenant, c.collection",
                 {"tenant": tenant},
             ).fetchall()
 
@@ -124,10 +120,18 @@ class PostgresStore:
             ).fetchone()
             if row is None:
                 raise_unknown(collection)
+            indexes = connection.execute(
+                "SELECT id FROM trireme.indexes WHERE collection_id = %s", (row[0],)
+            ).fetchall()
+            # Vectors before passages and documents: one statement each instead of a cascade for every row.
+            connection.execute(
+                "DELETE FROM trireme.embeddings WHERE index_id = ANY(%s)", ([one for (one,) in indexes],)
+            )
             connection.execute("DELETE FROM trireme.passages WHERE collection_id = %s", (row[0],))
             connection.execute("DELETE FROM trireme.collections WHERE id = %s", (row[0],))
             # Last, since it locks the whole table.
-            connection.execute(sql.SQL("DROP INDEX IF EXISTS trireme.{}").format(_index_name(row[0])))
+            for (one,) in indexes:
+                connection.execute(sql.SQL("DROP INDEX IF EXISTS trireme.{}").format(_index_name(one)))
             return int(row[1])
 
         return self._pool.run(work, WRITE_SECONDS)
@@ -156,11 +160,11 @@ class PostgresStore:
     def _uses_index(self, passages: int, embedder: Embedder) -> bool:
         return passages >= self._exact_below and embedder.dimensions <= MAX_HNSW_DIMENSIONS
 
-    def _ensure_index(self, collection_id: int, dimensions: int) -> None:
+    def _ensure_index(self, index_id: int, dimensions: int) -> None:
         """Build the collection's HNSW index unless it exists. Blocks, and writers to any collection wait."""
 
         def work(connection: DeadlineConnection) -> None:
-            name = f"trireme.{_index_name(collection_id).as_string()}"
+            name = f"trireme.{_index_name(index_id).as_string()}"
             row = connection.execute("SELECT to_regclass(%s) IS NULL", (name,)).fetchone()
             if row == (False,):
                 return
@@ -168,9 +172,9 @@ class PostgresStore:
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (INDEX_LOCK,))
             connection.execute(
                 sql.SQL(
-                    "CREATE INDEX IF NOT EXISTS {} ON trireme.passages "
-                    "USING hnsw ((embedding::vector({})) vector_cosine_ops) WHERE collection_id = {}"
-                ).format(_index_name(collection_id), sql.Literal(dimensions), sql.Literal(collection_id))
+                    "CREATE INDEX IF NOT EXISTS {} ON trireme.embeddings "
+                    "USING hnsw ((embedding::vector({})) vector_cosine_ops) WHERE index_id = {}"
+                ).format(_index_name(index_id), sql.Literal(dimensions), sql.Literal(index_id))
             )
 
         self._pool.run(work, INDEX_SECONDS)
@@ -191,88 +195,52 @@ def _allow_seconds(connection: psycopg.Connection[Any], seconds: float, local: b
     connection.execute("SELECT set_config('statement_timeout', %s, %s)", (milliseconds, local))
 
 
-def _lock_collection(connection: DeadlineConnection, tenant: str, collection: str, embedder: Embedder) -> int:
-    """Create the collection or lock its row until the transaction ends; returns its id."""
-    row = connection.execute(
-        "INSERT INTO trireme.collections AS c (tenant, collection, embedder, dimensions) "
-        "VALUES (%s, %s, %s, %s) ON CONFLICT (tenant, collection) DO UPDATE SET passages = c.passages "
-        "RETURNING id, embedder, dimensions",
-        (tenant, collection, embedder.digest, embedder.dimensions),
-    ).fetchone()
-    collection_id, digest, dimensions = row or (0, "", 0)
-    check_embedder(collection, Embedder(digest, dimensions), embedder)
-    return int(collection_id)
-
-
-def _upsert(connection: DeadlineConnection, collection_id: int, values: list[tuple[Any, ...]]) -> int:
-    """Write the rows and the collection's count; returns the count. The collection's row must be locked."""
-    ids = [row[0] for row in values]
-    with connection.cursor() as cursor:
-        known = cursor.execute(
-            "SELECT count(*) FROM trireme.passages WHERE collection_id = %s AND id = ANY(%s)",
-            (collection_id, ids),
-        ).fetchone()
-        cursor.executemany(
-            "INSERT INTO trireme.passages (collection_id, id, text, metadata, embedding) "
-            "VALUES (%s, %s, %s, %s, %s) ON CONFLICT (collection_id, id) DO UPDATE "
-            "SET text = EXCLUDED.text, metadata = EXCLUDED.metadata, embedding = EXCLUDED.embedding",
-            [(collection_id, *row) for row in values],
-        )
-        row = cursor.execute(
-            "UPDATE trireme.collections SET passages = passages + %s WHERE id = %s RETURNING passages",
-            (len(values) - known[0] if known else 0, collection_id),
-        ).fetchone()
-    return int(row[0]) if row else 0
-
-
-def _find_collection(connection: DeadlineConnection, query: StoreQuery) -> tuple[int, int]:
-    """Id and number of passages of the query's collection, once its embedder is known to be the query's."""
-    row = connection.execute(
-        "SELECT id, embedder, dimensions, passages FROM trireme.collections "
-        "WHERE tenant = %s AND collection = %s",
-        (query.tenant, query.collection),
-    ).fetchone()
-    if row is None:
+def _find_collection(connection: DeadlineConnection, query: StoreQuery) -> IndexRow:
+    """The active index of the query's collection, once its embedder is known to be the query's."""
+    active = find_active(connection, query.tenant, query.collection)
+    if active is None:
         raise_unknown(query.collection)
-    check_embedder(query.collection, Embedder(row[1], row[2]), query.embedder)
-    return int(row[0]), int(row[3])
+    check_embedder(query.collection, active.embedder, query.embedder)
+    return active
 
 
-def _exact(connection: DeadlineConnection, collection_id: int, query: StoreQuery) -> list[Hit]:
+def _exact(connection: DeadlineConnection, index_id: int, query: StoreQuery) -> list[Hit]:
     # Without the index's cast to vector(n) the ordering cannot match the HNSW index: every row is compared.
-    ordering = sql.SQL("embedding <=> %(q)s, id")
-    return _hits(connection, collection_id, ordering, query)
+    # Ties with the last come too, so that the ids decide among them.
+    return _hits(connection, index_id, sql.SQL("embedding <=> %(q)s"), sql.SQL("WITH TIES"), query)
 
 
-def _nearest(
-    connection: DeadlineConnection, collection_id: int, query: StoreQuery, candidates: int
-) -> list[Hit]:
+def _nearest(connection: DeadlineConnection, index_id: int, query: StoreQuery, candidates: int) -> list[Hit]:
     # A sort is the plan without the index; row counts may be too old for the planner to see its cost.
     connection.execute(
         "SELECT set_config('hnsw.ef_search', %s, true), set_config('enable_sort', 'off', true)",
         (str(candidates),),
     )
     ordering = sql.SQL("embedding::vector({}) <=> %(q)s").format(sql.Literal(query.embedder.dimensions))
-    return _hits(connection, collection_id, ordering, query)
+    return _hits(connection, index_id, ordering, sql.SQL("ONLY"), query)
 
 
 def _hits(
-    connection: DeadlineConnection, collection_id: int, ordering: sql.Composable, query: StoreQuery
+    connection: DeadlineConnection,
+    index_id: int,
+    ordering: sql.Composable,
+    ties: sql.Composable,
+    query: StoreQuery,
 ) -> list[Hit]:
     # The id is a literal: a planner that sees a parameter cannot prove that the partial index applies.
     # Texts are fetched for the winners alone: sorting whole rows makes exact search a third slower.
     statement = sql.SQL(
-        "SELECT id, text, metadata::text, 1 - distance FROM (SELECT id, embedding <=> %(q)s AS distance "
-        "FROM trireme.passages WHERE collection_id = {id} ORDER BY {ordering} LIMIT %(top_k)s) AS nearest "
-        "JOIN trireme.passages USING (id) WHERE collection_id = {id}"
-    ).format(id=sql.Literal(collection_id), ordering=ordering)
+        "SELECT id, text, metadata::text, 1 - distance FROM (SELECT passage_key, embedding <=> %(q)s AS distance "
+        "FROM trireme.embeddings WHERE index_id = {id} ORDER BY {ordering} FETCH FIRST %(top_k)s ROWS {ties}) "
+        "AS nearest JOIN trireme.passages ON key = passage_key"
+    ).format(id=sql.Literal(index_id), ordering=ordering, ties=ties)
     parameters = {"q": Vector(np.asarray(query.embedding, np.float32)), "top_k": query.top_k}
     hits = [
         Hit(id_, text, metadata, float(np.float32(score)))
         for id_, text, metadata, score in connection.execute(statement, parameters)
     ]
-    return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+    return sorted(hits, key=lambda hit: (-hit.score, hit.id))[: query.top_k]
 
 
-def _index_name(collection_id: int) -> sql.Identifier:
-    return sql.Identifier(f"passages_hnsw_{collection_id}")
+def _index_name(index_id: int) -> sql.Identifier:
+    return sql.Identifier(f"embeddings_hnsw_{index_id}")

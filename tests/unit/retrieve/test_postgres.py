@@ -88,7 +88,7 @@ def hnsw_scans(url: str) -> dict[str, int]:
         str(name): int(str(scans))
         for name, scans in rows(
             url,
-            "SELECT indexrelname, idx_scan FROM pg_stat_user_indexes WHERE indexrelname LIKE 'passages_hnsw%'",
+            "SELECT indexrelname, idx_scan FROM pg_stat_user_indexes WHERE indexrelname LIKE 'embeddings_hnsw%'",
         )
     }
 
@@ -129,8 +129,8 @@ def test_the_planner_chooses_the_index_for_the_statement_of_a_search(open_one, m
     store.search(query(vectors(1)[0]))
     open_one(exact_below=10_000).search(query(vectors(1)[0]))
     assert len(plans) == 2
-    assert "Index Scan using passages_hnsw_" in plans[0]
-    assert "passages_hnsw_" not in plans[1]
+    assert "Index Scan using embeddings_hnsw_" in plans[0]
+    assert "embeddings_hnsw_" not in plans[1]
 
 
 def test_a_small_collection_has_no_index_and_is_searched_exactly(open_one, url):

@@ -1,0 +1,162 @@
+"""Rows of collections, passages and vectors, written and found within an open transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pgvector import HalfVector, Vector
+from psycopg import Connection, sql
+
+from trireme.errors import InvalidInputError
+from trireme.retrieve.store import check_embedder
+from trireme.types import Embedder, FloatArray, Passage
+
+MAX_DIMENSIONS = 16_000
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRow:
+    """One index version of a collection. `storage` is float32, float16 or binary; `passages` the collection's."""
+
+    collection_id: int
+    index_id: int
+    tenant: str
+    embedder: Embedder
+    model: str
+    storage: str
+    passages: int
+
+
+def lock_collection(
+    connection: Connection[Any],
+    tenant: str,
+    collection: str,
+    embedder: Embedder,
+    *,
+    model: str = "",
+    storage: str = "float32",
+) -> IndexRow:
+    """Make the collection with `embedder` and `storage`, or lock the one there is; returns its active index.
+
+    Locked until the transaction ends: writers of one collection take turns. A `model` is kept as the name of
+    the active index's embedder where it has none yet. Raises EmbedderMismatchError, as VectorStore.put.
+    """
+    if embedder.dimensions > MAX_DIMENSIONS:
+        raise InvalidInputError(
+            f"pgvector stores at most {MAX_DIMENSIONS} dimensions, got {embedder.dimensions}"
+        )
+    row = connection.execute(
+        "INSERT INTO trireme.collections AS c (tenant, collection) VALUES (%s, %s) "
+        "ON CONFLICT (tenant, collection) DO UPDATE SET passages = c.passages RETURNING id",
+        (tenant, collection),
+    ).fetchone()
+    collection_id = int(row[0]) if row else 0
+    active = find_active(connection, tenant, collection)
+    if active is None:
+        connection.execute(
+            "INSERT INTO trireme.indexes (collection_id, embedder, dimensions, model, storage, state) "
+            "VALUES (%s, %s, %s, %s, %s, 'active')",
+            (collection_id, embedder.digest, embedder.dimensions, model, storage),
+        )
+        active = find_active(connection, tenant, collection)
+        assert active is not None  # noqa: S101 - it was inserted in this transaction
+    check_embedder(collection, active.embedder, embedder)
+    if model and not active.model:
+        connection.execute("UPDATE trireme.indexes SET model = %s WHERE id = %s", (model, active.index_id))
+    return active
+
+
+def find_active(connection: Connection[Any], tenant: str, collection: str) -> IndexRow | None:
+    """The index that searches of the collection use, or None where there is no such collection."""
+    row = connection.execute(
+        "SELECT c.id, i.id, c.tenant, i.embedder, i.dimensions, i.model, i.storage, c.passages "
+        "FROM trireme.collections c JOIN trireme.indexes i ON i.collection_id = c.id AND i.state = 'active' "
+        "WHERE c.tenant = %s AND c.collection = %s",
+        (tenant, collection),
+    ).fetchone()
+    if row is None:
+        return None
+    return IndexRow(row[0], row[1], row[2], Embedder(row[3], row[4]), *row[5:])
+
+
+def write_passages(
+    connection: Connection[Any],
+    active: IndexRow,
+    passages: Sequence[Passage],
+    embeddings: FloatArray,
+    document_key: int | None = None,
+) -> int:
+    """Insert or replace `passages` (ids unique) with their vectors [n, dimensions]; returns the new count.
+
+    The collection must be locked. A passage whose text is new gets a new key, and with it loses its vectors
+    in other index versions; one whose text is the same keeps them. The collection's count is kept right.
+    """
+    ids = [passage.id for passage in passages]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM trireme.passages p USING unnest(%s::text[], %s::text[]) AS new (id, text) "
+            "WHERE p.collection_id = %s AND p.id = new.id AND p.text <> new.text",
+            (ids, [passage.text for passage in passages], active.collection_id),
+        )
+        removed = cursor.rowcount
+        written = cursor.execute(
+            "INSERT INTO trireme.passages (collection_id, tenant, document_key, id, text, metadata) "
+            "SELECT %s, %s, %s, new.id, new.text, new.metadata::json "
+            "FROM unnest(%s::text[], %s::text[], %s::text[]) AS new (id, text, metadata) "
+            "ON CONFLICT (collection_id, id) DO UPDATE "
+            "SET metadata = EXCLUDED.metadata, document_key = EXCLUDED.document_key "
+            "RETURNING id, key, xmax = 0",
+            (
+                active.collection_id,
+                active.tenant,
+                document_key,
+                ids,
+                [passage.text for passage in passages],
+                [passage.metadata for passage in passages],
+            ),
+        ).fetchall()
+        keys = {id_: key for id_, key, _ in written}
+        write_vectors(connection, active, [keys[id_] for id_ in ids], embeddings)
+        added = sum(1 for *_, is_new in written if is_new)
+        row = cursor.execute(
+            "UPDATE trireme.collections SET passages = passages + %s WHERE id = %s RETURNING passages",
+            (added - removed, active.collection_id),
+        ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def write_vectors(
+    connection: Connection[Any], index: IndexRow, keys: Sequence[int], embeddings: FloatArray
+) -> None:
+    """Store vectors [n, dimensions] of the passages with `keys` in one index version, replacing older ones.
+
+    A key whose passage is gone is left out.
+    """
+    column = vector_column(index.storage)
+    statement = sql.SQL(
+        "INSERT INTO trireme.embeddings (index_id, passage_key, tenant, {column}) "
+        "SELECT %s, key, tenant, %s FROM trireme.passages WHERE key = %s "
+        "ON CONFLICT (index_id, passage_key) DO UPDATE SET {column} = EXCLUDED.{column}"
+    ).format(column=sql.Identifier(column))
+    values = [
+        (index.index_id, as_stored(vector, index.storage), key)
+        for key, vector in zip(keys, embeddings, strict=True)
+    ]
+    with connection.cursor() as cursor:
+        cursor.executemany(statement, values)
+
+
+def vector_column(storage: str) -> str:
+    """The column of trireme.embeddings that holds the vectors of an index with this storage."""
+    return "embedding" if storage == "float32" else "half"
+
+
+def as_stored(vector: FloatArray, storage: str) -> Vector | HalfVector:
+    """A vector as the index stores it. float16 vectors are scaled to unit length, so that none overflows."""
+    single = np.asarray(vector, np.float32)
+    if storage == "float32":
+        return Vector(single)
+    return HalfVector(single / np.linalg.norm(single))
