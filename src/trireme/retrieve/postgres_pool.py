@@ -169,6 +169,13 @@ def as_trireme_error(error: psycopg.Error) -> TriremeError:
             "the database took too long; ask for less at once or try again"
         ),
         errors.DiskFull: UnavailableError("the database's disk is full; free some space and try again"),
+        errors.ReadOnlySqlTransaction: UnavailableError(
+            "the database is read-only now; let it take writes, or point TRIREME_DATABASE_URL at the primary"
+        ),
+        errors.TooManyConnections: UnavailableError(
+            "the database has no connection left; raise its max_connections or try again"
+        ),
+        errors.TransactionRollback: UnavailableError("the database gave way to another request; try again"),
         errors.InsufficientPrivilege: UnsupportedError(
             "the database user may not do this; grant it CREATE on the database"
         ),

@@ -9,7 +9,9 @@ from typing import Any
 from psycopg import Connection, errors, sql
 
 from trireme.errors import UnsupportedError
+from trireme.retrieve.postgres_functions import FUNCTIONS
 from trireme.retrieve.postgres_pool import DeadlineConnection
+from trireme.retrieve.postgres_queue_schema import create_queue
 
 # Any fixed numbers: they serialize the processes on one database.
 MIGRATION_LOCK = 7_239_161_004
@@ -162,7 +164,7 @@ VERSION_2 = """
 
 # SQL, or what runs on the connection of the open transaction; one for each version of the schema.
 Migration = str | Callable[[Connection[Any]], None]
-MIGRATIONS: tuple[Migration, ...] = (VERSION_1, VERSION_2)
+MIGRATIONS: tuple[Migration, ...] = (VERSION_1, VERSION_2, create_queue)
 
 
 def migrate(connection: DeadlineConnection) -> None:

@@ -1,0 +1,460 @@
+"""The job queue in PostgreSQL, over procrastinate's tables and functions. It needs no worker of procrastinate.
+
+Jobs are taken and finished in sets: `procrastinate_fetch_job_v2` hands out one at a time, and success belongs
+into the transaction that writes the vectors (docs/decisions/0007-ingestion-queue.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from time import monotonic
+from typing import Any
+
+from trireme.errors import DocumentError, TriremeError, UnavailableError
+from trireme.ingest.queue import (
+    MAX_ATTEMPTS,
+    MAX_FAILURES,
+    SUSPECT_AFTER,
+    Found,
+    Job,
+    JobInfo,
+    JobQuery,
+    Outcome,
+    Published,
+    back_off,
+    check_document,
+    check_limit,
+    check_scope,
+    check_text,
+)
+from trireme.retrieve.postgres_pool import ConnectionPool, DeadlineConnection
+from trireme.retrieve.postgres_queue_schema import SEARCH_PATH
+from trireme.retrieve.postgres_schema import migrate
+from trireme.types import Document
+
+TASK = "trireme:ingest"
+QUEUE = "ingest"
+
+DEFAULT_TIMEOUT_SECONDS = 15.0
+# Heartbeats in one timeout: several may be lost before a worker counts as dead.
+BEATS = 5
+KEPT_HOURS = 24
+PRUNE_SECONDS = 300.0
+PRUNE_ROWS = 5_000
+# A text up to this many characters waits beside its job; a longer one in parts, read one by one.
+SHORT_TEXT = 32_768
+
+VERB_SECONDS = 10.0
+# Parts of a large document are parsed while they are published.
+PUBLISH_SECONDS = 3600.0
+
+REOPEN = "the database went away while documents were published; publish these documents again"
+DIED = "its worker died {} times while it had this document"
+
+STATUS = {"todo": "waiting", "doing": "running", "succeeded": "done", "failed": "dead", "cancelled": "done"}
+
+# Row counts of a queue are never right, and a plan that scans it costs minutes.
+PLAN = (
+    "SELECT set_config(name, 'off', true) FROM unnest(ARRAY['enable_hashjoin', 'enable_mergejoin']) AS name"
+)
+
+PUBLISH = """
+    SELECT unnest(procrastinate_defer_jobs_v1(ARRAY(
+        SELECT ROW(%s, %s, 0, lock, NULL, args::jsonb, NULL)::procrastinate_job_to_defer_v1
+        FROM unnest(%s::text[], %s::text[]) AS new (lock, args))))
+    """
+
+TAKE = """
+    WITH candidate AS MATERIALIZED (
+        SELECT job.id, job.attempts
+        FROM procrastinate_jobs job
+        WHERE job.status = 'todo' AND job.queue_name = %(queue)s
+            AND (job.scheduled_at IS NULL OR job.scheduled_at <= now())
+            AND NOT EXISTS (
+                SELECT FROM procrastinate_jobs other
+                WHERE other.lock = job.lock AND other.id <> job.id AND (other.status = 'doing'
+                    OR other.status = 'todo' AND other.id < job.id)
+                    AND other.status IN ('todo', 'doing'))
+        ORDER BY job.priority DESC, job.id
+        LIMIT %(limit)s
+        FOR UPDATE OF job SKIP LOCKED
+    ), chosen AS (
+        SELECT id FROM (
+            SELECT id, row_number() OVER by_id AS n,
+                count(*) FILTER (WHERE attempts >= %(suspect)s) OVER by_id AS suspects
+            FROM candidate WINDOW by_id AS (ORDER BY id)
+        ) AS counted WHERE n = 1 OR suspects = 0
+    )
+    UPDATE procrastinate_jobs job SET status = 'doing', worker_id = %(worker)s
+    FROM chosen WHERE job.id = chosen.id
+    RETURNING job.id, job.attempts
+    """
+
+SUBMISSIONS = """
+    SELECT job, tenant, collection, document_id, digest, title, source, whole, extra, text, staged, staged_with
+    FROM submissions WHERE job = ANY(%s)
+    """
+
+FIND = """
+    FROM procrastinate_jobs job LEFT JOIN submissions ON submissions.job = job.id
+    WHERE job.queue_name = %(queue)s
+        AND (%(ids)s::bigint[] IS NULL OR job.id = ANY(%(ids)s))
+        AND (%(status)s::text[] IS NULL OR job.status::text = ANY(%(status)s))
+        AND (%(tenant)s = '' OR job.args ->> 'tenant' = %(tenant)s)
+        AND (%(collection)s = '' OR job.args ->> 'collection' = %(collection)s)
+    """
+
+# The ids of finished jobs are kept for a while, so that a client may ask; then they are unknown.
+PRUNE = """
+    DELETE FROM procrastinate_jobs WHERE status IN ('succeeded', 'cancelled') AND id IN (
+        SELECT job_id FROM procrastinate_events
+        WHERE type IN ('succeeded', 'cancelled') AND at < now() - make_interval(hours => %s)
+        ORDER BY id LIMIT %s)
+    """
+
+
+class ProcrastinateQueue:
+    """A JobQueue in PostgreSQL and one taker of it.
+
+    From the first `take` to `close` a thread sends heartbeats; a taker without any for `timeout` seconds has
+    lost its jobs. Connects at first use.
+    """
+
+    def __init__(self, url: str, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> None:
+        self._pool = ConnectionPool(url, 3, _configure)
+        self._timeout = timeout
+        self._worker: int | None = None
+        self._closed = threading.Event()
+        self._beating: threading.Thread | None = None
+        self._recovered_at = 0.0
+        self._pruned_at = monotonic()
+
+    def publish(
+        self, tenant: str, collection: str, documents: Sequence[Document], batch: str = ""
+    ) -> list[Published]:
+        """See JobQueue.publish."""
+        check_scope(tenant, collection)
+        begun = False
+
+        def work(connection: DeadlineConnection) -> list[Published]:
+            nonlocal begun
+            if begun and not all(isinstance(document.parts, Sequence) for document in documents):
+                # The pool runs this again on a fresh connection, but parts can be read only once.
+                raise UnavailableError(REOPEN)
+            begun = True
+            return _publish(connection, (tenant, collection, batch), documents)
+
+        return self._pool.run(work, PUBLISH_SECONDS)
+
+    def take(self, limit: int) -> list[Job]:
+        """See JobQueue.take."""
+        check_limit(limit)
+        self._start_beating()
+
+        def work(connection: DeadlineConnection) -> list[Job]:
+            worker = self._beat(connection)
+            self._recover(connection)
+            connection.execute(PLAN)
+            taken = connection.execute(
+                TAKE, {"queue": QUEUE, "limit": limit, "suspect": SUSPECT_AFTER, "worker": worker}
+            ).fetchall()
+            attempts = dict(taken)
+            if not attempts:
+                return []
+            rows = connection.execute(SUBMISSIONS, (list(attempts),)).fetchall()
+            return [self._job(row, worker, attempts[row[0]]) for row in sorted(rows)]
+
+        return self._pool.run(work, VERB_SECONDS)
+
+    def settle(self, jobs: Sequence[Job], outcome: Outcome, error: str = "") -> None:
+        """See JobQueue.settle."""
+
+        def work(connection: DeadlineConnection) -> None:
+            for job in jobs:
+                held = connection.execute(
+                    "SELECT failures FROM procrastinate_jobs j JOIN submissions s ON s.job = j.id "
+                    "WHERE j.id = %s AND j.status = 'doing' AND j.worker_id = %s FOR UPDATE OF j",
+                    (int(job.id), int(job.claim)),
+                ).fetchone()
+                if held is not None:
+                    _settle(connection, int(job.id), outcome, int(held[0]) + 1, error)
+
+        self._pool.run(work, VERB_SECONDS)
+
+    def find(self, query: JobQuery) -> Found:
+        """See JobQueue.find."""
+        # An id that is no number was never given out.
+        ids = None if not query.ids else [int(one) for one in query.ids if _is_id(one)]
+        status = None if not query.state else [key for key, state in STATUS.items() if state == query.state]
+        parameters: dict[str, Any] = {
+            "queue": QUEUE,
+            "ids": ids,
+            "status": status,
+            "tenant": query.tenant,
+            "collection": query.collection,
+            "limit": query.limit,
+            "timeout": self._timeout,
+            "batch": query.batch,
+        }
+        condition = FIND + (" AND job.args ->> 'batch' = %(batch)s" if query.batch else "")
+        # The index of batches holds no finished jobs.
+        unfinished = condition + (" AND job.status IN ('todo', 'doing', 'failed')" if query.batch else "")
+
+        def work(connection: DeadlineConnection) -> Found:
+            counts: dict[str, int] = {}
+            for status, count in connection.execute(
+                f"SELECT job.status::text, count(*) {unfinished} GROUP BY 1".encode(), parameters
+            ):
+                counts[STATUS[status]] = counts.get(STATUS[status], 0) + int(count)
+            workers = connection.execute(
+                "SELECT count(*) FROM procrastinate_workers "
+                "WHERE last_heartbeat > now() - make_interval(secs => %s)",
+                (self._timeout,),
+            ).fetchone()
+            rows = (
+                connection.execute(
+                    "SELECT job.id, job.args ->> 'tenant', job.args ->> 'collection', job.args ->> 'document', "
+                    f"job.status::text, job.attempts, coalesce(submissions.error, '') {condition} "
+                    "ORDER BY job.id LIMIT %(limit)s".encode(),
+                    parameters,
+                ).fetchall()
+                if query.limit
+                else []
+            )
+            return Found(
+                tuple(_info(row) for row in rows), **counts, workers=int(workers[0]) if workers else 0
+            )
+
+        return self._pool.run(work, VERB_SECONDS)
+
+    def retry(self, ids: Sequence[str]) -> list[str]:
+        """See JobQueue.retry."""
+        numbers = [int(one) for one in ids if _is_id(one)]
+
+        def work(connection: DeadlineConnection) -> list[str]:
+            # The library's own function for this counts an attempt more instead of starting over.
+            rows = connection.execute(
+                "UPDATE procrastinate_jobs SET status = 'todo', attempts = 0, scheduled_at = NULL, "
+                "worker_id = NULL WHERE id = ANY(%s) AND status = 'failed' AND queue_name = %s RETURNING id",
+                (numbers, QUEUE),
+            ).fetchall()
+            connection.execute(
+                "UPDATE submissions SET failures = 0 WHERE job = ANY(%s)", ([one for (one,) in rows],)
+            )
+            return [str(one) for (one,) in sorted(rows)]
+
+        return self._pool.run(work, VERB_SECONDS)
+
+    def close(self) -> None:
+        """End the heartbeats and take this taker off the list; jobs in its hands come back at once."""
+        self._closed.set()
+        if self._beating is not None:
+            self._beating.join()
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            # Where the database is away, the timeout will tell the others.
+            with contextlib.suppress(TriremeError):
+                self._pool.run(
+                    lambda c: c.execute("SELECT procrastinate_unregister_worker_v1(%s)", (worker,)), 2.0
+                )
+        self._pool.close()
+
+    def _job(self, row: tuple[Any, ...], worker: int, attempts: int) -> Job:
+        job, tenant, collection, document_id, digest, title, source, whole, extra, text, staged, with_ = row
+        parts = (text,) if text is not None else _Parts(self._pool, job)
+        document = Document(document_id, title, parts, source, whole, extra, digest)
+        return Job(str(job), str(worker), tenant, collection, document, attempts, staged, with_)
+
+    def _start_beating(self) -> None:
+        if self._beating is None:
+            self._beating = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
+            self._beating.start()
+
+    def _keep_beating(self) -> None:
+        while not self._closed.wait(self._timeout / BEATS):
+            try:
+                self._pool.run(self._beat, self._timeout / 2)
+            except TriremeError:
+                # The database is away: this thread tries again, and so does whoever works.
+                continue
+
+    def _beat(self, connection: DeadlineConnection) -> int:
+        """Show that this worker is alive; its number, a new one where it was taken for dead."""
+        if self._worker is not None:
+            row = connection.execute(
+                "UPDATE procrastinate_workers SET last_heartbeat = now() WHERE id = %s RETURNING id",
+                (self._worker,),
+            ).fetchone()
+            if row is not None:
+                return self._worker
+        row = connection.execute("SELECT worker_id FROM procrastinate_register_worker_v1()").fetchone()
+        self._worker = int(row[0]) if row else 0
+        return self._worker
+
+    def _recover(self, connection: DeadlineConnection) -> None:
+        """Give jobs of dead workers back, or up; forget jobs that ended long ago."""
+        if monotonic() - self._recovered_at < self._timeout / BEATS:
+            return
+        connection.execute("SELECT procrastinate_prune_stalled_workers_v1(%s)", (self._timeout,))
+        lost = connection.execute(
+            "SELECT id, attempts FROM procrastinate_jobs WHERE status = 'doing' AND worker_id IS NULL "
+            "AND queue_name = %s ORDER BY id FOR UPDATE SKIP LOCKED",
+            (QUEUE,),
+        ).fetchall()
+        for job, attempts in lost:
+            if attempts + 1 < MAX_ATTEMPTS:
+                connection.execute("SELECT procrastinate_retry_job_v2(%s, NULL, NULL, NULL, NULL)", (job,))
+            else:
+                _bury(connection, job, DIED.format(attempts + 1))
+        self._recovered_at = monotonic()
+        if monotonic() - self._pruned_at > PRUNE_SECONDS:
+            connection.execute(PRUNE, (KEPT_HOURS, PRUNE_ROWS))
+            self._pruned_at = monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The parts of one submission, read from the database one at a time; may be read again."""
+
+    pool: ConnectionPool
+    job: int
+
+    def __iter__(self) -> Iterator[str]:
+        for n in itertools.count():
+            row = self.pool.run(
+                lambda c, n=n: c.execute(  # type: ignore[misc]
+                    "SELECT text FROM submission_parts WHERE job = %s AND n = %s", (self.job, n)
+                ).fetchone(),
+                VERB_SECONDS,
+            )
+            if row is None:
+                return
+            yield row[0]
+
+
+def lock_of(tenant: str, collection: str, document: str) -> str:
+    """What jobs of one document share, so that they are worked on one after the other."""
+    return blake2b(json.dumps([tenant, collection, document]).encode(), digest_size=16).hexdigest()
+
+
+def _configure(connection: DeadlineConnection) -> None:
+    migrate(connection)
+    connection.execute(SEARCH_PATH, (False,))
+    connection.execute("SET jit = off")
+
+
+def _publish(
+    connection: DeadlineConnection, scope: tuple[str, str, str], documents: Sequence[Document]
+) -> list[Published]:
+    answers: dict[int, Published] = {}
+    kept: list[tuple[int, Document, str | None, Iterator[str]]] = []
+    seen: set[str] = set()
+    for n, document in enumerate(documents):
+        try:
+            check_document(document, seen)
+            kept.append((n, document, *_open_parts(document)))
+        except DocumentError as error:
+            answers[n] = Published(document.id, error=str(error))
+    jobs = _defer(connection, scope, [document for _, document, _, _ in kept])
+    _insert(connection, scope, [(jobs[document.id], document, text) for _, document, text, _ in kept])
+    for n, document, text, parts in kept:
+        job = jobs[document.id]
+        answers[n] = Published(document.id, str(job))
+        if text is None:
+            try:
+                with connection.transaction():
+                    _insert_parts(connection, job, scope[0], parts)
+            except DocumentError as error:
+                connection.execute("DELETE FROM procrastinate_jobs WHERE id = %s", (job,))
+                answers[n] = Published(document.id, error=str(error))
+    return [answers[n] for n in range(len(documents))]
+
+
+def _open_parts(document: Document) -> tuple[str | None, Iterator[str]]:
+    """A short text, or None and the parts of a long one."""
+    parts = iter(document.parts)
+    head: list[str] = []
+    for part in parts:
+        head.append(check_text(part))
+        if sum(map(len, head)) > SHORT_TEXT:
+            return None, itertools.chain(head, parts)
+    return "".join(head), iter(())
+
+
+def _defer(
+    connection: DeadlineConnection, scope: tuple[str, str, str], documents: Sequence[Document]
+) -> dict[str, int]:
+    """A job for each document, by its id (unique among them)."""
+    tenant, collection, batch = scope
+    args = [
+        {"tenant": tenant, "collection": collection, "document": document.id, "batch": batch}
+        for document in documents
+    ]
+    locks = [lock_of(tenant, collection, document.id) for document in documents]
+    made = connection.execute(PUBLISH, (QUEUE, TASK, locks, [json.dumps(one) for one in args])).fetchall()
+    rows = connection.execute(
+        "SELECT args ->> 'document', id FROM procrastinate_jobs WHERE id = ANY(%s)",
+        ([one for (one,) in made],),
+    )
+    return dict(rows.fetchall())
+
+
+def _insert(
+    connection: DeadlineConnection,
+    scope: tuple[str, str, str],
+    rows: Sequence[tuple[int, Document, str | None]],
+) -> None:
+    columns = "job, tenant, collection, document_id, digest, title, source, whole, extra, text"
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(f"COPY submissions ({columns}) FROM STDIN".encode()) as copy,
+    ):
+        for job, document, text in rows:
+            extra = json.dumps(dict(document.extra), ensure_ascii=False)
+            fields = (document.id, document.digest, document.title, document.source, document.whole)
+            copy.write_row((job, *scope[:2], *fields, extra, text))
+
+
+def _insert_parts(connection: DeadlineConnection, job: int, tenant: str, parts: Iterator[str]) -> None:
+    for n, part in enumerate(parts):
+        connection.execute(
+            "INSERT INTO submission_parts (job, n, tenant, text) VALUES (%s, %s, %s, %s)",
+            (job, n, tenant, check_text(part)),
+        )
+
+
+def _settle(connection: DeadlineConnection, job: int, outcome: Outcome, failures: int, error: str) -> None:
+    if outcome == "released":
+        connection.execute(
+            "UPDATE procrastinate_jobs SET status = 'todo', worker_id = NULL WHERE id = %s", (job,)
+        )
+        return
+    connection.execute("UPDATE submissions SET failures = %s WHERE job = %s", (failures, job))
+    if outcome == "dead" or failures >= MAX_FAILURES:
+        _bury(connection, job, error)
+        return
+    connection.execute("UPDATE submissions SET error = %s WHERE job = %s", (error, job))
+    connection.execute(
+        "SELECT procrastinate_retry_job_v2(%s, now() + make_interval(secs => %s), NULL, NULL, NULL)",
+        (job, back_off(failures)),
+    )
+
+
+def _bury(connection: DeadlineConnection, job: int, error: str) -> None:
+    connection.execute("SELECT procrastinate_finish_job_v1(%s, 'failed', false)", (job,))
+    connection.execute("UPDATE submissions SET error = %s WHERE job = %s", (error, job))
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 19
+
+
+def _info(row: tuple[Any, ...]) -> JobInfo:
+    job, tenant, collection, document, status, attempts, error = row
+    return JobInfo(str(job), tenant, collection, document, STATUS[status], attempts, error)  # type: ignore[arg-type]
