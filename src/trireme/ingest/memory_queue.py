@@ -55,13 +55,36 @@ class MemoryJobs:
         with self.lock:
             mine = [job.id for job in jobs if self.is_held(job)]
             for key in mine:
-                self.entries[key].state = "done"
+                done = self.entries[key]
+                done.state = "done"
+                # A dead job of an older text would, if it were retried, undo what has just been written.
+                for other, entry in list(self.entries.items()):
+                    if entry.state == "dead" and _lock(entry) == _lock(done) and int(other) < int(key):
+                        del self.entries[other]
             return mine
+
+    def withdraw(self, tenant: str, collection: str, documents: Sequence[str]) -> set[str]:
+        """Nobody shall end these documents' jobs; returns those that had one."""
+        found = set()
+        for key, entry in list(self.entries.items()):
+            if _lock(entry)[:2] == (tenant, collection) and entry.job.document.id in documents:
+                if entry.state in ("waiting", "running"):
+                    entry.state = "cancelled"
+                    found.add(entry.job.document.id)
+                elif entry.state == "dead":
+                    del self.entries[key]
+                    found.add(entry.job.document.id)
+        return found
+
+    def note_staged(self, job: Job, staged: int, embedder: str) -> None:
+        """Remember how much of a job is staged."""
+        entry = self.entries[job.id]
+        entry.job = dataclasses.replace(entry.job, staged=staged, staged_with=embedder)
 
     def is_held(self, job: Job) -> bool:
         """Whether the claimant still has the job."""
-        entry = self.entries[job.id]
-        return entry.state == "running" and entry.job.claim == job.claim
+        entry = self.entries.get(job.id)
+        return entry is not None and entry.state == "running" and entry.job.claim == job.claim
 
 
 class MemoryQueue:

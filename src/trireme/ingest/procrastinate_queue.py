@@ -57,7 +57,13 @@ PUBLISH_SECONDS = 3600.0
 REOPEN = "the database went away while documents were published; publish these documents again"
 DIED = "its worker died {} times while it had this document"
 
-STATUS = {"todo": "waiting", "doing": "running", "succeeded": "done", "failed": "dead", "cancelled": "done"}
+STATUS = {
+    "todo": "waiting",
+    "doing": "running",
+    "succeeded": "done",
+    "failed": "dead",
+    "cancelled": "cancelled",
+}
 
 # Row counts of a queue are never right, and a plan that scans it costs minutes.
 PLAN = (
@@ -207,11 +213,12 @@ class ProcrastinateQueue:
         unfinished = condition + (" AND job.status IN ('todo', 'doing', 'failed')" if query.batch else "")
 
         def work(connection: DeadlineConnection) -> Found:
-            counts: dict[str, int] = {}
+            counts = dict.fromkeys(STATUS.values(), 0)
             for status, count in connection.execute(
                 f"SELECT job.status::text, count(*) {unfinished} GROUP BY 1".encode(), parameters
             ):
-                counts[STATUS[status]] = counts.get(STATUS[status], 0) + int(count)
+                counts[STATUS[status]] += int(count)
+            del counts["cancelled"]
             workers = connection.execute(
                 "SELECT count(*) FROM procrastinate_workers "
                 "WHERE last_heartbeat > now() - make_interval(secs => %s)",

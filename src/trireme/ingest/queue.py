@@ -10,10 +10,11 @@ from trireme.errors import DocumentError, InvalidInputError
 from trireme.retrieve.store import MAX_ID_BYTES, check_names
 from trireme.types import Document
 
-JobState = Literal["waiting", "running", "done", "dead"]
+# cancelled: its document was deleted before the job was done.
+JobState = Literal["waiting", "running", "done", "dead", "cancelled"]
 Outcome = Literal["failed", "dead", "released"]
 
-STATES: tuple[JobState, ...] = ("waiting", "running", "done", "dead")
+STATES: tuple[JobState, ...] = ("waiting", "running", "done", "dead", "cancelled")
 # A failed job waits 2, 8, 32 and 128 s before it is tried again; then it is dead.
 MAX_FAILURES = 5
 BACK_OFF_SECONDS = 2.0

@@ -87,12 +87,13 @@ def write_passages(
     active: IndexRow,
     passages: Sequence[Passage],
     embeddings: FloatArray,
-    document_key: int | None = None,
+    documents: Sequence[int | None] | None = None,
 ) -> int:
     """Insert or replace `passages` (ids unique) with their vectors [n, dimensions]; returns the new count.
 
-    The collection must be locked. A passage whose text is new gets a new key, and with it loses its vectors
-    in other index versions; one whose text is the same keeps them. The collection's count is kept right.
+    The collection must be locked. `documents` has the key of each passage's document. A passage whose text is
+    new gets a new key, and with it loses its vectors in other index versions; one whose text is the same
+    keeps them. The collection's count is kept right.
     """
     ids = [passage.id for passage in passages]
     with connection.cursor() as cursor:
@@ -112,7 +113,7 @@ def write_passages(
             (
                 active.collection_id,
                 active.tenant,
-                document_key,
+                list(documents or [None] * len(ids)),
                 ids,
                 [passage.text for passage in passages],
                 [passage.metadata for passage in passages],

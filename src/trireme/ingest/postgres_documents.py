@@ -1,0 +1,362 @@
+"""Documents in PostgreSQL: written with their passages, vectors and the end of their jobs in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from trireme.errors import InvalidInputError
+from trireme.ingest.documents import Indexed, check_indexed
+from trireme.ingest.procrastinate_queue import lock_of
+from trireme.ingest.queue import Job, check_scope
+from trireme.retrieve.postgres_hnsw import ensure_hnsw, lacks_hnsw
+from trireme.retrieve.postgres_pool import ConnectionPool, DeadlineConnection
+from trireme.retrieve.postgres_queue_schema import SEARCH_PATH
+from trireme.retrieve.postgres_rows import IndexRow, lock_collection, vector_column, write_passages
+from trireme.retrieve.postgres_schema import migrate
+from trireme.retrieve.registry import DEFAULT_EXACT_BELOW
+from trireme.retrieve.store import check_put
+from trireme.types import Embedder, FloatArray, Passage
+
+READ_SECONDS = 30.0
+WRITE_SECONDS = 120.0
+# A document of a million passages moves in one transaction, with its entries in the HNSW index.
+MOVE_SECONDS = 3600.0
+
+
+FINISH = """
+    UPDATE procrastinate_jobs job SET status = 'succeeded', worker_id = NULL, attempts = job.attempts + 1
+    FROM unnest(%s::bigint[], %s::bigint[]) AS mine (id, worker)
+    WHERE job.id = mine.id AND job.status = 'doing' AND job.worker_id = mine.worker
+    RETURNING job.id
+    """
+
+# A dead job of an older text would, if it were retried, undo what has just been written.
+FORGET = """
+    DELETE FROM procrastinate_jobs dead USING unnest(%s::text[], %s::bigint[]) AS done (lock, id)
+    WHERE dead.lock = done.lock AND dead.id < done.id AND dead.status = 'failed'
+    """
+
+DOCUMENTS = """
+    INSERT INTO documents AS d (collection_id, tenant, id, digest, title, source, chunks)
+    SELECT %s, %s, new.id, new.digest, new.title, new.source, new.chunks
+    FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[])
+        AS new (id, digest, title, source, chunks)
+    ON CONFLICT (collection_id, id) DO UPDATE SET digest = EXCLUDED.digest, title = EXCLUDED.title,
+        source = EXCLUDED.source, chunks = EXCLUDED.chunks, updated_at = now()
+    RETURNING id, key
+    """
+
+OWNED_BY_ANOTHER = """
+    SELECT new.id, d.id FROM unnest(%s::text[], %s::bigint[]) AS new (id, document_key)
+    JOIN passages p ON p.collection_id = %s AND p.id = new.id
+    JOIN documents d ON d.key = p.document_key
+    WHERE p.document_key <> new.document_key LIMIT 1
+    """
+
+REMOVE_OLD = """
+    DELETE FROM passages p WHERE p.document_key = ANY(%(keys)s) AND p.id <> ALL(%(kept)s)
+        AND NOT EXISTS (SELECT FROM staged s WHERE s.job = ANY(%(jobs)s) AND s.id = p.id)
+    """
+
+# Passages of documents that an older Trireme stored belong to no document; their names tell.
+REMOVE_UNOWNED = """
+    DELETE FROM passages p USING unnest(%(ids)s::text[]) AS d (id)
+    WHERE p.collection_id = %(collection)s AND p.document_key IS NULL AND p.id <> ALL(%(kept)s)
+        AND (p.id = d.id OR p.id > d.id || '#' AND p.id < d.id || '$'
+            AND substr(p.id, length(d.id) + 2) ~ '^[0-9]+$')
+    RETURNING d.id
+    """
+
+MOVE_CHANGED = """
+    DELETE FROM passages p USING staged s
+    WHERE s.job = %s AND p.collection_id = %s AND p.id = s.id AND p.text <> s.text
+    """
+
+MOVE_PASSAGES = """
+    WITH written AS (
+        INSERT INTO passages (collection_id, tenant, document_key, id, text, metadata)
+        SELECT %s, tenant, %s, id, text, metadata FROM staged WHERE job = %s ORDER BY position
+        ON CONFLICT (collection_id, id) DO UPDATE
+            SET metadata = EXCLUDED.metadata, document_key = EXCLUDED.document_key
+        RETURNING xmax = 0 AS is_new)
+    SELECT count(*) FILTER (WHERE is_new) FROM written
+    """
+
+MOVE_VECTORS = """
+    INSERT INTO embeddings (index_id, passage_key, tenant, {column})
+    SELECT %s, p.key, p.tenant, {value} FROM staged s
+    JOIN passages p ON p.collection_id = %s AND p.id = s.id WHERE s.job = %s ORDER BY s.position
+    ON CONFLICT (index_id, passage_key) DO UPDATE SET {column} = EXCLUDED.{column}
+    """
+
+WAITING = """
+    SELECT DISTINCT ON (s.document_id) s.document_id, s.digest
+    FROM submissions s JOIN procrastinate_jobs j ON j.id = s.job
+    WHERE s.tenant = %s AND s.collection = %s AND s.document_id = ANY(%s) AND j.status IN ('todo', 'doing')
+    ORDER BY s.document_id, s.job DESC
+    """
+
+STORED = """
+    SELECT d.id, d.digest FROM documents d JOIN collections c ON c.id = d.collection_id
+    WHERE c.tenant = %s AND c.collection = %s AND d.id = ANY(%s)
+    """
+
+WITHDRAW = """
+    UPDATE procrastinate_jobs SET status = 'cancelled', worker_id = NULL
+    WHERE lock = ANY(%s) AND status IN ('todo', 'doing')
+    """
+
+
+class PostgresDocuments:
+    """A DocumentStore beside PostgresStore, for jobs of a ProcrastinateQueue on the same database.
+
+    storage: how vectors of a collection that it creates are kept (float32, float16 or binary). A collection
+    that reaches `exact_below` passages gets its HNSW index, which blocks the call that crosses it.
+    """
+
+    def __init__(self, url: str, exact_below: int = DEFAULT_EXACT_BELOW, storage: str = "float32") -> None:
+        self._pool = ConnectionPool(url, 3, _configure)
+        self._exact_below = exact_below
+        self._storage = storage
+
+    def digests(
+        self, tenant: str, collection: str, ids: Sequence[str], *, waiting: bool = False
+    ) -> dict[str, str]:
+        """See DocumentStore.digests."""
+        scope = (tenant, collection, list(ids))
+
+        def work(connection: DeadlineConnection) -> dict[str, str]:
+            found = dict(connection.execute(STORED, scope).fetchall())
+            return found | dict(connection.execute(WAITING, scope).fetchall()) if waiting else found
+
+        return self._pool.run(work, READ_SECONDS)
+
+    def stage(
+        self, job: Job, position: int, passages: Sequence[Passage], embeddings: FloatArray, embedder: Embedder
+    ) -> None:
+        """See DocumentStore.stage."""
+        from pgvector import Vector
+
+        check_put(job.tenant, job.collection, embedder, passages, embeddings)
+        vectors = np.asarray(embeddings, np.float32)
+
+        def work(connection: DeadlineConnection) -> None:
+            if not _holds(connection, job):
+                return
+            connection.execute(
+                "DELETE FROM staged USING submissions s WHERE staged.job = s.job AND s.job = %s "
+                "AND (staged.position >= %s OR s.staged_with <> %s)",
+                (int(job.id), position, embedder.digest),
+            )
+            rows = [
+                (int(job.id), position + n, job.tenant, one.id, one.text, one.metadata, Vector(vectors[n]))
+                for n, one in enumerate(passages)
+            ]
+            with connection.cursor() as cursor:
+                cursor.executemany(
+                    "INSERT INTO staged (job, position, tenant, id, text, metadata, embedding) "
+                    "VALUES (%s, %s, %s, %s, %s, %s, %s)",
+                    rows,
+                )
+            connection.execute(
+                "UPDATE submissions SET staged = %s, staged_with = %s WHERE job = %s",
+                (position + len(rows), embedder.digest, int(job.id)),
+            )
+
+        self._pool.run(work, WRITE_SECONDS)
+
+    def replace(self, indexed: Sequence[Indexed], embedder: Embedder, model: str) -> list[str]:
+        """See DocumentStore.replace. Writers of one collection take turns."""
+        if not indexed:
+            return []
+        check_indexed(indexed, embedder)
+        scope = (indexed[0].job.tenant, indexed[0].job.collection)
+
+        def work(connection: DeadlineConnection) -> tuple[list[str], int]:
+            active = None
+            if any(not one.is_known for one in indexed):
+                active = lock_collection(connection, *scope, embedder, model=model, storage=self._storage)
+            done = _finish(connection, [one.job for one in indexed])
+            mine = [one for one in indexed if one.job.id in done and not one.is_known]
+            due = 0
+            if active is not None and mine:
+                _write(connection, active, mine)
+                due = active.index_id if lacks_hnsw(connection, active.index_id, self._exact_below) else 0
+            jobs = [int(job) for job in done]
+            connection.execute("DELETE FROM submissions WHERE job = ANY(%s)", (jobs,))
+            locks = [lock_of(*scope, one.job.document.id) for one in indexed if one.job.id in done]
+            ordered = [int(one.job.id) for one in indexed if one.job.id in done]
+            connection.execute(FORGET, (locks, ordered))
+            return [one.job.id for one in indexed if one.job.id in done], due
+
+        seconds = MOVE_SECONDS if any(one.staged for one in indexed) else WRITE_SECONDS
+        done, due = self._pool.run(work, seconds)
+        if due:
+            ensure_hnsw(self._pool, due, self._exact_below)
+        return done
+
+    def delete(self, tenant: str, collection: str, ids: Sequence[str]) -> list[str]:
+        """See DocumentStore.delete."""
+        check_scope(tenant, collection)
+        wanted = list(dict.fromkeys(ids))
+        locks = [lock_of(tenant, collection, one) for one in wanted]
+
+        def work(connection: DeadlineConnection) -> list[str]:
+            row = connection.execute(
+                "SELECT id FROM collections WHERE tenant = %s AND collection = %s FOR UPDATE",
+                (tenant, collection),
+            ).fetchone()
+            found = {
+                one
+                for (one,) in connection.execute(
+                    "DELETE FROM submissions WHERE tenant = %s AND collection = %s AND document_id = ANY(%s) "
+                    "RETURNING document_id",
+                    (tenant, collection, wanted),
+                )
+            }
+            connection.execute(WITHDRAW, (locks,))
+            connection.execute(
+                "DELETE FROM procrastinate_jobs WHERE lock = ANY(%s) AND status = 'failed'", (locks,)
+            )
+            if row is not None:
+                found |= _delete_documents(connection, int(row[0]), wanted)
+            return [one for one in wanted if one in found]
+
+        return self._pool.run(work, MOVE_SECONDS)
+
+    def ids(self, tenant: str, collection: str, after: str = "", limit: int = 1000) -> list[str]:
+        """See DocumentStore.ids."""
+        rows = self._pool.run(
+            lambda connection: connection.execute(
+                "SELECT d.id FROM documents d JOIN collections c ON c.id = d.collection_id "
+                "WHERE c.tenant = %s AND c.collection = %s AND d.id > %s ORDER BY d.id LIMIT %s",
+                (tenant, collection, after, limit),
+            ).fetchall(),
+            READ_SECONDS,
+        )
+        return [one for (one,) in rows]
+
+    def close(self) -> None:
+        """Close the idle connections. Idempotent; a later verb opens new ones."""
+        self._pool.close()
+
+
+def _configure(connection: DeadlineConnection) -> None:
+    from pgvector.psycopg import register_vector
+
+    migrate(connection)
+    connection.execute(SEARCH_PATH, (False,))
+    register_vector(connection)
+    connection.execute("SET jit = off")
+
+
+def _holds(connection: DeadlineConnection, job: Job) -> bool:
+    row = connection.execute(
+        "SELECT 1 FROM procrastinate_jobs WHERE id = %s AND status = 'doing' AND worker_id = %s FOR UPDATE",
+        (int(job.id), int(job.claim)),
+    ).fetchone()
+    return row is not None
+
+
+def _finish(connection: DeadlineConnection, jobs: Sequence[Job]) -> set[str]:
+    rows = connection.execute(FINISH, ([int(job.id) for job in jobs], [int(job.claim) for job in jobs]))
+    return {str(job) for (job,) in rows}
+
+
+def _write(connection: DeadlineConnection, active: IndexRow, indexed: Sequence[Indexed]) -> None:
+    """Put documents with their passages in place of what the locked collection has of them."""
+    documents = [one.job.document for one in indexed]
+    rows = connection.execute(
+        DOCUMENTS,
+        (
+            active.collection_id,
+            active.tenant,
+            [document.id for document in documents],
+            [document.digest for document in documents],
+            [document.title for document in documents],
+            [document.source for document in documents],
+            [one.staged + len(one.passages) for one in indexed],
+        ),
+    )
+    keys = dict(rows.fetchall())
+    passages = [passage for one in indexed for passage in one.passages]
+    owners = [keys[one.job.document.id] for one in indexed for _ in one.passages]
+    _check_owners(connection, active, [passage.id for passage in passages], owners)
+    _remove_old(connection, active, indexed, list(keys.values()), [passage.id for passage in passages])
+    for one in indexed:
+        if one.staged:
+            _move(connection, active, one, keys[one.job.document.id])
+    if passages:
+        vectors = [one.embeddings for one in indexed if one.embeddings is not None and one.passages]
+        write_passages(connection, active, passages, np.concatenate(vectors), owners)
+
+
+def _check_owners(
+    connection: DeadlineConnection, active: IndexRow, ids: Sequence[str], owners: Sequence[int]
+) -> None:
+    if len(set(ids)) < len(ids):
+        raise InvalidInputError("two documents have a passage of the same id")
+    row = connection.execute(OWNED_BY_ANOTHER, (list(ids), list(owners), active.collection_id)).fetchone()
+    if row is not None:
+        raise InvalidInputError(
+            f"passage id {row[0]!r} belongs to document {row[1]!r}; give one of the two another id"
+        )
+
+
+def _remove_old(
+    connection: DeadlineConnection,
+    active: IndexRow,
+    indexed: Sequence[Indexed],
+    keys: list[int],
+    kept: list[str],
+) -> None:
+    """Passages that the documents had and have no more; those of the same id are replaced by the writer."""
+    values = {
+        "keys": keys,
+        "kept": kept,
+        "jobs": [int(one.job.id) for one in indexed if one.staged],
+        "ids": [one.job.document.id for one in indexed],
+        "collection": active.collection_id,
+    }
+    removed = connection.execute(REMOVE_OLD, values).rowcount
+    removed += connection.execute(REMOVE_UNOWNED, values).rowcount
+    _count(connection, active.collection_id, -removed)
+
+
+def _move(connection: DeadlineConnection, active: IndexRow, one: Indexed, key: int) -> None:
+    """Staged passages of a document to where searches see them."""
+    job = int(one.job.id)
+    row = connection.execute("SELECT count(*) FROM staged WHERE job = %s", (job,)).fetchone()
+    if row is None or row[0] != one.staged:
+        raise InvalidInputError(f"{row and row[0]} passages are staged, not {one.staged}; start the job anew")
+    changed = connection.execute(MOVE_CHANGED, (job, active.collection_id)).rowcount
+    row = connection.execute(MOVE_PASSAGES, (active.collection_id, key, job)).fetchone()
+    column = vector_column(active.storage)
+    value = "s.embedding" if column == "embedding" else "l2_normalize(s.embedding)::halfvec"
+    statement = MOVE_VECTORS.format(column=column, value=value)
+    connection.execute(statement.encode(), (active.index_id, active.collection_id, job))
+    _count(connection, active.collection_id, (int(row[0]) if row else 0) - changed)
+
+
+def _count(connection: DeadlineConnection, collection_id: int, change: int) -> None:
+    if change:
+        connection.execute(
+            "UPDATE collections SET passages = passages + %s WHERE id = %s", (change, collection_id)
+        )
+
+
+def _delete_documents(connection: DeadlineConnection, collection_id: int, ids: list[str]) -> set[str]:
+    values = {"ids": ids, "collection": collection_id, "kept": []}
+    unowned = connection.execute(REMOVE_UNOWNED, values).fetchall()
+    owned = connection.execute(
+        "DELETE FROM passages p USING documents d WHERE d.key = p.document_key "
+        "AND d.collection_id = %s AND d.id = ANY(%s)",
+        (collection_id, ids),
+    ).rowcount
+    rows = connection.execute(
+        "DELETE FROM documents WHERE collection_id = %s AND id = ANY(%s) RETURNING id", (collection_id, ids)
+    ).fetchall()
+    _count(connection, collection_id, -owned - len(unowned))
+    return {one for (one,) in rows} | {one for (one,) in unowned}
