@@ -25,6 +25,10 @@ class SettingError(InvalidInputError):
     """A setting is unknown or malformed; the message names its key."""
 
 
+class DocumentError(InvalidInputError):
+    """One document cannot be read or kept; the message says why, without its name. Others are not concerned."""
+
+
 class EmbedderMismatchError(InvalidInputError):
     """Vectors in the store were made by another embedder than the one that is served."""
 

@@ -12,7 +12,7 @@ from trireme.artifacts.repository import version_dir
 from trireme.encode.tokenizer import Tokenizer
 from trireme.ingest.chunk import chunk
 from trireme.ingest.job import IngestReport, ingest
-from trireme.ingest.load import Skipped, load
+from trireme.ingest.load import Limits, Skipped, load, open_all
 from trireme.retrieve.registry import open_store
 from trireme.settings import Settings
 from trireme.triton.client import TritonClient
@@ -36,8 +36,9 @@ def ingest_path(
     built = version_dir(settings.model_repository, model)
     manifest = read_manifest(built)
     tokenizer = Tokenizer.load(built / TOKENIZER_FILE, manifest.max_length)
-    cut = partial(chunk, max_tokens=manifest.max_length, count_tokens=tokenizer.count_tokens)
+    cut = partial(chunk, max_tokens=manifest.max_length, count_tokens=tokenizer.count_all)
     skipped = Skipped()
+    limits = Limits(settings.max_document_bytes, settings.max_parsed_bytes)
     # How many passages there will be is known only at the end: files are read as they are indexed.
     columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     with (
@@ -47,7 +48,7 @@ def ingest_path(
     ):
         task = progress.add_task(f"Indexing {path}, passages", total=None)
         return ingest(
-            load(path, skipped),
+            open_all(load(path, skipped, limits), skipped),
             partial(client.embed, input_type="passage", model=model),
             store,
             manifest.embedder,

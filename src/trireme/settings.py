@@ -29,6 +29,9 @@ class Settings:
     collection: str = "default"
     # 0 leaves Triton's response cache off: it keeps errors and answers them empty (docs/decisions).
     response_cache_bytes: int = 0
+    # Of one document: a larger one is refused by name. HTML and the XML of DOCX are parsed whole.
+    max_document_bytes: int = 1 << 30
+    max_parsed_bytes: int = 32 << 20
 
     @property
     def grpc_url(self) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
 InputType = Literal["query", "passage"]
+SearchMode = Literal["dense", "text", "hybrid"]
+IndexState = Literal["active", "building", "kept"]
 
 DEFAULT_TENANT = "default"
 DEFAULT_COLLECTION = "default"
@@ -35,28 +38,61 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A passage found for a query, with its score (cosine similarity in [-1, 1] from a store)."""
+    """A passage found for a query, with its score (cosine similarity in [-1, 1] from a store).
+
+    `rank_score` is what a store ordered its hits by: the cosine, the relevance of the words, or the fused one.
+    """
 
     id: str
     text: str
     metadata: str
     score: float
+    rank_score: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class StoreQuery:
-    """A nearest-neighbour query: `embedding` is [dimensions] float32 of unit length, `top_k` >= 1."""
+    """A query: `embedding` is [dimensions] float32 of unit length, `top_k` >= 1, `text` the query's words.
+
+    `mode` says what finds passages: their vectors (dense), their words (text), or both (hybrid), fused by rank
+    with `text_weight` for the words against 1 for the vectors, from so many candidates each. `filter` is a
+    JSON object that a passage's metadata must contain; "" lets all through.
+    """
 
     embedding: FloatArray
     embedder: Embedder
     top_k: int
     tenant: str = DEFAULT_TENANT
     collection: str = DEFAULT_COLLECTION
+    text: str = ""
+    filter: str = ""
+    mode: SearchMode = "dense"
+    text_weight: float = 0.5
+    dense_candidates: int = 100
+    text_candidates: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class IndexVersion:
+    """The vectors of a collection by one embedder: `vectors` of them, in `storage` (float32, float16, binary).
+
+    Searches use the `active` one; a `building` one is not complete yet, a `kept` one was active before.
+    `model` is the folder of the embedder, "" where nobody has said. `number` is the store's own.
+    """
+
+    number: int
+    tenant: str
+    collection: str
+    embedder: Embedder
+    model: str
+    storage: str
+    state: IndexState
+    vectors: int
 
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """What a store says of one collection. `passages` is the exact number stored."""
+    """What a store says of one collection: its active embedder, and the exact number of passages stored."""
 
     tenant: str
     collection: str
@@ -112,11 +148,23 @@ class QualityFigures:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A loaded source before chunking. `whole` keeps it one passage under its own id (BEIR corpora)."""
+    """A document before it is cut into passages.
+
+    Its text is what `parts` gives, joined: a tuple of one text, or an iterator that is read once and may
+    raise DocumentError in the middle; parts may end anywhere. `whole` keeps it one passage under its own id
+    (BEIR corpora). `extra` is JSON for the metadata of its passages. `digest` (hex) changes when the passages
+    would; empty if nobody asked.
+    """
 
     id: str
     title: str
-    text: str
+    parts: Iterable[str]
     source: str
     whole: bool = False
-    extra: dict[str, str] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    digest: str = ""
+
+    @property
+    def text(self) -> str:
+        """The parts joined. Reads an iterator to its end."""
+        return "".join(self.parts)

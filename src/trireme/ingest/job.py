@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from trireme.errors import InvalidInputError
+from trireme.errors import DocumentError, InvalidInputError
 from trireme.ingest.chunk import chunk
 from trireme.ingest.load import Skipped
 from trireme.retrieve.store import VectorStore
@@ -38,7 +38,7 @@ def ingest(  # noqa: PLR0917 - the six things a run is made of
     batch_size: int = BATCH_SIZE,
     progress: Callable[[int], None] | None = None,
     skipped: Skipped | None = None,
-    cut: Callable[[Document], list[Passage]] = chunk,
+    cut: Callable[[Document], Iterable[Passage]] = chunk,
 ) -> IngestReport:
     """Chunk, embed and store `documents` in batches of `batch_size` passages; holds one batch in memory.
 
@@ -57,7 +57,11 @@ def ingest(  # noqa: PLR0917 - the six things a run is made of
         nonlocal seen
         for document in documents:
             seen += 1
-            yield from cut(document)
+            try:
+                yield from cut(document)
+            except DocumentError as error:
+                if skipped is not None:
+                    skipped.add(document.id, str(error))
 
     stored = 0
     for batch in _batches(passages(), batch_size):

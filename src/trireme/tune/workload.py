@@ -12,7 +12,7 @@ from typing import Any
 
 from trireme.artifacts.recipe import Recipe
 from trireme.errors import InvalidInputError, NotFoundError
-from trireme.ingest.load import load
+from trireme.ingest.load import Skipped, load, open_all
 
 PASSAGES_PER_QUERY = 20
 # Words of a drawn query and of a drawn passage, least and most.
@@ -138,7 +138,7 @@ def read_paragraphs(texts: Path) -> list[str]:
     """Paragraphs of the documents at `texts`, a file, a folder or a BEIR folder. Raises NotFoundError."""
     paragraphs = [
         " ".join(part.split())
-        for document in load(texts)
+        for document in open_all(load(texts), Skipped())
         if Path(document.source).name not in GENERATED
         for part in document.text.split("\n\n")
     ]

@@ -82,3 +82,19 @@ def test_a_tokenizer_without_a_token_for_a_letter_is_refused():
     rust.pre_tokenizer = WhitespaceSplit()
     with pytest.raises(ArtifactError, match="letter a"):
         Tokenizer(rust, 8)
+
+
+def test_counting_agrees_with_encoding_however_often_a_word_comes():
+    tokenizer = word_tokenizer()
+    texts = ["a b", "", " \n", "a a a", "b  c\td", "z" * 500 + " a"]
+    expected = [len(ids) for ids in tokenizer._encode(texts)]
+    assert tokenizer.count_all(texts) == expected
+    assert tokenizer.count_all(texts) == expected
+
+
+def test_counting_forgets_words_before_they_fill_the_memory(monkeypatch):
+    monkeypatch.setattr("trireme.encode.tokenizer.MOST_WORDS", 10)
+    tokenizer = word_tokenizer()
+    for number in range(50):
+        assert tokenizer.count_all([f"w{number} v{number} a"]) == [len(tokenizer._encode(["w v a"])[0])]
+    assert len(tokenizer._word_sizes) <= 13

@@ -5,7 +5,7 @@ import pytest
 
 from trireme.errors import InvalidInputError, UnavailableError
 from trireme.ingest.job import IngestReport, ingest
-from trireme.ingest.load import Skipped, load
+from trireme.ingest.load import Skipped, load, open_all
 from trireme.retrieve.memory import MemoryStore
 from trireme.types import Document, Embedder, FloatArray, StoreQuery
 
@@ -27,7 +27,7 @@ class FakeEmbed:
 
 
 def documents(count: int) -> list[Document]:
-    return [Document(f"{n}.txt", f"Title {n}", f"Text of {n}.", f"{n}.txt") for n in range(count)]
+    return [Document(f"{n}.txt", f"Title {n}", (f"Text of {n}.",), f"{n}.txt") for n in range(count)]
 
 
 def stored(store: MemoryStore) -> dict[str, str]:
@@ -51,7 +51,7 @@ def test_documents_are_read_no_further_than_the_batch_needs():
         nonlocal read
         while True:
             read += 1
-            yield Document(f"{read}.txt", "", "text", f"{read}.txt")
+            yield Document(f"{read}.txt", "", ("text",), f"{read}.txt")
 
     with pytest.raises(UnavailableError):
         ingest(endless(), FakeEmbed(fails_at=3), MemoryStore(), EMBEDDER, "t", "c", batch_size=5)
@@ -71,7 +71,7 @@ def test_a_changed_file_replaces_its_passages(tmp_path: Path):
     store = MemoryStore()
     for text in ("old", "new"):
         (tmp_path / "a.txt").write_text(text)
-        ingest(load(tmp_path), FakeEmbed(), store, EMBEDDER, "t", "c")
+        ingest(open_all(load(tmp_path), Skipped()), FakeEmbed(), store, EMBEDDER, "t", "c")
     assert stored(store) == {"a.txt#0": "a\nnew"}
 
 
@@ -80,9 +80,9 @@ def test_the_report_names_what_was_skipped(tmp_path: Path):
     (tmp_path / "bad.txt").write_bytes(b"\xff")
     (tmp_path / "a.png").write_bytes(b"")
     skipped = Skipped()
-    documents = load(tmp_path, skipped)
+    documents = open_all(load(tmp_path, skipped), skipped)
     report = ingest(documents, FakeEmbed(), MemoryStore(), EMBEDDER, "t", "c", skipped=skipped)
-    assert report.skipped == ("bad.txt: it is not UTF-8 (byte 0)", "1 of unknown type .png")
+    assert report.skipped == ("bad.txt: it is not UTF-8 text (byte 0)", "1 of unknown type .png")
 
 
 def test_nothing_to_ingest_is_no_error():

@@ -1,0 +1,112 @@
+"""BEIR corpora: a document a line, in constant memory however many lines."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NoReturn
+
+from trireme.errors import DocumentError
+from trireme.ingest.files import open_regular
+from trireme.ingest.formats.text import clean
+from trireme.ingest.source import Source, broken_source
+from trireme.retrieve.store import MAX_ID_BYTES
+from trireme.types import Document
+
+# A whole document is one passage, of which a model reads a few kilobytes.
+LINE_BYTES = 4 << 20
+
+
+def load_corpus(path: Path, fingerprint: bytes) -> Iterator[Source]:
+    """A source for each line that is not blank; a line that cannot be used is one named FILE:LINE.
+
+    Raises DocumentError where the file itself cannot be read.
+    """
+    real = path.resolve()
+    with open_regular(real, real.parent) as lines, closing(_Seen()) as seen:
+        number = 0
+        while line := lines.readline(LINE_BYTES + 1):
+            number += 1
+            try:
+                if len(line) > LINE_BYTES:
+                    _skip_line(lines, line)
+                    raise DocumentError(
+                        f"it has more than {LINE_BYTES:,} bytes; give it as a text file, which is cut"
+                    )
+                if not line.strip():
+                    continue
+                yield _source(line, fingerprint, seen, number)
+            except DocumentError as error:
+                yield broken_source(f"{path.name}:{number}", str(error))
+
+
+class _Seen:
+    """Ids with their line numbers, in a temporary database on disk: a million take no memory."""
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._database.execute("PRAGMA synchronous = OFF")
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute("CREATE TABLE seen (id TEXT PRIMARY KEY, line INTEGER) WITHOUT ROWID")
+        self._database.execute("BEGIN")
+
+    def line_of(self, identity: str, line: int) -> int:
+        """The first line with this id: `line` itself if there was none before."""
+        added = self._database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (identity, line))
+        if added.rowcount:
+            return line
+        found = self._database.execute("SELECT line FROM seen WHERE id = ?", (identity,)).fetchone()
+        return int(found[0])
+
+    def close(self) -> None:
+        """Deletes the database."""
+        self._database.close()
+
+
+def _skip_line(lines: Any, start: bytes) -> None:
+    while start and not start.endswith(b"\n"):
+        start = lines.readline(LINE_BYTES)
+
+
+def _source(line: bytes, fingerprint: bytes, seen: _Seen, number: int) -> Source:
+    try:
+        fields = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise DocumentError(f"it is not UTF-8 text (byte {error.start})") from None
+    except (ValueError, RecursionError):
+        raise DocumentError("it is not JSON") from None
+    document = _document(fields, hashlib.sha256(fingerprint + line.strip()).hexdigest())
+    first = seen.line_of(document.id, number)
+    if first != number:
+        raise DocumentError(f"its _id {document.id[:80]!r} is that of line {first} already; ids are unique")
+    return Source(document.id, document.digest, len(line), lambda: document)
+
+
+def _document(fields: Any, digest: str) -> Document:
+    if not isinstance(fields, dict) or not isinstance(fields.get("text"), str) or "_id" not in fields:
+        raise DocumentError("it is not an object with _id and text")
+    identity, title, text = (clean(str(fields.get(key) or "")) for key in ("_id", "title", "text"))
+    identity = clean(str(fields["_id"]))
+    if not identity or not (text.strip() or title.strip()):
+        raise DocumentError("its _id or its text is empty")
+    if len(identity.encode()) > MAX_ID_BYTES:
+        raise DocumentError(f"its _id has more than {MAX_ID_BYTES} bytes")
+    metadata = fields.get("metadata")
+    try:
+        extra = json.loads(_clean_json(metadata)) if isinstance(metadata, dict) else {}
+    except (ValueError, RecursionError):
+        raise DocumentError("its metadata cannot be stored as JSON") from None
+    return Document(identity, title, (text,), identity, whole=True, extra=extra, digest=digest)
+
+
+def _clean_json(value: Any) -> str:
+    # A NUL in JSON text is the escape \u0000.
+    return clean(json.dumps(value, ensure_ascii=False)).replace("\\u0000", "")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

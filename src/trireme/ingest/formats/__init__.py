@@ -1,0 +1,1 @@
+"""One reader a format: an open file in, its title and the parts of its text out."""
