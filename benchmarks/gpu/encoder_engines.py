@@ -97,7 +97,7 @@ class Packed(Engine):
         import torch
 
         from trireme.encode import torch_session
-        from trireme.encode.runner import _join
+        from trireme.encode.runner import make_batch
 
         session = self.sessions[model]
         model_, graphs = session._model, session._graphs
@@ -110,7 +110,7 @@ class Packed(Engine):
                     break
                 rows.append(row)
                 taken += len(row.ids)
-            batch = _join(rows, range(len(rows)), None)
+            batch = make_batch(rows)
             size = graphs.size_for(taken)
             host = torch.from_numpy(torch_session._pack(batch, size, True)).pin_memory()
 

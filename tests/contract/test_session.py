@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from trireme.artifacts.recipe import Recipe
+from trireme.encode.openvino_session import share_cores
 from trireme.encode.registry import open_session
 from trireme.encode.session import SessionOptions, TokenBatch
 from trireme.errors import ArtifactError, SettingError
@@ -34,7 +35,7 @@ def built(request, make_checkpoint, tmp_path_factory):
     manifest, _ = build_model(recipe, BuildOptions(models, models / "cache"))
     assert manifest.engine == engine
     version = models / "tiny" / "1"
-    session = open_session(engine, version, SessionOptions(threads=1, max_length=MAX_LENGTH))
+    session = open_session(engine, version, SessionOptions(max_length=MAX_LENGTH))
     return session, open_torch(load_graph(read_checkpoint(folder))), tolerance, version, engine
 
 
@@ -80,6 +81,18 @@ def test_an_output_does_not_change_when_the_next_batch_runs(built):
 def test_a_session_says_what_its_graph_takes(built):
     assert set(built[0].input_names) <= {"input_ids", "attention_mask", "token_type_ids"}
     assert built[0].cost.call_tokens >= 0
+
+
+def test_a_session_says_how_many_runs_go_on_side_by_side(built):
+    assert built[0].streams >= 1
+
+
+@pytest.mark.parametrize(
+    ("cores", "shared"), [(1, (1, 1)), (2, (2, 1)), (4, (2, 2)), (8, (4, 2)), (16, (4, 4)), (64, (4, 16))]
+)
+def test_cores_are_shared_among_a_few_streams(cores, shared):
+    assert share_cores(cores, threads=0) == shared
+    assert share_cores(cores, threads=3) == (1, 3)
 
 
 def test_threads_may_run_a_session_at_the_same_time(built):

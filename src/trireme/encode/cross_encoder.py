@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trireme.encode.runner import run_rows
+from trireme.encode.row_queue import RowQueue
 from trireme.encode.session import Session
 from trireme.encode.text_encoder import EmbedRequest, TextEncoder, check_size, check_text
 from trireme.encode.tokenizer import Row, Tokenizer
@@ -41,7 +41,7 @@ class RankerSpec:
 
 
 class CrossEncoder:
-    """Scores pairs, or labels texts, with one session. Blocks; holds no state between calls."""
+    """Scores pairs, or labels texts, with one session. Blocks. Thread-safe."""
 
     def __init__(
         self,
@@ -52,10 +52,16 @@ class CrossEncoder:
     ) -> None:
         """prior_encoder: embeds query and passages where the graph wants a prior and a request has none."""
         self._tokenizer = tokenizer
-        self._session = session
+        self._queue = RowQueue(session, spec.max_batch_tokens)
         self._prior_encoder = prior_encoder
         self.needs_prior = "prior" in session.input_names
         self.spec = spec
+
+    def close(self) -> None:
+        """Ends the session's threads. Idempotent."""
+        self._queue.close()
+        if self._prior_encoder is not None:
+            self._prior_encoder.queue.close()
 
     def score(self, requests: Sequence[RankRequest]) -> tuple[list[Scored | TriremeError], BatchStats]:
         """One answer per request, in order: scores in the order of its passages, or its own error."""
@@ -76,7 +82,7 @@ class CrossEncoder:
             rows += self._tokenizer.encode_pairs(request.query, [request.passages[i] for i in read[-1]])
         chosen = [prior[order] for prior, order in zip(priors, read, strict=self.needs_prior)]
         prior = np.concatenate([*chosen, np.zeros(0, np.float32)]) if self.needs_prior else None
-        scores, stats = run_rows(self._session, rows, self.spec.max_batch_tokens, prior)
+        scores, stats = self._queue.run(rows, prior)
         scores = scores.reshape(-1)
         answers: list[Scored | TriremeError] = []
         done, start = iter(read), 0
@@ -100,7 +106,7 @@ class CrossEncoder:
             except TriremeError as error:
                 errors.append(error)
         rows = self._tokenizer.encode_texts([t for t, e in zip(texts, errors, strict=True) if e is None])
-        logits, stats = run_rows(self._session, rows, self.spec.max_batch_tokens)
+        logits, stats = self._queue.run(rows)
         done = iter(zip(rows, logits, strict=True))
         return [error if error is not None else self._label(*next(done)) for error in errors], stats
 

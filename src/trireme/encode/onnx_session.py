@@ -17,6 +17,7 @@ class OnnxSession:
 
     # On two AVX2 cores a call of one 8-token row takes 4 ms, each further 8 tokens 3 ms.
     cost = RunCost(call_tokens=4)
+    streams = 1
 
     def __init__(self, folder: Path, options: SessionOptions) -> None:
         """Raises ArtifactError for a file that is no graph."""

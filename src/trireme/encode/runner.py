@@ -8,13 +8,13 @@ from itertools import chain
 
 import numpy as np
 
-from trireme.encode.batching import plan_micro_batches
+from trireme.encode.batching import RunCost, plan_micro_batches
 from trireme.encode.session import Session, TokenBatch
 from trireme.encode.tokenizer import Row
 from trireme.types import BatchStats, FloatArray
 
 # What a server's start may take longer, so that the first requests do not.
-WARM_UP_SECONDS = 1.0
+WARM_UP_SECONDS = 2.0
 # Rows have at least one token between two special ones.
 MIN_TOKENS = 3
 
@@ -24,19 +24,24 @@ def run_rows(
 ) -> tuple[FloatArray, BatchStats]:
     """Outputs [len(rows), ...] in the rows' order, and what they cost. `prior`: float32 [len(rows)]."""
     lengths = [len(row.ids) for row in rows]
-    cost = session.cost
-    batches = plan_micro_batches(lengths, max_batch_tokens, cost)
+    batches = plan_micro_batches(lengths, max_batch_tokens, session.cost)
     outputs: list[FloatArray] = []
     padded = 0
     for batch in batches:
-        if cost.pads:
-            width = cost.width(max(lengths[i] for i in batch))
-            padded += sum(width - lengths[i] for i in batch)
-        outputs.append(session.run(_join([rows[i] for i in batch], batch, prior)))
+        padded += sum(pad_tokens([lengths[i] for i in batch], session.cost))
+        outputs.append(
+            session.run(make_batch([rows[i] for i in batch], None if prior is None else prior[batch]))
+        )
     joined = np.concatenate(outputs) if outputs else np.zeros((0,), np.float32)
     ordered = np.empty_like(joined)
     ordered[[i for batch in batches for i in batch]] = joined
     return ordered, BatchStats(sum(lengths), padded, len(batches))
+
+
+def pad_tokens(lengths: Sequence[int], cost: RunCost) -> list[int]:
+    """Padding of each row of a micro-batch whose rows have `lengths` tokens."""
+    width = cost.width(max(lengths))
+    return [width - length if cost.pads else 0 for length in lengths]
 
 
 def warm_up(session: Session, max_length: int, seconds: float = WARM_UP_SECONDS) -> int:
@@ -56,15 +61,18 @@ def warm_up(session: Session, max_length: int, seconds: float = WARM_UP_SECONDS)
             ids = np.zeros(rows * min(width, max_length), np.int64)
             lengths = np.full(rows, len(ids) // rows, np.int64)
             prior = np.zeros(rows, np.float32) if "prior" in session.input_names else None
-            session.run(TokenBatch(ids, ids, lengths, prior))
-            calls += 1
+            # Sessions take their streams in turn, and each makes kernels of its own.
+            for _ in range(session.streams):
+                session.run(TokenBatch(ids, ids, lengths, prior))
+                calls += 1
     return calls
 
 
-def _join(rows: Sequence[Row], indices: Sequence[int], prior: FloatArray | None) -> TokenBatch:
+def make_batch(rows: Sequence[Row], prior: FloatArray | None = None) -> TokenBatch:
+    """The rows as a session takes them. `prior`: float32 [len(rows)]."""
     return TokenBatch(
         ids=np.fromiter(chain.from_iterable(row.ids for row in rows), np.int64),
         type_ids=np.fromiter(chain.from_iterable(row.type_ids for row in rows), np.int64),
         lengths=np.array([len(row.ids) for row in rows], np.int64),
-        prior=None if prior is None else prior[list(indices)],
+        prior=prior,
     )

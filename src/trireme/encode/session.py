@@ -30,7 +30,7 @@ class TokenBatch:
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
-    """threads: within an operator, 0 for one per core. `device_id`: of a CUDA device, None for the CPU.
+    """threads: within an operator, 0 for the engine's choice. `device_id`: of a CUDA device, None for the CPU.
 
     max_length: tokens of the longest row, which padding must not pass; 0 where it may.
     """
@@ -50,6 +50,10 @@ class Session(Protocol):
     @property
     def cost(self) -> RunCost:
         """What a run costs: how rows are best put together."""
+
+    @property
+    def streams(self) -> int:
+        """How many runs go on side by side; more wait for one another."""
 
     def run(self, batch: TokenBatch) -> FloatArray:
         """The graph's first output, float32 [rows, ...]."""

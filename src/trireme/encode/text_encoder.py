@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from trireme.encode.runner import run_rows
+from trireme.encode.row_queue import RowQueue
 from trireme.encode.session import Session
-from trireme.encode.tokenizer import Tokenizer
+from trireme.encode.tokenizer import Row, Tokenizer
 from trireme.errors import InvalidInputError, TriremeError
 from trireme.types import BatchStats, Embedding, FloatArray, InputType
 
@@ -35,48 +35,91 @@ class EncoderSpec:
     max_text_bytes: int
 
 
-class TextEncoder:
-    """Embeds texts with one session. Blocks; holds no state between calls."""
+Answer = list[Embedding] | TriremeError | Exception
 
-    def __init__(self, tokenizer: Tokenizer, session: Session, spec: EncoderSpec) -> None:
+
+class TextEncoder:
+    """Embeds texts with one session. Thread-safe; the rows of all callers share micro-batches."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        session: Session,
+        spec: EncoderSpec,
+        observe: Callable[[BatchStats], None] | None = None,
+    ) -> None:
+        """observe: is told the cost of each micro-batch."""
         self._tokenizer = tokenizer
-        self._session = session
+        # At once for a micro-batch: row by row this would take longer than a GPU needs for short texts.
+        self.queue = RowQueue(session, spec.max_batch_tokens, _normalize if spec.normalize else None, observe)
         self.spec = spec
 
     def embed(
         self, requests: Sequence[EmbedRequest]
     ) -> tuple[list[list[Embedding] | TriremeError], BatchStats]:
-        """One answer per request, in order: its embeddings, or the error of that request alone.
+        """One answer per request, in order: its embeddings, or the error of that request alone. Blocks.
 
-        All rows of all requests share micro-batches; a request that fails its checks joins none.
+        A request that fails its checks joins no micro-batch. Raises what the session raises.
         """
-        answers: list[list[Embedding] | TriremeError] = []
+        answers, rows = self._read(requests)
+        good = [position for position, answer in enumerate(answers) if answer is None]
+        vectors, stats = self.queue.run([row for position in good for row in rows[position]])
+        taken = 0
+        for position in good:
+            count = len(rows[position])
+            answers[position] = _answer(requests[position], rows[position], vectors[taken : taken + count])
+            taken += count
+        return [answer for answer in answers if answer is not None], stats
+
+    def submit(self, requests: Sequence[EmbedRequest], done: Callable[[int, Answer], None]) -> None:
+        """Calls `done` once for each request with its position and answer, perhaps from other threads.
+
+        What is no TriremeError is what the session raised. Tokenizes; does not wait for runs.
+        """
+        answers, rows = self._read(requests)
+        for position, request in enumerate(requests):
+            answer = answers[position]
+            if answer is not None:
+                done(position, answer)
+                continue
+
+            def finish(
+                outputs: FloatArray | Exception,
+                _: BatchStats,
+                position: int = position,
+                request: EmbedRequest = request,
+            ) -> None:
+                if isinstance(outputs, Exception):
+                    done(position, outputs)
+                else:
+                    done(position, _answer(request, rows[position], outputs))
+
+            try:
+                self.queue.submit(rows[position], finish)
+            except TriremeError as error:
+                done(position, error)
+
+    def _read(
+        self, requests: Sequence[EmbedRequest]
+    ) -> tuple[list[list[Embedding] | TriremeError | None], list[list[Row]]]:
+        """The error of each request that is wrong, None for the others, and the rows of each."""
+        errors: list[list[Embedding] | TriremeError | None] = []
         prompted: list[str] = []
         for request in requests:
             try:
                 self._check(request)
             except TriremeError as error:
-                answers.append(error)
+                errors.append(error)
                 continue
             prompt = self.spec.query_prompt if request.input_type == "query" else self.spec.passage_prompt
             prompted += [prompt + text for text in request.texts]
-            answers.append([])
-        rows = self._tokenizer.encode_texts(prompted)
-        vectors, stats = run_rows(self._session, rows, self.spec.max_batch_tokens)
-        # All at once: row by row this would take longer than a GPU needs for short texts.
-        if self.spec.normalize and len(vectors):
-            vectors = _normalize(vectors)
-        taken = 0
-        for request, answer in zip(requests, answers, strict=True):
-            if isinstance(answer, TriremeError):
-                continue
-            for _ in request.texts:
-                vector = vectors[taken]
-                if request.dimensions is not None:
-                    vector = _normalize(vector[: request.dimensions])
-                answer.append(Embedding(vector, len(rows[taken].ids), rows[taken].truncated_tokens))
-                taken += 1
-        return answers, stats
+            errors.append(None)
+        encoded = iter(self._tokenizer.encode_texts(prompted))
+        rows = [
+            [] if error is not None else [next(encoded) for _ in request.texts]
+            for request, error in zip(requests, errors, strict=True)
+        ]
+        return errors, rows
 
     def _check(self, request: EmbedRequest) -> None:
         for text in request.texts:
@@ -84,6 +127,15 @@ class TextEncoder:
         wanted = request.dimensions
         if wanted is not None and not 1 <= wanted <= self.spec.dimensions:
             raise InvalidInputError(f"dimensions must be from 1 to {self.spec.dimensions}, got {wanted}")
+
+
+def _answer(request: EmbedRequest, rows: Sequence[Row], vectors: FloatArray) -> list[Embedding]:
+    if request.dimensions is not None and rows:
+        vectors = _normalize(vectors[:, : request.dimensions])
+    return [
+        Embedding(vector, len(row.ids), row.truncated_tokens)
+        for vector, row in zip(vectors, rows, strict=True)
+    ]
 
 
 def check_text(name: str, text: str, max_bytes: int) -> None:

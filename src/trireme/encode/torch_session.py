@@ -51,6 +51,8 @@ class TorchSession:
                 f"{device} has no room for this model: {error}; use fewer instances"
             ) from error
         self.input_names = ["input_ids", *(["token_type_ids"] if config.has_segments else [])]
+        # Beside a run on the GPU the next one is packed.
+        self.streams = 2 if device.type == "cuda" else 1
         self._has_segments = config.has_segments
         self._device = device
         self._stream = _new_stream(device) if device.type == "cuda" else None

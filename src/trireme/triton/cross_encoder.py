@@ -52,6 +52,9 @@ class CrossEncoderModel(BackendModel):
     def is_ready(self) -> bool:
         return self._health.is_ready()
 
+    def close(self) -> None:
+        self._encoder.close()
+
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response per request."""
         if self._classifies:

@@ -162,6 +162,65 @@ class BackendModel:
             answers[position] = answer
         return [self._respond(one, answer, write) for one, answer in zip(requests, answers, strict=True)]
 
+    def answer_later(
+        self,
+        requests: Sequence[Any],
+        read: Callable[[Any], R],
+        submit: Callable[[list[R], Callable[[int, A | Exception], None]], None],
+        write: Callable[[A], list[Any]],
+    ) -> None:
+        """Sends one response per request when it is there, from whatever thread has it. Never raises.
+
+        submit: takes what was read and calls back once for each with its position and answer, or what went
+        wrong. Triton hands over further requests meanwhile: its batches do not bound what runs together.
+        """
+        readable: list[R] = []
+        senders: list[Callable[[A | Exception], None]] = []
+        for request in requests:
+            send = self._sender(request, write)
+            try:
+                readable.append(read(request))
+            except Exception as error:
+                send(error)
+                continue
+            senders.append(send)
+        if not readable:
+            return
+        answered: set[int] = set()
+
+        def answer(position: int, found: A | Exception) -> None:
+            answered.add(position)
+            senders[position](found)
+
+        try:
+            submit(readable, answer)
+        except Exception as error:
+            for position in range(len(readable)):
+                if position not in answered:
+                    senders[position](error)
+
+    def _sender(self, request: Any, write: Callable[[A], list[Any]]) -> Callable[[A | Exception], None]:
+        """Sends the one response of `request`. What it is given may be an exception, of any kind."""
+        sender, name_code = request.get_response_sender(), _wants_code(request)
+
+        def send(found: A | Exception) -> None:
+            error = found if isinstance(found, Exception) else None
+            if not isinstance(found, Exception):
+                try:
+                    response = self.pb.InferenceResponse(output_tensors=write(found))
+                except Exception as failure:
+                    error = failure
+            if error is not None:
+                typed = error if isinstance(error, TriremeError) else self._unexpected(error)
+                response = self.error_response(typed, name_code=name_code)
+            try:
+                sender.send(response, flags=self.pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            except Exception:
+                # Nobody is left to tell; the thread that brought the answer has others to bring.
+                self._unexpected()
+
+        return send
+
     def _respond(self, request: Any, answer: Any, write: Callable[[Any], list[Any]]) -> Any:
         if not isinstance(answer, TriremeError):
             try:
@@ -181,9 +240,10 @@ class BackendModel:
         text = write_code(error) if name_code else str(error)
         return self.pb.InferenceResponse(output_tensors=[], error=self.pb.TritonError(text, code))
 
-    def _unexpected(self) -> TriremeError:
-        """Logs the exception being handled; the error for the client, which says nothing of it."""
-        self.pb.Logger.log_error(f"model {self.config.name}: {traceback.format_exc()}")
+    def _unexpected(self, error: Exception | None = None) -> TriremeError:
+        """Logs `error`, or the one being handled; the error for the client, which says nothing of it."""
+        trace = "".join(traceback.format_exception(error)) if error else traceback.format_exc()
+        self.pb.Logger.log_error(f"model {self.config.name}: {trace}")
         return TriremeError(f"internal error in model {self.config.name}; the server's log has the details")
 
     def _metric(
@@ -228,3 +288,25 @@ def join_rows(rows: Sequence[A | TriremeError]) -> list[A] | TriremeError:
             return row if len(rows) == 1 else type(row)(f"row {position}: {row}")
         joined.append(row)
     return joined
+
+
+class RowJoin:
+    """The rows of one request whose answers come one by one, from several threads."""
+
+    def __init__(self, count: int, done: Callable[[Any], None]) -> None:
+        """done: is called once, by the thread that brings the last row, with all rows or what went wrong."""
+        self._rows: list[Any] = [None] * count
+        self._left = count
+        self._done = done
+        self._lock = threading.Lock()
+
+    def put(self, position: int, row: Any) -> None:
+        """The answer of one row: an exception where it failed."""
+        with self._lock:
+            self._rows[position] = row
+            self._left -= 1
+            is_last = self._left == 0
+        if is_last:
+            broken = [row for row in self._rows if isinstance(row, Exception)]
+            unexpected = [error for error in broken if not isinstance(error, TriremeError)]
+            self._done(unexpected[0] if unexpected else join_rows(self._rows))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,15 +14,17 @@ from trireme.artifacts.manifest import Manifest, read_manifest, verify_files
 from trireme.encode.registry import open_session
 from trireme.encode.runner import warm_up
 from trireme.encode.session import Session, SessionOptions
-from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
+from trireme.encode.text_encoder import Answer, EmbedRequest, EncoderSpec, TextEncoder
 from trireme.encode.tokenizer import Tokenizer
-from trireme.errors import InvalidInputError, TriremeError
-from trireme.triton.encoder_health import EncoderHealth
-from trireme.triton.model import BackendModel, ModelConfig, join_rows
-from trireme.triton.tensors import float_tensor, read_strings, read_tensor
+from trireme.errors import InvalidInputError
+from trireme.triton.encoder_health import EncoderHealth, UsageMeter
+from trireme.triton.model import BackendModel, ModelConfig, RowJoin
+from trireme.triton.tensors import float_tensor, is_bulk, read_strings, read_tensor
 from trireme.types import Embedding, InputType
 
 INPUT_TYPES = ("query", "passage")
+# Micro-batches' worth of tokens that wait here: enough to choose from.
+HELD_BATCHES = 4
 
 
 def load_text_encoder(
@@ -56,23 +60,42 @@ def open_encoder_session(
 
 
 class TextEncoderModel(BackendModel):
-    """Texts of all requests that Triton batched run together, in micro-batches by token budget."""
+    """Texts of all requests wait in one queue: what runs together is not bound to what Triton batched."""
 
     known_parameters = frozenset(PARAMETERS["text_encoder"])
 
     def load(self, config: ModelConfig) -> None:
+        budget = config.read_int("max_batch_tokens")
         self._encoder, self._health = load_text_encoder(
-            config, config.version_dir, config.read_int("max_batch_tokens"), warms_up=config.warms_up
+            config, config.version_dir, budget, warms_up=config.warms_up
         )
         self._default_input_type = _input_type(config.read_text("default_input_type"))
-        self._usage = self._health.usage_counters(self)
+        # What a worker looks at before it sends more.
+        self._interactive = self.counter(
+            "trireme_interactive_requests_total", "Requests that were not a worker's bulk"
+        )
+        self._usage = UsageMeter(self._health.usage_counters(self))
+        self._encoder.queue.observe = self._usage.add
+        self._room = HELD_BATCHES * budget
 
     def is_ready(self) -> bool:
+        self._usage.flush()
         return self._health.is_ready()
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        """One response per request."""
-        return self.answer_all(requests, self._read, self._compute, self._write)
+    def close(self) -> None:
+        self._encoder.queue.close()
+
+    def execute(self, requests: list[Any]) -> None:
+        """Returns before the responses are sent, once few enough texts wait."""
+        self._count(requests)
+        self.answer_later(requests, self._read, self._submit, self._write)
+        # The rest waits in Triton's queue, which knows priorities, time-outs and clients that have gone away.
+        self._encoder.queue.wait_for_room(self._room)
+
+    def _count(self, requests: list[Any]) -> None:
+        interactive = sum(not is_bulk(request) for request in requests)
+        if interactive:
+            self._interactive.increment(interactive)
 
     def _read(self, request: Any) -> list[EmbedRequest]:
         """One EmbedRequest per row, since every row may have its own input_type."""
@@ -87,11 +110,19 @@ class TextEncoderModel(BackendModel):
         rows = zip(texts, types, sizes, strict=True)
         return [EmbedRequest([text], kind, size) for text, kind, size in rows]
 
-    def _compute(self, requests: list[list[EmbedRequest]]) -> list[list[Embedding] | TriremeError]:
-        answers, stats = self._encoder.embed([row for rows in requests for row in rows])
-        self._usage.record(stats)
-        done = iter(answers)
-        return [join_rows([_only(next(done)) for _ in rows]) for rows in requests]
+    def _submit(
+        self,
+        requests: list[list[EmbedRequest]],
+        answer: Callable[[int, list[Embedding] | Exception], None],
+    ) -> None:
+        joins = [RowJoin(len(rows), partial(answer, position)) for position, rows in enumerate(requests)]
+        places = [(join, row) for join, rows in zip(joins, requests, strict=True) for row in range(len(rows))]
+
+        def done(place: int, found: Answer) -> None:
+            join, row = places[place]
+            join.put(row, found if isinstance(found, Exception) else found[0])
+
+        self._encoder.submit([row for rows in requests for row in rows], done)
 
     def _write(self, answer: list[Embedding]) -> list[Any]:
         counts = np.array([[row.token_count] for row in answer], np.int32)
@@ -107,8 +138,3 @@ def _input_type(text: str) -> InputType:
     if text not in INPUT_TYPES:
         raise InvalidInputError(f"input_type must be one of {', '.join(INPUT_TYPES)}, got {text[:40]!r}")
     return cast("InputType", text)
-
-
-def _only(answer: list[Embedding] | TriremeError) -> Embedding | TriremeError:
-    """The embedding of a request of one text."""
-    return answer if isinstance(answer, TriremeError) else answer[0]

@@ -28,6 +28,8 @@ def word_tokenizer(max_length: int = 8) -> Tokenizer:
 class SumSession:
     """Embeds a row as [sum of ids, tokens, 0, ...]; padding adds nothing. Remembers every run's shape."""
 
+    streams = 1
+
     def __init__(
         self,
         width: int = 4,
@@ -55,6 +57,7 @@ class OverlapSession:
     """Scores a pair by its prior plus the number of query ids found in the passage."""
 
     cost = RunCost()
+    streams = 1
 
     def __init__(self, with_prior: bool = True) -> None:
         self.input_names = [

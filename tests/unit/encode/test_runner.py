@@ -51,6 +51,13 @@ def test_a_warm_up_runs_every_width_alone_then_more_rows():
     assert session.shapes == [(rows, width) for rows in (1, 2, 4) for width in widths]
 
 
+def test_a_warm_up_runs_every_shape_once_for_each_stream():
+    session = SumSession(cost=RunCost(call_tokens=1, few_shapes=True, max_width=4))
+    session.streams = 2
+    assert warm_up(session, 4) == 6
+    assert session.shapes == [(1, 4), (1, 4), (2, 4), (2, 4), (4, 4), (4, 4)]
+
+
 def test_a_warm_up_ends_with_its_time_and_is_left_out_where_shapes_cost_nothing():
     session = SumSession(cost=RunCost(few_shapes=True))
     assert warm_up(session, 512, seconds=-1) == 0

@@ -93,3 +93,24 @@ def arguments(model_dir, inputs=("text",), **parameters):
         "model_instance_kind": "CPU",
         "model_instance_device_id": "0",
     }
+
+
+class Request(dict):
+    """Inputs by name, and the sender of a response that comes later."""
+
+    def __init__(self, **inputs):
+        super().__init__(inputs)
+        self.sent = []
+
+    def get_response_sender(self):
+        return self
+
+    def send(self, response, flags=0):
+        self.sent.append((response, flags))
+
+    @property
+    def response(self):
+        """The one response, which is also the last."""
+        [(response, flags)] = self.sent
+        assert flags == TRITONSERVER_RESPONSE_COMPLETE_FINAL
+        return response

@@ -1,8 +1,8 @@
 import pytest
-from fake_pb import arguments, strings
+from fake_pb import Request, arguments, strings
 
 from trireme.errors import InvalidInputError, TriremeError
-from trireme.triton.model import BackendModel
+from trireme.triton.model import BackendModel, RowJoin
 from trireme.triton.tensors import read_strings, string_tensor
 
 
@@ -109,3 +109,91 @@ def test_a_gpu_instance_carries_its_device(pb, tmp_path):
     model.initialize(args)
     model.finalize()
     assert model.config.device_id == 1
+
+
+class Later(Upper):
+    """As Upper, but answers when `finish` is called, last request first."""
+
+    def execute(self, requests):
+        self.pending = []
+        return self.answer_later(requests, self._read, self._submit, self._write)
+
+    def _submit(self, texts, answer):
+        if "all" in texts:
+            answer(0, "EARLY")
+            raise ValueError("secret detail")
+        self.pending = [(answer, n, text) for n, text in enumerate(texts)]
+
+    def finish(self):
+        for answer, n, text in reversed(self.pending):
+            answer(n, TriremeError("cannot") if text == "cannot" else text.upper())
+
+
+@pytest.fixture
+def later(pb, tmp_path):
+    model = Later()
+    model.initialize(arguments(tmp_path, size=3))
+    yield model
+    model.finalize()
+
+
+def requests_of(*texts):
+    return [Request(text=strings([text])) for text in texts]
+
+
+def test_answers_may_come_later_in_any_order_and_bad_requests_fail_alone(later):
+    requests = requests_of("a", "no", "cannot", "bug", "b")
+    assert later.execute(requests) is None
+    good, refused, failed, broken, last = requests
+    assert (refused.response.error.code, refused.response.error.message) == (
+        "INVALID_ARG",
+        "text must not be no",
+    )
+    assert not good.sent
+    later.finish()
+    assert good.response.outputs["text"].tolist() == [[b"A"]]
+    assert last.response.outputs["text"].tolist() == [[b"B"]]
+    assert failed.response.error.message == "cannot"
+    assert "secret detail" not in broken.response.error.message
+
+
+def test_a_submit_that_breaks_ends_the_requests_that_have_no_answer_yet(later, pb):
+    first, second = requests = requests_of("all", "a")
+    later.execute(requests)
+    assert first.response.outputs["text"].tolist() == [[b"EARLY"]]
+    assert second.response.error.code == "INTERNAL"
+    assert "secret detail" in pb.Logger.errors[0]
+    assert "secret detail" not in second.response.error.message
+
+
+def test_a_response_that_cannot_be_sent_is_logged_and_the_others_are_sent(later, pb):
+    first, second = requests = requests_of("a", "b")
+
+    def fail(response, flags=0):
+        raise RuntimeError("gone")
+
+    second.send = fail
+    later.execute(requests)
+    later.finish()
+    assert first.response.outputs["text"].tolist() == [[b"A"]]
+    assert "gone" in pb.Logger.errors[0]
+
+
+def test_rows_join_into_one_answer_whatever_their_order():
+    answers = []
+    join = RowJoin(2, answers.append)
+    join.put(1, "b")
+    assert answers == []
+    join.put(0, "a")
+    assert answers == [["a", "b"]]
+
+
+def test_a_bad_row_is_named_and_an_unexpected_error_is_passed_on():
+    answers = []
+    for second in (InvalidInputError("too long"), ValueError("bug")):
+        join = RowJoin(2, answers.append)
+        join.put(0, "a")
+        join.put(1, second)
+    refused, broken = answers
+    assert str(refused) == "row 1: too long"
+    assert isinstance(broken, ValueError)
