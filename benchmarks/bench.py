@@ -196,8 +196,9 @@ def run_all(options: argparse.Namespace, words: Sequence[str]) -> BenchReport:
         rates += [measure_rates()] if plan.rates > 1 else []
         runner.run(list_poisson(plan, runner.points))
         search = run_search(bench, stack, runner, prepared.texts, prepared.counter)
+        quality = measure_quality(bench, ready, runner, rivals=False)
         runner.run(scenarios[half:])
-        quality = measure_quality(bench, ready, runner)
+        quality += measure_quality(bench, ready, runner, rivals=True)
         rates += [measure_rates()] if plan.rates > 2 else []
         return BenchReport(
             workloads=tuple(describe_workload(one) for one in workloads),
@@ -272,7 +273,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--prepare", action="store_true", help="only build the models and have the rivals export theirs"
     )
-    minutes = "after so many minutes no further scenario is begun; what is left out is named (default 24)"
+    minutes = "after so many minutes no further scenario is begun; what is left out is named (default 21)"
     parser.add_argument("--minutes", type=float, help=minutes)
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the inputs (default {SEED})")
     given = parser.parse_args(arguments)

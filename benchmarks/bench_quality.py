@@ -18,8 +18,10 @@ from trireme.quality import BeirData, evaluate, read_beir
 COMPARED_TEXTS = 40
 
 
-def measure_quality(bench: Bench, ready: Mapping[str, Contender], runner: Runner) -> list[QualityFigure]:
-    """nDCG@10 of every library, of our served files and of our fp32 build; none without a BEIR folder."""
+def measure_quality(
+    bench: Bench, ready: Mapping[str, Contender], runner: Runner, *, rivals: bool
+) -> list[QualityFigure]:
+    """nDCG@10 of every library, or of our served files and our fp32 build; none without a BEIR folder."""
     if bench.data is None:
         return []
     try:
@@ -27,7 +29,9 @@ def measure_quality(bench: Bench, ready: Mapping[str, Contender], runner: Runner
     except NotFoundError:
         beir = read_beir(bench.data)
     # What runs through Triton are the same files and micro-batches.
-    engines = {OURS if name == OURS_IN_PROCESS else name: ready[name] for name in ready if _ranks(name)}
+    engines = {
+        OURS if name == OURS_IN_PROCESS else name: ready[name] for name in ready if _ranks(name, rivals)
+    }
     figures = []
     for name, contender in engines.items():
         if runner.is_late():
@@ -41,10 +45,10 @@ def measure_quality(bench: Bench, ready: Mapping[str, Contender], runner: Runner
     return figures
 
 
-def _ranks(name: str) -> bool:
-    return name in (FP32_IN_PROCESS, OURS_IN_PROCESS) or (
-        name.startswith(ST) and name.endswith(("int8", "bf16"))
-    )
+def _ranks(name: str, rivals: bool) -> bool:
+    if rivals:
+        return name.startswith(ST) and name.endswith(("int8", "bf16"))
+    return name in (FP32_IN_PROCESS, OURS_IN_PROCESS)
 
 
 def rank(name: str, contender: Contender, beir: BeirData) -> QualityFigure:

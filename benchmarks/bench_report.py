@@ -155,8 +155,8 @@ def format_server(report: BenchReport) -> list[str]:
     if middle and middle.steps:
         step = middle.steps[0]
         found.append(
-            f"On c, 32 in flight, an execution took {step.requests_per_execution:.1f} requests together; a request"
-            f" waited {step.queue_ms:.1f} ms in the queue and {step.compute_ms:.1f} ms for its execution (means)."
+            f"On c, 32 in flight, a micro-batch held {step.tokens_per_micro_batch:.0f} tokens; a request waited "
+            f"{step.queue_ms:.1f} ms in Triton's queue (mean), and then in the encoder's."
         )
     return found
 

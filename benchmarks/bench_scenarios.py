@@ -55,7 +55,7 @@ class Plan:
     scenarios: tuple[str, ...] | None = None
 
 
-FULL = Plan(rounds=3, seconds=4.0, budget_s=1440.0, indexed=10_000, searches=60, poisson_s=12.0, rates=3)
+FULL = Plan(rounds=3, seconds=4.0, budget_s=1260.0, indexed=10_000, searches=60, poisson_s=12.0, rates=3)
 SMOKE = Plan(
     rounds=1,
     seconds=0.4,

@@ -12,11 +12,10 @@ from pathlib import Path
 _SAMPLE = re.compile(r'^(\w+)\{[^}]*model="([^"]+)"[^}]*\} (\S+)$', re.MULTILINE)
 COUNTERS = {
     "nv_inference_request_success": "requests",
-    "nv_inference_exec_count": "executions",
     "nv_inference_queue_duration_us": "queue_us",
-    "nv_inference_compute_infer_duration_us": "compute_us",
     "trireme_encoder_tokens_total": "tokens",
     "trireme_encoder_pad_tokens_total": "pad_tokens",
+    "trireme_encoder_micro_batches_total": "micro_batches",
 }
 
 Counts = Mapping[str, Mapping[str, float]]
@@ -24,14 +23,15 @@ Counts = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class StepLoad:
-    """One model's share of a run. Milliseconds are means per request; `pad_share` is of all tokens run."""
+    """One model's share of a run. `queue_ms`: mean wait of a request in Triton's queue, which ends when a backend
+    with a queue of its own takes it. `pad_share` is of all tokens run.
+    """
 
     model: str
     requests: int
-    requests_per_execution: float
     queue_ms: float
-    compute_ms: float
     tokens: int
+    tokens_per_micro_batch: float
     pad_share: float
 
 
@@ -65,10 +65,9 @@ def compare_counts(before: Counts, after: Counts) -> tuple[StepLoad, ...]:
                 StepLoad(
                     model=model,
                     requests=int(requests),
-                    requests_per_execution=requests / max(grown.get("executions", 0.0), 1.0),
                     queue_ms=grown.get("queue_us", 0.0) / requests / 1000,
-                    compute_ms=grown.get("compute_us", 0.0) / requests / 1000,
                     tokens=int(tokens),
+                    tokens_per_micro_batch=tokens / max(grown.get("micro_batches", 0.0), 1.0),
                     pad_share=padding / max(tokens + padding, 1.0),
                 )
             )

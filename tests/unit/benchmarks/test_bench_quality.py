@@ -57,18 +57,21 @@ def test_vectors_are_compared_with_those_of_fp32():
     assert compare_vectors({"same": FakeEmbedder()}, WORDS) == {}
 
 
-def test_our_served_files_are_named_as_ours_and_a_broken_one_is_left_out(monkeypatch):
+def test_ours_and_libraries_are_ranked_apart_and_a_broken_one_is_left_out(monkeypatch):
     monkeypatch.setattr("bench_quality.read_beir", lambda *_: BEIR)
     bench = type("Bench", (), {"data": "folder"})
     ready = {
         OURS_IN_PROCESS: FakeEmbedder(),
         FP32_IN_PROCESS: FakeEmbedder(),
         "sentence-transformers onnx-int8": FakeEmbedder(error="no"),
+        "sentence-transformers torch-bf16": FakeEmbedder(),
         "Infinity torch": FakeEmbedder(),
     }
     runner = Runner(ready, {}, FULL, lambda _: None)
-    figures = measure_quality(bench, ready, runner)
+    figures = measure_quality(bench, ready, runner, rivals=False)
     assert {figure.engine for figure in figures} == {OURS, FP32_IN_PROCESS}
+    figures = measure_quality(bench, ready, runner, rivals=True)
+    assert {figure.engine for figure in figures} == {"sentence-transformers torch-bf16"}
     late = Runner(ready, {}, dataclasses.replace(FULL, budget_s=-1.0), lambda _: None)
-    assert measure_quality(bench, ready, late) == []
+    assert measure_quality(bench, ready, late, rivals=False) == []
     assert f"nDCG@10 of {OURS}" in late.left_out

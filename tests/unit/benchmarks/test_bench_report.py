@@ -38,7 +38,7 @@ NAMES = (OURS, OURS_IN_PROCESS, OUR_PAIR_RANKER, TORCH, OPENVINO, INFINITY_TORCH
 
 def make_points(scenario, task, rates, p50=10.0, tail=30.0):
     """Three rounds each; `rates`: contender -> texts/s of the rounds."""
-    steps = (StepLoad("embedding", 300, 4.0, 2.5, 7.5, 9000, 0.03),)
+    steps = (StepLoad("embedding", 300, 2.5, 9000, 450.0, 0.03),)
     return [
         Point(
             scenario,
