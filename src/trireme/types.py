@@ -67,7 +67,7 @@ class StoreQuery:
     text: str = ""
     filter: str = ""
     mode: SearchMode = "dense"
-    text_weight: float = 0.5
+    text_weight: float = 0.7
     dense_candidates: int = 100
     text_candidates: int = 100
 

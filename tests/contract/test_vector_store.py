@@ -5,6 +5,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +57,10 @@ def search(
     embedder: Embedder = EMBEDDER,
 ) -> list[Hit]:
     return store.search(StoreQuery(embedding, embedder, top_k, tenant, collection))
+
+
+def ask(store: ClosableStore, embedding: FloatArray, top_k: int = 10, **options: Any) -> list[Hit]:
+    return store.search(StoreQuery(embedding, EMBEDDER, top_k, "t", "c", **options))
 
 
 def counts(store: ClosableStore, tenant: str | None = None) -> dict[tuple[str, str], int]:
@@ -280,3 +285,159 @@ def test_the_store_keeps_its_own_copy_of_the_embeddings(store):
 
 def test_is_ready(store):
     assert store.is_ready()
+
+
+TEXTS = {
+    "trireme": "The trireme had three banks of oars",
+    "galley": "A galley is a ship with oars",
+    "harbour": "The ship lay in the harbour",
+    "market": "Fish is sold at the market",
+}
+
+
+def put_texts(store: ClosableStore) -> FloatArray:
+    """The four texts, by vectors along the axes; returns the vectors."""
+    embeddings = np.eye(len(TEXTS), DIMENSIONS, dtype=np.float32)
+    store.put("t", "c", EMBEDDER, [Passage(*item) for item in TEXTS.items()], embeddings)
+    return embeddings
+
+
+def leaning(*axes: int) -> FloatArray:
+    """A query nearest to the first axis, then to the second, ..."""
+    vector = np.zeros(DIMENSIONS, np.float32)
+    for place, axis in enumerate(axes):
+        vector[axis] = 1.0 - 0.2 * place
+    return vector / np.linalg.norm(vector)
+
+
+def test_mode_text_finds_any_of_the_words_and_weighs_rare_ones_more(store):
+    put_texts(store)
+    found = ask(store, leaning(3), text="Did the trireme carry a ship with oars?", mode="text")
+    assert {hit.id for hit in found} == {"trireme", "galley", "harbour"}
+    assert found[-1].id == "harbour"
+    assert found[0].rank_score > found[1].rank_score > found[2].rank_score > 0
+    by_rarity = ask(store, leaning(3), text="market oars", mode="text")
+    assert by_rarity[0].id == "market"
+
+
+def test_the_score_is_the_cosine_also_of_what_only_words_found(store):
+    put_texts(store)
+    for mode in ("text", "hybrid"):
+        found = {hit.id: hit for hit in ask(store, leaning(3, 2), text="oars trireme", mode=mode)}
+        assert found["trireme"].score == pytest.approx(0.0, abs=1e-6)
+        if mode == "hybrid":
+            assert found["market"].score == pytest.approx(float(leaning(3, 2)[3]), abs=1e-6)
+
+
+def test_words_that_no_passage_holds_find_nothing(store):
+    put_texts(store)
+    assert ask(store, leaning(0), text="zeppelin", mode="text") == []
+    assert ask(store, leaning(0), text="?!", mode="text") == []
+    assert len(ask(store, leaning(0), text="zeppelin", mode="hybrid")) == 4
+
+
+@pytest.mark.parametrize("text", ["'; DROP TABLE x; --", "a & b | !c", "\\ '' \\' :* <->", "日本語", "%s {}"])
+def test_no_text_of_a_query_is_syntax(store, text):
+    put_texts(store)
+    store.put("t", "c", EMBEDDER, [Passage("hostile", "' \\ & market")], leaning(4)[None])
+    assert len(ask(store, leaning(0), text=text, mode="hybrid")) == 5
+    assert ask(store, leaning(0), text=text + " market", mode="text")
+
+
+def test_hybrid_fuses_both_ranks_by_their_reciprocals(store):
+    put_texts(store)
+    near = leaning(0, 1, 2)
+    found = ask(store, near, mode="hybrid", text="harbour", text_weight=0.5)
+    distances = 1 - near
+    wanted = {
+        "trireme": 1 / 61,
+        "galley": 1 / 62,
+        "harbour": 1 / 63 + 0.5 * (distances[0] / distances[2]) ** 2 / 61,
+        "market": 1 / 64,
+    }
+    assert {hit.id: hit.rank_score for hit in found} == pytest.approx(wanted)
+    assert [hit.id for hit in found] == ["harbour", "trireme", "galley", "market"]
+    alone = ask(store, near, mode="hybrid", text="harbour", text_weight=0.0)
+    assert [hit.id for hit in alone] == ["trireme", "galley", "harbour", "market"]
+
+
+def test_words_count_less_where_the_vectors_are_sure(store):
+    put_texts(store)
+    sure = leaning(0) + 0.01 * leaning(2)
+    found = ask(store, sure, mode="hybrid", text="harbour", text_weight=1.0)
+    assert [hit.id for hit in found][:2] == ["trireme", "harbour"]
+
+
+def test_a_passage_that_holds_all_words_gains_more_than_one_with_a_few(store):
+    put_texts(store)
+    unsure = leaning(3, 2, 1, 0)
+    gained = {
+        hit.id: hit.rank_score - ask(store, unsure, mode="hybrid", text_weight=0.0)[place].rank_score
+        for place, hit in enumerate(
+            sorted(
+                ask(store, unsure, mode="hybrid", text="trireme galley oars ship"), key=lambda hit: -hit.score
+            )
+        )
+    }
+    assert gained["galley"] > gained["harbour"] > gained["market"] == pytest.approx(0, abs=1e-12)
+
+
+def test_a_passage_that_only_words_found_ranks_as_the_next_after_the_vectors(store):
+    put_texts(store)
+    near = leaning(3, 1)
+    options = {"mode": "hybrid", "text": "harbour", "dense_candidates": 1, "text_candidates": 1}
+    found = ask(store, near, 1, text_weight=0.0, **options)
+    assert [(hit.id, hit.rank_score) for hit in found] == [("market", pytest.approx(1 / 61))]
+    found = ask(store, near, 1, text_weight=3.0, **options)
+    wanted = 1 / 62 + 3.0 * (1 - near[3]) ** 2 / 61
+    assert [(hit.id, hit.rank_score) for hit in found] == [("harbour", pytest.approx(wanted))]
+
+
+def test_mode_text_without_a_text_is_refused(store):
+    put_texts(store)
+    with pytest.raises(InvalidInputError, match="text"):
+        ask(store, leaning(0), mode="text")
+    with pytest.raises(InvalidInputError, match="NUL"):
+        ask(store, leaning(0), mode="hybrid", text="a\x00b")
+    with pytest.raises(InvalidInputError, match="mode"):
+        ask(store, leaning(0), mode="sparse")
+
+
+METADATA = [
+    '{"lang": "en", "year": 2024, "tags": ["a", "b"], "page": {"n": 1, "of": 9}}',
+    '{"lang": "de", "year": 2024, "tags": ["b"], "page": {"n": 2, "of": 9}}',
+    '{"lang": "en", "year": 2025.0, "tags": [], "ok": true}',
+    '"not an object"',
+    '{"lang": "en", "broken": "\\u0000"}',
+]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ('{"lang": "en"}', {0, 2, 4}),
+        ('{"lang": "en", "year": 2024}', {0}),
+        ('{"year": 2025}', {2}),
+        ('{"tags": ["b"]}', {0, 1}),
+        ('{"tags": ["b", "a"]}', {0}),
+        ('{"page": {"of": 9}}', {0, 1}),
+        ('{"ok": 1}', set()),
+        ('{"lang": "fr"}', set()),
+        ("{}", {0, 1, 2, 3, 4}),
+        ("", {0, 1, 2, 3, 4}),
+    ],
+)
+@pytest.mark.parametrize("mode", ["dense", "text", "hybrid"])
+def test_a_filter_keeps_the_passages_whose_metadata_contains_it(store, wanted, expected, mode):
+    rows = [Passage(f"{n}", "the same words", text) for n, text in enumerate(METADATA)]
+    store.put("t", "c", EMBEDDER, rows, vectors(len(rows)))
+    found = {int(hit.id) for hit in ask(store, vectors(1)[0], filter=wanted, mode=mode, text="words")}
+    # PostgreSQL cannot read what holds a NUL character, so no filter finds it.
+    assert found - {4} == expected - {4}
+
+
+@pytest.mark.parametrize("wanted", ["{", "[]", "1", '"x"', '{"a": NaN}', '{"a": "\\u0000"}', "[" * 100_000])
+def test_a_filter_that_is_no_json_object_is_refused(store, wanted):
+    store.put("t", "c", EMBEDDER, passages(1), vectors(1))
+    with pytest.raises(InvalidInputError, match="filter"):
+        ask(store, vectors(1)[0], filter=wanted)

@@ -2,14 +2,51 @@
 
 from __future__ import annotations
 
+import json
+import math
+import re
 import threading
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from trireme.retrieve.store import check_embedder, check_names, check_put, check_query, raise_unknown
+from trireme.retrieve.store import (
+    RRF_K,
+    check_embedder,
+    check_names,
+    check_put,
+    check_query,
+    raise_unknown,
+    read_filter,
+)
 from trireme.types import CollectionInfo, Embedder, FloatArray, Hit, Passage, StoreQuery
+
+# The commonest of English; PostgreSQL's list is longer.
+STOP_WORDS = frozenset(
+    (
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "by",
+        "did",
+        "for",
+        "in",
+        "is",
+        "it",
+        "of",
+        "on",
+        "or",
+        "the",
+        "to",
+        "with",
+    )
+)
 
 
 @dataclass(slots=True)
@@ -51,11 +88,14 @@ class MemoryStore:
                 raise_unknown(query.collection)
             check_embedder(query.collection, found.embedder, query.embedder)
             rows = list(found.rows.values())
+        wanted = read_filter(query.filter)
         hits = [
             Hit(passage.id, passage.text, passage.metadata, _cosine(vector, query.embedding))
             for passage, vector in rows
+            if not wanted or _contains(json.loads(passage.metadata), wanted)
         ]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.id))[: query.top_k]
+        ranked = _RANKINGS[query.mode](hits, query)
+        return sorted(ranked, key=lambda hit: (-hit.rank_score, hit.id))[: query.top_k]
 
     def collections(self, tenant: str | None) -> list[CollectionInfo]:
         """See VectorStore.collections."""
@@ -85,3 +125,68 @@ class MemoryStore:
 
 def _cosine(a: FloatArray, b: FloatArray) -> float:
     return float(np.float32(np.dot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b))))
+
+
+def _rank_dense(hits: list[Hit], query: StoreQuery) -> list[Hit]:
+    return [replace(hit, rank_score=hit.score) for hit in hits]
+
+
+def _rank_text(hits: list[Hit], query: StoreQuery) -> list[Hit]:
+    """Hits with any of the query's words, by the rarity of those they hold."""
+    return [replace(hit, rank_score=found) for hit, found, _ in _match_words(hits, query)]
+
+
+def _match_words(hits: list[Hit], query: StoreQuery) -> list[tuple[Hit, float, float]]:
+    """(hit, relevance, coverage) of the hits with any of the query's words."""
+    held = [set(_words(hit.text)) for hit in hits]
+    counts = Counter(word for words in held for word in words)
+    rarity = {word: math.log1p(len(hits) / (counts[word] or 0.5)) for word in set(_words(query.text))}
+    relevances = [sum(rarity[word] for word in rarity.keys() & words) for words in held]
+    sought = sum(rarity.values())
+    return [
+        (hit, relevance, relevance / sought)
+        for hit, relevance in zip(hits, relevances, strict=True)
+        if relevance > 0
+    ]
+
+
+def _fuse(hits: list[Hit], query: StoreQuery) -> list[Hit]:
+    """See VectorStore.search."""
+    cosines = sorted((hit.score for hit in hits), reverse=True)[: max(query.dense_candidates, query.top_k)]
+    matches = _match_words(hits, query)
+    relevances = sorted((found for _, found, _ in matches), reverse=True)
+    relevances = relevances[: max(query.text_candidates, query.top_k)]
+    shares = {
+        hit.id: query.text_weight
+        * coverage
+        * (max(1e-6, 1 - cosines[0]) / max(1e-6, 1 - hit.score)) ** 2
+        / (RRF_K + 1 + relevances.index(found))
+        for hit, found, coverage in matches
+        if found >= relevances[-1]
+    }
+    fused = []
+    for hit in hits:
+        is_near = hit.score >= cosines[-1]
+        if is_near or hit.id in shares:
+            place = cosines.index(hit.score) if is_near else len(cosines)
+            fused.append(replace(hit, rank_score=1 / (RRF_K + 1 + place) + shares.get(hit.id, 0.0)))
+    return fused
+
+
+_RANKINGS = {"dense": _rank_dense, "text": _rank_text, "hybrid": _fuse}
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in re.findall(r"\w+", text.lower()) if word not in STOP_WORDS]
+
+
+def _contains(value: Any, wanted: Any) -> bool:
+    """Whether JSON `value` contains `wanted`, as PostgreSQL's jsonb @> says."""
+    if isinstance(wanted, dict):
+        return isinstance(value, dict) and all(
+            key in value and _contains(value[key], inner) for key, inner in wanted.items()
+        )
+    if isinstance(wanted, list):
+        return isinstance(value, list) and all(any(_contains(one, w) for one in value) for w in wanted)
+    # True is no 1 in JSON.
+    return isinstance(value, bool) == isinstance(wanted, bool) and bool(value == wanted)

@@ -78,6 +78,23 @@ class ConnectionPool:
             except _DiedBeforeCommitError:
                 raise UnavailableError(NO_ANSWER) from None
 
+    def run_alone(self, work: Callable[[DeadlineConnection], T], seconds: float) -> T:
+        """Run `work` outside a transaction, on a connection of its own that ends with it.
+
+        For what PostgreSQL refuses within one, and for locks of a session. Not tried again. UnavailableError
+        after `seconds`.
+        """
+        with self._slot(seconds):
+            connection = self._connect(monotonic() + seconds)
+            try:
+                connection.autocommit = True
+                connection.execute("SET statement_timeout = 0")
+                return work(connection)
+            except psycopg.Error as error:
+                raise as_trireme_error(error) from None
+            finally:
+                connection.close()
+
     def close(self) -> None:
         """Close the idle connections."""
         while connection := self._idle_connection():

@@ -105,8 +105,8 @@ def write_passages(
         removed = cursor.rowcount
         written = cursor.execute(
             "INSERT INTO trireme.passages (collection_id, tenant, document_key, id, text, metadata) "
-            "SELECT %s, %s, %s, new.id, new.text, new.metadata::json "
-            "FROM unnest(%s::text[], %s::text[], %s::text[]) AS new (id, text, metadata) "
+            "SELECT %s, %s, new.document, new.id, new.text, new.metadata::json FROM "
+            "unnest(%s::bigint[], %s::text[], %s::text[], %s::text[]) AS new (document, id, text, metadata) "
             "ON CONFLICT (collection_id, id) DO UPDATE "
             "SET metadata = EXCLUDED.metadata, document_key = EXCLUDED.document_key "
             "RETURNING id, key, xmax = 0",

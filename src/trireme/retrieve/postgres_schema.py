@@ -97,7 +97,8 @@ VERSION_2 = """
         -- A tsvector holds 1 MB; words of the first 100,000 characters always fit.
         tsv tsvector GENERATED ALWAYS AS (to_tsvector('pg_catalog.english', left(text, 100000))) STORED,
         UNIQUE (collection_id, id)
-    );
+    -- Uncompressed up to 8 kB: full text reads the words of every candidate.
+    ) WITH (toast_tuple_target = 8160);
 
     -- Rows stay in line up to 8 kB: fetching each vector from a TOAST table slows exact search down.
     CREATE TABLE trireme.embeddings (
@@ -164,7 +165,7 @@ VERSION_2 = """
 
 # SQL, or what runs on the connection of the open transaction; one for each version of the schema.
 Migration = str | Callable[[Connection[Any]], None]
-MIGRATIONS: tuple[Migration, ...] = (VERSION_1, VERSION_2, create_queue)
+MIGRATIONS: tuple[Migration, ...] = (VERSION_1, VERSION_2 + FUNCTIONS, create_queue)
 
 
 def migrate(connection: DeadlineConnection) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, get_args
 
 import numpy as np
 
 from trireme.errors import EmbedderMismatchError, InvalidInputError, NotFoundError
-from trireme.types import CollectionInfo, Embedder, FloatArray, Hit, Passage, StoreQuery
+from trireme.types import CollectionInfo, Embedder, FloatArray, Hit, Passage, SearchMode, StoreQuery
 
 # A PostgreSQL index entry holds about 2,700 bytes; these limits keep every key below that.
 MAX_NAME_BYTES = 512
 MAX_ID_BYTES = 2048
+MODES = get_args(SearchMode)
+# Of reciprocal rank fusion, as its authors chose it: Cormack, Clarke and Buettcher 2009.
+RRF_K = 60
 
 
 class VectorStore(Protocol):
@@ -40,9 +43,17 @@ class VectorStore(Protocol):
         ...
 
     def search(self, query: StoreQuery) -> list[Hit]:
-        """The nearest passages by cosine similarity, best first, ties by id; all of them if fewer than top_k.
+        """The passages that answer `query` best, best first, ties by id; all that match if fewer than top_k.
 
-        Raises NotFoundError for an unknown collection and EmbedderMismatchError for another embedder's query.
+        Mode dense orders by cosine similarity, text by how many of the query's words a passage holds and how
+        rare they are, hybrid by both ranks fused by their reciprocals (Cormack, Clarke and Buettcher 2009):
+
+            1 / (60 + dense rank) + text_weight * coverage * (nearest / distance)^2 / (60 + text rank)
+
+        `coverage` is the share of the query's words, by rarity, that the passage holds; `distance` is 1 - cosine,
+        `nearest` the smallest one. Where the vectors are sure and the words are not, words change little.
+        `score` is the cosine in every mode. Raises NotFoundError for an unknown collection and
+        EmbedderMismatchError for another embedder's query.
         """
         ...
 
@@ -98,6 +109,29 @@ def check_query(query: StoreQuery) -> None:
         )
     if not _have_direction(query.embedding):
         raise InvalidInputError("the query embedding is all zeros or holds NaN or infinity")
+    _check_text("query", query.text)
+    if query.mode not in MODES:
+        raise InvalidInputError(f"mode must be one of {', '.join(MODES)}, got {query.mode!r}")
+    if query.mode == "text" and not query.text.strip():
+        raise InvalidInputError("mode text needs the query's text; send it, or choose another mode")
+    if query.dense_candidates < 1 or query.text_candidates < 1 or not 0 <= query.text_weight < float("inf"):
+        raise InvalidInputError("candidates must be at least 1, and text_weight a number of at least 0")
+    read_filter(query.filter)
+
+
+def read_filter(text: str) -> dict[str, Any]:
+    """A filter as the object it says; {} for "". Raises InvalidInputError for anything but a JSON object."""
+    if not text.strip():
+        return {}
+    try:
+        wanted = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise InvalidInputError('filter is not JSON; send an object such as {"lang": "en"}') from None
+    if not isinstance(wanted, dict):
+        raise InvalidInputError('filter must be a JSON object such as {"lang": "en"}')
+    # A database keeps neither in what it compares.
+    _check_text("filter", json.dumps(wanted, ensure_ascii=False).replace("\\u0000", "\x00"))
+    return wanted
 
 
 def check_embedder(collection: str, stored: Embedder, given: Embedder) -> None:
