@@ -33,6 +33,9 @@ class Settings:
     max_document_bytes: int = 1 << 30
     max_parsed_bytes: int = 32 << 20
 
+    # A worker without a sign of life for so long is taken for dead, and others get its documents.
+    worker_timeout_seconds: int = 15
+
     @property
     def grpc_url(self) -> str:
         """host:port of the gRPC endpoint, as tritonclient takes it."""
@@ -61,6 +64,10 @@ def _parse(key: str, raw: str, default: object) -> str | int | Path:
     if key.endswith("_BYTES"):
         if not raw.isdecimal():
             raise SettingError(f"{key} must be a number of bytes, got {raw!r}")
+        return int(raw)
+    if key.endswith("_SECONDS"):
+        if not raw.isdecimal() or not int(raw):
+            raise SettingError(f"{key} must be a number of seconds, at least 1, got {raw!r}")
         return int(raw)
     if isinstance(default, int):
         if not raw.isdecimal() or not 0 < int(raw) < 65536:

@@ -219,6 +219,9 @@ def _serving(recipe: Recipe) -> Message:
     part: Message = {}
     if recipe.dynamic_batching:
         part["dynamic_batching"] = {"max_queue_delay_microseconds": recipe.max_queue_delay_us}
+        if recipe.kind == "text_encoder":
+            # Bulk requests say priority 2 and wait behind all others.
+            part["dynamic_batching"] |= {"priority_levels": 2, "default_priority_level": 1}
     kind = Name("KIND_GPU" if recipe.target == "gpu" else "KIND_CPU")
     part["instance_group"] = [{"kind": kind, "count": recipe.instances}]
     if recipe.response_cache:

@@ -18,10 +18,13 @@ from trireme.errors import (
     UnsupportedError,
 )
 from trireme.rag.ports import AnswerMode, AnswerPart, Citation, Usage
-from trireme.triton.tensors import strip_code
+from trireme.triton.tensors import BULK_ID, strip_code
 from trireme.types import FloatArray, Hit, InputType
 
 Rows = dict[str, list[list[Any]]]
+
+# Of the two priorities of a text encoder: behind every request that says nothing.
+BULK_PRIORITY = 2
 
 _ERRORS: dict[str, type[TriremeError]] = {
     "INVALID_ARGUMENT": InvalidInputError,
@@ -60,17 +63,30 @@ class TritonClient:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
         self._client.close()
 
     def embed(
-        self, texts: Sequence[str], input_type: InputType, model: str = "embedding", batch_size: int = 32
+        self,
+        texts: Sequence[str],
+        input_type: InputType,
+        model: str = "embedding",
+        batch_size: int = 32,
+        *,
+        bulk: bool = False,
     ) -> FloatArray:
-        """Embeddings [len(texts), dimensions] of texts, `batch_size` texts a request."""
+        """Embeddings [len(texts), dimensions] of texts, `batch_size` texts a request.
+
+        bulk: behind every request that is not, and not counted as somebody who waits.
+        """
         parts: list[FloatArray] = []
         for start in range(0, len(texts), batch_size):
             rows = texts[start : start + batch_size]
             inputs: Rows = {"text": [[t] for t in rows], "input_type": [[input_type] for _ in rows]}
-            parts.append(self.infer(model, inputs)["embedding"])
+            parts.append(self.infer(model, inputs, bulk=bulk)["embedding"])
         return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
     def search(
@@ -179,13 +195,19 @@ class TritonClient:
             client.stop_stream(cancel_requests=not is_final)
             client.close()
 
-    def infer(self, model: str, inputs: Rows) -> dict[str, Any]:
+    def infer(self, model: str, inputs: Rows, *, bulk: bool = False) -> dict[str, Any]:
         """Output arrays by name. Inputs are rows of str (STRING), int (INT32) or float (FP32)."""
         from tritonclient.utils import InferenceServerException
 
         tensors = [self._tensor(name, rows) for name, rows in inputs.items()]
         try:
-            result = self._client.infer(model, tensors, client_timeout=self._timeout)
+            result = self._client.infer(
+                model,
+                tensors,
+                request_id=BULK_ID if bulk else "",
+                priority=BULK_PRIORITY if bulk else 0,
+                client_timeout=self._timeout,
+            )
         except InferenceServerException as error:
             raise self._typed(error) from None
         outputs = {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}
@@ -233,7 +255,9 @@ class TritonClient:
         message = str(error.message())
         if status == "UNAVAILABLE" and "onnect" in message:
             message = f"no server answers at {self._url}; start one with: make serve"
-        code, message = strip_code(message.removeprefix("[request id: <id_unknown>] "))
+        for request_id in ("<id_unknown>", BULK_ID):
+            message = message.removeprefix(f"[request id: {request_id}] ")
+        code, message = strip_code(message)
         return _ERRORS.get(code or status, TriremeError)(message)
 
 

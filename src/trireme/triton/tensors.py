@@ -12,6 +12,9 @@ import numpy.typing as npt
 from trireme.errors import InvalidInputError, TriremeError
 from trireme.types import FloatArray, Hit
 
+# The request id of bulk requests. Triton's priority alone does not reach a backend.
+BULK_ID = "bulk"
+
 
 def read_tensor(pb: Any, request: Any, name: str) -> npt.NDArray[Any] | None:
     """The request's input as an array, or None where an optional one was not sent."""
@@ -36,6 +39,13 @@ def read_scalar(pb: Any, request: Any, name: str) -> Any | None:
         raise InvalidInputError(f"{name} must hold one value, got shape {list(tensor.shape)}")
     value = tensor.reshape(-1)[0]
     return decode(name, value) if isinstance(value, bytes | str) else value.item()
+
+
+def is_bulk(request: Any) -> bool:
+    """Whether the request says that it may wait behind all others: a worker's."""
+    # Only requests of Triton's stub have an id.
+    request_id = getattr(request, "request_id", None)
+    return request_id is not None and request_id() == BULK_ID
 
 
 def decode(name: str, value: bytes | str) -> str:

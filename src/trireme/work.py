@@ -1,0 +1,207 @@
+"""A worker's process: queue, documents and the served encoders, put together; and the end of it by a signal."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Collection, Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from time import monotonic
+from types import FrameType
+
+from trireme.artifacts.manifest import TOKENIZER_FILE, read_manifest
+from trireme.artifacts.recipe import RECIPE_FILE, Recipe, read_recipe
+from trireme.artifacts.repository import is_built, list_recipes, version_dir
+from trireme.encode.tokenizer import Tokenizer
+from trireme.errors import EmbedderMismatchError, SettingError, UnavailableError
+from trireme.ingest.chunk import chunk
+from trireme.ingest.encoder import Encoder
+from trireme.ingest.pace import Pace
+from trireme.ingest.registry import open_documents, open_queue
+from trireme.ingest.worker import Worker, WorkerStats
+from trireme.retrieve.registry import DEFAULT_EXACT_BELOW, open_store
+from trireme.retrieve.store import VectorStore
+from trireme.settings import Settings
+from trireme.triton.client import TritonClient
+from trireme.triton.metrics import count_interactive, read_metrics
+from trireme.types import FloatArray
+
+# How long a collection's embedder is taken for granted.
+REMEMBER_SECONDS = 2.0
+# Kinds whose requests people wait for; encoders count their own.
+INTERACTIVE_KINDS = ("cross_encoder", "classifier", "generator", "rag")
+
+
+class ServedEncoders:
+    """Encoders of a model repository, on the server that serves it. Thread-safe."""
+
+    def __init__(self, settings: Settings, store: VectorStore) -> None:
+        """Raises SettingError where no retriever says which embedder new collections get."""
+        self._settings = settings
+        self._store = store
+        self._lock = threading.Lock()
+        self._opened: dict[str, Encoder] = {}
+        self._chosen: dict[tuple[str, str], tuple[float, Encoder]] = {}
+        self.default = default_embedder(settings)
+        self._server = _Server(settings.grpc_url)
+
+    def choose(self, tenant: str, collection: str) -> Encoder:
+        """See Encoders.choose."""
+        with self._lock:
+            found = self._chosen.get((tenant, collection))
+            if found is not None and monotonic() - found[0] < REMEMBER_SECONDS:
+                return found[1]
+            infos = [info for info in self._store.collections(tenant) if info.collection == collection]
+            encoder = (
+                self._by_digest(collection, infos[0].embedder.digest) if infos else self._open(self.default)
+            )
+            self._chosen[tenant, collection] = (monotonic(), encoder)
+            return encoder
+
+    def forget(self) -> None:
+        """See Encoders.forget."""
+        with self._lock:
+            self._chosen.clear()
+
+    def close(self) -> None:
+        """Close the connection to the server."""
+        self._server.close()
+
+    def _by_digest(self, collection: str, digest: str) -> Encoder:
+        for recipe in list_recipes(self._settings.model_repository):
+            if recipe.kind == "text_encoder" and is_built(self._settings.model_repository, recipe):
+                encoder = self._open(recipe.model)
+                if encoder.embedder.digest == digest:
+                    return encoder
+        raise EmbedderMismatchError(
+            f"collection {collection!r} holds vectors of embedder {digest[:12]}, which is not served here:"
+            " serve it, or make the collection anew"
+        )
+
+    def _open(self, model: str) -> Encoder:
+        built = version_dir(self._settings.model_repository, model)
+        manifest = read_manifest(built)
+        known = self._opened.get(model)
+        if known is None or known.embedder != manifest.embedder:
+            tokenizer = Tokenizer.load(built / TOKENIZER_FILE, manifest.max_length)
+            cut = partial(chunk, max_tokens=manifest.max_length, count_tokens=tokenizer.count_all)
+            known = Encoder(
+                model=model,
+                embedder=manifest.embedder,
+                cut=cut,
+                count=tokenizer.count_all,
+                embed=partial(self._server.embed, model),
+                is_ready=partial(self._server.is_ready, model),
+                max_rows=read_recipe(self._settings.model_repository / model / RECIPE_FILE).max_batch_size,
+            )
+            self._opened[model] = known
+        return known
+
+
+class _Server:
+    """One client for each thread, made anew once it has failed: gRPC waits ever longer before it connects again."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._mine = threading.local()
+
+    def embed(self, model: str, texts: Sequence[str]) -> FloatArray:
+        """Vectors [len(texts), dimensions] of passages. Raises TriremeError."""
+        try:
+            return self._client().embed(texts, "passage", model, batch_size=len(texts), bulk=True)
+        except UnavailableError:
+            self.close()
+            raise
+
+    def is_ready(self, model: str) -> bool:
+        """Whether the model answers. Never raises."""
+        ready = self._client().is_ready(model)
+        if not ready:
+            self.close()
+        return ready
+
+    def close(self) -> None:
+        """Close the connection of this thread."""
+        client: TritonClient | None = getattr(self._mine, "client", None)
+        if client is not None:
+            client.close()
+        self._mine.client = None
+
+    def _client(self) -> TritonClient:
+        if getattr(self._mine, "client", None) is None:
+            self._mine.client = TritonClient(self._url)
+        client: TritonClient = self._mine.client
+        return client
+
+
+def run_worker(
+    settings: Settings, database_url: str, notice: Callable[[str], None], *, drain: bool = False
+) -> WorkerStats:
+    """Works until SIGTERM or SIGINT, or with `drain` until nothing is left. Raises SettingError, ArtifactError.
+
+    Waits for the database and the server as long as they are away.
+    """
+    stop: list[Callable[[], None]] = []
+    before = {
+        number: signal.signal(number, partial(_stop_all, stop)) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    recipes = list_recipes(settings.model_repository)
+    retriever = _find_retriever(recipes)
+    exact_below = retriever.exact_below if retriever else DEFAULT_EXACT_BELOW
+    # Encoders count for themselves who is not a worker.
+    watched = [recipe.model for recipe in recipes if recipe.kind in INTERACTIVE_KINDS]
+    try:
+        with (
+            closing(open_queue(database_url, settings.worker_timeout_seconds)) as jobs,
+            closing(open_documents(database_url, exact_below, _storage(retriever))) as documents,
+            closing(open_store(database_url)) as store,
+            closing(ServedEncoders(settings, store)) as encoders,
+        ):
+            worker = Worker(jobs, documents, encoders, Pace(partial(_look, settings, watched)), notice)
+            stop.append(worker.stop)
+            worker.run(drain=drain)
+            return replace(worker.stats)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop_all(stop: list[Callable[[], None]], _number: int, _frame: FrameType | None) -> None:
+    if not stop:
+        raise KeyboardInterrupt
+    for one in stop:
+        one()
+
+
+def _look(settings: Settings, models: Collection[str]) -> tuple[int, bool] | None:
+    try:
+        return count_interactive(read_metrics(settings.host, settings.metrics_port), models)
+    except UnavailableError:
+        return None
+
+
+def default_embedder(settings: Settings) -> str:
+    """The model folder whose vectors new collections get: the retriever's, or the only encoder.
+
+    Raises SettingError where neither says which.
+    """
+    recipes = list_recipes(settings.model_repository)
+    retriever = _find_retriever(recipes)
+    if retriever is not None:
+        return retriever.embedder
+    encoders = [recipe.model for recipe in recipes if recipe.kind == "text_encoder"]
+    if len(encoders) != 1:
+        raise SettingError(
+            f"no retriever in {settings.model_repository} says which embedder a collection gets"
+        )
+    return encoders[0]
+
+
+def _find_retriever(recipes: Sequence[Recipe]) -> Recipe | None:
+    return next((recipe for recipe in recipes if recipe.kind == "retriever"), None)
+
+
+def _storage(retriever: Recipe | None) -> str:
+    return str(getattr(retriever, "storage", "float32"))
