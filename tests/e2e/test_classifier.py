@@ -39,11 +39,12 @@ def checkpoint(tmp_path_factory):
     return folder, model, tokenizer
 
 
-@pytest.fixture(scope="module")
-def client(checkpoint, tmp_path_factory):
+@pytest.fixture(scope="module", params=["onnx", "openvino", "torch"])
+def client(request, checkpoint, tmp_path_factory):
     repository = tmp_path_factory.mktemp("models")
     script = ROOT / "build" / "export_encoder.py"
     command = [sys.executable, script, checkpoint[0], "--name", "weather", "--repository", repository]
+    command += ["--engine", request.param, "--precision", "fp32"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     with start_server(repository, tmp_path_factory.mktemp("server")) as server:
