@@ -56,7 +56,8 @@ class StoreQuery:
 
     `mode` says what finds passages: their vectors (dense), their words (text), or both (hybrid), fused by rank
     with `text_weight` for the words against 1 for the vectors, from so many candidates each. `filter` is a
-    JSON object that a passage's metadata must contain; "" lets all through.
+    JSON object that a passage's metadata must contain; "" lets all through. `version` is the number of the
+    index version to search, 0 for the active one.
     """
 
     embedding: FloatArray
@@ -70,6 +71,7 @@ class StoreQuery:
     text_weight: float = 0.7
     dense_candidates: int = 100
     text_candidates: int = 100
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class CollectionInfo:
     collection: str
     embedder: Embedder
     passages: int
+    versions: tuple[IndexVersion, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

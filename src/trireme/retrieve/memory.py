@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from trireme.errors import InvalidInputError
 from trireme.retrieve.store import (
     RRF_K,
     check_embedder,
@@ -22,7 +24,24 @@ from trireme.retrieve.store import (
     raise_unknown,
     read_filter,
 )
-from trireme.types import CollectionInfo, Embedder, FloatArray, Hit, Passage, StoreQuery
+from trireme.retrieve.versions import (
+    Unembedded,
+    check_begin,
+    check_fill,
+    check_storage,
+    raise_incomplete,
+    raise_no_version,
+)
+from trireme.types import (
+    CollectionInfo,
+    Embedder,
+    FloatArray,
+    Hit,
+    IndexState,
+    IndexVersion,
+    Passage,
+    StoreQuery,
+)
 
 # The commonest of English; PostgreSQL's list is longer.
 STOP_WORDS = frozenset(
@@ -50,17 +69,33 @@ STOP_WORDS = frozenset(
 
 
 @dataclass(slots=True)
-class _Collection:
+class _Version:
+    number: int
     embedder: Embedder
-    rows: dict[str, tuple[Passage, FloatArray]] = field(default_factory=dict)
+    model: str
+    storage: str
+    state: IndexState
+    vectors: dict[int, FloatArray] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Collection:
+    versions: dict[int, _Version] = field(default_factory=dict)
+    # id -> key and passage; a passage whose text changes gets a new key.
+    rows: dict[str, tuple[int, Passage]] = field(default_factory=dict)
+
+    @property
+    def active(self) -> _Version:
+        return next(version for version in self.versions.values() if version.state == "active")
 
 
 class MemoryStore:
-    """A VectorStore that compares the query with every passage."""
+    """A VectorStore that compares the query with every passage, and its index versions."""
 
     def __init__(self) -> None:
         self._collections: dict[tuple[str, str], _Collection] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._numbers = itertools.count(1)
 
     def put(
         self,
@@ -73,10 +108,20 @@ class MemoryStore:
         """See VectorStore.put. Copies the embeddings."""
         row_of = check_put(tenant, collection, embedder, passages, embeddings)
         with self._lock:
-            found = self._collections.setdefault((tenant, collection), _Collection(embedder))
-            check_embedder(collection, found.embedder, embedder)
-            for key, row in row_of.items():
-                found.rows[key] = (passages[row], np.array(embeddings[row], dtype=np.float32))
+            found = self._collections.get((tenant, collection))
+            if found is None:
+                first = _Version(next(self._numbers), embedder, "", "float32", "active")
+                found = self._collections[tenant, collection] = _Collection({first.number: first})
+            active = found.active
+            check_embedder(collection, active.embedder, embedder)
+            for id_, row in row_of.items():
+                key, old = found.rows.get(id_, (0, None))
+                if old is None or old.text != passages[row].text:
+                    for version in found.versions.values():
+                        version.vectors.pop(key, None)
+                    key = next(self._numbers)
+                found.rows[id_] = (key, passages[row])
+                active.vectors[key] = np.array(embeddings[row], dtype=np.float32)
         return len(row_of)
 
     def search(self, query: StoreQuery) -> list[Hit]:
@@ -84,10 +129,15 @@ class MemoryStore:
         check_query(query)
         with self._lock:
             found = self._collections.get((query.tenant, query.collection))
-            if found is None:
+            if found is None or query.version not in (0, *found.versions):
                 raise_unknown(query.collection)
-            check_embedder(query.collection, found.embedder, query.embedder)
-            rows = list(found.rows.values())
+            version = found.versions[query.version] if query.version else found.active
+            check_embedder(query.collection, version.embedder, query.embedder)
+            rows = [
+                (passage, version.vectors[key])
+                for key, passage in found.rows.values()
+                if key in version.vectors
+            ]
         wanted = read_filter(query.filter)
         hits = [
             Hit(passage.id, passage.text, passage.metadata, _cosine(vector, query.embedding))
@@ -101,7 +151,13 @@ class MemoryStore:
         """See VectorStore.collections."""
         with self._lock:
             return [
-                CollectionInfo(owner, name, found.embedder, len(found.rows))
+                CollectionInfo(
+                    owner,
+                    name,
+                    found.active.embedder,
+                    len(found.rows),
+                    tuple(_describe(owner, name, version) for version in found.versions.values()),
+                )
                 for (owner, name), found in sorted(self._collections.items())
                 if tenant in (None, owner)
             ]
@@ -115,12 +171,106 @@ class MemoryStore:
             raise_unknown(collection)
         return len(found.rows)
 
+    @property
+    def versions(self) -> MemoryVersions:
+        """The index versions of the same collections."""
+        return MemoryVersions(self)
+
     def is_ready(self) -> bool:
         """Always true."""
         return True
 
     def close(self) -> None:
         """Nothing to free."""
+
+
+class MemoryVersions:
+    """IndexVersions of a MemoryStore."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    def begin(
+        self, tenant: str, collection: str, embedder: Embedder, model: str, storage: str = ""
+    ) -> IndexVersion:
+        """See IndexVersions.begin."""
+        check_names(tenant, collection)
+        if storage:
+            check_storage(storage)
+        with self._store._lock:
+            found = self._store._collections.get((tenant, collection))
+            if found is None:
+                raise_unknown(collection)
+            known = [_describe(tenant, collection, version) for version in found.versions.values()]
+            check_begin(collection, embedder, known)
+            for version in found.versions.values():
+                if version.embedder == embedder and storage in ("", version.storage):
+                    version.state, version.model = "building", model
+                    return _describe(tenant, collection, version)
+            number = next(self._store._numbers)
+            made = _Version(number, embedder, model, storage or found.active.storage, "building")
+            found.versions[number] = made
+            return _describe(tenant, collection, made)
+
+    def missing(self, number: int, limit: int) -> list[Unembedded]:
+        """See IndexVersions.missing."""
+        with self._store._lock:
+            found, version = self._find(number)
+            rows = sorted(
+                (key, passage.text) for key, passage in found.rows.values() if key not in version.vectors
+            )
+        return [Unembedded(*row) for row in rows[:limit]]
+
+    def fill(self, number: int, keys: Sequence[int], embeddings: FloatArray) -> int:
+        """See IndexVersions.fill."""
+        with self._store._lock:
+            found, version = self._find(number)
+            check_fill(version.embedder, keys, embeddings)
+            present = {key for key, _ in found.rows.values()}
+            places = [place for place, key in enumerate(keys) if key in present]
+            for place in places:
+                version.vectors[keys[place]] = np.array(embeddings[place], dtype=np.float32)
+            return len(places)
+
+    def switch(self, number: int) -> None:
+        """See IndexVersions.switch."""
+        with self._store._lock:
+            found, version = self._find(number)
+            if version.state == "active":
+                return
+            if left := len(found.rows) - len(version.vectors):
+                raise_incomplete(left)
+            for other in list(found.versions.values()):
+                if other.state == "kept" and other is not version:
+                    del found.versions[other.number]
+            found.active.state, version.state = "kept", "active"
+
+    def drop(self, number: int) -> None:
+        """See IndexVersions.drop."""
+        with self._store._lock:
+            found, version = self._find(number)
+            if version.state == "active":
+                raise InvalidInputError("this is the active version; switch to another one first")
+            del found.versions[number]
+
+    def _find(self, number: int) -> tuple[_Collection, _Version]:
+        for found in self._store._collections.values():
+            if number in found.versions:
+                return found, found.versions[number]
+        raise_no_version(number)
+
+
+def _describe(tenant: str, collection: str, version: _Version) -> IndexVersion:
+    return IndexVersion(
+        version.number,
+        tenant,
+        collection,
+        version.embedder,
+        version.model,
+        version.storage,
+        version.state,
+        len(version.vectors),
+    )
 
 
 def _cosine(a: FloatArray, b: FloatArray) -> float:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any
 
-import psycopg
 from pgvector.psycopg import register_vector
 
 from trireme.errors import InvalidInputError
-from trireme.retrieve.postgres_hnsw import MAX_INDEXED, drop_unused, ensure_hnsw, lacks_hnsw
+from trireme.retrieve.postgres_hnsw import drop_unused, ensure_hnsw, lacks_hnsw
 from trireme.retrieve.postgres_pool import ConnectionPool, DeadlineConnection
-from trireme.retrieve.postgres_rows import find_active, lock_collection, write_passages
+from trireme.retrieve.postgres_rows import allow_seconds, find_index, lock_collection, write_passages
 from trireme.retrieve.postgres_schema import migrate
 from trireme.retrieve.postgres_search import MAX_EF_SEARCH, SearchLimits, enter_tenant, find_hits
+from trireme.retrieve.postgres_versions import PostgresVersions, list_versions
 from trireme.retrieve.store import check_embedder, check_names, check_put, check_query, raise_unknown
-from trireme.types import CollectionInfo, Embedder, FloatArray, Hit, Passage, StoreQuery
+from trireme.retrieve.versions import check_storage
+from trireme.types import CollectionInfo, Embedder, FloatArray, Hit, IndexVersion, Passage, StoreQuery
 
 READ_SECONDS = 3.0
 WRITE_SECONDS = 60.0
@@ -44,8 +44,7 @@ class PostgresStore:
             raise InvalidInputError(f"exact_below must be 0 or more, got {exact_below}")
         if not 1 <= ef_search <= MAX_EF_SEARCH:
             raise InvalidInputError(f"ef_search must be 1 to {MAX_EF_SEARCH}, got {ef_search}")
-        if storage not in MAX_INDEXED:
-            raise InvalidInputError(f"vectors must be one of {', '.join(MAX_INDEXED)}, got {storage!r}")
+        check_storage(storage)
         self._limits = SearchLimits(exact_below, ef_search)
         self._storage = storage
         self._pool = ConnectionPool(url, pool_size, self._configure)
@@ -65,7 +64,7 @@ class PostgresStore:
         rows = list(row_of.values())
 
         def work(connection: DeadlineConnection) -> tuple[int, bool]:
-            _allow_seconds(connection, WRITE_SECONDS)
+            allow_seconds(connection, WRITE_SECONDS)
             active = lock_collection(connection, tenant, collection, embedder, storage=self._storage)
             write_passages(connection, active, [passages[row] for row in rows], embeddings[rows])
             return active.index_id, lacks_hnsw(connection, active.index_id, self._limits.exact_below)
@@ -81,28 +80,28 @@ class PostgresStore:
 
         def work(connection: DeadlineConnection) -> list[Hit]:
             enter_tenant(connection, query.tenant)
-            active = find_active(connection, query.tenant, query.collection)
-            if active is None:
+            index = find_index(connection, query.tenant, query.collection, query.version)
+            if index is None:
                 raise_unknown(query.collection)
-            check_embedder(query.collection, active.embedder, query.embedder)
-            return find_hits(connection, active, query, self._limits)
+            check_embedder(query.collection, index.embedder, query.embedder)
+            return find_hits(connection, index, query, self._limits)
 
         return self._pool.run(work, READ_SECONDS)
 
     def collections(self, tenant: str | None) -> list[CollectionInfo]:
         """See VectorStore.collections."""
 
-        def work(connection: DeadlineConnection) -> list[tuple[Any, ...]]:
-            return connection.execute(
-                "SELECT c.tenant, c.collection, i.embedder, i.dimensions, c.passages FROM trireme.collections c "
-                "JOIN trireme.indexes i ON i.collection_id = c.id AND i.state = 'active' "
-                "WHERE %(tenant)s::text IS NULL OR c.tenant = %(tenant)s ORDER BY c.tenant, c.collection",
-                {"tenant": tenant},
-            ).fetchall()
+        def work(connection: DeadlineConnection) -> list[IndexVersion]:
+            return list_versions(connection, tenant, None)
 
+        versions: dict[tuple[str, str], list[IndexVersion]] = {}
+        for version in self._pool.run(work, READ_SECONDS):
+            versions.setdefault((version.tenant, version.collection), []).append(version)
         return [
-            CollectionInfo(owner, name, Embedder(digest, dimensions), passages)
-            for owner, name, digest, dimensions, passages in self._pool.run(work, READ_SECONDS)
+            CollectionInfo(*key, active.embedder, active.vectors, tuple(found))
+            for key, found in sorted(versions.items())
+            for active in found
+            if active.state == "active"
         ]
 
     def drop(self, tenant: str, collection: str) -> int:
@@ -110,7 +109,7 @@ class PostgresStore:
         check_names(tenant, collection)
 
         def work(connection: DeadlineConnection) -> int:
-            _allow_seconds(connection, DROP_SECONDS)
+            allow_seconds(connection, DROP_SECONDS)
             row = connection.execute(
                 "SELECT id, passages FROM trireme.collections WHERE tenant = %s AND collection = %s FOR UPDATE",
                 (tenant, collection),
@@ -130,6 +129,11 @@ class PostgresStore:
         dropped = self._pool.run(work, DROP_SECONDS)
         drop_unused(self._pool)
         return dropped
+
+    @property
+    def versions(self) -> PostgresVersions:
+        """The index versions of the same collections, over the same connections."""
+        return PostgresVersions(self._pool, self._limits.exact_below)
 
     def is_ready(self) -> bool:
         """See VectorStore.is_ready. True when the database answers a query and holds the schema."""
@@ -155,14 +159,8 @@ class PostgresStore:
     def _configure(self, connection: DeadlineConnection) -> None:
         migrate(connection)
         register_vector(connection)
-        _allow_seconds(connection, READ_SECONDS, local=False)
+        allow_seconds(connection, READ_SECONDS, local=False)
         # One search is one core's work: with many at once, parallel workers and JIT only add overhead.
         connection.execute("SET max_parallel_workers_per_gather = 0")
         connection.execute("SET jit = off")
         connection.execute("SET hnsw.iterative_scan = strict_order")
-
-
-def _allow_seconds(connection: psycopg.Connection[Any], seconds: float, local: bool = True) -> None:
-    # A little less than the pool's deadline, so that a slow statement is told from a dead server.
-    milliseconds = str(int(seconds * 1000) - 300)
-    connection.execute("SELECT set_config('statement_timeout', %s, %s)", (milliseconds, local))

@@ -71,15 +71,28 @@ def lock_collection(
 
 def find_active(connection: Connection[Any], tenant: str, collection: str) -> IndexRow | None:
     """The index that searches of the collection use, or None where there is no such collection."""
+    return find_index(connection, tenant, collection, 0)
+
+
+def find_index(connection: Connection[Any], tenant: str, collection: str, version: int) -> IndexRow | None:
+    """An index version of a collection, the active one for 0; None where there is no such version."""
     row = connection.execute(
         "SELECT c.id, i.id, c.tenant, i.embedder, i.dimensions, i.model, i.storage, c.passages "
-        "FROM trireme.collections c JOIN trireme.indexes i ON i.collection_id = c.id AND i.state = 'active' "
+        "FROM trireme.collections c JOIN trireme.indexes i ON i.collection_id = c.id "
+        "AND CASE WHEN %s = 0 THEN i.state = 'active' ELSE i.id = %s END "
         "WHERE c.tenant = %s AND c.collection = %s",
-        (tenant, collection),
+        (version, version, tenant, collection),
     ).fetchone()
     if row is None:
         return None
     return IndexRow(row[0], row[1], row[2], Embedder(row[3], row[4]), *row[5:])
+
+
+def allow_seconds(connection: Connection[Any], seconds: float, local: bool = True) -> None:
+    """Let statements run so long, until the transaction ends, or from now on."""
+    # A little less than the pool's deadline, so that a slow statement is told from a dead server.
+    milliseconds = str(int(seconds * 1000) - 300)
+    connection.execute("SELECT set_config('statement_timeout', %s, %s)", (milliseconds, local))
 
 
 def write_passages(

@@ -123,6 +123,7 @@ VERSION_2 = """
         JOIN trireme.passages n ON n.collection_id = p.collection_id AND n.id = p.id
         JOIN trireme.indexes i ON i.collection_id = p.collection_id;
 
+    CREATE INDEX passages_collection ON trireme.passages (collection_id, key);
     CREATE INDEX passages_document ON trireme.passages (document_key);
     CREATE INDEX passages_tsv ON trireme.passages USING gin (tsv);
     CREATE INDEX passages_filterable ON trireme.passages USING gin (filterable jsonb_path_ops);

@@ -30,7 +30,11 @@ class SearchLimits:
 
 
 def enter_tenant(connection: Connection[Any], tenant: str) -> None:
-    """Hold the rest of the transaction to the rows of one tenant, by row-level security."""
+    """Hold the open transaction to the rows of one tenant, by row-level security, and to one snapshot.
+
+    With one snapshot no switch of index versions comes between two statements. Nothing may have run before.
+    """
+    connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
     connection.execute(
         "SELECT set_config('role', %s, true), set_config('trireme.tenant', %s, true)", (TENANT_ROLE, tenant)
     )
