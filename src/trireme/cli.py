@@ -1,4 +1,4 @@
-"""`trireme`: serve, ingest, search, ask, models, collections, drop, ready, env."""
+"""`trireme`: serve, search, ask, models, collections, drop, ready, env; cli_ingest.py has the rest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trireme.errors import NotFoundError, TriremeError, UnavailableError
+from trireme.cli_ingest import add_ingest, add_scope, database_url
+from trireme.errors import TriremeError, UnavailableError
 from trireme.settings import Settings, read_settings
 
 # trireme.rag.ports.ANSWER_MODES, without loading numpy for every command.
@@ -65,9 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("--url", help="gRPC host:port of the server")
     ask.set_defaults(run=_ask)
 
-    ingest = commands.add_parser("ingest", help="index .txt, .md, .html, .pdf files or a BEIR folder")
-    ingest.add_argument("path", type=Path)
-    ingest.set_defaults(run=_ingest)
+    add_ingest(commands)
 
     models = commands.add_parser("models", help="show what is served, with precision, size and quality")
     models.set_defaults(run=_models)
@@ -85,10 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     env = commands.add_parser("env", help="print shell exports that make `tritonserver` a command")
     env.set_defaults(run=_env)
 
-    for command in (search, ask, ingest, collections, drop):
-        command.add_argument("--tenant", help="whose passages (TRIREME_TENANT)")
-    for command in (search, ask, ingest):
-        command.add_argument("--collection", help="which collection (TRIREME_COLLECTION)")
+    for command in (search, ask):
+        add_scope(command)
+    for command in (collections, drop):
+        add_scope(command, with_collection=False)
     return parser
 
 
@@ -125,20 +124,6 @@ def _ask(arguments: argparse.Namespace, settings: Settings, console: Console) ->
             print_answer_json(parts)
         else:
             print_answer(console, parts)
-    return 0
-
-
-def _ingest(arguments: argparse.Namespace, settings: Settings, console: Console) -> int:
-    from trireme.index import ingest_path
-
-    report = ingest_path(settings, arguments.path, database_url(settings), console)
-    console.print(
-        f"Indexed {report.passages} passages of {report.documents} documents into"
-        f" {settings.collection!r} in {report.seconds:.1f} s.",
-        highlight=False,
-    )
-    for line in report.skipped:
-        console.print(f"skipped {line}", highlight=False, markup=False)
     return 0
 
 
@@ -192,18 +177,6 @@ def _env(_: argparse.Namespace, settings: Settings, console: Console) -> int:
     # print, not the console: a shell reads this.
     print(shell_exports(os.environ))
     return 0
-
-
-def database_url(settings: Settings) -> str:
-    """The database to talk to: the setting's, or that of the running embedded server. Raises NotFoundError."""
-    from trireme.local.postgres import running_url
-
-    url = settings.database_url or running_url(settings.data_dir)
-    if not url:
-        raise NotFoundError(
-            f"no database runs in {settings.data_dir}; start it with: make serve, or set TRIREME_DATABASE_URL"
-        )
-    return url
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from trireme.ingest.queue import JobInfo
+
 
 def models_table(repository: Path, ready: dict[str, bool] | None = None) -> Table:
     """What the repository serves: kind, precision, size, quality; with `ready`, what the server says of each."""
@@ -70,4 +72,18 @@ def collections_table(infos: Sequence[CollectionInfo]) -> Table:
         table.add_column(column, justify="right" if column == "passages" else "left")
     for info in infos:
         table.add_row(info.tenant, info.collection, str(info.passages), info.embedder.digest[:12])
+    return table
+
+
+def jobs_table(jobs: Sequence[JobInfo]) -> Table:
+    """Jobs with their document, state, attempts and last error."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("job", "collection", "document", "state", "attempts", "error"):
+        table.add_column(column, justify="right" if column in ("job", "attempts") else "left")
+    for job in jobs:
+        row = (job.id, job.collection, job.document, job.state, str(job.attempts), job.error)
+        table.add_row(*(escape(cell) for cell in row))
     return table

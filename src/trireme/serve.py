@@ -1,4 +1,4 @@
-"""The whole stack on one machine: database, Triton, and the sample corpus on the first run."""
+"""The whole stack on one machine: database, Triton, a worker, and the sample corpus on the first run."""
 
 from __future__ import annotations
 
@@ -7,31 +7,44 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from trireme.artifacts.repository import is_built, list_recipes
-from trireme.errors import ArtifactError, UnavailableError
-from trireme.index import ingest_path
+from trireme.errors import ArtifactError, SettingError, UnavailableError
+from trireme.index import IngestReport, publish_path
 from trireme.retrieve.registry import open_store
-from trireme.settings import Settings
+from trireme.settings import Settings, environment
 from trireme.triton.server import ServerConfig, TritonServer
+from trireme.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from trireme.local.postgres import LocalPostgres
 
+# A server that ends so often before it was ever ready will not get ready.
+MOST_FALSE_STARTS = 3
+PORT_SECONDS = 30.0
+
 
 class Stack:
-    """Database and tritonserver of one `settings`. A context manager: leaving it ends what it started."""
+    """Database and tritonserver of one `settings`. A context manager: leaving it ends what it started.
+
+    `start_worker` adds a worker; `look_after`, called now and then, starts again what has ended.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._resources = ExitStack()
         self.postgres: LocalPostgres | None = None
+        self.worker: WorkerProcess | None = None
         self.database_url = settings.database_url
+        self._was_ready = False
+        self._false_starts = 0
+        self._ended_at: float | None = None
 
     def __enter__(self) -> Stack:
         """Starts both and waits until every model is ready. Raises TriremeError; then nothing is left running."""
@@ -61,6 +74,13 @@ class Stack:
 
     def start_server(self) -> None:
         """Starts tritonserver and waits until it is ready."""
+        self.server = self._launch_server()
+        # Whichever server is the last.
+        self._resources.callback(lambda: self.server.stop())  # noqa: PLW0108
+        self.server.wait_until_ready()
+        self._was_ready = True
+
+    def _launch_server(self) -> TritonServer:
         settings = self.settings
         config = ServerConfig(
             host=settings.host,
@@ -72,26 +92,62 @@ class Stack:
             log_file=settings.data_dir / "logs" / "tritonserver.log",
             response_cache_bytes=settings.response_cache_bytes,
         )
-        self.server = TritonServer(config, {**os.environ, "TRIREME_DATABASE_URL": self.database_url})
-        self._resources.callback(self.server.stop)
-        self.server.wait_until_ready()
+        return TritonServer(config, {**os.environ, "TRIREME_DATABASE_URL": self.database_url})
+
+    def start_worker(self) -> None:
+        """Starts a worker, which lives and ends with this stack."""
+        environ = os.environ | environment(replace(self.settings, database_url=self.database_url))
+        self.worker = WorkerProcess(environ, self.settings.data_dir / "logs" / "worker.log")
+        self._resources.callback(self.worker.stop)
 
     def stop(self) -> None:
         """Ends the server, then the database. Blocks until they are gone; safe to call twice."""
         self._resources.close()
 
     def wait(self, notice: Callable[[str], None]) -> None:
-        """Blocks; starts an embedded PostgreSQL that ended again and tells `notice`.
-
-        Raises UnavailableError when tritonserver has ended, KeyboardInterrupt on a signal.
-        """
+        """Blocks, and starts again what ends. Raises UnavailableError when tritonserver cannot be kept running,
+        KeyboardInterrupt on a signal."""
         while True:
             time.sleep(0.5)
-            if not self.server.is_running():
-                raise UnavailableError(f"tritonserver stopped; its log is {self.server.config.log_file}")
-            if self.postgres is not None and not self.postgres.is_running():
-                notice("The embedded PostgreSQL ended; starting it again.")
-                self.postgres.restart()
+            self.look_after(notice)
+
+    def look_after(self, notice: Callable[[str], None]) -> None:
+        """Starts an embedded PostgreSQL, the server or the worker again that ended, and tells `notice`.
+
+        Returns soon: what it started may not be ready. Raises UnavailableError when tritonserver ends before
+        it is ready, again and again.
+        """
+        if self.postgres is not None and not self.postgres.is_running():
+            notice("The embedded PostgreSQL ended; starting it again.")
+            self.postgres.restart()
+        if self.server.is_running():
+            self._was_ready = self._was_ready or self.server.is_ready()
+        else:
+            self._restart_server(notice)
+        if self.worker is not None:
+            self.worker.look_after(notice)
+
+    def _restart_server(self, notice: Callable[[str], None]) -> None:
+        log = self.server.config.log_file
+        if self._false_starts == MOST_FALSE_STARTS:
+            raise UnavailableError(f"tritonserver stopped; its log is {log}")
+        # Its stubs outlive it otherwise.
+        self.server.stop()
+        if log.exists():
+            # What it said last is what tells why it ended.
+            log.replace(log.with_name("tritonserver.previous.log"))
+        try:
+            launched = self._launch_server()
+        except SettingError:
+            # The kernel has not freed its ports yet; the next call tries again.
+            self._ended_at = self._ended_at or time.monotonic()
+            if time.monotonic() - self._ended_at > PORT_SECONDS:
+                raise
+            return
+        notice("tritonserver ended; starting it again.")
+        self._false_starts = 0 if self._was_ready else self._false_starts + 1
+        self._was_ready, self._ended_at = False, None
+        self.server = launched
 
 
 def check_models_are_built(repository: Path) -> None:
@@ -130,11 +186,19 @@ def serve(settings: Settings, corpus: Path | None, console: Console) -> None:
     with interruptible(), ExitStack() as resources:
         with console.status("Starting PostgreSQL and tritonserver"):
             stack = resources.enter_context(Stack(settings))
+        stack.start_worker()
         if corpus is not None and not _has_collection(settings, stack.database_url):
-            report = ingest_path(settings, corpus, stack.database_url, console)
-            console.print(f"Indexed {corpus}: {report.passages} passages of {report.documents} documents.")
+            report = _index(stack, corpus, console)
+            console.print(f"Indexed {corpus}: {report.passages} passages of {report.published} documents.")
         _announce(settings, console)
         stack.wait(console.print)
+
+
+def _index(stack: Stack, corpus: Path, console: Console) -> IngestReport:
+    def look_after() -> None:
+        stack.look_after(console.print)
+
+    return publish_path(stack.settings, corpus, stack.database_url, console, meanwhile=look_after)
 
 
 def _has_collection(settings: Settings, database_url: str) -> bool:

@@ -60,6 +60,12 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     return Settings(**values)  # type: ignore[arg-type]
 
 
+def environment(settings: Settings) -> dict[str, str]:
+    """The variables that make `read_settings` return `settings`, for a child process."""
+    values = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    return {PREFIX + name.upper(): str(value) for name, value in values.items() if value != ""}
+
+
 def _parse(key: str, raw: str, default: object) -> str | int | Path:
     if key.endswith("_BYTES"):
         if not raw.isdecimal():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Callable, Collection, Sequence
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
-from time import monotonic
+from time import monotonic, sleep
 from types import FrameType
 
 from trireme.artifacts.manifest import TOKENIZER_FILE, read_manifest
@@ -16,7 +17,7 @@ from trireme.artifacts.recipe import RECIPE_FILE, Recipe, read_recipe
 from trireme.artifacts.repository import is_built, list_recipes, version_dir
 from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import EmbedderMismatchError, SettingError, UnavailableError
-from trireme.ingest.chunk import chunk
+from trireme.ingest.chunk import CHUNKER_VERSION, chunk
 from trireme.ingest.encoder import Encoder
 from trireme.ingest.pace import Pace
 from trireme.ingest.registry import open_documents, open_queue
@@ -30,6 +31,7 @@ from trireme.types import FloatArray
 
 # How long a collection's embedder is taken for granted.
 REMEMBER_SECONDS = 2.0
+PARENT_SECONDS = 1.0
 # Kinds whose requests people wait for; encoders count their own.
 INTERACTIVE_KINDS = ("cross_encoder", "classifier", "generator", "rag")
 
@@ -37,14 +39,14 @@ INTERACTIVE_KINDS = ("cross_encoder", "classifier", "generator", "rag")
 class ServedEncoders:
     """Encoders of a model repository, on the server that serves it. Thread-safe."""
 
-    def __init__(self, settings: Settings, store: VectorStore) -> None:
-        """Raises SettingError where no retriever says which embedder new collections get."""
+    def __init__(self, settings: Settings, store: VectorStore, default: str = "") -> None:
+        """default: the model folder for new collections; "" means the retriever's. Raises SettingError."""
         self._settings = settings
         self._store = store
         self._lock = threading.Lock()
         self._opened: dict[str, Encoder] = {}
         self._chosen: dict[tuple[str, str], tuple[float, Encoder]] = {}
-        self.default = default_embedder(settings)
+        self.default = default or default_embedder(settings)
         self._server = _Server(settings.grpc_url)
 
     def choose(self, tenant: str, collection: str) -> Encoder:
@@ -55,7 +57,7 @@ class ServedEncoders:
                 return found[1]
             infos = [info for info in self._store.collections(tenant) if info.collection == collection]
             encoder = (
-                self._by_digest(collection, infos[0].embedder.digest) if infos else self._open(self.default)
+                self._by_digest(collection, infos[0].embedder.digest) if infos else self._load(self.default)
             )
             self._chosen[tenant, collection] = (monotonic(), encoder)
             return encoder
@@ -72,7 +74,7 @@ class ServedEncoders:
     def _by_digest(self, collection: str, digest: str) -> Encoder:
         for recipe in list_recipes(self._settings.model_repository):
             if recipe.kind == "text_encoder" and is_built(self._settings.model_repository, recipe):
-                encoder = self._open(recipe.model)
+                encoder = self._load(recipe.model)
                 if encoder.embedder.digest == digest:
                     return encoder
         raise EmbedderMismatchError(
@@ -80,7 +82,17 @@ class ServedEncoders:
             " serve it, or make the collection anew"
         )
 
-    def _open(self, model: str) -> Encoder:
+    def open(self, model: str) -> Encoder:
+        """The encoder of one model folder. Raises ArtifactError where it is not built."""
+        with self._lock:
+            return self._load(model)
+
+    def find(self, collection: str, digest: str) -> Encoder:
+        """The encoder that made a version's vectors. Raises EmbedderMismatchError where it is not here."""
+        with self._lock:
+            return self._by_digest(collection, digest)
+
+    def _load(self, model: str) -> Encoder:
         built = version_dir(self._settings.model_repository, model)
         manifest = read_manifest(built)
         known = self._opened.get(model)
@@ -94,6 +106,7 @@ class ServedEncoders:
                 count=tokenizer.count_all,
                 embed=partial(self._server.embed, model),
                 is_ready=partial(self._server.is_ready, model),
+                fingerprint=f"{CHUNKER_VERSION} {manifest.max_length}",
                 max_rows=read_recipe(self._settings.model_repository / model / RECIPE_FILE).max_batch_size,
             )
             self._opened[model] = known
@@ -137,35 +150,57 @@ class _Server:
 
 
 def run_worker(
-    settings: Settings, database_url: str, notice: Callable[[str], None], *, drain: bool = False
+    settings: Settings,
+    database_url: str,
+    notice: Callable[[str], None],
+    *,
+    drain: bool = False,
+    is_child: bool = False,
 ) -> WorkerStats:
     """Works until SIGTERM or SIGINT, or with `drain` until nothing is left. Raises SettingError, ArtifactError.
 
-    Waits for the database and the server as long as they are away.
+    Waits for the database and the server as long as they are away. is_child: ends also when the process that
+    started this one has ended. For the main thread of a process.
     """
     stop: list[Callable[[], None]] = []
     before = {
         number: signal.signal(number, partial(_stop_all, stop)) for number in (signal.SIGTERM, signal.SIGINT)
     }
-    recipes = list_recipes(settings.model_repository)
-    retriever = _find_retriever(recipes)
-    exact_below = retriever.exact_below if retriever else DEFAULT_EXACT_BELOW
-    # Encoders count for themselves who is not a worker.
-    watched = [recipe.model for recipe in recipes if recipe.kind in INTERACTIVE_KINDS]
     try:
-        with (
-            closing(open_queue(database_url, settings.worker_timeout_seconds)) as jobs,
-            closing(open_documents(database_url, exact_below, _storage(retriever))) as documents,
-            closing(open_store(database_url)) as store,
-            closing(ServedEncoders(settings, store)) as encoders,
-        ):
-            worker = Worker(jobs, documents, encoders, Pace(partial(_look, settings, watched)), notice)
+        with open_worker(settings, database_url, notice) as worker:
             stop.append(worker.stop)
+            if is_child:
+                threading.Thread(target=_watch_parent, args=(worker.stop,), daemon=True).start()
             worker.run(drain=drain)
             return replace(worker.stats)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def open_worker(
+    settings: Settings, database_url: str, notice: Callable[[str], None], default: str = ""
+) -> Iterator[Worker]:
+    """A worker with all that it needs. default: see ServedEncoders. Raises SettingError."""
+    retriever = _find_retriever(list_recipes(settings.model_repository))
+    exact_below = retriever.exact_below if retriever else DEFAULT_EXACT_BELOW
+    with (
+        closing(open_queue(database_url, settings.worker_timeout_seconds)) as jobs,
+        closing(open_documents(database_url, exact_below, _storage(retriever))) as documents,
+        closing(open_store(database_url)) as store,
+        closing(ServedEncoders(settings, store, default)) as encoders,
+    ):
+        yield Worker(
+            jobs, documents, encoders, Pace(partial(look, settings, watched_models(settings))), notice
+        )
+
+
+def _watch_parent(stop: Callable[[], None]) -> None:
+    parent = os.getppid()
+    while os.getppid() == parent:
+        sleep(PARENT_SECONDS)
+    stop()
 
 
 def _stop_all(stop: list[Callable[[], None]], _number: int, _frame: FrameType | None) -> None:
@@ -175,7 +210,14 @@ def _stop_all(stop: list[Callable[[], None]], _number: int, _frame: FrameType | 
         one()
 
 
-def _look(settings: Settings, models: Collection[str]) -> tuple[int, bool] | None:
+def watched_models(settings: Settings) -> list[str]:
+    """Models that do nothing in bulk. Encoders count for themselves who is not a worker."""
+    recipes = list_recipes(settings.model_repository)
+    return [recipe.model for recipe in recipes if recipe.kind in INTERACTIVE_KINDS]
+
+
+def look(settings: Settings, models: Collection[str]) -> tuple[int, bool] | None:
+    """How many requests people have sent to the server, for Pace; None where it does not say."""
     try:
         return count_interactive(read_metrics(settings.host, settings.metrics_port), models)
     except UnavailableError:

@@ -14,7 +14,8 @@ class Encoder:
     """One served text encoder.
 
     cut: the passages of a document. count: tokens of each text. embed: n texts to [n, dimensions]; raises
-    UnavailableError while the server is away. max_rows: texts of one request.
+    UnavailableError while the server is away. fingerprint: what else than a document's bytes changes its
+    passages. max_rows: texts of one request.
     """
 
     model: str
@@ -23,6 +24,7 @@ class Encoder:
     count: Callable[[Sequence[str]], Sequence[int]]
     embed: Callable[[Sequence[str]], FloatArray]
     is_ready: Callable[[], bool]
+    fingerprint: str = ""
     max_rows: int = 64
 
 

@@ -182,6 +182,15 @@ class TritonServer:
         """Whether the process lives. Does not block."""
         return self._process.poll() is None
 
+    def is_ready(self) -> bool:
+        """Whether every model is loaded. Blocks at most a second."""
+        url = f"http://{self.config.host}:{self.config.http_port}/v2/health/ready"
+        try:
+            with urllib.request.urlopen(url, timeout=1):
+                return True
+        except (urllib.error.URLError, OSError):
+            return False
+
     def wait_until_ready(self, timeout: float = 120.0) -> None:
         """Blocks until every model is loaded. Raises UnavailableError with the server's own reasons."""
         deadline = time.monotonic() + timeout
