@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trireme.cli_ingest import add_ingest, add_scope, database_url
+from trireme.cli_reindex import add_reindex
 from trireme.errors import TriremeError, UnavailableError
 from trireme.settings import Settings, read_settings
 
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     ask.set_defaults(run=_ask)
 
     add_ingest(commands)
+    add_reindex(commands)
 
     models = commands.add_parser("models", help="show what is served, with precision, size and quality")
     models.set_defaults(run=_models)

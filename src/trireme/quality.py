@@ -41,12 +41,18 @@ def read_beir(folder: Path, split: str | None = None) -> BeirData:
     NotFoundError for a missing file, InvalidInputError naming file and line for one it cannot read.
     """
     folder = Path(folder)
-    qrels_file = _find_qrels(folder, split)
+    queries, qrels = read_queries(folder, split)
     corpus = {}
     for place, record in _read_records(folder / "corpus.jsonl"):
         title = _read_text(place, record, "title", optional=True)
         text = _read_text(place, record, "text")
         corpus[_read_id(place, record)] = f"{title}\n{text}" if title else text
+    return BeirData(name=folder.resolve().name, corpus=corpus, queries=queries, qrels=qrels)
+
+
+def read_queries(folder: Path, split: str | None = None) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
+    """The queries and judgements of `folder`, as `read_beir` reads them; it needs no corpus.jsonl."""
+    qrels_file = _find_qrels(folder, split)
     all_queries = {
         _read_id(place, record): _read_text(place, record, "text")
         for place, record in _read_records(folder / "queries.jsonl")
@@ -58,8 +64,7 @@ def read_beir(folder: Path, split: str | None = None) -> BeirData:
         qrels.setdefault(query_id, {})[passage_id] = grade
     if not qrels:
         raise InvalidInputError(f"{qrels_file} holds no judgements; give a split that does")
-    queries = {query_id: all_queries[query_id] for query_id in qrels}
-    return BeirData(name=folder.resolve().name, corpus=corpus, queries=queries, qrels=qrels)
+    return {query_id: all_queries[query_id] for query_id in qrels}, qrels
 
 
 def evaluate(dataset: str, run: Mapping[str, Sequence[str]], qrels: Qrels) -> QualityFigures:

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "rag": {"types", "errors"},
     "quantize": {"types", "errors", "artifacts", "export"},
     "export_llm": {"types", "errors", "artifacts", "generate", "export"},
-    "ingest": {"types", "errors", "retrieve"},
+    "ingest": {"types", "errors", "retrieve", "quality"},
     "local": {"errors"},
     "export": {"types", "errors", "artifacts", "encode", "quality"},
     "tune": {"types", "errors", "settings", "machine", "artifacts", "ingest", "triton", "serve", "index"},
