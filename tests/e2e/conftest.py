@@ -62,3 +62,8 @@ def settings(stack):
 def client(settings):
     with TritonClient(settings.grpc_url) as opened:
         yield opened
+
+
+@pytest.fixture
+def quiet_console():
+    return Console(quiet=True)

@@ -2,10 +2,15 @@
 
 import dataclasses
 import os
+import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import psutil
 
 from trireme.settings import Settings
 from trireme.triton.server import ServerConfig, TritonServer
@@ -64,3 +69,65 @@ def start_server(repository: Path, folder: Path, **environ: str) -> TritonServer
         log_file=folder / "log",
     )
     return TritonServer(config, {**os.environ, **environ})
+
+
+START_SECONDS = 180
+
+
+class Serving:
+    """One `trireme serve` in a process of its own; `output` is what it has printed."""
+
+    def __init__(self, settings: Settings, corpus: Path | None = None):
+        self.settings = settings
+        self.environ = environment_of(settings) | {"COLUMNS": "200"}
+        self.log = settings.data_dir.parent / f"serve-{time.monotonic_ns()}.out"
+        with self.log.open("wb") as out:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "trireme.cli",
+                    "serve",
+                    *(["--corpus", str(corpus)] if corpus else []),
+                ],
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def output(self):
+        return self.log.read_text()
+
+    def wait_until_ready(self):
+        deadline = time.monotonic() + START_SECONDS
+        while "Try in another terminal" not in self.output:
+            assert self.process.poll() is None, self.output
+            assert time.monotonic() < deadline, self.output
+            time.sleep(0.1)
+        # The line is printed a moment before the commands below it.
+        while "curl" not in self.output:
+            time.sleep(0.05)
+
+    def run(self, *arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "trireme.cli", *arguments],
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def interrupt(self):
+        """Ctrl-C, and the processes that were alive before it."""
+        family = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(60) == 0, self.output
+        return family
+
+    def stop(self):
+        """End it, if it still runs."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(60)

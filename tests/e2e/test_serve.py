@@ -6,61 +6,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
-from stacks import ROOT, environment_of, settings_on_free_ports, wait_until
-
-START_SECONDS = 180
-
-
-class Serving:
-    """One `trireme serve` in a process of its own; `output` is what it has printed."""
-
-    def __init__(self, settings, corpus):
-        self.settings = settings
-        self.environ = environment_of(settings) | {"COLUMNS": "200"}
-        self.log = settings.data_dir.parent / f"serve-{time.monotonic_ns()}.out"
-        with self.log.open("wb") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "trireme.cli", "serve", "--corpus", str(corpus)],
-                env=self.environ,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            )
-
-    @property
-    def output(self):
-        return self.log.read_text()
-
-    def wait_until_ready(self):
-        deadline = time.monotonic() + START_SECONDS
-        while "Try in another terminal" not in self.output:
-            assert self.process.poll() is None, self.output
-            assert time.monotonic() < deadline, self.output
-            time.sleep(0.1)
-        # The line is printed a moment before the commands below it.
-        while "curl" not in self.output:
-            time.sleep(0.05)
-
-    def run(self, *arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "trireme.cli", *arguments],
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-
-    def interrupt(self):
-        """Ctrl-C, and the processes that were alive before it."""
-        family = psutil.Process(self.process.pid).children(recursive=True)
-        self.process.send_signal(signal.SIGINT)
-        assert self.process.wait(60) == 0, self.output
-        return family
+from stacks import ROOT, Serving, environment_of, settings_on_free_ports, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +20,7 @@ def serving(tmp_path_factory):
         running.wait_until_ready()
         yield running
     finally:
-        if running.process.poll() is None:
-            running.process.terminate()
-            running.process.wait(60)
+        running.stop()
 
 
 def test_serve_says_what_is_served_and_which_commands_to_try(serving):
