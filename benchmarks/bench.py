@@ -191,7 +191,7 @@ def run_all(options: argparse.Namespace, words: Sequence[str]) -> BenchReport:
         runner = Runner(ready, tasks, plan, show_progress_note, began)
         scenarios = list_scenarios(plan)
         rates = [measure_rates()]
-        half = len(scenarios) // 2
+        half = (len(scenarios) + 1) // 2
         runner.run(scenarios[:half])
         rates += [measure_rates()] if plan.rates > 1 else []
         runner.run(list_poisson(plan, runner.points))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench_bars import MIXED, PASSAGES, RERANK_20, RERANK_20_AT_4, SHORT_ALONE, Bar, judge
+from bench_bars import CALLS_OF_32, MIXED, PASSAGES, RERANK_20, RERANK_20_AT_4, SHORT_ALONE, Bar, judge
 from bench_results import (
     FP32_IN_PROCESS,
     OUR_PAIR_RANKER,
@@ -24,7 +24,7 @@ from report import format_circumstances, format_table
 
 THROUGHPUT_PLOT, LATENCY_PLOT = "performance-throughput.png", "performance-latency.png"
 SHORT, RERANK_100 = "a, 32 in flight", "rerank 100, 1 in flight"
-BATCHES, CALLS_OF_32 = "c, 4 batches of 32 in flight", "c, calls of 32"
+BATCHES = "c, 4 batches of 32 in flight"
 IN_FLIGHT = (
     "c, 1 in flight",
     "c, 8 in flight",

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bench_bars import MIXED, PASSAGES, POISSON, RERANK_20, RERANK_20_AT_4, SHORT_ALONE
+from bench_bars import CALLS_OF_32, MIXED, PASSAGES, POISSON, RERANK_20, RERANK_20_AT_4, SHORT_ALONE
 from bench_results import (
     INFINITY,
     ORT_IN_PROCESS,
@@ -85,6 +85,7 @@ def list_scenarios(plan: Plan) -> list[Scenario]:
     servers = (OURS, *INFINITIES)
     found = [
         Scenario(MIXED, "c", Load(32), (OURS, PLAIN, *INFINITIES, *IN_PROCESS), call=256),
+        Scenario(CALLS_OF_32, "c", Load(32), (OURS, OURS_IN_PROCESS), call=32),
         Scenario(RERANK_20, "rerank 20", Load(1), (OUR_PAIR_RANKER, OUR_RERANKER, *INFINITIES, *RANKERS)),
         Scenario(PASSAGES, "b", Load(32), (OURS, *INFINITIES, *IN_PROCESS), call=128),
         Scenario(
@@ -92,7 +93,6 @@ def list_scenarios(plan: Plan) -> list[Scenario]:
         ),
         Scenario(SHORT_ALONE, "a", Load(1), (OURS, OURS_IN_PROCESS), call=1, seconds=3.0),
         Scenario("a, 32 in flight", "a", Load(32), (OURS, *INFINITIES, *IN_PROCESS), call=1024, seconds=3.0),
-        Scenario("c, calls of 32", "c", Load(1, 32), (OURS_IN_PROCESS,), call=32),
         *(Scenario(f"c, {count} in flight", "c", Load(count), servers) for count in (1, 8, 128)),
         Scenario("c, 4 batches of 32 in flight", "c", Load(4, 32), servers),
         Scenario(
