@@ -246,4 +246,4 @@ def _find_retriever(recipes: Sequence[Recipe]) -> Recipe | None:
 
 
 def _storage(retriever: Recipe | None) -> str:
-    return str(getattr(retriever, "storage", "float32"))
+    return str(getattr(retriever, "vectors", "float32"))

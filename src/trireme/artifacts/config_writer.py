@@ -46,8 +46,13 @@ PARAMETERS = {
         "pool_size",
         "exact_below",
         "ef_search",
+        "search_mode",
+        "text_weight",
+        "dense_candidates",
+        "text_candidates",
     ),
     "best_first": ("default_top_k", "max_top_k"),
+    "ingester": ("max_documents", "max_text_bytes"),
     "generator": (
         "engine",
         "max_num_seqs",
@@ -177,9 +182,25 @@ _TENSORS: dict[str, tuple[tuple[Message, ...], tuple[Message, ...]]] = {
         (_tensor("text", STRING, 1),),
         (_tensor("label", STRING, -1), _tensor("score", FP32, -1)),
     ),
-    "retriever": ((_tensor("embedding", FP32, -1), _tensor("query", STRING, 1), *_SCOPE), _HITS),
+    "retriever": (
+        (_tensor("embedding", FP32, -1), _tensor("query", STRING, 1), *_SCOPE, *_FOUND_BY),
+        (*_HITS, _tensor("rank_score", FP32, -1)),
+    ),
     "best_first": ((*_HITS, _SCOPE[0]), _HITS),
-    "search": ((_tensor("query", STRING, 1), *_SCOPE), _HITS),
+    "search": ((_tensor("query", STRING, 1), *_SCOPE, *_FOUND_BY), _HITS),
+    "ingester": (
+        (
+            # Not `id`: the generate endpoint keeps that name for itself.
+            _tensor("document_id", STRING, -1, optional=True),
+            _tensor("text", STRING, -1, optional=True),
+            _tensor("title", STRING, -1, optional=True),
+            _tensor("metadata", STRING, -1, optional=True),
+            _tensor("job_id", STRING, -1, optional=True),
+            _tensor("collection", STRING, 1, optional=True),
+            _tensor("tenant", STRING, 1, optional=True),
+        ),
+        (_tensor("job_id", STRING, -1), _tensor("state", STRING, -1), _tensor("error", STRING, -1)),
+    ),
     "generator": (
         (
             _tensor("text_input", STRING, 1, optional=True),

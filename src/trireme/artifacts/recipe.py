@@ -21,7 +21,7 @@ RECIPE_FILE = "recipe.toml"
 
 ENCODER_KINDS = ("text_encoder", "cross_encoder", "classifier")
 WEIGHTED_KINDS = (*ENCODER_KINDS, "generator")
-KINDS = (*WEIGHTED_KINDS, "retriever", "best_first", "search", "rag")
+KINDS = (*WEIGHTED_KINDS, "retriever", "best_first", "search", "rag", "ingester")
 # Decoupled models take one request at a time: their tensors have no batch dimension.
 DECOUPLED_KINDS = ("generator", "rag")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
@@ -34,6 +34,7 @@ _PAIRS = ("cross_encoder",)
 _GENERATOR = ("generator",)
 _RETRIEVER = ("retriever",)
 _RAG = ("rag",)
+_INGESTER = ("ingester",)
 _TOP_K = ("retriever", "best_first", "rag")
 
 
@@ -94,11 +95,14 @@ class Recipe:
     threads: int = _key(0, WEIGHTED_KINDS, least=0)
     # Tokens, padding included, of one micro-batch inside the backend.
     max_batch_tokens: int = _key(2048, ENCODER_KINDS, least=1)
-    max_text_bytes: int = _key(1_000_000, WEIGHTED_KINDS, least=1)
+    max_text_bytes: int = _key(1_000_000, (*WEIGHTED_KINDS, *_INGESTER), least=1)
     max_passages: int = _key(1000, _PAIRS, least=1)
-    # Of passages that come with a prior, how many of the best by it are read; 0 reads all.
+    # Of passages that come with a prior, how many of the best are read, by rank_score or else by it; 0 reads all.
     rerank_depth: int = _key(0, _PAIRS, least=0)
     default_input_type: str = _key("passage", _ENCODER, choices=("query", "passage"))
+
+    # Documents of one request.
+    max_documents: int = _key(1000, _INGESTER, least=1)
 
     # The model folder whose vectors the retriever searches, or whose cosine a reranker takes as prior.
     embedder: str = _key("", ("cross_encoder", "retriever"))
