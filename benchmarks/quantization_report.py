@@ -128,11 +128,8 @@ def name_method(key: Key) -> str:
 
 
 def format_rows(report: QuantizationReport, runs: Sequence[GpuRun]) -> str:
-    """The Markdown table; GPU figures are those of the same model."""
-    gpu: dict[Key, GpuRow] = {}
-    for run in runs:
-        if run.model == report.model:
-            gpu |= run.rows
+    """The Markdown table; GPU figures are those of the same model, the last run's where several have the row."""
+    gpu = {key: run.rows[key] for key, run in _choose_runs(report, runs).items()}
     rows = []
     for row in report.rows:
         rows.append(
@@ -149,6 +146,11 @@ def format_rows(report: QuantizationReport, runs: Sequence[GpuRun]) -> str:
             )
         )
     return format_table(HEADER, rows)
+
+
+def _choose_runs(report: QuantizationReport, runs: Sequence[GpuRun]) -> dict[Key, GpuRun]:
+    """The run that each method's figures come from."""
+    return {key: run for run in runs if run.model == report.model for key in run.rows}
 
 
 def format_other_models(report: QuantizationReport, runs: Sequence[GpuRun]) -> list[str]:
@@ -211,7 +213,7 @@ def format_section(
 ) -> str:
     """All tables and what stands beside them. `other`: the same methods quantized on a GPU."""
     judged, calibrated = report.evaluation, report.calibration
-    machines = sorted({run.machine for run in runs if run.model == report.model})
+    machines = sorted({run.machine for run in _choose_runs(report, runs).values()})
     lines = [
         f"`{report.model}`, {report.parameters:,} parameters, perplexity of the original"
         f" {report.rows[0].figures['perplexity_original']:.2f}:",

@@ -39,8 +39,9 @@ KV_CACHE_GIB = {"default": "1", "8b": "4"}
 # vLLM only asks for so much to be free when the size of the cache is given.
 MEMORY_SHARE = "0.03"
 SHAPES = {"default": "defaults/llm", "8b": "llama-3-8b-shape"}
-# Each other test would start an engine of its own.
-CONTRACT = (
+# The tests of the engine's contract; each that is left out of SHARED starts an engine of its own.
+CONTRACT = "vllm"
+SHARED = (
     "vllm and not eos_ends and not full_queue and not waiting_request and not close_cancels and not prefix"
 )
 
@@ -52,10 +53,12 @@ class Run:
         self.work: Path = arguments.work
         self.site, self.triton = arguments.site, arguments.triton
         self.whole: list[str] = arguments.whole
+        self.server_path = f"{self.site}:{ROOT / 'src'}"
         self.load = ("--streams", arguments.streams, "--rounds", arguments.rounds)
         # Warm-up and three repetitions.
         self.tokens = int(arguments.streams) * (1 + 3 * int(arguments.rounds)) * OUTPUT_TOKENS
         self.deadline = time.monotonic() + arguments.seconds
+        self.measure_seconds: float = arguments.measure_seconds
         self.work.mkdir(parents=True, exist_ok=True)
         self.began = time.monotonic()
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -93,22 +96,28 @@ class Run:
         process.wait()
         time.sleep(1.0)
 
-    def collect(self, name: str, process: subprocess.Popen[bytes], seconds: float, **also: Any) -> bool:
-        """Wait for a process; note its RESULT lines. False, with the log's end, where it failed or was too slow."""
+    def collect(self, name: str, process: subprocess.Popen[bytes], tokens: int = 0) -> bool:
+        """Wait for a process; note its RESULT lines. False, with the log's end, where it failed or was too slow.
+
+        `tokens`: what it has to make. One that is ended before says with them what its speed is below.
+        """
         try:
-            code = process.wait(timeout=seconds)
+            code = process.wait(timeout=self.measure_seconds)
+            late = {}
         except subprocess.TimeoutExpired:
             # What still computes would disturb the next one.
             self.end(process)
             code = -1
-            also |= {"seconds": seconds, "tokens": self.tokens}
+            late = {"seconds": self.measure_seconds, **({"tokens": tokens} if tokens else {})}
         text = (self.work / f"{name}.log").read_text(errors="replace")
         results = [json.loads(line[7:]) for line in text.splitlines() if line.startswith("RESULT ")]
         for result in results:
-            self.note(name=name, **also, **result)
-        if code != 0 or not results:
-            self.note(name=name, **also, failed=code, log=text[-1500:])
-        return code == 0
+            self.note(name=name, **result)
+        # One that had its result and was only slow to leave has not failed.
+        was_measured = bool(results) and (code == 0 or bool(late))
+        if not was_measured:
+            self.note(name=name, **late, failed=code, log=text[-1500:])
+        return was_measured
 
     def kv_cache_gib(self, name: str) -> str:
         return KV_CACHE_GIB[shape_of(name)]
@@ -148,7 +157,7 @@ class Server:
         self.process = run.start(
             self.name,
             ["bash", "-c", script, "tritonserver", *options],
-            T_PP=f"{run.site}:{ROOT / 'src'}",
+            T_PP=run.server_path,
             GENERATOR_KV_GIB=run.kv_cache_gib(name),
         )
 
@@ -162,8 +171,8 @@ class Server:
     def is_alive(self) -> bool:
         return self.process.poll() is None
 
-    def measure(self, name: str, *modes: str, seconds: float = 60) -> bool:
-        """False where it failed or took longer than `seconds`."""
+    def measure(self, name: str, *modes: str) -> bool:
+        """False where it failed or took too long."""
         before = read_processor_seconds()
         log = f"client-{self.model}-{name}"
         client = self.run.python(
@@ -179,12 +188,10 @@ class Server:
             ),
             EXTRA_PATH=f"{self.run.triton}/triton/pyclient",
         )
-        was_measured = self.run.collect(log, client, seconds)
+        was_measured = self.run.collect(log, client, self.run.tokens if name == "throughput" else 0)
         used = {key: value - before.get(key, 0.0) for key, value in read_processor_seconds().items()}
         busy = {key: round(value, 2) for key, value in used.items() if value > 0.3}
         self.run.note(name=self.name, measured=name, cpu_s=busy)
-        if client.poll() is None:
-            self.run.end(client)
         return was_measured
 
 
@@ -233,7 +240,7 @@ class Offline:
 
     def measure(self) -> None:
         self.go.touch()
-        self.run.collect(self.name, self.process, 60)
+        self.run.collect(self.name, self.process, self.run.tokens)
 
 
 def wait_for_all(run: Run, engines: list[Offline | Server], seconds: float) -> None:
@@ -253,17 +260,17 @@ def wait_for_all(run: Run, engines: list[Offline | Server], seconds: float) -> N
     run.note(not_ready=[engine.name for engine in waiting])
 
 
-def run_contract(run: Run, checkpoint: Path) -> None:
-    """The tests of the engines' contract that share one engine."""
+def run_contract(run: Run, checkpoint: Path, tests: str, seconds: float) -> None:
+    """The engines' contract: those of its tests that `tests` selects."""
     command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-c", os.devnull]
-    command += ["--import-mode=importlib", "--rootdir", str(ROOT), "-k", CONTRACT]
+    command += ["--import-mode=importlib", "--rootdir", str(ROOT), "-k", tests]
     command += [str(ROOT / "tests" / "contract" / "test_engine.py")]
     suite = run.start("contract", command, ENGINE_TEST_MODEL=str(checkpoint))
     with contextlib.suppress(subprocess.TimeoutExpired):
-        suite.wait(timeout=200)
+        suite.wait(timeout=seconds)
     text = (run.work / "contract.log").read_text(errors="replace")
     lines = [line for line in text.splitlines() if "PASSED" in line or "FAILED" in line or " passed" in line]
-    run.note(name="contract", code=suite.poll(), lines=lines[-40:])
+    run.note(name="contract", code=suite.poll(), checkpoint=checkpoint.name, tests=tests, lines=lines[-60:])
     run.end(suite)
 
 
@@ -277,10 +284,20 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--site", type=Path, required=True)
     parser.add_argument("--triton", type=Path, required=True)
     parser.add_argument(
-        "--whole", nargs="*", default=[], help="names whose cancels and tenants are tried, too"
+        "--whole",
+        nargs="*",
+        default=[],
+        help="names whose answers in one response, cancels and tenants are tried, too",
     )
     parser.add_argument("--contract", type=Path, help="the checkpoint for the engine's contract suite")
+    parser.add_argument(
+        "--contract-shared", action="store_true", help="only those of its tests that share one engine"
+    )
+    parser.add_argument("--contract-seconds", type=float, default=400)
     parser.add_argument("--start-seconds", type=float, default=240, help="how long engines may take to load")
+    parser.add_argument(
+        "--measure-seconds", type=float, default=60, help="what takes longer is ended and said to be slower"
+    )
     parser.add_argument("--streams", default="64")
     parser.add_argument("--rounds", default="5", help="requests on each stream and repetition")
     parser.add_argument("--seconds", type=float, default=600)
@@ -306,7 +323,8 @@ def main() -> None:
         if process.poll() is None:
             run.end(process)
     if arguments.contract and run.has_time(60):
-        run_contract(run, arguments.contract)
+        tests = SHARED if arguments.contract_shared else CONTRACT
+        run_contract(run, arguments.contract, tests, arguments.contract_seconds)
     run.note(name="end")
     (run.work / "done").touch()
 
@@ -323,6 +341,10 @@ def start_servers(run: Run, pairs: list[tuple[str, str]]) -> list[Server]:
         run.note(name=server.name, checkpoint=describe(name, Path(folder)))
         return server
 
+    # It makes a folder of links once, and two that make it at the same time spoil it.
+    environ = {**os.environ, "T_PP": run.server_path}
+    command = ["bash", "-c", f". {run.triton}/triton/env.sh"]
+    subprocess.run(command, env=environ, check=False)
     with ThreadPoolExecutor(max(1, len(pairs))) as pool:
         jobs = [pool.submit(start, number, *pair) for number, pair in enumerate(pairs)]
     return [server for job in jobs if (server := job.result()) is not None]
@@ -340,6 +362,7 @@ def measure(run: Run, server: Server, offline: Offline | None) -> None:
         run.end(server.process)
         return
     if server.model in run.whole:
+        server.measure("answers", "answers")
         server.measure("tenants", "tenants")
         server.measure("cancel", "cancel")
 

@@ -1,6 +1,7 @@
 """Concurrent gRPC streams against a generator model, several client processes. Prints one line, RESULT {json}.
 
-Modes: throughput (rounds of requests on each stream, the median of repetitions), single (one stream alone),
+Modes: throughput (rounds of requests on each stream, the median of repetitions), answers (the same, but each answer
+in one response), single (one stream alone),
 cancel (all streams go away in the middle; how long until the engine runs nothing), tenants (whose prefixes are
 shared).
 """
@@ -36,10 +37,11 @@ class Answer:
 class Stream:
     """One gRPC stream; answers one request at a time."""
 
-    def __init__(self, url: str, model: str) -> None:
+    def __init__(self, url: str, model: str, is_streamed: bool = True) -> None:
         from tritonclient import grpc
 
         self._grpc = grpc
+        self._is_streamed = is_streamed
         self._model = model
         self._client = grpc.InferenceServerClient(url)
         self._events: queue.SimpleQueue[tuple[float, Any, Any]] = queue.SimpleQueue()
@@ -51,9 +53,8 @@ class Stream:
             self._input("text_input", text.encode()),
             self._input("sampling_parameters", parameters.encode()),
         ]
-        inputs += [
-            self._input(name, True) for name in ("stream", "return_finish_reason", "return_num_output_tokens")
-        ]
+        inputs += [self._input(name, True) for name in ("return_finish_reason", "return_num_output_tokens")]
+        inputs.append(self._input("stream", self._is_streamed))
         if tenant:
             inputs.append(self._input("tenant", tenant.encode()))
         sent = time.monotonic()
@@ -111,7 +112,7 @@ def _work(arguments: argparse.Namespace, texts: list[list[str]], barrier: Any, r
 
     def run(mine: list[str]) -> None:
         try:
-            stream = Stream(arguments.url, arguments.model)
+            stream = Stream(arguments.url, arguments.model, arguments.is_streamed)
             barrier.wait(timeout=60)
             answers.extend([stream.ask(text) for text in mine])
             stream.close()
@@ -173,6 +174,15 @@ def throughput(arguments: argparse.Namespace) -> dict[str, Any]:
         "inter_token_ms_median": 1000 * statistics.median(between),
         "responses_per_answer": statistics.mean(responses),
         "requests": len(runs[0]),
+    }
+
+
+def answers(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Throughput without streaming: what it gains is what the sending of pieces costs."""
+    found = throughput(argparse.Namespace(**{**vars(arguments), "is_streamed": False}))
+    return {
+        "answers_tokens_per_s": found["output_tokens_per_s"],
+        "answers_tokens_per_s_all": found["output_tokens_per_s_all"],
     }
 
 
@@ -270,7 +280,14 @@ def text(arguments: argparse.Namespace) -> dict[str, Any]:
             return {"prompt": arguments.text, "text": "".join(pieces), "responses": len(pieces)}
 
 
-MODES = {"throughput": throughput, "single": single, "cancel": cancel, "tenants": tenants, "text": text}
+MODES = {
+    "throughput": throughput,
+    "answers": answers,
+    "single": single,
+    "cancel": cancel,
+    "tenants": tenants,
+    "text": text,
+}
 
 
 def main() -> None:
@@ -290,6 +307,7 @@ def main() -> None:
     parser.add_argument("--text", default="The city lies on the river", help="the prompt of mode text")
     parser.add_argument("--refresh", type=float, default=0.6, help="seconds until a metric is surely fresh")
     arguments = parser.parse_args()
+    arguments.is_streamed = True
     for mode in arguments.modes:
         result = {
             "mode": mode,

@@ -97,6 +97,12 @@ def write_page() -> None:
         rows += [_cells(name, measured[name]) for name in order]
         lines += ["| " + " | ".join(row) + " |" for row in rows]
         lines.append("")
+        for name in order:
+            if rate := measured[name].get("triton", {}).get("answers_tokens_per_s"):
+                lines += [
+                    f"`{name}` with each answer in one response: {rate:,.0f} tokens/s through Triton.",
+                    "",
+                ]
         if exported := document.get("exported"):
             lines += [*_exported_lines(exported), ""]
     before, begin, rest = PAGE.read_text().partition(MARKS[0])
@@ -108,19 +114,32 @@ def write_page() -> None:
 
 def _exported_lines(found: dict[str, Any]) -> list[str]:
     """What exported.py says, as a paragraph."""
-    size, group = found["bytes"] / 1e9, found["instance_group"][0]
+    group, seconds = found["instance_group"][0], found["export_s"]
+    size = f"{found['bytes'] / 1e9:.1f} GB" if found["bytes"] >= 1e9 else f"{found['bytes'] / 1e6:.1f} MB"
     lines = [
-        f"`build/export_llm.py --target gpu` took {found['export_s']:.0f} s and {found['export_memory_mb']} MB of"
-        f" memory for `{found['checkpoint']}`, {size:.1f} GB, and wrote `{group}`."
+        f"`build/export_llm.py --target gpu` took {seconds:.{0 if seconds >= 10 else 1}f} s and"
+        f" {found['export_memory_mb']} MB of memory for `{found['checkpoint']}`, {size}, and wrote `{group}`."
     ]
     if "answers" in found:
         served = found["served_instance_group"][0]
         lines.append(
             f"tritonserver {found['server']} served that folder after {found['ready_after_s']:.0f} s on"
-            f" {served['kind']} {served['gpus']} and answered both streamed and whole"
-            f" ({found['stopped']} after SIGTERM)."
+            f" {served['kind']} {served['gpus']} and answered {_quote_answers(found['answers'])}; after SIGTERM:"
+            f" {found['stopped']}."
         )
     return lines
+
+
+def _quote_answers(answers: list[dict[str, Any]]) -> str:
+    """A streamed and a whole answer in words; a text that both have once."""
+    said = [
+        f"{'streamed' if answer['stream'] else 'whole'} in {answer['parts']}"
+        f" {'response' if answer['parts'] == 1 else 'responses'}"
+        for answer in answers
+    ]
+    texts = list(dict.fromkeys(answer["text"].strip() for answer in answers))
+    quoted = " and ".join(f'"{text}"' for text in texts)
+    return f"{' and '.join(said)} of {answers[0]['tokens'][1]} tokens: {quoted}"
 
 
 def _read(file: Path) -> list[dict[str, Any]]:
@@ -158,7 +177,8 @@ def _cells(name: str, model: dict[str, Any]) -> tuple[str, ...]:
         return format(part[key], form) if key in part else "not measured"
 
     def note(part: dict[str, Any]) -> str:
-        return part.get("failed") or cell(part, "output_tokens_per_s", ",.0f")
+        speed = cell(part, "output_tokens_per_s", ",.0f")
+        return speed if "output_tokens_per_s" in part else part.get("failed", speed)
 
     return (
         name,
@@ -178,7 +198,7 @@ def _sort(models: dict[str, dict[str, Any]], found: dict[str, Any]) -> None:
     if kind == "offline" and "output_tokens_per_s" in found:
         models.setdefault(name, {})["offline"] = _without(found, "at", "name", "model")
     elif kind == "offline" and "tokens" in found:
-        models.setdefault(name, {})["offline"] = {"failed": _too_slow(found)}
+        models.setdefault(name, {}).setdefault("offline", {"failed": _too_slow(found)})
     elif kind == "triton" and "checkpoint" in found:
         models.setdefault(name, {})["checkpoint"] = found["checkpoint"]
     elif kind == "triton" and found.get("ready"):

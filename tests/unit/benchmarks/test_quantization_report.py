@@ -83,6 +83,17 @@ def test_gpu_figures_of_the_same_model_stand_in_the_row_of_their_method_bits_and
     assert "- GPU speed: one GPU;" in format_section(report, runs)
 
 
+def test_a_later_run_of_the_same_rows_takes_their_place_and_only_its_machine_is_named(report, tmp_path):
+    for name, machine, rate in (("a", "old GPU", 100), ("b", "new GPU", 200)):
+        rows = [gpu_row("none", 16, 0, output_tokens_per_second=rate)]
+        document = {"machine": machine, "model": "small", "rows": rows}
+        (tmp_path / f"{name}-quantization-gpu.json").write_text(json.dumps(document))
+    runs = read_gpu(tmp_path)
+    assert cells(format_rows(report, runs))[0][9] == "200"
+    section = format_section(report, runs)
+    assert "new GPU" in section and "old GPU" not in section
+
+
 def test_other_models_have_a_table_of_their_own_with_the_gain_over_bf16(report, tmp_path):
     rows = [
         gpu_row("none", 16, 0, output_tokens_per_second=1000, single_stream_tokens_per_second=100),
