@@ -15,7 +15,7 @@ QUANTIZE_STAMP := $(QUANTIZE_VENV)/.made
 RIVALS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve models test check format bench quality tune quantize-env rivals-env lock golden clean
+.PHONY: help serve models test check format bench kill-test quality tune quantize-env rivals-env lock golden clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -45,6 +45,9 @@ bench: $(DEV_STAMP) models $(if $(filter-out 0,$(RIVALS)),rivals-env)  ## measur
 
 rivals-env: $(SERVE_STAMP)  ## set up .venv-rivals, in which make bench runs the rivals
 	@$(BIN)/python benchmarks/setup_rivals.py --torch-args="$(TORCH_ARGS)"
+
+kill-test: $(DEV_STAMP) models  ## kill worker, server and database 100 times while 2,000 documents are indexed
+	@KILL_TEST_KILLS=100 KILL_TEST_DOCUMENTS=2000 $(BIN)/python -m pytest -s tests/e2e/test_kill.py
 
 quality: $(DEV_STAMP) models  ## measure retrieval quality on a BEIR folder, DATA=FOLDER; writes docs/quality.md
 	@test -n "$(DATA)" || { echo "name the folder: make quality DATA=FOLDER" >&2; exit 1; }

@@ -50,6 +50,7 @@ def stack(tmp_path_factory, corpus):
     settings = settings_on_free_ports(tmp_path_factory.mktemp("data"))
     with Stack(settings) as running:
         ingest_path(settings, corpus, running.database_url, Console(quiet=True))
+        running.start_worker()
         yield running
 
 

@@ -11,10 +11,11 @@ from contextlib import closing
 import psutil
 import psycopg
 import pytest
-from stacks import Serving, environment_of, settings_on_free_ports, wait_until
+from stacks import ROOT, Serving, environment_of, settings_on_free_ports, wait_until
 
 from trireme.errors import InvalidInputError, NotFoundError, UnavailableError
 from trireme.ingest.registry import open_queue
+from trireme.serve import Stack
 from trireme.triton.client import TritonClient
 
 
@@ -26,6 +27,17 @@ def serving(tmp_path_factory):
         yield running
     finally:
         running.stop()
+
+
+@pytest.fixture(scope="module")
+def idle_stack(tmp_path_factory):
+    """A stack of the embedding model alone, without a worker."""
+    folder = tmp_path_factory.mktemp("idle")
+    (folder / "models").mkdir()
+    (folder / "models" / "embedding").symlink_to(ROOT / "model_repository" / "embedding")
+    settings = settings_on_free_ports(folder / "data", model_repository=folder / "models")
+    with Stack(settings) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +268,8 @@ def test_a_read_only_database_stops_nothing_for_good(serving, client):
     assert wait_for(client, [job])[0][1] == "done"
 
 
-def test_without_a_worker_what_is_published_waits_and_says_so(tmp_path, stack):
+def test_without_a_worker_what_is_published_waits_and_says_so(tmp_path, idle_stack):
+    stack = idle_stack
     settings = stack.settings
     (tmp_path / "note.txt").write_text("This waits for a worker.")
     environ = environment_of(settings) | {"TRIREME_DATABASE_URL": stack.database_url, "COLUMNS": "200"}
@@ -283,7 +296,8 @@ def test_without_a_worker_what_is_published_waits_and_says_so(tmp_path, stack):
     assert run("worker", "--drain").stdout.count("Indexed 0 documents") == 1
 
 
-def test_a_worker_ends_cleanly_on_sigterm(stack):
+def test_a_worker_ends_cleanly_on_sigterm(idle_stack):
+    stack = idle_stack
     environ = environment_of(stack.settings) | {"TRIREME_DATABASE_URL": stack.database_url}
     worker = subprocess.Popen(
         [sys.executable, "-m", "trireme.cli", "worker"], env=environ, stdout=subprocess.PIPE, text=True

@@ -22,7 +22,7 @@ from trireme.ingest.documents import DocumentStore, Indexed
 from trireme.ingest.encoder import Encoder, Encoders
 from trireme.ingest.pace import Pace
 from trireme.ingest.queue import Job, JobQueue
-from trireme.types import FloatArray, Passage
+from trireme.types import Embedder, FloatArray, Passage
 
 T = TypeVar("T")
 
@@ -298,7 +298,7 @@ class Worker:
         while left > 0 and len(batch) < encoder.max_rows:
             with self._cut.mutex:
                 following = self._cut.queue[0] if self._cut.queue else None
-            if following is None or following.unit.open.encoder is not encoder or following.tokens > left:
+            if following is None or following.tokens > left or not _is_same(following, encoder):
                 break
             batch.append(self._cut.get_nowait())
             left -= following.tokens
@@ -502,12 +502,18 @@ class Worker:
         self._held.clear()
 
 
+def _is_same(piece: _Piece, encoder: Encoder) -> bool:
+    other = piece.unit.open.encoder
+    return (other.model, other.embedder) == (encoder.model, encoder.embedder)
+
+
 def _by_encoder(units: Sequence[_Unit]) -> list[list[_Unit]]:
     """Units grouped by collection and encoder, in order."""
-    groups: dict[tuple[str, str, int], list[_Unit]] = {}
+    groups: dict[tuple[str, str, str, Embedder], list[_Unit]] = {}
     for unit in units:
-        job = unit.open.job
-        groups.setdefault((job.tenant, job.collection, id(unit.open.encoder)), []).append(unit)
+        job, encoder = unit.open.job, unit.open.encoder
+        key = (job.tenant, job.collection, encoder.model, encoder.embedder)
+        groups.setdefault(key, []).append(unit)
     return list(groups.values())
 
 
