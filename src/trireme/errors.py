@@ -30,7 +30,15 @@ class DocumentError(InvalidInputError):
 
 
 class EmbedderMismatchError(InvalidInputError):
-    """Vectors in the store were made by another embedder than the one that is served."""
+    """Vectors in the store were made by another embedder than the one that is served.
+
+    `digest` and `model` name the store's: the sha256 of its manifest, and its model folder where that is known.
+    """
+
+    def __init__(self, message: str, digest: str = "", model: str = "") -> None:
+        super().__init__(message)
+        self.digest = digest
+        self.model = model
 
 
 class NotFoundError(TriremeError):

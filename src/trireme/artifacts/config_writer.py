@@ -147,6 +147,10 @@ _SCOPE = (
     _tensor("collection", STRING, 1, optional=True),
     _tensor("tenant", STRING, 1, optional=True),
 )
+_FOUND_BY = (
+    _tensor("filter", STRING, 1, optional=True),
+    _tensor("search_mode", STRING, 1, optional=True),
+)
 _HITS = (
     _tensor("id", STRING, -1),
     _tensor("text", STRING, -1),
@@ -175,6 +179,7 @@ _TENSORS: dict[str, tuple[tuple[Message, ...], tuple[Message, ...]]] = {
             _tensor("query", STRING, 1),
             _tensor("passages", STRING, -1, ragged=True),
             _tensor("prior", FP32, -1, optional=True, ragged=True),
+            _tensor("rank_score", FP32, -1, optional=True, ragged=True),
         ),
         (_tensor("score", FP32, -1), _tensor("truncated_tokens", INT32, -1)),
     ),
@@ -292,18 +297,23 @@ def _search_steps(recipe: Recipe) -> list[Message]:
     encoder, retriever, *reranker, best_first = recipe.steps
     if len(reranker) > 1:
         raise SettingError("steps must name 3 or 4 models: encoder, retriever[, reranker], best_first")
-    scope = {name: name for name in ("top_k", "collection", "tenant")}
-    found = {name: f"found_{name}" for name in ("id", "text", "metadata", "score")}
+    scope = {tensor["name"]: tensor["name"] for tensor in (*_SCOPE, *_FOUND_BY)}
+    found = {name: f"found_{name}" for name in ("id", "text", "metadata", "score", "rank_score")}
     steps = [
         _step(encoder, {"text": "query"}, {"embedding": "query_embedding"}),
         _step(retriever, {"embedding": "query_embedding", "query": "query", **scope}, found),
     ]
-    scored = dict(found)
+    hits = {name: found[name] for name in ("id", "text", "metadata")}
+    # Without a reranker the retriever's own order stays, which need not be that of its scores.
+    score = found["rank_score"]
     if reranker:
-        inputs = {"query": "query", "passages": "found_text", "prior": "found_score"}
-        steps.append(_step(reranker[0], inputs, {"score": "reranked_score"}))
-        scored["score"] = "reranked_score"
-    steps.append(_step(best_first, {**scored, "top_k": "top_k"}, {name: name for name in found}))
+        inputs = {"query": "query", "passages": "found_text", "prior": "found_score", "rank_score": score}
+        score = "reranked_score"
+        steps.append(_step(reranker[0], inputs, {"score": score}))
+    else:
+        del found["score"]
+    order = {**hits, "score": score, "top_k": "top_k"}
+    steps.append(_step(best_first, order, {name: name for name in (*hits, "score")}))
     return steps
 
 

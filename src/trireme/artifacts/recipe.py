@@ -114,6 +114,14 @@ class Recipe:
     # Collections with fewer passages are searched exactly, without the HNSW index.
     exact_below: int = _key(2_000, _RETRIEVER, least=0)
     ef_search: int = _key(100, _RETRIEVER, least=1, most=1000)
+    # What finds passages where a request does not say: their vectors, their words, or both.
+    search_mode: str = _key("hybrid", _RETRIEVER, choices=("dense", "text", "hybrid"))
+    # Of hybrid search: the words' weight against 1 for the vectors, and how many passages either brings.
+    text_weight: float = _key(0.7, _RETRIEVER, least=0)
+    dense_candidates: int = _key(100, _RETRIEVER, least=1)
+    text_candidates: int = _key(100, _RETRIEVER, least=1)
+    # How collections that ingestion makes keep their vectors; one that exists stays as it is.
+    vectors: str = _key("float32", _RETRIEVER, choices=("float32", "float16", "binary"))
 
     # "" means as target and precision say: a generator's openvino on cpu, vllm on gpu; see encoder_engine.
     engine: str = _key("", WEIGHTED_KINDS)

@@ -20,11 +20,20 @@ UNREAD_GAP = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class RankRequest:
-    """One query and its passages. `prior`: their retrieval scores, or None to have them computed."""
+    """One query and its passages. `prior`: their retrieval scores, or None to have them computed.
+
+    `rank_score`: what the passages were found in order of, where that is not the prior; it chooses those to read.
+    """
 
     query: str
     passages: Sequence[str]
     prior: FloatArray | None = None
+    rank_score: FloatArray | None = None
+
+    @property
+    def order(self) -> FloatArray | None:
+        """What says which passages are the best before any is read."""
+        return self.prior if self.rank_score is None else self.rank_score
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +43,7 @@ class RankerSpec:
     max_batch_tokens: int
     max_text_bytes: int
     max_passages: int
-    # Of passages that come with a prior, how many of the best by it are read; 0 reads all.
+    # Of passages that come with a prior, how many of the best are read, by rank_score or else by it; 0 reads all.
     rerank_depth: int = 0
     labels: tuple[str, ...] = ()
     activation: str = "softmax"
@@ -130,13 +139,15 @@ class CrossEncoder:
             check_size(f"passages[{position}]", passage, self.spec.max_text_bytes)
         if request.prior is not None and not np.isfinite(request.prior).all():
             raise InvalidInputError("prior must hold finite numbers, one per passage")
+        if request.rank_score is not None and not np.isfinite(request.rank_score).all():
+            raise InvalidInputError("rank_score must hold finite numbers, one per passage")
 
     def _choose(self, request: RankRequest) -> list[int]:
-        """Positions of the passages to read: all, or the best by prior where there are more than rerank_depth."""
+        """Positions of the passages to read: all, or the best by order where there are more than rerank_depth."""
         depth = self.spec.rerank_depth
-        if request.prior is None or not 0 < depth < len(request.passages):
+        if request.prior is None or request.order is None or not 0 < depth < len(request.passages):
             return list(range(len(request.passages)))
-        return sorted(np.argsort(-request.prior, kind="stable")[:depth].tolist())
+        return sorted(np.argsort(-request.order, kind="stable")[:depth].tolist())
 
     def _prior(self, request: RankRequest) -> FloatArray:
         """Cosine of query and passages by the embedding model that the ranker was trained on. [passages]"""
@@ -166,14 +177,14 @@ class CrossEncoder:
 
 
 def _spread(request: RankRequest, read: list[int], scores: FloatArray, rows: Sequence[Row]) -> Scored:
-    """Scores of all passages: those not read come below the read ones, in the order of their prior."""
+    """Scores of all passages: those not read come below the read ones, in the order they were found in."""
     cut = np.zeros(len(request.passages), np.int32)
     cut[read] = [row.truncated_tokens for row in rows]
-    if request.prior is None or len(read) == len(request.passages):
+    if request.order is None or len(read) == len(request.passages):
         return Scored(scores, cut)
     unread = np.setdiff1d(np.arange(len(request.passages)), read)
     score = np.empty(len(request.passages), np.float32)
     score[read] = scores
-    below = request.prior[unread] - request.prior[unread].max() - UNREAD_GAP
+    below = request.order[unread] - request.order[unread].max() - UNREAD_GAP
     score[unread] = scores.min() + below
     return Scored(score, cut)

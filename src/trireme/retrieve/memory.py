@@ -132,7 +132,7 @@ class MemoryStore:
             if found is None or query.version not in (0, *found.versions):
                 raise_unknown(query.collection)
             version = found.versions[query.version] if query.version else found.active
-            check_embedder(query.collection, version.embedder, query.embedder)
+            check_embedder(query.collection, version.embedder, query.embedder, version.model)
             rows = [
                 (passage, version.vectors[key])
                 for key, passage in found.rows.values()

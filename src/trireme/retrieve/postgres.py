@@ -83,7 +83,7 @@ class PostgresStore:
             index = find_index(connection, query.tenant, query.collection, query.version)
             if index is None:
                 raise_unknown(query.collection)
-            check_embedder(query.collection, index.embedder, query.embedder)
+            check_embedder(query.collection, index.embedder, query.embedder, index.model)
             return find_hits(connection, index, query, self._limits)
 
         return self._pool.run(work, READ_SECONDS)

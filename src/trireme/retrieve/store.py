@@ -14,7 +14,7 @@ from trireme.types import CollectionInfo, Embedder, FloatArray, Hit, Passage, Se
 # A PostgreSQL index entry holds about 2,700 bytes; these limits keep every key below that.
 MAX_NAME_BYTES = 512
 MAX_ID_BYTES = 2048
-MODES = get_args(SearchMode)
+MODES: tuple[SearchMode, ...] = get_args(SearchMode)
 # Of reciprocal rank fusion, as its authors chose it: Cormack, Clarke and Buettcher 2009.
 RRF_K = 60
 
@@ -110,13 +110,20 @@ def check_query(query: StoreQuery) -> None:
     if not _have_direction(query.embedding):
         raise InvalidInputError("the query embedding is all zeros or holds NaN or infinity")
     _check_text("query", query.text)
-    if query.mode not in MODES:
-        raise InvalidInputError(f"mode must be one of {', '.join(MODES)}, got {query.mode!r}")
+    check_mode(query.mode)
     if query.mode == "text" and not query.text.strip():
-        raise InvalidInputError("mode text needs the query's text; send it, or choose another mode")
+        raise InvalidInputError("search_mode text needs the query's text; send it, or choose another mode")
     if query.dense_candidates < 1 or query.text_candidates < 1 or not 0 <= query.text_weight < float("inf"):
         raise InvalidInputError("candidates must be at least 1, and text_weight a number of at least 0")
     read_filter(query.filter)
+
+
+def check_mode(mode: str) -> SearchMode:
+    """`mode`, which says what finds passages. Raises InvalidInputError for an unknown one."""
+    for known in MODES:
+        if mode == known:
+            return known
+    raise InvalidInputError(f"search_mode must be one of {', '.join(MODES)}, got {mode!r}")
 
 
 def read_filter(text: str) -> dict[str, Any]:
@@ -134,12 +141,17 @@ def read_filter(text: str) -> dict[str, Any]:
     return wanted
 
 
-def check_embedder(collection: str, stored: Embedder, given: Embedder) -> None:
-    """Raises EmbedderMismatchError when `given` is not the embedder whose vectors `collection` holds."""
+def check_embedder(collection: str, stored: Embedder, given: Embedder, model: str = "") -> None:
+    """Raises EmbedderMismatchError when `given` is not the embedder whose vectors `collection` holds.
+
+    `model` is the stored embedder's folder, where it is known.
+    """
     if stored != given:
         raise EmbedderMismatchError(
             f"collection {collection!r} holds vectors of embedder {_short(stored)}, not of {_short(given)}: "
-            "ingest into a new collection, or drop this one and ingest again"
+            "ingest into a new collection, drop this one and ingest again, or run trireme reindex",
+            stored.digest,
+            model,
         )
 
 

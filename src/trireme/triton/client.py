@@ -19,7 +19,7 @@ from trireme.errors import (
 )
 from trireme.rag.ports import AnswerMode, AnswerPart, Citation, Usage
 from trireme.triton.tensors import BULK_ID, strip_code
-from trireme.types import FloatArray, Hit, InputType
+from trireme.types import FloatArray, Hit, InputType, SearchMode
 
 Rows = dict[str, list[list[Any]]]
 
@@ -96,10 +96,17 @@ class TritonClient:
         tenant: str | None = None,
         collection: str | None = None,
         model: str = "search",
+        *,
+        filter: str | None = None,
+        search_mode: SearchMode | None = None,
     ) -> list[Hit]:
-        """The best passages, best first. None leaves the server's default."""
+        """The best passages, best first. None leaves the server's default.
+
+        `filter` is a JSON object that the metadata of every passage found must contain.
+        """
         inputs: Rows = {"query": [[query]]}
         given = {"top_k": top_k, "tenant": tenant, "collection": collection}
+        given |= {"filter": filter, "search_mode": search_mode}
         inputs |= {name: [[value]] for name, value in given.items() if value is not None}
         outputs = self.infer(model, inputs)
         columns = [[value.decode() for value in outputs[name][0]] for name in ("id", "text", "metadata")]

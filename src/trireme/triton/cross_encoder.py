@@ -64,11 +64,14 @@ class CrossEncoderModel(BackendModel):
     def _read_pairs(self, request: Any) -> list[RankRequest]:
         queries = [row[0] for row in read_strings(self.pb, request, "query")]
         passages = read_strings(self.pb, request, "passages")
-        prior = read_tensor(self.pb, request, "prior")
-        if prior is not None and prior.shape != (len(passages), len(passages[0])):
-            raise InvalidInputError(f"prior has shape {list(prior.shape)}; send one number per passage")
+        columns = {name: read_tensor(self.pb, request, name) for name in ("prior", "rank_score")}
+        for name, values in columns.items():
+            if values is not None and values.shape != (len(passages), len(passages[0])):
+                raise InvalidInputError(f"{name} has shape {list(values.shape)}; send one number per passage")
         return [
-            RankRequest(query, row, None if prior is None else prior[i])
+            RankRequest(
+                query, row, **{name: values[i] for name, values in columns.items() if values is not None}
+            )
             for i, (query, row) in enumerate(zip(queries, passages, strict=True))
         ]
 

@@ -12,16 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from trireme.errors import (
-    InvalidInputError,
-    NotFoundError,
-    TriremeError,
-    UnavailableError,
-    UnsupportedError,
-)
+from trireme.errors import TriremeError
 from trireme.rag.ports import Generated, Question
-from trireme.triton.model import NAME_CODE
-from trireme.triton.tensors import float_tensor, string_tensor, strip_code
+from trireme.triton.bls import Outputs, call_model, read_answer
+from trireme.triton.tensors import float_tensor, string_tensor
 from trireme.types import Embedding, FloatArray, Hit
 
 # Until a model has answered for the first time, its request holds one of the 32 threads that Triton's Python
@@ -29,12 +23,7 @@ from trireme.types import Embedding, FloatArray, Hit
 MAX_STARTING = 24
 WATCH_SECONDS = 0.05
 
-_ERRORS: dict[str, type[TriremeError]] = {
-    kind.code: kind for kind in (InvalidInputError, NotFoundError, UnavailableError, UnsupportedError)
-}
 _GENERATED = ("text_output", "finish_reason", "num_input_tokens", "num_output_tokens")
-
-Outputs = dict[str, Any]
 
 
 class GoneError(Exception):
@@ -200,7 +189,7 @@ class TritonSteps:
                 responses = request.exec(decoupled=True)
             try:
                 for response in responses:
-                    outputs = self._read(self._names.generator, response)
+                    outputs = read_answer(self._names.generator, response)
                     if outputs:
                         yield _generated(outputs)
                 has_ended = True
@@ -247,32 +236,13 @@ class TritonSteps:
 
     def _call(self, model: str, inputs: list[Any], outputs: Sequence[str]) -> Outputs:
         self._check_client()
-        request = self._pb.InferenceRequest(
-            model_name=model,
-            requested_output_names=list(outputs),
-            inputs=inputs,
-            parameters={NAME_CODE: True},
-        )
-        found = self._read(model, request.exec())
+        found = call_model(self._pb, model, inputs, outputs)
         if not found:
             raise TriremeError(
                 f"model {model}: the server's response cache kept an error as an empty answer; change the question,"
                 " or turn the cache off (TRIREME_RESPONSE_CACHE_BYTES=0)"
             )
         return found
-
-    def _read(self, model: str, response: Any) -> Outputs:
-        if response.has_error():
-            raise self._typed(model, response.error())
-        return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
-
-    def _typed(self, model: str, error: Any) -> TriremeError:
-        # Within the server an error arrives as an internal one, whatever it was.
-        code, message = strip_code(str(error.message()))
-        if message.endswith("is not ready."):
-            # Triton calls it an internal error that a model is not loaded.
-            return UnavailableError(f"model {model} is not loaded; trireme ready says which models answer")
-        return _ERRORS.get(code, TriremeError)(f"model {model}: {message}")
 
     def _check_client(self) -> None:
         if self._is_gone():

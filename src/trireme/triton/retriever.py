@@ -1,24 +1,41 @@
-"""The `retriever` backend: an embedding in, the nearest passages out."""
+"""The `retriever` backend: an embedding and its text in, the best passages out."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from trireme.artifacts.config_writer import PARAMETERS
 from trireme.artifacts.manifest import read_manifest
-from trireme.artifacts.repository import version_dir
-from trireme.errors import InvalidInputError, SettingError, TriremeError, UnavailableError
+from trireme.artifacts.repository import list_recipes, version_dir
+from trireme.errors import (
+    ArtifactError,
+    EmbedderMismatchError,
+    InvalidInputError,
+    SettingError,
+    TriremeError,
+    UnavailableError,
+)
 from trireme.retrieve.registry import open_store
+from trireme.retrieve.store import check_mode
 from trireme.settings import read_settings
+from trireme.triton.bls import call_model
 from trireme.triton.model import BackendModel, ModelConfig
-from trireme.triton.tensors import hit_tensors, read_scalar, read_tensor, read_top_k
+from trireme.triton.tensors import hit_tensors, read_scalar, read_tensor, read_top_k, string_tensor
 from trireme.types import Hit, StoreQuery
+
+# An index version may be switched, and switched back, between two looks.
+ATTEMPTS = 3
 
 
 class RetrieverModel(BackendModel):
-    """Nearest passages of one tenant's collection, by the vectors of the embedder that is served."""
+    """The best passages of one tenant's collection.
+
+    The request's vector is of the recipe's embedder. A collection whose active index version is by another
+    embedder is searched with that one: the query's text is embedded again, on the server, by its model.
+    """
 
     known_parameters = frozenset(PARAMETERS["retriever"])
 
@@ -32,7 +49,13 @@ class RetrieverModel(BackendModel):
         self._default_top_k = config.read_int("default_top_k")
         self._max_top_k = config.read_int("max_top_k")
         self._candidates = config.read_int("candidates")
+        self._search_mode = check_mode(config.read_text("search_mode"))
+        self._text_weight = config.read_number("text_weight")
+        self._dense_candidates = config.read_int("dense_candidates")
+        self._text_candidates = config.read_int("text_candidates")
         self._embedder = read_manifest(version_dir(config.repository, config.read_text("embedder"))).embedder
+        # Of collections by another embedder, the model that the last search needed.
+        self._models: dict[tuple[str, str], tuple[str, str]] = {}
         self._store = open_store(
             settings.database_url,
             pool_size=config.read_int("pool_size"),
@@ -66,11 +89,17 @@ class RetrieverModel(BackendModel):
             embedding=vector,
             embedder=self._embedder,
             top_k=max(top_k, self._candidates),
-            tenant=self._name(request, "tenant", self._tenant),
-            collection=self._name(request, "collection", self._collection),
+            tenant=self._text(request, "tenant", self._tenant),
+            collection=self._text(request, "collection", self._collection),
+            text=self._text(request, "query", ""),
+            filter=self._text(request, "filter", ""),
+            mode=check_mode(self._text(request, "search_mode", self._search_mode)),
+            text_weight=self._text_weight,
+            dense_candidates=self._dense_candidates,
+            text_candidates=self._text_candidates,
         )
 
-    def _name(self, request: Any, key: str, default: str) -> str:
+    def _text(self, request: Any, key: str, default: str) -> str:
         value = read_scalar(self.pb, request, key)
         return default if value is None else str(value)
 
@@ -78,10 +107,62 @@ class RetrieverModel(BackendModel):
         answers: list[list[Hit] | TriremeError] = []
         for query in queries:
             try:
-                answers.append(self._store.search(query))
+                answers.append(self._search_active(query))
             except TriremeError as error:
                 answers.append(error)
         return answers
 
+    def _search_active(self, query: StoreQuery) -> list[Hit]:
+        """Search with the vector of whichever embedder the active index version is by."""
+        place = (query.tenant, query.collection)
+        asked = query
+        if place in self._models:
+            try:
+                asked = self._embed_again(query, *self._models[place])
+            except UnavailableError:
+                # It may be needed no more.
+                del self._models[place]
+        for _ in range(ATTEMPTS):
+            try:
+                return self._store.search(asked)
+            except EmbedderMismatchError as error:
+                if error.digest == self._embedder.digest and asked is not query:
+                    # Switched back to the recipe's own.
+                    self._models.pop(place, None)
+                    asked = query
+                    continue
+                self._models[place] = (error.digest, error.model)
+                asked = self._embed_again(query, error.digest, error.model)
+        raise UnavailableError("the collection's embedder keeps changing; try again")
+
+    def _embed_again(self, query: StoreQuery, digest: str, model: str) -> StoreQuery:
+        """The query with a vector of the embedder with `digest`, by its model on this server."""
+        name = self._find_model(query, digest, model)
+        embedder = read_manifest(version_dir(self.config.repository, name)).embedder
+        inputs = [
+            string_tensor(self.pb, "text", [[query.text]]),
+            string_tensor(self.pb, "input_type", [["query"]]),
+        ]
+        found = call_model(self.pb, name, inputs, ["embedding"])
+        vector = np.asarray(found["embedding"], np.float32).reshape(-1)
+        return replace(query, embedding=vector, embedder=embedder)
+
+    def _find_model(self, query: StoreQuery, digest: str, model: str) -> str:
+        """The folder of the model whose manifest has `digest`: the one that is named, or any other."""
+        names = [
+            recipe.model for recipe in list_recipes(self.config.repository) if recipe.kind == "text_encoder"
+        ]
+        for name in sorted(names, key=lambda name: name != model):
+            try:
+                if read_manifest(version_dir(self.config.repository, name)).embedder.digest == digest:
+                    return name
+            except ArtifactError:
+                continue
+        named = f"model {model}" if model else "a model that is not named"
+        raise UnavailableError(
+            f"collection {query.collection!r} has vectors by {named} (digest {digest[:12]}), which the model "
+            "repository does not hold: build and load it, or run trireme reindex"
+        )
+
     def _write(self, hits: list[Hit]) -> list[Any]:
-        return hit_tensors(self.pb, hits)
+        return hit_tensors(self.pb, hits, rank_score=True)

@@ -86,7 +86,7 @@ def test_every_tensor_of_the_search_ensemble_is_made_before_it_is_read(form):
 
 
 def test_the_reranked_score_replaces_the_retrievers():
-    for form, expected in (("with a reranker", "reranked_score"), ("without", "found_score")):
+    for form, expected in (("with a reranker", "reranked_score"), ("without", "found_rank_score")):
         config = parse(Recipe("s", "search", steps=SEARCH[form]))
         assert config.ensemble_scheduling.step[-1].input_map["score"] == expected
 

@@ -95,6 +95,55 @@ def arguments(model_dir, inputs=("text",), **parameters):
     }
 
 
+class Answer:
+    """A response of another model to a BLS request."""
+
+    def __init__(self, outputs=None, error=None):
+        self.outputs, self.message = outputs or {}, error
+
+    def has_error(self):
+        return self.message is not None
+
+    def error(self):
+        return TritonErrorText(self.message)
+
+    def output_tensors(self):
+        return [OutputTensor(name, array) for name, array in self.outputs.items()]
+
+
+class TritonErrorText:
+    def __init__(self, text):
+        self.text = text
+
+    def message(self):
+        return self.text
+
+
+class OutputTensor:
+    def __init__(self, name, array):
+        self._name, self._array = name, array
+
+    def name(self):
+        return self._name
+
+    def as_numpy(self):
+        return self._array
+
+
+class InferenceRequest:
+    """Answered by `models`: model name -> a function of the inputs' arrays that gives an Answer."""
+
+    models: dict = {}
+
+    def __init__(self, model_name, requested_output_names, inputs, parameters=None):
+        self.model, self.inputs = model_name, {tensor.name: tensor.array for tensor in inputs}
+
+    def exec(self):
+        if self.model not in self.models:
+            return Answer(error=f"Failed: Model {self.model} is not ready.")
+        return self.models[self.model](self.inputs)
+
+
 class Request(dict):
     """Inputs by name, and the sender of a response that comes later."""
 

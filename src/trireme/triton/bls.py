@@ -1,0 +1,50 @@
+"""Requests of one model to the server's other models (Triton's business logic scripting, BLS)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from trireme.errors import (
+    InvalidInputError,
+    NotFoundError,
+    TriremeError,
+    UnavailableError,
+    UnsupportedError,
+)
+from trireme.triton.model import NAME_CODE
+from trireme.triton.tensors import strip_code
+
+_ERRORS: dict[str, type[TriremeError]] = {
+    kind.code: kind for kind in (InvalidInputError, NotFoundError, UnavailableError, UnsupportedError)
+}
+
+Outputs = dict[str, Any]
+
+
+def call_model(pb: Any, model: str, inputs: list[Any], outputs: Sequence[str]) -> Outputs:
+    """The named outputs of one answer of `model`, as arrays. Blocks.
+
+    A model's error comes back with its code and the model's name in front; one that is not loaded is
+    UnavailableError.
+    """
+    request = pb.InferenceRequest(
+        model_name=model, requested_output_names=list(outputs), inputs=inputs, parameters={NAME_CODE: True}
+    )
+    return read_answer(model, request.exec())
+
+
+def read_answer(model: str, response: Any) -> Outputs:
+    """The outputs of a response by name. Raises the typed error that it carries."""
+    if response.has_error():
+        raise _typed(model, response.error())
+    return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
+
+
+def _typed(model: str, error: Any) -> TriremeError:
+    # Within the server an error arrives as an internal one, whatever it was.
+    code, message = strip_code(str(error.message()))
+    if message.endswith("is not ready."):
+        # Triton calls it an internal error that a model is not loaded.
+        return UnavailableError(f"model {model} is not loaded; trireme ready says which models answer")
+    return _ERRORS.get(code, TriremeError)(f"model {model}: {message}")
