@@ -6,6 +6,8 @@ import urllib.request
 import numpy as np
 import pytest
 
+from trireme.errors import InvalidInputError, UnavailableError
+
 
 def post(settings, path, body):
     request = urllib.request.Request(
@@ -60,6 +62,37 @@ def test_the_retriever_takes_an_embedding_of_the_client(client):
     assert outputs["score"][0][0] == pytest.approx(float(vector[0] @ passage[0]), abs=0.02)
 
 
+def test_a_filter_keeps_the_passages_whose_metadata_contains_it(client, settings):
+    everything = client.search("oars", top_k=10)
+    source = json.loads(everything[-1].metadata)["source"]
+    wanted = json.dumps({"source": source})
+    found = client.search("oars", top_k=10, filter=wanted)
+    assert found
+    assert {json.loads(hit.metadata)["source"] for hit in found} == {source}
+    answer = post(settings, "/v2/models/search/generate", {"query": "oars", "filter": wanted})
+    assert answer["id"] == [hit.id for hit in found] or answer["id"] == found[0].id
+    assert client.search("oars", filter='{"source": "nowhere"}') == []
+
+
+def test_words_that_no_passage_holds_find_nothing_in_mode_text(client):
+    assert client.search("zeppelin", search_mode="text") == []
+    assert "oars" in client.search("oars", search_mode="text")[0].text
+    assert len(client.search("zeppelin", top_k=4, search_mode="hybrid")) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"filter": "{"}, "filter is not JSON"),
+        ({"filter": "[]"}, "JSON object"),
+        ({"search_mode": "sparse"}, "dense, text, hybrid"),
+    ],
+)
+def test_a_filter_or_mode_that_cannot_be_is_refused_by_name(client, options, words):
+    with pytest.raises(InvalidInputError, match=words):
+        client.search("oars", **options)
+
+
 def test_tenants_do_not_see_each_other(client):
     from trireme.errors import NotFoundError
 
@@ -88,10 +121,9 @@ def test_input_types_may_differ_between_rows(client):
     assert client.infer("embedding", inputs)["embedding"].shape == (2, 384)
 
 
-def test_a_collection_of_another_embedder_is_refused_and_names_both(client, stack):
+def test_a_collection_by_an_embedder_that_is_not_here_is_refused_and_named(client, stack):
     from contextlib import closing
 
-    from trireme.errors import InvalidInputError
     from trireme.retrieve.registry import open_store
     from trireme.types import Embedder, Passage
 
@@ -99,7 +131,7 @@ def test_a_collection_of_another_embedder_is_refused_and_names_both(client, stac
     with closing(open_store(stack.database_url)) as store:
         store.put("default", "foreign", Embedder("f" * 64, 384), [Passage("a", "text")], vectors)
         try:
-            with pytest.raises(InvalidInputError, match="holds vectors of embedder ffffffffffff"):
+            with pytest.raises(UnavailableError, match=r"digest ffffffffffff.*does not hold"):
                 client.search("oars", collection="foreign")
         finally:
             store.drop("default", "foreign")
