@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from trireme.local.postgres import LocalPostgres
 
-# A server that ends so often before it was ever ready will not get ready.
+# A server that ends so often before it was ever ready will not get ready; one that is killed may.
 MOST_FALSE_STARTS = 3
+MOST_KILLED_STARTS = 10
 PORT_SECONDS = 30.0
 
 
@@ -129,7 +130,7 @@ class Stack:
 
     def _restart_server(self, notice: Callable[[str], None]) -> None:
         log = self.server.config.log_file
-        if self._false_starts == MOST_FALSE_STARTS:
+        if self._false_starts >= (MOST_KILLED_STARTS if self.server.was_killed() else MOST_FALSE_STARTS):
             raise UnavailableError(f"tritonserver stopped; its log is {log}")
         # Its stubs outlive it otherwise.
         self.server.stop()

@@ -9,7 +9,7 @@ from pathlib import Path
 from time import monotonic
 
 STOP_SECONDS = 15.0
-# One that ends at once is started again after 1, 2, 4... seconds.
+FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 LONG_LIFE_SECONDS = 10.0
 
@@ -21,7 +21,7 @@ class WorkerProcess:
         """Starts it and returns at once."""
         self._environ = dict(environ)
         self._log_file = log_file
-        self._pause = 1.0
+        self._pause = FIRST_PAUSE_SECONDS
         self._due: float | None = None
         log_file.parent.mkdir(parents=True, exist_ok=True)
         log_file.write_bytes(b"")
@@ -37,13 +37,16 @@ class WorkerProcess:
         return self._process.poll() is None
 
     def look_after(self, notice: Callable[[str], None]) -> None:
-        """Starts it again if it ended, at once the first time, later if it goes on ending. Does not block."""
+        """Starts it again if it ended: one that was killed at once, one that gave up later and later.
+
+        Does not block.
+        """
         if self.is_running():
             return
         if self._due is None:
-            has_lived = monotonic() - self._started > LONG_LIFE_SECONDS
-            self._pause = 1.0 if has_lived else min(self._pause * 2, LONGEST_PAUSE_SECONDS)
-            self._due = monotonic() + (0.0 if has_lived or self._pause == 2.0 else self._pause)
+            gave_up = self._process.returncode >= 0 and monotonic() - self._started < LONG_LIFE_SECONDS
+            self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS) if gave_up else FIRST_PAUSE_SECONDS
+            self._due = monotonic() + self._pause
             notice(f"The worker ended; starting it again. Its log is {self._log_file}.")
         if monotonic() >= self._due:
             self._start()

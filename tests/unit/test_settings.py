@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from trireme.errors import SettingError
-from trireme.settings import Settings, read_settings
+from trireme.settings import Settings, environment, read_settings
 
 
 def test_without_variables_the_defaults_hold_and_bind_to_loopback():
@@ -43,3 +43,18 @@ def test_the_size_of_the_cache_may_be_zero_but_not_a_word():
 
 def test_the_database_url_stays_out_of_the_text_form():
     assert "secret" not in repr(read_settings({"TRIREME_DATABASE_URL": "postgresql://u:secret@h/db"}))
+
+
+@pytest.mark.parametrize("value", ["", "0", "-1", "1.5", "soon"])
+def test_a_number_of_seconds_is_at_least_one(value):
+    assert read_settings({"TRIREME_WORKER_TIMEOUT_SECONDS": "90"}).worker_timeout_seconds == 90
+    with pytest.raises(SettingError, match="TRIREME_WORKER_TIMEOUT_SECONDS"):
+        read_settings({"TRIREME_WORKER_TIMEOUT_SECONDS": value})
+
+
+def test_a_child_process_gets_the_same_settings():
+    given = Settings(
+        http_port=9000, database_url="postgresql://h/db", collection="notes", data_dir=Path("/data")
+    )
+    assert read_settings(environment(given)) == given
+    assert read_settings(environment(Settings())) == Settings()

@@ -182,6 +182,10 @@ class TritonServer:
         """Whether the process lives. Does not block."""
         return self._process.poll() is None
 
+    def was_killed(self) -> bool:
+        """Whether it ended by a signal and not by itself."""
+        return (self._process.poll() or 0) < 0
+
     def is_ready(self) -> bool:
         """Whether every model is loaded. Blocks at most a second."""
         url = f"http://{self.config.host}:{self.config.http_port}/v2/health/ready"

@@ -45,6 +45,9 @@ def test_an_encoder_is_batched_cached_warmed_and_told_its_limits():
     assert names(config.input) == ["text", "input_type", "dimensions"]
     assert [tensor.optional for tensor in config.input] == [False, True, True]
     assert config.dynamic_batching.max_queue_delay_microseconds == 500
+    # Whoever says nothing is not the bulk.
+    assert config.dynamic_batching.priority_levels == 2
+    assert config.dynamic_batching.default_priority_level == 1
     assert config.response_cache.enable
     assert config.model_warmup[0].inputs["text"].input_data_file == "text"
     assert config.parameters["max_batch_tokens"].string_value == "2048"
@@ -134,3 +137,14 @@ def test_rag_names_its_steps_and_thresholds():
     config = parse(RAG)
     assert config.parameters["steps"].string_value == "embedding,candidates,reranker,llm"
     assert config.parameters["extractive_threshold"].string_value == "0.5"
+
+
+def test_an_ingester_takes_documents_or_jobs_and_answers_for_each():
+    config = parse(Recipe("ingest", "ingester", max_documents=5))
+    assert config.max_batch_size == 1
+    assert all(tensor.optional for tensor in config.input)
+    # The generate endpoint takes a list of `id` for itself, and fails.
+    assert "id" not in names(config.input)
+    assert names(config.output) == ["job_id", "state", "error"]
+    assert config.parameters["max_documents"].string_value == "5"
+    assert not config.HasField("dynamic_batching")
