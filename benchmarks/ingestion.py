@@ -1,0 +1,327 @@
+"""Measures ingestion beside a plain script, and a large collection; writes docs/ingestion-speed.md.
+
+The texts are made: runs of words of our own pages, drawn by a seed, none twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bench_models import prepare_models
+from ingestion_report import Comparison, IngestionReport, Scale, SearchTimes, format_document
+from local_stack import make_settings
+from report import DOCS, RESULTS, read_circumstances, show_progress_note, write_json
+from rich.console import Console
+from setup_rivals import ENVIRONMENTS, LOCKS
+from workloads import Drawer, TokenizerFile, read_texts
+
+from trireme.artifacts.manifest import TOKENIZER_FILE, read_manifest
+from trireme.artifacts.repository import version_dir
+from trireme.errors import TriremeError, UnavailableError
+from trireme.index import ingest_path, publish_path
+from trireme.retrieve.registry import open_store
+from trireme.serve import Stack, interruptible
+from trireme.settings import Settings, read_settings
+from trireme.triton.client import TritonClient
+from trireme.types import SearchMode, StoreQuery
+from trireme.work import open_worker
+
+SEED = 1
+SCRIPT = "sentence-transformers"
+DOCUMENT_TOKENS, CHUNK_TOKENS, QUERY_TOKENS = (30, 256), (16, 48), (4, 16)
+QUERIES, TOP_K, SEARCHES, UNTIMED = 200, 10, 60, 5
+MODES: tuple[SearchMode, ...] = ("dense", "text", "hybrid")
+
+
+def draw(counter: TokenizerFile, count: int, bounds: tuple[int, int], seed: int) -> list[str]:
+    """`count` made texts, none twice."""
+    passages, _ = read_texts(None)
+    return Drawer(passages, counter, seed).draw(count, bounds)
+
+
+def write_corpus(folder: Path, texts: Sequence[str]) -> Path:
+    """A BEIR corpus of one whole document a text."""
+    folder.mkdir()
+    with (folder / "corpus.jsonl").open("w", encoding="utf-8") as lines:
+        for number, text in enumerate(texts):
+            lines.write(json.dumps({"_id": f"d{number}", "text": text}) + "\n")
+    return folder
+
+
+class PlainScript:
+    """benchmarks/rivals/plain_ingest.py in its environment."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        """Blocks until the model is loaded. Raises UnavailableError where the environment is not made."""
+        python = ENVIRONMENTS / SCRIPT / "bin" / "python"
+        if not python.is_file():
+            raise UnavailableError("its environment is not there: make rivals-env")
+        self._process = subprocess.Popen(
+            [str(python), str(LOCKS / "plain_ingest.py"), str(checkpoint)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        )
+        self._read()
+
+    def ingest(self, url: str, file: Path, many: bool) -> float:
+        """Seconds. Raises UnavailableError with the script's own words."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"url": url, "file": str(file), "many": many}) + "\n")
+        self._process.stdin.flush()
+        return float(self._read()["seconds"])
+
+    def close(self) -> None:
+        """Ends it."""
+        self._process.terminate()
+        self._process.wait(timeout=30)
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        said: dict[str, Any] = json.loads(line) if line else {"error": "the script ended"}
+        if "error" in said:
+            raise UnavailableError(said["error"])
+        return said
+
+
+def compare_with_script(
+    stack: Stack, counter: TokenizerFile, checkpoint: Path, folder: Path, *, documents: int, rounds: int
+) -> Comparison:
+    """The same documents by both, in turn. Ours: from the file to the last commit, with a worker's start."""
+    texts = draw(counter, documents, DOCUMENT_TOKENS, SEED)
+    corpus = write_corpus(folder / "compared", texts)
+    tokens = float(np.mean(counter.count(texts)))
+    times: dict[str, list[float]] = {"ours": [], "one_by_one": [], "executemany": []}
+    error = ""
+    try:
+        with closing(PlainScript(checkpoint)) as script:
+            for number in range(rounds):
+                times["ours"].append(_ingest_ours(stack, corpus, f"compared-{number}"))
+                for name in ("one_by_one", "executemany"):
+                    seconds = script.ingest(
+                        stack.database_url, corpus / "corpus.jsonl", name == "executemany"
+                    )
+                    times[name].append(seconds)
+                show_progress_note(", ".join(f"{name} {values[-1]:.1f} s" for name, values in times.items()))
+    except (UnavailableError, OSError) as failure:
+        error = str(failure)
+        show_progress_note(f"the plain script: {error}")
+    return Comparison(documents, tokens, *(tuple(values) for values in times.values()), error=error)
+
+
+def _ingest_ours(stack: Stack, corpus: Path, collection: str) -> float:
+    settings = dataclasses.replace(stack.settings, collection=collection)
+    return ingest_path(settings, corpus, stack.database_url, Console(stderr=True, quiet=True)).seconds
+
+
+def measure_scale(stack: Stack, counter: TokenizerFile, folder: Path, chunks: int) -> Scale:
+    """Publish, index, search. Blocks for minutes."""
+    show_progress_note(f"Drawing {chunks:,} texts")
+    texts = draw(counter, chunks, CHUNK_TOKENS, SEED + 1)
+    queries = draw(counter, QUERIES, QUERY_TOKENS, SEED + 2)
+    tokens = float(np.mean(counter.count(texts[:2000])))
+    corpus = write_corpus(folder / "large", texts)
+    settings = dataclasses.replace(stack.settings, collection="large")
+    console = Console(stderr=True, quiet=True)
+    published = publish_path(settings, corpus, stack.database_url, console, wait=False)
+    show_progress_note(f"Published {published.published:,} in {published.seconds:.0f} s; indexing")
+    with open_worker(settings, stack.database_url, show_progress_note) as worker:
+        began = time.monotonic()
+        worker.run(drain=True)
+        index_s = time.monotonic() - began
+        stats = dataclasses.replace(worker.stats)
+    show_progress_note(f"Indexed {stats.passages:,} in {index_s:.0f} s")
+    embed_share = stats.embed_seconds / max(stats.seconds, 1e-9)
+    worker_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    searches, chain = measure_searches(settings, stack.database_url, queries)
+    return Scale(
+        chunks=stats.passages,
+        tokens=tokens,
+        publish_s=published.seconds,
+        index_s=index_s,
+        embed_share=embed_share,
+        build_s=rebuild_index(stack.database_url),
+        sizes=read_sizes(stack.database_url),
+        worker_mib=worker_mib,
+        database_mib=read_memory("postgres"),
+        queries=len(queries),
+        searches=searches,
+        chain_p50_ms=float(np.percentile(chain, 50)),
+        chain_p95_ms=float(np.percentile(chain, 95)),
+    )
+
+
+def measure_searches(
+    settings: Settings, url: str, queries: Sequence[str]
+) -> tuple[tuple[SearchTimes, ...], list[float]]:
+    """The store alone in each mode, and the whole chain through Triton; milliseconds of one search at a time."""
+    embedder = read_manifest(version_dir(settings.model_repository, "embedding")).embedder
+    with TritonClient(settings.grpc_url) as client:
+        vectors = client.embed(queries, "query")
+        found = []
+        for mode in MODES:
+            asked = [
+                StoreQuery(
+                    vector, embedder, TOP_K, settings.tenant, settings.collection, text=text, mode=mode
+                )
+                for text, vector in zip(queries, vectors, strict=True)
+            ]
+            with closing(open_store(url)) as store, closing(open_store(url, exact_below=10**12)) as exact:
+                times, ids = _search_all(store.search, asked)
+                _, true = _search_all(exact.search, asked)
+            shares = [len(a & b) / max(len(b), 1) for a, b in zip(ids, true, strict=True)]
+            found.append(
+                SearchTimes(
+                    mode,
+                    float(np.percentile(times, 50)),
+                    float(np.percentile(times, 95)),
+                    statistics.mean(shares),
+                )
+            )
+            show_progress_note(f"search, {mode}: {found[-1].p50_ms:.1f} ms, recall {found[-1].recall:.3f}")
+        chain = []
+        for query in queries[:SEARCHES]:
+            began = time.perf_counter()
+            client.search(query, TOP_K, settings.tenant, settings.collection)
+            chain.append(1000 * (time.perf_counter() - began))
+    return tuple(found), chain[UNTIMED:]
+
+
+def _search_all(
+    search: Callable[[StoreQuery], Any], queries: Sequence[StoreQuery]
+) -> tuple[list[float], list[set[str]]]:
+    """Milliseconds and ids of each; the first searches, which warm the connection up, are not timed."""
+    times, ids = [], []
+    for place, query in enumerate(queries):
+        began = time.perf_counter()
+        hits = search(query)
+        if place >= UNTIMED:
+            times.append(1000 * (time.perf_counter() - began))
+        ids.append({hit.id for hit in hits})
+    return times, ids
+
+
+def rebuild_index(url: str) -> float:
+    """Seconds to build the largest HNSW index anew, as it would be built once the vectors are there."""
+    import psycopg
+    from psycopg import sql
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT indexrelid::regclass::text FROM pg_index JOIN pg_class c ON c.oid = indexrelid "
+            "JOIN pg_am a ON a.oid = c.relam WHERE a.amname = 'hnsw' "
+            "ORDER BY pg_relation_size(indexrelid) DESC LIMIT 1"
+        ).fetchone()
+        if row is None:
+            return 0.0
+        connection.execute("SET maintenance_work_mem = '2GB'")
+        connection.execute("SET max_parallel_maintenance_workers = 2")
+        began = time.monotonic()
+        connection.execute(sql.SQL("REINDEX INDEX {}").format(sql.Identifier(*row[0].split("."))))
+        return time.monotonic() - began
+
+
+def read_sizes(url: str) -> dict[str, int]:
+    """Bytes of the tables that hold the collection, and of their largest indexes."""
+    import psycopg
+
+    statement = (
+        "SELECT relname, pg_table_size(oid) FROM pg_class WHERE relnamespace = 'trireme'::regnamespace "
+        "AND relkind = 'r' AND relname IN ('passages', 'embeddings', 'documents') UNION ALL "
+        "SELECT c.relname || ', ' || a.amname, pg_relation_size(c.oid) FROM pg_class c "
+        "JOIN pg_am a ON a.oid = c.relam WHERE c.relnamespace = 'trireme'::regnamespace AND c.relkind = 'i' "
+        "AND pg_relation_size(c.oid) > 1000000"
+    )
+    with psycopg.connect(url) as connection:
+        return {name: int(size) for name, size in connection.execute(statement)}
+
+
+def read_memory(name: str) -> float:
+    """MiB of all processes of that name, pages that they share counted once."""
+    return sum(_proportional_kib(name)) / 1024
+
+
+def _proportional_kib(name: str) -> Iterator[int]:
+    for process in Path("/proc").iterdir():
+        try:
+            if process.name.isdigit() and (process / "comm").read_text().strip() == name:
+                lines = (process / "smaps_rollup").read_text().splitlines()
+                yield next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        except (OSError, StopIteration):
+            continue
+
+
+def run(options: argparse.Namespace, words: Sequence[str]) -> IngestionReport:
+    """Both parts, or one. Raises TriremeError; leaves no process behind."""
+    circumstances = read_circumstances(__file__, words, SEED)
+    settings = read_settings()
+    counter = TokenizerFile(version_dir(settings.model_repository, "embedding") / TOKENIZER_FILE)
+    with tempfile.TemporaryDirectory(prefix="trireme-") as name, ExitStack() as resources:
+        folder = Path(name)
+        checkpoint = Path()
+        if options.documents:
+            work = settings.data_dir.resolve() / "bench"
+            checkpoint = prepare_models(settings, work, show_progress_note).embedder
+        show_progress_note("Starting PostgreSQL and tritonserver on free ports")
+        stack = resources.enter_context(Stack(make_settings(folder / "data")))
+        comparison = None
+        if options.documents:
+            comparison = compare_with_script(
+                stack, counter, checkpoint, folder, documents=options.documents, rounds=options.rounds
+            )
+        scale = measure_scale(stack, counter, folder, options.chunks) if options.chunks else None
+    return IngestionReport(comparison, scale, circumstances)
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--documents", type=int, default=500, help="to compare with a plain script; 0 leaves it out"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="of the comparison (default 3)")
+    parser.add_argument(
+        "--chunks", type=int, default=200_000, help="of the large collection; 0 leaves it out"
+    )
+    parser.add_argument("--print", action="store_true", help="print the page and write nothing")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = parse_arguments(words)
+    try:
+        with interruptible():
+            report = run(options, words)
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
+    except TriremeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if options.print:
+        print(format_document(report))
+        return 0
+    write_json(RESULTS / f"{report.circumstances.date[:10]}-ingestion.json", report)
+    (DOCS / "ingestion-speed.md").write_text(format_document(report), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
