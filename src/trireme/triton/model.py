@@ -97,6 +97,8 @@ class BackendModel:
 
         self.pb: Any = pb
         self._metric_families: dict[str, Any] = {}
+        self._failures: dict[str, Any] = {}
+        self._failures_lock = threading.Lock()
         try:
             self.config = read_model_config(args, self.known_parameters)
             self.load(self.config)
@@ -213,6 +215,7 @@ class BackendModel:
             if error is not None:
                 typed = error if isinstance(error, TriremeError) else self._unexpected(error)
                 response = self.error_response(typed, name_code=name_code)
+                self._count_failure(typed.code)
             try:
                 sender.send(response, flags=self.pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
             except Exception:
@@ -239,6 +242,14 @@ class BackendModel:
         code = getattr(self.pb.TritonError, error.code)
         text = write_code(error) if name_code else str(error)
         return self.pb.InferenceResponse(output_tensors=[], error=self.pb.TritonError(text, code))
+
+    def _count_failure(self, code: str) -> None:
+        """Triton counts what is answered later as a success, whatever the answer."""
+        with self._failures_lock:
+            if code not in self._failures:
+                name, what = "trireme_request_failures_total", "Requests answered with an error, by its code"
+                self._failures[code] = self.counter(name, what, code=code)
+            self._failures[code].increment(1)
 
     def _unexpected(self, error: Exception | None = None) -> TriremeError:
         """Logs `error`, or the one being handled; the error for the client, which says nothing of it."""

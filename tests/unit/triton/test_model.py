@@ -157,6 +157,14 @@ def test_answers_may_come_later_in_any_order_and_bad_requests_fail_alone(later):
     assert "secret detail" not in broken.response.error.message
 
 
+def test_errors_that_come_later_are_counted_by_code(later, pb, tmp_path):
+    later.execute(requests_of("a", "no", "cannot", "bug"))
+    later.finish()
+    name = f"trireme_request_failures_total/{tmp_path.name}"
+    counts = {key: one.value for key, one in pb.MetricFamily.metrics.items() if key.startswith(name)}
+    assert counts == {f"{name}/INVALID_ARG": 1, f"{name}/INTERNAL": 2}
+
+
 def test_a_submit_that_breaks_ends_the_requests_that_have_no_answer_yet(later, pb):
     first, second = requests = requests_of("all", "a")
     later.execute(requests)
