@@ -1,4 +1,4 @@
-"""What `trireme reindex` does: another embedder for a collection, checked before it is searched, and the way back."""
+"""What `trireme reindex` does: another embedder for a collection, compared before searches use it; the way back."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trireme.artifacts.recipe import RECIPE_FILE, read_recipe
 from trireme.errors import GateError, InvalidInputError, NotFoundError, UnavailableError
 from trireme.ingest.held import DEPTH, HeldQueries, check, known_items, measure
 from trireme.ingest.reindex import Filler, active_of, choose_drop, kept_of
@@ -80,6 +81,7 @@ def reindex(  # noqa: PLR0917 - what a run is made of
     if not 0 <= arguments.tolerance <= 1:
         raise InvalidInputError(f"--tolerance must be from 0 to 1, got {arguments.tolerance:g}")
     judged = read_judged(arguments.queries) if arguments.queries else None
+    check_kind(settings, arguments.embedding)
     with _encoders(settings, store) as encoders:
         encoder = _served(encoders.open(arguments.embedding))
         version = store.versions.begin(
@@ -105,6 +107,15 @@ def reindex(  # noqa: PLR0917 - what a run is made of
         " `trireme reindex --rollback` goes back.",
         highlight=False,
     )
+
+
+def check_kind(settings: Settings, model: str) -> None:
+    """Raises InvalidInputError unless the model folder is a text encoder's."""
+    if not model or Path(model).name != model:
+        raise InvalidInputError(f"{model!r} is not the name of a model folder")
+    recipe = read_recipe(settings.model_repository / model / RECIPE_FILE)
+    if recipe.kind != "text_encoder":
+        raise InvalidInputError(f"model {model!r} is a {recipe.kind}; only a text_encoder makes embeddings")
 
 
 def compare(  # noqa: PLR0917 - both sides and what they are asked
