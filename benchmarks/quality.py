@@ -1,4 +1,4 @@
-"""Retrieval quality on a BEIR folder: embedding in fp32, embedding as served, search as served."""
+"""Retrieval quality on a BEIR folder: embedding in fp32 and as served, each way to retrieve, search as served."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from report import (
@@ -34,20 +35,26 @@ from rich.progress import Progress
 from trireme.errors import InvalidInputError, NotFoundError, TriremeError, UnavailableError
 from trireme.quality import RECALL_DEPTH, BeirData, evaluate, read_beir
 from trireme.settings import Settings, read_settings
-from trireme.types import FloatArray, InputType, QualityFigures
+from trireme.types import FloatArray, InputType, QualityFigures, SearchMode
+
+if TYPE_CHECKING:
+    from trireme.triton.client import TritonClient
 
 # One more than the metrics see: the query itself may be among the passages.
 DEPTH = RECALL_DEPTH + 1
 BLOCK = 256
 EMBEDDING = "embedding"
 CONCURRENT_SEARCHES = 4
+RETRIEVER = "retriever"
+MODES: dict[SearchMode, str] = {"dense": "dense", "text": "full text", "hybrid": "hybrid"}
 SEARCH_TIMEOUT_S = 300.0
 HEADER = ("", "nDCG@10", "MRR@10", "recall@100", "queries", "seconds")
 INTRODUCTION = """# Retrieval quality
 
 Made by `benchmarks/quality.py --data DIR`, which takes any folder in BEIR's layout. "embedding fp32" and
-"embedding, as served" rank all passages by exact cosine; "search" asks the `search` model for {depth}
-passages. Every passage is indexed whole. Seconds hold embedding and ranking; those of search hold indexing too.
+"embedding, as served" rank all passages by exact cosine. "dense", "full text" and "hybrid" ask the `retriever`
+model for {depth} passages, by its search_mode; "search" asks the `search` model, which reranks the best 20 of
+hybrid retrieval. Every passage is indexed whole. Seconds hold embedding and ranking, those of dense indexing too.
 """
 
 Embed = Callable[[Sequence[str], InputType], FloatArray]
@@ -124,10 +131,10 @@ def _embed_in_blocks(embed: Embed, texts: list[str], kind: InputType, advance: A
     return np.concatenate(parts)
 
 
-def measure_search(
-    data: BeirData, folder: Path, settings: Settings, database_url: str, *, collection: str, advance: Advance
-) -> QualityRow:
-    """Index `folder` into `collection`, ask `search` every query, drop the collection again.
+def measure_served(
+    data: BeirData, folder: Path, settings: Settings, database_url: str, *, collection: str
+) -> Iterator[QualityRow]:
+    """Index `folder` into `collection`, ask each mode of the retriever and `search`, drop the collection again.
 
     Raises InvalidInputError, and drops nothing, when the collection is there already.
     """
@@ -139,32 +146,56 @@ def measure_search(
     store = open_store(database_url)
     if any(info.collection == collection for info in store.collections(settings.tenant)):
         raise InvalidInputError(f"collection {collection!r} is in use; name another with --collection")
+    queries = leave_out_blank(data.queries)
     try:
         ingest_path(settings, folder, database_url, Console(stderr=True))
-        run = ask_search(settings, leave_out_blank(data.queries), advance)
+        for mode, name in MODES.items():
+            with show_progress(len(queries), name) as advance:
+                run = ask_all(settings, queries, partial(ask_retriever, settings, mode), advance)
+            yield QualityRow(name, evaluate(data.name, run, data.qrels), time.monotonic() - started)
+            started = time.monotonic()
+        with show_progress(len(queries), "search") as advance:
+            run = ask_all(settings, queries, partial(ask_search, settings), advance)
+        yield QualityRow("search", evaluate(data.name, run, data.qrels), time.monotonic() - started)
     finally:
         if any(info.collection == collection for info in store.collections(settings.tenant)):
             store.drop(settings.tenant, collection)
         store.close()
-    return QualityRow("search", evaluate(data.name, run, data.qrels), time.monotonic() - started)
 
 
-def ask_search(settings: Settings, queries: Mapping[str, str], advance: Advance) -> dict[str, list[str]]:
-    """Query id -> passage ids, best first, from the served `search`. Blocks."""
+def ask_search(settings: Settings, client: TritonClient, query: str) -> list[str]:
+    """Passage ids from the served `search`, best first. Blocks."""
+    return [hit.id for hit in client.search(query, DEPTH, settings.tenant, settings.collection)]
+
+
+def ask_retriever(settings: Settings, mode: SearchMode, client: TritonClient, query: str) -> list[str]:
+    """Passage ids from the served `retriever` in one of its modes, best first. Blocks."""
+    scope = {"tenant": settings.tenant, "collection": settings.collection, "search_mode": mode}
+    inputs: dict[str, list[list[Any]]] = {name: [[value]] for name, value in scope.items()}
+    inputs |= {"query": [[query]], "top_k": [[DEPTH]], "embedding": client.embed([query], "query").tolist()}
+    return [value.decode() for value in client.infer(RETRIEVER, inputs)["id"][0]]
+
+
+def ask_all(
+    settings: Settings,
+    queries: Mapping[str, str],
+    ask: Callable[[TritonClient, str], list[str]],
+    advance: Advance,
+) -> dict[str, list[str]]:
+    """Query id -> passage ids, best first, several queries at once. Blocks."""
     from trireme.triton.client import TritonClient
 
-    def ask(query_ids: Sequence[str]) -> dict[str, list[str]]:
+    def ask_share(query_ids: Sequence[str]) -> dict[str, list[str]]:
         run = {}
         with TritonClient(settings.grpc_url, timeout=SEARCH_TIMEOUT_S) as client:
             for query_id in query_ids:
-                hits = client.search(queries[query_id], DEPTH, settings.tenant, settings.collection)
-                run[query_id] = [hit.id for hit in hits]
+                run[query_id] = ask(client, queries[query_id])
                 advance(1)
         return run
 
     shares = [list(queries)[start::CONCURRENT_SEARCHES] for start in range(CONCURRENT_SEARCHES)]
     with ThreadPoolExecutor(CONCURRENT_SEARCHES) as pool:
-        answered = list(pool.map(ask, shares))
+        answered = list(pool.map(ask_share, shares))
     return {query_id: ranking for part in answered for query_id, ranking in part.items()}
 
 
@@ -254,11 +285,8 @@ def measure_all(options: argparse.Namespace, data: BeirData) -> Iterator[Quality
             name = f"embedding {read_precision(settings)}, as served"
             with show_progress(texts, name) as advance:
                 yield measure_embedding(name, data, client.embed, advance)
-        with show_progress(len(data.queries), "search") as advance:
-            collection = options.collection or f"quality-{data.name}"
-            yield measure_search(
-                data, options.data, settings, database_url, collection=collection, advance=advance
-            )
+        collection = options.collection or f"quality-{data.name}"
+        yield from measure_served(data, options.data, settings, database_url, collection=collection)
 
 
 def read_precision(settings: Settings) -> str:

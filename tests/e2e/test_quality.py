@@ -34,15 +34,17 @@ def squad(tmp_path_factory, stack):
     return {key: data.queries[key] for key in sample}, {key: data.qrels[key] for key in sample}
 
 
-def test_search_beats_the_order_of_the_embeddings_by_three_points(client, squad):
+def test_hybrid_beats_the_order_of_the_embeddings_and_search_beats_it_by_three_points(client, squad):
     queries, qrels = squad
-    nearest, reranked = {}, {}
+    runs = {"dense": {}, "hybrid": {}, "search": {}}
     for key, text in queries.items():
         vector = client.embed([text], "query")
-        inputs = {"embedding": vector.tolist(), "query": [[text]], "collection": [["squad"]]}
-        nearest[key] = [name.decode() for name in client.infer("retriever", inputs)["id"][0]]
-        reranked[key] = [hit.id for hit in client.search(text, collection="squad")]
-    before = evaluate("nearest", nearest, qrels)
-    after = evaluate("search", reranked, qrels)
-    assert before.ndcg_at_10 > 0.6
-    assert after.ndcg_at_10 > before.ndcg_at_10 + 0.03
+        for mode in ("dense", "hybrid"):
+            inputs = {"embedding": vector.tolist(), "query": [[text]], "collection": [["squad"]]}
+            found = client.infer("retriever", inputs | {"search_mode": [[mode]]})
+            runs[mode][key] = [name.decode() for name in found["id"][0]]
+        runs["search"][key] = [hit.id for hit in client.search(text, collection="squad")]
+    figures = {name: evaluate(name, run, qrels).ndcg_at_10 for name, run in runs.items()}
+    assert figures["dense"] > 0.6
+    assert figures["hybrid"] >= figures["dense"]
+    assert figures["search"] > figures["dense"] + 0.03

@@ -24,7 +24,7 @@ FUNCTIONS = r"""
     -- out, by the planner's statistics, so that about `scanned` rows are read; twice as many at the very most.
     -- Coverage, 0 to 1: relevance beside that of a usual passage that holds each word of the query once.
     CREATE FUNCTION trireme.match_text(
-        of_collection bigint, query text, wanted jsonb, most bigint, scanned bigint DEFAULT 20000
+        of_collection bigint, query text, wanted jsonb, most bigint, scanned bigint DEFAULT 10000
     ) RETURNS TABLE (key bigint, relevance float8, coverage float8)
         LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     DECLARE
