@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trireme.artifacts.recipe import RECIPE_FILE, read_recipe
 from trireme.errors import GateError, InvalidInputError, NotFoundError, UnavailableError
-from trireme.ingest.held import DEPTH, HeldQueries, check, known_items, measure
+from trireme.ingest.held import DEPTH, KNOWN_ITEMS, HeldQueries, check, known_items, measure
 from trireme.ingest.reindex import Filler, active_of, choose_drop, kept_of
 from trireme.quality import read_queries
 from trireme.retrieve.registry import ClosableStore, open_store
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from trireme.ingest.encoder import Encoder
 
-KNOWN_ITEMS = 200
 LINE_SECONDS = 60.0
 
 

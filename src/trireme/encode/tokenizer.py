@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -97,14 +98,14 @@ class Tokenizer:
             self._word_sizes = {}
         sizes = self._word_sizes
         words = [WORD.findall(text) for text in texts]
-        new = list({word for found in words for word in found if word not in sizes})
+        new = list(set(chain.from_iterable(words)).difference(sizes))
         counted: dict[str, int] = {}
         if new:
             spaced = [" " + word for word in new]
             encodings = self._tokenizer.encode_batch_fast(spaced, add_special_tokens=False)
             counted = {word: len(encoding) for word, encoding in zip(new, encodings, strict=True)}
             sizes.update((word, size) for word, size in counted.items() if len(word) <= LONGEST_WORD)
-        return [sum(sizes[word] if word in sizes else counted[word] for word in found) for found in words]
+        return [_add_up(found, sizes, counted) for found in words]
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [e.ids for e in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
@@ -147,3 +148,11 @@ class Tokenizer:
             after_types=types[last:],
             segments=tuple(types[part[0]] for part in places),
         )
+
+
+def _add_up(words: list[str], sizes: dict[str, int], counted: dict[str, int]) -> int:
+    try:
+        return sum(map(sizes.__getitem__, words))
+    except KeyError:
+        # Long words are counted each time.
+        return sum(sizes[word] if word in sizes else counted[word] for word in words)

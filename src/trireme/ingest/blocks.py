@@ -18,7 +18,7 @@ HEADING_CHARACTERS = 300
 
 HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*$")
 FENCE = re.compile(r"\s*(```|~~~)")
-SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？])")
+SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s+|[。！？]")
 
 
 @dataclass(frozen=True, slots=True)

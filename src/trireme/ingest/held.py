@@ -18,6 +18,7 @@ Search = Callable[[FloatArray], Sequence[Hit]]
 
 DEPTH = 100
 BATCH = 32
+KNOWN_ITEMS = 200
 MOST_WORDS = 16
 FEWEST_WORDS = 4
 DEFAULT_TOLERANCE = 0.02
@@ -52,22 +53,26 @@ class HeldQueries:
         return hit.id
 
 
-def known_items(passages: Sequence[Passage]) -> HeldQueries:
-    """A query for each of `passages`: a sentence from its middle, which should find it.
+def known_items(passages: Sequence[Passage], count: int = KNOWN_ITEMS) -> HeldQueries:
+    """At most `count` queries: sentences of `passages`, each of which should find its own passage.
 
-    Passages of hardly any words and sentences that were taken already are left out. Raises InvalidInputError
-    where no query is left.
+    One sentence from the middle of each passage; of few passages further ones too. Sentences of hardly any
+    words, and those that were taken already, are left out. Raises InvalidInputError where no query is left.
     """
+    found = [_pick_sentences(passage) for passage in passages]
     queries: dict[str, str] = {}
-    for passage in passages:
-        sentence = _pick_sentence(passage)
-        if len(sentence.split()) >= FEWEST_WORDS and sentence not in queries.values():
-            queries[passage.id] = sentence
+    grades: dict[str, dict[str, int]] = {}
+    taken: set[str] = set()
+    for turn in range(max(map(len, found), default=0)):
+        for passage, sentences in zip(passages, found, strict=True):
+            if turn < len(sentences) and sentences[turn] not in taken and len(queries) < count:
+                taken.add(sentences[turn])
+                queries[f"{passage.id} {turn}"] = sentences[turn]
+                grades[f"{passage.id} {turn}"] = {passage.id: 1}
     if not queries:
         raise InvalidInputError(
             "the collection has no passage with a sentence to ask for; give judged queries with --queries"
         )
-    grades = {identity: {identity: 1} for identity in queries}
     return HeldQueries(f"{len(queries)} sentences of stored passages", queries, grades, own_words=True)
 
 
@@ -102,17 +107,21 @@ def check(before: QualityFigures, after: QualityFigures, tolerance: float) -> No
         )
 
 
-def _pick_sentence(passage: Passage) -> str:
-    """Without the lead of title and headings, which many passages share; at most MOST_WORDS words."""
+def _pick_sentences(passage: Passage) -> list[str]:
+    """The sentences of a passage, those from its middle first, each of at most MOST_WORDS words.
+
+    Without the lead of title and headings, which many passages share.
+    """
     body = passage.text
     lead, _, rest = body.partition("\n")
     if rest.strip() and _has_lead(passage, lead):
         body = rest
     starts = [0, *(found.end() for found in SENTENCE_END.finditer(body))]
-    sentences = [body[a:b] for a, b in zip(starts, [*starts[1:], len(body)], strict=True)]
-    whole = [words for words in (sentence.split() for sentence in sentences) if len(words) >= FEWEST_WORDS]
+    sentences = [body[a:b].split() for a, b in zip(starts, [*starts[1:], len(body)], strict=True)]
+    whole = [words for words in sentences if len(words) >= FEWEST_WORDS]
     # The first and the last one may be the overlap with a neighbour.
-    return " ".join((whole[len(whole) // 2] if whole else body.split())[:MOST_WORDS])
+    order = sorted(range(len(whole)), key=lambda place: abs(place - len(whole) // 2))
+    return [" ".join(whole[place][:MOST_WORDS]) for place in order]
 
 
 def _has_lead(passage: Passage, line: str) -> bool:

@@ -14,20 +14,32 @@ def passage(identity: str, text: str, title: str = "Ships", heading: str = "") -
 
 def test_a_known_item_is_asked_for_by_a_sentence_from_its_middle_and_not_by_its_headings():
     text = "Ships > Oars\nThe first one overlaps. Three banks of oars moved it. The last one does as well."
-    held = known_items([passage("a#0", text, heading="Oars")])
-    assert held.queries == {"a#0": "Three banks of oars moved it."}
-    assert held.qrels == {"a#0": {"a#0": 1}}
+    held = known_items([passage("a#0", text, heading="Oars")], count=1)
+    assert list(held.queries.values()) == ["Three banks of oars moved it."]
+    assert list(held.qrels.values()) == [{"a#0": 1}]
+
+
+def test_each_passage_is_asked_for_once_before_any_is_asked_for_again():
+    texts = [f"The first of {n} overlaps. The middle of {n} does not. The last of {n} does." for n in "ab"]
+    held = known_items([passage("a", texts[0]), passage("b", texts[1])], count=3)
+    assert list(held.queries.values()) == [
+        "The middle of a does not.",
+        "The middle of b does not.",
+        "The first of a overlaps.",
+    ]
+    assert [list(grades) for grades in held.qrels.values()] == [["a"], ["b"], ["a"]]
 
 
 def test_a_long_sentence_is_asked_by_its_first_words():
     held = known_items([passage("a", " ".join(f"word{n}" for n in range(100)))])
-    assert held.queries["a"].split() == [f"word{n}" for n in range(16)]
+    (query,) = held.queries.values()
+    assert query.split() == [f"word{n}" for n in range(16)]
 
 
 def test_passages_without_words_and_repeated_sentences_ask_nothing():
     same = "Three banks of oars moved it."
     held = known_items([passage("a", same), passage("b", same), passage("c", "Ships\none two")])
-    assert list(held.queries) == ["a"]
+    assert list(held.qrels.values()) == [{"a": 1}]
     with pytest.raises(InvalidInputError, match="--queries"):
         known_items([passage("c", "one two")])
 
