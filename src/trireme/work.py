@@ -19,9 +19,10 @@ from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import EmbedderMismatchError, SettingError, UnavailableError
 from trireme.ingest.chunk import CHUNKER_VERSION, chunk
 from trireme.ingest.encoder import Encoder
+from trireme.ingest.hand import WorkerStats
 from trireme.ingest.pace import Pace
 from trireme.ingest.registry import open_documents, open_queue
-from trireme.ingest.worker import Worker, WorkerStats
+from trireme.ingest.worker import Worker
 from trireme.retrieve.registry import DEFAULT_EXACT_BELOW, open_store
 from trireme.retrieve.store import VectorStore
 from trireme.settings import Settings

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trireme.errors import EmbedderMismatchError, InvalidInputError, TriremeError, UnavailableError
-from trireme.ingest import memory_queue, worker
+from trireme.ingest import cutting, hand, memory_queue, sending, writing
 from trireme.ingest.chunk import chunk
 from trireme.ingest.encoder import Encoder
 from trireme.ingest.memory_documents import MemoryDocuments
@@ -99,9 +99,10 @@ class Bench:
 @pytest.fixture
 def bench(monkeypatch):
     monkeypatch.setattr(memory_queue, "back_off", lambda failures: 0.0)
-    monkeypatch.setattr(worker, "IDLE_SECONDS", 0.02)
-    monkeypatch.setattr(worker, "WRITE_SECONDS", 0.02)
-    monkeypatch.setattr(worker, "RETRY_SECONDS", (0.01, 0.02))
+    monkeypatch.setattr(cutting, "IDLE_SECONDS", 0.02)
+    monkeypatch.setattr(sending, "IDLE_SECONDS", 0.02)
+    monkeypatch.setattr(writing, "WRITE_SECONDS", 0.02)
+    monkeypatch.setattr(hand, "RETRY_SECONDS", (0.01, 0.02))
     return Bench()
 
 
@@ -149,7 +150,7 @@ def test_passages_of_many_documents_share_requests_up_to_the_budget(bench):
 
 
 def test_a_long_document_is_staged_and_seen_at_its_end(bench, monkeypatch):
-    monkeypatch.setattr(worker, "UNIT_PASSAGES", 10)
+    monkeypatch.setattr(cutting, "UNIT_PASSAGES", 10)
     bench.publish(document("long", long_text(35), whole=False), document("short"))
     bench.run()
     assert list(bench.rows("long")) == [f"long#{n}" for n in range(35)]
@@ -160,7 +161,7 @@ def test_a_long_document_is_staged_and_seen_at_its_end(bench, monkeypatch):
 
 @pytest.mark.parametrize("staged", [10, 20, 35])
 def test_a_long_document_goes_on_where_another_worker_stopped(bench, monkeypatch, staged):
-    monkeypatch.setattr(worker, "UNIT_PASSAGES", 10)
+    monkeypatch.setattr(cutting, "UNIT_PASSAGES", 10)
     given = document("long", long_text(35), whole=False)
     bench.publish(given)
     (job,) = bench.queue.take(1)
@@ -184,6 +185,35 @@ def test_what_was_staged_otherwise_is_staged_anew(bench, embedder):
     for passage, stored in bench.rows("long").values():
         np.testing.assert_array_equal(stored, vector(passage.text))
     assert len(bench.rows("long")) == 5
+
+
+def test_little_is_in_hand_where_writing_is_slow(bench, monkeypatch):
+    monkeypatch.setattr(cutting, "UNIT_PASSAGES", 10)
+    monkeypatch.setattr(cutting, "UNWRITTEN_PASSAGES", 20)
+    monkeypatch.setattr(cutting, "HELD_JOBS", 3)
+    monkeypatch.setattr(cutting, "TAKEN_JOBS", 2)
+    most = {"held": 0, "passages": 0}
+    stage, replace = bench.documents.stage, bench.documents.replace
+
+    def slow_stage(job, position, passages, *rest):
+        time.sleep(0.05)
+        sent = sum(len(request) for request in bench.server.requests if "Part" in request[0])
+        most["passages"] = max(most["passages"], sent - position)
+        stage(job, position, passages, *rest)
+
+    def slow_replace(*arguments):
+        time.sleep(0.02)
+        most["held"] = max(most["held"], bench.queue.find(JobQuery(limit=0)).running)
+        return replace(*arguments)
+
+    monkeypatch.setattr(bench.documents, "stage", slow_stage)
+    monkeypatch.setattr(bench.documents, "replace", slow_replace)
+    bench.publish(document("long", long_text(100), whole=False), *(document(f"d{n}") for n in range(20)))
+    bench.run()
+    assert bench.states() == (0, 0, 21, 0)
+    assert len(bench.rows("long")) == 100
+    assert most["passages"] <= 20 + 2 * 10
+    assert most["held"] <= 5
 
 
 def test_a_document_that_is_stored_as_it_is_is_not_embedded_again(bench):
