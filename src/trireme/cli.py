@@ -56,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     search = commands.add_parser("search", help="print the best passages for a question")
     search.add_argument("query")
     search.add_argument("--top-k", type=int, help="passages to print (server default: 10)")
+    search.add_argument("--filter", help='JSON that their metadata must contain, such as {"source": "a.md"}')
+    search.add_argument("--mode", choices=("dense", "text", "hybrid"), help="by vectors, words or both")
     search.add_argument("--url", help="gRPC host:port of the server")
     search.set_defaults(run=_search)
 
@@ -108,7 +110,14 @@ def _search(arguments: argparse.Namespace, settings: Settings, console: Console)
     from trireme.triton.client import TritonClient
 
     with TritonClient(arguments.url or settings.grpc_url) as client:
-        hits = client.search(arguments.query, arguments.top_k, settings.tenant, settings.collection)
+        hits = client.search(
+            arguments.query,
+            arguments.top_k,
+            settings.tenant,
+            settings.collection,
+            filter=arguments.filter,
+            search_mode=arguments.mode,
+        )
     print_hits(console, hits, console.width)
     return 0
 

@@ -18,7 +18,7 @@ from trireme.types import Hit, StoreQuery
 # pgvector's limit of hnsw.ef_search.
 MAX_EF_SEARCH = 1000
 # Signs alone order coarsely: so many candidates are compared again by their stored vectors, per hit wanted.
-BINARY_OVERSAMPLING = 10
+BINARY_OVERSAMPLING = 20
 
 
 @dataclass(frozen=True, slots=True)
