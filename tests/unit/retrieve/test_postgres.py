@@ -177,6 +177,43 @@ def test_an_index_that_a_crash_left_unbuilt_is_built_by_the_next_put(open_one, u
     assert len(hnsw_scans(url)) == 1
 
 
+def test_an_index_that_a_crash_left_half_built_is_built_again_by_the_next_put(open_one, url):
+    store = open_one()
+    store.put("t", "c", EMBEDDER, passages(1200), vectors(1200))
+    invalid = (
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'trireme.embeddings_hnsw_1'::regclass"
+    )
+    with psycopg.connect(url) as connection:
+        connection.execute(invalid.encode())
+    assert len(store.search(query(vectors(1)[0]))) == 10
+    store.put("t", "c", EMBEDDER, passages(1), vectors(1))
+    valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'trireme.embeddings_hnsw_1'::regclass"
+    assert rows(url, valid) == [(True,)]
+
+
+def test_putting_goes_on_while_an_index_is_built(open_one, url):
+    store, other = open_one(), open_one(exact_below=10_000)
+    other.put("t", "c", EMBEDDER, passages(1200), vectors(1200))
+    done: list[int] = []
+    # The build waits for every transaction that began before it; meanwhile others write.
+    with psycopg.connect(url) as reader:
+        reader.execute("SELECT count(*) FROM trireme.embeddings")
+        reader.execute("LOCK TABLE trireme.embeddings IN ROW SHARE MODE")
+        builder = threading.Thread(
+            target=lambda: done.append(store.put("t", "c", EMBEDDER, passages(1), vectors(1)))
+        )
+        builder.start()
+        building = "SELECT count(*) FROM pg_stat_progress_create_index"
+        with psycopg.connect(url, autocommit=True) as watcher:
+            wait_until(lambda: watcher.execute(building.encode()).fetchone() == (1,))
+        assert other.put("t", "c", EMBEDDER, passages(1210), vectors(1210)) == 1210
+        assert len(other.search(query(vectors(1)[0]))) == 10
+        assert done == []
+    builder.join()
+    assert done == [1]
+    assert len(store.search(query(vectors(1210)[1205]))) == 10
+
+
 def test_more_dimensions_than_an_index_takes_are_searched_exactly(open_one):
     store, wide = open_one(exact_below=0), Embedder("w" * 64, 3000)
     store.put("t", "c", wide, passages(2), np.eye(2, 3000, dtype=np.float32))

@@ -178,3 +178,42 @@ def test_a_search_that_lost_its_tenant_filter_sees_no_foreign_row(database, monk
     for tenant in ("mine", "theirs"):
         own.drop(tenant, "c")
     own.close()
+
+
+def test_the_commonest_words_are_left_out_where_too_many_rows_would_be_read(database):
+    own = PostgresStore(database.url, 1, 10_000, 100)
+    own.put("mine", "c", EMBEDDER, passages(), VECTORS)
+    with psycopg.connect(database.url) as connection:
+        connection.execute("ANALYZE trireme.passages")
+        row = connection.execute("SELECT id FROM trireme.collections WHERE tenant = 'mine'").fetchone()
+        assert row is not None
+        connection.execute("SELECT set_config('trireme.tenant', 'mine', true)")
+        found = {
+            scanned: connection.execute(
+                "SELECT count(*) FROM trireme.match_text(%s, 'number word7', NULL, 100000, %s)",
+                (row[0], scanned),
+            ).fetchone()
+            for scanned in (100, 10_000)
+        }
+    # Every passage holds "number", one in fifty "word7".
+    assert found == {100: (COUNT / 50,), 10_000: (COUNT,)}
+    own.drop("mine", "c")
+    own.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " ".join(chr(0x20000 + n) for n in range(150_000 // 2)),
+        "-".join(f"a{n:x}" for n in range(100_000)),
+        " ".join(f"http://h{n:x}.org/p{n:x}" for n in range(30_000)),
+        "é" * 3_000_000,
+    ],
+    ids=["rare characters", "one hyphenated word", "addresses", "one long word"],
+)
+def test_a_text_of_more_words_than_an_index_holds_is_stored_whole(database, text):
+    own = PostgresStore(database.url, 1, 10_000, 100)
+    own.put("mine", "c", EMBEDDER, [Passage("large", text), Passage("small", "words")], VECTORS[:2])
+    assert len(own.search(replace(query(VECTORS[0]), tenant="mine"))[0].text) == len(text)
+    own.drop("mine", "c")
+    own.close()
