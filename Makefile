@@ -15,7 +15,7 @@ QUANTIZE_STAMP := $(QUANTIZE_VENV)/.made
 RIVALS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve models test check format bench kill-test quality tune quantize-env rivals-env lock golden clean
+.PHONY: help serve models test check format bench bench-ingestion kill-test quality tune quantize-env rivals-env lock golden clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -42,6 +42,9 @@ format: $(DEV_STAMP)  ## format and fix what can be fixed
 bench: $(DEV_STAMP) models $(if $(filter-out 0,$(RIVALS)),rivals-env)  ## measure the encoders beside their rivals (RIVALS=0: alone); DATA=FOLDER of BEIR; writes docs/performance.md
 	@$(if $(filter-out 0,$(RIVALS)),$(BIN)/python benchmarks/bench.py --prepare $(if $(DATA),--data $(DATA)))
 	@$(BIN)/python benchmarks/bench.py $(if $(DATA),--data $(DATA)) $(if $(filter-out 0,$(RIVALS)),,--no-rivals)
+
+bench-ingestion: $(DEV_STAMP) models rivals-env  ## measure ingestion beside a plain script, and 200,000 passages; writes docs/ingestion-speed.md
+	@$(BIN)/python benchmarks/ingestion.py
 
 rivals-env: $(SERVE_STAMP)  ## set up .venv-rivals, in which make bench runs the rivals
 	@$(BIN)/python benchmarks/setup_rivals.py --torch-args="$(TORCH_ARGS)"
