@@ -25,7 +25,7 @@ IDLE_SECONDS = 0.5
 
 
 class Cutter:
-    """Takes jobs; puts pieces into `cut`, which bounds how far it is ahead, and what needs no server into `finished`."""
+    """Takes jobs; puts pieces into `cut`, which bounds how far it is ahead; known documents into `finished`."""
 
     def __init__(
         self,

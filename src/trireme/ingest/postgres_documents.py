@@ -8,7 +8,7 @@ import numpy as np
 
 from trireme.errors import InvalidInputError
 from trireme.ingest.documents import Indexed, check_indexed
-from trireme.ingest.procrastinate_queue import lock_of
+from trireme.ingest.procrastinate_publish import lock_of
 from trireme.ingest.queue import Job, check_scope
 from trireme.retrieve.postgres_hnsw import ensure_hnsw, lacks_hnsw
 from trireme.retrieve.postgres_pool import ConnectionPool, DeadlineConnection

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from time import monotonic
 from typing import Any
 
-from trireme.errors import DocumentError, TriremeError, UnavailableError
-from trireme.ingest.procrastinate_sql import FIND, PLAN, PRUNE, PUBLISH, SUBMISSIONS, TAKE
+from trireme.errors import TriremeError, UnavailableError
+from trireme.ingest.procrastinate_publish import publish_documents
+from trireme.ingest.procrastinate_sql import FIND, PLAN, PRUNE, QUEUE, SUBMISSIONS, TAKE
 from trireme.ingest.queue import (
     MAX_ATTEMPTS,
     MAX_FAILURES,
@@ -29,18 +28,13 @@ from trireme.ingest.queue import (
     Outcome,
     Published,
     back_off,
-    check_document,
     check_limit,
     check_scope,
-    check_text,
 )
 from trireme.retrieve.postgres_pool import ConnectionPool, DeadlineConnection
 from trireme.retrieve.postgres_queue_schema import SEARCH_PATH
 from trireme.retrieve.postgres_schema import migrate
 from trireme.types import Document
-
-TASK = "trireme:ingest"
-QUEUE = "ingest"
 
 DEFAULT_TIMEOUT_SECONDS = 15.0
 # Heartbeats in one timeout: several may be lost before a worker counts as dead.
@@ -48,9 +42,6 @@ BEATS = 5
 KEPT_HOURS = 24
 PRUNE_SECONDS = 300.0
 PRUNE_ROWS = 5_000
-# A text up to this many characters waits beside its job; a longer one in parts, read one by one.
-SHORT_TEXT = 32_768
-
 VERB_SECONDS = 10.0
 # Parts of a large document are parsed while they are published.
 PUBLISH_SECONDS = 3600.0
@@ -96,7 +87,7 @@ class ProcrastinateQueue:
                 # The pool runs this again on a fresh connection, but parts can be read only once.
                 raise UnavailableError(REOPEN)
             begun = True
-            return _publish(connection, (tenant, collection, batch), documents)
+            return publish_documents(connection, (tenant, collection, batch), documents)
 
         return self._pool.run(work, PUBLISH_SECONDS)
 
@@ -287,95 +278,10 @@ class _Parts:
             yield row[0]
 
 
-def lock_of(tenant: str, collection: str, document: str) -> str:
-    """What jobs of one document share, so that they are worked on one after the other."""
-    return blake2b(json.dumps([tenant, collection, document]).encode(), digest_size=16).hexdigest()
-
-
 def _configure(connection: DeadlineConnection) -> None:
     migrate(connection)
     connection.execute(SEARCH_PATH, (False,))
     connection.execute("SET jit = off")
-
-
-def _publish(
-    connection: DeadlineConnection, scope: tuple[str, str, str], documents: Sequence[Document]
-) -> list[Published]:
-    answers: dict[int, Published] = {}
-    kept: list[tuple[int, Document, str | None, Iterator[str]]] = []
-    seen: set[str] = set()
-    for n, document in enumerate(documents):
-        try:
-            check_document(document, seen)
-            kept.append((n, document, *_open_parts(document)))
-        except DocumentError as error:
-            answers[n] = Published(document.id, error=str(error))
-    jobs = _defer(connection, scope, [document for _, document, _, _ in kept])
-    _insert(connection, scope, [(jobs[document.id], document, text) for _, document, text, _ in kept])
-    for n, document, text, parts in kept:
-        job = jobs[document.id]
-        answers[n] = Published(document.id, str(job))
-        if text is None:
-            try:
-                with connection.transaction():
-                    _insert_parts(connection, job, scope[0], parts)
-            except DocumentError as error:
-                connection.execute("DELETE FROM procrastinate_jobs WHERE id = %s", (job,))
-                answers[n] = Published(document.id, error=str(error))
-    return [answers[n] for n in range(len(documents))]
-
-
-def _open_parts(document: Document) -> tuple[str | None, Iterator[str]]:
-    """A short text, or None and the parts of a long one."""
-    parts = iter(document.parts)
-    head: list[str] = []
-    for part in parts:
-        head.append(check_text(part))
-        if sum(map(len, head)) > SHORT_TEXT:
-            return None, itertools.chain(head, parts)
-    return "".join(head), iter(())
-
-
-def _defer(
-    connection: DeadlineConnection, scope: tuple[str, str, str], documents: Sequence[Document]
-) -> dict[str, int]:
-    """A job for each document, by its id (unique among them)."""
-    tenant, collection, batch = scope
-    args = [
-        {"tenant": tenant, "collection": collection, "document": document.id, "batch": batch}
-        for document in documents
-    ]
-    locks = [lock_of(tenant, collection, document.id) for document in documents]
-    made = connection.execute(PUBLISH, (QUEUE, TASK, locks, [json.dumps(one) for one in args])).fetchall()
-    rows = connection.execute(
-        "SELECT args ->> 'document', id FROM procrastinate_jobs WHERE id = ANY(%s)",
-        ([one for (one,) in made],),
-    )
-    return dict(rows.fetchall())
-
-
-def _insert(
-    connection: DeadlineConnection,
-    scope: tuple[str, str, str],
-    rows: Sequence[tuple[int, Document, str | None]],
-) -> None:
-    columns = "job, tenant, collection, document_id, digest, title, source, whole, extra, text"
-    with (
-        connection.cursor() as cursor,
-        cursor.copy(f"COPY submissions ({columns}) FROM STDIN".encode()) as copy,
-    ):
-        for job, document, text in rows:
-            extra = json.dumps(dict(document.extra), ensure_ascii=False)
-            fields = (document.id, document.digest, document.title, document.source, document.whole)
-            copy.write_row((job, *scope[:2], *fields, extra, text))
-
-
-def _insert_parts(connection: DeadlineConnection, job: int, tenant: str, parts: Iterator[str]) -> None:
-    for n, part in enumerate(parts):
-        connection.execute(
-            "INSERT INTO submission_parts (job, n, tenant, text) VALUES (%s, %s, %s, %s)",
-            (job, n, tenant, check_text(part)),
-        )
 
 
 def _settle(connection: DeadlineConnection, job: int, outcome: Outcome, failures: int, error: str) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-# Row counts of a queue are never right, and a plan that scans it costs minutes.
-PLAN = (
-    "SELECT set_config(name, 'off', true) FROM unnest(ARRAY['enable_hashjoin', 'enable_mergejoin']) AS name"
-)
+TASK = "trireme:ingest"
+QUEUE = "ingest"
+
+# Jobs are taken along the index of priorities, a few at a time. Row counts of a queue are never right, and the
+# planner otherwise sorts all that waits, or joins it with itself: seconds for each set of jobs of a million.
+PLAN = """
+    SELECT set_config(name, 'off', true) FROM unnest(ARRAY['enable_hashjoin', 'enable_mergejoin',
+        'enable_seqscan', 'enable_bitmapscan', 'enable_sort']) AS name
+    """
 
 PUBLISH = """
     SELECT unnest(procrastinate_defer_jobs_v1(ARRAY(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +29,6 @@ class Sender:
         self._pace = pace
         self._cut = cut
         self._finished = finished
-        self._collecting = threading.Lock()
         self._under_way = 0
         self._under_way_since = 0.0
 
@@ -42,17 +40,14 @@ class Sender:
     def run(self) -> None:
         """Blocks until the worker is told to stop. For several threads at once."""
         while not self._hands.stop.is_set():
-            with self._collecting:
-                first = self._next(IDLE_SECONDS)
+            first = self._next(IDLE_SECONDS)
             if first is None:
                 continue
             with self._pace.turn():
                 # Who waited long for a turn stops here: what it holds goes back.
                 if self._hands.stop.is_set():
                     return
-                with self._collecting:
-                    batch = self._collect(first)
-                self._embed(batch)
+                self._embed(self._collect(first))
 
     def _next(self, seconds: float) -> Piece | None:
         try:
@@ -65,11 +60,14 @@ class Sender:
         batch, encoder = [first], first.unit.open.encoder
         left = self._pace.budget() - first.tokens
         while left > 0 and len(batch) < encoder.max_rows:
+            # To look at the next and to take it is one act: the other sender takes pieces too.
             with self._cut.mutex:
                 following = self._cut.queue[0] if self._cut.queue else None
-            if following is None or following.tokens > left or not _is_same(following, encoder):
-                break
-            batch.append(self._cut.get_nowait())
+                if following is None or following.tokens > left or not _is_same(following, encoder):
+                    break
+                self._cut.queue.popleft()
+                self._cut.not_full.notify()
+            batch.append(following)
             left -= following.tokens
         return batch
 
