@@ -18,7 +18,7 @@ RIVALS ?= 1
 .PHONY: help serve models test check format bench bench-ingestion kill-test quality tune quantize-env rivals-env lock golden clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
 
 serve: models  ## set up, build what is missing, and serve on 8000 (HTTP), 8001 (gRPC), 8002 (metrics)
 	@$(BIN)/trireme serve --corpus docs
