@@ -11,7 +11,7 @@ from trireme.artifacts.recipe import Recipe
 from trireme.errors import UnavailableError
 
 # Requests that people wait for: an encoder's own count leaves a worker's bulk out, other models have none.
-_INTERACTIVE = re.compile(r'^trireme_interactive_requests_total\{[^}]*\} (\S+)$', re.MULTILINE)
+_INTERACTIVE = re.compile(r"^trireme_interactive_requests_total\{[^}]*\} (\S+)$", re.MULTILINE)
 _ANSWERED = re.compile(r'^nv_inference_request_success\{model="([^"]+)"[^}]*\} (\S+)$', re.MULTILINE)
 _DECODING = re.compile(r"^vllm:num_requests_running\{[^}]*\} (\S+)$", re.MULTILINE)
 
