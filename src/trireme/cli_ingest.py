@@ -35,7 +35,7 @@ def add_ingest(commands: Any) -> None:
     worker = commands.add_parser("worker", help="index what is published, until Ctrl-C")
     worker.add_argument("--drain", action="store_true", help="end when nothing is left to do")
     # Started by `trireme serve`: ends with it, however that ends.
-    worker.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    worker.add_argument("--parent", type=int, default=0, help=argparse.SUPPRESS)
     worker.set_defaults(run=_worker)
 
     jobs = commands.add_parser("jobs", help="show how far published documents are, and retry dead ones")
@@ -121,7 +121,7 @@ def _worker(arguments: argparse.Namespace, settings: Settings, console: Console)
 
     notice("Worker started; Ctrl-C ends it.")
     stats = run_worker(
-        settings, database_url(settings), notice, drain=arguments.drain, is_child=arguments.child
+        settings, database_url(settings), notice, drain=arguments.drain, parent=arguments.parent
     )
     share = stats.embed_seconds / stats.seconds if stats.seconds else 0.0
     notice(

@@ -156,12 +156,12 @@ def run_worker(
     notice: Callable[[str], None],
     *,
     drain: bool = False,
-    is_child: bool = False,
+    parent: int = 0,
 ) -> WorkerStats:
     """Works until SIGTERM or SIGINT, or with `drain` until nothing is left. Raises SettingError, ArtifactError.
 
-    Waits for the database and the server as long as they are away. is_child: ends also when the process that
-    started this one has ended. For the main thread of a process.
+    Waits for the database and the server as long as they are away. parent: the process without which it ends
+    too, 0 for none. For the main thread of a process.
     """
     stop: list[Callable[[], None]] = []
     before = {
@@ -170,8 +170,8 @@ def run_worker(
     try:
         with open_worker(settings, database_url, notice) as worker:
             stop.append(worker.stop)
-            if is_child:
-                threading.Thread(target=_watch_parent, args=(worker.stop,), daemon=True).start()
+            if parent:
+                threading.Thread(target=_watch, args=(parent, worker.stop), daemon=True).start()
             worker.run(drain=drain)
             return replace(worker.stats)
     finally:
@@ -197,8 +197,7 @@ def open_worker(
         )
 
 
-def _watch_parent(stop: Callable[[], None]) -> None:
-    parent = os.getppid()
+def _watch(parent: int, stop: Callable[[], None]) -> None:
     while os.getppid() == parent:
         sleep(PARENT_SECONDS)
     stop()

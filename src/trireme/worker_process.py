@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -67,7 +68,7 @@ class WorkerProcess:
         with self._log_file.open("ab") as log:
             # A session of its own: Ctrl-C reaches only us, and we end what we started in order.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "trireme.cli", "worker", "--child"],
+                [sys.executable, "-m", "trireme.cli", "worker", "--parent", str(os.getpid())],
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -1,6 +1,9 @@
 """A worker as a child: killed, it is back at once; one that gives up is tried later and later."""
 
 import itertools
+import os
+import subprocess
+import sys
 import time
 
 import psutil
@@ -19,8 +22,6 @@ def start(tmp_path):
     started = []
 
     def make(settings):
-        import os
-
         started.append(WorkerProcess({**os.environ, **settings}, tmp_path / "logs" / "worker.log"))
         return started[-1]
 
@@ -68,3 +69,25 @@ def test_stopping_ends_the_process_and_may_be_done_twice(start):
     worker.stop()
     assert not worker.is_running()
     worker.stop()
+
+
+def test_a_worker_ends_when_what_started_it_was_killed(tmp_path):
+    script = (
+        "import os, sys, time, pathlib\n"
+        "from trireme.worker_process import WorkerProcess\n"
+        "worker = WorkerProcess(dict(os.environ), pathlib.Path(sys.argv[1]))\n"
+        "print(worker.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    log = tmp_path / "worker.log"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script, str(log)],
+        env={**os.environ, **WAITS},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    worker = psutil.Process(int(parent.stdout.readline()))
+    wait_until(lambda: "Worker started" in log.read_text())
+    parent.kill()
+    parent.communicate()
+    wait_until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
