@@ -139,19 +139,33 @@ def test_a_collection_by_an_embedder_that_is_not_here_is_refused_and_named(clien
 
 def test_tokens_padding_and_micro_batches_are_counted(client, settings):
     import re
+    import time
 
     from trireme.triton.metrics import read_metrics
 
-    def read(name):
-        page = read_metrics(settings.host, settings.metrics_port)
-        return float(
-            re.search(rf'^trireme_encoder_{name}\{{model="embedding"[^}}]*\}} (\S+)$', page, re.M)[1]
-        )
-
     names = ("tokens_total", "pad_tokens_total", "micro_batches_total")
-    before = [read(name) for name in names]
+
+    def read():
+        page = read_metrics(settings.host, settings.metrics_port)
+        return [
+            float(re.search(rf'^trireme_encoder_{name}\{{model="embedding"[^}}]*\}} (\S+)$', page, re.M)[1])
+            for name in names
+        ]
+
+    def settle():
+        """The counters once they have stood still: the backend tells them at the latest after two seconds."""
+        last = read()
+        for _ in range(10):
+            time.sleep(2.5)
+            now = read()
+            if now == last:
+                return now
+            last = now
+        raise AssertionError("somebody else uses the server")
+
+    before = settle()
     # Rows of five, five and seven tokens; widths are even. Together they are as wide as eight, apart six and eight.
     client.infer("embedding", {"text": [["a b c"], ["d e f"], ["a b c d e"]]})
-    tokens, padding, batches = (read(name) - old for name, old in zip(names, before, strict=True))
+    tokens, padding, batches = (new - old for new, old in zip(settle(), before, strict=True))
     assert tokens == 5 + 5 + 7
     assert (batches, padding) in {(1, 7), (2, 3)}
