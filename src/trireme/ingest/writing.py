@@ -10,6 +10,7 @@ from trireme.errors import EmbedderMismatchError, TriremeError
 from trireme.ingest.documents import DocumentStore, Indexed
 from trireme.ingest.encoder import Encoders
 from trireme.ingest.hand import Hands, Unit
+from trireme.ingest.queue import Job
 from trireme.types import Embedder
 
 # Passages that are written in one transaction, and how long the first of them waits for others.
@@ -95,6 +96,15 @@ class Writer:
         self._hands.stats.passages += len(unit.passages)
         return True
 
+    def _is_other(self, job: Job, embedder: Embedder) -> bool:
+        """Whether the job would be embedded by another embedder now. Where it is not served, cutting says so."""
+        self._encoders.forget()
+        try:
+            chosen = self._hands.patiently(lambda: self._encoders.choose(job.tenant, job.collection))
+        except TriremeError:
+            return True
+        return chosen.embedder != embedder
+
     def _replace(self, ready: list[tuple[Unit, Indexed]]) -> None:
         """Write documents in one transaction; halves of what fails, until the guilty one is alone."""
         encoder = ready[0][0].open.encoder
@@ -102,10 +112,13 @@ class Writer:
         jobs = [one.job for one in indexed]
         try:
             self._hands.patiently(lambda: self._documents.replace(indexed, encoder.embedder, encoder.model))
-        except EmbedderMismatchError:
-            # The collection was switched meanwhile: once more, with its new embedder.
-            self._encoders.forget()
-            self._hands.settle(jobs, "released")
+        except EmbedderMismatchError as error:
+            # The collection was switched meanwhile: once more, with its new embedder, where there is one.
+            if self._is_other(jobs[0], encoder.embedder):
+                self._hands.settle(jobs, "released")
+            else:
+                # It was switched back, or something is amiss: later, and not for ever.
+                self._hands.settle(jobs, "failed", str(error))
         except TriremeError as error:
             if len(ready) == 1:
                 self._hands.fail(jobs, error)

@@ -423,6 +423,16 @@ def test_a_collection_that_was_switched_meanwhile_is_written_with_its_new_embedd
     assert bench.info(job).attempts == 0
 
 
+def test_a_collection_that_stays_another_embedders_ends_the_job_and_does_not_go_round_for_ever(bench):
+    bench.documents.embedders["t", "c"] = OTHER
+    bench.forget = lambda: None
+    (job,) = bench.publish(document("a"))
+    bench.run()
+    assert bench.info(job).state == "dead"
+    assert "holds vectors of embedder" in bench.info(job).error
+    assert len(bench.server.requests) == 5
+
+
 def test_collections_are_kept_apart(bench):
     bench.publish(document("a", "one"))
     bench.publish(document("a", "two"), collection="d")
