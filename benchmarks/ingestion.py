@@ -232,7 +232,6 @@ def rebuild_index(url: str) -> float:
         if row is None:
             return 0.0
         connection.execute("SET maintenance_work_mem = '2GB'")
-        connection.execute("SET max_parallel_maintenance_workers = 2")
         began = time.monotonic()
         connection.execute(sql.SQL("REINDEX INDEX {}").format(sql.Identifier(*row[0].split("."))))
         return time.monotonic() - began
