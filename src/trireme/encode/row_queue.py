@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -31,6 +33,7 @@ class _Request:
     done: Done
     outputs: list[FloatArray | None]
     left: int
+    is_quick: bool
     pad_tokens: int = 0
     micro_batches: int = 0
     is_failed: bool = False
@@ -46,7 +49,7 @@ class _Waiting:
 
 
 class RowQueue:
-    """One thread for each of the session's streams takes a micro-batch, runs it and hands its outputs over.
+    """One thread for each of the session's streams takes a micro-batch and runs it; another one hands outputs over.
 
     The oldest waiting row is always in the next micro-batch; of the others those that make it cheapest (see
     plan_micro_batches). So a text joins whatever runs next, not the request or batch that it came with.
@@ -73,18 +76,22 @@ class RowQueue:
         self._running = 0
         self._is_closed = False
         self._threads: list[threading.Thread] = []
+        # What is finished, for the thread that answers: sending takes as long as a short text, mostly in waiting.
+        self._finished: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._answerer = threading.Thread(target=self._answer, name="answers", daemon=True)
 
-    def submit(self, rows: Sequence[Row], done: Done, prior: FloatArray | None = None) -> None:
+    def submit(
+        self, rows: Sequence[Row], done: Done, prior: FloatArray | None = None, *, is_quick: bool = False
+    ) -> None:
         """`done` is called once, from another thread, with the outputs of `rows`. Does not block.
 
-        `done` must not raise.
-
+        `done` must not raise. is_quick: it takes no time, so the thread that ran the last row calls it.
         prior: float32 [len(rows)]. Raises UnavailableError after `close`. No rows: `done` is called at once.
         """
         if not rows:
             done(np.zeros((0,), np.float32), BatchStats())
             return
-        request = _Request(rows, prior, done, [None] * len(rows), len(rows))
+        request = _Request(rows, prior, done, [None] * len(rows), len(rows), is_quick)
         entries = [_Waiting(request, index, len(row.ids)) for index, row in enumerate(rows)]
         with self._changed:
             if self._is_closed:
@@ -107,7 +114,7 @@ class RowQueue:
             answers.append((outputs, stats))
             answered.set()
 
-        self.submit(rows, take, prior)
+        self.submit(rows, take, prior, is_quick=True)
         answered.wait()
         [(answer, cost)] = answers
         if isinstance(answer, Exception):
@@ -126,6 +133,9 @@ class RowQueue:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
+        if self._threads:
+            self._finished.put(None)
+            self._answerer.join()
 
     def _start_threads(self) -> None:
         if not self._threads:
@@ -133,7 +143,7 @@ class RowQueue:
                 threading.Thread(target=self._work, name=f"rows-{n}", daemon=True)
                 for n in range(self._session.streams)
             ]
-            for thread in self._threads:
+            for thread in (*self._threads, self._answerer):
                 thread.start()
 
     def _work(self) -> None:
@@ -181,7 +191,7 @@ class RowQueue:
         for request in self._hand_over(batch, outputs, pads):
             tokens = sum(len(row.ids) for row in request.rows)
             stats = BatchStats(tokens, request.pad_tokens, request.micro_batches)
-            request.done(np.stack([row for row in request.outputs if row is not None]), stats)
+            self._end(request, np.stack([row for row in request.outputs if row is not None]), stats)
 
     def _hand_over(self, batch: list[_Waiting], outputs: FloatArray, pads: list[int]) -> list[_Request]:
         """Gives each row its output; the requests that are complete with it."""
@@ -209,7 +219,17 @@ class RowQueue:
             self._plan = None
             self._changed.notify_all()
         for request in failed:
-            request.done(error, BatchStats())
+            self._end(request, error, BatchStats())
+
+    def _end(self, request: _Request, outputs: FloatArray | Exception, stats: BatchStats) -> None:
+        if request.is_quick:
+            request.done(outputs, stats)
+        else:
+            self._finished.put(partial(request.done, outputs, stats))
+
+    def _answer(self) -> None:
+        while (answer := self._finished.get()) is not None:
+            answer()
 
 
 def _to_batch(batch: list[_Waiting]) -> TokenBatch:

@@ -167,6 +167,27 @@ def test_a_caller_waits_while_too_many_tokens_wait(answers):
     queue.close()
 
 
+def test_the_next_micro_batch_runs_while_an_answer_is_still_being_sent(answers):
+    session = SumSession()
+    queue = RowQueue(session, 4)
+    sending, goes_on = threading.Event(), threading.Event()
+
+    def send_slowly(outputs, stats):
+        sending.set()
+        assert goes_on.wait(10)
+
+    queue.submit(rows_of("a"), send_slowly)
+    assert sending.wait(10)
+    # Its caller needs no sending, so it is answered at once.
+    assert sums(queue.run(rows_of("b"))[0]) == expected("b")
+    queue.submit(rows_of("c"), answers.take("later"))
+    assert answers.found == {}
+    goes_on.set()
+    answers.wait(1)
+    queue.close()
+    assert sums(answers.found["later"]) == expected("c")
+
+
 def test_finish_changes_a_micro_batch_and_observe_hears_its_cost(answers):
     heard = []
     queue = RowQueue(SumSession(), 100, lambda outputs: outputs * 2, heard.append)
