@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
+
+from trireme.triton.process import end_process, start_process
 
 STOP_SECONDS = 15.0
 FIRST_PAUSE_SECONDS = 0.5
@@ -54,24 +55,10 @@ class WorkerProcess:
 
     def stop(self) -> None:
         """Ends it; blocks until it is gone. What it holds goes back to the queue. Safe to call twice."""
-        if self.is_running():
-            self._process.terminate()
-            try:
-                self._process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        end_process(self._process, STOP_SECONDS)
 
     def _start(self) -> None:
         self._due = None
         self._started = monotonic()
-        with self._log_file.open("ab") as log:
-            # A session of its own: Ctrl-C reaches only us, and we end what we started in order.
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "trireme.cli", "worker", "--parent", str(os.getpid())],
-                env=self._environ,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        command = [sys.executable, "-m", "trireme.cli", "worker", "--parent", str(os.getpid())]
+        self._process = start_process(command, self._environ, self._log_file)

@@ -2,9 +2,7 @@
 
 import dataclasses
 import json
-import tempfile
 from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +14,6 @@ from trireme.ingest.memory_queue import MemoryJobs, MemoryQueue
 from trireme.ingest.postgres_documents import PostgresDocuments
 from trireme.ingest.procrastinate_queue import ProcrastinateQueue
 from trireme.ingest.queue import JobQuery
-from trireme.local.postgres import start_postgres
 from trireme.retrieve.registry import open_store
 from trireme.types import Document, Embedder, Passage
 
@@ -24,12 +21,6 @@ DIMENSIONS = 8
 EMBEDDER = Embedder("a" * 64, DIMENSIONS)
 OTHER = Embedder("b" * 64, DIMENSIONS)
 MODEL = "embedding"
-
-
-@pytest.fixture(scope="module")
-def database():
-    with tempfile.TemporaryDirectory() as folder, start_postgres(Path(folder)) as running:
-        yield running
 
 
 class Memory:

@@ -1,11 +1,9 @@
 """One suite for every IndexVersions: the fake in memory and the real PostgreSQL must both pass it."""
 
-import tempfile
 import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,20 +15,12 @@ from trireme.errors import (
     TriremeError,
     UnavailableError,
 )
-from trireme.local.postgres import LocalPostgres, start_postgres
 from trireme.retrieve.registry import ClosableStore, open_store
 from trireme.types import Embedder, FloatArray, Hit, IndexVersion, Passage, StoreQuery
 
 OLD = Embedder("a" * 64, 8)
 NEW = Embedder("b" * 64, 6)
 THIRD = Embedder("c" * 64, 8)
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[LocalPostgres]:
-    # Not pytest's folder: each new session closes that of all sessions to other accounts.
-    with tempfile.TemporaryDirectory() as folder, start_postgres(Path(folder)) as running:
-        yield running
 
 
 @pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.e2e)])

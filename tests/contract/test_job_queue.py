@@ -3,12 +3,10 @@
 import itertools
 import subprocess
 import sys
-import tempfile
 import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -17,19 +15,11 @@ from trireme.ingest import memory_queue, procrastinate_queue
 from trireme.ingest.memory_queue import MemoryJobs, MemoryQueue
 from trireme.ingest.procrastinate_queue import ProcrastinateQueue
 from trireme.ingest.queue import MAX_ATTEMPTS, MAX_FAILURES, SUSPECT_AFTER, JobQuery
-from trireme.local.postgres import start_postgres
 from trireme.types import Document
 
 TIMEOUT = 1.0
 BACK_OFF = 0.3
 TENANTS = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def database():
-    # Not pytest's folder: each new session closes that of all sessions to other accounts.
-    with tempfile.TemporaryDirectory() as folder, start_postgres(Path(folder)) as running:
-        yield running
 
 
 @pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.e2e)])

@@ -1,17 +1,14 @@
 """One suite for every VectorStore: the fake in memory and the real PostgreSQL must both pass it."""
 
 import json
-import tempfile
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from trireme.errors import EmbedderMismatchError, InvalidInputError, NotFoundError
-from trireme.local.postgres import LocalPostgres, start_postgres
 from trireme.retrieve.registry import ClosableStore, open_store
 from trireme.types import CollectionInfo, Embedder, FloatArray, Hit, Passage, StoreQuery
 
@@ -19,13 +16,6 @@ DIMENSIONS = 8
 EMBEDDER = Embedder("a" * 64, DIMENSIONS)
 OTHER = Embedder("b" * 64, DIMENSIONS)
 HOSTILE = "'; DROP TABLE trireme.passages; --"
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[LocalPostgres]:
-    # Not pytest's folder: each new session closes that of all sessions to other accounts.
-    with tempfile.TemporaryDirectory() as folder, start_postgres(Path(folder)) as running:
-        yield running
 
 
 @pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.e2e)])

@@ -35,23 +35,16 @@ class EncoderSpec:
     max_text_bytes: int
 
 
-Answer = list[Embedding] | TriremeError | Exception
+Answer = list[Embedding] | Exception
 
 
 class TextEncoder:
     """Embeds texts with one session. Thread-safe; the rows of all callers share micro-batches."""
 
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        session: Session,
-        spec: EncoderSpec,
-        observe: Callable[[BatchStats], None] | None = None,
-    ) -> None:
-        """observe: is told the cost of each micro-batch."""
+    def __init__(self, tokenizer: Tokenizer, session: Session, spec: EncoderSpec) -> None:
         self._tokenizer = tokenizer
         # At once for a micro-batch: row by row this would take longer than a GPU needs for short texts.
-        self.queue = RowQueue(session, spec.max_batch_tokens, _normalize if spec.normalize else None, observe)
+        self.queue = RowQueue(session, spec.max_batch_tokens, _normalize if spec.normalize else None)
         self.spec = spec
 
     def embed(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,7 @@ from trireme.settings import read_settings
 from trireme.triton.bls import call_model
 from trireme.triton.model import BackendModel, ModelConfig
 from trireme.triton.tensors import hit_tensors, read_scalar, read_tensor, read_top_k, string_tensor
-from trireme.types import Hit, StoreQuery
+from trireme.types import Embedder, Hit, StoreQuery
 
 # An index version may be switched, and switched back, between two looks.
 ATTEMPTS = 3
@@ -137,8 +139,7 @@ class RetrieverModel(BackendModel):
 
     def _embed_again(self, query: StoreQuery, digest: str, model: str) -> StoreQuery:
         """The query with a vector of the embedder with `digest`, by its model on this server."""
-        name = self._find_model(query, digest, model)
-        embedder = read_manifest(version_dir(self.config.repository, name)).embedder
+        name, embedder = self._find_model(query, digest, model)
         inputs = [
             string_tensor(self.pb, "text", [[query.text]]),
             string_tensor(self.pb, "input_type", [["query"]]),
@@ -147,22 +148,28 @@ class RetrieverModel(BackendModel):
         vector = np.asarray(found["embedding"], np.float32).reshape(-1)
         return replace(query, embedding=vector, embedder=embedder)
 
-    def _find_model(self, query: StoreQuery, digest: str, model: str) -> str:
+    def _find_model(self, query: StoreQuery, digest: str, model: str) -> tuple[str, Embedder]:
         """The folder of the model whose manifest has `digest`: the one that is named, or any other."""
-        names = [
-            recipe.model for recipe in list_recipes(self.config.repository) if recipe.kind == "text_encoder"
-        ]
-        for name in sorted(names, key=lambda name: name != model):
+        for name in self._model_names(model):
             try:
-                if read_manifest(version_dir(self.config.repository, name)).embedder.digest == digest:
-                    return name
+                embedder = read_manifest(version_dir(self.config.repository, name)).embedder
             except ArtifactError:
                 continue
+            if embedder.digest == digest:
+                return name, embedder
         named = f"model {model}" if model else "a model that is not named"
         raise UnavailableError(
             f"collection {query.collection!r} has vectors by {named} (digest {digest[:12]}), which the model "
             "repository does not hold: build and load it, or run trireme reindex"
         )
+
+    def _model_names(self, first: str) -> Iterator[str]:
+        # Nearly always it is the first, so the others' recipes are not read for each search.
+        if first and Path(first).name == first:
+            yield first
+        for recipe in list_recipes(self.config.repository):
+            if recipe.kind == "text_encoder" and recipe.model != first:
+                yield recipe.model
 
     def _write(self, hits: list[Hit]) -> list[Any]:
         return hit_tensors(self.pb, hits, rank_score=True)

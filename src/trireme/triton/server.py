@@ -10,7 +10,6 @@ import shlex
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import sysconfig
 import time
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trireme.errors import SettingError, UnavailableError, UnsupportedError
+from trireme.triton.process import end_process, start_process
 
 STOP_SECONDS = 15.0
 
@@ -156,16 +156,10 @@ class TritonServer:
         place_python_backend(files, config.backend_directory)
         config.log_file.parent.mkdir(parents=True, exist_ok=True)
         self.config = config
-        with config.log_file.open("wb") as log:
-            # A session of its own: Ctrl-C reaches only us, and we end the servers in order.
-            self._process = subprocess.Popen(
-                server_command(config, files),
-                env=server_environment(files, environ),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        config.log_file.write_bytes(b"")
+        self._process = start_process(
+            server_command(config, files), server_environment(files, environ), config.log_file
+        )
 
     def __enter__(self) -> TritonServer:
         return self
@@ -198,26 +192,17 @@ class TritonServer:
     def wait_until_ready(self, timeout: float = 120.0) -> None:
         """Blocks until every model is loaded. Raises UnavailableError with the server's own reasons."""
         deadline = time.monotonic() + timeout
-        url = f"http://{self.config.host}:{self.config.http_port}/v2/health/ready"
         while time.monotonic() < deadline:
             if not self.is_running():
                 raise UnavailableError(f"tritonserver stopped while starting: {self._reasons()}")
-            try:
-                with urllib.request.urlopen(url, timeout=2):
-                    return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.1)
+            if self.is_ready():
+                return
+            time.sleep(0.1)
         raise UnavailableError(f"tritonserver was not ready within {timeout:.0f} s: {self._reasons()}")
 
     def stop(self) -> None:
         """Ends the server and its stubs; blocks until they are gone. Safe to call twice."""
-        if self.is_running():
-            self._process.terminate()
-            try:
-                self._process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        end_process(self._process, STOP_SECONDS)
         # Stubs share the server's session; one that outlived it must not keep the database busy.
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
