@@ -88,10 +88,3 @@ def check_indexed(indexed: Sequence[Indexed], embedder: Embedder) -> None:
         rows = check_put(*scope, embedder, one.passages, vectors)
         if len(rows) != len(one.passages):
             raise InvalidInputError(f"document {one.job.document.id!r} has a passage id twice")
-
-
-def starts_id(document: str, passage: str) -> bool:
-    """Whether a passage is named as those of the document are: its id, or its id and a number."""
-    return passage == document or (
-        passage.startswith(f"{document}#") and passage[len(document) + 1 :].isdecimal()
-    )
