@@ -15,8 +15,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -34,17 +36,23 @@ from trireme.artifacts.manifest import TOKENIZER_FILE, read_manifest
 from trireme.artifacts.repository import version_dir
 from trireme.errors import TriremeError, UnavailableError
 from trireme.index import ingest_path, publish_path
+from trireme.ingest.encoder import Encoder
+from trireme.ingest.pace import Pace
+from trireme.ingest.postgres_index_builder import BULK_DOCUMENTS
+from trireme.ingest.worker import SENDERS
 from trireme.retrieve.registry import open_store
 from trireme.serve import Stack, interruptible
 from trireme.settings import Settings, read_settings
 from trireme.triton.client import TritonClient
 from trireme.types import SearchMode, StoreQuery
-from trireme.work import open_worker
+from trireme.work import ServedEncoders, open_worker
 
 SEED = 1
 SCRIPT = "sentence-transformers"
 DOCUMENT_TOKENS, QUERY_TOKENS, RUN_WORDS = (30, 256), (4, 16), (6, 16)
 QUERIES, TOP_K, SEARCHES, UNTIMED = 200, 10, 60, 5
+# Of the large collection's texts one in so many is embedded alone first, so often.
+ALONE_SHARE, ALONE_ROUNDS = 50, 3
 MODES: tuple[SearchMode, ...] = ("dense", "text", "hybrid")
 
 
@@ -159,22 +167,24 @@ def measure_scale(stack: Stack, counter: TokenizerFile, folder: Path, chunks: in
     console = Console(stderr=True, quiet=True)
     published = publish_path(settings, corpus, stack.database_url, console, wait=False)
     show_progress_note(f"Published {published.published:,} in {published.seconds:.0f} s; indexing")
+    alone = measure_alone(settings, stack.database_url, counter, texts[: chunks // ALONE_SHARE])
     with open_worker(settings, stack.database_url, show_progress_note) as worker:
-        began = time.monotonic()
-        worker.run(drain=True)
-        index_s = time.monotonic() - began
+        with CpuTimes(stack, lambda: worker.stats.passages < chunks - BULK_DOCUMENTS) as cpu:
+            worker.run(drain=True)
         stats = dataclasses.replace(worker.stats)
-    show_progress_note(f"Indexed {stats.passages:,} in {index_s:.0f} s")
-    embed_share = stats.embed_seconds / max(stats.seconds, 1e-9)
+    show_progress_note(
+        f"Indexed {stats.passages:,} in {stats.seconds:.0f} s, built in {stats.build_seconds:.0f} s"
+    )
     worker_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     searches, chain = measure_searches(settings, stack.database_url, queries)
     return Scale(
         chunks=stats.passages,
         tokens=tokens,
         publish_s=published.seconds,
-        index_s=index_s,
-        embed_share=embed_share,
-        build_s=rebuild_index(stack.database_url),
+        load_s=stats.seconds,
+        build_s=stats.build_seconds,
+        alone=alone,
+        cpu_s=cpu.seconds,
         sizes=read_sizes(stack.database_url),
         worker_mib=worker_mib,
         database_mib=read_memory("postgres"),
@@ -183,6 +193,87 @@ def measure_scale(stack: Stack, counter: TokenizerFile, folder: Path, chunks: in
         chain_p50_ms=float(np.percentile(chain, 50)),
         chain_p95_ms=float(np.percentile(chain, 95)),
     )
+
+
+def measure_alone(settings: Settings, url: str, texts: Sequence[str]) -> tuple[float, ...]:
+    """Texts/s of each round, with as many senders as a worker has and requests of the same tokens."""
+    with closing(open_store(url)) as store, closing(ServedEncoders(settings, store)) as encoders:
+        encoder = encoders.open(encoders.default)
+        rates = []
+        # The first round warms up.
+        for _ in range(1 + ALONE_ROUNDS):
+            began = time.perf_counter()
+            _embed_all(encoder, texts)
+            rates.append(len(texts) / (time.perf_counter() - began))
+            show_progress_note(f"Embedding alone: {rates[-1]:.0f} texts/s")
+    return tuple(rates[1:])
+
+
+def _embed_all(encoder: Encoder, texts: Sequence[str]) -> None:
+    pace = Pace(lambda: None)
+    counted = iter(zip(texts, encoder.count(texts), strict=True))
+    lock = threading.Lock()
+
+    def take() -> tuple[list[str], int]:
+        with lock:
+            left, batch, tokens = pace.budget(), [], 0
+            while tokens < left and (following := next(counted, None)) is not None:
+                batch.append(following[0])
+                tokens += following[1]
+            return batch, tokens
+
+    def send() -> None:
+        while (taken := take())[0]:
+            began = time.monotonic()
+            encoder.embed(taken[0])
+            pace.record(taken[1], time.monotonic() - began)
+
+    with ThreadPoolExecutor(SENDERS) as pool:
+        for sender in [pool.submit(send) for _ in range(SENDERS)]:
+            sender.result()
+
+
+class CpuTimes:
+    """Processor seconds of server, database and this process, while it is entered and `goes_on`."""
+
+    def __init__(self, stack: Stack, goes_on: Callable[[], bool]) -> None:
+        assert stack.postgres is not None
+        database = int(
+            (stack.settings.data_dir.resolve() / "postgres" / "cluster" / "postmaster.pid")
+            .read_text()
+            .split()[0]
+        )
+        self._roots = {"tritonserver": stack.server.pid, "PostgreSQL": database}
+        self._goes_on = goes_on
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self.seconds: dict[str, float] = {}
+
+    def __enter__(self) -> CpuTimes:
+        self._before = self._read()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while self._goes_on() and not self._ended.wait(0.2):
+            continue
+        self.seconds = {name: seconds - self._before[name] for name, seconds in self._read().items()}
+
+    def _read(self) -> dict[str, float]:
+        import psutil
+
+        own = psutil.Process().cpu_times()
+        seconds = {"the worker, in this benchmark's process": own.user + own.system}
+        for name, root in self._roots.items():
+            process = psutil.Process(root)
+            times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+            # Of children too that have ended, such as the database's connections.
+            seconds[name] = sum(sum(one[:4]) for one in times)
+        return seconds
 
 
 def measure_searches(
@@ -202,7 +293,7 @@ def measure_searches(
             ]
             with closing(open_store(url)) as store, closing(open_store(url, exact_below=10**12)) as exact:
                 times, ids = _search_all(store.search, asked)
-                _, true = _search_all(exact.search, asked)
+                exact_times, true = _search_all(exact.search, asked)
             shares = [len(a & b) / max(len(b), 1) for a, b in zip(ids, true, strict=True)]
             found.append(
                 SearchTimes(
@@ -210,6 +301,7 @@ def measure_searches(
                     float(np.percentile(times, 50)),
                     float(np.percentile(times, 95)),
                     statistics.mean(shares),
+                    float(np.percentile(exact_times, 50)),
                 )
             )
             show_progress_note(f"search, {mode}: {found[-1].p50_ms:.1f} ms, recall {found[-1].recall:.3f}")
@@ -233,25 +325,6 @@ def _search_all(
             times.append(1000 * (time.perf_counter() - began))
         ids.append({hit.id for hit in hits})
     return times, ids
-
-
-def rebuild_index(url: str) -> float:
-    """Seconds to build the largest HNSW index anew, as it would be built once the vectors are there."""
-    import psycopg
-    from psycopg import sql
-
-    with psycopg.connect(url, autocommit=True) as connection:
-        row = connection.execute(
-            "SELECT indexrelid::regclass::text FROM pg_index JOIN pg_class c ON c.oid = indexrelid "
-            "JOIN pg_am a ON a.oid = c.relam WHERE a.amname = 'hnsw' "
-            "ORDER BY pg_relation_size(indexrelid) DESC LIMIT 1"
-        ).fetchone()
-        if row is None:
-            return 0.0
-        connection.execute("SET maintenance_work_mem = '2GB'")
-        began = time.monotonic()
-        connection.execute(sql.SQL("REINDEX INDEX {}").format(sql.Identifier(*row[0].split("."))))
-        return time.monotonic() - began
 
 
 def read_sizes(url: str) -> dict[str, int]:

@@ -171,9 +171,8 @@ def _jobs(arguments: argparse.Namespace, settings: Settings, console: Console) -
 
 def _delete(arguments: argparse.Namespace, settings: Settings, console: Console) -> int:
     from trireme.ingest.registry import open_documents
-    from trireme.retrieve.registry import DEFAULT_EXACT_BELOW
 
-    with closing(open_documents(database_url(settings), DEFAULT_EXACT_BELOW, "float32")) as documents:
+    with closing(open_documents(database_url(settings))) as documents:
         deleted = documents.delete(settings.tenant, settings.collection, arguments.ids)
     console.print(f"Deleted {len(deleted)} documents of {settings.collection!r}.", highlight=False)
     missing = [one for one in arguments.ids if one not in deleted]

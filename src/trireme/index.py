@@ -16,7 +16,7 @@ from trireme.ingest.load import Limits, Skipped, load
 from trireme.ingest.publish import Publisher, Tally
 from trireme.ingest.queue import Found, JobInfo, JobQuery
 from trireme.ingest.registry import ClosableQueue, open_documents, open_queue
-from trireme.retrieve.registry import DEFAULT_EXACT_BELOW, open_store
+from trireme.retrieve.registry import open_store
 from trireme.settings import Settings
 from trireme.work import ServedEncoders, open_worker
 
@@ -115,7 +115,7 @@ def _ingest(
     limits = Limits(settings.max_document_bytes, settings.max_parsed_bytes)
     with (
         closing(open_queue(database_url, settings.worker_timeout_seconds)) as queue,
-        closing(open_documents(database_url, DEFAULT_EXACT_BELOW, "float32")) as documents,
+        closing(open_documents(database_url)) as documents,
         closing(open_store(database_url)) as store,
         closing(ServedEncoders(settings, store, model)) as encoders,
     ):

@@ -21,7 +21,7 @@ from trireme.ingest.chunk import CHUNKER_VERSION, chunk
 from trireme.ingest.encoder import Encoder
 from trireme.ingest.hand import WorkerStats
 from trireme.ingest.pace import Pace
-from trireme.ingest.registry import open_documents, open_queue
+from trireme.ingest.registry import open_documents, open_index_builder, open_queue
 from trireme.ingest.worker import Worker
 from trireme.retrieve.registry import DEFAULT_EXACT_BELOW, open_store
 from trireme.retrieve.store import VectorStore
@@ -188,13 +188,13 @@ def open_worker(
     exact_below = retriever.exact_below if retriever else DEFAULT_EXACT_BELOW
     with (
         closing(open_queue(database_url, settings.worker_timeout_seconds)) as jobs,
-        closing(open_documents(database_url, exact_below, _storage(retriever))) as documents,
+        closing(open_documents(database_url, _storage(retriever))) as documents,
+        closing(open_index_builder(database_url, exact_below)) as indexes,
         closing(open_store(database_url)) as store,
         closing(ServedEncoders(settings, store, default)) as encoders,
     ):
-        yield Worker(
-            jobs, documents, encoders, Pace(partial(look, settings, watched_models(settings))), notice
-        )
+        pace = Pace(partial(look, settings, watched_models(settings)))
+        yield Worker(jobs, documents, encoders, indexes, pace=pace, notice=notice)
 
 
 def _watch(parent: int, stop: Callable[[], None]) -> None:

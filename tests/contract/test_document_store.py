@@ -346,28 +346,6 @@ def test_passages_from_before_there_were_documents_are_taken_over(database):
         world.close()
 
 
-@pytest.mark.e2e
-def test_a_collection_that_reaches_the_size_gets_its_index(database):
-    import psycopg
-
-    world = Postgres(database.url)
-    small = PostgresDocuments(database.url, exact_below=20)
-    try:
-        for n in range(3):
-            (job,) = take(world, document(f"d{n}"))
-            small.replace([indexed(job, *(f"t{k}" for k in range(10)), seed=n)], EMBEDDER, MODEL)
-        with psycopg.connect(database.url) as connection:
-            names = connection.execute(
-                "SELECT indexname FROM pg_indexes WHERE schemaname = 'trireme' AND indexname LIKE '%hnsw%'"
-            ).fetchall()
-            model = connection.execute("SELECT model FROM trireme.indexes").fetchone()
-        assert len(names) == 1
-        assert model == (MODEL,)
-    finally:
-        small.close()
-        world.close()
-
-
 def test_jobs_are_plain_data(world):
     (job,) = take(world, document("a"))
     assert dataclasses.replace(job, attempts=3).is_suspect

@@ -23,7 +23,7 @@ RETRY_SECONDS = (0.2, 2.0)
 class WorkerStats:
     """What a worker has done. embed_seconds: while at least one request was under way; seconds: while it had jobs.
 
-    paused_seconds: while it held back because others used the server.
+    paused_seconds: while it held back because others used the server. build_seconds: while it built indexes.
     """
 
     documents: int = 0
@@ -33,6 +33,7 @@ class WorkerStats:
     embed_seconds: float = 0.0
     seconds: float = 0.0
     paused_seconds: float = 0.0
+    build_seconds: float = 0.0
 
 
 @dataclass(slots=True, eq=False)

@@ -10,12 +10,10 @@ from trireme.errors import InvalidInputError
 from trireme.ingest.documents import Indexed, check_indexed
 from trireme.ingest.procrastinate_publish import lock_of
 from trireme.ingest.queue import Job, check_scope
-from trireme.retrieve.postgres_hnsw import ensure_hnsw, lacks_hnsw
 from trireme.retrieve.postgres_pool import ConnectionPool, DeadlineConnection
 from trireme.retrieve.postgres_queue_schema import SEARCH_PATH
 from trireme.retrieve.postgres_rows import IndexRow, lock_collection, vector_column, write_passages
 from trireme.retrieve.postgres_schema import migrate
-from trireme.retrieve.registry import DEFAULT_EXACT_BELOW
 from trireme.retrieve.store import check_put
 from trireme.types import Embedder, FloatArray, Passage
 
@@ -112,13 +110,12 @@ WITHDRAW = """
 class PostgresDocuments:
     """A DocumentStore beside PostgresStore, for jobs of a ProcrastinateQueue on the same database.
 
-    storage: how vectors of a collection that it creates are kept (float32, float16 or binary). A collection
-    that reaches `exact_below` passages gets its HNSW index, which blocks the call that crosses it.
+    storage: how vectors of a collection that it creates are kept (float32, float16 or binary). HNSW indexes
+    are PostgresIndexBuilder's.
     """
 
-    def __init__(self, url: str, exact_below: int = DEFAULT_EXACT_BELOW, storage: str = "float32") -> None:
+    def __init__(self, url: str, storage: str = "float32") -> None:
         self._pool = ConnectionPool(url, 3, _configure)
-        self._exact_below = exact_below
         self._storage = storage
 
     def digests(
@@ -174,28 +171,22 @@ class PostgresDocuments:
         check_indexed(indexed, embedder)
         scope = (indexed[0].job.tenant, indexed[0].job.collection)
 
-        def work(connection: DeadlineConnection) -> tuple[list[str], int]:
+        def work(connection: DeadlineConnection) -> list[str]:
             active = None
             if any(not one.is_known for one in indexed):
                 active = lock_collection(connection, *scope, embedder, model=model, storage=self._storage)
             done = _finish(connection, [one.job for one in indexed])
             mine = [one for one in indexed if one.job.id in done and not one.is_known]
-            due = 0
             if active is not None and mine:
                 _write(connection, active, mine)
-                due = active.index_id if lacks_hnsw(connection, active.index_id, self._exact_below) else 0
             jobs = [int(job) for job in done]
             connection.execute("DELETE FROM submissions WHERE job = ANY(%s)", (jobs,))
             locks = [lock_of(*scope, one.job.document.id) for one in indexed if one.job.id in done]
             ordered = [int(one.job.id) for one in indexed if one.job.id in done]
             connection.execute(FORGET, (locks, ordered))
-            return [one.job.id for one in indexed if one.job.id in done], due
+            return [one.job.id for one in indexed if one.job.id in done]
 
-        seconds = MOVE_SECONDS if any(one.staged for one in indexed) else WRITE_SECONDS
-        done, due = self._pool.run(work, seconds)
-        if due:
-            ensure_hnsw(self._pool, due, self._exact_below)
-        return done
+        return self._pool.run(work, MOVE_SECONDS if any(one.staged for one in indexed) else WRITE_SECONDS)
 
     def delete(self, tenant: str, collection: str, ids: Sequence[str]) -> list[str]:
         """See DocumentStore.delete."""

@@ -1,4 +1,4 @@
-"""Which queue and document store serve which URL scheme: one line each."""
+"""Which queue, document store and index builder serve which URL scheme: one line each."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 
 from trireme.errors import SettingError
 from trireme.ingest.documents import DocumentStore
+from trireme.ingest.index_builder import IndexBuilder
 from trireme.ingest.queue import JobQueue
 
 Opener = TypeVar("Opener")
@@ -36,12 +37,20 @@ def open_queue(url: str, timeout: float) -> ClosableQueue:
     return _find(_QUEUES, url)(url, timeout)
 
 
-def open_documents(url: str, exact_below: int, storage: str) -> ClosableDocuments:
+def open_documents(url: str, storage: str = "float32") -> ClosableDocuments:
     """The documents of `url`, by its scheme. Connects at first use. Raises SettingError.
 
-    exact_below: passages from which on a collection gets an HNSW index. storage: of a new collection's vectors.
+    storage: of a new collection's vectors.
     """
-    return _find(_DOCUMENTS, url)(url, exact_below, storage)
+    return _find(_DOCUMENTS, url)(url, storage)
+
+
+def open_index_builder(url: str, exact_below: int) -> IndexBuilder:
+    """The index builder of `url`, by its scheme. Connects at first use. Raises SettingError.
+
+    exact_below: passages from which on a collection gets a vector index.
+    """
+    return _find(_INDEX_BUILDERS, url)(url, exact_below)
 
 
 def _find(known: dict[str, Opener], url: str) -> Opener:
@@ -58,17 +67,27 @@ def _postgres_queue(url: str, timeout: float) -> ClosableQueue:
     return ProcrastinateQueue(url, timeout)
 
 
-def _postgres_documents(url: str, exact_below: int, storage: str) -> ClosableDocuments:
+def _postgres_documents(url: str, storage: str) -> ClosableDocuments:
     from trireme.ingest.postgres_documents import PostgresDocuments
 
-    return PostgresDocuments(url, exact_below, storage)
+    return PostgresDocuments(url, storage)
+
+
+def _postgres_index_builder(url: str, exact_below: int) -> IndexBuilder:
+    from trireme.ingest.postgres_index_builder import PostgresIndexBuilder
+
+    return PostgresIndexBuilder(url, exact_below)
 
 
 _QUEUES: dict[str, Callable[[str, float], ClosableQueue]] = {
     "postgres": _postgres_queue,
     "postgresql": _postgres_queue,
 }
-_DOCUMENTS: dict[str, Callable[[str, int, str], ClosableDocuments]] = {
+_DOCUMENTS: dict[str, Callable[[str, str], ClosableDocuments]] = {
     "postgres": _postgres_documents,
     "postgresql": _postgres_documents,
+}
+_INDEX_BUILDERS: dict[str, Callable[[str, int], IndexBuilder]] = {
+    "postgres": _postgres_index_builder,
+    "postgresql": _postgres_index_builder,
 }

@@ -1,7 +1,8 @@
 """The ingestion worker: takes jobs, cuts, embeds and writes them, three steps at once.
 
 One thread cuts the next documents while others have texts embedded and another writes what is finished. A job
-ends in the transaction that writes its passages, so a worker may be killed at any moment.
+ends in the transaction that writes its passages, so a worker may be killed at any moment. A further thread
+builds the vector indexes of collections whose load is over.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import queue
 import threading
 import traceback
 from collections.abc import Callable
+from time import monotonic
 
+from trireme.errors import TriremeError
 from trireme.ingest.cutting import Cutter
 from trireme.ingest.documents import DocumentStore
 from trireme.ingest.encoder import Encoders
 from trireme.ingest.hand import Hands, Piece, StoppedError, Unit, WorkerStats
+from trireme.ingest.index_builder import IndexBuilder
 from trireme.ingest.pace import Pace
 from trireme.ingest.queue import JobQueue
 from trireme.ingest.sending import Sender
@@ -23,6 +27,8 @@ from trireme.ingest.writing import Writer
 # Passages that are cut and wait to be embedded, and requests that are under way: the server is never idle.
 CUT_AHEAD = 256
 SENDERS = 2
+# How often it looks for a collection that lacks its index.
+LOOK_SECONDS = 2.0
 
 
 class Worker:
@@ -37,10 +43,15 @@ class Worker:
         jobs: JobQueue,
         documents: DocumentStore,
         encoders: Encoders,
+        indexes: IndexBuilder,
+        *,
         pace: Pace,
         notice: Callable[[str], None],
     ) -> None:
         self._pace = pace
+        self._indexes = indexes
+        self._is_cancelled = False
+        self._index_error = ""
         self._hands = Hands(jobs, notice)
         cut: queue.Queue[Piece] = queue.Queue(CUT_AHEAD)
         # Not bounded, but the cutter sees to it that little is in hand.
@@ -55,24 +66,50 @@ class Worker:
         return self._hands.stats
 
     def run(self, *, drain: bool = False) -> None:
-        """Blocks until `stop`, or with `drain` until no job is left that could be taken now. Raises nothing."""
+        """Blocks until `stop`, or with `drain` until no job is left that could be taken now and the indexes are
+        built. Raises nothing."""
         steps: list[tuple[str, Callable[[], None]]] = [
             *((f"embed-{n}", self._sender.run) for n in range(SENDERS)),
             ("write", self._writer.run),
+            ("index", self._build_indexes),
         ]
         threads = [threading.Thread(target=self._guarded, args=(step,), name=name) for name, step in steps]
         for thread in threads:
             thread.start()
         self._guarded(lambda: self._cutter.run(drain))
-        self.stop()
+        is_drained = not self._hands.stop.is_set()
+        self._hands.stop.set()
         for thread in threads:
             thread.join()
         self.stats.paused_seconds = self._pace.paused_seconds
         self._hands.give_back()
+        if is_drained:
+            self._guarded(self._build_due)
 
     def stop(self) -> None:
-        """End soon: what is under way is finished, the rest goes back. Safe in a signal handler."""
+        """End soon: what is under way is finished, the rest goes back; an index is left half built and built
+        anew by the next worker. Safe in a signal handler."""
+        self._is_cancelled = True
         self._hands.stop.set()
+        self._indexes.cancel()
+
+    def _build_indexes(self) -> None:
+        while not self._hands.stop.wait(LOOK_SECONDS):
+            self._build_due()
+
+    def _build_due(self) -> None:
+        began, told = monotonic(), self._index_error
+        try:
+            built = self._indexes.build_due()
+            self._index_error = ""
+        except TriremeError as error:
+            # Searches work without it, and the next look tries again.
+            self._index_error = str(error)
+            if self._index_error != told and not self._is_cancelled:
+                self._hands.report(f"a vector index was not built: {error}; trying again")
+            return
+        if built:
+            self.stats.build_seconds += monotonic() - began
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:

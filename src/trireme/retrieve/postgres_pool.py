@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -58,6 +58,7 @@ class ConnectionPool:
         self._configure = configure
         self._slots = threading.BoundedSemaphore(size)
         self._idle: list[DeadlineConnection] = []
+        self._alone: set[DeadlineConnection] = set()
 
     def run(self, work: Callable[[DeadlineConnection], T], seconds: float) -> T:
         """Run `work` in one transaction and commit it, in at most `seconds` all told; else UnavailableError.
@@ -86,6 +87,7 @@ class ConnectionPool:
         """
         with self._slot(seconds):
             connection = self._connect(monotonic() + seconds)
+            self._alone.add(connection)
             try:
                 connection.autocommit = True
                 connection.execute("SET statement_timeout = 0")
@@ -93,7 +95,16 @@ class ConnectionPool:
             except psycopg.Error as error:
                 raise as_trireme_error(error) from None
             finally:
+                self._alone.discard(connection)
                 connection.close()
+
+    def cancel_alone(self) -> None:
+        """End what `run_alone` does now in other threads: it raises UnavailableError there, soon."""
+        for connection in tuple(self._alone):
+            # For what it asks next; then what runs now.
+            connection.deadline = 0.0
+            with suppress(psycopg.Error):
+                connection.cancel_safe(timeout=CONNECT_SECONDS)
 
     def close(self) -> None:
         """Close the idle connections."""

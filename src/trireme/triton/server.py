@@ -181,16 +181,21 @@ class TritonServer:
         return (self._process.poll() or 0) < 0
 
     def is_ready(self) -> bool:
-        """Whether every model is loaded. Blocks at most a second."""
-        url = f"http://{self.config.host}:{self.config.http_port}/v2/health/ready"
+        """Whether every model is loaded and every port is served. Blocks at most two seconds."""
+        host = self.config.host
+        url = f"http://{host}:{self.config.http_port}/v2/health/ready"
         try:
-            with urllib.request.urlopen(url, timeout=1):
+            # The server opens the port of its metrics last, when it has said that it is ready.
+            with (
+                urllib.request.urlopen(url, timeout=1),
+                socket.create_connection((host, self.config.metrics_port), timeout=1),
+            ):
                 return True
         except (urllib.error.URLError, OSError):
             return False
 
     def wait_until_ready(self, timeout: float = 120.0) -> None:
-        """Blocks until every model is loaded. Raises UnavailableError with the server's own reasons."""
+        """Blocks until it is ready. Raises UnavailableError with the server's own reasons."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if not self.is_running():

@@ -11,14 +11,15 @@ SCALE = Scale(
     chunks=1000,
     tokens=30.0,
     publish_s=2.0,
-    index_s=10.0,
-    embed_share=0.9,
+    load_s=10.0,
     build_s=3.0,
+    alone=(90.0, 115.0, 120.0),
+    cpu_s={"tritonserver": 15.0, "PostgreSQL": 5.0},
     sizes={"passages": 2**20, "embeddings": 5 * 2**20},
     worker_mib=100.0,
     database_mib=200.0,
     queries=50,
-    searches=(SearchTimes("dense", 1.5, 2.5, 0.99),),
+    searches=(SearchTimes("dense", 1.5, 2.5, 0.99, 150.0),),
     chain_p50_ms=80.0,
     chain_p95_ms=120.0,
 )
@@ -40,7 +41,9 @@ def test_a_script_that_cannot_be_run_is_named_with_its_error():
 def test_rates_sizes_and_searches_of_the_large_collection_are_shown():
     page = format_document(IngestionReport(None, SCALE, SEEN))
     assert "| cut, embedded and written, passages/s | 100 |" in page
-    assert "| tokens/s | 3,000 |" in page
+    assert "| the same, tokens/s | 3,000 |" in page
+    assert "| time that all around the embedding adds | 15.0% |" in page
+    assert "| processor time of PostgreSQL during the load | 25.0% |" in page
     assert page.index("| embeddings | 5 |") < page.index("| passages | 1 |")
-    assert "| dense | 1.5 | 2.5 | 0.990 |" in page
+    assert "| dense | 1.5 | 2.5 | 0.990 | 150.0 |" in page
     assert "python x" in page

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trireme.errors import EmbedderMismatchError, InvalidInputError, TriremeError, UnavailableError
-from trireme.ingest import cutting, hand, memory_queue, sending, writing
+from trireme.ingest import cutting, hand, memory_queue, sending, worker, writing
 from trireme.ingest.chunk import chunk
 from trireme.ingest.encoder import Encoder
 from trireme.ingest.memory_documents import MemoryDocuments
@@ -41,8 +41,29 @@ class Server:
         return np.stack([vector(text) for text in texts])
 
 
+class Builder:
+    """Notes how many jobs are unfinished at each look; `trouble` may raise or block."""
+
+    def __init__(self, jobs):
+        self.queue = MemoryQueue(jobs)
+        self.looks = []
+        self.is_cancelled = threading.Event()
+        self.trouble = lambda: None
+
+    def build_due(self):
+        self.looks.append(self.queue.find(JobQuery(limit=0)).unfinished)
+        self.trouble()
+        return 1
+
+    def cancel(self):
+        self.is_cancelled.set()
+
+    def close(self):
+        pass
+
+
 class Bench:
-    """Queue, documents, server and one worker."""
+    """Queue, documents, server, index builder and one worker."""
 
     def __init__(self):
         self.jobs = MemoryJobs()
@@ -52,11 +73,19 @@ class Bench:
         self.notices = []
         self.embedder = EMBEDDER
         self.choose_error = None
+        self.builder = Builder(self.jobs)
         self.worker = self.hire()
 
     def hire(self):
         self.taker = MemoryQueue(self.jobs)
-        return Worker(self.taker, self.documents, self, Pace(lambda: None), self.notices.append)
+        return Worker(
+            self.taker,
+            self.documents,
+            self,
+            self.builder,
+            pace=Pace(lambda: None),
+            notice=self.notices.append,
+        )
 
     def choose(self, tenant, collection):
         if self.choose_error:
@@ -445,3 +474,48 @@ def test_an_empty_document_is_stored_without_passages(bench):
     (job,) = bench.publish(document("empty", "", whole=False))
     bench.run()
     assert bench.info(job).state == "done"
+
+
+def test_a_worker_that_drains_the_queue_builds_the_indexes_at_the_end(bench):
+    bench.publish(*(document(f"d{n}") for n in range(50)))
+    bench.run()
+    assert bench.builder.looks[-1] == 0
+    assert bench.worker.stats.build_seconds > 0
+
+
+def test_a_worker_looks_for_indexes_that_are_due_while_it_works(bench, monkeypatch):
+    monkeypatch.setattr(worker, "LOOK_SECONDS", 0.01)
+    thread = bench.start()
+    wait_until(lambda: len(bench.builder.looks) > 2)
+    bench.worker.stop()
+    thread.join()
+
+
+def test_an_index_that_cannot_be_built_is_told_once_and_ends_no_job(bench, monkeypatch):
+    monkeypatch.setattr(worker, "LOOK_SECONDS", 0.01)
+
+    def fail():
+        raise UnavailableError("the disk is full")
+
+    bench.builder.trouble = fail
+    thread = bench.start()
+    bench.publish(document("a"))
+    wait_until(lambda: len(bench.builder.looks) > 5 and bench.states() == (0, 0, 1, 0))
+    bench.worker.stop()
+    thread.join()
+    assert bench.notices == ["a vector index was not built: the disk is full; trying again"]
+
+
+def test_a_worker_that_is_stopped_cancels_the_building_of_an_index(bench):
+    def wait():
+        assert bench.builder.is_cancelled.wait(10)
+        raise UnavailableError("cancelled")
+
+    bench.builder.trouble = wait
+    thread = threading.Thread(target=bench.run)
+    thread.start()
+    wait_until(lambda: bench.builder.looks)
+    bench.worker.stop()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+    assert bench.notices == []

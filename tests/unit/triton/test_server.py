@@ -1,5 +1,7 @@
+import http.server
 import socket
 import sys
+import threading
 import types
 
 import pytest
@@ -66,3 +68,33 @@ def test_a_port_in_use_is_named_by_its_setting(tmp_path):
         port = taken.getsockname()[1]
         with pytest.raises(SettingError, match="TRIREME_HTTP_PORT"):
             TritonServer(config(tmp_path, http_port=port), {})
+
+
+class Healthy(http.server.BaseHTTPRequestHandler):
+    """Says that the server is ready."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_server_whose_metrics_are_not_served_yet_is_not_ready(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "start_process", lambda *_: None)
+    monkeypatch.setattr(server, "place_python_backend", lambda *_: None)
+    with http.server.HTTPServer(("127.0.0.1", 0), Healthy) as health, socket.socket() as metrics:
+        metrics.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(server, "_check_port_is_free", lambda *_: None)
+        ports = {"http_port": health.server_port, "metrics_port": metrics.getsockname()[1]}
+        started = TritonServer(config(tmp_path, **ports), {})
+        thread = threading.Thread(target=health.serve_forever)
+        thread.start()
+        try:
+            assert not started.is_ready()
+            metrics.listen()
+            assert started.is_ready()
+        finally:
+            health.shutdown()
+            thread.join()
