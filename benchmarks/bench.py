@@ -104,7 +104,7 @@ def index_and_search(
     with closing(open_store(stack.database_url)) as store:
         indexed = sum(info.passages for info in store.collections(stack.settings.tenant))
     steps = (EMBEDDING, RERANKER, *(step for step in SEARCH_CHAIN if step != "search"))
-    with SearchClient(stack.settings.grpc_url, steps) as client:
+    with SearchClient(stack.settings.grpc_url, steps, [EMBEDDING]) as client:
         return measure_search(client.ask, client.read_times, queries, indexed)
 
 

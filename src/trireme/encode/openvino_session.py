@@ -23,8 +23,9 @@ class OpenVinoSession:
         """Raises ArtifactError for a file that is no graph. The recipe keeps it on the CPU."""
         import openvino
 
-        # On one AVX-512 core a call takes 0.8 ms and 0.08 ms a token, and one of a new shape 10 ms more.
-        self.cost = RunCost(call_tokens=10, few_shapes=True, max_width=options.max_length)
+        # On one AVX-512 core a call takes 1.5 to 3 ms, the more the more its shape differs from that of the call
+        # before, and 0.075 ms a token; one of a new shape 10 ms more.
+        self.cost = RunCost(call_tokens=20, few_shapes=True, max_width=options.max_length)
         self.streams, threads = share_cores(len(os.sched_getaffinity(0)), options.threads)
         core = openvino.Core()
         properties: dict[str, Any] = {

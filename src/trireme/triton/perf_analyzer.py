@@ -22,6 +22,7 @@ from trireme.errors import NotFoundError, UnavailableError, UnsupportedError
 WHEEL = "tritonclient==2.51.0"
 # The names the binary asks for -> how the same libraries begin in nvidia_pytriton.libs.
 LIBRARIES = {"libb64.so.0d": "libb64-", "libcudart.so.12": "libcudart-"}
+ASYNC_THREADS = 2
 WINDOWS = 3
 # perf_analyzer stops after three windows when any spread between them counts as stable.
 ANY_SPREAD_PERCENT = "1000000"
@@ -164,11 +165,14 @@ def run_process(
 def build_command(tool: PerfTool, run: PerfRun, export: Path) -> list[str]:
     """The argument list of one run. No shell reads it."""
     command = [str(tool.binary), "-m", run.model, "-u", run.url, "-i", "grpc"]
-    command += ["--max-threads", str(run.concurrency)]
     if run.request_rate:
+        command += ["--max-threads", str(run.concurrency)]
         command += ["--request-rate-range", f"{run.request_rate:.3f}", "--request-distribution", "poisson"]
     else:
         command += ["--concurrency-range", str(run.concurrency)]
+    if run.concurrency > 1 and not run.request_rate:
+        # A thread for each request in flight takes processor time from a server on the same cores.
+        command += ["--async", "--max-threads", str(ASYNC_THREADS)]
     if run.batch > 1:
         command += ["-b", str(run.batch)]
     command += ["--input-data", str(run.input_data), "--profile-export-file", str(export)]
@@ -205,10 +209,11 @@ def load_export(path: Path) -> dict[str, Any]:
 def read_export(export: dict[str, Any], model: str, processor_s: float = 0.0) -> PerfFigures:
     """Figures of a --profile-export-file of one experiment.
 
-    The first wave of requests fills the server's queue and is left out; the time from its last answer to
-    the last answer of all is cut into windows of equal length: three, or one when there are fewer than
-    three waves to measure. Where requests arrive at a rate, only the first answer is left out, and the
-    window is one: the tail of the latencies is what is asked for.
+    The first wave of requests fills the server's queue and is left out. The time from its last answer until
+    no request follows is cut into three windows of equal length: what is sent last runs in less and less
+    company. Where there are fewer than three waves to measure, the window is one, to the last answer. Where
+    requests arrive at a rate, only the first answer is left out, and the window is one: the tail of the
+    latencies is what is asked for.
     Raises UnavailableError when no request is left.
     """
     experiment = export["experiments"][0]
@@ -221,6 +226,9 @@ def read_export(export: dict[str, Any], model: str, processor_s: float = 0.0) ->
             f"{model}: {len(spans)} answers at concurrency {concurrency}; widen the window"
         )
     has_windows = not has_rate and len(measured) >= WINDOWS * concurrency
+    if has_windows:
+        last_sent = max(sent for _, sent in spans)
+        measured = [span for span in measured if span[0] <= last_sent] or measured
     windows = _cut(measured, started, WINDOWS if has_windows else 1)
     window_s = (measured[-1][0] - started) / NANOSECONDS / len(windows)
     bounds = experiment["window_boundaries"]
