@@ -51,8 +51,8 @@ SEED = 1
 SCRIPT = "sentence-transformers"
 DOCUMENT_TOKENS, QUERY_TOKENS, RUN_WORDS = (30, 256), (4, 16), (6, 16)
 QUERIES, TOP_K, SEARCHES, UNTIMED = 200, 10, 60, 5
-# Of the large collection's texts one in so many is embedded alone first, so often.
-ALONE_SHARE, ALONE_ROUNDS = 50, 3
+# So many of the large collection's texts are embedded alone first, so often.
+ALONE_TEXTS, ALONE_ROUNDS = 4000, 3
 MODES: tuple[SearchMode, ...] = ("dense", "text", "hybrid")
 
 
@@ -167,7 +167,7 @@ def measure_scale(stack: Stack, counter: TokenizerFile, folder: Path, chunks: in
     console = Console(stderr=True, quiet=True)
     published = publish_path(settings, corpus, stack.database_url, console, wait=False)
     show_progress_note(f"Published {published.published:,} in {published.seconds:.0f} s; indexing")
-    alone = measure_alone(settings, stack.database_url, counter, texts[: chunks // ALONE_SHARE])
+    alone = measure_alone(settings, stack.database_url, texts[:ALONE_TEXTS])
     with open_worker(settings, stack.database_url, show_progress_note) as worker:
         with CpuTimes(stack, lambda: worker.stats.passages < chunks - BULK_DOCUMENTS) as cpu:
             worker.run(drain=True)

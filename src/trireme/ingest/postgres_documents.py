@@ -23,45 +23,42 @@ WRITE_SECONDS = 120.0
 MOVE_SECONDS = 3600.0
 
 
+# A join with the list of jobs would be planned as a loop over it for each job in hand.
 FINISH = """
-    UPDATE procrastinate_jobs job SET status = 'succeeded', worker_id = NULL, attempts = job.attempts + 1
-    FROM unnest(%s::bigint[], %s::bigint[]) AS mine (id, worker)
-    WHERE job.id = mine.id AND job.status = 'doing' AND job.worker_id = mine.worker
-    RETURNING job.id
+    UPDATE procrastinate_jobs SET status = 'succeeded', worker_id = NULL, attempts = attempts + 1
+    WHERE id = ANY(%b) AND status = 'doing' AND worker_id = %s RETURNING id
     """
 
 # A dead job of an older text would, if it were retried, undo what has just been written.
 FORGET = """
-    DELETE FROM procrastinate_jobs dead USING unnest(%s::text[], %s::bigint[]) AS done (lock, id)
+    DELETE FROM procrastinate_jobs dead USING unnest(%b::text[], %b::bigint[]) AS done (lock, id)
     WHERE dead.lock = done.lock AND dead.id < done.id AND dead.status = 'failed'
     """
 
 DOCUMENTS = """
     INSERT INTO documents AS d (collection_id, tenant, id, digest, title, source, chunks)
     SELECT %s, %s, new.id, new.digest, new.title, new.source, new.chunks
-    FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[])
+    FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[])
         AS new (id, digest, title, source, chunks)
     ON CONFLICT (collection_id, id) DO UPDATE SET digest = EXCLUDED.digest, title = EXCLUDED.title,
         source = EXCLUDED.source, chunks = EXCLUDED.chunks, updated_at = now()
     RETURNING id, key
     """
 
-OWNED_BY_ANOTHER = """
-    SELECT new.id, d.id FROM unnest(%s::text[], %s::bigint[]) AS new (id, document_key)
-    JOIN passages p ON p.collection_id = %s AND p.id = new.id
-    JOIN documents d ON d.key = p.document_key
-    WHERE p.document_key <> new.document_key LIMIT 1
+OWNED = """
+    SELECT p.id, p.document_key, d.id FROM passages p JOIN documents d ON d.key = p.document_key
+    WHERE p.collection_id = %s AND p.id = ANY(%b)
     """
 
 REMOVE_OLD = """
-    DELETE FROM passages p WHERE p.document_key = ANY(%(keys)s) AND p.id <> ALL(%(kept)s)
-        AND NOT EXISTS (SELECT FROM staged s WHERE s.job = ANY(%(jobs)s) AND s.id = p.id)
+    DELETE FROM passages p WHERE p.document_key = ANY(%(keys)b) AND p.id <> ALL(%(kept)b)
+        AND NOT EXISTS (SELECT FROM staged s WHERE s.job = ANY(%(jobs)b) AND s.id = p.id)
     """
 
 # Passages of documents that an older Trireme stored belong to no document; their names tell.
 REMOVE_UNOWNED = """
-    DELETE FROM passages p USING unnest(%(ids)s::text[]) AS d (id)
-    WHERE p.collection_id = %(collection)s AND p.document_key IS NULL AND p.id <> ALL(%(kept)s)
+    DELETE FROM passages p USING unnest(%(ids)b::text[]) AS d (id)
+    WHERE p.collection_id = %(collection)s AND p.document_key IS NULL AND p.id <> ALL(%(kept)b)
         AND (p.id = d.id OR p.id > d.id || '#' AND p.id < d.id || '$'
             AND substr(p.id, length(d.id) + 2) ~ '^[0-9]+$')
     RETURNING d.id
@@ -92,18 +89,18 @@ MOVE_VECTORS = """
 WAITING = """
     SELECT DISTINCT ON (s.document_id) s.document_id, s.digest
     FROM submissions s JOIN procrastinate_jobs j ON j.id = s.job
-    WHERE s.tenant = %s AND s.collection = %s AND s.document_id = ANY(%s) AND j.status IN ('todo', 'doing')
+    WHERE s.tenant = %s AND s.collection = %s AND s.document_id = ANY(%b) AND j.status IN ('todo', 'doing')
     ORDER BY s.document_id, s.job DESC
     """
 
 STORED = """
     SELECT d.id, d.digest FROM documents d JOIN collections c ON c.id = d.collection_id
-    WHERE c.tenant = %s AND c.collection = %s AND d.id = ANY(%s)
+    WHERE c.tenant = %s AND c.collection = %s AND d.id = ANY(%b)
     """
 
 WITHDRAW = """
     UPDATE procrastinate_jobs SET status = 'cancelled', worker_id = NULL
-    WHERE lock = ANY(%s) AND status IN ('todo', 'doing')
+    WHERE lock = ANY(%b) AND status IN ('todo', 'doing')
     """
 
 
@@ -180,7 +177,7 @@ class PostgresDocuments:
             if active is not None and mine:
                 _write(connection, active, mine)
             jobs = [int(job) for job in done]
-            connection.execute("DELETE FROM submissions WHERE job = ANY(%s)", (jobs,))
+            connection.execute("DELETE FROM submissions WHERE job = ANY(%b)", (jobs,))
             locks = [lock_of(*scope, one.job.document.id) for one in indexed if one.job.id in done]
             ordered = [int(one.job.id) for one in indexed if one.job.id in done]
             connection.execute(FORGET, (locks, ordered))
@@ -202,14 +199,14 @@ class PostgresDocuments:
             found = {
                 one
                 for (one,) in connection.execute(
-                    "DELETE FROM submissions WHERE tenant = %s AND collection = %s AND document_id = ANY(%s) "
+                    "DELETE FROM submissions WHERE tenant = %s AND collection = %s AND document_id = ANY(%b) "
                     "RETURNING document_id",
                     (tenant, collection, wanted),
                 )
             }
             connection.execute(WITHDRAW, (locks,))
             connection.execute(
-                "DELETE FROM procrastinate_jobs WHERE lock = ANY(%s) AND status = 'failed'", (locks,)
+                "DELETE FROM procrastinate_jobs WHERE lock = ANY(%b) AND status = 'failed'", (locks,)
             )
             if row is not None:
                 found |= _delete_documents(connection, int(row[0]), wanted)
@@ -252,8 +249,11 @@ def _holds(connection: DeadlineConnection, job: Job) -> bool:
 
 
 def _finish(connection: DeadlineConnection, jobs: Sequence[Job]) -> set[str]:
-    rows = connection.execute(FINISH, ([int(job.id) for job in jobs], [int(job.claim) for job in jobs]))
-    return {str(job) for (job,) in rows}
+    done: set[str] = set()
+    for claim in {job.claim for job in jobs}:
+        mine = [int(job.id) for job in jobs if job.claim == claim]
+        done |= {str(job) for (job,) in connection.execute(FINISH, (mine, int(claim)))}
+    return done
 
 
 def _write(connection: DeadlineConnection, active: IndexRow, indexed: Sequence[Indexed]) -> None:
@@ -289,11 +289,12 @@ def _check_owners(
 ) -> None:
     if len(set(ids)) < len(ids):
         raise InvalidInputError("two documents have a passage of the same id")
-    row = connection.execute(OWNED_BY_ANOTHER, (list(ids), list(owners), active.collection_id)).fetchone()
-    if row is not None:
-        raise InvalidInputError(
-            f"passage id {row[0]!r} belongs to document {row[1]!r}; give one of the two another id"
-        )
+    wanted = dict(zip(ids, owners, strict=True))
+    for passage, owner, document in connection.execute(OWNED, (active.collection_id, list(ids))):
+        if owner != wanted[passage]:
+            raise InvalidInputError(
+                f"passage id {passage!r} belongs to document {document!r}; give one of the two another id"
+            )
 
 
 def _remove_old(
@@ -343,11 +344,11 @@ def _delete_documents(connection: DeadlineConnection, collection_id: int, ids: l
     unowned = connection.execute(REMOVE_UNOWNED, values).fetchall()
     owned = connection.execute(
         "DELETE FROM passages p USING documents d WHERE d.key = p.document_key "
-        "AND d.collection_id = %s AND d.id = ANY(%s)",
+        "AND d.collection_id = %s AND d.id = ANY(%b)",
         (collection_id, ids),
     ).rowcount
     rows = connection.execute(
-        "DELETE FROM documents WHERE collection_id = %s AND id = ANY(%s) RETURNING id", (collection_id, ids)
+        "DELETE FROM documents WHERE collection_id = %s AND id = ANY(%b) RETURNING id", (collection_id, ids)
     ).fetchall()
     _count(connection, collection_id, -owned - len(unowned))
     return {one for (one,) in rows} | {one for (one,) in unowned}

@@ -15,7 +15,7 @@ PLAN = """
 PUBLISH = """
     SELECT unnest(procrastinate_defer_jobs_v1(ARRAY(
         SELECT ROW(%s, %s, 0, lock, NULL, args::jsonb, NULL)::procrastinate_job_to_defer_v1
-        FROM unnest(%s::text[], %s::text[]) AS new (lock, args))))
+        FROM unnest(%b::text[], %b::text[]) AS new (lock, args))))
     """
 
 TAKE = """
@@ -46,7 +46,7 @@ TAKE = """
 
 SUBMISSIONS = """
     SELECT job, tenant, collection, document_id, digest, title, source, whole, extra, text, staged, staged_with
-    FROM submissions WHERE job = ANY(%s)
+    FROM submissions WHERE job = ANY(%b)
     """
 
 FIND = """

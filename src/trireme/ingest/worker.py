@@ -26,7 +26,7 @@ from trireme.ingest.writing import Writer
 
 # Passages that are cut and wait to be embedded, and requests that are under way: the server is never idle.
 CUT_AHEAD = 256
-SENDERS = 2
+SENDERS = 3
 # How often it looks for a collection that lacks its index.
 LOOK_SECONDS = 2.0
 

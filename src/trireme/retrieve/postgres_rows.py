@@ -111,7 +111,7 @@ def write_passages(
     ids = [passage.id for passage in passages]
     with connection.cursor() as cursor:
         cursor.execute(
-            "DELETE FROM trireme.passages p USING unnest(%s::text[], %s::text[]) AS new (id, text) "
+            "DELETE FROM trireme.passages p USING unnest(%b::text[], %b::text[]) AS new (id, text) "
             "WHERE p.collection_id = %s AND p.id = new.id AND p.text <> new.text",
             (ids, [passage.text for passage in passages], active.collection_id),
         )
@@ -119,7 +119,7 @@ def write_passages(
         written = cursor.execute(
             "INSERT INTO trireme.passages (collection_id, tenant, document_key, id, text, metadata) "
             "SELECT %s, %s, new.document, new.id, new.text, new.metadata::json FROM "
-            "unnest(%s::bigint[], %s::text[], %s::text[], %s::text[]) AS new (document, id, text, metadata) "
+            "unnest(%b::bigint[], %b::text[], %b::text[], %b::text[]) AS new (document, id, text, metadata) "
             "ON CONFLICT (collection_id, id) DO UPDATE "
             "SET metadata = EXCLUDED.metadata, document_key = EXCLUDED.document_key "
             "RETURNING id, key, xmax = 0",
