@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ from bench_scenarios import FULL, SMOKE, Plan, Runner, list_poisson, list_scenar
 from contenders import TritonContender, WorkerContender
 from report import DOCS, PROJECT, RESULTS, read_circumstances, show_progress_note, write_json
 from rich.console import Console
-from search_stages import SearchClient, SearchStages, measure_search
+from search_stages import SearchClient, SearchStages, measure_search, read_encoder_seconds
 from workloads import (
     Drawer,
     Sizes,
@@ -68,6 +69,7 @@ from trireme.errors import TriremeError
 from trireme.retrieve.registry import open_store
 from trireme.serve import Stack, interruptible
 from trireme.settings import Settings, read_settings
+from trireme.triton.metrics import read_metrics
 from trireme.triton.perf_analyzer import prepare_tool
 
 SEED = 1
@@ -104,8 +106,12 @@ def index_and_search(
     with closing(open_store(stack.database_url)) as store:
         indexed = sum(info.passages for info in store.collections(stack.settings.tenant))
     steps = (EMBEDDING, RERANKER, *(step for step in SEARCH_CHAIN if step != "search"))
-    with SearchClient(stack.settings.grpc_url, steps, [EMBEDDING]) as client:
-        return measure_search(client.ask, client.read_times, queries, indexed)
+    server = stack.settings
+    read_encoders = partial(
+        read_encoder_seconds, partial(read_metrics, server.host, server.metrics_port), [EMBEDDING]
+    )
+    with SearchClient(server.grpc_url, steps) as client:
+        return measure_search(client.ask, client.read_times, queries, indexed, read_encoders=read_encoders)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from server_load import read_counts
+
 NANOSECONDS = 1_000_000_000
 TOP_K = 20
+TOLD_SECONDS = 2.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +41,17 @@ def measure_search(
     queries: Sequence[str],
     passages: int,
     *,
+    read_encoders: Callable[[], Mapping[str, float]] = dict,
     warm_up: int = 5,
 ) -> SearchStages:
-    """Asks the queries one by one. `read_times`: stage -> nanoseconds (in all, in the queue) so far. Blocks."""
+    """Asks the queries one by one. `read_times`: stage -> nanoseconds (in all, in the queue) so far. Blocks.
+
+    read_encoders: stage -> seconds so far, of stages whose time is known only as a sum; each request is taken to
+    have taken the mean.
+    """
     for query in queries[:warm_up]:
         ask(query)
+    encoders_before = read_encoders()
     totals, rests = [], []
     stages: dict[str, list[float]] = {}
     queues: dict[str, list[float]] = {}
@@ -61,6 +70,10 @@ def measure_search(
         totals.append(total)
         rests.append(total - spent)
         before = after
+    for stage, seconds in read_encoders().items():
+        mean_ms = 1000 * (seconds - encoders_before[stage]) / len(totals)
+        rests = [rest - (mean_ms - known) for rest, known in zip(rests, stages[stage], strict=True)]
+        stages[stage] = [mean_ms] * len(totals)
     return SearchStages(
         passages=passages,
         requests=len(totals),
@@ -78,14 +91,13 @@ def _p95(values: Sequence[float]) -> float:
 
 
 class SearchClient:
-    """The two calls over gRPC. A context manager. `encoders`: those of the steps that answer after execution."""
+    """The two calls over gRPC. A context manager."""
 
-    def __init__(self, url: str, steps: Sequence[str], encoders: Sequence[str]) -> None:
+    def __init__(self, url: str, steps: Sequence[str]) -> None:
         import tritonclient.grpc as triton
 
         self._client = triton.InferenceServerClient(url)
         self._steps = steps
-        self._encoders = encoders
 
     def __enter__(self) -> SearchClient:
         return self
@@ -108,7 +120,6 @@ class SearchClient:
         """Stage -> nanoseconds of its requests: queue, input, execution and output together; and the queue alone.
 
         Triton's own total of a stage ends only when its answer is given back, while the next stage runs already.
-        It is taken for text encoders all the same, whose execution ends before they answer.
         """
         answer: Any = self._client.get_inference_statistics()
         times = {}
@@ -116,6 +127,13 @@ class SearchClient:
             if one.name in self._steps:
                 stats = one.inference_stats
                 parts = (stats.queue, stats.compute_input, stats.compute_infer, stats.compute_output)
-                whole = stats.success.ns if one.name in self._encoders else sum(part.ns for part in parts)
-                times[one.name] = (whole, stats.queue.ns)
+                times[one.name] = (sum(part.ns for part in parts), stats.queue.ns)
         return times
+
+
+def read_encoder_seconds(page: Callable[[], str], models: Sequence[str]) -> dict[str, float]:
+    """What requests of text encoders, which answer after Triton's execution has ended, took so far. Blocks."""
+    # They tell every two seconds at least.
+    time.sleep(TOLD_SECONDS)
+    counts = read_counts(page())
+    return {model: counts.get(model, {}).get("request_s", 0.0) for model in models}

@@ -16,6 +16,7 @@ COUNTERS = {
     "trireme_encoder_tokens_total": "tokens",
     "trireme_encoder_pad_tokens_total": "pad_tokens",
     "trireme_encoder_micro_batches_total": "micro_batches",
+    "trireme_encoder_request_seconds_total": "request_s",
 }
 
 Counts = Mapping[str, Mapping[str, float]]

@@ -29,6 +29,8 @@ class UsageCounters:
     tokens: Any
     pad_tokens: Any
     micro_batches: Any
+    # Of models that answer later, whose times Triton does not know.
+    request_seconds: Any = None
 
     def record(self, stats: BatchStats) -> None:
         """Add one run's cost."""
@@ -38,7 +40,7 @@ class UsageCounters:
 
 
 class UsageMeter:
-    """Adds up the cost of micro-batches, and tells the counters five times a second at most. Thread-safe.
+    """Adds up micro-batches and requests, and tells the counters five times a second at most. Thread-safe.
 
     Each counter is a call to the server, which takes as long as a short text.
     """
@@ -46,6 +48,7 @@ class UsageMeter:
     def __init__(self, counters: UsageCounters) -> None:
         self._counters = counters
         self._sum = BatchStats()
+        self._seconds = 0.0
         self._told = 0.0
         self._lock = threading.Lock()
 
@@ -61,13 +64,21 @@ class UsageMeter:
         if is_due:
             self.flush()
 
+    def add_request(self, seconds: float) -> None:
+        """One more request, and how long it took; told with the next micro-batch or flush."""
+        with self._lock:
+            self._seconds += seconds
+
     def flush(self) -> None:
         """Tells the counters what they do not know yet."""
         with self._lock:
             stats, self._sum = self._sum, BatchStats()
+            seconds, self._seconds = self._seconds, 0.0
             self._told = time.monotonic()
         if stats.micro_batches:
             self._counters.record(stats)
+        if seconds:
+            self._counters.request_seconds.increment(seconds)
 
 
 class EncoderHealth:
@@ -92,7 +103,7 @@ class EncoderHealth:
         return True
 
     @staticmethod
-    def usage_counters(model: BackendModel) -> UsageCounters:
+    def usage_counters(model: BackendModel, *, answers_later: bool = False) -> UsageCounters:
         """The model's counters, at zero."""
         return UsageCounters(
             model.counter("trireme_encoder_tokens_total", "Tokens run, special tokens included"),
@@ -100,6 +111,11 @@ class EncoderHealth:
                 "trireme_encoder_pad_tokens_total", "Padding added to even out rows that ran together"
             ),
             model.counter("trireme_encoder_micro_batches_total", "Micro-batches run"),
+            model.counter(
+                "trireme_encoder_request_seconds_total", "Seconds from Triton's queue to the responses"
+            )
+            if answers_later
+            else None,
         )
 
 

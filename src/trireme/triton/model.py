@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -201,9 +202,13 @@ class BackendModel:
                 if position not in answered:
                     senders[position](error)
 
+    def took(self, seconds: float) -> None:
+        """Is told how long each request of `answer_later` took, up to its response."""
+
     def _sender(self, request: Any, write: Callable[[A], list[Any]]) -> Callable[[A | Exception], None]:
         """Sends the one response of `request`. What it is given may be an exception, of any kind."""
         sender, name_code = request.get_response_sender(), _wants_code(request)
+        began = time.monotonic()
 
         def send(found: A | Exception) -> None:
             error = found if isinstance(found, Exception) else None
@@ -216,6 +221,7 @@ class BackendModel:
                 typed = error if isinstance(error, TriremeError) else self._unexpected(error)
                 response = self.error_response(typed, name_code=name_code)
                 self._count_failure(typed.code)
+            self.took(time.monotonic() - began)
             try:
                 sender.send(response, flags=self.pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
             except Exception:

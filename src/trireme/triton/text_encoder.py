@@ -74,7 +74,7 @@ class TextEncoderModel(BackendModel):
         self._interactive = self.counter(
             "trireme_interactive_requests_total", "Requests that were not a worker's bulk"
         )
-        self._usage = UsageMeter(self._health.usage_counters(self))
+        self._usage = UsageMeter(self._health.usage_counters(self, answers_later=True))
         self._encoder.queue.observe = self._usage.add
         self._room = HELD_BATCHES * budget
 
@@ -91,6 +91,10 @@ class TextEncoderModel(BackendModel):
         self.answer_later(requests, self._read, self._submit, self._write)
         # The rest waits in Triton's queue, which knows priorities, time-outs and clients that have gone away.
         self._encoder.queue.wait_for_room(self._room)
+
+    def took(self, seconds: float) -> None:
+        """See BackendModel."""
+        self._usage.add_request(seconds)
 
     def _count(self, requests: list[Any]) -> None:
         interactive = sum(not is_bulk(request) for request in requests)

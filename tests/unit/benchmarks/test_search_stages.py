@@ -30,3 +30,18 @@ def test_the_chains_own_time_is_what_no_stage_took():
     assert found.queue_ms == {"embedding": 1.0, "candidates": 0.0}
     assert found.total_ms >= 4.0
     assert abs(found.rest_ms - (found.total_ms - 3.0)) < 0.5
+
+
+def test_an_encoder_whose_times_triton_does_not_know_counts_with_its_mean():
+    chain = FakeChain()
+    read = {"embedding": 0.0}
+
+    def read_encoders():
+        read["embedding"] = chain.asked * 0.0025
+        return dict(read)
+
+    found = measure_search(
+        chain.ask, chain.read_times, [f"q{i}" for i in range(9)], 10, read_encoders=read_encoders, warm_up=4
+    )
+    assert abs(found.stages_ms["embedding"] - 2.5) < 1e-6
+    assert abs(found.rest_ms - (found.total_ms - 3.5)) < 0.5
