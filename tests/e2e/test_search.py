@@ -143,7 +143,7 @@ def test_tokens_padding_and_micro_batches_are_counted(client, settings):
 
     from trireme.triton.metrics import read_metrics
 
-    names = ("tokens_total", "pad_tokens_total", "micro_batches_total")
+    names = ("tokens_total", "pad_tokens_total", "micro_batches_total", "request_seconds_total")
 
     def read():
         page = read_metrics(settings.host, settings.metrics_port)
@@ -166,6 +166,7 @@ def test_tokens_padding_and_micro_batches_are_counted(client, settings):
     before = settle()
     # Rows of five, five and seven tokens; widths are even. Together they are as wide as eight, apart six and eight.
     client.infer("embedding", {"text": [["a b c"], ["d e f"], ["a b c d e"]]})
-    tokens, padding, batches = (new - old for new, old in zip(settle(), before, strict=True))
+    tokens, padding, batches, seconds = (new - old for new, old in zip(settle(), before, strict=True))
+    assert 0 < seconds < 10
     assert tokens == 5 + 5 + 7
     assert (batches, padding) in {(1, 7), (2, 3)}

@@ -87,19 +87,17 @@ class TextEncoderModel(BackendModel):
 
     def execute(self, requests: list[Any]) -> None:
         """Returns before the responses are sent, once few enough texts wait."""
-        self._count(requests)
+        interactive = sum(not is_bulk(request) for request in requests)
         self.answer_later(requests, self._read, self._submit, self._write)
+        if interactive:
+            # A call to the server, for which no request need wait.
+            self._interactive.increment(interactive)
         # The rest waits in Triton's queue, which knows priorities, time-outs and clients that have gone away.
         self._encoder.queue.wait_for_room(self._room)
 
     def took(self, seconds: float) -> None:
         """See BackendModel."""
         self._usage.add_request(seconds)
-
-    def _count(self, requests: list[Any]) -> None:
-        interactive = sum(not is_bulk(request) for request in requests)
-        if interactive:
-            self._interactive.increment(interactive)
 
     def _read(self, request: Any) -> list[EmbedRequest]:
         """One EmbedRequest per row, since every row may have its own input_type."""
