@@ -118,7 +118,7 @@ def format_scale(found: Scale) -> str:
         ("cut, embedded and written, passages/s", f"{rate:,.0f}"),
         ("the same, tokens/s", f"{rate * found.tokens:,.0f}"),
         ("such texts embedded alone by the same server, passages/s", f"{alone:,.0f}"),
-        ("time that all around the embedding adds", f"{alone / rate - 1:.1%}"),
+        ("share of the load's time that embedding alone would not take", f"{1 - rate / alone:.1%}"),
         *(
             (f"processor time of {name} during the load", f"{seconds / cpu_s:.1%}")
             for name, seconds in found.cpu_s.items()

@@ -26,7 +26,11 @@ def test_many_micro_batches_are_told_together():
     for _ in range(100):
         meter.add(BatchStats(10, 2, 1))
     meter.flush()
-    assert (counters.tokens.value, counters.pad_tokens.value, counters.micro_batches.value) == (1000, 200, 100)
+    assert (counters.tokens.value, counters.pad_tokens.value, counters.micro_batches.value) == (
+        1000,
+        200,
+        100,
+    )
     assert counters.tokens.calls < 10
 
 
