@@ -15,16 +15,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from bench_models import prepare_models
+from ingestion_cost import CpuTimes, measure_alone
 from ingestion_report import Comparison, IngestionReport, Scale, SearchTimes, format_document
 from local_stack import make_settings
 from report import DOCS, RESULTS, read_circumstances, show_progress_note, write_json
@@ -36,23 +35,20 @@ from trireme.artifacts.manifest import TOKENIZER_FILE, read_manifest
 from trireme.artifacts.repository import version_dir
 from trireme.errors import TriremeError, UnavailableError
 from trireme.index import ingest_path, publish_path
-from trireme.ingest.encoder import Encoder
-from trireme.ingest.pace import Pace
 from trireme.ingest.postgres_index_builder import BULK_DOCUMENTS
-from trireme.ingest.worker import SENDERS
 from trireme.retrieve.registry import open_store
 from trireme.serve import Stack, interruptible
 from trireme.settings import Settings, read_settings
 from trireme.triton.client import TritonClient
 from trireme.types import SearchMode, StoreQuery
-from trireme.work import ServedEncoders, open_worker
+from trireme.work import open_worker
 
 SEED = 1
 SCRIPT = "sentence-transformers"
 DOCUMENT_TOKENS, QUERY_TOKENS, RUN_WORDS = (30, 256), (4, 16), (6, 16)
 QUERIES, TOP_K, SEARCHES, UNTIMED = 200, 10, 60, 5
-# So many of the large collection's texts are embedded alone first, so often.
-ALONE_TEXTS, ALONE_ROUNDS = 4000, 3
+# So many of the large collection's texts are embedded alone first.
+ALONE_TEXTS = 4000
 MODES: tuple[SearchMode, ...] = ("dense", "text", "hybrid")
 
 
@@ -193,87 +189,6 @@ def measure_scale(stack: Stack, counter: TokenizerFile, folder: Path, chunks: in
         chain_p50_ms=float(np.percentile(chain, 50)),
         chain_p95_ms=float(np.percentile(chain, 95)),
     )
-
-
-def measure_alone(settings: Settings, url: str, texts: Sequence[str]) -> tuple[float, ...]:
-    """Texts/s of each round, with as many senders as a worker has and requests of the same tokens."""
-    with closing(open_store(url)) as store, closing(ServedEncoders(settings, store)) as encoders:
-        encoder = encoders.open(encoders.default)
-        rates = []
-        # The first round warms up.
-        for _ in range(1 + ALONE_ROUNDS):
-            began = time.perf_counter()
-            _embed_all(encoder, texts)
-            rates.append(len(texts) / (time.perf_counter() - began))
-            show_progress_note(f"Embedding alone: {rates[-1]:.0f} texts/s")
-    return tuple(rates[1:])
-
-
-def _embed_all(encoder: Encoder, texts: Sequence[str]) -> None:
-    pace = Pace(lambda: None)
-    counted = iter(zip(texts, encoder.count(texts), strict=True))
-    lock = threading.Lock()
-
-    def take() -> tuple[list[str], int]:
-        with lock:
-            left, batch, tokens = pace.budget(), [], 0
-            while tokens < left and (following := next(counted, None)) is not None:
-                batch.append(following[0])
-                tokens += following[1]
-            return batch, tokens
-
-    def send() -> None:
-        while (taken := take())[0]:
-            began = time.monotonic()
-            encoder.embed(taken[0])
-            pace.record(taken[1], time.monotonic() - began)
-
-    with ThreadPoolExecutor(SENDERS) as pool:
-        for sender in [pool.submit(send) for _ in range(SENDERS)]:
-            sender.result()
-
-
-class CpuTimes:
-    """Processor seconds of server, database and this process, while it is entered and `goes_on`."""
-
-    def __init__(self, stack: Stack, goes_on: Callable[[], bool]) -> None:
-        assert stack.postgres is not None
-        database = int(
-            (stack.settings.data_dir.resolve() / "postgres" / "cluster" / "postmaster.pid")
-            .read_text()
-            .split()[0]
-        )
-        self._roots = {"tritonserver": stack.server.pid, "PostgreSQL": database}
-        self._goes_on = goes_on
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self.seconds: dict[str, float] = {}
-
-    def __enter__(self) -> CpuTimes:
-        self._before = self._read()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while self._goes_on() and not self._ended.wait(0.2):
-            continue
-        self.seconds = {name: seconds - self._before[name] for name, seconds in self._read().items()}
-
-    def _read(self) -> dict[str, float]:
-        import psutil
-
-        own = psutil.Process().cpu_times()
-        seconds = {"the worker, in this benchmark's process": own.user + own.system}
-        for name, root in self._roots.items():
-            process = psutil.Process(root)
-            times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
-            # Of children too that have ended, such as the database's connections.
-            seconds[name] = sum(sum(one[:4]) for one in times)
-        return seconds
 
 
 def measure_searches(

@@ -93,11 +93,23 @@ def read_processor_time(session: int, proc: Path = Path("/proc")) -> ProcessorTi
     return ProcessorTime(ticks / tick, (user + nice + system + irq + softirq) / tick)
 
 
+def read_family_time(family: int, proc: Path = Path("/proc")) -> float:
+    """Processor seconds so far of process `family` and all below it, those that ended included."""
+    return _family_ticks(family, proc) / os.sysconf("SC_CLK_TCK")
+
+
 def read_others_time(family: int, proc: Path = Path("/proc")) -> float:
     """Seconds so far that the machine was busy for others than process `family` and all below it.
 
     What a hypervisor took away counts too. Only differences mean something: they tell whether a run was alone.
     """
+    ours = _family_ticks(family, proc)
+    first = (proc / "stat").read_text(encoding="utf-8").split("\n", 1)[0].split()
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, first[1:9])
+    return (user + nice + system + irq + softirq + steal - ours) / os.sysconf("SC_CLK_TCK")
+
+
+def _family_ticks(family: int, proc: Path) -> int:
     parents: dict[int, int] = {}
     ticks: dict[int, int] = {}
     for stat in proc.glob("[0-9]*/stat"):
@@ -108,10 +120,7 @@ def read_others_time(family: int, proc: Path = Path("/proc")) -> float:
         parents[int(stat.parent.name)] = int(fields[1])
         # Its own time and that of its children which ended.
         ticks[int(stat.parent.name)] = sum(map(int, fields[11:15]))
-    first = (proc / "stat").read_text(encoding="utf-8").split("\n", 1)[0].split()
-    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, first[1:9])
-    ours = sum(ticks[pid] for pid in ticks if _is_below(pid, family, parents))
-    return (user + nice + system + irq + softirq + steal - ours) / os.sysconf("SC_CLK_TCK")
+    return sum(ticks[pid] for pid in ticks if _is_below(pid, family, parents))
 
 
 def _is_below(pid: int, family: int, parents: Mapping[int, int]) -> bool:

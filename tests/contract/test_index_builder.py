@@ -80,22 +80,20 @@ def test_a_collection_gets_its_index_once_it_has_reached_the_size(world):
     assert world.builder.build_due() == 0
 
 
-def test_no_index_is_built_while_a_bulk_load_of_its_collection_is_under_way(world, monkeypatch):
-    monkeypatch.setattr(postgres_index_builder, "BULK_DOCUMENTS", 3)
+@pytest.mark.parametrize(
+    ("bulk", "most"),
+    [
+        pytest.param(3, 10**6, id="a bulk load of its collection is under way"),
+        # Two documents wait to the end, but the second one makes the collection very large.
+        pytest.param(1, 31, id="the load goes on, but the collection is not very large yet"),
+    ],
+)
+def test_no_index_is_built_while(world, monkeypatch, bulk, most):
+    monkeypatch.setattr(postgres_index_builder, "BULK_DOCUMENTS", bulk)
+    monkeypatch.setattr(postgres_index_builder, "MOST_UNINDEXED", most)
     world.publish("first", "second", "third", "fourth")
     first, second = world.queue.take(2)
     world.load(30, first)
-    assert world.builder.build_due() == 0
-    world.load(1, second)
-    assert world.builder.build_due() == 1
-
-
-def test_a_very_large_collection_gets_its_index_also_during_a_load(world, monkeypatch):
-    monkeypatch.setattr(postgres_index_builder, "BULK_DOCUMENTS", 1)
-    monkeypatch.setattr(postgres_index_builder, "MOST_UNINDEXED", 30)
-    world.publish("first", "second", "third")
-    first, second, _ = world.queue.take(3)
-    world.load(29, first)
     assert world.builder.build_due() == 0
     world.load(1, second)
     assert world.builder.build_due() == 1

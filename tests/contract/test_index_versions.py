@@ -346,7 +346,7 @@ def test_two_builders_at_once_fill_every_passage_once(store):
 
     def build() -> None:
         try:
-            fill_all(store, version, 4)
+            fill_all(store, store.versions.begin("t", "c", NEW, "m"), 4)
         except TriremeError as error:
             failures.append(error)
 
@@ -358,25 +358,3 @@ def test_two_builders_at_once_fill_every_passage_once(store):
     assert failures == []
     store.versions.switch(version.number)
     assert known(store)[1] == (NEW, "active", 40)
-
-
-def test_two_runs_that_fill_one_version_at_once_leave_every_vector_once(store):
-    put(store, numbered(60))
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            fill_all(store, store.versions.begin("t", "c", NEW, "model"))
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=run) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
-    version = store.versions.begin("t", "c", NEW, "model")
-    store.versions.switch(version.number)
-    assert (NEW, "active", 60) in known(store)
-    assert find(store, "text 7", NEW)[0].id == "007"

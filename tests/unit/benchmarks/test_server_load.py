@@ -1,7 +1,13 @@
 import os
 
 import pytest
-from server_load import compare_counts, read_counts, read_others_time, read_processor_time
+from server_load import (
+    compare_counts,
+    read_counts,
+    read_family_time,
+    read_others_time,
+    read_processor_time,
+)
 
 PAGE = """# HELP nv_inference_request_success Number of successful inference requests
 nv_inference_request_success{model="embedding",version="1"} %d
@@ -71,3 +77,4 @@ def test_the_time_of_others_leaves_out_a_process_and_all_below_it(tmp_path):
         (tmp_path / str(pid) / "stat").write_text(f"{pid} (a b) {' '.join(fields)}\n")
     (tmp_path / "stat").write_text("cpu  200 0 50 900 7 0 0 3 0 0\ncpu0 1\n")
     assert read_others_time(10, tmp_path) == (253 - 95) / tick
+    assert read_family_time(10, tmp_path) == 95 / tick
