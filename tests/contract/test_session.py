@@ -20,6 +20,7 @@ ENGINES = [
     ("onnx", "fp32", 1e-4),
     ("openvino", "fp32", 1e-3),
     ("torch", "fp32", 1e-4),
+    ("vnni", "int8", 0.15),
 ]
 
 
@@ -29,7 +30,8 @@ def built(request, make_checkpoint, tmp_path_factory):
     from trireme.export.checkpoint import read_checkpoint
 
     engine, precision, tolerance = request.param
-    folder = make_checkpoint(tmp_path_factory.mktemp(engine), "bert")
+    sizes = {"hidden_size": 64, "intermediate_size": 128}
+    folder = make_checkpoint(tmp_path_factory.mktemp(engine), "bert", **sizes)
     models = tmp_path_factory.mktemp("models")
     recipe = Recipe("tiny", "text_encoder", source=str(folder), precision=precision, engine=engine)
     manifest, _ = build_model(recipe, BuildOptions(models, models / "cache"))

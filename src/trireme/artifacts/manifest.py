@@ -24,6 +24,7 @@ ENCODER_FILES = {
     "onnx": (MODEL_FILE,),
     "openvino": (GRAPH_FILE, GRAPH_WEIGHTS_FILE),
     "torch": ("model.safetensors", "packed.json"),
+    "vnni": ("model.safetensors", "packed.json"),
 }
 FORMAT_VERSION = 1
 

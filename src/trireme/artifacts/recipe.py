@@ -183,21 +183,27 @@ class Recipe:
 
     @property
     def encoder_engine(self) -> str:
-        """What runs an encoder, where `engine` does not say: openvino for int8 on CPU, else onnx."""
+        """What runs an encoder, where `engine` does not say: for int8 on CPU vnni, or openvino where there is
+        an adapter; else onnx. A build takes openvino for vnni on a machine or model that vnni does not fit."""
         if self.engine:
             return self.engine
-        return "openvino" if self.precision == "int8" and self.target == "cpu" else "onnx"
+        if self.precision == "int8" and self.target == "cpu":
+            return "openvino" if self.adapter else "vnni"
+        return "onnx"
 
     def _check_engine(self) -> None:
-        is_torch = self.encoder_engine == "torch"
-        if self.encoder_engine == "openvino" and self.target == "gpu":
-            raise SettingError("engine openvino runs on CPUs; for target gpu use torch or onnx")
+        engine = self.encoder_engine
+        is_torch = engine == "torch"
+        if engine in ("openvino", "vnni") and self.target == "gpu":
+            raise SettingError(f"engine {engine} runs on CPUs; for target gpu use torch or onnx")
         if is_torch and self.precision == "int8":
-            raise SettingError("engine torch runs fp32, fp16 and bf16; for int8 use openvino or onnx")
+            raise SettingError("engine torch runs fp32, fp16 and bf16; for int8 use vnni, openvino or onnx")
+        if engine == "vnni" and self.precision != "int8":
+            raise SettingError(f"engine vnni runs int8; for {self.precision} use openvino or onnx")
         if self.precision == "bf16" and not is_torch:
-            raise SettingError(f"precision bf16 needs engine torch, not {self.encoder_engine}")
-        if is_torch and self.adapter:
-            raise SettingError("engine torch runs no reranker with an adapter; use engine onnx")
+            raise SettingError(f"precision bf16 needs engine torch, not {engine}")
+        if engine in ("torch", "vnni") and self.adapter:
+            raise SettingError(f"engine {engine} runs no reranker with an adapter; use openvino or onnx")
 
     @property
     def has_weights(self) -> bool:

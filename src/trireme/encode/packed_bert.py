@@ -1,14 +1,12 @@
 """BERT-like encoders over packed rows: every token of all rows in one matrix, no padding. Needs torch.
 
-T is the tokens of all rows, R the rows, H the hidden size, D the length of the output row. The files of a version
-are `packed.json` (PackedConfig) and `model.safetensors` with the weights named as in `weight_shapes`.
+T is the tokens of all rows, R the rows, H the hidden size, D the length of the output row.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -16,33 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from trireme.encode.packed_config import CONFIG_FILE, WEIGHTS_FILE, PackedConfig, read_config
 from trireme.errors import ArtifactError
 
-CONFIG_FILE = "packed.json"
-WEIGHTS_FILE = "model.safetensors"
-FORMAT_VERSION = 1
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
-ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
-DENSE_ACTIVATIONS = ("", "tanh", "relu")
-
-
-@dataclass(frozen=True, slots=True)
-class PackedConfig:
-    """What the weights do not say. `dense`: activations of the layers behind pooling, "" for none.
-
-    is_score: the output is one number per row, [R], instead of [R, D].
-    """
-
-    precision: str
-    layers: int
-    heads: int
-    norm_eps: float
-    activation: str
-    has_segments: bool
-    pooling: str
-    dense: tuple[str, ...] = ()
-    is_score: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +93,7 @@ class PackedBert:
     """The model; holds weights only, `operators` do the rest."""
 
     def __init__(self, config: PackedConfig, weights: dict[str, Tensor], operators: Operators) -> None:
-        """`weights`: as `weight_shapes` names them, on the device they run on. Raises ArtifactError."""
+        """`weights`: named as in packed_config, on the device they run on. Raises ArtifactError."""
         self.config = config
         self.operators = operators
         self.dtype = DTYPES[config.precision]
@@ -267,35 +242,10 @@ def read_packed(folder: Path, device: torch.device) -> tuple[PackedConfig, dict[
     from safetensors.torch import load_file
 
     config = read_config(folder / CONFIG_FILE)
+    if config.precision not in DTYPES:
+        raise ArtifactError(f"torch runs no {config.precision} of this kind; build the model again")
     try:
         weights = load_file(folder / WEIGHTS_FILE, device=str(device))
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"cannot load {WEIGHTS_FILE}: {error}; build the model again") from error
     return config, weights
-
-
-def write_config(path: Path, config: PackedConfig) -> None:
-    """Writes packed.json."""
-    document = {"format_version": FORMAT_VERSION, **asdict(config)}
-    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-
-
-def read_config(path: Path) -> PackedConfig:
-    """The config at `path`. Raises ArtifactError for a file that is missing, damaged or of another version."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document.pop("format_version", None) != FORMAT_VERSION:
-            raise ValueError(f"it is not of format version {FORMAT_VERSION}")
-        config = PackedConfig(**{**document, "dense": tuple(document["dense"])})
-        if unknown := [what for what, is_known in _known_values(config) if not is_known]:
-            raise ValueError(f"it names an unknown {unknown[0]}")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ArtifactError(f"cannot load {path.name}: {error}; build the model again") from error
-    return config
-
-
-def _known_values(config: PackedConfig) -> Iterator[tuple[str, bool]]:
-    yield "precision", config.precision in DTYPES
-    yield "activation", config.activation in ACTIVATIONS
-    yield "pooling", config.pooling in POOLINGS
-    yield "dense activation", all(name in DENSE_ACTIVATIONS for name in config.dense)

@@ -37,8 +37,15 @@ def _open_torch(folder: Path, options: SessionOptions) -> Session:
     return TorchSession(folder, options)
 
 
+def _open_vnni(folder: Path, options: SessionOptions) -> Session:
+    from trireme.encode.vnni_session import VnniSession
+
+    return VnniSession(folder, options)
+
+
 _ENGINES: dict[str, Callable[[Path, SessionOptions], Session]] = {
     "onnx": _open_onnx,
     "openvino": _open_openvino,
     "torch": _open_torch,
+    "vnni": _open_vnni,
 }

@@ -1,21 +1,27 @@
-"""Checkpoints as files of the packed encoder (trireme.encode.packed_bert): fused weights and a small config."""
+"""Checkpoints as files of the packed encoders (engines torch and vnni): fused weights and a small config."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from trireme.encode.packed_bert import CONFIG_FILE, DTYPES, WEIGHTS_FILE, PackedConfig, write_config
+from trireme.encode.packed_bert import DTYPES
+from trireme.encode.packed_config import CONFIG_FILE, WEIGHTS_FILE, PackedConfig, write_config
+from trireme.encode.vnni_kernels import find_misfit
 from trireme.errors import UnsupportedError
 from trireme.export.checkpoint import OFFSET_FAMILIES, Checkpoint
 from trireme.export.graph import Graph, PooledEncoder, SequenceClassifier
 
 FILES = (WEIGHTS_FILE, CONFIG_FILE)
+# What a byte holds on either side of zero.
+BYTE = 127.0
 
 _ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
+_SIZES = ("hidden_size", "intermediate_size", "num_attention_heads")
 _BERT = {
     "layers": "encoder.layer",
     "qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
@@ -56,13 +62,17 @@ def write_packed(graph: Graph, checkpoint: Checkpoint, precision: str, folder: P
         states = module.classifier.state_dict()
         dense = [(_linear(states, name), activation) for name, activation in _HEADS[checkpoint.family]]
     else:
-        raise UnsupportedError("engine torch runs no reranker with an adapter; use engine onnx")
+        raise UnsupportedError(
+            "a packed encoder runs no reranker with an adapter; use engine onnx or openvino"
+        )
     config = _packed_config(encoder.config, checkpoint, precision)
     weights = _encoder_weights(encoder.state_dict(), checkpoint, encoder.config)
     for number, (parts, _) in enumerate(dense):
         weights |= {f"dense.{number}.{name}": value for name, value in parts.items()}
-    dtype = DTYPES[precision]
-    save_file({name: value.to(dtype).contiguous() for name, value in weights.items()}, folder / WEIGHTS_FILE)
+    made = quantize_weights(weights) if precision == "int8" else cast_weights(weights, DTYPES[precision])
+    save_file({name: value.contiguous() for name, value in made.items()}, folder / WEIGHTS_FILE)
+    # The library leaves it to its owner alone; a server may run as somebody else.
+    (folder / WEIGHTS_FILE).chmod(0o644)
     write_config(
         folder / CONFIG_FILE,
         PackedConfig(
@@ -74,15 +84,48 @@ def write_packed(graph: Graph, checkpoint: Checkpoint, precision: str, folder: P
     )
 
 
+def cast_weights(weights: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """All of `weights` in `dtype`."""
+    return {name: value.to(dtype) for name, value in weights.items()}
+
+
+def quantize_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The layers' matrices in int8 with a float32 scale per output; the words' table in fp16, the rest in fp32."""
+    made = cast_weights(weights, torch.float32)
+    made["embeddings.word"] = weights["embeddings.word"].half()
+    for name, value in weights.items():
+        if name.startswith("layers.") and value.dim() == 2:
+            scale = value.float().abs().amax(1).clamp(min=1e-12) / BYTE
+            made[name] = torch.round(value.float() / scale[:, None]).to(torch.int8)
+            made[f"{name.removesuffix('.weight')}.scale"] = scale
+    return made
+
+
+def find_obstacle(checkpoint: Checkpoint) -> str:
+    """Why engine vnni cannot run `checkpoint`; "" where it can. Reads its config.json."""
+    config = json.loads((checkpoint.transformer_dir / "config.json").read_text(encoding="utf-8"))
+    is_distil = checkpoint.family == "distilbert"
+    sizes = ("dim", "hidden_dim", "n_heads") if is_distil else _SIZES
+    if misfit := find_misfit(*(int(config[name]) for name in sizes)):
+        return misfit
+    stated = config.get("activation" if is_distil else "hidden_act", "gelu")
+    if stated not in _ACTIVATIONS:
+        return f"it has an activation {stated!r}"
+    relative = config.get("position_embedding_type") or "absolute"
+    return "" if relative == "absolute" else f"it has a position_embedding_type {relative!r}"
+
+
 def _packed_config(config: Any, checkpoint: Checkpoint, precision: str) -> dict[str, Any]:
     # DistilBERT has names of its own, and fixes the norm's epsilon in its code.
     is_distil = checkpoint.family == "distilbert"
     stated = config.activation if is_distil else config.hidden_act
     if stated not in _ACTIVATIONS:
-        raise UnsupportedError(f"engine torch knows no activation {stated!r}; use engine onnx")
+        raise UnsupportedError(f"a packed encoder knows no activation {stated!r}; use engine onnx")
     relative = getattr(config, "position_embedding_type", "absolute")
     if relative != "absolute":
-        raise UnsupportedError(f"engine torch knows no position_embedding_type {relative!r}; use engine onnx")
+        raise UnsupportedError(
+            f"a packed encoder knows no position_embedding_type {relative!r}; use engine onnx"
+        )
     return {
         "precision": precision,
         "layers": config.n_layers if is_distil else config.num_hidden_layers,

@@ -21,7 +21,7 @@ from trireme.artifacts.manifest import (
 )
 from trireme.artifacts.placing import VERSION, stage_version
 from trireme.artifacts.recipe import ENCODER_KINDS, Recipe
-from trireme.errors import InvalidInputError, NotFoundError, SettingError
+from trireme.errors import InvalidInputError, NotFoundError, SettingError, UnsupportedError
 from trireme.export.checkpoint import Checkpoint, apply_recipe, read_checkpoint
 from trireme.export.source import SAFE_SUFFIXES, fetch_source
 
@@ -87,6 +87,9 @@ def build_model(
     tools = read_tools(TOOLS)
     if recipe.encoder_engine not in ENCODER_FILES:
         raise SettingError(f"engine must be one of {', '.join(ENCODER_FILES)}, got {recipe.engine!r}")
+    notice("read")
+    checkpoint = apply_recipe(read_checkpoint(folder, recipe.kind, adapter is not None), recipe)
+    recipe = replace(recipe, engine=choose_engine(recipe, checkpoint))
     digest = digest_inputs(
         recipe, [folder, *filter(None, [adapter, _find_calibration(recipe, options)])], tools
     )
@@ -94,8 +97,6 @@ def build_model(
     if present is not None:
         place_config(model_dir, recipe)
         return present, False
-    notice("read")
-    checkpoint = apply_recipe(read_checkpoint(folder, recipe.kind, adapter is not None), recipe)
     with stage_version(model_dir, _bytes_needed(checkpoint.transformer_dir)) as stage:
         made = _make_files(recipe, checkpoint, adapter, stage, options=options, notice=notice)
         manifest = replace(made, tools=tools, inputs_digest=digest)
@@ -103,6 +104,22 @@ def build_model(
         notice("place")
     place_config(model_dir, recipe)
     return manifest, True
+
+
+def choose_engine(recipe: Recipe, checkpoint: Checkpoint) -> str:
+    """The recipe's engine; where it names none, what this machine and the model's sizes allow.
+
+    Raises UnsupportedError for an engine that is named and cannot run the model.
+    """
+    if recipe.encoder_engine != "vnni":
+        return recipe.encoder_engine
+    from trireme.encode.vnni_kernels import is_fast
+    from trireme.export.packed import find_obstacle
+
+    obstacle = find_obstacle(checkpoint)
+    if recipe.engine and obstacle:
+        raise UnsupportedError(f"engine vnni cannot run {checkpoint.folder}: {obstacle}; use engine openvino")
+    return "vnni" if recipe.engine or (is_fast() and not obstacle) else "openvino"
 
 
 def digest_inputs(recipe: Recipe, inputs: Sequence[Path], tools: dict[str, str]) -> str:
@@ -155,7 +172,7 @@ def _write_model(
     recipe: Recipe, graph: Any, checkpoint: Checkpoint, stage: Path, *, options: BuildOptions, notice: Notice
 ) -> None:
     """Writes what the recipe's engine loads into `stage`."""
-    if recipe.encoder_engine == "torch":
+    if recipe.encoder_engine in ("torch", "vnni"):
         from trireme.export.packed import write_packed
 
         write_packed(graph, checkpoint, recipe.precision, stage)

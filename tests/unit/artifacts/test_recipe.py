@@ -51,7 +51,7 @@ def test_a_wrong_value_is_named(line, message, tmp_path):
         ('kind = "text_encoder"', "set source"),
         (
             'kind = "text_encoder"\nsource = "x"\nengine = "torch"\nprecision = "int8"',
-            "for int8 use openvino",
+            "for int8 use vnni",
         ),
         (
             'kind = "text_encoder"\nsource = "x"\nengine = "openvino"\ntarget = "gpu"',

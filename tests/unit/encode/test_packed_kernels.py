@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from trireme.encode.packed_bert import POOLINGS, Embeddings, Norm, TorchOperators
+from trireme.encode.packed_bert import Embeddings, Norm, TorchOperators
+from trireme.encode.packed_config import POOLINGS
 from trireme.encode.session import TokenBatch
 from trireme.encode.torch_session import _pack, _place
 

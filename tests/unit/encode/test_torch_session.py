@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from trireme.encode import packed_bert
 from trireme.encode.batching import RunCost
-from trireme.encode.packed_bert import PackedConfig, TorchOperators, read_config
+from trireme.encode.packed_bert import TorchOperators
+from trireme.encode.packed_config import PackedConfig, read_config, write_config
 from trireme.encode.session import SessionOptions, TokenBatch, pad_rows
 from trireme.encode.torch_session import GRAPH_SIZES, TorchSession, _pack, _place
 from trireme.errors import ArtifactError, InvalidInputError, UnavailableError
@@ -191,7 +191,7 @@ def test_damaged_files_are_named(damage, make_checkpoint, export, tmp_path):
 
 def test_a_config_is_read_as_it_was_written(tmp_path):
     config = PackedConfig("bf16", 2, 4, 1e-5, "gelu", True, "cls", ("tanh", ""), is_score=True)
-    packed_bert.write_config(tmp_path / "packed.json", config)
+    write_config(tmp_path / "packed.json", config)
     assert read_config(tmp_path / "packed.json") == config
 
 

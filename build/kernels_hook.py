@@ -1,0 +1,52 @@
+"""Compiles the encoder's int8 kernels when the package is built: part of the build backend (pyproject.toml)."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+FOLDER = Path("src", "trireme", "encode", "kernels")
+COMMON = (
+    "-O3",
+    "-std=c++17",
+    "-fPIC",
+    "-shared",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+)
+# Both only where both can be made: the engine picks one by the processor.
+VARIANTS = {
+    "plain.so": (),
+    "vnni.so": ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mfma"),
+}
+
+
+class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
+    """Without a compiler the package is built without the kernels, and says so."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Puts the libraries beside their sources and into the wheel."""
+        if self.target_name != "wheel":
+            return
+        compiler = shutil.which(os.environ.get("CXX", "c++"))
+        if compiler is None or platform.machine() not in ("x86_64", "AMD64"):
+            self.app.display_warning("no C++ compiler for x86-64: the encoder's engine vnni is left out")
+            return
+        folder = Path(self.root) / FOLDER
+        for name, flags in VARIANTS.items():
+            # A library that a server has loaded must not change under it.
+            made = folder / f".{name}.new"
+            subprocess.run(
+                [compiler, *COMMON, *flags, str(folder / "encoder.cpp"), "-o", str(made)], check=True
+            )
+            made.replace(folder / name)
+        build_data["artifacts"] += [str(FOLDER / name) for name in VARIANTS]
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
