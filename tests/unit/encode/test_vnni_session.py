@@ -1,6 +1,8 @@
 """The int8 kernels against transformers' own output in fp32, for each family, pooling, activation and head."""
 
 import json
+import os
+import subprocess
 import threading
 from dataclasses import replace
 
@@ -223,7 +225,7 @@ def test_memory_is_taken_up_again(export):
 
 def test_a_run_goes_on_beside_others_on_every_core_or_as_many_as_are_asked_for(export, tmp_path):
     session, _, _ = export()
-    assert session.streams == len(__import__("os").sched_getaffinity(0))
+    assert session.streams == len(os.sched_getaffinity(0))
     assert VnniSession(tmp_path / "packed", SessionOptions(threads=3)).streams == 3
     assert not session.cost.pads
 
@@ -327,3 +329,12 @@ def test_embeddings_alone_are_those_of_the_tables(export, tmp_path):
             torch.from_numpy(ids.astype(np.int64))[None], position_ids=places[None]
         )[0].numpy()
     np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_the_two_builds_share_no_symbol_but_those_they_are_called_by():
+    # What both define, the linker gives to whichever is loaded second: it once ran the other's kernels.
+    for name in (PLAIN, vnni_kernels.FAST):
+        command = ["nm", "--dynamic", "--defined-only", str(vnni_kernels.FOLDER / name)]
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        names = [line.split()[-1] for line in listed.splitlines()]
+        assert sorted(names) == ["trireme_embed", "trireme_has_vnni", "trireme_memory", "trireme_run"]

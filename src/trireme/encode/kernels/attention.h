@@ -4,6 +4,8 @@
 
 #include "model.h"
 
+namespace {
+
 // Bytes of q, k and v of every token, [T][3 H], and their scales, [T][3 heads]. Queries are unsigned with 128 as
 // their zero, keys and values signed.
 struct Heads {
@@ -24,10 +26,10 @@ struct Room {
   u8* zeros;           // [d], the zero of queries
 };
 
-inline i64 round_up(i64 tokens) { return (tokens + COLS - 1) / COLS * COLS; }
+i64 round_up(i64 tokens) { return (tokens + COLS - 1) / COLS * COLS; }
 
 // One token's q, k and v, each head by its own scale.
-inline void split_heads(const Model& model, const float* qkv, const Heads& heads, i64 token) {
+void split_heads(const Model& model, const float* qkv, const Heads& heads, i64 token) {
   const i64 size = model.hidden / model.heads, parts = 3 * model.heads;
   s8* to = heads.bytes + token * 3 * model.hidden;
   float* scales = heads.scale + token * parts;
@@ -46,7 +48,7 @@ inline void split_heads(const Model& model, const float* qkv, const Heads& heads
 
 // The keys and values of one head of the row of `tokens` from `first` on, as panels. Returns the largest scale of a
 // value. Places beyond the row get scores that no key can have, and values of zero.
-inline float pack_head(const Model& model, const Heads& heads, i64 first, i64 tokens, i64 head, const Room& room) {
+float pack_head(const Model& model, const Heads& heads, i64 first, i64 tokens, i64 head, const Room& room) {
   const i64 size = model.hidden / model.heads, padded = round_up(tokens), stride = 3 * model.hidden;
   const s8* keys = heads.bytes + first * stride + model.hidden + head * size;
   const s8* values = keys + model.hidden;
@@ -103,7 +105,7 @@ void score_rows(const u8* queries, i64 stride, const float* query_scale, i64 siz
 
 // One query's shares in 16 bits, their high and their low bytes; returns the sum of the shares. In 8 bits the small
 // shares of a long row would be lost. The scale of a value goes into its share.
-inline float share_out(const float* scores, float largest, const float* value_scale, i64 padded, u8* high, u8* low) {
+float share_out(const float* scores, float largest, const float* value_scale, i64 padded, u8* high, u8* low) {
   floats sum = {};
   for (i64 t = 0; t < padded; t += LANES) {
     const floats share = power_of_two(load(scores + t) - largest);
@@ -116,7 +118,7 @@ inline float share_out(const float* scores, float largest, const float* value_sc
 }
 
 // context [tokens][H] in floats of the row of `tokens` from `first` on: softmax(q k / sqrt(d)) v of each head.
-inline void attend(const Model& model, const Heads& heads, i64 first, i64 tokens, const Room& room, float* context) {
+void attend(const Model& model, const Heads& heads, i64 first, i64 tokens, const Room& room, float* context) {
   using Score = void (*)(const u8*, i64, const float*, i64, i64, const Room&, float*, float*);
   constexpr i64 FEW = 6;
   static constexpr Score score[FEW] = {score_rows<1>, score_rows<2>, score_rows<3>,
@@ -156,3 +158,5 @@ inline void attend(const Model& model, const Heads& heads, i64 first, i64 tokens
     }
   }
 }
+
+}  // namespace

@@ -12,6 +12,9 @@
 
 #define INLINE __attribute__((always_inline))
 
+// All names are local: a process may load both builds, and must not mix them up.
+namespace {
+
 using i64 = std::int64_t;
 using i32 = std::int32_t;
 using u8 = std::uint8_t;
@@ -136,3 +139,5 @@ template <int COUNT, class Body>
 INLINE inline void unrolled(Body body) {
   unroll(std::make_integer_sequence<int, COUNT>{}, body);
 }
+
+}  // namespace

@@ -4,6 +4,8 @@
 
 #include "lanes.h"
 
+namespace {
+
 // 12 x 32 sums fill 24 of the 32 vector registers.
 constexpr i64 ROWS = 12;
 constexpr i64 COLS = 32;
@@ -72,3 +74,5 @@ INLINE inline void multiply(i64 count, const u8* rows, i64 stride, const s8* pan
     for (i64 r = 0; r < count; ++r)
       finish(r, half, *reinterpret_cast<const ints*>(sums + r * COLS + half * LANES));
 }
+
+}  // namespace
