@@ -183,13 +183,13 @@ class Recipe:
 
     @property
     def encoder_engine(self) -> str:
-        """What runs an encoder, where `engine` does not say: for int8 on CPU vnni, or openvino where there is
-        an adapter; else onnx. A build takes openvino for vnni on a machine or model that vnni does not fit."""
+        """What runs an encoder, where `engine` does not say: vnni for int8 on CPU, else onnx.
+
+        For vnni a build takes openvino on a machine or for a model that vnni does not fit.
+        """
         if self.engine:
             return self.engine
-        if self.precision == "int8" and self.target == "cpu":
-            return "openvino" if self.adapter else "vnni"
-        return "onnx"
+        return "vnni" if self.precision == "int8" and self.target == "cpu" else "onnx"
 
     def _check_engine(self) -> None:
         engine = self.encoder_engine
@@ -202,8 +202,8 @@ class Recipe:
             raise SettingError(f"engine vnni runs int8; for {self.precision} use openvino or onnx")
         if self.precision == "bf16" and not is_torch:
             raise SettingError(f"precision bf16 needs engine torch, not {engine}")
-        if engine in ("torch", "vnni") and self.adapter:
-            raise SettingError(f"engine {engine} runs no reranker with an adapter; use openvino or onnx")
+        if is_torch and self.adapter:
+            raise SettingError("engine torch runs no reranker with an adapter; use vnni, openvino or onnx")
 
     @property
     def has_weights(self) -> bool:

@@ -2,7 +2,8 @@
 
 The weights, in model.safetensors, are named `embeddings.word|position|segment`, `embeddings.norm.weight|bias`,
 `layers.N.qkv|out|up|down.weight|bias`, `layers.N.attention_norm|output_norm.weight|bias` and `dense.N.weight|bias`.
-In int8 the linear layers' weights [out, in] have a `scale` [out] beside them.
+In int8 the linear layers' weights [out, in] have a `scale` [out] beside them. The default reranker's own weights
+are named `residual.NAME`.
 """
 
 from __future__ import annotations
@@ -24,10 +25,26 @@ DENSE_ACTIVATIONS = ("", "tanh", "relu")
 
 
 @dataclass(frozen=True, slots=True)
+class ResidualConfig:
+    """Of the default reranker: as in the settings of its adapter (trireme.export.residual)."""
+
+    apart: int
+    bound: float
+    strength: float
+    short_passage: float
+    long_query: float
+    saturation: float
+    length_weight: float
+    mean_length: float
+    inner_weight: float
+
+
+@dataclass(frozen=True, slots=True)
 class PackedConfig:
     """What the weights do not say. `dense`: activations of the layers behind pooling, "" for none.
 
-    is_score: the output is one number per row, [R], instead of [R, D].
+    is_score: the output is one number per row, [R], instead of [R, D]. `residual`: the output is the default
+    reranker's score, which takes a prior.
     """
 
     precision: str
@@ -39,6 +56,7 @@ class PackedConfig:
     pooling: str
     dense: tuple[str, ...] = ()
     is_score: bool = False
+    residual: ResidualConfig | None = None
 
 
 def write_config(path: Path, config: PackedConfig) -> None:
@@ -53,7 +71,11 @@ def read_config(path: Path) -> PackedConfig:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document.pop("format_version", None) != FORMAT_VERSION:
             raise ValueError(f"it is not of format version {FORMAT_VERSION}")
-        config = PackedConfig(**{**document, "dense": tuple(document["dense"])})
+        residual = document.pop("residual", None)
+        config = PackedConfig(
+            **{**document, "dense": tuple(document["dense"])},
+            residual=None if residual is None else ResidualConfig(**residual),
+        )
         if unknown := [what for what, is_known in _known_values(config) if not is_known]:
             raise ValueError(f"it names an unknown {unknown[0]}")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

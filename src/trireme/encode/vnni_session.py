@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from trireme.encode.batching import RunCost
 from trireme.encode.packed_config import CONFIG_FILE, WEIGHTS_FILE, PackedConfig, read_config
+from trireme.encode.residual_ranker import ResidualRanker
 from trireme.encode.session import SessionOptions, TokenBatch
 from trireme.encode.vnni_kernels import PackedRows, VnniEncoder, open_kernels
 from trireme.errors import ArtifactError, InvalidInputError
@@ -44,7 +45,10 @@ class VnniSession:
             (weights[f"dense.{number}.weight"], weights.get(f"dense.{number}.bias"), activation)
             for number, activation in enumerate(config.dense)
         ]
+        self._ranker = config.residual and ResidualRanker(self._encoder, config.residual, weights)
         self.input_names = ["input_ids", *(["token_type_ids"] if config.has_segments else [])]
+        if self._ranker:
+            self.input_names.append("prior")
         self.streams = options.threads or len(os.sched_getaffinity(0))
 
     def run(self, batch: TokenBatch) -> FloatArray:
@@ -53,6 +57,9 @@ class VnniSession:
         Raises InvalidInputError for an empty row, one longer than the position table, or an id beyond its table.
         """
         rows = self._pack(batch)
+        if self._ranker:
+            prior = np.zeros(len(batch.lengths), np.float32) if batch.prior is None else batch.prior
+            return self._ranker.score(rows, prior)
         hidden = self._encoder.embed(rows)
         self._encoder.run(hidden, rows, 0, self._encoder.layers)
         pooled = pool_rows(hidden, rows.offsets, self._config.pooling)

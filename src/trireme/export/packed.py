@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trireme.encode.packed_bert import DTYPES
-from trireme.encode.packed_config import CONFIG_FILE, WEIGHTS_FILE, PackedConfig, write_config
+from trireme.encode.packed_config import CONFIG_FILE, WEIGHTS_FILE, PackedConfig, ResidualConfig, write_config
 from trireme.encode.vnni_kernels import find_misfit
 from trireme.errors import UnsupportedError
 from trireme.export.checkpoint import OFFSET_FAMILIES, Checkpoint
@@ -51,8 +52,6 @@ _HEADS = {
 
 def write_packed(graph: Graph, checkpoint: Checkpoint, precision: str, folder: Path) -> None:
     """Writes FILES into `folder`. Raises UnsupportedError for what the packed encoder cannot run."""
-    from safetensors.torch import save_file
-
     module = graph.module
     if isinstance(module, PooledEncoder):
         encoder, pooling = module.encoder, module.pooling
@@ -62,26 +61,57 @@ def write_packed(graph: Graph, checkpoint: Checkpoint, precision: str, folder: P
         states = module.classifier.state_dict()
         dense = [(_linear(states, name), activation) for name, activation in _HEADS[checkpoint.family]]
     else:
-        raise UnsupportedError(
-            "a packed encoder runs no reranker with an adapter; use engine onnx or openvino"
-        )
+        _write_residual(module, checkpoint, precision, folder)
+        return
     config = _packed_config(encoder.config, checkpoint, precision)
     weights = _encoder_weights(encoder.state_dict(), checkpoint, encoder.config)
     for number, (parts, _) in enumerate(dense):
         weights |= {f"dense.{number}.{name}": value for name, value in parts.items()}
+    packed = PackedConfig(
+        **config,
+        pooling=pooling,
+        dense=tuple(activation for _, activation in dense),
+        is_score=checkpoint.kind == "cross_encoder",
+    )
     made = quantize_weights(weights) if precision == "int8" else cast_weights(weights, DTYPES[precision])
-    save_file({name: value.contiguous() for name, value in made.items()}, folder / WEIGHTS_FILE)
+    _write_files(made, packed, folder)
+
+
+def _write_residual(module: Any, checkpoint: Checkpoint, precision: str, folder: Path) -> None:
+    """The default reranker: its encoder, and what makes its scores beside it."""
+    from transformers import AutoConfig
+
+    from trireme.export.residual import encoder_name
+
+    if precision != "int8":
+        raise UnsupportedError("engine torch runs no reranker with an adapter; use openvino or onnx")
+    stated = AutoConfig.from_pretrained(str(checkpoint.transformer_dir), local_files_only=True)
+    states = {encoder_name(name): value for name, value in module.encoder.state_dict().items()}
+    own = {
+        name.removeprefix("interaction."): value
+        for name, value in module.state_dict().items()
+        if not name.startswith("encoder.")
+    }
+    own["stem"] = own["stem"].to(torch.int32)
+    settings = asdict(module.settings)
+    residual = ResidualConfig(**{spec.name: settings[spec.name] for spec in fields(ResidualConfig)})
+    packed = PackedConfig(
+        **_packed_config(stated, checkpoint, precision),
+        pooling="cls",
+        is_score=True,
+        residual=residual,
+    )
+    weights = quantize_weights(_encoder_weights(states, checkpoint, stated))
+    _write_files(weights | _prefixed("residual", own), packed, folder)
+
+
+def _write_files(weights: dict[str, Tensor], config: PackedConfig, folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({name: value.contiguous() for name, value in weights.items()}, folder / WEIGHTS_FILE)
     # The library leaves it to its owner alone; a server may run as somebody else.
     (folder / WEIGHTS_FILE).chmod(0o644)
-    write_config(
-        folder / CONFIG_FILE,
-        PackedConfig(
-            **config,
-            pooling=pooling,
-            dense=tuple(activation for _, activation in dense),
-            is_score=checkpoint.kind == "cross_encoder",
-        ),
-    )
+    write_config(folder / CONFIG_FILE, config)
 
 
 def cast_weights(weights: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
