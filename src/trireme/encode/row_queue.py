@@ -63,7 +63,10 @@ class RowQueue:
         finish: Callable[[FloatArray], FloatArray] | None = None,
         observe: Callable[[BatchStats], None] | None = None,
     ) -> None:
-        """finish: changes the outputs [rows, ...] of a micro-batch. observe: is told the cost of each."""
+        """finish: changes the outputs [rows, ...] of a micro-batch.
+
+        observe: is told the cost of each, by the thread that hands outputs over.
+        """
         self._session = session
         self._max_batch_tokens = max_batch_tokens
         self._finish = finish
@@ -186,12 +189,13 @@ class RowQueue:
         except Exception as error:
             self._fail({id(entry.request): entry.request for entry in batch}, error)
             return
-        if self.observe:
-            self.observe(BatchStats(sum(entry.length for entry in batch), sum(pads), 1))
         for request in self._hand_over(batch, outputs, pads):
             tokens = sum(len(row.ids) for row in request.rows)
             stats = BatchStats(tokens, request.pad_tokens, request.micro_batches)
             self._end(request, np.stack([row for row in request.outputs if row is not None]), stats)
+        if self.observe:
+            cost = BatchStats(sum(entry.length for entry in batch), sum(pads), 1)
+            self._finished.put(partial(self.observe, cost))
 
     def _hand_over(self, batch: list[_Waiting], outputs: FloatArray, pads: list[int]) -> list[_Request]:
         """Gives each row its output; the requests that are complete with it."""
