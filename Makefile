@@ -11,6 +11,8 @@ DEV_STAMP := $(VENV)/.dev
 # The quantizers want newer libraries than the serving environment may have: an environment of their own.
 QUANTIZE_VENV := .venv-quantize
 QUANTIZE_STAMP := $(QUANTIZE_VENV)/.made
+# Compiled with the package: engine vnni.
+KERNELS := $(wildcard src/trireme/encode/kernels/*.cpp src/trireme/encode/kernels/*.h) build/kernels_hook.py
 # 0: make bench measures ours alone.
 RIVALS ?= 1
 
@@ -71,7 +73,7 @@ lock: $(DEV_STAMP)  ## write requirements.lock from what is installed
 clean:  ## remove the virtual environment and the caches; models and data stay
 	rm -rf $(VENV) $(QUANTIZE_VENV) .venv-rivals .mypy_cache .ruff_cache .pytest_cache
 
-$(SERVE_STAMP): pyproject.toml requirements.lock
+$(SERVE_STAMP): pyproject.toml requirements.lock $(KERNELS)
 	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -c 'import sys; assert (3, 10) <= sys.version_info < (3, 14), "Python 3.10 to 3.13 is needed: make PYTHON=python3.11"'; $(PYTHON) -m venv $(VENV) || { echo "error: python venv is missing; install it with: apt-get install python3-venv" >&2; exit 1; }; }
 	@echo "Installing torch (1 of 2)"
 	@$(PIP) install $(TORCH_ARGS) torch==2.13.0

@@ -31,6 +31,7 @@ from bench_models import (
     EMBEDDING,
     FP32,
     ONNX_INT8,
+    OPENVINO,
     PAIR_RANKER,
     RERANKER,
     SEARCH_CHAIN,
@@ -108,7 +109,7 @@ def index_and_search(
     steps = (EMBEDDING, RERANKER, *(step for step in SEARCH_CHAIN if step != "search"))
     server = stack.settings
     read_encoders = partial(
-        read_encoder_seconds, partial(read_metrics, server.host, server.metrics_port), [EMBEDDING]
+        read_encoder_seconds, partial(read_metrics, server.host, server.metrics_port), [EMBEDDING, RERANKER]
     )
     with SearchClient(server.grpc_url, steps) as client:
         return measure_search(client.ask, client.read_times, queries, indexed, read_encoders=read_encoders)
@@ -140,7 +141,7 @@ def prepare(options: argparse.Namespace) -> Prepared:
     if options.smoke:
         # As they are served: what a build of minutes would change does not matter here.
         repository = settings.model_repository
-        models = BenchModels(work, work, repository, {FP32: "", ONNX_INT8: "", PAIR_RANKER: ""})
+        models = BenchModels(work, work, repository, {FP32: "", ONNX_INT8: "", OPENVINO: "", PAIR_RANKER: ""})
     else:
         models = prepare_models(settings, work, show_progress_note)
     built = version_dir(models.repository, EMBEDDING)

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench_models import EMBEDDING, FP32, ONNX_INT8, PAIR_RANKER, RERANKER, BenchModels, address_of
+from bench_models import EMBEDDING, FP32, ONNX_INT8, OPENVINO, PAIR_RANKER, RERANKER, BenchModels, address_of
 from bench_results import (
     FP32_IN_PROCESS,
     INFINITY,
@@ -21,6 +21,7 @@ from bench_results import (
     OUR_RERANKER,
     OURS,
     OURS_IN_PROCESS,
+    OURS_ON_OPENVINO,
     ST,
     Entrant,
     hide_folders,
@@ -121,6 +122,7 @@ def list_ours(bench: Bench, stack: Stack, tool: PerfTool) -> list[Contender]:
             "our int8 ONNX graph on ONNX Runtime, rows sorted, small runs",
             "onnxruntime",
         ),
+        OPENVINO: (OURS_ON_OPENVINO, "our static int8 graph for OpenVINO, the same micro-batches", "trireme"),
         FP32: (FP32_IN_PROCESS, "our fp32 ONNX graph in process: what quality is compared with", "trireme"),
     }
     for model, (name, what, library) in alone.items():

@@ -30,7 +30,7 @@ from trireme.triton.server import ServerConfig, TritonServer
 
 SEED = 1
 EMBEDDING, RERANKER, PAIR_RANKER = "embedding", "reranker", "pair-ranker"
-FP32, ONNX_INT8 = "embedding-fp32", "embedding-onnx-int8"
+FP32, ONNX_INT8, OPENVINO = "embedding-fp32", "embedding-onnx-int8", "embedding-openvino"
 SEARCH_CHAIN = ("candidates", "best_first", "search")
 BASELINE = PROJECT / "benchmarks" / "baseline"
 # The random head of the pair ranker scores nothing: there is no order to keep.
@@ -118,7 +118,7 @@ def prepare_models(settings: Settings, work: Path, notice: Notice) -> BenchModel
 
 
 def list_recipes_to_build(settings: Settings, embedder: Path, pairs: Path) -> list[Recipe]:
-    """As the served models, from the benchmark's checkpoints: int8 as served, fp32, int8 for ONNX Runtime."""
+    """As the served models, from the benchmark's checkpoints: int8 as served, fp32, int8 for other engines."""
     served = read_recipe(settings.model_repository / EMBEDDING / RECIPE_FILE)
     ranker = read_recipe(settings.model_repository / RERANKER / RECIPE_FILE)
     here = {"package": "", "revision": "", "weights_sha256": "", "max_length": LONGEST}
@@ -129,6 +129,7 @@ def list_recipes_to_build(settings: Settings, embedder: Path, pairs: Path) -> li
         embedding,
         replace(embedding, model=FP32, precision="fp32", **onnx),
         replace(embedding, model=ONNX_INT8, precision="int8", **onnx),
+        replace(embedding, model=OPENVINO, engine="openvino"),
         replace(ranker, model=PAIR_RANKER, response_cache=False, **plain),
     ]
 

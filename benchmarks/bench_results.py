@@ -17,6 +17,8 @@ OURS, OURS_IN_PROCESS, ORT_IN_PROCESS, PLAIN = (
     "ONNX Runtime in process",
     "plain Triton model",
 )
+# The same checkpoint, queue and micro-batches on the engine that encoders had before.
+OURS_ON_OPENVINO = "Trireme in process, OpenVINO"
 # Our own build in fp32: what quality is compared with.
 FP32_IN_PROCESS = "fp32"
 OUR_RERANKER, OUR_PAIR_RANKER = "Trireme reranker", "Trireme pair ranker"

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from trireme.artifacts.recipe import Recipe
+from trireme.artifacts.recipe import ENCODER_KINDS, Recipe
 from trireme.artifacts.repository import list_recipes
 from trireme.errors import TriremeError
 from trireme.export.pipeline import BuildOptions, build_model
@@ -36,7 +36,8 @@ def build_one(recipe: Recipe, options: BuildOptions) -> None:
     build = build_llm if recipe.kind == "generator" else build_model
     manifest, was_built = build_with_progress(recipe, options, build)
     state = "built" if was_built else "already built"
-    print(f"{recipe.model}: {state}, {manifest.precision}, {manifest.total_bytes:,} bytes")
+    engine = f" on {manifest.engine}" if recipe.kind in ENCODER_KINDS else ""
+    print(f"{recipe.model}: {state}, {manifest.precision}{engine}, {manifest.total_bytes:,} bytes")
 
 
 if __name__ == "__main__":

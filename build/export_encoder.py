@@ -56,7 +56,8 @@ def main() -> None:
     if given.recipe is None:
         write_recipe(given.repository / recipe.model / RECIPE_FILE, recipe)
     state = "built" if was_built else "already built from the same inputs (--force builds it again)"
-    print(f"{recipe.model}: {state}: {manifest.kind}, {manifest.precision}, {manifest.total_bytes:,} bytes")
+    what = f"{manifest.kind}, {manifest.precision} on {manifest.engine}"
+    print(f"{recipe.model}: {state}: {what}, {manifest.total_bytes:,} bytes")
     for name, value in manifest.figures.items():
         print(f"  {name} {value:.6f}")
     for dataset, figures in manifest.quality.items():

@@ -1,6 +1,7 @@
 """Encoders against golden vectors of the published checkpoint, and every batch against its single texts."""
 
 import json
+import queue
 import random
 from pathlib import Path
 
@@ -115,7 +116,10 @@ def test_the_fp32_export_of_the_reranker_equals_the_golden_scores(tmp_path, pair
     spec = RankerSpec(max_batch_tokens=2048, max_text_bytes=10_000, max_passages=100)
     ranker = CrossEncoder(tokenizer, OnnxSession(tmp_path, SessionOptions()), spec)
     request = RankRequest(pairs["query"], pairs["passages"], np.array(pairs["prior"], np.float32))
-    (answer,), _ = ranker.score([request])
+    found = queue.SimpleQueue()
+    ranker.score([request], lambda _, answer: found.put(answer))
+    answer = found.get(timeout=60)
+    ranker.close()
     assert answer.score.tolist() == pytest.approx(golden_scores, abs=1e-4)
 
 

@@ -64,6 +64,6 @@ def test_a_model_whose_files_change_while_it_serves_is_not_ready(tmp_path, corpu
     settings = settings_on_free_ports(tmp_path / "data", model_repository=repository)
     with Stack(settings) as running:
         wait_until(lambda: ready(running).get("embedding", False))
-        weights = repository / "embedding" / "1" / "openvino_model.bin"
+        weights = max((repository / "embedding" / "1").iterdir(), key=lambda path: path.stat().st_size)
         weights.write_bytes(weights.read_bytes()[:-1])
         wait_until(lambda: not ready(running)["embedding"])

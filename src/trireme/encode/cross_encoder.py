@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
-from trireme.encode.row_queue import RowQueue
+from trireme.encode.row_queue import Done, RowQueue
 from trireme.encode.session import Session
 from trireme.encode.text_encoder import EmbedRequest, TextEncoder, check_size, check_text
 from trireme.encode.tokenizer import Row, Tokenizer
 from trireme.errors import InvalidInputError, TriremeError
 from trireme.types import BatchStats, Classified, FloatArray, Scored
+
+A = TypeVar("A")
 
 # Between the lowest score read and the highest that is not; far above float32's rounding.
 UNREAD_GAP = 1e-3
@@ -50,7 +54,7 @@ class RankerSpec:
 
 
 class CrossEncoder:
-    """Scores pairs, or labels texts, with one session. Blocks. Thread-safe."""
+    """Scores pairs, or labels texts, with one session. Thread-safe; the rows of all callers share micro-batches."""
 
     def __init__(
         self,
@@ -61,65 +65,57 @@ class CrossEncoder:
     ) -> None:
         """prior_encoder: embeds query and passages where the graph wants a prior and a request has none."""
         self._tokenizer = tokenizer
-        self._queue = RowQueue(session, spec.max_batch_tokens)
+        self.queue = RowQueue(session, spec.max_batch_tokens)
         self._prior_encoder = prior_encoder
         self.needs_prior = "prior" in session.input_names
         self.spec = spec
 
     def close(self) -> None:
         """Ends the session's threads. Idempotent."""
-        self._queue.close()
+        self.queue.close()
         if self._prior_encoder is not None:
             self._prior_encoder.queue.close()
 
-    def score(self, requests: Sequence[RankRequest]) -> tuple[list[Scored | TriremeError], BatchStats]:
-        """One answer per request, in order: scores in the order of its passages, or its own error."""
-        errors: list[TriremeError | None] = []
-        rows: list[Row] = []
-        priors: list[FloatArray] = []
-        read: list[list[int]] = []
-        for request in requests:
+    def score(self, requests: Sequence[RankRequest], done: Callable[[int, Scored | Exception], None]) -> None:
+        """Calls `done` once for each request, perhaps from other threads, with its position and scores.
+
+        The scores are in the order of its passages. What is no TriremeError is what the session raised. Blocks
+        while it tokenizes, and while a request without a prior is embedded; does not wait for runs.
+        """
+        for position, request in enumerate(requests):
             try:
                 self._check(request)
-                if self.needs_prior:
-                    priors.append(self._prior(request))
+                prior = self._prior(request) if self.needs_prior else None
+                read = self._choose(request)
+                rows = self._tokenizer.encode_pairs(request.query, [request.passages[i] for i in read])
+                spread = partial(_spread, request, read, rows)
+                self.queue.submit(
+                    rows,
+                    _answer_with(spread, partial(done, position)),
+                    None if prior is None else prior[read],
+                )
             except TriremeError as error:
-                errors.append(error)
-                continue
-            errors.append(None)
-            read.append(self._choose(request))
-            rows += self._tokenizer.encode_pairs(request.query, [request.passages[i] for i in read[-1]])
-        chosen = [prior[order] for prior, order in zip(priors, read, strict=self.needs_prior)]
-        prior = np.concatenate([*chosen, np.zeros(0, np.float32)]) if self.needs_prior else None
-        scores, stats = self._queue.run(rows, prior)
-        scores = scores.reshape(-1)
-        answers: list[Scored | TriremeError] = []
-        done, start = iter(read), 0
-        for request, failed in zip(requests, errors, strict=True):
-            if failed is not None:
-                answers.append(failed)
-                continue
-            order = next(done)
-            end = start + len(order)
-            answers.append(_spread(request, order, scores[start:end], rows[start:end]))
-            start = end
-        return answers, stats
+                done(position, error)
 
-    def classify(self, texts: Sequence[str]) -> tuple[list[Classified | TriremeError], BatchStats]:
-        """One answer per text, in order: every label with its probability, best first, or its own error."""
-        errors: list[TriremeError | None] = []
-        for text in texts:
+    def classify(self, texts: Sequence[str], done: Callable[[int, Classified | Exception], None]) -> None:
+        """Calls `done` once for each text, as `score` does, with every label and its probability, best first."""
+        good = []
+        for position, text in enumerate(texts):
             try:
                 check_text("text", text, self.spec.max_text_bytes)
-                errors.append(None)
+                good.append(position)
             except TriremeError as error:
-                errors.append(error)
-        rows = self._tokenizer.encode_texts([t for t, e in zip(texts, errors, strict=True) if e is None])
-        logits, stats = self._queue.run(rows)
-        done = iter(zip(rows, logits, strict=True))
-        return [error if error is not None else self._label(*next(done)) for error in errors], stats
+                done(position, error)
+        rows = self._tokenizer.encode_texts([texts[position] for position in good])
+        for position, row in zip(good, rows, strict=True):
+            try:
+                label = partial(self._label, row)
+                self.queue.submit([row], _answer_with(label, partial(done, position)))
+            except TriremeError as error:
+                done(position, error)
 
-    def _label(self, row: Row, logits: FloatArray) -> Classified:
+    def _label(self, row: Row, outputs: FloatArray) -> Classified:
+        logits = outputs[0]
         if self.spec.activation == "sigmoid":
             score = 1 / (1 + np.exp(-logits))
         else:
@@ -176,8 +172,18 @@ class CrossEncoder:
         return prior
 
 
-def _spread(request: RankRequest, read: list[int], scores: FloatArray, rows: Sequence[Row]) -> Scored:
+def _answer_with(make: Callable[[FloatArray], A], answer: Callable[[A | Exception], None]) -> Done:
+    """What a queue calls with the outputs of a request: hands on what `make` makes of them, or what was raised."""
+
+    def done(outputs: FloatArray | Exception, _: BatchStats) -> None:
+        answer(outputs if isinstance(outputs, Exception) else make(outputs))
+
+    return done
+
+
+def _spread(request: RankRequest, read: list[int], rows: Sequence[Row], outputs: FloatArray) -> Scored:
     """Scores of all passages: those not read come below the read ones, in the order they were found in."""
+    scores = outputs.reshape(-1)
     cut = np.zeros(len(request.passages), np.int32)
     cut[read] = [row.truncated_tokens for row in rows]
     if request.order is None or len(read) == len(request.passages):

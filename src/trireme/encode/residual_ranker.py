@@ -42,8 +42,8 @@ class ResidualRanker:
             raise ArtifactError(f"the weights hold no 'residual.{missing[0]}'; build the model again")
         self._encoder, self._config = encoder, config
         taken = {name: weights[f"residual.{name}"] for name in WEIGHTS}
-        self._stem = taken.pop("stem")
-        floats = {name: np.asarray(array, np.float32) for name, array in taken.items()}
+        self._stem = taken.pop("stem").copy()
+        floats = {name: np.array(array, np.float32) for name, array in taken.items()}
         self._inner, self._side = floats["inner"], floats["side"]
         # An inner piece counts for less.
         self._worth = floats["idf"] * (1.0 - (1.0 - config.inner_weight) * self._inner) + 1e-3

@@ -139,6 +139,7 @@ class VnniEncoder:
             config.norm_eps,
         )
         self._at = ctypes.addressof(self._model)
+        self._arena.let_go()
         self._free: list[npt.NDArray[np.uint8]] = []
         self._lock = threading.Lock()
 
@@ -226,6 +227,10 @@ class _Arena:
         self._panels = _make_aligned(count).view(np.int8)
         self._used = 0
 
+    def let_go(self) -> None:
+        """Keeps what the kernels read, not what it was made of."""
+        self._weights = {}
+
     def get(self, name: str) -> npt.NDArray[Any]:
         """The weight `name` as the file has it."""
         if name not in self._weights:
@@ -234,7 +239,7 @@ class _Arena:
 
     def table(self, name: str, shape: tuple[int, ...]) -> FloatArray:
         """The weight `name` in float32."""
-        made: FloatArray = np.ascontiguousarray(self._fitting(name, shape), np.float32)
+        made: FloatArray = np.array(self._fitting(name, shape), np.float32, order="C")
         self._kept.append(made)
         return made
 

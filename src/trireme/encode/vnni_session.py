@@ -42,8 +42,7 @@ class VnniSession:
         self._encoder = VnniEncoder(library, config, weights)
         self._config = config
         self._dense = [
-            (weights[f"dense.{number}.weight"], weights.get(f"dense.{number}.bias"), activation)
-            for number, activation in enumerate(config.dense)
+            (*_take_dense(weights, number), activation) for number, activation in enumerate(config.dense)
         ]
         self._ranker = config.residual and ResidualRanker(self._encoder, config.residual, weights)
         self.input_names = ["input_ids", *(["token_type_ids"] if config.has_segments else [])]
@@ -64,9 +63,7 @@ class VnniSession:
         self._encoder.run(hidden, rows, 0, self._encoder.layers)
         pooled = pool_rows(hidden, rows.offsets, self._config.pooling)
         for weight, bias, activation in self._dense:
-            pooled = pooled @ weight.T
-            if bias is not None:
-                pooled += bias
+            pooled = pooled @ weight.T + bias
             if activation:
                 pooled = _ACTIVATIONS[activation](pooled)
         return pooled[:, 0] if self._config.is_score else pooled
@@ -112,6 +109,15 @@ def pool_rows(hidden: FloatArray, offsets: npt.NDArray[np.int32], mode: str) -> 
         lengths = np.sqrt(lengths)
     mean: FloatArray = np.add.reduceat(hidden, starts, axis=0) / lengths[:, None]
     return mean
+
+
+def _take_dense(weights: dict[str, npt.NDArray[Any]], number: int) -> tuple[FloatArray, FloatArray]:
+    """Copies of weight and bias, zero where there is none: the files may change while they are served."""
+    name = f"dense.{number}"
+    if f"{name}.weight" not in weights:
+        raise ArtifactError(f"the weights hold no '{name}.weight'; build the model again")
+    weight, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias", 0.0)
+    return np.array(weight, np.float32), np.array(bias, np.float32)
 
 
 def _read(folder: Path) -> tuple[PackedConfig, dict[str, npt.NDArray[Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,11 @@ from trireme.artifacts.manifest import read_manifest, verify_files
 from trireme.artifacts.repository import version_dir
 from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
 from trireme.encode.tokenizer import Tokenizer
-from trireme.errors import InvalidInputError, TriremeError
-from trireme.triton.encoder_health import EncoderHealth
-from trireme.triton.model import BackendModel, ModelConfig, join_rows
+from trireme.errors import InvalidInputError
+from trireme.triton.encoder_health import EncoderHealth, UsageMeter
+from trireme.triton.model import BackendModel, ModelConfig, submit_rows
 from trireme.triton.tensors import float_tensor, read_strings, read_tensor, string_tensor
-from trireme.triton.text_encoder import load_text_encoder, open_encoder_session
+from trireme.triton.text_encoder import HELD_BATCHES, load_text_encoder, open_encoder_session
 from trireme.types import Classified, Scored
 
 
@@ -46,20 +47,31 @@ class CrossEncoderModel(BackendModel):
             prior_encoder, _ = load_text_encoder(config, embedder, budget, warms_up=False)
         self._encoder = CrossEncoder(tokenizer, session, spec, prior_encoder)
         self._health = EncoderHealth(config.version_dir, manifest.files, session, tokenizer)
-        self._usage = self._health.usage_counters(self)
+        self._usage = UsageMeter(self._health.usage_counters(self))
+        self._encoder.queue.observe = self._usage.add
+        self._room = HELD_BATCHES * budget
         self._classifies = classifies
 
     def is_ready(self) -> bool:
+        self._usage.flush()
         return self._health.is_ready()
 
     def close(self) -> None:
         self._encoder.close()
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        """One response per request."""
+    def execute(self, requests: list[Any]) -> None:
+        """Returns before the responses are sent, once few enough rows wait."""
         if self._classifies:
-            return self.answer_all(requests, self._read_texts, self._classify, self._write_labels)
-        return self.answer_all(requests, self._read_pairs, self._rank, self._write_scores)
+            submit = partial(submit_rows, submit=self._encoder.classify)
+            self.answer_later(requests, self._read_texts, submit, self._write_labels)
+        else:
+            submit = partial(submit_rows, submit=self._encoder.score)
+            self.answer_later(requests, self._read_pairs, submit, self._write_scores)
+        self._encoder.queue.wait_for_room(self._room)
+
+    def took(self, seconds: float) -> None:
+        """See BackendModel."""
+        self._usage.add_request(seconds)
 
     def _read_pairs(self, request: Any) -> list[RankRequest]:
         queries = [row[0] for row in read_strings(self.pb, request, "query")]
@@ -75,12 +87,6 @@ class CrossEncoderModel(BackendModel):
             for i, (query, row) in enumerate(zip(queries, passages, strict=True))
         ]
 
-    def _rank(self, requests: list[list[RankRequest]]) -> list[list[Scored] | TriremeError]:
-        answers, stats = self._encoder.score([row for rows in requests for row in rows])
-        self._usage.record(stats)
-        done = iter(answers)
-        return [join_rows([next(done) for _ in rows]) for rows in requests]
-
     def _write_scores(self, answer: list[Scored]) -> list[Any]:
         cut = np.stack([row.truncated_tokens for row in answer])
         scores = float_tensor(self.pb, "score", [row.score for row in answer])
@@ -88,12 +94,6 @@ class CrossEncoderModel(BackendModel):
 
     def _read_texts(self, request: Any) -> list[str]:
         return [row[0] for row in read_strings(self.pb, request, "text")]
-
-    def _classify(self, requests: list[list[str]]) -> list[list[Classified] | TriremeError]:
-        answers, stats = self._encoder.classify([text for texts in requests for text in texts])
-        self._usage.record(stats)
-        done = iter(answers)
-        return [join_rows([next(done) for _ in texts]) for texts in requests]
 
     def _write_labels(self, answer: list[Classified]) -> list[Any]:
         return [

@@ -29,8 +29,8 @@ class UsageCounters:
     tokens: Any
     pad_tokens: Any
     micro_batches: Any
-    # Of models that answer later, whose times Triton does not know.
-    request_seconds: Any = None
+    # These models answer later: Triton does not know their times.
+    request_seconds: Any
 
     def record(self, stats: BatchStats) -> None:
         """Add one run's cost."""
@@ -103,7 +103,7 @@ class EncoderHealth:
         return True
 
     @staticmethod
-    def usage_counters(model: BackendModel, *, answers_later: bool = False) -> UsageCounters:
+    def usage_counters(model: BackendModel) -> UsageCounters:
         """The model's counters, at zero."""
         return UsageCounters(
             model.counter("trireme_encoder_tokens_total", "Tokens run, special tokens included"),
@@ -113,9 +113,7 @@ class EncoderHealth:
             model.counter("trireme_encoder_micro_batches_total", "Micro-batches run"),
             model.counter(
                 "trireme_encoder_request_seconds_total", "Seconds from Triton's queue to the responses"
-            )
-            if answers_later
-            else None,
+            ),
         )
 
 

@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
@@ -307,6 +308,25 @@ def join_rows(rows: Sequence[A | TriremeError]) -> list[A] | TriremeError:
             return row if len(rows) == 1 else type(row)(f"row {position}: {row}")
         joined.append(row)
     return joined
+
+
+def submit_rows(
+    requests: Sequence[Sequence[R]],
+    answer: Callable[[int, Any], None],
+    submit: Callable[[list[R], Callable[[int, Any], None]], None],
+) -> None:
+    """Submits the rows of all requests together; `answer` gets each request's position and its rows' answers.
+
+    submit: calls back once for each row with its position and answer, or what went wrong.
+    """
+    joins = [RowJoin(len(rows), partial(answer, position)) for position, rows in enumerate(requests)]
+    places = [(join, row) for join, rows in zip(joins, requests, strict=True) for row in range(len(rows))]
+
+    def done(place: int, found: Any) -> None:
+        join, row = places[place]
+        join.put(row, found)
+
+    submit([row for rows in requests for row in rows], done)
 
 
 class RowJoin:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +17,7 @@ from trireme.encode.text_encoder import Answer, EmbedRequest, EncoderSpec, TextE
 from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import InvalidInputError
 from trireme.triton.encoder_health import EncoderHealth, UsageMeter
-from trireme.triton.model import BackendModel, ModelConfig, RowJoin
+from trireme.triton.model import BackendModel, ModelConfig, submit_rows
 from trireme.triton.tensors import float_tensor, is_bulk, read_strings, read_tensor
 from trireme.types import Embedding, InputType
 
@@ -74,7 +73,7 @@ class TextEncoderModel(BackendModel):
         self._interactive = self.counter(
             "trireme_interactive_requests_total", "Requests that were not a worker's bulk"
         )
-        self._usage = UsageMeter(self._health.usage_counters(self, answers_later=True))
+        self._usage = UsageMeter(self._health.usage_counters(self))
         self._encoder.queue.observe = self._usage.add
         self._room = HELD_BATCHES * budget
 
@@ -117,14 +116,13 @@ class TextEncoderModel(BackendModel):
         requests: list[list[EmbedRequest]],
         answer: Callable[[int, list[Embedding] | Exception], None],
     ) -> None:
-        joins = [RowJoin(len(rows), partial(answer, position)) for position, rows in enumerate(requests)]
-        places = [(join, row) for join, rows in zip(joins, requests, strict=True) for row in range(len(rows))]
+        def submit(rows: list[EmbedRequest], done: Callable[[int, Any], None]) -> None:
+            def take(place: int, found: Answer) -> None:
+                done(place, found if isinstance(found, Exception) else found[0])
 
-        def done(place: int, found: Answer) -> None:
-            join, row = places[place]
-            join.put(row, found if isinstance(found, Exception) else found[0])
+            self._encoder.submit(rows, take)
 
-        self._encoder.submit([row for rows in requests for row in rows], done)
+        submit_rows(requests, answer, submit)
 
     def _write(self, answer: list[Embedding]) -> list[Any]:
         counts = np.array([[row.token_count] for row in answer], np.int32)

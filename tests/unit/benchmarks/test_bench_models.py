@@ -8,6 +8,7 @@ from bench_models import (
     FP32,
     NO_GATE,
     ONNX_INT8,
+    OPENVINO,
     PAIR_RANKER,
     BenchModels,
     copy_embedder,
@@ -69,7 +70,7 @@ def test_a_copied_checkpoint_cuts_where_it_is_told(tmp_path):
 def test_ours_are_built_from_the_folders_that_the_rivals_load(repository, tmp_path):
     settings = Settings(model_repository=repository)
     recipes = {r.model: r for r in list_recipes_to_build(settings, tmp_path / "e", tmp_path / "p")}
-    assert set(recipes) == {"embedding", FP32, ONNX_INT8, PAIR_RANKER}
+    assert set(recipes) == {"embedding", FP32, ONNX_INT8, OPENVINO, PAIR_RANKER}
     for name, recipe in recipes.items():
         assert recipe.source == str(tmp_path / ("p" if name == PAIR_RANKER else "e"))
         assert recipe.package == ""

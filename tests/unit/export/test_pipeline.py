@@ -5,6 +5,7 @@ import pytest
 
 from trireme.artifacts.manifest import read_manifest, verify_files
 from trireme.artifacts.recipe import Recipe
+from trireme.encode import vnni_kernels
 from trireme.errors import GateError, NotFoundError, SettingError, UnsupportedError
 from trireme.export.pipeline import BuildOptions, build_model
 
@@ -31,7 +32,9 @@ def recipe(source, **keys):
 FILES = {
     "openvino": ["manifest.json", "openvino_model.bin", "openvino_model.xml", "tokenizer.json"],
     "onnx": ["manifest.json", "model.onnx", "tokenizer.json"],
+    "vnni": ["manifest.json", "model.safetensors", "packed.json", "tokenizer.json"],
 }
+WIDE = {"hidden_size": 64, "intermediate_size": 96}
 
 
 @pytest.mark.parametrize(
@@ -57,6 +60,34 @@ def test_a_build_places_whole_files_near_the_original(precision, engine, least, 
     assert manifest.engine == engine or not engine
     assert sorted(path.name for path in version.iterdir()) == FILES[manifest.engine]
     assert "text_encoder" in (options.repository / "tiny" / "config.pbtxt").read_text()
+
+
+@pytest.fixture
+def wide(make_checkpoint, tmp_path):
+    """A checkpoint whose sizes engine vnni can run."""
+    return make_checkpoint(tmp_path / "wide", "bert", **WIDE)
+
+
+@pytest.mark.parametrize(("is_fast", "engine"), [(True, "vnni"), (False, "openvino")])
+def test_int8_goes_to_the_kernels_where_processor_and_compiler_allow(
+    is_fast, engine, wide, options, monkeypatch
+):
+    monkeypatch.setattr(vnni_kernels, "is_fast", lambda: is_fast)
+    manifest, _ = build_model(recipe(wide, precision="int8", **LOOSE), options)
+    version = options.repository / "tiny" / "1"
+    assert manifest.engine == engine
+    assert sorted(path.name for path in version.iterdir()) == FILES[engine]
+    assert build_model(recipe(wide, precision="int8", **LOOSE), options) == (manifest, False)
+    # On another machine the same recipe is another build.
+    monkeypatch.setattr(vnni_kernels, "is_fast", lambda: not is_fast)
+    other, was_built = build_model(recipe(wide, precision="int8", **LOOSE), options)
+    assert was_built and other.engine != engine
+
+
+def test_an_engine_that_is_named_and_does_not_fit_is_refused(source, options):
+    with pytest.raises(UnsupportedError, match="size of a head 16 is no multiple of 32; use engine openvino"):
+        build_model(recipe(source, precision="int8", engine="vnni", **LOOSE), options)
+    assert not (options.repository / "tiny").exists()
 
 
 def test_int8_passes_or_fails_the_gate_by_its_threshold(source, options):
