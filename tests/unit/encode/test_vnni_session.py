@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +29,7 @@ pytestmark = pytest.mark.skipif(
     reason="the kernels are not compiled: there is no C++ compiler",
 )
 
+ROOT = Path(__file__).parents[3]
 # One row alone in a tile, several tiles of 12, several panels of 32 keys; together more than a block.
 LENGTHS = np.array([7, 1, 30, 12, 2, 65, 33, 13], np.int64)
 SIZES = {"hidden_size": 64, "intermediate_size": 96}
@@ -338,3 +341,19 @@ def test_the_two_builds_share_no_symbol_but_those_they_are_called_by():
         listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         names = [line.split()[-1] for line in listed.splitlines()]
         assert sorted(names) == ["trireme_embed", "trireme_has_vnni", "trireme_memory", "trireme_run"]
+
+
+@pytest.mark.parametrize("name", [PLAIN, vnni_kernels.FAST])
+def test_the_kernels_stay_within_what_they_are_given(name, tmp_path):
+    # As the package's build names them; it runs where that build's own library is.
+    hook = (ROOT / "build" / "kernels_hook.py").read_text()
+    flags = [] if name == PLAIN else re.findall(r'"(-m\w+)"', hook)
+    if name != PLAIN and not vnni_kernels.is_fast():
+        pytest.skip("this processor has no AVX-512 VNNI")
+    # Rows of bytes are read as numbers wherever they begin.
+    checks = ["-fsanitize=address,undefined", "-fno-sanitize=alignment", "-fno-sanitize-recover=all"]
+    command = ["c++", "-std=c++17", "-O1", "-w", *checks, *flags, f"-I{vnni_kernels.FOLDER}"]
+    source = Path(__file__).parent / "drive_kernels.cpp"
+    subprocess.run([*command, source, "-o", tmp_path / "drive"], check=True, timeout=240)
+    done = subprocess.run([tmp_path / "drive"], capture_output=True, text=True, timeout=240)
+    assert (done.returncode, done.stdout) == (0, "fine\n"), done.stderr[-2000:]

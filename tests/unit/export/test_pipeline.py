@@ -72,14 +72,16 @@ def wide(make_checkpoint, tmp_path):
 def test_int8_goes_to_the_kernels_where_processor_and_compiler_allow(
     is_fast, engine, wide, options, monkeypatch
 ):
-    monkeypatch.setattr(vnni_kernels, "is_fast", lambda: is_fast)
+    if not vnni_kernels.is_fast():
+        pytest.skip("no AVX-512 VNNI here, or no compiler")
+    monkeypatch.setattr(vnni_kernels, "is_fast", lambda *folder: is_fast)
     manifest, _ = build_model(recipe(wide, precision="int8", **LOOSE), options)
     version = options.repository / "tiny" / "1"
     assert manifest.engine == engine
     assert sorted(path.name for path in version.iterdir()) == FILES[engine]
     assert build_model(recipe(wide, precision="int8", **LOOSE), options) == (manifest, False)
     # On another machine the same recipe is another build.
-    monkeypatch.setattr(vnni_kernels, "is_fast", lambda: not is_fast)
+    monkeypatch.setattr(vnni_kernels, "is_fast", lambda *folder: not is_fast)
     other, was_built = build_model(recipe(wide, precision="int8", **LOOSE), options)
     assert was_built and other.engine != engine
 

@@ -9,6 +9,10 @@
 
 #include "attention.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace {
 
 // Bytes of a block's widest floats: with the weights that pass by it stays in the second-level cache.
@@ -101,9 +105,16 @@ void add_norm(const Norm& norm, float epsilon, const float* added, float* hidden
 
 template <typename T>
 T* take(char** from, i64 count) {
-  T* found = reinterpret_cast<T*>(*from);
-  *from += (count * static_cast<i64>(sizeof(T)) + 63) / 64 * 64;
-  return found;
+  char* found = *from;
+  const i64 exact = count * static_cast<i64>(sizeof(T)), rounded = (exact + 63) / 64 * 64;
+  *from += rounded;
+#if defined(__SANITIZE_ADDRESS__)
+  // A gap that nobody may touch behind each part; a null pointer is only counted.
+  constexpr i64 GAP = 256;
+  *from += GAP;
+  if (found >= reinterpret_cast<char*>(1 << 24)) ASAN_POISON_MEMORY_REGION(found + exact, rounded + GAP - exact);
+#endif
+  return reinterpret_cast<T*>(found);
 }
 
 Quantized take_quantized(char** from, i64 rows, i64 width) {
