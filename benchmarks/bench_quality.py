@@ -47,7 +47,7 @@ def measure_quality(
 
 def _ranks(name: str, rivals: bool) -> bool:
     if rivals:
-        return name.startswith(ST) and name.endswith(("int8", "bf16"))
+        return name.startswith(ST) and name.endswith("int8")
     return name in (FP32_IN_PROCESS, OURS_IN_PROCESS)
 
 

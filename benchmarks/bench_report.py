@@ -174,7 +174,7 @@ def format_search(report: BenchReport) -> str:
     rows.append(("in all, at the client", format_number(search.total_ms, 2), NOTHING))
     return (
         f"{search.requests} queries, one at a time, {search.passages:,} passages indexed, the best 20 reranked. "
-        f"Medians; p95 of all {search.total_p95_ms:.1f} ms, of the chain itself {search.rest_p95_ms:.1f} ms.\n\n"
+        f"Medians; p95 of all {search.total_p95_ms:.1f} ms; of the encoders and the chain itself means.\n\n"
         + format_table(("stage", "ms", "of it in the queue"), rows)
     )
 

@@ -17,7 +17,9 @@ TOLD_SECONDS = 2.5
 
 @dataclass(frozen=True, slots=True)
 class SearchStages:
-    """Medians over `requests` requests, one at a time; milliseconds. `rest_ms`: total less the sum of the stages.
+    """Medians over `requests` requests, one at a time; milliseconds.
+
+    `rest_ms`: the chain's own time, the mean of the totals less the means of the stages.
 
     Of a stage, `stages_ms` holds its wait in the queue, its input, execution and output; `queue_ms` the wait alone.
     """
@@ -29,7 +31,6 @@ class SearchStages:
     stages_ms: dict[str, float]
     queue_ms: dict[str, float]
     rest_ms: float
-    rest_p95_ms: float
 
 
 Times = Mapping[str, tuple[int, int]]
@@ -46,13 +47,13 @@ def measure_search(
 ) -> SearchStages:
     """Asks the queries one by one. `read_times`: stage -> nanoseconds (in all, in the queue) so far. Blocks.
 
-    read_encoders: stage -> seconds so far, of stages whose time is known only as a sum; each request is taken to
-    have taken the mean.
+    read_encoders: stage -> seconds so far, of stages whose time is known only as a sum: their mean stands for the
+    median.
     """
     for query in queries[:warm_up]:
         ask(query)
     encoders_before = read_encoders()
-    totals, rests = [], []
+    totals = []
     stages: dict[str, list[float]] = {}
     queues: dict[str, list[float]] = {}
     before = read_times()
@@ -61,18 +62,14 @@ def measure_search(
         ask(query)
         total = (time.perf_counter_ns() - started) / 1e6
         after = read_times()
-        spent = 0.0
         for stage, (all_ns, queue_ns) in after.items():
             grown = (all_ns - before[stage][0]) / 1e6
             stages.setdefault(stage, []).append(grown)
             queues.setdefault(stage, []).append((queue_ns - before[stage][1]) / 1e6)
-            spent += grown
         totals.append(total)
-        rests.append(total - spent)
         before = after
     for stage, seconds in read_encoders().items():
         mean_ms = 1000 * (seconds - encoders_before[stage]) / len(totals)
-        rests = [rest - (mean_ms - known) for rest, known in zip(rests, stages[stage], strict=True)]
         stages[stage] = [mean_ms] * len(totals)
     return SearchStages(
         passages=passages,
@@ -81,8 +78,7 @@ def measure_search(
         total_p95_ms=_p95(totals),
         stages_ms={stage: statistics.median(values) for stage, values in stages.items()},
         queue_ms={stage: statistics.median(values) for stage, values in queues.items()},
-        rest_ms=statistics.median(rests),
-        rest_p95_ms=_p95(rests),
+        rest_ms=statistics.mean(totals) - sum(statistics.mean(values) for values in stages.values()),
     )
 
 

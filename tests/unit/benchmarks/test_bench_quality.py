@@ -64,14 +64,14 @@ def test_ours_and_libraries_are_ranked_apart_and_a_broken_one_is_left_out(monkey
         OURS_IN_PROCESS: FakeEmbedder(),
         FP32_IN_PROCESS: FakeEmbedder(),
         "sentence-transformers onnx-int8": FakeEmbedder(error="no"),
-        "sentence-transformers torch-bf16": FakeEmbedder(),
+        "sentence-transformers openvino-int8": FakeEmbedder(),
         "Infinity torch": FakeEmbedder(),
     }
     runner = Runner(ready, {}, FULL, lambda _: None)
     figures = measure_quality(bench, ready, runner, rivals=False)
     assert {figure.engine for figure in figures} == {OURS, FP32_IN_PROCESS}
     figures = measure_quality(bench, ready, runner, rivals=True)
-    assert {figure.engine for figure in figures} == {"sentence-transformers torch-bf16"}
+    assert {figure.engine for figure in figures} == {"sentence-transformers openvino-int8"}
     late = Runner(ready, {}, dataclasses.replace(FULL, budget_s=-1.0), lambda _: None)
     assert measure_quality(bench, ready, late, rivals=False) == []
     assert f"nDCG@10 of {OURS}" in late.left_out

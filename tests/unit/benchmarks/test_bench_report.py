@@ -78,7 +78,7 @@ def make_report(points=None, **changes):
         "tokens_agree": {TORCH: True},
         "cosines": {OURS: 0.97, TORCH: 1.0},
         "quality": (QualityFigure("fp32", "squad", 9, 0.75), QualityFigure(OURS, "squad", 9, 0.744)),
-        "search": SearchStages(10_000, 60, 90.0, 120.0, {"embedding": 3.0}, {"embedding": 0.5}, 2.0, 4.0),
+        "search": SearchStages(10_000, 60, 90.0, 120.0, {"embedding": 3.0}, {"embedding": 0.5}, 2.0),
         "left_out": (),
         "seconds": 900.0,
         "circumstances": SEEN,
