@@ -202,6 +202,8 @@ class VnniEncoder:
 
 def find_misfit(hidden: int, inner: int, heads: int) -> str:
     """What of a model's sizes the kernels cannot run; "" for nothing."""
+    if hidden % heads:
+        return f"its hidden size {hidden} is no multiple of its {heads} heads"
     sizes = {"hidden size": hidden, "inner size": inner, "size of a head": hidden // heads}
     return next(
         (f"its {name} {size} is no multiple of {COLUMNS}" for name, size in sizes.items() if size % COLUMNS),

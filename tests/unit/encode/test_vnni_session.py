@@ -289,6 +289,7 @@ def test_damaged_weights_are_named(export, tmp_path):
 
 def test_a_model_whose_sizes_do_not_fit_is_told_so(make_checkpoint, tmp_path):
     assert find_misfit(384, 1536, 12) == ""
+    assert find_misfit(1088, 1024, 33) == "its hidden size 1088 is no multiple of its 33 heads"
     assert find_misfit(384, 1000, 12) == "its inner size 1000 is no multiple of 32"
     for name, (config, obstacle) in {
         "heads": ({"num_attention_heads": 4}, "its size of a head 16 is no multiple of 32"),
