@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from packed_rows import run_original, take_row
 from safetensors.torch import load_file, save_file
 
 from trireme.encode import vnni_kernels
-from trireme.encode.batching import RunCost
 from trireme.encode.packed_config import read_config
-from trireme.encode.session import SessionOptions, TokenBatch, pad_rows
+from trireme.encode.session import SessionOptions, TokenBatch
 from trireme.encode.vnni_session import VnniSession
 from trireme.errors import ArtifactError, UnsupportedError
 from trireme.export.checkpoint import read_checkpoint
@@ -69,17 +69,10 @@ def make_batch(pairs=PAIRS, seed=1):
     return TokenBatch(np.array(ids), np.array(types), np.array(lengths), prior)
 
 
-def run_original(module, batch):
-    feeds = pad_rows(batch, RunCost())
-    names = ("input_ids", "attention_mask", "token_type_ids", "prior")
-    with torch.inference_mode():
-        return module(*(torch.from_numpy(feeds[name]) for name in names)).numpy()
-
-
 def test_scores_are_near_those_of_the_module(reranker):
-    session, module, *_ = reranker
+    session, _, graph, _ = reranker
     batch = make_batch()
-    found, expected = session.run(batch), run_original(module, batch)
+    found, expected = session.run(batch), run_original(graph, batch)
     assert found.shape == (len(PAIRS),) and found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=0.02)
     # The evidence moves scores further than that.
@@ -95,19 +88,13 @@ def test_term_evidence_is_exact_where_the_network_says_nothing(reranker, tmp_pat
     write_packed(graph, checkpoint, "int8", tmp_path / "packed")
     session = VnniSession(tmp_path / "packed", SessionOptions())
     batch = make_batch()
-    np.testing.assert_allclose(session.run(batch), run_original(module, batch), atol=1e-5)
+    np.testing.assert_allclose(session.run(batch), run_original(graph, batch), atol=1e-5)
 
 
 def test_a_pair_alone_gets_the_score_it_gets_among_others(reranker):
     session = reranker[0]
     batch = make_batch()
-    ends = np.cumsum(batch.lengths)
-    alone = [
-        session.run(
-            TokenBatch(batch.ids[a:b], batch.type_ids[a:b], batch.lengths[n : n + 1], batch.prior[n : n + 1])
-        )
-        for n, (a, b) in enumerate(zip(ends - batch.lengths, ends, strict=True))
-    ]
+    alone = [session.run(take_row(batch, row)) for row in range(len(PAIRS))]
     np.testing.assert_array_equal(np.concatenate(alone), session.run(batch))
 
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from packed_rows import POOLING_KEYS, draw_rows, run_original, take_row
 from safetensors.torch import load_file, save_file
 
-from trireme.encode.batching import RunCost
 from trireme.encode.packed_bert import TorchOperators
 from trireme.encode.packed_config import PackedConfig, read_config, write_config
-from trireme.encode.session import SessionOptions, TokenBatch, pad_rows
+from trireme.encode.session import SessionOptions, TokenBatch
 from trireme.encode.torch_session import GRAPH_SIZES, TorchSession, _pack, _place
 from trireme.errors import ArtifactError, InvalidInputError, UnavailableError
 from trireme.export.checkpoint import FAMILIES, read_checkpoint
@@ -19,34 +19,10 @@ from trireme.export.graph import load_graph
 from trireme.export.packed import write_packed
 
 LENGTHS = np.array([7, 1, 30, 12, 2, 30], np.int64)
-POOLINGS = {
-    "mean": "pooling_mode_mean_tokens",
-    "cls": "pooling_mode_cls_token",
-    "max": "pooling_mode_max_tokens",
-    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
-    "weightedmean": "pooling_mode_weightedmean_tokens",
-    "lasttoken": "pooling_mode_lasttoken",
-}
 
 
-def make_batch(has_segments, lengths=LENGTHS, seed=3):
-    rng = np.random.default_rng(seed)
-    # Ids below 4 are special ones; a padding token inside a row would shift RoBERTa's positions.
-    ids = rng.integers(4, 40, int(lengths.sum()))
-    types = rng.integers(0, 2, len(ids)) if has_segments else np.zeros(len(ids), np.int64)
-    return TokenBatch(ids, types, lengths)
-
-
-def take_row(batch, row):
-    start = int(batch.lengths[:row].sum())
-    part = slice(start, start + int(batch.lengths[row]))
-    return TokenBatch(batch.ids[part], batch.type_ids[part], batch.lengths[row : row + 1])
-
-
-def run_original(graph, batch):
-    feeds = pad_rows(batch, RunCost())
-    with torch.inference_mode():
-        return graph.module(*(torch.from_numpy(feeds[name]) for name in graph.input_names)).numpy()
+def make_batch(has_segments, lengths=LENGTHS):
+    return draw_rows(lengths, has_segments)
 
 
 @pytest.fixture
@@ -71,12 +47,12 @@ def test_vectors_of_every_family_equal_those_of_transformers(family, make_checkp
     np.testing.assert_allclose(session.run(batch), run_original(graph, batch), atol=2e-5)
 
 
-@pytest.mark.parametrize("mode", POOLINGS)
+@pytest.mark.parametrize("mode", POOLING_KEYS)
 def test_every_pooling_equals_that_of_the_padded_graph(
     mode, make_checkpoint, add_sentence_files, export, tmp_path
 ):
     folder = make_checkpoint(tmp_path / "source", "bert")
-    add_sentence_files(folder, {POOLINGS[mode]: True})
+    add_sentence_files(folder, {POOLING_KEYS[mode]: True})
     session, graph, checkpoint = export(folder)
     assert checkpoint.pooling == mode
     batch = make_batch(has_segments=True)
@@ -215,5 +191,5 @@ def test_pooling_of_one_row_of_one_token_is_its_state():
     state = torch.tensor([[1.0, -2.0]])
     batch = TokenBatch(np.zeros(1, np.int64), np.zeros(1, np.int64), np.ones(1, np.int64))
     tokens = _place(_pack(batch, 1, has_segments=False), batch.lengths, 1)
-    for mode in POOLINGS:
+    for mode in POOLING_KEYS:
         assert TorchOperators().pool(state, tokens, mode).tolist() == [[1.0, -2.0]]

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from packed_rows import POOLING_KEYS, draw_rows, run_original, take_row
 from safetensors.torch import load_file, save_file
 
 from trireme.encode import vnni_kernels, vnni_session
-from trireme.encode.batching import RunCost
 from trireme.encode.packed_config import POOLINGS, read_config
-from trireme.encode.session import SessionOptions, TokenBatch, pad_rows
+from trireme.encode.session import SessionOptions
 from trireme.encode.vnni_kernels import PLAIN, PackedRows, VnniEncoder, find_misfit, open_kernels
 from trireme.encode.vnni_session import VnniSession, pool_rows
 from trireme.errors import ArtifactError, InvalidInputError, UnavailableError
@@ -34,14 +34,6 @@ ROOT = Path(__file__).parents[3]
 LENGTHS = np.array([7, 1, 30, 12, 2, 65, 33, 13], np.int64)
 SIZES = {"hidden_size": 64, "intermediate_size": 96}
 DISTIL_SIZES = {"dim": 64, "hidden_dim": 96}
-KEYS = {
-    "mean": "pooling_mode_mean_tokens",
-    "cls": "pooling_mode_cls_token",
-    "max": "pooling_mode_max_tokens",
-    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
-    "weightedmean": "pooling_mode_weightedmean_tokens",
-    "lasttoken": "pooling_mode_lasttoken",
-}
 
 
 @pytest.fixture
@@ -63,23 +55,7 @@ def export(make_checkpoint, tmp_path):
 
 
 def make_batch(checkpoint, lengths=LENGTHS, seed=3):
-    rng = np.random.default_rng(seed)
-    # Ids below 4 are special ones; a padding token inside a row would shift RoBERTa's positions.
-    ids = rng.integers(4, 40, int(lengths.sum()))
-    types = rng.integers(0, 2, len(ids)) if checkpoint.has_segments else np.zeros(len(ids), np.int64)
-    return TokenBatch(ids, types, lengths)
-
-
-def take_row(batch, row):
-    start = int(batch.lengths[:row].sum())
-    part = slice(start, start + int(batch.lengths[row]))
-    return TokenBatch(batch.ids[part], batch.type_ids[part], batch.lengths[row : row + 1])
-
-
-def run_original(graph, batch):
-    feeds = pad_rows(batch, RunCost())
-    with torch.inference_mode():
-        return graph.module(*(torch.from_numpy(feeds[name]) for name in graph.input_names)).numpy()
+    return draw_rows(lengths, checkpoint.has_segments, seed)
 
 
 def assert_near(found, expected, least=0.995):
@@ -105,7 +81,9 @@ def test_heads_of_32_64_and_128_numbers_are_near_the_original(heads, export):
 
 @pytest.mark.parametrize("mode", POOLINGS)
 def test_every_pooling_is_near_that_of_the_padded_graph(mode, export, add_sentence_files):
-    session, graph, checkpoint = export(prepare=lambda folder: add_sentence_files(folder, {KEYS[mode]: True}))
+    session, graph, checkpoint = export(
+        prepare=lambda folder: add_sentence_files(folder, {POOLING_KEYS[mode]: True})
+    )
     assert checkpoint.pooling == mode
     batch = make_batch(checkpoint)
     assert_near(session.run(batch), run_original(graph, batch))
