@@ -15,6 +15,7 @@ from trireme.export.measure import open_torch
 from trireme.export.pipeline import BuildOptions, build_model
 
 MAX_LENGTH = 64
+pytestmark = pytest.mark.filterwarnings("ignore:this processor has no AVX-512 VNNI")
 # (engine, precision, how far a number may be from PyTorch's).
 ENGINES = [
     ("onnx", "fp32", 1e-4),

@@ -16,10 +16,13 @@ from trireme.export.graph import Graph
 from trireme.export.packed import write_packed
 from trireme.export.residual import ResidualReranker, ResidualSettings, load_encoder, read_shape
 
-pytestmark = pytest.mark.skipif(
-    not (vnni_kernels.FOLDER / vnni_kernels.PLAIN).is_file(),
-    reason="the kernels are not compiled: there is no C++ compiler",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not (vnni_kernels.FOLDER / vnni_kernels.PLAIN).is_file(),
+        reason="the kernels are not compiled: there is no C++ compiler",
+    ),
+    pytest.mark.filterwarnings("ignore:this processor has no AVX-512 VNNI"),
+]
 
 # Pieces of the query, and of the passage; [CLS] and the two [SEP] come to them.
 PAIRS = [(3, 20), (1, 1), (9, 40), (2, 3), (30, 5), (4, 0), (70, 20)]

@@ -24,10 +24,13 @@ from trireme.export.checkpoint import FAMILIES, read_checkpoint
 from trireme.export.graph import load_graph
 from trireme.export.packed import find_obstacle, write_packed
 
-pytestmark = pytest.mark.skipif(
-    not (vnni_kernels.FOLDER / PLAIN).is_file(),
-    reason="the kernels are not compiled: there is no C++ compiler",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not (vnni_kernels.FOLDER / PLAIN).is_file(),
+        reason="the kernels are not compiled: there is no C++ compiler",
+    ),
+    pytest.mark.filterwarnings("ignore:this processor has no AVX-512 VNNI"),
+]
 
 ROOT = Path(__file__).parents[3]
 # One row alone in a tile, several tiles of 12, several panels of 32 keys; together more than a block.
