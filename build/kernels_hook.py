@@ -35,18 +35,23 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
         """Puts the libraries beside their sources and into the wheel."""
         if self.target_name != "wheel":
             return
-        compiler = shutil.which(os.environ.get("CXX", "c++"))
-        if compiler is None or platform.machine() not in ("x86_64", "AMD64"):
-            self.app.display_warning("no C++ compiler for x86-64: the encoder's engine vnni is left out")
-            return
         folder = Path(self.root) / FOLDER
-        for name, flags in VARIANTS.items():
-            # A library that a server has loaded must not change under it.
-            made = folder / f".{name}.new"
-            subprocess.run(
-                [compiler, *COMMON, *flags, str(folder / "encoder.cpp"), "-o", str(made)], check=True
-            )
-            made.replace(folder / name)
+        compiler = shutil.which(os.environ.get("CXX", "c++"))
+        try:
+            if compiler is None or platform.machine() not in ("x86_64", "AMD64"):
+                raise OSError("no C++ compiler for x86-64")
+            for name, flags in VARIANTS.items():
+                # A library that a server has loaded must not change under it.
+                made = folder / f".{name}.new"
+                command = [compiler, *COMMON, *flags, str(folder / "encoder.cpp"), "-o", str(made)]
+                subprocess.run(command, check=True)
+                made.replace(folder / name)
+        except (OSError, subprocess.CalledProcessError) as error:
+            # One of another source would misread what Python hands over.
+            for name in VARIANTS:
+                (folder / name).unlink(missing_ok=True)
+            self.app.display_warning(f"the encoders' engine vnni is left out: {error}")
+            return
         build_data["artifacts"] += [str(FOLDER / name) for name in VARIANTS]
         build_data["pure_python"] = False
         build_data["infer_tag"] = True

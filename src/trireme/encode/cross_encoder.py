@@ -94,7 +94,8 @@ class CrossEncoder:
                     _answer_with(spread, partial(done, position)),
                     None if prior is None else prior[read],
                 )
-            except TriremeError as error:
+            except Exception as error:
+                # Whatever it is, it ends this request alone: those before it are in the queue already.
                 done(position, error)
 
     def classify(self, texts: Sequence[str], done: Callable[[int, Classified | Exception], None]) -> None:
@@ -176,7 +177,11 @@ def _answer_with(make: Callable[[FloatArray], A], answer: Callable[[A | Exceptio
     """What a queue calls with the outputs of a request: hands on what `make` makes of them, or what was raised."""
 
     def done(outputs: FloatArray | Exception, _: BatchStats) -> None:
-        answer(outputs if isinstance(outputs, Exception) else make(outputs))
+        try:
+            found = outputs if isinstance(outputs, Exception) else make(outputs)
+        except Exception as error:
+            found = error
+        answer(found)
 
     return done
 

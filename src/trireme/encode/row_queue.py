@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -233,7 +234,11 @@ class RowQueue:
 
     def _answer(self) -> None:
         while (answer := self._finished.get()) is not None:
-            answer()
+            try:
+                answer()
+            except Exception:
+                # Told as at a thread's end; but this one has the answers of others still to give.
+                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
 
 
 def _to_batch(batch: list[_Waiting]) -> TokenBatch:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trireme.encode.batching import RunCost
+from trireme.errors import InvalidInputError
 from trireme.types import FloatArray
 
 Feeds = dict[str, npt.NDArray[Any]]
@@ -57,6 +58,16 @@ class Session(Protocol):
 
     def run(self, batch: TokenBatch) -> FloatArray:
         """The graph's first output, float32 [rows, ...]."""
+
+
+def check_rows(lengths: npt.NDArray[np.int64], positions: int) -> int:
+    """The tokens of the longest row. Raises InvalidInputError for no rows, an empty one, or one too long."""
+    if len(lengths) == 0 or int(lengths.min()) < 1:
+        raise InvalidInputError("a batch has rows, and a row has tokens")
+    longest = int(lengths.max())
+    if longest > positions:
+        raise InvalidInputError(f"a row has {longest} tokens, the model has {positions} positions")
+    return longest
 
 
 def pad_rows(batch: TokenBatch, cost: RunCost) -> Feeds:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from trireme.encode.batching import RunCost
 from trireme.encode.packed_bert import Operators, PackedBert, Tokens, TorchOperators, read_packed
-from trireme.encode.session import SessionOptions, TokenBatch
-from trireme.errors import InvalidInputError, UnavailableError
+from trireme.encode.session import SessionOptions, TokenBatch, check_rows
+from trireme.errors import UnavailableError
 from trireme.types import FloatArray
 
 # Sizes that a CUDA graph is recorded for: up to so many tokens, in steps of so many. Larger batches run without
@@ -64,7 +64,7 @@ class TorchSession:
         Raises InvalidInputError for a row longer than the position table, or an empty one, and
         UnavailableError where the GPU has no room for the batch.
         """
-        self._check(batch.lengths)
+        check_rows(batch.lengths, self._model.positions)
         if self._stream is None:
             with torch.inference_mode():
                 tokens = _place(
@@ -99,14 +99,6 @@ class TorchSession:
         done.synchronize()
         answer: FloatArray = output.numpy()
         return answer
-
-    def _check(self, lengths: npt.NDArray[np.int64]) -> None:
-        if len(lengths) == 0 or int(lengths.min()) < 1:
-            raise InvalidInputError("a batch has rows, and a row has tokens")
-        if int(lengths.max()) > self._model.positions:
-            raise InvalidInputError(
-                f"a row has {int(lengths.max())} tokens, the model has {self._model.positions} positions"
-            )
 
 
 class _Graphs:

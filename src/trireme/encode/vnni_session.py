@@ -13,7 +13,7 @@ import numpy.typing as npt
 from trireme.encode.batching import RunCost
 from trireme.encode.packed_config import CONFIG_FILE, WEIGHTS_FILE, PackedConfig, read_config
 from trireme.encode.residual_ranker import ResidualRanker
-from trireme.encode.session import SessionOptions, TokenBatch
+from trireme.encode.session import SessionOptions, TokenBatch, check_rows
 from trireme.encode.vnni_kernels import PackedRows, VnniEncoder, open_kernels
 from trireme.errors import ArtifactError, InvalidInputError
 from trireme.types import FloatArray
@@ -29,8 +29,7 @@ _ACTIVATIONS: dict[str, Callable[[FloatArray], FloatArray]] = {"tanh": np.tanh, 
 class VnniSession:
     """A packed encoder of a version folder: rows without padding, one thread a run, a run on each core."""
 
-    # Weights pass by once a call, whatever it holds.
-    cost = RunCost(call_tokens=8, pads=False)
+    cost = RunCost(call_tokens=0, pads=False)
 
     def __init__(self, folder: Path, options: SessionOptions) -> None:
         """`options.threads`: how many runs go on side by side, 0 for one per core.
@@ -72,13 +71,7 @@ class VnniSession:
         encoder, types = self._encoder, batch.type_ids
         if not self._config.has_segments:
             types = np.zeros_like(batch.ids)
-        if len(batch.lengths) == 0 or int(batch.lengths.min()) < 1:
-            raise InvalidInputError("a batch has rows, and a row has tokens")
-        longest = int(batch.lengths.max())
-        if longest > encoder.positions:
-            raise InvalidInputError(
-                f"a row has {longest} tokens, the model has {encoder.positions} positions"
-            )
+        longest = check_rows(batch.lengths, encoder.positions)
         # The kernels check nothing.
         for name, found, entries in (
             ("id", batch.ids, encoder.vocabulary),

@@ -139,23 +139,25 @@ def find_obstacle(checkpoint: Checkpoint) -> str:
     if misfit := find_misfit(*(int(config[name]) for name in sizes)):
         return misfit
     stated = config.get("activation" if is_distil else "hidden_act", "gelu")
-    if stated not in _ACTIVATIONS:
-        return f"it has an activation {stated!r}"
-    relative = config.get("position_embedding_type") or "absolute"
-    return "" if relative == "absolute" else f"it has a position_embedding_type {relative!r}"
+    return _find_unknown(stated, config.get("position_embedding_type") or "absolute")
+
+
+def _find_unknown(activation: str, position_embedding_type: str) -> str:
+    """What of a model no packed encoder knows; "" for nothing."""
+    if activation not in _ACTIVATIONS:
+        return f"it has an activation {activation!r}"
+    if position_embedding_type != "absolute":
+        return f"it has a position_embedding_type {position_embedding_type!r}"
+    return ""
 
 
 def _packed_config(config: Any, checkpoint: Checkpoint, precision: str) -> dict[str, Any]:
     # DistilBERT has names of its own, and fixes the norm's epsilon in its code.
     is_distil = checkpoint.family == "distilbert"
     stated = config.activation if is_distil else config.hidden_act
-    if stated not in _ACTIVATIONS:
-        raise UnsupportedError(f"a packed encoder knows no activation {stated!r}; use engine onnx")
-    relative = getattr(config, "position_embedding_type", "absolute")
-    if relative != "absolute":
-        raise UnsupportedError(
-            f"a packed encoder knows no position_embedding_type {relative!r}; use engine onnx"
-        )
+    unknown = _find_unknown(stated, getattr(config, "position_embedding_type", "absolute"))
+    if unknown:
+        raise UnsupportedError(f"a packed encoder cannot run {checkpoint.folder}: {unknown}; use engine onnx")
     return {
         "precision": precision,
         "layers": config.n_layers if is_distil else config.num_hidden_layers,

@@ -131,6 +131,13 @@ def test_what_the_session_raises_reaches_every_request():
     assert [str(answer) for answer in answers] == ["no memory", "no memory"]
 
 
+def test_what_the_embedder_of_a_missing_prior_raises_ends_its_request_alone():
+    embedder = TextEncoder(word_tokenizer(), BrokenSession(False), EncoderSpec(4, True, "", "", 64, 100))
+    given = RankRequest("a", ["a"], np.zeros(1, np.float32))
+    first, missing, last = gather(ranker(True, embedder).score, [given, RankRequest("a", ["a"]), given])
+    assert (first.score.tolist(), str(missing), last.score.tolist()) == ([1], "no memory", [1])
+
+
 def test_after_the_end_a_request_is_told_to_try_again():
     ended = ranker()
     ended.close()

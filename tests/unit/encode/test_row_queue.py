@@ -228,6 +228,22 @@ def test_what_waits_is_run_before_the_queue_closes_and_later_rows_are_refused(an
         queue.submit(rows_of("a"), answers.take("late"))
 
 
+def test_an_answer_that_cannot_be_handed_over_does_not_keep_the_others(answers, monkeypatch):
+    told = []
+    monkeypatch.setattr(threading, "excepthook", lambda hooked: told.append(str(hooked.exc_value)))
+
+    def break_off(*_):
+        raise OSError("nobody listens")
+
+    queue = RowQueue(SumSession(), 100, observe=break_off)
+    queue.submit(rows_of("a"), break_off)
+    queue.submit(rows_of("b c"), answers.take("later"))
+    answers.wait(1)
+    queue.close()
+    assert sums(answers.found["later"]) == expected("b c")
+    assert set(told) == {"nobody listens"}
+
+
 def test_many_threads_get_their_own_answers():
     session = SumSession(cost=RunCost(call_tokens=2, few_shapes=True))
     session.streams = 3
