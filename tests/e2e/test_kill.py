@@ -26,12 +26,16 @@ from trireme.work import ServedEncoders
 
 KILLS = int(os.environ.get("KILL_TEST_KILLS", "6"))
 DOCUMENTS = int(os.environ.get("KILL_TEST_DOCUMENTS", "150"))
+assert DOCUMENTS > KILLS, "a slice of documents is published before each kill"
 SEED = int(os.environ.get("KILL_TEST_SEED", "7"))
 TARGETS = ("worker", "tritonserver", "postgres")
 # After a kill, at most so long until the next.
 LONGEST_PAUSE = 1.5
+# And once a worker has begun, so long.
+PAUSE_AT_WORK = 0.2
 RECOVERY_SECONDS = 120
-# Every document has this many sections, each a passage of its own; every 100th is long enough to be staged.
+# Every document has this many sections, each a passage of its own; the last of a slice is long enough to be staged,
+# and takes long enough to be killed at work.
 SECTIONS = (1, 2, 3, 4)
 LONG_SECTIONS = 600
 WORDS = (
@@ -90,11 +94,12 @@ def write_documents(folder, random_):
     """Folders of documents to publish one after the other, and the texts that every document must have."""
     expected = {}
     slices = []
+    size = max(1, DOCUMENTS // (KILLS + 1))
     for n in range(DOCUMENTS):
-        if n % max(1, DOCUMENTS // (KILLS + 1)) == 0:
+        if n % size == 0:
             slices.append(folder / f"slice-{len(slices):04d}")
             slices[-1].mkdir()
-        sections = LONG_SECTIONS if n % 100 == 50 else random_.choice(SECTIONS)
+        sections = LONG_SECTIONS if n % size == size - 1 else random_.choice(SECTIONS)
         lines = [
             f"# Section {k}\n\n{' '.join(random_.choices(WORDS, k=8))} {n} {k}." for k in range(sections)
         ]
@@ -131,6 +136,12 @@ def state_of_jobs(settings):
             return None
 
 
+def has_jobs_in_hand(settings):
+    """Whether a worker is at work; no while the database is away."""
+    found = state_of_jobs(settings)
+    return found is not None and found.running > 0
+
+
 @pytest.fixture
 def serving(tmp_path):
     repository = tmp_path / "repository"
@@ -163,14 +174,17 @@ def test_whatever_is_killed_every_document_is_there_exactly_once(serving, tmp_pa
     in_flight = 0
     for n, target in enumerate(targets):
         time.sleep(random_.uniform(0.0, LONGEST_PAUSE))
-        if n + 1 < len(slices):
-            publish(settings, slices[n + 1], quiet_console)
+        publish(settings, slices[n + 1], quiet_console)
+        # However fast the machine is, every second kill meets a worker that is at work.
+        if n % 2 == 0:
+            wait_until(lambda: has_jobs_in_hand(settings), RECOVERY_SECONDS)
+            time.sleep(random_.uniform(0.0, PAUSE_AT_WORK))
+        else:
             time.sleep(random_.uniform(0.0, LONGEST_PAUSE))
-        before = state_of_jobs(settings)
-        in_flight += before is not None and before.running > 0
+        in_flight += has_jobs_in_hand(settings)
         victims.kill(target)
         killed[target] += 1
-    for left in slices[len(targets) + 1 :]:
+    for left in slices[KILLS + 1 :]:
         publish(settings, left, quiet_console)
 
     def is_done():
