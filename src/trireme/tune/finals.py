@@ -8,19 +8,26 @@ rungs.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median, stdev
+from typing import TypeAlias
 
 from trireme.errors import UnavailableError
 from trireme.tune.measure import Measurer, Point
-from trireme.tune.search import STALE, Found, SearchPlan, Trial, Watch, count_final_runs, find_level
+from trireme.tune.search import STALE, Found, SearchPlan, Trial, Watch, find_level
 from trireme.tune.setting import Setting
 
+# Fewer rounds say nothing of their noise: they are measured whatever the time.
+LEAST_ROUNDS = 2
 # No gain below this is worth a change, however even the rounds were.
 LEAST_NOISE = 0.02
 # Student's t, one-sided, 95 %, for 1, 2, 3 ... degrees of freedom.
 ONE_IN_TWENTY = (6.31, 2.92, 2.35, 2.13, 2.02, 1.94, 1.89, 1.86, 1.83)
+
+# Setting -> index into the plan's concurrencies -> its point of each round.
+Measured: TypeAlias = dict[Setting, dict[int, list[Point]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +56,36 @@ class Outcome:
     noise: float
 
 
-def run_finals(found: Found, plan: SearchPlan, measurer: Measurer, watch: Watch) -> Outcome:
-    """Measures and judges. Blocks; raises UnavailableError when the present setting cannot be measured."""
+def run_finals(
+    found: Found,
+    plan: SearchPlan,
+    measurer: Measurer,
+    watch: Watch,
+    clock: Callable[[], float] = time.monotonic,
+) -> Outcome:
+    """Measures and judges. Blocks for about `found.seconds_left`, or for LEAST_ROUNDS if those take longer.
+
+    Raises UnavailableError when the present setting cannot be measured.
+    """
+    deadline = clock() + found.seconds_left
     trials = choose_finalists(found, plan)
-    present, *others = _measure_rounds(trials, plan, measurer, watch)
+    points: Measured = {}
+    for number in range(1, plan.rounds + 1):
+        began = clock()
+        _measure_round(trials, points, number, plan, (measurer, watch))
+        now = clock()
+        if number >= LEAST_ROUNDS and now + (now - began) > deadline:
+            break
+    present, *others = [
+        _sum_up(setting, list(measured.values()), plan) for setting, measured in points.items()
+    ]
     return judge(present, others)
 
 
 def choose_finalists(found: Found, plan: SearchPlan) -> list[Trial]:
     """The present setting, then the best of the others: as many as there is time for, one at least."""
     count = plan.finalists
-    while count > 1 and count_final_runs(plan, count) * found.run_s > found.seconds_left:
+    while count > 1 and found.pace.foresee_finals(plan, count) > found.seconds_left:
         count -= 1
 
     def rank(trial: Trial) -> tuple[bool, bool, float]:
@@ -105,47 +131,49 @@ def compare_rounds(rival: Final, present: Final) -> tuple[float, float]:
     return median(ratios) - 1, max(LEAST_NOISE, t * stdev(ratios) / math.sqrt(len(ratios)))
 
 
-def _measure_rounds(
-    trials: Sequence[Trial], plan: SearchPlan, measurer: Measurer, watch: Watch
-) -> list[Final]:
-    """Each finalist at its own best concurrency, the one below, and its rivals' where that is one step away.
+def _measure_round(
+    trials: Sequence[Trial],
+    points: Measured,
+    number: int,
+    plan: SearchPlan,
+    parts: tuple[Measurer, Watch],
+) -> None:
+    """Adds a round to `points`, which has every finalist from the first round on until it fails.
 
-    One below, since the search's short run may have been within the limit by luck.
+    Each is measured at its own best concurrency, at the one below, and at its rivals' where that is one step
+    away. One below, since the search's short run may have been within the limit by luck.
     """
     own = [find_level(trial, plan) for trial in trials]
-    points: dict[Setting, dict[int, list[Point]]] = {}
     for trial, level in zip(trials, own, strict=True):
-        near = {max(level - 1, 0), *(each for each in own if abs(each - level) <= 1)}
-        points[trial.setting] = {each: [] for each in sorted(near)}
-    for number in range(1, plan.rounds + 1):
-        for trial in trials:
-            if trial.setting not in points:
-                continue
-            try:
-                _measure_round(trial.setting, points[trial.setting], number, plan, (measurer, watch))
-            except UnavailableError:
-                # One that fails now and then is no better setting.
-                if trial is trials[0]:
-                    raise
-                del points[trial.setting]
-    return [_sum_up(setting, list(found.values()), plan) for setting, found in points.items()]
+        if number == 1:
+            near = {max(level - 1, 0), *(each for each in own if abs(each - level) <= 1)}
+            points[trial.setting] = {each: [] for each in sorted(near)}
+        if trial.setting not in points:
+            continue
+        try:
+            _measure_one(trial.setting, points[trial.setting], number, plan, parts)
+        except UnavailableError:
+            # One that fails now and then is no better setting.
+            if trial is trials[0]:
+                raise
+            del points[trial.setting]
 
 
-def _measure_round(
+def _measure_one(
     setting: Setting,
     points: dict[int, list[Point]],
     number: int,
     plan: SearchPlan,
     parts: tuple[Measurer, Watch],
 ) -> None:
-    """Adds a round to `points`; where none is within the limit, lower concurrencies with all rounds so far."""
+    """One round of a finalist; where none is within the limit, lower concurrencies with all rounds so far."""
     measurer, watch = parts
     pending = sorted(points, reverse=True)
     while pending:
         level = pending.pop(0)
         concurrency = plan.concurrencies[level]
         for each in range(len(points.setdefault(level, [])) + 1, number + 1):
-            watch.measuring(setting, concurrency, f"round {each} of {plan.rounds}")
+            watch.measuring(setting, concurrency, f"round {number} of {plan.rounds}")
             points[level].append(measurer.measure(setting, concurrency, plan.long_s, each))
         is_within = any(found[-1].p95_ms <= plan.slo_p95_ms for found in points.values() if found)
         if not pending and not is_within and min(points) > 0:

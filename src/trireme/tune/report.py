@@ -26,7 +26,10 @@ PLOT_INSTALL = "no plot: matplotlib is missing; install it with: pip install 'tr
 
 @dataclass(frozen=True, slots=True)
 class TuneReport:
-    """One run. `machine`, `versions`, `workload` and `date` say where, on what and when."""
+    """One run. `machine`, `versions`, `workload` and `date` say where, on what and when.
+
+    `rounds` were asked for; the finals have fewer where the time was up.
+    """
 
     target: str
     slo_p95_ms: float
@@ -38,6 +41,7 @@ class TuneReport:
     versions: dict[str, str]
     date: str
     command: str
+    rounds: int
 
     @property
     def start(self) -> Setting:
@@ -129,10 +133,17 @@ def describe_outcome(report: TuneReport) -> str:
         return f"Best: {outcome.winner.setting.describe(report.start)}: {figures} ({change})."
     if len(outcome.finals) == 1:
         return f"The present setting is the only one: {figures}."
-    return (
+    stays = (
         f"The present setting stays: {figures}. The best other one gives {outcome.gain:+.1%}, and the rounds"
         f" differ by {outcome.noise:.1%} by themselves."
     )
+    measured = len(outcome.present.rounds)
+    if measured < report.rounds:
+        stays += (
+            f" The time was up after {measured} of {report.rounds} rounds; more --minutes tell smaller gains"
+            " from noise."
+        )
+    return stays
 
 
 def make_table(report: TuneReport, limit: int = 12) -> Table:

@@ -142,6 +142,7 @@ def search(  # noqa: PLR0917 - what a search is made of
         versions=read_versions(),
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         command=options.command,
+        rounds=search_plan.rounds,
     )
 
 

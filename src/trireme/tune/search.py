@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Protocol
 
 from trireme.errors import UnavailableError
@@ -73,15 +74,27 @@ class Trial:
 class Found:
     """What the search found, in the order it was tried: the present setting first. `best` is one of them.
 
-    `is_complete` is False where the time was up before no step helped any more. `seconds_left` are the
-    plan's, `run_s` is how long one run took, starting servers included.
+    `is_complete` is False where the time was up before no step helped any more. `seconds_left` are the plan's.
     """
 
     trials: tuple[Trial, ...]
     best: Trial
     is_complete: bool
     seconds_left: float
+    pace: Pace
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long things took in the search: a short run, and what starting another setting's server added to it."""
+
     run_s: float
+    start_s: float
+
+    def foresee_finals(self, plan: SearchPlan, finalists: int) -> float:
+        """Seconds for the finals with the present setting and so many others, most at two concurrencies."""
+        once_s = self.start_s + 2 * self.run_s * plan.long_s / plan.short_s
+        return plan.rounds * (finalists + 1) * once_s
 
 
 class Watch(Protocol):
@@ -109,7 +122,10 @@ class Search:
         self._space, self._measurer, self._watch, self._clock = space, measurer, watch, clock
         self._trials: dict[Setting, Trial] = {}
         self._started = clock()
-        self._points = 0
+        # Seconds of the runs: the first ones of a server that was started for them, and those that found it.
+        self._first: list[float] = []
+        self._later: list[float] = []
+        self._served: Setting | None = None
         self._is_complete = True
         self._unchecked = 0
         self._stale: list[Trial] = []
@@ -138,7 +154,7 @@ class Search:
             best=best,
             is_complete=self._is_complete and not helps,
             seconds_left=self.plan.seconds - passed,
-            run_s=passed / max(self._points, 1),
+            pace=self._read_pace(),
         )
 
     def _follow(self, best: Trial, step: Step) -> Trial:
@@ -233,9 +249,19 @@ class Search:
         """One short run. Numbers below zero keep runs apart that an earlier one must not answer for."""
         concurrency = self.plan.concurrencies[level]
         self._watch.measuring(setting, concurrency, "search")
-        self._points += 1
         number = -(1000 * self._epoch + check)
-        return self._measurer.measure(setting, concurrency, self.plan.short_s, number)
+        began, taken = self._clock(), self._later if setting == self._served else self._first
+        self._served = setting
+        try:
+            return self._measurer.measure(setting, concurrency, self.plan.short_s, number)
+        finally:
+            taken.append(self._clock() - began)
+
+    def _read_pace(self) -> Pace:
+        """From the runs so far."""
+        first = median(self._first)
+        run_s = min(first, median(self._later)) if self._later else first
+        return Pace(run_s, first - run_s)
 
     def _is_better(self, trial: Trial, best: Trial) -> bool:
         new, old = trial.find_best(self.plan.slo_p95_ms), best.find_best(self.plan.slo_p95_ms)
@@ -249,13 +275,8 @@ class Search:
     def _is_time_up(self) -> bool:
         """Whether the finals need what is left."""
         passed = self._clock() - self._started
-        finals_s = count_final_runs(self.plan, self.plan.finalists) * passed / max(self._points, 1)
+        finals_s = self._read_pace().foresee_finals(self.plan, self.plan.finalists)
         return passed > max(self.plan.seconds - finals_s, self.plan.seconds * SEARCH_SHARE)
-
-
-def count_final_runs(plan: SearchPlan, finalists: int) -> int:
-    """Runs of the finals with the present setting and so many others, most of them at two concurrencies."""
-    return (finalists + 1) * plan.rounds * 2
 
 
 def find_level(trial: Trial, plan: SearchPlan) -> int:

@@ -11,15 +11,17 @@ class Surface:
     """`capacity` requests/s at the top, less by `slope` for each doubling of a value away from `top`.
 
     A request alone takes `least_ms`; with more in flight than that, the server is full and requests wait.
-    `broken` settings cannot be served. `slowdown` is how a number of runs stretches all times.
+    `broken` settings cannot be served. `slowdown` is how a number of runs stretches all times. A run takes its
+    window, and `start_s` more where another setting was served before.
     """
 
     def __init__(
-        self, top, *, capacity=400.0, least_ms=8.0, slope=0.15, noise=0.0, broken=lambda s: False, seconds=1.0
+        self, top, *, capacity=400.0, least_ms=8.0, slope=0.15, noise=0.0, broken=lambda s: False, start_s=0.0
     ):
         self.top, self.capacity, self.least_ms, self.slope = top, capacity, least_ms, slope
-        self.noise, self.broken, self.seconds = noise, broken, seconds
+        self.noise, self.broken, self.start_s = noise, broken, start_s
         self.random = random.Random(1)
+        self.served = None
         self.calls, self.now = [], 0.0
         self.slowdown = lambda runs: 1.0
 
@@ -29,7 +31,8 @@ class Surface:
 
     def measure(self, setting, concurrency, window_s, round_number):
         self.calls.append((setting, concurrency, round_number))
-        self.now += self.seconds
+        self.now += window_s + (self.start_s if setting != self.served else 0.0)
+        self.served = setting
         if self.broken(setting):
             raise UnavailableError("out of memory")
         rate = self.rate(setting) / self.slowdown(len(self.calls))

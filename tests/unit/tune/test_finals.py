@@ -26,7 +26,7 @@ def tune(surface, plan=PLAN):
     watch = Notes()
     found = Search(SPACE, plan, surface, watch, surface.clock).run()
     before = len(surface.calls)
-    return found, run_finals(found, plan, surface, watch), surface.calls[before:]
+    return found, run_finals(found, plan, surface, watch, surface.clock), surface.calls[before:]
 
 
 def test_a_gain_beyond_the_noise_wins():
@@ -127,10 +127,36 @@ def test_a_present_setting_that_fails_in_a_round_is_an_error():
 
 def test_with_little_time_left_fewer_meet_the_present_setting():
     surface = Surface(TOP)
-    plan = SearchPlan(50.0, PLAN.concurrencies, seconds=22.0)
+    plan = SearchPlan(50.0, PLAN.concurrencies, seconds=40.0)
     found = Search(SPACE, plan, surface, Notes(), surface.clock).run()
     assert len(found.trials) > 2
     assert [trial.setting for trial in choose_finalists(found, plan)] == [START, found.best.setting]
+
+
+@pytest.mark.parametrize("start_s", [0.0, 4.0, 20.0])
+@pytest.mark.parametrize("seconds", [60.0, 300.0, 900.0])
+def test_search_and_finals_end_in_their_time_or_after_two_rounds(seconds, start_s):
+    surface = Surface(TOP, noise=0.02, start_s=start_s)
+    _, outcome, calls = tune(surface, SearchPlan(50.0, PLAN.concurrencies, seconds=seconds))
+    rounds = {len(final.rounds) for final in outcome.finals}
+    assert len(rounds) == 1
+    assert rounds <= {2, 3, 4}
+    assert surface.now <= seconds or rounds == {2}
+    assert max(number for _, _, number in calls) == max(rounds)
+
+
+def test_the_progress_counts_each_round_once():
+    class Slowed(Surface):
+        def measure(self, setting, concurrency, window_s, round_number):
+            self.capacity = 60.0 if round_number > 0 else 400.0
+            return super().measure(setting, concurrency, window_s, round_number)
+
+    watch, surface = Notes(), Slowed(TOP)
+    found = Search(SPACE, PLAN, surface, watch, surface.clock).run()
+    watch.stages.clear()
+    run_finals(found, PLAN, surface, watch)
+    assert watch.stages == sorted(watch.stages)
+    assert list(dict.fromkeys(watch.stages)) == [f"round {number} of 4" for number in (1, 2, 3, 4)]
 
 
 def test_a_finalist_that_was_within_the_limit_by_luck_is_measured_one_below_too():

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import sys
 
@@ -29,7 +30,17 @@ def make_report(surface, slo=50.0):
     found = Search(SPACE, plan, surface, Notes(), surface.clock).run()
     outcome = run_finals(found, plan, surface, Notes())
     return TuneReport(
-        "m", slo, found, outcome, "docs, seed 1", "f" * 64, "a CPU", {"numpy": "1"}, "2026-01-01", "python x"
+        "m",
+        slo,
+        found,
+        outcome,
+        "docs, seed 1",
+        "f" * 64,
+        "a CPU",
+        {"numpy": "1"},
+        "2026-01-01",
+        "python x",
+        4,
     )
 
 
@@ -47,6 +58,12 @@ def test_the_winner_is_told_with_gain_and_noise(report):
 def test_a_present_setting_that_stays_is_told_with_why():
     text = describe_outcome(make_report(Surface({})))
     assert text.startswith("The present setting stays") and "differ by" in text
+    assert "The time was up" not in text
+
+
+def test_rounds_that_the_time_did_not_allow_are_told():
+    report = dataclasses.replace(make_report(Surface({})), rounds=9)
+    assert "The time was up after 4 of 9 rounds; more --minutes" in describe_outcome(report)
 
 
 def test_a_limit_that_nothing_meets_is_told_with_the_nearest():
