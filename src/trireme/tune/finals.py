@@ -141,20 +141,22 @@ def _measure_round(
     """Adds a round to `points`, which has every finalist from the first round on until it fails.
 
     Each is measured at its own best concurrency, at the one below, and at its rivals' where that is one step
-    away. One below, since the search's short run may have been within the limit by luck.
+    away. One below, since the search's short run may have been within the limit by luck. The present setting
+    is measured at all of them: a rival's gain must not be that of more requests in flight.
     """
+    present = trials[0]
     own = [find_level(trial, plan) for trial in trials]
     for trial, level in zip(trials, own, strict=True):
         if number == 1:
-            near = {max(level - 1, 0), *(each for each in own if abs(each - level) <= 1)}
-            points[trial.setting] = {each: [] for each in sorted(near)}
+            shared = (each for each in own if trial is present or abs(each - level) <= 1)
+            points[trial.setting] = {each: [] for each in sorted({max(level - 1, 0), *shared})}
         if trial.setting not in points:
             continue
         try:
             _measure_one(trial.setting, points[trial.setting], number, plan, parts)
         except UnavailableError:
             # One that fails now and then is no better setting.
-            if trial is trials[0]:
+            if trial is present:
                 raise
             del points[trial.setting]
 

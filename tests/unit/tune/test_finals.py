@@ -7,7 +7,7 @@ from trireme.artifacts.recipe import Recipe
 from trireme.errors import UnavailableError
 from trireme.tune.finals import Final, choose_finalists, compare_rounds, judge, run_finals
 from trireme.tune.measure import Point
-from trireme.tune.search import Search, SearchPlan
+from trireme.tune.search import WITHIN, Found, Pace, Search, SearchPlan, Trial
 from trireme.tune.setting import make_space
 
 RECIPE = Recipe("m", "text_encoder", source="a/b", max_batch_size=64, dynamic_batching=True, instances=1)
@@ -157,6 +157,22 @@ def test_the_progress_counts_each_round_once():
     run_finals(found, PLAN, surface, watch)
     assert watch.stages == sorted(watch.stages)
     assert list(dict.fromkeys(watch.stages)) == [f"round {number} of 4" for number in (1, 2, 3, 4)]
+
+
+def test_the_present_setting_meets_each_rival_at_the_rivals_load():
+    # More requests in flight alone give more; a short run told the search that the present setting cannot.
+    present = Trial(START, (Point(4, 100.0, 10.0, 12.0, 12.0),), WITHIN)
+    rival = Trial(OTHER, (Point(32, 140.0, 10.0, 12.0, 12.0),), WITHIN)
+
+    class Loads(Surface):
+        def measure(self, setting, concurrency, window_s, round_number):
+            self.calls.append((setting, concurrency, round_number))
+            return Point(concurrency, 100.0 + concurrency, 10.0, 12.0, 12.0)
+
+    outcome = run_finals(Found((present, rival), rival, True, 60.0, Pace(1.0, 0.0)), PLAN, Loads({}), Notes())
+    assert outcome.winner is outcome.present
+    assert outcome.present.point.concurrency == 32
+    assert outcome.gain == 0.0
 
 
 def test_a_finalist_that_was_within_the_limit_by_luck_is_measured_one_below_too():
