@@ -94,7 +94,7 @@ def write_documents(folder, random_):
     """Folders of documents to publish one after the other, and the texts that every document must have."""
     expected = {}
     slices = []
-    size = max(1, DOCUMENTS // (KILLS + 1))
+    size = DOCUMENTS // (KILLS + 1)
     for n in range(DOCUMENTS):
         if n % size == 0:
             slices.append(folder / f"slice-{len(slices):04d}")

@@ -69,7 +69,7 @@ def run_finals(
     """
     deadline = clock() + found.seconds_left
     trials = choose_finalists(found, plan)
-    points: Measured = {}
+    points = choose_loads(trials, plan)
     for number in range(1, plan.rounds + 1):
         began = clock()
         _measure_round(trials, points, number, plan, (measurer, watch))
@@ -131,6 +131,21 @@ def compare_rounds(rival: Final, present: Final) -> tuple[float, float]:
     return median(ratios) - 1, max(LEAST_NOISE, t * stdev(ratios) / math.sqrt(len(ratios)))
 
 
+def choose_loads(trials: Sequence[Trial], plan: SearchPlan) -> Measured:
+    """Where each finalist is measured, with nothing measured yet.
+
+    At its own best concurrency, at the one below, and at its rivals' where that is one step away. One below,
+    since the search's short run may have been within the limit by luck. The present setting, which comes first,
+    at all of them: a rival's gain must not be that of more requests in flight.
+    """
+    own = [find_level(trial, plan) for trial in trials]
+    loads: Measured = {}
+    for trial, level in zip(trials, own, strict=True):
+        shared = (each for each in own if trial is trials[0] or abs(each - level) <= 1)
+        loads[trial.setting] = {each: [] for each in sorted({max(level - 1, 0), *shared})}
+    return loads
+
+
 def _measure_round(
     trials: Sequence[Trial],
     points: Measured,
@@ -138,25 +153,15 @@ def _measure_round(
     plan: SearchPlan,
     parts: tuple[Measurer, Watch],
 ) -> None:
-    """Adds a round to `points`, which has every finalist from the first round on until it fails.
-
-    Each is measured at its own best concurrency, at the one below, and at its rivals' where that is one step
-    away. One below, since the search's short run may have been within the limit by luck. The present setting
-    is measured at all of them: a rival's gain must not be that of more requests in flight.
-    """
-    present = trials[0]
-    own = [find_level(trial, plan) for trial in trials]
-    for trial, level in zip(trials, own, strict=True):
-        if number == 1:
-            shared = (each for each in own if trial is present or abs(each - level) <= 1)
-            points[trial.setting] = {each: [] for each in sorted({max(level - 1, 0), *shared})}
+    """Adds a round to `points`, and takes out of it who fails."""
+    for trial in trials:
         if trial.setting not in points:
             continue
         try:
             _measure_one(trial.setting, points[trial.setting], number, plan, parts)
         except UnavailableError:
             # One that fails now and then is no better setting.
-            if trial is present:
+            if trial is trials[0]:
                 raise
             del points[trial.setting]
 

@@ -17,6 +17,14 @@ PLAN = SearchPlan(50.0, (1, 2, 4, 8, 16, 32))
 TOP = {"m.instances": 4, "m.max_batch_tokens": 8192}
 
 
+class Slowed(Surface):
+    """A machine that has slowed down when the finals begin."""
+
+    def measure(self, setting, concurrency, window_s, round_number):
+        self.capacity = 60.0 if round_number > 0 else 400.0
+        return super().measure(setting, concurrency, window_s, round_number)
+
+
 def final(setting, *rounds, p95=40.0):
     middle = sorted(rounds)[len(rounds) // 2]
     return Final(setting, Point(8, middle, p95 / 2, p95, p95), rounds, p95 <= 50.0)
@@ -146,11 +154,6 @@ def test_search_and_finals_end_in_their_time_or_after_two_rounds(seconds, start_
 
 
 def test_the_progress_counts_each_round_once():
-    class Slowed(Surface):
-        def measure(self, setting, concurrency, window_s, round_number):
-            self.capacity = 60.0 if round_number > 0 else 400.0
-            return super().measure(setting, concurrency, window_s, round_number)
-
     watch, surface = Notes(), Slowed(TOP)
     found = Search(SPACE, PLAN, surface, watch, surface.clock).run()
     watch.stages.clear()
@@ -188,11 +191,6 @@ def test_a_finalist_that_was_within_the_limit_by_luck_is_measured_one_below_too(
 
 
 def test_finalists_that_are_too_slow_in_the_rounds_go_down_until_they_meet_the_limit():
-    class Slowed(Surface):
-        def measure(self, setting, concurrency, window_s, round_number):
-            self.capacity = 60.0 if round_number > 0 else 400.0
-            return super().measure(setting, concurrency, window_s, round_number)
-
     _, outcome, _ = tune(Slowed(TOP))
     assert outcome.winner is not None
     assert outcome.winner.point.concurrency <= 2
