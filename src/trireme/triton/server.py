@@ -157,8 +157,10 @@ class TritonServer:
         config.log_file.parent.mkdir(parents=True, exist_ok=True)
         self.config = config
         config.log_file.write_bytes(b"")
+        # Backends ask other models at the server's own port.
+        own = {"TRIREME_HOST": config.host, "TRIREME_GRPC_PORT": str(config.grpc_port)}
         self._process = start_process(
-            server_command(config, files), server_environment(files, environ), config.log_file
+            server_command(config, files), server_environment(files, {**environ, **own}), config.log_file
         )
 
     def __enter__(self) -> TritonServer:
