@@ -44,7 +44,9 @@ def read_answer(model: str, response: Any) -> Outputs:
 
 def typed_error(model: str, code: str, message: str) -> TriremeError:
     """The error that `model` answered with, its name in front. `code` is Triton's, or empty."""
-    if message.endswith("is not ready.") or " is not healthy" in message:
-        # Triton calls it an internal error that a model is not loaded, or its process gone.
-        return UnavailableError(f"model {model} does not answer; trireme ready says which models do")
+    # Triton calls it an internal error that a model is not loaded, or its process gone.
+    if message.endswith("is not ready."):
+        return UnavailableError(f"model {model} is not loaded; trireme ready says which models answer")
+    if " is not healthy" in message:
+        return UnavailableError(f"model {model}: its process ended; try again once it is started")
     return _ERRORS.get(code, TriremeError)(f"model {model}: {message}")
