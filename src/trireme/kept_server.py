@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import BinaryIO
 
 from trireme.errors import SettingError, UnavailableError
@@ -47,7 +49,7 @@ class KeptServer:
         self._ended_at: float | None = None
         self._stubs: StubTable | None = None
         self._canary: _CanaryThread | None = None
-        self._lock: BinaryIO | None = None
+        self._claims = ExitStack()
         self.server: TritonServer
 
     @property
@@ -56,24 +58,14 @@ class KeptServer:
         return self._restarts
 
     def claim(self) -> None:
-        """Takes the data directory for this server alone. Raises SettingError while another one has it."""
-        lock = self._settings.data_dir / "serve.lock"
-        try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = lock.open("ab")
-        except OSError as error:
-            raise SettingError(
-                f"cannot write into {lock.parent} ({error.strerror}); set TRIREME_DATA_DIR to a folder of yours"
-            ) from None
-        try:
-            # The system frees the lock of a process that dies.
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            raise SettingError(
-                f"a server runs already with the data in {lock.parent}: stop it, or give this one"
-                " a TRIREME_DATA_DIR, TRIREME_HTTP_PORT, TRIREME_GRPC_PORT and TRIREME_METRICS_PORT of its own"
-            ) from None
+        """Takes the data directory and the ports for this server alone. Raises SettingError while another has one.
+
+        Two that start at once both find the ports free, and then one takes the other's answers for its own.
+        """
+        folder = self._settings.data_dir
+        self._claims.enter_context(_claim_folder(folder))
+        for name in ("http_port", "grpc_port", "metrics_port"):
+            self._claims.enter_context(_claim_port(getattr(self._settings, name), name))
 
     def start(self, database_url: str) -> None:
         """Starts it and waits until it is ready. Raises TriremeError; then nothing is left running."""
@@ -93,8 +85,7 @@ class KeptServer:
         if hasattr(self, "server"):
             self.server.stop()
             self._note.unlink(missing_ok=True)
-        if self._lock is not None:
-            self._lock.close()
+        self._claims.close()
 
     def look_after(self, notice: Callable[[str], None]) -> None:
         """Starts the server again where it, a stub or a model ended or hangs, and tells `notice`. Returns soon.
@@ -181,6 +172,39 @@ class KeptServer:
         with suppress(OSError):
             self._note.write_text(str(launched.pid))
         return launched
+
+
+def _claim_folder(folder: Path) -> BinaryIO:
+    """A lock that the system frees when this process dies."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "serve.lock").open("ab")
+    except OSError as error:
+        raise SettingError(
+            f"cannot write into {folder} ({error.strerror}); set TRIREME_DATA_DIR to a folder of yours"
+        ) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise SettingError(
+            f"a server runs already with the data in {folder}: stop it, or give this one"
+            " a TRIREME_DATA_DIR, TRIREME_HTTP_PORT, TRIREME_GRPC_PORT and TRIREME_METRICS_PORT of its own"
+        ) from None
+    return lock
+
+
+def _claim_port(port: int, name: str) -> socket.socket:
+    """A name in Linux's abstract namespace, which is free again when this process dies."""
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        claim.bind(f"\0trireme-port-{port}")
+    except OSError:
+        claim.close()
+        raise SettingError(
+            f"another trireme serve uses port {port}; set TRIREME_{name.upper()} to a free port"
+        ) from None
+    return claim
 
 
 class _CanaryThread:

@@ -1,11 +1,13 @@
 """Processes of a real stack die, stand still and are fed poison; everything serves again without a hand."""
 
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -15,6 +17,7 @@ from stacks import ROOT, environment_of, settings_on_free_ports, wait_until
 
 from trireme.errors import InvalidInputError, TriremeError, UnavailableError
 from trireme.index import ingest_path
+from trireme.local.postgres import start_postgres
 from trireme.serve import Stack
 from trireme.triton.canary import Canary
 from trireme.triton.client import TritonClient
@@ -305,3 +308,52 @@ while seen:
     time.sleep(0.001)
 report.write_text(" ".join(sorted(crashed)))
 """
+
+
+def test_of_two_servers_that_start_at_once_on_the_same_ports_one_serves(tmp_path):
+    first = settings_on_free_ports(tmp_path / "one")
+    second = dataclasses.replace(first, data_dir=tmp_path / "two")
+    outs = [tmp_path / "one.out", tmp_path / "two.out"]
+    command = [sys.executable, "-m", "trireme.cli", "serve"]
+    with outs[0].open("wb") as one, outs[1].open("wb") as two:
+        both = [
+            subprocess.Popen(command, env=environment_of(settings), stdout=out, stderr=out)
+            for settings, out in ((first, one), (second, two))
+        ]
+    try:
+        wait_until(lambda: any(process.poll() is not None for process in both), 120)
+        loser = next(number for number, process in enumerate(both) if process.poll() is not None)
+        assert both[loser].returncode == 1
+        assert outs[loser].read_text().startswith("error: ")
+        assert "TRIREME_" in outs[loser].read_text()
+        wait_until(lambda: "Try in another terminal" in outs[1 - loser].read_text(), 120)
+    finally:
+        for process in both:
+            if process.poll() is None:
+                process.terminate()
+            process.wait(60)
+
+
+def test_a_password_is_in_no_log_and_in_no_process_list(tmp_path):
+    with running_database(tmp_path / "database") as url:
+        secret = url.replace("trireme@", "trireme:open-sesame@")
+        assert secret != url
+        settings = settings_on_free_ports(tmp_path / "data", database_url=secret)
+        with Stack(settings) as stack:
+            stack.start_worker()
+            lines = [
+                " ".join(process.cmdline())
+                for process in psutil.Process(os.getpid()).children(recursive=True)
+                if process.is_running()
+            ]
+            with TritonClient(settings.grpc_url) as client, pytest.raises(TriremeError) as raised:
+                client.search("oars", collection="none")
+        logs = [path.read_text(errors="replace") for path in (settings.data_dir / "logs").iterdir()]
+    for text in (*lines, *logs, str(raised.value), repr(settings)):
+        assert "open-sesame" not in text
+
+
+@contextmanager
+def running_database(folder):
+    with start_postgres(folder) as database:
+        yield database.url

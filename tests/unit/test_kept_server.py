@@ -188,6 +188,16 @@ def test_a_second_keeper_of_one_data_directory_is_refused(kept, tmp_path):
     again.stop()
 
 
+def test_a_port_that_another_keeper_has_is_named_though_nothing_listens_yet(kept, tmp_path):
+    other = KeptServer(Settings(data_dir=tmp_path / "other", http_port=8100, metrics_port=8102))
+    with pytest.raises(SettingError, match="port 8001; set TRIREME_GRPC_PORT"):
+        other.claim()
+    other.stop()
+    kept.stop()
+    other.claim()
+    other.stop()
+
+
 def test_a_data_directory_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingError, match="TRIREME_DATA_DIR"):

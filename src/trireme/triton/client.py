@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import queue
-from collections.abc import Generator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from trireme.errors import (
 )
 from trireme.rag.ports import AnswerMode, AnswerPart, Citation, Usage
 from trireme.triton.tensors import BULK_ID, strip_code
+from trireme.triton.wire import Value, is_final, outputs_of, stream_request
 from trireme.types import FloatArray, Hit, InputType, SearchMode
 
 Rows = dict[str, list[list[Any]]]
@@ -35,6 +37,8 @@ _ERRORS: dict[str, type[TriremeError]] = {
     "UNIMPLEMENTED": UnsupportedError,
     "UNSUPPORTED": UnsupportedError,
 }
+# Triton's words for a stub that is gone, and for models of a server that stops.
+_PASSING = ("is not healthy", "has no available versions", "server is stopping", "Server is stopping")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class TritonClient:
 
         self._grpc = grpc
         self._client = grpc.InferenceServerClient(url)
+        # Of streams, made when the first one is opened.
+        self._channel: Any = None
         self._url = url
         self._timeout = timeout
 
@@ -66,8 +72,10 @@ class TritonClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
         self._client.close()
+        if self._channel is not None:
+            self._channel.close()
 
     def embed(
         self,
@@ -130,7 +138,7 @@ class TritonClient:
         sampling: parameters of the LLM, such as max_tokens. Closing the generator ends the answer on the server.
         """
         given = {"answer_mode": mode, "top_k": top_k, "tenant": tenant, "collection": collection}
-        inputs = {"text_input": question, "stream": stream}
+        inputs: dict[str, Value] = {"text_input": question, "stream": stream}
         inputs |= {name: value for name, value in given.items() if value is not None}
         if sampling is not None:
             inputs["sampling_parameters"] = json.dumps(dict(sampling))
@@ -169,38 +177,49 @@ class TritonClient:
                 output_tokens=int(outputs["num_output_tokens"][0]) if "num_output_tokens" in outputs else 0,
             )
 
-    def stream(self, model: str, inputs: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
+    def stream(self, model: str, inputs: Mapping[str, Value]) -> Generator[dict[str, Any], None, None]:
         """Output arrays by name of each response of a decoupled model. Inputs are single values.
 
         Waits at most the client's timeout for each response. Closing the generator cancels the request.
         """
-        from tritonclient.utils import InferenceServerException
-
-        # One stream to a client of the library: a second one would have to wait.
-        client = self._grpc.InferenceServerClient(self._url)
-        answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
-        tensors = [self._value(name, value) for name, value in inputs.items()]
-        is_final = False
+        answers: queue.Queue[Any] = queue.Queue()
+        call = self._open_stream(model, inputs)
+        # tritonclient's own streams leave a thread behind for each one that is cancelled.
+        reader = threading.Thread(target=_read_stream, args=(call, answers.put), daemon=True)
+        reader.start()
+        has_ended = False
         try:
-            client.start_stream(lambda result, error: answers.put((result, error)))
-            client.async_stream_infer(model, tensors, enable_empty_final_response=True)
-            while not is_final:
-                result, error = answers.get(timeout=self._timeout)
-                if error is not None:
-                    is_final = True
-                    raise self._typed(error) from None
-                response = result.get_response()
-                is_final = response.parameters["triton_final_response"].bool_param
+            while not has_ended:
+                answer = answers.get(timeout=self._timeout)
+                if isinstance(answer, TriremeError):
+                    has_ended = True
+                    raise answer
+                if isinstance(answer, Exception):
+                    has_ended = True
+                    raise self._typed(answer.code().name, answer.details() or "")  # type: ignore[attr-defined]
+                response = answer.infer_response
+                if answer.error_message:
+                    has_ended = True
+                    raise self._typed("", answer.error_message.removeprefix(f"[request id: {response.id}] "))
+                has_ended = is_final(response)
                 if response.outputs:
-                    yield {output.name: result.as_numpy(output.name) for output in response.outputs}
+                    yield outputs_of(response)
         except queue.Empty:
             raise UnavailableError(f"model {model} sent nothing for {self._timeout:.0f} s") from None
-        except InferenceServerException as error:
-            raise self._typed(error) from None
         finally:
             # A cancel that meets the end of its request can crash tritonserver before 25.01.
-            client.stop_stream(cancel_requests=not is_final)
-            client.close()
+            if not has_ended:
+                call.cancel()
+            reader.join(self._timeout)
+
+    def _open_stream(self, model: str, inputs: Mapping[str, Value]) -> Any:
+        import grpc
+        from tritonclient.grpc import service_pb2_grpc
+
+        if self._channel is None:
+            self._channel = grpc.insecure_channel(self._url, [("grpc.max_receive_message_length", -1)])
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        return stub.ModelStreamInfer(iter([stream_request(model, inputs)]))
 
     def infer(self, model: str, inputs: Rows, *, bulk: bool = False) -> dict[str, Any]:
         """Output arrays by name. Inputs are rows of str (STRING), int (INT32) or float (FP32)."""
@@ -216,7 +235,8 @@ class TritonClient:
                 client_timeout=self._timeout,
             )
         except InferenceServerException as error:
-            raise self._typed(error) from None
+            status = str(error.status() or "").rpartition(".")[2]
+            raise self._typed(status, str(error.message())) from None
         outputs = {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}
         if not outputs:
             raise InvalidInputError(
@@ -247,25 +267,36 @@ class TritonClient:
         tensor.set_data_from_numpy(array)
         return tensor
 
-    def _value(self, name: str, value: Any) -> Any:
-        """One value for a model without a batch dimension."""
-        kinds = {str: ("BYTES", object), bool: ("BOOL", np.bool_), int: ("INT32", np.int32)}
-        datatype, kind = kinds.get(type(value), ("FP32", np.float32))
-        tensor = self._grpc.InferInput(name, [1], datatype)
-        tensor.set_data_from_numpy(
-            np.array([value.encode() if isinstance(value, str) else value], dtype=kind)
-        )
-        return tensor
-
-    def _typed(self, error: Any) -> TriremeError:
-        status = str(error.status() or "").rpartition(".")[2]
-        message = str(error.message())
-        if status == "UNAVAILABLE" and "onnect" in message:
-            message = f"no server answers at {self._url}; start one with: make serve"
+    def _typed(self, status: str, message: str) -> TriremeError:
         for request_id in ("<id_unknown>", BULK_ID):
             message = message.removeprefix(f"[request id: {request_id}] ")
         code, message = strip_code(message)
+        if not code and (unavailable := self._unavailable(status, message)):
+            return UnavailableError(unavailable)
         return _ERRORS.get(code or status, TriremeError)(message)
+
+    def _unavailable(self, status: str, message: str) -> str:
+        """What to say where it is the server and not the request that is at fault, else nothing."""
+        if status == "UNAVAILABLE" and "onnect" in message:
+            return f"no server answers at {self._url}; start one with: make serve"
+        if status in ("UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED"):
+            return f"the server at {self._url} did not answer ({message}); try again"
+        # What Triton calls an internal error, or not found, while a process or the server ends.
+        if any(said in message for said in _PASSING):
+            return f"the server at {self._url} lost a process ({message}); try again once it is started"
+        return ""
+
+
+def _read_stream(call: Any, put: Callable[[Any], None]) -> None:
+    """Each message of `call`, then what ended it; nothing after a final response is waited for."""
+    import grpc
+
+    try:
+        for message in call:
+            put(message)
+        put(UnavailableError("the server ended the stream before its last response; try again"))
+    except grpc.RpcError as error:
+        put(error)
 
 
 def _answer_part(outputs: dict[str, str]) -> AnswerPart:

@@ -129,7 +129,7 @@ class GeneratorModel(BackendModel):
                 self._send(sender, self.error_response(self._unexpected(), name_code=True), is_last=True)
 
     def _start(self, request: Any, sender: Any) -> None:
-        parameters = json.loads(request.parameters() or "{}")
+        parameters = _read_parameters(request)
         if CANCEL_PARAMETER in parameters:
             self._cancel_by_id(str(parameters[CANCEL_PARAMETER]))
             wanted = Wanted(finish_reason=self._flag(request, "return_finish_reason"))
@@ -238,3 +238,12 @@ class GeneratorModel(BackendModel):
             for client in clients:
                 if client.is_gone():
                     self._generator.cancel(client.id)
+
+
+def _read_parameters(request: Any) -> dict[str, Any]:
+    """The parameters of a request. Raises InvalidInputError for what is not UTF-8."""
+    try:
+        parameters: dict[str, Any] = json.loads(request.parameters() or "{}")
+    except (UnicodeDecodeError, ValueError):
+        raise InvalidInputError("a parameter of the request is not valid UTF-8; send UTF-8") from None
+    return parameters

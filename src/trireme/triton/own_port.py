@@ -18,6 +18,7 @@ from typing import Any
 from trireme.errors import TriremeError, UnavailableError
 from trireme.triton.bls import Outputs, typed_error
 from trireme.triton.tensors import strip_code
+from trireme.triton.wire import Value, is_final, outputs_of, stream_request
 
 # What a model is given to say that a cancelled request has ended; then the call itself is ended.
 CANCEL_SECONDS = 5.0
@@ -59,9 +60,9 @@ class OwnPort:
             return False
         return True
 
-    def call(self, model: str, inputs: Mapping[str, str | bool]) -> StreamedCall:
+    def call(self, model: str, inputs: Mapping[str, Value]) -> StreamedCall:
         """Sends a request of single values to a decoupled model. Does not block."""
-        return StreamedCall(self._stub, self._messages, self._address, model, inputs)
+        return StreamedCall(self._stub, self._address, model, inputs)
 
     def close(self) -> None:
         """Ends what runs and closes the connection."""
@@ -71,10 +72,7 @@ class OwnPort:
 class StreamedCall:
     """One request on its way. `responses` is read by one thread; `end` may be called from any, again and again."""
 
-    def __init__(
-        self, stub: Any, messages: Any, address: str, model: str, inputs: Mapping[str, str | bool]
-    ) -> None:
-        self._messages = messages
+    def __init__(self, stub: Any, address: str, model: str, inputs: Mapping[str, Value]) -> None:
         self._address = address
         self._model = model
         # Nobody else may guess it: a message that names it ends the request.
@@ -84,7 +82,7 @@ class StreamedCall:
         self._heard_at = time.monotonic()
         self._was_silent = False
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._requests.put(self._request(self._id, inputs, {}))
+        self._requests.put(stream_request(model, inputs, self._id))
         self._call = stub.ModelStreamInfer(iter(self._requests.get, None))
 
     def responses(self) -> Generator[Outputs, None, None]:
@@ -94,9 +92,8 @@ class StreamedCall:
         Closing the iterator ends the request, and waits until it has.
         """
         import grpc
-        from tritonclient.grpc import InferResult
 
-        is_final = False
+        has_ended = False
         try:
             for message in self._call:
                 self._heard_at = time.monotonic()
@@ -104,22 +101,21 @@ class StreamedCall:
                 if response.id == CANCEL_ID:
                     continue
                 if message.error_message:
-                    is_final = True
+                    has_ended = True
                     raise self._error(message.error_message)
-                is_final = response.parameters["triton_final_response"].bool_param
+                has_ended = is_final(response)
                 if self._was_silent:
                     raise UnavailableError(self._silence())
                 if response.outputs:
-                    result = InferResult(response)
-                    yield {output.name: result.as_numpy(output.name) for output in response.outputs}
-                if is_final:
+                    yield outputs_of(response)
+                if has_ended:
                     return
             raise UnavailableError(f"model {self._model} ended its answer early; try again")
         except grpc.RpcError as error:
-            is_final = True
+            has_ended = True
             raise self._lost(error) from None
         finally:
-            self._finish(is_final)
+            self._finish(has_ended)
 
     def is_silent(self) -> bool:
         """Whether the model has sent nothing for SILENT_SECONDS."""
@@ -133,17 +129,19 @@ class StreamedCall:
         """
         with self._lock:
             if self._patience is None:
-                self._requests.put(self._request(CANCEL_ID, {"text_input": ""}, {"cancel": self._id}))
+                self._requests.put(
+                    stream_request(self._model, {"text_input": ""}, CANCEL_ID, {"cancel": self._id})
+                )
                 self._was_silent = self.is_silent()
                 self._patience = threading.Timer(CANCEL_SECONDS, self._call.cancel)
                 self._patience.daemon = True
                 self._patience.start()
 
-    def _finish(self, is_final: bool) -> None:
+    def _finish(self, has_ended: bool) -> None:
         """Lets the server close the call: one that is dropped while it is open counts as cancelled."""
         import grpc
 
-        if not is_final:
+        if not has_ended:
             self.end()
         self._requests.put(None)
         with contextlib.suppress(grpc.RpcError):
@@ -167,22 +165,3 @@ class StreamedCall:
 
     def _silence(self) -> str:
         return f"model {self._model} sent nothing for {SILENT_SECONDS:.0f} s; try again"
-
-    def _request(self, key: str, inputs: Mapping[str, str | bool], parameters: Mapping[str, str]) -> Any:
-        request = self._messages.ModelInferRequest(model_name=self._model, id=key)
-        for name, value in inputs.items():
-            datatype = "BOOL" if isinstance(value, bool) else "BYTES"
-            request.inputs.add(name=name, datatype=datatype, shape=[1])
-            request.raw_input_contents.append(_raw(value))
-        for name, text in parameters.items():
-            request.parameters[name].string_param = text
-        request.parameters["triton_enable_empty_final_response"].bool_param = True
-        return request
-
-
-def _raw(value: str | bool) -> bytes:
-    """A tensor of one value as KServe's binary form has it."""
-    if isinstance(value, bool):
-        return bytes([value])
-    data = value.encode()
-    return len(data).to_bytes(4, "little") + data

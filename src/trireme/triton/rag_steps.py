@@ -16,6 +16,7 @@ from trireme.rag.ports import Generated, Question
 from trireme.triton.bls import Outputs, call_model
 from trireme.triton.own_port import OwnPort
 from trireme.triton.tensors import float_tensor, string_tensor
+from trireme.triton.wire import Value
 from trireme.types import Embedding, FloatArray, Hit
 
 WATCH_SECONDS = 0.05
@@ -181,7 +182,7 @@ class TritonSteps:
                 yield _generated(outputs)
         self._check_client()
 
-    def _llm_inputs(self, messages: Sequence[dict[str, str]]) -> dict[str, str | bool]:
+    def _llm_inputs(self, messages: Sequence[dict[str, str]]) -> dict[str, Value]:
         flags = ("stream", "return_finish_reason", "return_num_input_tokens", "return_num_output_tokens")
         return {
             "messages": json.dumps(list(messages), ensure_ascii=False),

@@ -49,13 +49,13 @@ def _mapped(folder: str) -> set[str]:
     """Files below `folder` that a process of this user has mapped or open."""
     found: set[str] = set()
     for process in Path("/proc").glob("[0-9]*"):
-        try:
+        # It may end meanwhile, or belong to somebody else.
+        with suppress(OSError):
             for line in (process / "maps").read_text().splitlines():
                 _, _, path = line.partition(folder)
                 if path:
                     found.add(folder + path.removesuffix(" (deleted)"))
-            found |= {str(link.readlink()) for link in (process / "fd").iterdir()}
-        except OSError:
-            # It has ended, or belongs to somebody else.
-            continue
+            for link in (process / "fd").iterdir():
+                with suppress(OSError):
+                    found.add(str(link.readlink()))
     return found
