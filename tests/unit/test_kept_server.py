@@ -70,6 +70,11 @@ class Canary:
         pass
 
 
+def settings_of(data_dir, **changes):
+    """Ports that nobody serves: those of a `make serve` beside the tests stay free of them."""
+    return Settings(**{"data_dir": data_dir, "http_port": 1, "grpc_port": 2, "metrics_port": 3, **changes})
+
+
 @pytest.fixture
 def kept(tmp_path, monkeypatch):
     Server.made, Server.refuse, Server.starts_ready, Stubs.gone, Canary.hung = [], [], True, [], []
@@ -77,7 +82,7 @@ def kept(tmp_path, monkeypatch):
     monkeypatch.setattr(kept_server, "StubTable", Stubs)
     monkeypatch.setattr(kept_server, "_CanaryThread", Canary)
     (tmp_path / "logs").mkdir()
-    keeper = KeptServer(Settings(data_dir=tmp_path))
+    keeper = KeptServer(settings_of(tmp_path))
     keeper.claim()
     keeper.start("postgresql://x")
     yield keeper
@@ -181,16 +186,16 @@ def test_a_full_disk_keeps_it_trying(kept):
 
 def test_a_second_keeper_of_one_data_directory_is_refused(kept, tmp_path):
     with pytest.raises(SettingError, match=r"runs already .*TRIREME_DATA_DIR.*TRIREME_HTTP_PORT"):
-        KeptServer(Settings(data_dir=tmp_path)).claim()
+        KeptServer(settings_of(tmp_path)).claim()
     kept.stop()
-    again = KeptServer(Settings(data_dir=tmp_path))
+    again = KeptServer(settings_of(tmp_path))
     again.claim()
     again.stop()
 
 
 def test_a_port_that_another_keeper_has_is_named_though_nothing_listens_yet(kept, tmp_path):
-    other = KeptServer(Settings(data_dir=tmp_path / "other", http_port=8100, metrics_port=8102))
-    with pytest.raises(SettingError, match="port 8001; set TRIREME_GRPC_PORT"):
+    other = KeptServer(settings_of(tmp_path / "other", http_port=4, metrics_port=5))
+    with pytest.raises(SettingError, match="port 2; set TRIREME_GRPC_PORT"):
         other.claim()
     other.stop()
     kept.stop()
