@@ -47,6 +47,7 @@ TEXT_FILES = (
     "generation_config.json",
     TOKENIZER_FILE,
     "tokenizer_config.json",
+    "special_tokens_map.json",
     "chat_template.jinja",
 )
 QUANTIZATION_FILE = "quantization.json"
