@@ -37,11 +37,36 @@ def read_eos_token_ids(model_dir: Path) -> tuple[int, ...]:
     )
 
 
+def read_tokenizer_config(model_dir: Path) -> dict[str, Any]:
+    """tokenizer_config.json, with special_tokens_map.json over it where transformers reads that, too."""
+    config = read_json(model_dir / TOKENIZER_CONFIG_FILE)
+    if "added_tokens_decoder" not in config:
+        config = {**config, **read_json(model_dir / SPECIAL_TOKENS_FILE)}
+    return config
+
+
+def read_special_tokens(model_dir: Path) -> dict[str, Any]:
+    """Special tokens by name, such as bos_token, as transformers gives them to a chat template.
+
+    Those that are null are not there. additional_special_tokens is a list of texts.
+    """
+    config = read_tokenizer_config(model_dir)
+    holders = [{key: value for key, value in config.items() if key.endswith("_token")}]
+    extra = config.get("extra_special_tokens")
+    holders += [one for one in (extra, config.get("model_specific_special_tokens")) if isinstance(one, dict)]
+    named = {key: token_text(value) for holder in holders for key, value in holder.items()}
+    found: dict[str, Any] = {key: text for key, text in named.items() if text is not None}
+    listed = config.get("additional_special_tokens")
+    if isinstance(listed, list):
+        found["additional_special_tokens"] = [text for one in listed if (text := token_text(one)) is not None]
+    return found
+
+
 def token_text(value: Any) -> str | None:
     """A token as tokenizer_config.json writes it: a string, or an object with its content; else None."""
     if isinstance(value, dict):
         value = value.get("content")
-    return value if isinstance(value, str) and value else None
+    return value if isinstance(value, str) else None
 
 
 def _read_ids(path: Path, content: dict[str, Any]) -> list[int]:
@@ -56,11 +81,8 @@ def _read_ids(path: Path, content: dict[str, Any]) -> list[int]:
 
 def _read_named(model_dir: Path) -> list[int]:
     """The id of the tokenizer's eos_token; empty where it names none, or one that it does not have."""
-    config = read_json(model_dir / TOKENIZER_CONFIG_FILE)
-    name = token_text(config.get("eos_token"))
-    if name is None:
-        name = token_text(read_json(model_dir / SPECIAL_TOKENS_FILE).get("eos_token"))
-    if name is None:
+    name = token_text(read_tokenizer_config(model_dir).get("eos_token"))
+    if not name:
         return []
     tokenizer = read_json(model_dir / TOKENIZER_FILE)
     added = [token for token in tokenizer.get("added_tokens") or [] if isinstance(token, dict)]

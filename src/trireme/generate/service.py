@@ -12,11 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from trireme.errors import InvalidInputError, TriremeError, UnavailableError
-from trireme.generate.chat import ChatTemplate, Message
+from trireme.generate.chat import ChatTemplate
 from trireme.generate.detokenizer import Detokenizer
 from trireme.generate.engine import Chunk, Engine, EngineRequest, EngineStats, FinishReason, Sampling
+from trireme.generate.messages import Message, strings_in
 from trireme.generate.sampling import Parameters
 from trireme.generate.stop_strings import StopStrings
 from trireme.generate.tokenizer import LlmTokenizer
@@ -30,13 +32,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """One request: either `text` or `messages`. Not streamed, its answer comes as one piece."""
+    """One request: either `text` or `messages`; `tools` go with messages. Not streamed, its answer is one piece."""
 
     parameters: Parameters
     text: str | None = None
     messages: tuple[Message, ...] | None = None
     stream: bool = True
     tenant: str = DEFAULT_TENANT
+    tools: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +191,8 @@ class Generator:
 
     def _tokenize(self, request: GenerateRequest) -> tuple[int, ...]:
         messages = request.messages
+        if messages is None and request.tools:
+            raise InvalidInputError("tools go with messages; send messages instead of text_input")
         if messages is None:
             text = request.text or ""
             self._check_size("text_input", text)
@@ -196,10 +201,13 @@ class Generator:
             if self._template is None or not self._options.chat_text_input:
                 return self._tokenizer.encode(text, add_special_tokens=True)
             messages = (Message("user", text),)
-        self._check_size("messages", *(message.content for message in messages))
+        self._check_size("messages", *strings_in([message.as_json() for message in messages]))
+        self._check_size("tools", *strings_in(request.tools))
         if self._template is None:
             raise InvalidInputError("this model has no chat template; send text_input instead of messages")
-        return self._tokenizer.encode(self._template.render(messages), add_special_tokens=False)
+        return self._tokenizer.encode(
+            self._template.render(messages, request.tools), add_special_tokens=False
+        )
 
     def _check_stop_tokens(self, sampling: Sampling) -> None:
         """For min_tokens an engine writes into the logit of each end token, whether there is one or not."""

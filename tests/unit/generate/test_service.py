@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from trireme.errors import InvalidInputError, UnavailableError
-from trireme.generate.chat import ChatTemplate, Message
+from trireme.generate.chat import ChatTemplate
 from trireme.generate.engine import EngineOptions, Sampling
 from trireme.generate.fake import FakeEngine, Knobs
+from trireme.generate.messages import Message
 from trireme.generate.sampling import Parameters
 from trireme.generate.service import GenerateRequest, Generator, ServiceOptions
 
