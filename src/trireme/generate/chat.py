@@ -115,6 +115,11 @@ class _Template:
             return False
 
 
+def named_template(name: str) -> str:
+    """The file of an exported template that is not the default."""
+    return f"chat_template.{name}.jinja"
+
+
 def neutralize(text: str, tokenizer: LlmTokenizer) -> str:
     """`text` with a space inside each control token's name, "<|end|>" becoming "< |end|>".
 
