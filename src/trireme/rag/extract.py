@@ -10,6 +10,7 @@ import numpy as np
 from trireme.rag.citations import content_words
 from trireme.rag.passages import find_context, find_openings, sentences_of, source_of
 from trireme.rag.ports import Citation, Steps
+from trireme.rag.question import asks_for_fact, is_code
 from trireme.rag.sentences import Sentence
 from trireme.types import FloatArray, Hit
 
@@ -29,14 +30,20 @@ class Candidate:
     context: str
 
 
-def find_sentences(passages: Sequence[Hit], most: int = MAX_SENTENCES) -> list[Candidate]:
-    """Sentences of the passages in their order, each text once, at most `most`. Pure."""
+def find_sentences(passages: Sequence[Hit], question: str = "", most: int = MAX_SENTENCES) -> list[Candidate]:
+    """Sentences of the passages in their order, each text once, at most `most`. Pure.
+
+    Code alone is left out where the question asks for a fact and there are other sentences.
+    """
     found: dict[str, Candidate] = {}
     for position, passage in enumerate(passages):
         context = find_context(passage)
         for sentence in sentences_of(passage):
             found.setdefault(sentence.text, Candidate(position, sentence, context))
-    return list(found.values())[:most]
+    candidates = list(found.values())
+    if asks_for_fact(question):
+        candidates = [one for one in candidates if not is_code(one.sentence.text)] or candidates
+    return candidates[:most]
 
 
 def rank_sentences(

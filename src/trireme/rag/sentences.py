@@ -173,8 +173,8 @@ def _ends_sentence(block: str, first: int, found: re.Match[str]) -> bool:
         return True
     next_word = _NEXT_WORD.match(block, found.end())
     opening, following = next_word.groups() if next_word else ("", "")
-    # A word that begins small goes on, unless it is a name of the kind that code has.
-    if following[:1].islower() and not opening and "_" not in following:
+    # A word that begins small goes on, unless it is a name: of the kind that code has, or written like vLLM.
+    if following[:1].islower() and not opening and "_" not in following and following == following.lower():
         return False
     if mark[0] != "." or mark.startswith("..") or not opening + following:
         return True
