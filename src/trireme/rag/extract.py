@@ -19,6 +19,9 @@ MAX_SENTENCES = 20
 # For the first sentence below a heading that has all of the question's words; chosen on SQuAD's training articles,
 # where 0 to 0.3 make no difference, and on questions about our own documents, where it matters.
 OPENING_BONUS = 0.15
+# For the first sentence below a heading that is a question, whichever: it is written to answer one. On 51 questions
+# about our own documents 42 answers are right instead of 39; 0.03 to 0.1 make no difference.
+ANSWER_BONUS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ def rank_sentences(
 
     A sentence is read below its title and headings, with its passage's score as prior: what a good passage
     says counts more than the same words in a bad one. The sentence that opens a section gets a bonus as far as
-    the heading above it is the question; the score that comes back is without it.
+    the heading above it is the question, and one where it is any question; the score that comes back is without it.
     """
     texts = ["\n".join(filter(None, (one.context, one.sentence.text))) for one in candidates]
     prior = np.array([passages[one.passage].score for one in candidates], np.float32)
@@ -69,8 +72,9 @@ def _opening_bonuses(question: str, passages: Sequence[Hit], candidates: Sequenc
     for position, one in enumerate(candidates):
         if one.passage in openings:
             openings.remove(one.passage)
-            heading = content_words(one.context.rpartition(" > ")[2])
-            bonuses[position] = OPENING_BONUS * (len(asked & heading) / max(len(asked), 1)) ** 2
+            heading = one.context.rpartition(" > ")[2]
+            shared = len(asked & content_words(heading)) / max(len(asked), 1)
+            bonuses[position] = OPENING_BONUS * shared**2 + ANSWER_BONUS * heading.rstrip().endswith("?")
     return bonuses
 
 

@@ -68,6 +68,18 @@ def test_the_sentence_right_below_a_heading_that_asks_the_question_comes_first()
     assert best == 1
 
 
+def test_the_sentence_that_opens_the_answer_to_another_question_comes_before_what_follows_it():
+    scores = np.array([0.46, 0.5], np.float32)
+
+    class Fixed(FakeSteps):
+        def rank(self, question, texts, prior):
+            return scores
+
+    for heading, first in (("How do I stop it?", 0), ("Stopping", 1)):
+        one = passage(f"Server > {heading}\nCtrl-C ends it. What is indexed stays.", "Server", heading)
+        assert rank_sentences("Shut it down", [one], find_sentences([one]), Fixed())[0] == first
+
+
 def test_priors_go_to_the_reranker_in_order():
     passages = [passage("One. Two.", score=0.25), passage("Three.", score=-1, name="b")]
 
