@@ -96,11 +96,20 @@ class _Template:
         if self._wants_parts:
             messages = [_in_parts(message) for message in messages]
         try:
-            return self._run(messages, tools)
+            return self._run_as_it_can(messages, tools)
         except jinja2.TemplateError as error:
             raise InvalidInputError(f"the model's chat template refuses these messages: {error}") from None
         except _FAILURES as error:
             raise InvalidInputError(f"the model's chat template fails on these messages: {error}") from None
+
+    def _run_as_it_can(self, messages: list[dict[str, Any]], tools: list[Any] | None) -> str:
+        """Without content where a message has none, as transformers does; empty, where the template needs one."""
+        try:
+            return self._run(messages, tools)
+        except (jinja2.TemplateError, *_FAILURES):
+            if all("content" in message for message in messages):
+                raise
+        return self._run([{"content": "", **message} for message in messages], tools)
 
     def _run(self, messages: list[dict[str, Any]], tools: list[Any] | None) -> str:
         return self._template.render(

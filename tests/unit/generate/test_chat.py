@@ -224,6 +224,14 @@ def test_a_developers_message_is_the_systems_where_the_template_knows_no_develop
     assert made(ROLES, byte_level).render(messages[1:3]) == "<user>Hi<system>Be kind."
 
 
+def test_a_template_that_needs_content_gets_an_empty_one_beside_calls(byte_level):
+    source = "{% for m in messages %}{{ m.role + ':' + m['content'] }};{% endfor %}"
+    messages = [Message("user", "a"), Message("assistant", None, {"tool_calls": [CALL]})]
+    assert made(source, byte_level).render(messages) == "user:a;assistant:;"
+    with pytest.raises(InvalidInputError, match="not tool"):
+        ChatTemplate.load(ROOT / "defaults" / "llm", byte_level).render([*messages, Message("tool", "4")])
+
+
 def test_a_template_that_reads_content_as_parts_gets_parts(byte_level):
     shown = "{% for p in m.content %}{% if p.type == 'text' %}{{ p.text }};{% endif %}{% endfor %}"
     parts = f"{{% for m in messages %}}{shown}{{% endfor %}}"
