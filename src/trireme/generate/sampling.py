@@ -19,6 +19,7 @@ MAX_STOP_CHARACTERS = 1000
 MAX_TOKEN_ID = 2**31 - 1
 MAX_COUNT = 2**31 - 1
 MAX_DIGITS = 400
+# OpenAI's newer name of max_tokens; where both come, it counts.
 COMPLETION_TOKENS = "max_completion_tokens"
 # Below it the softmax overflows to one-hot or to NaN; vLLM raises smaller ones to it, too.
 MIN_TEMPERATURE = 0.01
@@ -59,31 +60,26 @@ def parse_parameters(text: str | None, default_max_tokens: int) -> Parameters:
     """
     given = {key: value for key, value in _read_object(text).items() if value is not None}
     values: dict[str, Any] = {"max_tokens": default_max_tokens}
+    completion_tokens = None
     for key, value in given.items():
         if key in _READERS:
             values[key] = _READERS[key](key, value)
         elif key == COMPLETION_TOKENS:
-            values["max_tokens"] = _read_alias(given)
+            completion_tokens = _READERS["max_tokens"](key, value)
         elif key in _FIXED:
             _check_fixed(key, value)
         else:
             raise InvalidInputError(
                 f"sampling_parameters has an unknown key {key[:40]!r}; known: {', '.join(_READERS)}"
             )
+    if completion_tokens is not None:
+        values["max_tokens"] = completion_tokens
     if values.get("min_tokens", 0) > values["max_tokens"]:
         raise InvalidInputError(
             f"min_tokens must be at most max_tokens, which is {values['max_tokens']}, got {values['min_tokens']}"
         )
     stop = values.pop("stop", ())
     return Parameters(Sampling(**values), stop)
-
-
-def _read_alias(given: dict[str, Any]) -> Any:
-    """OpenAI's newer name of max_tokens."""
-    number = _READERS["max_tokens"](COMPLETION_TOKENS, given[COMPLETION_TOKENS])
-    if "max_tokens" in given and _READERS["max_tokens"]("max_tokens", given["max_tokens"]) != number:
-        raise InvalidInputError(f"max_tokens and {COMPLETION_TOKENS} differ; send one of them")
-    return number
 
 
 def _check_fixed(key: str, value: Any) -> None:

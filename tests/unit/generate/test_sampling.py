@@ -124,9 +124,10 @@ def test_a_seed_of_minus_one_is_no_seed():
 
 def test_max_completion_tokens_is_max_tokens():
     assert parse(max_completion_tokens=5) == parse(max_tokens=5)
-    assert parse(max_completion_tokens=5, max_tokens="5") == parse(max_tokens=5)
-    with pytest.raises(InvalidInputError, match="max_tokens and max_completion_tokens differ"):
-        parse(max_completion_tokens=5, max_tokens=6)
+    assert parse(max_completion_tokens=5, max_tokens=6) == parse(max_tokens=6, max_completion_tokens=5)
+    assert parse(max_completion_tokens=5, max_tokens=6) == parse(max_tokens=5)
+    with pytest.raises(InvalidInputError, match="max_tokens must be a whole number"):
+        parse(max_completion_tokens=5, max_tokens=0)
 
 
 @pytest.mark.parametrize(
