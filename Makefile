@@ -68,7 +68,7 @@ golden: $(DEV_STAMP) models  ## write tests/golden anew from the built models
 	@$(BIN)/python tests/golden/write.py
 
 lock: $(DEV_STAMP)  ## write requirements.lock from what is installed
-	@$(BIN)/python -m pip freeze --exclude-editable | sed 's/^torch==\([0-9.]*\).*/torch==\1/' > requirements.lock
+	@$(BIN)/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/^torch==\([0-9.]*\).*/torch==\1/' > requirements.lock
 
 clean:  ## remove the virtual environment and the caches; models and data stay
 	rm -rf $(VENV) $(QUANTIZE_VENV) .venv-rivals .mypy_cache .ruff_cache .pytest_cache

@@ -26,8 +26,9 @@ from trireme.artifacts.config_writer import place_config
 from trireme.artifacts.manifest import read_manifest
 from trireme.artifacts.recipe import Recipe, read_recipe
 from trireme.errors import TriremeError
-from trireme.generate.chat import ChatTemplate, Message
+from trireme.generate.chat import ChatTemplate
 from trireme.generate.engine import EngineOptions
+from trireme.generate.messages import Message
 from trireme.generate.tokenizer import LlmTokenizer
 from trireme.settings import read_settings
 from trireme.triton.server import ServerConfig, TritonServer

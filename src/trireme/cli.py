@@ -139,17 +139,28 @@ def _ask(arguments: argparse.Namespace, settings: Settings, console: Console) ->
 
 
 def _models(_: argparse.Namespace, settings: Settings, console: Console) -> int:
-    from trireme.artifacts.repository import list_recipes
     from trireme.report import models_table
-    from trireme.triton.metrics import read_readiness
+    from trireme.triton.served_models import read_served_models
 
+    repository = settings.model_repository
     try:
-        ready = read_readiness(settings.host, settings.metrics_port, list_recipes(settings.model_repository))
-    except UnavailableError:
-        ready = None
-    console.print(models_table(settings.model_repository, ready))
-    if ready is None:
-        console.print("No server answers; this is what the repository holds. Start one with: make serve")
+        served = read_served_models(settings.host, settings.http_port, settings.metrics_port)
+    except UnavailableError as error:
+        if not repository.is_dir():
+            raise UnavailableError(f"{error}, and {repository} is no folder with models") from None
+        console.print(models_table(repository))
+        console.print(f"No server answers; this is what {repository} holds. Start one with: make serve")
+        return 0
+    console.print(models_table(repository, served))
+    for model in served:
+        if model.reason:
+            console.print(f"{model.name}: {model.reason}", highlight=False, markup=False)
+    if not repository.is_dir():
+        console.print(
+            f"Precision, size and quality are in the served model repository, which is not {repository.resolve()}:"
+            " name it with TRIREME_MODEL_REPOSITORY.",
+            highlight=False,
+        )
     return 0
 
 
@@ -172,13 +183,15 @@ def _drop(arguments: argparse.Namespace, settings: Settings, console: Console) -
 
 
 def _ready(_: argparse.Namespace, settings: Settings, console: Console) -> int:
-    from trireme.artifacts.repository import list_recipes
-    from trireme.triton.metrics import read_readiness
+    from trireme.triton.metrics import read_metrics
+    from trireme.triton.served_models import read_served_models
 
-    ready = read_readiness(settings.host, settings.metrics_port, list_recipes(settings.model_repository))
-    for name, answer in sorted(ready.items()):
-        console.print(f"{name}: {'ready' if answer else 'not ready'}", highlight=False)
-    return 0 if ready and all(ready.values()) else 1
+    # Without the metrics, models say nothing of their files and database: that is an error here.
+    read_metrics(settings.host, settings.metrics_port)
+    served = read_served_models(settings.host, settings.http_port, settings.metrics_port)
+    for model in served:
+        console.print(f"{model.name}: {'ready' if model.is_ready else 'not ready'}", highlight=False)
+    return 0 if served and all(model.is_ready for model in served) else 1
 
 
 def _env(_: argparse.Namespace, settings: Settings, console: Console) -> int:

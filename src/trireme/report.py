@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trireme.artifacts.repository import ModelEntry, list_models
+from trireme.artifacts.repository import ModelEntry, find_model, list_models
+from trireme.triton.served_models import ServedModel
 from trireme.types import CollectionInfo, Hit
 
 if TYPE_CHECKING:
@@ -18,25 +19,32 @@ if TYPE_CHECKING:
     from trireme.ingest.queue import JobInfo
 
 
-def models_table(repository: Path, ready: dict[str, bool] | None = None) -> Table:
-    """What the repository serves: kind, precision, size, quality; with `ready`, what the server says of each."""
+def models_table(repository: Path, served: Sequence[ServedModel] | None = None) -> Table:
+    """Kind, precision, size and quality of each model of the repository folder.
+
+    With `served`, of each that the server has, and whether it is ready; what only the folder says of it is left
+    empty where the folder does not hold it built.
+    """
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     columns = ["model", "kind", "precision", "size", "quality"]
-    for column in columns if ready is None else [*columns, "ready"]:
+    for column in columns if served is None else [*columns, "ready"]:
         table.add_column(column, justify="right" if column == "size" else "left")
-    for model in list_models(repository):
-        size = f"{model.bytes / 1e6:.1f} MB" if model.bytes else ""
-        row = [
-            model.name,
-            model.kind,
-            model.precision,
-            size if model.is_built else "not built",
-            _quality(model),
-        ]
-        table.add_row(*row if ready is None else [*row, "yes" if ready.get(model.name) else "no"])
+    if served is None:
+        for model in list_models(repository):
+            table.add_row(*_described(model, "" if model.is_built else "not built"))
+        return table
+    for one in served:
+        known = find_model(repository, one.name, one.kind)
+        row = _described(known, "") if known is not None else [one.name, one.kind, "", "", ""]
+        table.add_row(*row, "yes" if one.is_ready else "no")
     return table
+
+
+def _described(model: ModelEntry, size: str) -> list[str]:
+    size = f"{model.bytes / 1e6:.1f} MB" if model.bytes else size
+    return [model.name, model.kind, model.precision, size, _quality(model)]
 
 
 def _quality(model: ModelEntry) -> str:

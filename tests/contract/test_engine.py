@@ -5,12 +5,14 @@ ENGINE_TEST_MODEL=folder pytest tests/contract/test_engine.py -k vllm
 """
 
 import importlib.util
+import itertools
 import json
 import os
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ import pytest
 from trireme.errors import InvalidInputError, SettingError, TriremeError, UnavailableError
 from trireme.generate.engine import Chunk, Engine, EngineOptions, EngineRequest, Sampling
 from trireme.generate.registry import open_engine
+from trireme.generate.sampling import RANGES, parse_parameters
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -285,6 +288,78 @@ def test_sampling_narrowed_to_one_token_is_greedy(driver, change):
         pytest.skip("the fake draws from the prompt")
     values = {"max_tokens": 8, "temperature": 1.0, "seed": 3, "ignore_eos": True} | change
     assert driver.run(sampling=Sampling(**values))[0] == driver.run()[0][:8]
+
+
+# Beside the ends: what only 64 bits can tell from them, and what has a meaning of its own.
+ODD_VALUES = {
+    "top_p": (1e-300, 1e-45, 1 - 1e-9),
+    "top_k": (-1, 1, 127, 128, 129),
+    "min_p": (1e-300, 1e-40, 1 - 1e-9),
+    "temperature": (1e-300, 0.01),
+    "presence_penalty": (1e-300, -1e-40),
+    "frequency_penalty": (1e-300, -1e-40),
+    "repetition_penalty": (1 + 1e-9,),
+    "seed": (-1, 2**31, 2**32, 2**53 + 1),
+}
+EXTREMES = {key: (*ends, *ODD_VALUES.get(key, ())) for key, ends in RANGES.items() if "tokens" not in key}
+
+
+def extreme_requests() -> Iterator[dict]:
+    """Each extreme alone, greedy and sampled, then with every extreme of every other parameter."""
+    for key, values in EXTREMES.items():
+        for value in values:
+            yield {key: value}
+            yield {"temperature": 0, key: value}
+    for (first, values), (second, others) in itertools.combinations(EXTREMES.items(), 2):
+        for value, other in itertools.product(values[:2], others[:2]):
+            yield {first: value, second: other}
+    for side in (0, 1):
+        yield {key: values[side] for key, values in EXTREMES.items()}
+        yield {key: values[side] for key, values in EXTREMES.items()} | {"temperature": 2}
+
+
+def test_every_extreme_of_every_documented_range_is_answered(driver):
+    restarts = driver.engine.stats().restarts
+    vocabulary = 128 if isinstance_of(driver, "OpenVinoEngine") else 2**31
+    for given in extreme_requests():
+        sampling = parse_parameters(json.dumps({"max_tokens": 3, "min_tokens": 2} | given), 64).sampling
+        tokens, last = driver.run(PROMPT[:8], sampling)
+        assert last.error is None, given
+        assert 2 <= len(tokens) <= 3, given
+        assert all(0 <= token < vocabulary for token in tokens), given
+    assert driver.engine.stats().restarts == restarts
+
+
+def test_below_min_tokens_neither_eos_nor_a_stop_token_ends_an_answer(driver):
+    free = driver.run()[0]
+    for changes in ({"ignore_eos": False}, {"ignore_eos": True}):
+        # The first of the free answer would end it at once.
+        stops = (free[0], driver.options.eos_token_ids[0])
+        stopped = Sampling(max_tokens=16, temperature=0.0, stop_token_ids=stops, **changes)
+        assert driver.run(sampling=stopped)[0] == ()
+        for least in (1, 7, 16):
+            tokens, last = driver.run(sampling=replace(stopped, min_tokens=least))
+            assert least <= len(tokens) <= 16
+            assert not set(stops) & set(tokens)
+            assert last.finish_reason in ("stop", "length")
+
+
+def test_min_tokens_hold_for_drawn_answers_too(driver):
+    if isinstance_of(driver, "FakeEngine"):
+        pytest.skip("the fake's end does not depend on the draw")
+    # Nearly every token would end the answer, and the distribution is flat: a free draw takes one at once.
+    stops = tuple(range(8, 128))
+    for seed in range(12):
+        drawn = Sampling(max_tokens=12, min_tokens=10, temperature=2.0, seed=seed, stop_token_ids=stops)
+        tokens, last = driver.run(sampling=drawn)
+        assert 10 <= len(tokens) <= 12, seed
+        assert not set(stops) & set(tokens)
+        assert last.error is None
+        assert driver.run(sampling=drawn)[0] == tokens
+
+
+def test_min_tokens_changes_nothing_where_the_answer_is_longer(driver):
+    assert driver.run(sampling=replace(GREEDY, min_tokens=5))[0] == driver.run()[0]
 
 
 def isinstance_of(driver: Driver, name: str) -> bool:

@@ -173,14 +173,17 @@ def test_max_tokens_and_the_context_end_an_answer_with_length(client):
     [
         ({"temprature": 1}, "unknown key 'temprature'"),
         ({"max_tokens": 0}, "max_tokens must be a whole number from 1"),
-        ({"temperature": -1}, "temperature must be a number from 0 to 100"),
+        ({"temperature": -1}, "temperature must be a number from 0 to 2"),
         ({"top_p": 0}, "top_p must be a number above 0 up to 1"),
+        ({"max_tokens": 2, "min_tokens": 3}, "min_tokens must be at most max_tokens"),
+        ({"n": 2}, "n cannot be 2: a request has one answer"),
+        ({"stop_token_ids": [2**31 - 1], "min_tokens": 1}, "stop_token_ids holds 2147483647"),
         ({"top_k": -5}, "top_k must be a whole number from 0"),
         ({"min_p": 2}, "min_p must be a number from 0 to 1"),
-        ({"repetition_penalty": 0}, "repetition_penalty must be a number above 0"),
+        ({"repetition_penalty": 0}, "repetition_penalty must be a number from 0.01"),
         ({"presence_penalty": 3}, "presence_penalty must be a number from -2 to 2"),
         ({"frequency_penalty": "x"}, "frequency_penalty must be a number from -2 to 2"),
-        ({"seed": -1}, "seed must be a whole number from 0"),
+        ({"seed": -2}, "seed must be a whole number from 0"),
         ({"stop": [""]}, "each stop must be a string of 1 to 1000 characters"),
         ({"stop_token_ids": ["x"]}, "each of stop_token_ids must be a whole number"),
         ({"ignore_eos": 2}, "ignore_eos must be true or false"),
@@ -192,6 +195,9 @@ def test_a_bad_parameter_is_refused_by_name(client, sampling, said):
         list(client.generate("one", model="tiny", sampling=sampling))
 
 
+USER = '[{"role": "user", "content": "a"}]'
+
+
 @pytest.mark.parametrize(
     ("inputs", "said"),
     [
@@ -200,6 +206,10 @@ def test_a_bad_parameter_is_refused_by_name(client, sampling, said):
         ({"text_input": ""}, "text_input is empty"),
         ({"messages": "{"}, "messages is not valid JSON"),
         ({"messages": '[{"role": "root", "content": "a"}]'}, "role must be one of"),
+        ({"messages": '[{"role": "user", "content": [{"type": "image_url"}]}]'}, "of type 'image_url'"),
+        ({"messages": USER, "tools": "{}"}, "tools must be a JSON list"),
+        ({"messages": USER, "tools": '[{"function": {"name": "f"}}]'}, "chat template takes no tools"),
+        ({"text_input": "a", "tools": '[{"function": {"name": "f"}}]'}, "tools go with messages"),
         ({"text_input": "a", "sampling_parameters": "{"}, "sampling_parameters is not valid JSON"),
         ({"text_input": "a", "tenant": ""}, "tenant must have 1 to 512 characters"),
         ({"text_input": "oars " * 1000}, f"may have {MAX_MODEL_LEN}; shorten it"),
@@ -211,6 +221,40 @@ def test_a_bad_request_is_refused_with_what_to_change(client, inputs, said):
     with pytest.raises(InvalidInputError, match=re.escape(said)):
         # Triton refuses a request without any input itself.
         list(client.stream("chat", {"stream": True, **inputs}))
+
+
+def test_one_requests_extremes_fail_nobody(client, server):
+    """What once killed the engine of all is answered or refused, and the engine is not started again."""
+    for sampling in (
+        {"top_p": 1e-300},
+        {"min_p": 1},
+        {"temperature": 1e-300},
+        {"max_tokens": 3, "min_tokens": 3},
+    ):
+        parts = list(client.generate("one", model="tiny", sampling={"max_tokens": 3, **sampling}))
+        assert parts[-1].output_tokens in range(4), sampling
+    with pytest.raises(InvalidInputError, match="repetition_penalty"):
+        list(client.generate("one", model="tiny", sampling={"repetition_penalty": 1e-46}))
+    page = read_metrics(server.config.host, server.config.metrics_port)
+    assert 'trireme_engine_restarts_total{model="tiny"} 0' in page
+
+
+def test_min_tokens_make_an_answer_as_long(client):
+    sampling = {"max_tokens": "24", "min_tokens": "24"}
+    for seed in range(3):
+        last = list(client.generate("one two", model="tiny", sampling={**sampling, "seed": seed}))[-1]
+        assert (last.output_tokens, last.finish_reason) == (24, "length")
+
+
+def test_messages_of_openais_clients_are_answered(client):
+    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    messages = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": parts, "name": "ann"},
+        {"role": "assistant", "content": "ok", "refusal": None, "tool_calls": None},
+        {"role": "user", "content": "three"},
+    ]
+    assert list(client.generate(messages, model="chat"))[-1].finish_reason in ("stop", "length")
 
 
 def test_text_that_is_not_utf8_is_refused_by_name(server):

@@ -82,7 +82,8 @@ def test_perf_analyzer_streams_from_it(server, url, tmp_path):
         {
             "text_input": [f"Tell me about ship number {number}."],
             "stream": [True],
-            "sampling_parameters": ['{"max_tokens": 8, "ignore_eos": true}'],
+            # As GenAI-Perf writes it.
+            "sampling_parameters": ['{"max_tokens": "8", "min_tokens": "8"}'],
         }
         for number in range(8)
     ]

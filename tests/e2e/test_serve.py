@@ -57,6 +57,20 @@ def test_models_shows_precision_size_quality_and_readiness(serving):
     assert row.rstrip().endswith("yes")
 
 
+def test_models_and_ready_ask_the_server_wherever_they_run(serving, tmp_path):
+    environment = {**environment_of(serving.settings), "TRIREME_MODEL_REPOSITORY": "model_repository"}
+    for command, said in (("models", "yes"), ("ready", "ready")):
+        words = [sys.executable, "-m", "trireme.cli", command]
+        done = subprocess.run(
+            words, env=environment, capture_output=True, text=True, timeout=120, cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        for model in ("embedding", "llm", "search"):
+            row = next(line for line in done.stdout.splitlines() if line.startswith(model))
+            assert row.rstrip().endswith(said)
+        assert "not built" not in done.stdout
+
+
 def test_ready_exits_with_zero_when_everything_answers(serving):
     done = serving.run("ready")
     assert done.returncode == 0, done.stdout

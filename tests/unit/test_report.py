@@ -6,6 +6,7 @@ from rich.console import Console
 
 from trireme.artifacts.manifest import Manifest, write_manifest
 from trireme.report import collections_table, models_table, print_hits
+from trireme.triton.served_models import ServedModel
 from trireme.types import CollectionInfo, Embedder, Hit
 
 
@@ -44,6 +45,24 @@ def test_a_model_that_is_not_built_is_shown_as_such(console, tmp_path):
     row = next(line for line in console.export_text().splitlines() if line.startswith("mine"))
     assert "not built" in row
     assert "fp16" in row
+
+
+def test_what_is_served_is_shown_wherever_the_command_runs(console, tmp_path):
+    served = [ServedModel("embedding", "text_encoder", True), ServedModel("mine", "text_encoder", False)]
+    console.print(models_table(tmp_path / "nowhere", served))
+    rows = [line.split() for line in console.export_text().splitlines()[1:]]
+    assert rows == [["embedding", "text_encoder", "yes"], ["mine", "text_encoder", "no"]]
+
+
+def test_a_served_model_is_never_called_not_built(console, tmp_path):
+    for name in ("mine", "other"):
+        (tmp_path / name).mkdir()
+        recipe = 'kind = "text_encoder"\nsource = "somewhere"\nprecision = "fp16"\n'
+        (tmp_path / name / "recipe.toml").write_text(recipe)
+    console.print(models_table(tmp_path, [ServedModel("mine", "text_encoder", True)]))
+    assert [line.split() for line in console.export_text().splitlines()[1:]] == [
+        ["mine", "text_encoder", "yes"]
+    ]
 
 
 def test_collections_show_counts_and_embedder(console):

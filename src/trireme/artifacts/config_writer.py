@@ -210,6 +210,7 @@ _TENSORS: dict[str, tuple[tuple[Message, ...], tuple[Message, ...]]] = {
         (
             _tensor("text_input", STRING, 1, optional=True),
             _tensor("messages", STRING, 1, optional=True),
+            _tensor("tools", STRING, 1, optional=True),
             *_STREAMED,
             _tensor("exclude_input_in_output", BOOL, 1, optional=True),
             _tensor("return_finish_reason", BOOL, 1, optional=True),

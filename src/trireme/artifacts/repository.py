@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trireme.artifacts.manifest import MANIFEST_FILE, read_manifest
 from trireme.artifacts.recipe import RECIPE_FILE, Recipe, read_recipe
-from trireme.errors import ArtifactError, NotFoundError
+from trireme.errors import ArtifactError, NotFoundError, TriremeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,15 @@ class ModelEntry:
 def list_models(repository: Path) -> list[ModelEntry]:
     """Every folder with a recipe, by name. Raises NotFoundError, SettingError, ArtifactError."""
     return [_entry(repository, recipe) for recipe in list_recipes(repository)]
+
+
+def find_model(repository: Path, name: str, kind: str) -> ModelEntry | None:
+    """The built model of that name and kind, or None where the folder holds none, or nothing that can be read."""
+    try:
+        entry = _entry(repository, read_recipe(repository / name / RECIPE_FILE))
+    except TriremeError:
+        return None
+    return entry if entry.is_built and entry.kind == kind else None
 
 
 def list_recipes(repository: Path) -> list[Recipe]:

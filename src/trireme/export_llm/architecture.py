@@ -15,6 +15,8 @@ from typing import Any
 from trireme.errors import UnsupportedError
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+# What an error says of a model that only vLLM runs.
+ON_GPU = "; on a GPU vLLM runs others (--target gpu)"
 ROPE_TYPES = ("default", "linear", "llama3")
 CONFIG_FILE = "config.json"
 
@@ -66,34 +68,34 @@ def read_config(folder: Path) -> dict[str, Any]:
     return document
 
 
-def read_architecture(
-    config: dict[str, Any], max_model_len: int | None = None, *, may_slide: bool = False
-) -> Architecture:
+def read_architecture(config: dict[str, Any], max_model_len: int | None = None) -> Architecture:
     """The model of a config.json. `max_model_len` is the longest context it is to serve, in tokens.
 
-    Without `may_slide` that must be within the window of sliding attention, where there is one.
+    That must be within the window of sliding attention, where there is one.
     Raises UnsupportedError naming the key that is missing or that this export does not know.
     """
     family = config.get("model_type")
     if family not in FAMILIES:
-        raise UnsupportedError(f"model_type {family!r} is not supported; supported: {', '.join(FAMILIES)}")
+        raise UnsupportedError(
+            f"model_type {family!r} is not supported; supported: {', '.join(FAMILIES)}{ON_GPU}"
+        )
     if config.get("hidden_act", "silu") != "silu":
         raise UnsupportedError(f"hidden_act {config['hidden_act']!r} is not supported; supported: silu")
-    heads, hidden = _size(config, "num_attention_heads"), _size(config, "hidden_size")
+    heads, hidden = read_size(config, "num_attention_heads"), read_size(config, "hidden_size")
     own_head_dim = config.get("head_dim") or (_QWEN3_HEAD_DIM if family == "qwen3" else hidden // heads)
     has_attention_bias = bool(config.get("attention_bias", False)) and family in ("llama", "qwen3")
     found = Architecture(
         family=family,
-        vocabulary=_size(config, "vocab_size"),
+        vocabulary=read_size(config, "vocab_size"),
         hidden=hidden,
-        inner=_size(config, "intermediate_size"),
-        layers=_size(config, "num_hidden_layers"),
+        inner=read_size(config, "intermediate_size"),
+        layers=read_size(config, "num_hidden_layers"),
         heads=heads,
         kv_heads=_kv_heads(config, family, heads),
         head_dim=int(own_head_dim),
         norm_epsilon=float(config.get("rms_norm_eps", 1e-6)),
         rope=_read_rope(config),
-        positions=_size(config, "max_position_embeddings"),
+        positions=read_size(config, "max_position_embeddings"),
         is_tied=bool(config.get("tie_word_embeddings", False)),
         has_qkv_bias=has_attention_bias or family == "qwen2",
         has_output_bias=has_attention_bias,
@@ -109,8 +111,7 @@ def read_architecture(
         raise UnsupportedError(
             f"max_model_len {length} is above the checkpoint's {found.positions} positions"
         )
-    if not may_slide:
-        _check_window(config, family, length)
+    _check_window(config, family, length)
     return found
 
 
@@ -136,7 +137,7 @@ def _sliding_window(config: dict[str, Any], family: str) -> int | None:
 def _kv_heads(config: dict[str, Any], family: str, heads: int) -> int:
     if config.get("num_key_value_heads") is None and family == "llama":
         return heads
-    return _size(config, "num_key_value_heads")
+    return read_size(config, "num_key_value_heads")
 
 
 def _read_rope(config: dict[str, Any]) -> Rope:
@@ -144,7 +145,9 @@ def _read_rope(config: dict[str, Any]) -> Rope:
     given = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
     kind = given.get("rope_type") or given.get("type") or "default"
     if kind not in ROPE_TYPES:
-        raise UnsupportedError(f"rope_type {kind!r} is not supported; supported: {', '.join(ROPE_TYPES)}")
+        raise UnsupportedError(
+            f"rope_type {kind!r} is not supported; supported: {', '.join(ROPE_TYPES)}{ON_GPU}"
+        )
     if config.get("partial_rotary_factor", given.get("partial_rotary_factor", 1.0)) != 1.0:
         raise UnsupportedError(
             "partial_rotary_factor is not supported; only models that turn whole heads are"
@@ -168,7 +171,8 @@ def _read_rope(config: dict[str, Any]) -> Rope:
         raise UnsupportedError(f"rope_type {kind!r} lacks the key {error}") from None
 
 
-def _size(config: dict[str, Any], key: str) -> int:
+def read_size(config: dict[str, Any], key: str) -> int:
+    """A whole number above 0 of a config.json. Raises UnsupportedError naming the key."""
     value = config.get(key)
     if type(value) is not int or value < 1:
         raise UnsupportedError(f"{CONFIG_FILE} must set {key} to a whole number above 0, it is {value!r}")

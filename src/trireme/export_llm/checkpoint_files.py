@@ -7,36 +7,33 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from trireme.errors import UnsupportedError
 from trireme.export.source import SAFE_SUFFIXES
-from trireme.export_llm.quantization import GPU_METHODS
-from trireme.export_llm.tensor_files import TensorFiles, weight_files
-from trireme.export_llm.weights import EMBEDDING
+from trireme.export_llm.gpu_config import (
+    check_index,
+    check_tensors,
+    find_embeddings,
+    name_method,
+    read_gpu_quantization,
+)
+from trireme.export_llm.tensor_files import TensorFiles, indexed_names, weight_files
 
 _FLOAT_NAMES = {"BF16": "bf16", "F16": "fp16", "F32": "fp32"}
 
 
 def check_for_gpu(folder: Path, config: dict[str, Any]) -> None:
-    """Raises UnsupportedError for a quantization that is not supported, and for files that are not whole."""
-    stated = config.get("quantization_config")
-    if stated and stated.get("quant_method") not in GPU_METHODS:
-        raise UnsupportedError(
-            f"quant_method {stated.get('quant_method')!r} is not supported; supported: {', '.join(GPU_METHODS)}"
-        )
-    TensorFiles(folder).entry(f"{EMBEDDING}.weight")
+    """Raises UnsupportedError for a quantization that is not supported, and for a checkpoint that is not whole."""
+    read_gpu_quantization(config)
+    files = TensorFiles(folder)
+    check_index(indexed_names(folder), files)
+    check_tensors(files, config)
 
 
 def name_gpu_precision(folder: Path, config: dict[str, Any]) -> str:
-    """A name for people, such as "bf16", "gptq-int4 g128" or "bnb-nf4"."""
-    stated = config.get("quantization_config")
-    if not stated:
-        return _FLOAT_NAMES.get(TensorFiles(folder).entry(f"{EMBEDDING}.weight").dtype, "float")
-    if stated["quant_method"] == "bitsandbytes":
-        is_int8 = bool(stated.get("load_in_8bit"))
-        return "bnb-int8" if is_int8 else f"bnb-{stated.get('bnb_4bit_quant_type', 'fp4')}"
-    size = stated.get("group_size", -1)
-    group = f" g{size}" if isinstance(size, int) and size > 0 else ""
-    return f"{stated['quant_method']}-int{stated.get('bits', 4)}{group}"
+    """A name for people, such as "bf16", "gptq-int4 g128" or "fp8"."""
+    stated = read_gpu_quantization(config)
+    if stated is not None:
+        return name_method(stated)
+    return _FLOAT_NAMES.get(find_embeddings(TensorFiles(folder)).dtype, "float")
 
 
 def link_checkpoint(folder: Path, target: Path) -> None:

@@ -27,8 +27,10 @@ from trireme.export.pipeline import BuildOptions, Notice
 from trireme.export.source import SAFE_SUFFIXES, fetch_source
 from trireme.export_llm.architecture import Architecture, read_architecture, read_config
 from trireme.export_llm.checkpoint_files import check_for_gpu, link_checkpoint, name_gpu_precision
+from trireme.export_llm.gpu_config import read_gpu_model
 from trireme.export_llm.quantization import Quantization, read_quantization
 from trireme.export_llm.tensor_files import weight_files
+from trireme.generate.chat import TEMPLATE_FOLDER, named_template
 
 TOOLS = {"cpu": ("trireme", "numpy", "openvino", "tokenizers"), "gpu": ("trireme",)}
 # Recipe keys that change the files; the others only change config.pbtxt.
@@ -47,6 +49,7 @@ TEXT_FILES = (
     "generation_config.json",
     TOKENIZER_FILE,
     "tokenizer_config.json",
+    "special_tokens_map.json",
     "chat_template.jinja",
 )
 QUANTIZATION_FILE = "quantization.json"
@@ -58,11 +61,12 @@ SCRATCH_FILE = "constants.tmp"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A checkpoint folder, read and found supported."""
+    """A checkpoint folder, read and found supported. `architecture`: of the graph, None for the GPU."""
 
     folder: Path
     config: dict[str, Any]
-    architecture: Architecture
+    architecture: Architecture | None
+    vocabulary: int
     max_model_len: int
 
 
@@ -94,6 +98,7 @@ def build_llm(
     with stage_version(model_dir, _bytes_needed(folder, recipe.target)) as stage:
         make = _make_graph if recipe.target == "cpu" else _make_links
         precision, figures = make(recipe, source, stage, notice)
+        _copy_templates(folder, stage)
         figures = {**figures, **read_quantization_figures(folder)}
         manifest = replace(_describe(recipe, source, stage, precision), figures=figures, tools=tools)
         manifest = replace(manifest, inputs_digest=digest)
@@ -115,22 +120,39 @@ def read_source(folder: Path, recipe: Recipe) -> Source:
     config = read_config(folder)
     check_weights(folder)
     limit = recipe.max_model_len
-    # vLLM slides its window; the graph does not.
-    architecture = read_architecture(config, limit, may_slide=recipe.target == "gpu")
+    if recipe.target == "gpu":
+        model = read_gpu_model(config, limit)
+        _check_tokens(folder, model.vocabulary, may_add=True)
+        return Source(folder, config, None, model.vocabulary, limit or model.positions)
+    architecture = read_architecture(config, limit)
+    _check_tokens(folder, architecture.vocabulary, may_add=False)
+    return Source(folder, config, architecture, architecture.vocabulary, limit or architecture.positions)
+
+
+def _check_tokens(folder: Path, size: int, *, may_add: bool) -> None:
+    """Raises UnsupportedError where the tokenizer has tokens that the model has no row for.
+
+    may_add: added tokens may be without one, as the image token of a text model is; vLLM refuses a prompt with it.
+    """
     path = folder / TOKENIZER_FILE
     try:
-        vocabulary = json.loads(path.read_text(encoding="utf-8"))["model"]["vocab"]
+        document = json.loads(path.read_text(encoding="utf-8"))
+        count = len(document["model"]["vocab"])
+        added = {str(token["content"]): int(token["id"]) for token in document.get("added_tokens") or ()}
     except FileNotFoundError:
         raise UnsupportedError(
             f"{path} is missing; save the tokenizer again with transformers, which writes it"
         ) from None
     except (ValueError, KeyError, TypeError):
         raise UnsupportedError(f"{path} is not a tokenizer with a vocabulary") from None
-    if len(vocabulary) > architecture.vocabulary:
+    if count > size:
+        raise UnsupportedError(f"{path} knows {count} tokens, but the model only {size}")
+    beyond = [text for text, number in added.items() if number >= size]
+    if beyond and not may_add:
         raise UnsupportedError(
-            f"{path} knows {len(vocabulary)} tokens, but the model only {architecture.vocabulary}"
+            f"{path} has the added token {beyond[0]!r} with id {added[beyond[0]]}, but the model only {size}"
+            " tokens; resize its embeddings or take the token out"
         )
-    return Source(folder, config, architecture, limit or architecture.positions)
 
 
 def read_quantization_figures(folder: Path) -> dict[str, float]:
@@ -159,6 +181,7 @@ def _make_graph(recipe: Recipe, source: Source, stage: Path, notice: Notice) -> 
     from trireme.export_llm.weights import Weights
     from trireme.generate.openvino_properties import compile_properties
 
+    assert source.architecture is not None  # noqa: S101 - for the type checker
     quantization = read_quantization(source.config)
     weights = Weights(source.folder, source.architecture, quantization)
     store = ConstantStore(stage / SCRATCH_FILE)
@@ -189,6 +212,12 @@ def _copy_text_files(folder: Path, stage: Path) -> None:
             (stage / name).write_bytes((folder / name).read_bytes())
 
 
+def _copy_templates(folder: Path, stage: Path) -> None:
+    """The named templates of a checkpoint, beside the default: a version's folder holds no others."""
+    for path in sorted((folder / TEMPLATE_FOLDER).glob("*.jinja")):
+        (stage / named_template(path.stem)).write_bytes(path.read_bytes())
+
+
 def _make_links(recipe: Recipe, source: Source, stage: Path, notice: Notice) -> tuple[str, dict[str, float]]:
     """Places the checkpoint's own files; returns its precision, and no figures, since nothing is changed."""
     check_for_gpu(source.folder, source.config)
@@ -205,7 +234,7 @@ def _describe(recipe: Recipe, source: Source, stage: Path, precision: str) -> Ma
         source=recipe.source,
         revision=recipe.revision,
         precision=precision,
-        dimensions=source.architecture.vocabulary,
+        dimensions=source.vocabulary,
         max_length=source.max_model_len,
         files={name: hash_file(stage / name) for name in names},
         sizes={name: (stage / name).stat().st_size for name in names},

@@ -19,7 +19,6 @@ from trireme.export_llm.tensor_files import TensorFiles
 from trireme.types import FloatArray
 
 GROUP_SIZES = (-1, 32, 64, 128)
-GPU_METHODS = ("awq", "gptq", "bitsandbytes")
 
 _AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 
@@ -73,7 +72,7 @@ def read_quantization(config: dict[str, Any]) -> Quantization | None:
         return _read_gptq(stated)
     raise UnsupportedError(
         f"quant_method {method!r} has no form on the CPU; supported there: awq, gptq."
-        f" On the GPU also bitsandbytes: use --target gpu"
+        " On a GPU vLLM reads more: use --target gpu"
     )
 
 

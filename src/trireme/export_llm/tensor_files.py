@@ -35,6 +35,22 @@ _DTYPES: dict[str, type[np.generic]] = {
     "U8": np.uint8,
 }
 _FLOATS = ("F32", "F16", "BF16")
+# Bits of the types that are only placed, for vLLM to read.
+_OTHER_BITS = {
+    "BOOL": 8,
+    "F4": 4,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
+    "F8_E4M3": 8,
+    "F8_E5M2": 8,
+    "F8_E4M3FNUZ": 8,
+    "F8_E5M2FNUZ": 8,
+    "F8_E8M0": 8,
+    "U16": 16,
+    "U32": 32,
+    "U64": 64,
+    "F64": 64,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +89,13 @@ class TensorFiles:
         return self.entries[name]
 
     def read(self, name: str) -> npt.NDArray[Any]:
-        """The tensor as the file has it, bfloat16 as float32; mapped from the file where that is possible."""
+        """The tensor as the file has it, bfloat16 as float32; mapped from the file where that is possible.
+
+        Raises UnsupportedError for a type that numpy does not have.
+        """
         entry = self.entry(name)
+        if entry.dtype not in _DTYPES:
+            raise UnsupportedError(f"{name!r} is of type {entry.dtype}; read are {', '.join(_DTYPES)}")
         mapped = np.memmap(entry.path, _DTYPES[entry.dtype], "r", entry.start, entry.shape or (1,))
         values: npt.NDArray[Any] = np.asarray(mapped).reshape(entry.shape)
         if entry.dtype != "BF16":
@@ -90,14 +111,27 @@ def weight_files(folder: Path) -> list[Path]:
     index = folder / INDEX_FILE
     if not index.is_file():
         return [folder / WEIGHTS_FILE]
-    try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UnsupportedError(f"{index} holds no weight_map") from None
+    names = set(_read_index(index).values())
     for name in names:
         if Path(name).name != name or not (folder / name).is_file():
             raise UnsupportedError(f"{index} names {name!r}, which is not in {folder}")
     return [folder / name for name in sorted(names)]
+
+
+def indexed_names(folder: Path) -> list[str]:
+    """The tensors that the index names; none where there is no index. Raises UnsupportedError."""
+    index = folder / INDEX_FILE
+    return list(_read_index(index)) if index.is_file() else []
+
+
+def _read_index(index: Path) -> dict[str, str]:
+    try:
+        found = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    except (ValueError, KeyError, TypeError):
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
+        raise UnsupportedError(f"{index} holds no weight_map")
+    return found
 
 
 def _read_header(path: Path) -> dict[str, TensorEntry]:
@@ -119,9 +153,10 @@ def _read_header(path: Path) -> dict[str, TensorEntry]:
 def _read_entry(path: Path, item: dict[str, Any], base: int, size: int) -> TensorEntry:
     dtype, shape = item["dtype"], tuple(int(n) for n in item["shape"])
     start, end = item["data_offsets"]
-    if dtype not in _DTYPES:
-        raise ValueError(f"dtype {dtype} is not one of {', '.join(_DTYPES)}")
-    width = np.dtype(_DTYPES[dtype]).itemsize
-    if start < 0 or base + end > size or end - start != width * math.prod(shape) or min(shape, default=1) < 1:
+    bits = np.dtype(_DTYPES[dtype]).itemsize * 8 if dtype in _DTYPES else _OTHER_BITS.get(dtype)
+    if bits is None:
+        raise ValueError(f"dtype {dtype} is not one of {', '.join((*_DTYPES, *_OTHER_BITS))}")
+    size_in_bytes = -(-bits * math.prod(shape) // 8)
+    if start < 0 or base + end > size or end - start != size_in_bytes or min(shape, default=1) < 1:
         raise ValueError(f"offsets {start} to {end} do not hold {dtype} {list(shape)}")
     return TensorEntry(path, dtype, shape, base + start)

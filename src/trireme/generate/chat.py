@@ -1,94 +1,132 @@
 """Chat templates: messages to the text of a prompt, in the sandbox that transformers uses.
 
-The names a template may use (raise_exception, strftime_now, tojson, bos_token, eos_token, messages,
-add_generation_prompt) are those of transformers' chat templating.
+A template finds what transformers' apply_chat_template gives it: messages, tools, documents,
+add_generation_prompt, the special tokens by their names, raise_exception, strftime_now and tojson.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import jinja2.meta
 from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from trireme.errors import ArtifactError, InvalidInputError
-from trireme.generate.model_files import read_json
+from trireme.generate.messages import Message, map_strings
+from trireme.generate.model_files import read_special_tokens, read_tokenizer_config
 from trireme.generate.tokenizer import LlmTokenizer
 
 TEMPLATE_FILE = "chat_template.jinja"
-CONFIG_FILE = "tokenizer_config.json"
-ROLES = ("system", "user", "assistant")
-MAX_MESSAGES = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn: role is system, user or assistant."""
-
-    role: str
-    content: str
+TEMPLATE_FOLDER = "additional_chat_templates"
+# The template of a checkpoint with several that is taken where tools are given, else the default.
+TOOL_TEMPLATE = "tool_use"
+DEFAULT_TEMPLATE = "default"
+# Stands for a message's text while a template is asked how it reads it.
+_PROBE = "qzprobetextqz"
+_FAILURES = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 class ChatTemplate:
-    """One model's template. Text in messages never becomes a control token."""
+    """One model's template, or templates by name. Text in messages never becomes a control token."""
 
     def __init__(
-        self, source: str, tokenizer: LlmTokenizer, bos_token: str = "", eos_token: str = ""
+        self,
+        source: str | Mapping[str, str],
+        tokenizer: LlmTokenizer,
+        special_tokens: Mapping[str, Any] | None = None,
     ) -> None:
-        """Raises ArtifactError for a template that is not valid."""
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, loopcontrols]
-        )
-        environment.filters["tojson"] = _to_json
-        environment.globals["raise_exception"] = _raise_exception
-        environment.globals["strftime_now"] = _strftime_now
-        try:
-            self._template = environment.from_string(source)
-        except jinja2.TemplateError as error:
-            raise ArtifactError(f"the chat template is not valid: {error}") from None
+        """special_tokens: what the template sees under their names, such as bos_token.
+
+        Raises ArtifactError for a template that is not valid, and for several without a default.
+        """
+        sources = {DEFAULT_TEMPLATE: source} if isinstance(source, str) else dict(source)
+        if DEFAULT_TEMPLATE not in sources:
+            raise ArtifactError(
+                f"the model has the chat templates {', '.join(sorted(sources))}, but none named {DEFAULT_TEMPLATE}"
+            )
+        tokens = dict(special_tokens or {})
+        self._default = _Template(sources[DEFAULT_TEMPLATE], tokens)
+        with_tools = sources.get(TOOL_TEMPLATE)
+        self._for_tools = self._default if with_tools is None else _Template(with_tools, tokens)
         self._tokenizer = tokenizer
-        self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
 
     @staticmethod
     def load(model_dir: Path, tokenizer: LlmTokenizer) -> ChatTemplate | None:
         """The template of a checkpoint's folder, or None where it has none. Raises ArtifactError."""
-        config = read_json(model_dir / CONFIG_FILE)
-        path = model_dir / TEMPLATE_FILE
-        source = path.read_text(encoding="utf-8") if path.is_file() else config.get("chat_template")
-        if isinstance(source, list):
-            named = {item.get("name"): item.get("template") for item in source}
-            source = named.get("default")
-        if not source:
-            return None
-        bos_token, eos_token = (_token_text(config.get(key)) for key in ("bos_token", "eos_token"))
-        return ChatTemplate(source, tokenizer, bos_token, eos_token)
+        source = _read_sources(model_dir)
+        return ChatTemplate(source, tokenizer, read_special_tokens(model_dir)) if source else None
 
-    def render(self, messages: Sequence[Message]) -> str:
+    def render(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> str:
         """The prompt up to where the assistant's answer begins. Raises InvalidInputError when refused."""
-        given = [{"role": m.role, "content": neutralize(m.content, self._tokenizer)} for m in messages]
+        template = self._for_tools if tools else self._default
+        if tools and not template.takes_tools:
+            raise InvalidInputError("this model's chat template takes no tools; leave tools out")
+        if not template.knows_developer:
+            messages = _developer_as_system(messages)
+        harmless = partial(neutralize, tokenizer=self._tokenizer)
+        given = [map_strings(harmless, message.as_json()) for message in messages]
+        return template.render(given, map_strings(harmless, list(tools)) if tools else None)
+
+
+class _Template:
+    """One compiled template and what it was found to read."""
+
+    def __init__(self, source: str, tokens: dict[str, Any]) -> None:
+        environment = _make_environment()
         try:
-            return self._template.render(messages=given, add_generation_prompt=True, **self._tokens)
+            self._template = environment.from_string(source)
+            names = jinja2.meta.find_undeclared_variables(environment.parse(source))
+        except jinja2.TemplateError as error:
+            raise ArtifactError(f"the chat template is not valid: {error}") from None
+        self._tokens = tokens
+        self.takes_tools = "tools" in names
+        self.knows_developer = "developer" in source
+        self._wants_parts = not self._shows(_PROBE) and self._shows([{"type": "text", "text": _PROBE}])
+
+    def render(self, messages: list[dict[str, Any]], tools: list[Any] | None) -> str:
+        """Raises InvalidInputError with the template's own words, or with what went wrong in it."""
+        if self._wants_parts:
+            messages = [_in_parts(message) for message in messages]
+        try:
+            return self._run_as_it_can(messages, tools)
         except jinja2.TemplateError as error:
             raise InvalidInputError(f"the model's chat template refuses these messages: {error}") from None
-        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        except _FAILURES as error:
             raise InvalidInputError(f"the model's chat template fails on these messages: {error}") from None
 
+    def _run_as_it_can(self, messages: list[dict[str, Any]], tools: list[Any] | None) -> str:
+        """Without content where a message has none, as transformers does; empty, where the template needs one."""
+        try:
+            return self._run(messages, tools)
+        except (jinja2.TemplateError, *_FAILURES):
+            if all("content" in message for message in messages):
+                raise
+        return self._run([{"content": "", **message} for message in messages], tools)
 
-def parse_messages(text: str) -> tuple[Message, ...]:
-    """Messages from a JSON list of {"role", "content"}. Raises InvalidInputError naming the bad one."""
-    try:
-        given = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInputError(f"messages is not valid JSON: {error}") from None
-    if not isinstance(given, list) or not 1 <= len(given) <= MAX_MESSAGES:
-        raise InvalidInputError(f"messages must be a JSON list of 1 to {MAX_MESSAGES} messages")
-    return tuple(_read_message(position, item) for position, item in enumerate(given))
+    def _run(self, messages: list[dict[str, Any]], tools: list[Any] | None) -> str:
+        return self._template.render(
+            messages=messages, tools=tools, documents=None, add_generation_prompt=True, **self._tokens
+        )
+
+    def _shows(self, content: Any) -> bool:
+        """Whether a user's message with this content is in the prompt."""
+        try:
+            return _PROBE in self._run([{"role": "user", "content": content}], None)
+        except (jinja2.TemplateError, *_FAILURES):
+            return False
+
+
+def named_template(name: str) -> str:
+    """The file of an exported template that is not the default."""
+    return f"chat_template.{name}.jinja"
 
 
 def neutralize(text: str, tokenizer: LlmTokenizer) -> str:
@@ -106,27 +144,60 @@ def neutralize(text: str, tokenizer: LlmTokenizer) -> str:
     return text
 
 
-def _read_message(position: int, item: Any) -> Message:
-    where = f"message {position}"
-    if not isinstance(item, dict) or not {"role", "content"} <= item.keys():
-        raise InvalidInputError(f'{where} must be an object with "role" and "content"')
-    if unknown := sorted(item.keys() - {"role", "content"}):
-        raise InvalidInputError(f"{where} has an unknown key {unknown[0][:40]!r}; known: role, content")
-    role, content = item["role"], item["content"]
-    if role not in ROLES:
-        raise InvalidInputError(f"{where}: role must be one of {', '.join(ROLES)}, got {repr(role)[:40]}")
-    if not isinstance(content, str):
-        raise InvalidInputError(f"{where}: content must be a string, got {type(content).__name__}")
+def _developer_as_system(messages: Sequence[Message]) -> Sequence[Message]:
+    """Messages for a template without the role developer: with its and all other system texts first, in one.
+
+    As vLLM does: most templates know only system, many of them only as the first message.
+    """
+    if not any(message.role == "developer" for message in messages):
+        return messages
+    leading = [message for message in messages if message.role in ("system", "developer")]
+    texts = [message.content for message in leading if message.content]
+    first = replace(leading[0], role="system", content="\n\n".join(texts))
+    return [first, *(message for message in messages if message.role not in ("system", "developer"))]
+
+
+def _in_parts(message: dict[str, Any]) -> dict[str, Any]:
+    if "content" not in message:
+        return message
+    return {**message, "content": [{"type": "text", "text": message["content"]}]}
+
+
+def _read_sources(model_dir: Path) -> str | dict[str, str] | None:
+    """As transformers finds them: files of their own before an entry of the tokenizer's configuration."""
+    files = {path.stem: path for path in sorted((model_dir / TEMPLATE_FOLDER).glob("*.jinja"))}
+    # Beside the default where an export has placed them: its folders hold no others.
+    files |= {
+        path.name.split(".", 1)[1][:-6]: path for path in sorted(model_dir.glob("chat_template.*.jinja"))
+    }
+    if (model_dir / TEMPLATE_FILE).is_file():
+        files[DEFAULT_TEMPLATE] = model_dir / TEMPLATE_FILE
+    if files:
+        return {name: _read_text(path) for name, path in files.items()}
+    given = read_tokenizer_config(model_dir).get("chat_template")
+    if not isinstance(given, list):
+        if given is not None and not isinstance(given, str):
+            raise ArtifactError(f"chat_template of {model_dir} must be a string or a list of named ones")
+        return given
+    named = {item.get("name"): item.get("template") for item in given if isinstance(item, dict)}
+    return {name: text for name, text in named.items() if isinstance(name, str) and isinstance(text, str)}
+
+
+def _read_text(path: Path) -> str:
     try:
-        content.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidInputError(f"{where}: content holds half a surrogate pair at {error.start}") from None
-    return Message(role, content)
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from None
 
 
-def _token_text(value: Any) -> str:
-    """A token of tokenizer_config.json: a string, or an object with its content."""
-    return str(value.get("content", "")) if isinstance(value, dict) else str(value or "")
+def _make_environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = _strftime_now
+    return environment
 
 
 def _to_json(
@@ -146,7 +217,8 @@ def _raise_exception(message: str) -> None:
 
 
 def _strftime_now(form: str) -> str:
-    return datetime.now().astimezone().strftime(form)
+    # Local time without its zone: %Z and %z are empty, as in transformers.
+    return datetime.now().astimezone().replace(tzinfo=None).strftime(form)
 
 
 class _GenerationBlock(Extension):
@@ -155,5 +227,7 @@ class _GenerationBlock(Extension):
     tags = {"generation"}  # noqa: RUF012 - jinja2's name and type
 
     def parse(self, parser: Any) -> Any:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        lineno = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        # A scope of its own, as transformers' block has: what is set inside ends with it.
+        return jinja2.nodes.Scope(body).set_lineno(lineno)

@@ -21,6 +21,8 @@ class Sampling:
     """
 
     max_tokens: int
+    # Before so many tokens no eos and no stop token id ends the answer; at most max_tokens.
+    min_tokens: int = 0
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0

@@ -37,7 +37,8 @@ class _Answer:
 class FakeEngine:
     """One token per running request and step. Greedy, or without a seed: the prompt's tokens in order, then eos.
 
-    With a seed and a temperature each token is drawn from the prompt's. With ignore_eos it starts over.
+    With a seed and a temperature each token is drawn from the prompt's. With ignore_eos, and below min_tokens, it
+    starts over.
     """
 
     def __init__(self, options: EngineOptions, knobs: Knobs | None = None) -> None:
@@ -131,11 +132,12 @@ class FakeEngine:
 
     def _next_chunk(self, answer: _Answer) -> Chunk:
         request, sampling = answer.request, answer.request.sampling
-        token = self._next_token(answer)
+        stops = set(sampling.stop_token_ids)
+        stops |= set() if sampling.ignore_eos else set(self._options.eos_token_ids)
+        may_end = answer.made >= sampling.min_tokens
+        token = self._next_token(answer) if may_end else self._other_token(answer, stops)
         answer.made += 1
-        ends = token in sampling.stop_token_ids
-        ends |= token in self._options.eos_token_ids and not sampling.ignore_eos
-        if ends:
+        if token in stops and may_end:
             return Chunk(request.request_id, finish_reason="stop")
         reason = "length" if answer.made >= sampling.max_tokens else ""
         return Chunk(request.request_id, (token,), "length" if reason else "")
@@ -147,6 +149,11 @@ class FakeEngine:
         if answer.made >= len(prompt) and not sampling.ignore_eos and self._options.eos_token_ids:
             return self._options.eos_token_ids[0]
         return prompt[answer.made % len(prompt)]
+
+    def _other_token(self, answer: _Answer, stops: set[int]) -> int:
+        """The prompt over and over without what would end the answer; of a prompt of nothing else, that."""
+        others = [token for token in answer.request.prompt if token not in stops] or answer.request.prompt
+        return others[answer.made % len(others)]
 
     def _remember(self, request: EngineRequest) -> None:
         self._queries += len(request.prompt)

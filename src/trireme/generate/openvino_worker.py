@@ -95,6 +95,7 @@ class Worker:
         stops = set(sampling["stop_token_ids"]) | (set() if sampling["ignore_eos"] else self._eos)
         config = self._genai.GenerationConfig()
         config.max_new_tokens = sampling["max_tokens"]
+        config.min_new_tokens = sampling["min_tokens"]
         # The library's ignore_eos ignores stop token ids, too; without an eos it takes the checkpoint's.
         config.ignore_eos = not stops
         config.stop_token_ids = stops

@@ -1,4 +1,7 @@
-"""The JSON of `sampling_parameters`: every key checked, its names those of vLLM's SamplingParams."""
+"""The JSON of `sampling_parameters`: every key checked, its names those of vLLM's SamplingParams.
+
+Every range here is one that each engine takes whole: engines hold numbers in 32 bits, where 1e-300 is 0.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,31 @@ MAX_STOPS = 16
 MAX_STOP_CHARACTERS = 1000
 MAX_TOKEN_ID = 2**31 - 1
 MAX_COUNT = 2**31 - 1
+MAX_DIGITS = 400
+# OpenAI's newer name of max_tokens; where both come, it counts.
+COMPLETION_TOKENS = "max_completion_tokens"
 # Below it the softmax overflows to one-hot or to NaN; vLLM raises smaller ones to it, too.
 MIN_TEMPERATURE = 0.01
+# OpenAI's limit, and vLLM's since 0.24.
+MAX_TEMPERATURE = 2.0
+# Below it only the most likely token is kept in a vocabulary of up to a million, so smaller ones mean the same.
+MIN_TOP_P = 1e-6
+# vLLM's sign for a seed of its own choice.
+NO_SEED = -1
+# The least and the most of each number.
+RANGES: dict[str, tuple[float, float]] = {
+    "max_tokens": (1, MAX_COUNT),
+    "min_tokens": (0, MAX_COUNT),
+    "temperature": (0, MAX_TEMPERATURE),
+    "top_p": (MIN_TOP_P, 1),
+    "top_k": (0, MAX_COUNT),
+    "min_p": (0, 1),
+    # vLLM takes any above 0; far below 0.01 a logit of a few hundred divided by it leaves 32 bits.
+    "repetition_penalty": (0.01, 10),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+    "seed": (0, 2**63 - 1),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,24 +58,48 @@ def parse_parameters(text: str | None, default_max_tokens: int) -> Parameters:
 
     Numbers may come as strings. Raises InvalidInputError naming the key and what it may be.
     """
-    given = _read_object(text)
+    given = {key: value for key, value in _read_object(text).items() if value is not None}
     values: dict[str, Any] = {"max_tokens": default_max_tokens}
+    completion_tokens = None
     for key, value in given.items():
-        if key not in _READERS:
+        if key in _READERS:
+            values[key] = _READERS[key](key, value)
+        elif key == COMPLETION_TOKENS:
+            completion_tokens = _READERS["max_tokens"](key, value)
+        elif key in _FIXED:
+            _check_fixed(key, value)
+        else:
             raise InvalidInputError(
                 f"sampling_parameters has an unknown key {key[:40]!r}; known: {', '.join(_READERS)}"
             )
-        if value is not None:
-            values[key] = _READERS[key](key, value)
+    if completion_tokens is not None:
+        values["max_tokens"] = completion_tokens
+    if values.get("min_tokens", 0) > values["max_tokens"]:
+        raise InvalidInputError(
+            f"min_tokens must be at most max_tokens, which is {values['max_tokens']}, got {values['min_tokens']}"
+        )
     stop = values.pop("stop", ())
     return Parameters(Sampling(**values), stop)
+
+
+def _check_fixed(key: str, value: Any) -> None:
+    """A parameter of vLLM or OpenAI that may be sent with the one value that changes nothing."""
+    allowed, advice = _FIXED[key]
+    usual = [json.dumps(one) for one in allowed]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    # Clients send numbers and flags as strings, too.
+    if json.dumps(value) not in usual and not (isinstance(value, str) and value.lower() in usual):
+        raise InvalidInputError(
+            f"{key} cannot be {_shown(value)}: {advice}; leave it out or send {' or '.join(usual)}"
+        )
 
 
 def _read_object(text: str | None) -> dict[str, Any]:
     if not text:
         return {}
     try:
-        given = json.loads(text, parse_constant=_refuse_constant)
+        given = json.loads(text, parse_constant=_refuse_constant, parse_int=_read_digits)
     except (ValueError, RecursionError) as error:
         raise InvalidInputError(f"sampling_parameters is not valid JSON: {error}") from None
     if not isinstance(given, dict):
@@ -61,12 +111,27 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number that can be used")
 
 
-def _whole(least: int, most: int, *, minus_one_is: int | None = None) -> Callable[[str, Any], int]:
+def _read_digits(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number has more than {MAX_DIGITS} digits")
+    return int(text)
+
+
+def _is_number(text: str) -> bool:
+    """Python reads 1_000 and digits of all scripts as numbers; JSON does not."""
+    return text.isascii() and "_" not in text and len(text) <= MAX_DIGITS
+
+
+def _whole(name: str, *, minus_one_is: int | None = None) -> Callable[[str, Any], int]:
+    return _whole_between(*map(int, RANGES[name]), minus_one_is=minus_one_is)
+
+
+def _whole_between(least: int, most: int, *, minus_one_is: int | None = None) -> Callable[[str, Any], int]:
     def read(key: str, value: Any) -> int:
         number = value
         if isinstance(value, str):
             try:
-                number = int(value)
+                number = int(value) if _is_number(value) else None
             except ValueError:
                 number = None
         elif isinstance(value, float) and value.is_integer():
@@ -82,17 +147,19 @@ def _whole(least: int, most: int, *, minus_one_is: int | None = None) -> Callabl
     return read
 
 
-def _real(least: float, most: float, *, above: bool = False) -> Callable[[str, Any], float]:
-    allowed = f"{'above' if above else 'from'} {least:g} {'up ' if above else ''}to {most:g}"
+def _real(name: str, *, above: float | None = None) -> Callable[[str, Any], float]:
+    """`above` stands for the least: any number above it is taken."""
+    least, most = RANGES[name]
+    allowed = f"from {least:g} to {most:g}" if above is None else f"above {above:g} up to {most:g}"
 
     def read(key: str, value: Any) -> float:
         number = math.nan
         if isinstance(value, int | float | str) and not isinstance(value, bool):
             try:
-                number = float(value)
+                number = float(value) if not isinstance(value, str) or _is_number(value) else math.nan
             except (ValueError, OverflowError):
                 number = math.nan
-        if not (least < number <= most if above else least <= number <= most):
+        if not (least <= number if above is None else above < number) or number > most:
             raise InvalidInputError(f"{key} must be a number {allowed}, got {_shown(value)}")
         return number
 
@@ -100,8 +167,17 @@ def _real(least: float, most: float, *, above: bool = False) -> Callable[[str, A
 
 
 def _temperature(key: str, value: Any) -> float:
-    number = _real(0, 100)(key, value)
+    number = _real("temperature")(key, value)
     return max(number, MIN_TEMPERATURE) if number > 0 else 0.0
+
+
+def _top_p(key: str, value: Any) -> float:
+    return max(_real("top_p", above=0)(key, value), MIN_TOP_P)
+
+
+def _seed(key: str, value: Any) -> int | None:
+    number = _whole("seed", minus_one_is=NO_SEED)(key, value)
+    return None if number == NO_SEED else number
 
 
 def _flag(key: str, value: Any) -> bool:
@@ -127,7 +203,7 @@ def _stop(key: str, value: Any) -> tuple[str, ...]:
 def _token_ids(key: str, value: Any) -> tuple[int, ...]:
     if not isinstance(value, list) or len(value) > MAX_STOPS:
         raise InvalidInputError(f"{key} must be a list of at most {MAX_STOPS} token ids")
-    return tuple(_whole(0, MAX_TOKEN_ID)(f"each of {key}", item) for item in value)
+    return tuple(_whole_between(0, MAX_TOKEN_ID)(f"each of {key}", item) for item in value)
 
 
 def _shown(value: Any) -> str:
@@ -135,16 +211,47 @@ def _shown(value: Any) -> str:
 
 
 _READERS: dict[str, Callable[[str, Any], Any]] = {
-    "max_tokens": _whole(1, MAX_COUNT),
+    "max_tokens": _whole("max_tokens"),
+    "min_tokens": _whole("min_tokens"),
     "temperature": _temperature,
-    "top_p": _real(0, 1, above=True),
-    "top_k": _whole(0, MAX_COUNT, minus_one_is=0),
-    "min_p": _real(0, 1),
-    "repetition_penalty": _real(0, 10, above=True),
-    "presence_penalty": _real(-2, 2),
-    "frequency_penalty": _real(-2, 2),
-    "seed": _whole(0, 2**63 - 1),
+    "top_p": _top_p,
+    "top_k": _whole("top_k", minus_one_is=0),
+    "min_p": _real("min_p"),
+    "repetition_penalty": _real("repetition_penalty"),
+    "presence_penalty": _real("presence_penalty"),
+    "frequency_penalty": _real("frequency_penalty"),
+    "seed": _seed,
     "stop": _stop,
     "stop_token_ids": _token_ids,
     "ignore_eos": _flag,
+}
+
+_ONE_ANSWER = "a request has one answer"
+_NO_BEAMS = "beam search is not offered"
+_NO_LOGPROBS = "log probabilities are not returned"
+_NO_BIAS = "single tokens cannot be weighted or forbidden"
+_NO_GRAMMAR = "answers cannot be held to a form"
+# Sent by load generators and OpenAI-style clients: what each may be, and why nothing else.
+_FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "n": ((1,), _ONE_ANSWER),
+    "best_of": ((1,), _ONE_ANSWER),
+    "use_beam_search": ((False,), _NO_BEAMS),
+    "length_penalty": ((1,), _NO_BEAMS),
+    "early_stopping": ((False,), _NO_BEAMS),
+    "logprobs": ((False,), _NO_LOGPROBS),
+    "top_logprobs": ((0,), _NO_LOGPROBS),
+    "prompt_logprobs": ((False,), _NO_LOGPROBS),
+    "logit_bias": (({},), _NO_BIAS),
+    "bad_words": (([],), _NO_BIAS),
+    "allowed_token_ids": (([],), _NO_BIAS),
+    "guided_decoding": (({},), _NO_GRAMMAR),
+    "structured_outputs": (({},), _NO_GRAMMAR),
+    "response_format": (({"type": "text"},), _NO_GRAMMAR),
+    "include_stop_str_in_output": ((False,), "a stop string is not part of the answer"),
+    "skip_special_tokens": ((True,), "special tokens are not part of the answer"),
+    "spaces_between_special_tokens": ((True, False), "special tokens are not part of the answer"),
+    "detokenize": ((True,), "an answer is text"),
+    "truncate_prompt_tokens": ((-1,), "a prompt is read whole or refused"),
+    "lora_name": (("",), "the model has no adapters to choose from"),
+    "priority": ((0,), "requests are served in the order in which they come"),
 }

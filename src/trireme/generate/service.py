@@ -12,11 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from trireme.errors import InvalidInputError, TriremeError, UnavailableError
-from trireme.generate.chat import ChatTemplate, Message
+from trireme.generate.chat import ChatTemplate
 from trireme.generate.detokenizer import Detokenizer
 from trireme.generate.engine import Chunk, Engine, EngineRequest, EngineStats, FinishReason, Sampling
+from trireme.generate.messages import Message, strings_in
 from trireme.generate.sampling import Parameters
 from trireme.generate.stop_strings import StopStrings
 from trireme.generate.tokenizer import LlmTokenizer
@@ -30,13 +32,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """One request: either `text` or `messages`. Not streamed, its answer comes as one piece."""
+    """One request: either `text` or `messages`; `tools` go with messages. Not streamed, its answer is one piece."""
 
     parameters: Parameters
     text: str | None = None
     messages: tuple[Message, ...] | None = None
     stream: bool = True
     tenant: str = DEFAULT_TENANT
+    tools: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ class _Open:
     input_tokens: int
     detokenizer: Detokenizer
     stops: StopStrings
+    min_tokens: int = 0
     is_observed: bool = True
     output_tokens: int = 0
     began: float = field(default_factory=time.monotonic)
@@ -135,13 +139,16 @@ class Generator:
                 f" {self._options.max_model_len}; shorten it"
             )
         sampling = request.parameters.sampling
-        sampling = replace(sampling, max_tokens=min(sampling.max_tokens, room))
+        self._check_stop_tokens(sampling)
+        most = min(sampling.max_tokens, room)
+        sampling = replace(sampling, max_tokens=most, min_tokens=min(sampling.min_tokens, most))
         opened = _Open(
             deliver=deliver,
             stream=request.stream,
             input_tokens=len(prompt),
             detokenizer=Detokenizer(self._tokenizer),
             stops=StopStrings(request.parameters.stop),
+            min_tokens=sampling.min_tokens,
         )
         return self._submit(opened, prompt, sampling, self._salt(request.tenant))
 
@@ -184,6 +191,8 @@ class Generator:
 
     def _tokenize(self, request: GenerateRequest) -> tuple[int, ...]:
         messages = request.messages
+        if messages is None and request.tools:
+            raise InvalidInputError("tools go with messages; send messages instead of text_input")
         if messages is None:
             text = request.text or ""
             self._check_size("text_input", text)
@@ -192,10 +201,21 @@ class Generator:
             if self._template is None or not self._options.chat_text_input:
                 return self._tokenizer.encode(text, add_special_tokens=True)
             messages = (Message("user", text),)
-        self._check_size("messages", *(message.content for message in messages))
+        self._check_size("messages", *strings_in([message.as_json() for message in messages]))
+        self._check_size("tools", *strings_in(request.tools))
         if self._template is None:
             raise InvalidInputError("this model has no chat template; send text_input instead of messages")
-        return self._tokenizer.encode(self._template.render(messages), add_special_tokens=False)
+        return self._tokenizer.encode(
+            self._template.render(messages, request.tools), add_special_tokens=False
+        )
+
+    def _check_stop_tokens(self, sampling: Sampling) -> None:
+        """For min_tokens an engine writes into the logit of each end token, whether there is one or not."""
+        size = self._tokenizer.vocabulary_size
+        if beyond := [token for token in sampling.stop_token_ids if token >= size]:
+            raise InvalidInputError(
+                f"stop_token_ids holds {beyond[0]}, but the ids of this model's tokens end at {size - 1}"
+            )
 
     def _check_size(self, name: str, *texts: str) -> None:
         size = sum(len(text.encode()) for text in texts)
@@ -225,7 +245,7 @@ class Generator:
         done: queue.SimpleQueue[Piece] = queue.SimpleQueue()
         for size, sampling in shapes:
             prompt = (word * (size // len(word) + 1))[:size]
-            opened = _Open(done.put, False, size, Detokenizer(self._tokenizer), StopStrings(()), False)
+            opened = _Open(done.put, False, size, Detokenizer(self._tokenizer), StopStrings(()), 0, False)
             self._submit(opened, prompt, sampling, self._salt("warm-up"))
         for _ in shapes:
             try:
@@ -267,7 +287,7 @@ class Generator:
             opened.output_tokens += len(chunk.tokens)
             if opened.is_observed:
                 self._output_tokens += len(chunk.tokens)
-        text = opened.stops.push(opened.detokenizer.push(chunk.tokens))
+        text = self._new_text(opened, chunk.tokens)
         reason = chunk.finish_reason
         if chunk.is_last and not opened.stops.found:
             text += opened.stops.push(opened.detokenizer.finish())
@@ -281,6 +301,13 @@ class Generator:
         whole = "".join((*opened.unsent, text))
         error = None if reason == "stop" else chunk.error
         return Piece(whole, reason, error, opened.input_tokens, opened.output_tokens)
+
+    def _new_text(self, opened: _Open, tokens: tuple[int, ...]) -> str:
+        """The text to show for new tokens; `output_tokens` counts them already. No stop string is looked for below
+        min_tokens, as in vLLM."""
+        free = len(tokens) - min(len(tokens), max(0, opened.output_tokens - opened.min_tokens))
+        text = opened.detokenizer.push(tokens[:free])
+        return text + opened.stops.push(opened.detokenizer.push(tokens[free:]))
 
     def _end(self, request_id: str, opened: _Open, piece: Piece, now: float) -> None:
         del self._open[request_id]

@@ -37,6 +37,8 @@ class LlmTokenizer:
         }
         self.control_ids = frozenset(control)
         self.control_tokens = tuple(sorted({text for text in control.values() if text}))
+        # The largest id and one; ids may have holes.
+        self.vocabulary_size = max(rust_tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         self._to_bytes = _read_decoder(rust_tokenizer)
         # Above 200,000 tokens the cache would be larger than the tokenizer.
         self.token_bytes = lru_cache(maxsize=200_000)(self._token_bytes)

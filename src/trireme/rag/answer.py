@@ -109,7 +109,7 @@ def _search(question: Question, steps: Steps, account: _Account) -> list[Hit]:
 def _extract(question: str, passages: Sequence[Hit], steps: Steps, account: _Account) -> Citation | None:
     """The best sentence, or None where the passages hold none."""
     with account.timed("sentences_ms"):
-        candidates = find_sentences(passages)
+        candidates = find_sentences(passages, question)
         if not candidates:
             return None
         best, score = rank_sentences(question, passages, candidates, steps)

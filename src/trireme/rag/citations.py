@@ -9,20 +9,19 @@ from dataclasses import dataclass
 
 from trireme.rag.passages import sentences_of, source_of
 from trireme.rag.ports import Citation
-from trireme.rag.sentences import Sentence, split_sentences
+from trireme.rag.sentences import Sentence, split_sentences, word_set
 from trireme.types import Hit
 
 _MARK = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 _WORD = re.compile(r"[^\W_]+")
+# The rest of a word that was drawn together or owns something: it's, don't, the ship's.
+_CONTRACTED = re.compile(r"(?<=\w)['’](?:s|t|d|m|ll|re|ve)\b", re.IGNORECASE)
 _ENDING = re.compile(r"(?:ies|ing|ed|es|s|e|y)$")
-_COMMON = (
+_COMMON_WORDS = word_set(
     "a an and are as at be been but by can did do does for from had has have he her his how i if in into is it its"
     " may more most no not of on or our over she so some such than that the their them then there these they this"
     " to under until up was we were what when where which while who whom whose why will with would you your"
 )
-
-
-_COMMON_WORDS = frozenset(_COMMON.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +68,9 @@ def cite_passage(number: int, sentence: str, passage: Hit) -> Citation:
 
 def content_words(text: str) -> frozenset[str]:
     """Lower-case words without the commonest ones and without their English endings."""
-    words = (word.lower() for word in _WORD.findall(text))
+    words = (word.lower() for word in _WORD.findall(_CONTRACTED.sub("", text)))
     return frozenset(
-        _ENDING.sub("", word) if len(word) > 3 else word for word in words if word not in _COMMON
+        _ENDING.sub("", word) if len(word) > 3 else word for word in words if word not in _COMMON_WORDS
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from trireme.rag.citations import content_words
 from trireme.rag.passages import find_context, find_openings, sentences_of, source_of
 from trireme.rag.ports import Citation, Steps
+from trireme.rag.question import asks_for_fact, is_code
 from trireme.rag.sentences import Sentence
 from trireme.types import FloatArray, Hit
 
@@ -18,6 +19,9 @@ MAX_SENTENCES = 20
 # For the first sentence below a heading that has all of the question's words; chosen on SQuAD's training articles,
 # where 0 to 0.3 make no difference, and on questions about our own documents, where it matters.
 OPENING_BONUS = 0.15
+# For the first sentence below a heading that is a question, whichever: it is written to answer one. On 51 questions
+# about our own documents 42 answers are right instead of 39; 0.03 to 0.1 make no difference.
+ANSWER_BONUS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +33,20 @@ class Candidate:
     context: str
 
 
-def find_sentences(passages: Sequence[Hit], most: int = MAX_SENTENCES) -> list[Candidate]:
-    """Sentences of the passages in their order, each text once, at most `most`. Pure."""
+def find_sentences(passages: Sequence[Hit], question: str = "", most: int = MAX_SENTENCES) -> list[Candidate]:
+    """Sentences of the passages in their order, each text once, at most `most`. Pure.
+
+    Code alone is left out where the question asks for a fact and there are other sentences.
+    """
     found: dict[str, Candidate] = {}
     for position, passage in enumerate(passages):
         context = find_context(passage)
         for sentence in sentences_of(passage):
             found.setdefault(sentence.text, Candidate(position, sentence, context))
-    return list(found.values())[:most]
+    candidates = list(found.values())
+    if asks_for_fact(question):
+        candidates = [one for one in candidates if not is_code(one.sentence.text)] or candidates
+    return candidates[:most]
 
 
 def rank_sentences(
@@ -46,7 +56,7 @@ def rank_sentences(
 
     A sentence is read below its title and headings, with its passage's score as prior: what a good passage
     says counts more than the same words in a bad one. The sentence that opens a section gets a bonus as far as
-    the heading above it is the question; the score that comes back is without it.
+    the heading above it is the question, and one where it is any question; the score that comes back is without it.
     """
     texts = ["\n".join(filter(None, (one.context, one.sentence.text))) for one in candidates]
     prior = np.array([passages[one.passage].score for one in candidates], np.float32)
@@ -62,8 +72,9 @@ def _opening_bonuses(question: str, passages: Sequence[Hit], candidates: Sequenc
     for position, one in enumerate(candidates):
         if one.passage in openings:
             openings.remove(one.passage)
-            heading = content_words(one.context.rpartition(" > ")[2])
-            bonuses[position] = OPENING_BONUS * (len(asked & heading) / max(len(asked), 1)) ** 2
+            heading = one.context.rpartition(" > ")[2]
+            shared = len(asked & content_words(heading)) / max(len(asked), 1)
+            bonuses[position] = OPENING_BONUS * shared**2 + ANSWER_BONUS * heading.rstrip().endswith("?")
     return bonuses
 
 

@@ -21,19 +21,20 @@ _NEXT_WORD = re.compile(r"\s*([\"'“‘(\[*]*)([^\s,;:]*)")
 _ACRONYM = re.compile(r"(?:[a-z]\.)+[a-z]", re.IGNORECASE)
 
 
-def _words(text: str) -> frozenset[str]:
+def word_set(text: str) -> frozenset[str]:
+    """The words of a text, each once."""
     return frozenset(text.split())
 
 
 # A period after these never ends a sentence.
-_TITLES = _words(
+_TITLES = word_set(
     "mr mrs ms dr prof st gen col sgt capt lt maj cmdr adm rev hon gov sen rep pres fr vs v cf viz eg ie e.g"
     " i.e fig figs eq nos vol vols pp p art sec ch approx ca c est dept univ mt ft jan feb mar apr jun jul aug sep"
     " sept oct nov dec"
 )
 # After these it does where a word follows that likes to begin a sentence.
-_SHORTENED = _words("etc inc ltd co corp jr sr al bros ed eds a.m p.m u.s u.k u.n d.c b.c a.d ph.d")
-_STARTERS = _words(
+_SHORTENED = word_set("etc inc ltd co corp jr sr al bros ed eds a.m p.m u.s u.k u.n d.c b.c a.d ph.d")
+_STARTERS = word_set(
     "a after all although an and as at because before both but by during each for from he her his how however if in"
     " it its many more most no of on one other since she so some such that the their there these they this those"
     " to today under until we what when where which while who with you"
@@ -172,8 +173,8 @@ def _ends_sentence(block: str, first: int, found: re.Match[str]) -> bool:
         return True
     next_word = _NEXT_WORD.match(block, found.end())
     opening, following = next_word.groups() if next_word else ("", "")
-    # A word that begins small goes on, unless it is a name of the kind that code has.
-    if following[:1].islower() and not opening and "_" not in following:
+    # A word that begins small goes on, unless it is a name: of the kind that code has, or written like vLLM.
+    if following[:1].islower() and not opening and "_" not in following and following == following.lower():
         return False
     if mark[0] != "." or mark.startswith("..") or not opening + following:
         return True

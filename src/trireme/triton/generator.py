@@ -16,8 +16,9 @@ import numpy as np
 from trireme.artifacts.config_writer import PARAMETERS
 from trireme.artifacts.manifest import read_manifest, verify_files
 from trireme.errors import InvalidInputError, TriremeError
-from trireme.generate.chat import ChatTemplate, parse_messages
+from trireme.generate.chat import ChatTemplate
 from trireme.generate.engine import EngineOptions
+from trireme.generate.messages import parse_messages, parse_tools
 from trireme.generate.model_files import read_eos_token_ids
 from trireme.generate.registry import open_engine
 from trireme.generate.sampling import parse_parameters
@@ -168,6 +169,7 @@ class GeneratorModel(BackendModel):
             parameters=parse_parameters(sampling, self._default_max_tokens),
             text=text,
             messages=None if messages is None else parse_messages(messages),
+            tools=parse_tools(read_scalar(self.pb, request, "tools") or ""),
             stream=stream,
             tenant=tenant or DEFAULT_TENANT,
         )

@@ -88,7 +88,6 @@ def test_sliding_attention_is_served_only_within_its_window(sliding):
     with pytest.raises(UnsupportedError, match="max_model_len to at most 100"):
         read_architecture(config)
     assert read_architecture(config, 100).positions == 256
-    assert read_architecture(config, may_slide=True).positions == 256
     assert read_architecture({**config, "sliding_window": None}).family == sliding["model_type"]
 
 

@@ -6,6 +6,7 @@ from trireme.artifacts.manifest import hash_file
 from trireme.errors import UnsupportedError
 from trireme.export_llm import checkpoint_files
 from trireme.export_llm.checkpoint_files import check_for_gpu, link_checkpoint, name_gpu_precision
+from trireme.export_llm.tensor_files import TensorFiles
 
 
 def config_of(folder):
@@ -57,6 +58,24 @@ def test_another_disk_gets_copies_and_a_hub_cache_its_files(make_llm, tmp_path, 
             "bnb-nf4",
         ),
         ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "bnb-int8"),
+        ({"quant_method": "fp8", "activation_scheme": "dynamic"}, "fp8"),
+        ({"quant_method": "compressed-tensors", "config_groups": {}}, "compressed-tensors"),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": {"group_0": {"weights": {"num_bits": 4, "type": "int", "group_size": 128}}},
+            },
+            "compressed-tensors int4 g128",
+        ),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": {
+                    "group_0": {"weights": {"num_bits": 8, "type": "float", "group_size": None}}
+                },
+            },
+            "compressed-tensors fp8",
+        ),
     ],
 )
 def test_the_precision_is_read_from_the_checkpoint(stated, name, make_llm, tmp_path):
@@ -68,9 +87,20 @@ def test_the_precision_is_read_from_the_checkpoint(stated, name, make_llm, tmp_p
 
 def test_other_quantizations_and_broken_weights_are_refused(make_llm, tmp_path):
     folder, _ = make_llm(tmp_path)
-    with pytest.raises(UnsupportedError, match="quant_method 'fp8'"):
-        check_for_gpu(folder, {**config_of(folder), "quantization_config": {"quant_method": "fp8"}})
+    with pytest.raises(UnsupportedError, match="quant_method 'gguf'"):
+        check_for_gpu(folder, {**config_of(folder), "quantization_config": {"quant_method": "gguf"}})
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(UnsupportedError, match="not a whole safetensors file"):
+        check_for_gpu(folder, config_of(folder))
+
+
+def test_a_tensor_that_the_index_names_and_no_file_holds_is_named(make_llm, tmp_path):
+    folder, _ = make_llm(tmp_path)
+    names = dict.fromkeys(TensorFiles(folder).entries, "model.safetensors")
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": names}))
+    check_for_gpu(folder, config_of(folder))
+    index.write_text(json.dumps({"weight_map": {**names, "model.lost.weight": "model.safetensors"}}))
+    with pytest.raises(UnsupportedError, match=r"no tensor 'model\.lost\.weight'"):
         check_for_gpu(folder, config_of(folder))

@@ -8,6 +8,9 @@ from trireme.artifacts.recipe import Recipe
 from trireme.errors import GateError, InvalidInputError, UnsupportedError
 from trireme.export.pipeline import BuildOptions
 from trireme.export_llm.pipeline import build_llm
+from trireme.generate.chat import ChatTemplate
+from trireme.generate.messages import Message
+from trireme.generate.tokenizer import LlmTokenizer
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +172,91 @@ def test_a_bitsandbytes_checkpoint_is_for_the_gpu(make_llm, edit_config, options
 def test_an_encoders_recipe_is_sent_to_its_own_script(options):
     with pytest.raises(InvalidInputError, match=r"kind 'text_encoder'.*export_encoder\.py"):
         build_llm(Recipe("m", "text_encoder", source="x"), options)
+
+
+YARN = {
+    "rope_parameters": {
+        "rope_type": "yarn",
+        "rope_theta": 10000.0,
+        "factor": 4.0,
+        "original_max_position_embeddings": 64,
+    }
+}
+EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [("llama", YARN, "rope_type 'yarn'"), ("mixtral", EXPERTS, "model_type 'mixtral'")],
+    ids=["yarn", "experts"],
+)
+def test_what_the_graph_has_no_form_for_is_placed_for_vllm(case, make_llm, options, tmp_path):
+    family, more, said = case
+    folder, _ = make_llm(tmp_path / "source", family, "bfloat16", **more)
+    with pytest.raises(UnsupportedError, match=f"{said} is not supported.*--target gpu"):
+        build_llm(recipe(folder), options)
+    manifest, _ = build_llm(recipe(folder, target="gpu"), options)
+    assert (manifest.precision, manifest.dimensions, manifest.max_length) == ("bf16", 96, 256)
+    version = options.repository / "tiny" / "1"
+    verify_files(version, manifest)
+    assert hash_file(version / "model.safetensors") == hash_file(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("method", ["fp8", "compressed-tensors"])
+def test_weights_of_eight_bits_are_placed_for_vllm(method, make_llm, edit_config, options, tmp_path):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder, _ = make_llm(tmp_path / "source", "llama", "bfloat16")
+    weights = load_file(folder / "model.safetensors")
+    small = {
+        name: tensor.to(torch.float8_e4m3fn) if "proj" in name else tensor for name, tensor in weights.items()
+    }
+    save_file(small, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UnsupportedError, match=r"is F8_E4M3, but config\.json has no quantization_config"):
+        build_llm(recipe(folder, target="gpu"), options)
+    edit_config(folder, quantization_config={"quant_method": method})
+    manifest, _ = build_llm(recipe(folder, target="gpu"), options)
+    assert manifest.precision == method
+    with pytest.raises(
+        UnsupportedError, match=f"quant_method '{method}' has no form on the CPU.*--target gpu"
+    ):
+        build_llm(recipe(folder), options)
+
+
+def test_a_mixture_that_lacks_an_expert_or_a_layer_is_refused(make_llm, edit_config, options, tmp_path):
+    folder, _ = make_llm(tmp_path / "source", "mixtral", "bfloat16", **EXPERTS)
+    edit_config(folder, num_local_experts=5)
+    with pytest.raises(UnsupportedError, match="no tensor of expert 4 of 5 in layer 0"):
+        build_llm(recipe(folder, target="gpu"), options)
+    edit_config(folder, num_local_experts=4, num_hidden_layers=3)
+    with pytest.raises(UnsupportedError, match="no tensor of layer 2 of 3"):
+        build_llm(recipe(folder, target="gpu"), options)
+
+
+def test_a_token_beyond_the_embeddings_is_refused_for_the_graph(make_llm, options, tmp_path):
+    folder, _ = make_llm(tmp_path / "source")
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    tokenizer["added_tokens"] = [{"id": 96, "content": "<pad2>", "special": True}]
+    path.write_text(json.dumps(tokenizer))
+    with pytest.raises(
+        UnsupportedError, match="added token '<pad2>' with id 96, but the model only 96 tokens"
+    ):
+        build_llm(recipe(folder), options)
+    assert build_llm(recipe(folder, target="gpu"), options)[1]
+
+
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_named_chat_templates_are_placed_and_found(target, make_llm, options, tmp_path):
+    folder, _ = make_llm(tmp_path / "source")
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "chat_template.jinja").write_text("plain")
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text("{{ tools | length }} tools")
+    manifest, _ = build_llm(recipe(folder, target=target), options)
+    version = options.repository / "tiny" / "1"
+    verify_files(version, manifest)
+    assert "chat_template.tool_use.jinja" in manifest.files
+    template = ChatTemplate.load(version, LlmTokenizer.load(version))
+    assert template.render([Message("user", "a")]) == "plain"
+    assert template.render([Message("user", "a")], [{"function": {"name": "f"}}]) == "1 tools"

@@ -96,7 +96,9 @@ def test_a_file_that_is_not_safetensors_is_named(content, tmp_path):
     "entry",
     [
         ("F32", [2], b"\0" * 4),
-        ("F8_E4M3", [4], b"\0" * 4),
+        ("F8_E4M3", [4], b"\0" * 5),
+        ("F4", [5], b"\0" * 2),
+        ("F7", [4], b"\0" * 4),
         ("F32", [0], b""),
         ("F32", [-1], b"\0" * 4),
     ],
@@ -105,6 +107,17 @@ def test_a_header_that_contradicts_itself_is_refused(entry, tmp_path):
     write(tmp_path / "model.safetensors", {"a": entry})
     with pytest.raises(UnsupportedError, match="not a whole safetensors file"):
         TensorFiles(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "size"), [("F8_E4M3", [2, 3], 6), ("F8_E8M0", [4], 4), ("F4", [5], 3), ("U32", [2], 8)]
+)
+def test_types_that_only_vllm_reads_are_known_and_not_read(kind, shape, size, tmp_path):
+    write(tmp_path / "model.safetensors", {"a": (kind, shape, b"\0" * size)})
+    files = TensorFiles(tmp_path)
+    assert files.entry("a").shape == tuple(shape)
+    with pytest.raises(UnsupportedError, match=f"'a' is of type {kind}; read are F32"):
+        files.read("a")
 
 
 def test_a_file_that_was_cut_off_is_refused(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from trireme.errors import InvalidInputError
 from trireme.generate.engine import Sampling
-from trireme.generate.sampling import Parameters, parse_parameters
+from trireme.generate.sampling import RANGES, Parameters, parse_parameters
 
 
 def parse(**given):
@@ -19,6 +19,7 @@ def test_without_parameters_the_defaults_hold(text):
 def test_every_parameter_arrives():
     values = {
         "max_tokens": 5,
+        "min_tokens": 3,
         "temperature": 0.7,
         "top_p": 0.9,
         "top_k": 40,
@@ -52,22 +53,41 @@ def test_a_tiny_temperature_is_raised_and_zero_stays_greedy():
         ("max_tokens", 1.5, "whole number"),
         ("max_tokens", True, "whole number"),
         ("max_tokens", "many", "whole number"),
-        ("temperature", -0.1, "from 0 to 100"),
-        ("temperature", "warm", "from 0 to 100"),
+        ("max_tokens", "1_000", "whole number"),
+        ("max_tokens", "\u0663", "whole number"),
+        ("min_tokens", -1, "from 0 to"),
+        ("min_tokens", 2**31, "from 0 to"),
+        ("min_tokens", 65, "at most max_tokens, which is 64"),
+        ("max_completion_tokens", 0, "from 1 to"),
+        ("temperature", -0.1, "from 0 to 2"),
+        ("temperature", "warm", "from 0 to 2"),
+        ("temperature", "1_0", "from 0 to 2"),
+        ("temperature", 2.1, "from 0 to 2"),
+        ("temperature", True, "from 0 to 2"),
+        ("temperature", [], "from 0 to 2"),
+        ("temperature", "inf", "from 0 to 2"),
         ("top_p", 0, "above 0 up to 1"),
         ("top_p", 1.1, "above 0 up to 1"),
+        ("top_p", -1e-300, "above 0 up to 1"),
+        ("top_p", "nan", "above 0 up to 1"),
         ("top_k", -2, "from 0 to"),
+        ("top_k", 2**64, "from 0 to"),
+        ("top_k", 1e300, "from 0 to"),
         ("min_p", -0.1, "from 0 to 1"),
-        ("repetition_penalty", 0, "above 0 up to 10"),
+        ("min_p", 1.0000001, "from 0 to 1"),
+        ("repetition_penalty", 0, "from 0.01 to 10"),
+        ("repetition_penalty", 1e-46, "from 0.01 to 10"),
+        ("repetition_penalty", 10**300, "from 0.01 to 10"),
         ("presence_penalty", 2.5, "from -2 to 2"),
         ("frequency_penalty", "nan", "from -2 to 2"),
-        ("seed", -1, "from 0 to"),
+        ("seed", -2, "from 0 to"),
         ("seed", 2**63, "from 0 to"),
         ("stop", 5, "string or a list"),
         ("stop", [""], "1 to 1000 characters"),
         ("stop", ["x"] * 17, "at most 16"),
         ("stop_token_ids", 5, "list"),
         ("stop_token_ids", [-1], "from 0 to"),
+        ("stop_token_ids", [2**31], "from 0 to"),
         ("ignore_eos", 1, "true or false"),
     ],
 )
@@ -78,11 +98,91 @@ def test_a_value_out_of_range_is_named_with_what_is_allowed(key, value, allowed)
 
 
 def test_an_unknown_parameter_is_named_with_the_known_ones():
-    with pytest.raises(InvalidInputError, match=r"'temprature'; known: max_tokens, temperature"):
+    with pytest.raises(InvalidInputError, match=r"'temprature'; known: max_tokens, min_tokens, temperature"):
         parse(temprature=1)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "1", '{"seed": NaN}', "[" * 100_000])
+@pytest.mark.parametrize("key", RANGES)
+def test_both_ends_of_a_range_are_taken_and_what_lies_beyond_is_not(key):
+    step = 1 if isinstance(RANGES[key][1], int) and RANGES[key][1] > 2 else 1e-9
+    for end in RANGES[key]:
+        assert parse(**{"max_tokens": 2**31 - 1, key: end}) == parse(
+            **{"max_tokens": 2**31 - 1, key: str(end)}
+        )
+    with pytest.raises(InvalidInputError, match=f"{key} must be"):
+        parse(**{key: RANGES[key][1] + step})
+
+
+def test_a_tiny_top_p_keeps_the_most_likely_token_alone():
+    assert parse(top_p=1e-300).sampling.top_p == 1e-6
+    assert parse(top_p=0.9).sampling.top_p == 0.9
+
+
+def test_a_seed_of_minus_one_is_no_seed():
+    assert parse(seed=-1) == parse()
+
+
+def test_max_completion_tokens_is_max_tokens():
+    assert parse(max_completion_tokens=5) == parse(max_tokens=5)
+    assert parse(max_completion_tokens=5, max_tokens=6) == parse(max_tokens=6, max_completion_tokens=5)
+    assert parse(max_completion_tokens=5, max_tokens=6) == parse(max_tokens=5)
+    with pytest.raises(InvalidInputError, match="max_tokens must be a whole number"):
+        parse(max_completion_tokens=5, max_tokens=0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("n", 1),
+        ("n", "1"),
+        ("n", 1.0),
+        ("best_of", 1),
+        ("use_beam_search", "False"),
+        ("length_penalty", 1.0),
+        ("logprobs", False),
+        ("logprobs", None),
+        ("logit_bias", {}),
+        ("response_format", {"type": "text"}),
+        ("skip_special_tokens", "true"),
+        ("lora_name", ""),
+    ],
+)
+def test_what_other_servers_offer_may_be_sent_where_it_changes_nothing(key, value):
+    assert parse(**{key: value}) == parse()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("n", 2, "one answer; leave it out or send 1"),
+        ("n", True, "one answer"),
+        ("best_of", "3", "one answer"),
+        ("use_beam_search", True, "beam search is not offered"),
+        ("logprobs", 0, "log probabilities are not returned"),
+        ("logit_bias", {"5": -100}, "cannot be weighted"),
+        ("bad_words", ["x"], "cannot be weighted"),
+        ("guided_decoding", {"regex": "a+"}, "held to a form"),
+        ("response_format", {"type": "json_object"}, "held to a form"),
+        ("include_stop_str_in_output", True, "not part of the answer"),
+        ("skip_special_tokens", False, "not part of the answer"),
+        ("lora_name", "mine", "no adapters"),
+    ],
+)
+def test_what_other_servers_offer_and_this_one_does_not_is_refused_with_the_reason(key, value, reason):
+    with pytest.raises(InvalidInputError, match=f"{key} cannot be") as caught:
+        parse(**{key: value})
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", "1", '{"seed": NaN}', '{"seed": -Infinity}', "[" * 100_000, '{"seed": 1%s}' % ("0" * 5000)],
+)
 def test_what_is_not_a_json_object_is_refused(text):
     with pytest.raises(InvalidInputError, match="sampling_parameters"):
         parse_parameters(text, 64)
+
+
+def test_a_number_beyond_every_float_is_refused():
+    with pytest.raises(InvalidInputError, match="temperature must be a number from 0 to 2, got inf"):
+        parse_parameters('{"temperature": 1e999}', 64)

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from trireme.errors import InvalidInputError, UnavailableError
-from trireme.generate.chat import ChatTemplate, Message
+from trireme.generate.chat import ChatTemplate
 from trireme.generate.engine import EngineOptions, Sampling
 from trireme.generate.fake import FakeEngine, Knobs
+from trireme.generate.messages import Message
 from trireme.generate.sampling import Parameters
 from trireme.generate.service import GenerateRequest, Generator, ServiceOptions
 
@@ -221,3 +222,38 @@ def test_close_ends_open_requests_as_cancelled(make):
     generator.close()
     assert answer.wait().last.finish_reason == "cancelled"
     assert not generator.is_ready()
+
+
+def test_below_min_tokens_neither_eos_nor_a_stop_string_ends_the_answer(make, byte_level):
+    generator, _ = make()
+    text = "one two three"
+    size = len(byte_level.encode(text, add_special_tokens=True))
+    free, kept = Answer(), Answer()
+    generator.accept(GenerateRequest(Parameters(Sampling(60), ("two",)), text), free)
+    sampling = Sampling(60, min_tokens=size + 1)
+    generator.accept(GenerateRequest(Parameters(sampling, ("two",)), text), kept)
+    assert (free.wait().last.finish_reason, "two" in free.text) == ("stop", False)
+    assert kept.wait().last.output_tokens > size
+    assert "two" in kept.text
+    assert kept.last.finish_reason == "stop"
+
+
+def test_min_tokens_are_capped_by_the_context_as_max_tokens_are(make):
+    generator, _ = make(max_model_len=16)
+    answer = Answer()
+    generator.accept(GenerateRequest(Parameters(Sampling(60, min_tokens=60)), "one two"), answer)
+    last = answer.wait().last
+    assert (last.error, last.finish_reason) == (None, "length")
+    assert last.input_tokens + last.output_tokens == 16
+
+
+def test_a_stop_token_that_the_model_does_not_have_is_refused(make, byte_level):
+    generator, _ = make()
+    size = byte_level.vocabulary_size
+    for token in (size, 2**31 - 1):
+        sampling = Sampling(4, stop_token_ids=(token,))
+        with pytest.raises(InvalidInputError, match=f"stop_token_ids holds {token}, .* end at {size - 1}"):
+            generator.accept(GenerateRequest(Parameters(sampling), "one"), Answer())
+    answer = Answer()
+    generator.accept(GenerateRequest(Parameters(Sampling(4, stop_token_ids=(size - 1,))), "one"), answer)
+    assert answer.wait().last.error is None

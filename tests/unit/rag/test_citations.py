@@ -57,3 +57,22 @@ def test_an_answer_without_citations_has_none(answer):
 
 def test_word_endings_do_not_keep_words_apart():
     assert content_words("The ships sailed") == content_words("a ship sails") == {"ship", "sail"}
+
+
+def test_only_whole_common_words_are_left_out():
+    assert content_words("the hen is ill") == {"hen", "ill"}
+    # "here" loses its ending, which makes it no common word.
+    assert content_words("Here she had an id, an int and a hat of the heir") == {
+        "her",
+        "id",
+        "int",
+        "hat",
+        "heir",
+    }
+    assert content_words("Vitamin C, plan b") == {"vitamin", "c", "plan", "b"}
+
+
+def test_what_an_apostrophe_joins_is_no_word_of_its_own():
+    assert content_words("It's the ship’s; we don't, they've") == content_words("ship don")
+    passage = hit("a", "It's the captain's.", 0.5)
+    assert check_citations("The dog's bone [1].", [passage]).unsupported == (1,)

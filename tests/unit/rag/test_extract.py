@@ -20,6 +20,25 @@ def test_no_more_sentences_than_asked_for_are_read():
     assert len(find_sentences([passage("One. Two. Three.")], most=2)) == 2
 
 
+def test_code_alone_answers_how_to_and_not_which():
+    one = passage("Ports\n`PORT=9000 make serve`\n\nThe port is 8000.\n\n```sh\nmake serve\n```", "Ports")
+
+    def texts(question):
+        return [candidate.sentence.text for candidate in find_sentences([one], question)]
+
+    assert texts("How do I change the port?") == [
+        "`PORT=9000 make serve`",
+        "The port is 8000.",
+        "```sh\nmake serve\n```",
+    ]
+    assert texts("Which port is it?") == ["The port is 8000."]
+    assert len(find_sentences([passage("`make serve`")], "Which command?")) == 1
+
+
+def test_where_there_is_nothing_but_code_it_answers_all_the_same():
+    assert [one.sentence.text for one in find_sentences([passage("`make`")], "What is it?")] == ["`make`"]
+
+
 def test_the_best_sentence_is_read_below_its_headings_on_top_of_its_passages_score():
     passages = [passage("Ports\nIt is 8000.", "Ports", score=0.5), passage("It rains.", name="b")]
     candidates = find_sentences(passages)
@@ -47,6 +66,18 @@ def test_the_sentence_right_below_a_heading_that_asks_the_question_comes_first()
     assert (best, score) == (0, pytest.approx(0.4))
     best, _ = rank_sentences("how do I change the colour of a passage?", [one], candidates, Fixed())
     assert best == 1
+
+
+def test_the_sentence_that_opens_the_answer_to_another_question_comes_before_what_follows_it():
+    scores = np.array([0.46, 0.5], np.float32)
+
+    class Fixed(FakeSteps):
+        def rank(self, question, texts, prior):
+            return scores
+
+    for heading, first in (("How do I stop it?", 0), ("Stopping", 1)):
+        one = passage(f"Server > {heading}\nCtrl-C ends it. What is indexed stays.", "Server", heading)
+        assert rank_sentences("Shut it down", [one], find_sentences([one]), Fixed())[0] == first
 
 
 def test_priors_go_to_the_reranker_in_order():

@@ -88,3 +88,12 @@ def test_hostile_text_is_split_in_time_that_grows_with_its_length():
     for piece in (". ", "a.", "[[[[", "| ", "```\n", "- ", '."', "- - ", "A. "):
         passage = piece * (100_000 // len(piece))
         assert all(passage[one.start : one.end] == one.text for one in split_sentences(passage))
+
+
+def test_a_sentence_may_begin_with_a_name_that_begins_small():
+    text = "On a CPU it is OpenVINO. vLLM runs it on a GPU. iPhones do not. a list goes on."
+    assert [one.text for one in split_sentences(text)] == [
+        "On a CPU it is OpenVINO.",
+        "vLLM runs it on a GPU.",
+        "iPhones do not. a list goes on.",
+    ]

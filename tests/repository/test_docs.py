@@ -1,0 +1,32 @@
+"""What the documents state must be what is so; where a test can tell, it does."""
+
+import re
+import sys
+from pathlib import Path
+
+from trireme.settings import read_settings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[2]
+STARTING = (ROOT / "docs" / "starting.md").read_text(encoding="utf-8")
+
+
+def section(heading):
+    return STARTING.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def test_the_ports_of_the_start_page_are_the_defaults():
+    settings = read_settings({})
+    stated = [int(port) for port in re.findall(r"port (\d+)", section("Which ports does the server use?"))]
+    assert stated == [settings.http_port, settings.grpc_port, settings.metrics_port]
+
+
+def test_the_python_versions_of_the_start_page_are_those_that_install():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    least, most = re.findall(r"3\.(\d+)", project["requires-python"])
+    stated = re.findall(r"3\.(\d+)", section("Which Python versions are supported?"))
+    assert [int(minor) for minor in stated] == list(range(int(least), int(most)))

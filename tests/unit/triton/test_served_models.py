@@ -1,0 +1,100 @@
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from trireme.errors import UnavailableError
+from trireme.triton.served_models import ServedModel, read_served_models
+
+STEPS = {
+    "platform": "ensemble",
+    "ensemble_scheduling": {"step": [{"model_name": "embedding"}, {"model_name": "best"}]},
+}
+PAGES = {
+    "/v2/repository/index": [
+        {"name": "search", "version": "1", "state": "READY"},
+        {"name": "embedding", "version": "1", "state": "READY"},
+        {"name": "best", "version": "1", "state": "READY"},
+        {"name": "broken", "version": "1", "state": "UNAVAILABLE", "reason": "no weights"},
+        {"name": "idle"},
+        {"name": "gone", "version": "1", "state": "READY"},
+    ],
+    "/v2/models/search/config": STEPS,
+    "/v2/models/embedding/config": {"backend": "text_encoder"},
+    "/v2/models/best/config": {"backend": "best_first"},
+}
+
+
+@pytest.fixture
+def serve():
+    """Serves pages, JSON or bytes by path, on a free port; returns the port."""
+    servers = []
+
+    def started(pages):
+        class Pages(BaseHTTPRequestHandler):
+            def do_GET(self):
+                page = pages.get(self.path)
+                self.send_response(404 if page is None else 200)
+                self.end_headers()
+                self.wfile.write(page if isinstance(page, bytes) else json.dumps(page).encode())
+
+            def do_POST(self):
+                self.do_GET()
+
+            def log_message(self, *_):
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return server.server_address[1]
+
+    yield started
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def metrics(**ready):
+    lines = [f'trireme_model_ready{{model="{name}"}} {float(value)}' for name, value in ready.items()]
+    return {"/metrics": "\n".join(lines).encode()}
+
+
+def test_every_model_comes_with_its_kind_and_what_it_says_of_itself(serve):
+    found = read_served_models("127.0.0.1", serve(PAGES), serve(metrics(embedding=True, best=True)))
+    assert found == [
+        ServedModel("best", "best_first", True),
+        ServedModel("broken", "", False, "no weights"),
+        ServedModel("embedding", "text_encoder", True),
+        ServedModel("gone", "", True),
+        ServedModel("idle", "", False),
+        ServedModel("search", "search", True),
+    ]
+
+
+def test_an_ensemble_is_ready_when_all_of_its_steps_are(serve):
+    found = read_served_models("127.0.0.1", serve(PAGES), serve(metrics(embedding=True, best=False)))
+    assert {
+        model.name: model.is_ready for model in found if model.name in ("search", "best", "embedding")
+    } == {
+        "search": False,
+        "best": False,
+        "embedding": True,
+    }
+
+
+def test_without_metrics_a_model_is_ready_when_triton_has_loaded_it(serve):
+    found = read_served_models("127.0.0.1", serve(PAGES), 1)
+    assert {model.name for model in found if model.is_ready} == {"best", "embedding", "gone", "search"}
+
+
+@pytest.mark.parametrize("page", [None, b"<html>", {"error": "no"}, ["a"], [{}]])
+def test_what_is_no_tritonserver_is_said_to_be_none(serve, page):
+    with pytest.raises(UnavailableError, match="no tritonserver"):
+        read_served_models("127.0.0.1", serve({"/v2/repository/index": page}), 1)
+
+
+def test_no_server_says_so():
+    with pytest.raises(UnavailableError, match=r"no tritonserver answers at 127\.0\.0\.1:1"):
+        read_served_models("127.0.0.1", 1, 1)
