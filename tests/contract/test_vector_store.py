@@ -393,6 +393,72 @@ def test_mode_text_without_a_text_is_refused(store):
         ask(store, leaning(0), mode="sparse")
 
 
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ("the cafe\u0301 at the quay", "caf\u00e9"),
+        ("the caf\u00e9 at the quay", "cafe\u0301"),
+        ("the caf\u00e9 at the quay", "cafe"),
+        ("the cafe at the quay", "CAF\u00c9"),
+        ("the o\ufb03ce of the pilot", "office"),
+        ("the office of the pilot", "o\ufb03ce"),
+        ("the har\u00adbour is deep", "harbour"),
+        ("the harbour is deep", "har\u00adbour"),
+        ("the har\u200bbour is deep", "harbour"),
+        ("the harbour is deep", "har\u200b\u2060bour"),
+        ("\uff28\uff21\uff32\uff22\uff2f\uff35\uff32", "harbour"),
+        ("twelve\u00a0knots", "knots"),
+        ("a non\u2011breaking hyphen", "non-breaking"),
+        ("a client/server system", "server"),
+        ("a server for a client", "client/server"),
+        ("it is in config/settings.toml", "settings.toml"),
+        ("it is in settings.toml", "config/settings.toml"),
+        ("it is in config/settings.toml", "settings"),
+        ("see https://docs.example.org/tides/neap.html?x=1", "neap"),
+        ("see https://docs.example.org/tides/neap.html?x=1", "docs.example.org"),
+        ("set max_model_len higher", "model"),
+        (r"in C:\\ships\\log.txt", "log.txt"),
+        ("by bob.smith@example.org", "smith"),
+        ("needs version 2.51.0", "2.51.0"),
+        ("needs version 2.51", "51"),
+        ("written in C++", "C++"),
+        ("send an e-mail", "email"),
+        ("send an email", "e-mail"),
+        ("port in the U.S.A.", "USA"),
+        ("\u6e2f\u53e3\u5728\u591c\u95f4\u5173\u95ed", "\u591c\u95f4"),
+        ("\u6e2f\u53e3\u5728\u591c\u95f4\u5173\u95ed", "\u6e2f"),
+        ("\uff7b\uff70\uff8a\uff9e\uff70\u306f\u591c\u306b\u9589\u307e\u308b", "\u30b5\u30fc\u30d0\u30fc"),
+        ("ท่าเรือปิดตอนกลางคืน", "กลางคืน"),
+        ("កំពង់ផែបិទនៅពេលយប់", "ពេលយប់"),
+        ("항구는 밤에 닫힌다", "항구"),
+        ("बंदरगाह रात में बंद होता है", "बंदरगाह"),
+        ("Гавань закрыта", "ГАВАНЬ"),
+        ("ΟΔΥΣΣΕΥΣ", "Οδυσσεύς"),
+        ("Straße", "STRASSE"),
+        ("İstanbul", "istanbul"),
+    ],
+)
+def test_words_are_found_however_they_are_written(store, text, query):
+    rows = [Passage("wanted", text), Passage("other", "nothing of that kind")]
+    store.put("t", "c", EMBEDDER, rows, vectors(2))
+    found = ask(store, vectors(1)[0], text=query, mode="text")
+    assert [(hit.id, hit.text) for hit in found] == [("wanted", text)]
+
+
+def test_a_compound_written_in_the_same_way_ranks_above_its_parts(store):
+    texts = ["a client and a server", "a client/server system", "a server alone"]
+    store.put("t", "c", EMBEDDER, [Passage(f"{n}", text) for n, text in enumerate(texts)], vectors(3))
+    found = ask(store, vectors(1)[0], text="client/server", mode="text")
+    assert [hit.id for hit in found] == ["1", "0", "2"]
+
+
+def test_a_passage_with_all_parts_of_a_compound_lacks_no_word_of_the_query(store):
+    put_texts(store)
+    options = {"mode": "hybrid", "text_weight": 1.0}
+    parts, compound = (ask(store, leaning(0), text=text, **options) for text in ("ship oars", "ship/oars"))
+    assert [hit.rank_score for hit in parts] == pytest.approx([hit.rank_score for hit in compound])
+
+
 METADATA = [
     '{"lang": "en", "year": 2024, "tags": ["a", "b"], "page": {"n": 1, "of": 9}}',
     '{"lang": "de", "year": 2024, "tags": ["b"], "page": {"n": 2, "of": 9}}',

@@ -12,6 +12,7 @@ from psycopg import Connection, sql
 from trireme.retrieve.postgres_hnsw import can_be_indexed, indexed_expression
 from trireme.retrieve.postgres_rows import IndexRow, vector_column
 from trireme.retrieve.postgres_schema import TENANT_ROLE
+from trireme.retrieve.postgres_words import query_columns
 from trireme.retrieve.store import RRF_K
 from trireme.types import Hit, StoreQuery
 
@@ -156,7 +157,8 @@ class _Search:
     def _text_part(self) -> sql.Composed:
         return sql.SQL(
             "SELECT m.key, m.relevance, m.coverage, {distance} AS distance "
-            "FROM trireme.match_text({collection}, %(text)s, %(filter)s::jsonb, %(words)s) m "
+            "FROM trireme.match_text({collection}, %(plain)s, %(exact)s, %(plain_compounds)s, %(compounds)s, "
+            "%(filter)s::jsonb, %(words)s) m "
             "JOIN trireme.embeddings e ON e.index_id = {index} AND e.passage_key = m.key"
         ).format(
             distance=self._distance(),
@@ -185,9 +187,9 @@ class _Search:
             "dense": self._dense,
             "coarse": min(self._dense * BINARY_OVERSAMPLING, max(MAX_EF_SEARCH, self._dense)),
             "words": self._text,
-            "text": self._query.text,
             "filter": self._filter,
             "text_weight": self._query.text_weight,
+            **query_columns(self._query.text),
         }
 
 
