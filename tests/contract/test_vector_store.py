@@ -17,6 +17,25 @@ EMBEDDER = Embedder("a" * 64, DIMENSIONS)
 OTHER = Embedder("b" * 64, DIMENSIONS)
 HOSTILE = "'; DROP TABLE trireme.passages; --"
 
+# Names that a reader takes for one: by case, form, width, invisible signs, spaces, and letters of other scripts.
+ALIKE = [
+    "caf\u00e9",
+    "cafe\u0301",
+    "cafe",
+    "Caf\u00e9",
+    "CAF\u00c9",
+    "caf\u00e9 ",
+    " caf\u00e9",
+    "caf\u00e9\n",
+    "ca\u200bf\u00e9",
+    "\u0441af\u00e9",
+    "\uff43\uff41\uff46\u00e9",
+    "\u202ecaf\u00e9",
+    "'caf\u00e9'",
+    "caf\u00e9\x01",
+    "caf%C3%A9",
+]
+
 
 @pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.e2e)])
 def store(request: pytest.FixtureRequest) -> Iterator[ClosableStore]:
@@ -175,6 +194,21 @@ def test_tenants_with_the_same_ids_do_not_see_each_other(store):
     assert counts(store, "one") == {("one", "c"): 1}
     store.drop("one", "c")
     assert [hit.text for hit in search(store, vectors(1)[0], tenant="two")] == ["of two"]
+
+
+def test_names_and_ids_that_look_alike_are_never_one(store):
+    for name in ALIKE:
+        store.put(name, "c", EMBEDDER, [Passage("x", f"of {name}")], vectors(1))
+        store.put("t", name, EMBEDDER, [Passage("x", f"in {name}")], vectors(1))
+    store.put("t", "c", EMBEDDER, [Passage(name, f"is {name}") for name in ALIKE], vectors(len(ALIKE)))
+    for name in ALIKE:
+        assert [hit.text for hit in search(store, vectors(1)[0], tenant=name)] == [f"of {name}"]
+        assert [hit.text for hit in search(store, vectors(1)[0], collection=name)] == [f"in {name}"]
+        assert counts(store, name) == {(name, "c"): 1}
+    found = {hit.id: hit.text for hit in search(store, vectors(1)[0], 100)}
+    assert found == {name: f"is {name}" for name in ALIKE}
+    store.drop(ALIKE[0], "c")
+    assert len(counts(store)) == 2 * len(ALIKE)
 
 
 def test_collections_of_one_tenant_are_apart(store):
@@ -490,6 +524,36 @@ def test_a_filter_keeps_the_passages_whose_metadata_contains_it(store, wanted, e
     found = {int(hit.id) for hit in ask(store, vectors(1)[0], filter=wanted, mode=mode, text="words")}
     # PostgreSQL cannot read what holds a NUL character, so no filter finds it.
     assert found - {4} == expected - {4}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "wanted"),
+    [
+        ({"a/b.c": {"d e": [1, {"f": None}]}}, '{"a/b.c": {"d e": [{"f": null}]}}'),
+        ({"": "", "'; --": "\\u0000"}, '{"": "", "\'; --": "\\\\u0000"}'),
+        ({"n": 12345678901234567890123}, '{"n": 12345678901234567890123}'),
+        ({"n": 3.141592653589793}, '{"n": 3.14159265358979323846}'),
+        ({"n": 1e300, "m": 5e-324, "z": -0.0}, '{"n": 1e300, "m": 5e-324, "z": 0}'),
+        ({"n": "7"}, '{"n": "7"}'),
+        ({"caf\u00e9": 1}, '{"caf\\u00e9": 1}'),
+        ({"x": "\U0001f6a2"}, '{"x": "\\ud83d\\udea2"}'),
+        ({"n": 2}, '{"n": 1, "n": 2}'),
+    ],
+)
+def test_a_filter_finds_keys_and_values_of_every_kind(store, metadata, wanted):
+    rows = [
+        Passage("wanted", "text", json.dumps(metadata)),
+        Passage("other", "text", '{"n": 7, "caf\u0065": 1}'),
+    ]
+    store.put("t", "c", EMBEDDER, rows, vectors(2))
+    assert [hit.id for hit in ask(store, vectors(1)[0], filter=wanted)] == ["wanted"]
+
+
+@pytest.mark.parametrize("wanted", ['{"a": 1e400}', '{"a": "\\ud800"}', '{"a":' * 200 + "1" + "}" * 200])
+def test_a_filter_that_no_metadata_can_agree_with_is_refused_with_its_reason(store, wanted):
+    store.put("t", "c", EMBEDDER, passages(1), vectors(1))
+    with pytest.raises(InvalidInputError, match="filter"):
+        ask(store, vectors(1)[0], filter=wanted)
 
 
 @pytest.mark.parametrize("wanted", ["{", "[]", "1", '"x"', '{"a": NaN}', '{"a": "\\u0000"}', "[" * 100_000])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from trireme.errors import InvalidInputError
-from trireme.ingest.documents import Indexed, check_indexed
+from trireme.ingest.documents import Indexed, check_indexed, find_storable
 from trireme.ingest.procrastinate_publish import lock_of
 from trireme.ingest.queue import Job, check_scope
 from trireme.retrieve.postgres_pool import ConnectionPool, DeadlineConnection
@@ -125,7 +125,8 @@ class PostgresDocuments:
         self, tenant: str, collection: str, ids: Sequence[str], *, waiting: bool = False
     ) -> dict[str, str]:
         """See DocumentStore.digests."""
-        scope = (tenant, collection, list(ids))
+        check_scope(tenant, collection)
+        scope = (tenant, collection, find_storable(ids))
 
         def work(connection: DeadlineConnection) -> dict[str, str]:
             found = dict(connection.execute(STORED, scope).fetchall())
@@ -191,7 +192,7 @@ class PostgresDocuments:
     def delete(self, tenant: str, collection: str, ids: Sequence[str]) -> list[str]:
         """See DocumentStore.delete."""
         check_scope(tenant, collection)
-        wanted = list(dict.fromkeys(ids))
+        wanted = find_storable(dict.fromkeys(ids))
         locks = [lock_of(tenant, collection, one) for one in wanted]
 
         def work(connection: DeadlineConnection) -> list[str]:
@@ -219,6 +220,7 @@ class PostgresDocuments:
 
     def ids(self, tenant: str, collection: str, after: str = "", limit: int = 1000) -> list[str]:
         """See DocumentStore.ids."""
+        check_scope(tenant, collection)
         rows = self._pool.run(
             lambda connection: connection.execute(
                 "SELECT d.id FROM documents d JOIN collections c ON c.id = d.collection_id "

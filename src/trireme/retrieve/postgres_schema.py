@@ -196,11 +196,13 @@ def migrate(connection: DeadlineConnection) -> None:
     """
     if _is_current(connection):
         return
-    deadline, connection.deadline = connection.deadline, monotonic() + MIGRATION_SECONDS
+    began, deadline = monotonic(), connection.deadline
+    connection.deadline = began + MIGRATION_SECONDS
     try:
         _migrate(connection)
     finally:
-        connection.deadline = deadline
+        # What comes after it has the time that was left before, or all would be undone.
+        connection.deadline = deadline + (monotonic() - began)
 
 
 def _migrate(connection: DeadlineConnection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from trireme.retrieve.postgres_hnsw import can_be_indexed, indexed_expression
 from trireme.retrieve.postgres_rows import IndexRow, vector_column
 from trireme.retrieve.postgres_schema import TENANT_ROLE
 from trireme.retrieve.postgres_words import query_columns
-from trireme.retrieve.store import RRF_K
+from trireme.retrieve.store import RRF_K, read_filter
 from trireme.types import Hit, StoreQuery
 
 # pgvector's limit of hnsw.ef_search.
@@ -66,8 +67,10 @@ class _Search:
         self._active = active
         self._query = query
         self._limits = limits
-        # {} is contained in everything, also in metadata that no filter can read.
-        self._filter = None if query.filter.strip() in ("", "{}") else query.filter
+        # {} is contained in everything, also in metadata that no filter can read. Numbers are what ingestion
+        # made of them.
+        wanted = read_filter(query.filter)
+        self._filter = json.dumps(wanted) if wanted else None
         wide = query.mode == "hybrid"
         self._dense = max(query.top_k, query.dense_candidates) if wide else query.top_k
         self._text = max(query.top_k, query.text_candidates) if wide else query.top_k

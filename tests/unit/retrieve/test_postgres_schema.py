@@ -11,10 +11,12 @@ import pytest
 from pgvector import Vector
 from psycopg import sql
 
+import trireme.retrieve.postgres_schema as module
 from trireme.errors import UnsupportedError
 from trireme.local.postgres import LocalPostgres, start_postgres
 from trireme.retrieve.postgres import PostgresStore
-from trireme.retrieve.postgres_schema import MIGRATIONS, TENANT_ROLE, VERSION_1
+from trireme.retrieve.postgres_pool import ConnectionPool
+from trireme.retrieve.postgres_schema import MIGRATIONS, TENANT_ROLE, VERSION_1, migrate
 from trireme.types import CollectionInfo, Embedder, FloatArray, Passage, StoreQuery
 
 pytestmark = pytest.mark.e2e
@@ -135,6 +137,14 @@ def test_a_database_of_version_3_finds_the_words_of_what_it_holds_as_new_ones(da
     store.close()
     index = "SELECT indexdef FROM pg_indexes WHERE indexname = 'passages_tsv'"
     assert rows(database.url, index) == [("CREATE INDEX passages_tsv ON trireme.passages USING gin (tsv)",)]
+
+
+def test_a_migration_that_takes_longer_than_the_request_that_began_it_is_kept(database, monkeypatch):
+    monkeypatch.setattr(module, "MIGRATIONS", (*MIGRATIONS, "SELECT pg_sleep(1.2)"))
+    pool = ConnectionPool(database.url, 1, migrate)
+    version = pool.run(lambda c: c.execute("SELECT count(*) FROM trireme.migrations").fetchone(), 1.0)
+    pool.close()
+    assert version == (len(MIGRATIONS) + 1,)
 
 
 def make_owner(server: LocalPostgres, rights: str = "") -> str:
