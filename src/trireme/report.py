@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trireme.artifacts.repository import ModelEntry, find_model, list_models
+from trireme.rag.passages import source_of
 from trireme.triton.served_models import ServedModel
 from trireme.types import CollectionInfo, Hit
 
@@ -64,8 +64,9 @@ def print_hits(console: Console, hits: Sequence[Hit], width: int = 100) -> None:
     if not hits:
         console.print("No passages in this collection.")
     for rank, hit in enumerate(hits, 1):
-        source = json.loads(hit.metadata).get("source", hit.id)
-        console.print(f"{rank:2}. {hit.score:.3f}  {source}", style="bold", highlight=False, markup=False)
+        console.print(
+            f"{rank:2}. {hit.score:.3f}  {source_of(hit)}", style="bold", highlight=False, markup=False
+        )
         text = textwrap.shorten(hit.text, 400, placeholder=" ...")
         for line in textwrap.wrap(text, width - 4, break_long_words=False):
             console.print(f"    {line}", highlight=False, markup=False)

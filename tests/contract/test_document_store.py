@@ -301,6 +301,36 @@ def test_deleting_withdraws_what_waits_and_what_is_worked_on(world):
     assert [job.state for job in found] == ["cancelled", "cancelled"]
 
 
+def test_ids_that_look_alike_are_documents_of_their_own(world):
+    alike = [
+        "caf\u00e9",
+        "cafe\u0301",
+        "Caf\u00e9",
+        "caf\u00e9 ",
+        "ca\u200bf\u00e9",
+        "../caf\u00e9",
+        "caf\u00e9\n",
+    ]
+    for job in take(world, *map(document, alike)):
+        replace(world, indexed(job, f"text of {job.document.id}"))
+    assert {key: text for key, (text, *_) in world.passages().items()} == {
+        f"{one}#0": f"text of {one}" for one in alike
+    }
+    assert world.documents.ids("t", "c") == sorted(alike)
+    assert world.documents.delete("t", "c", alike[:1]) == alike[:1]
+    assert world.documents.ids("t", "c") == sorted(alike[1:])
+
+
+def test_ids_that_no_document_can_have_are_not_found(world):
+    (job,) = take(world, document("a"))
+    replace(world, indexed(job, "text"))
+    odd = ["\x00", "a\x00", "\ud800"]
+    assert world.documents.delete("t", "c", [*odd, "a"]) == ["a"]
+    assert world.documents.digests("t", "c", odd, waiting=True) == {}
+    with pytest.raises(InvalidInputError):
+        world.documents.ids("t\x00", "c")
+
+
 def test_digests_may_be_asked_for_as_they_will_be(world):
     replace(world, indexed(take(world, document("a", "old"))[0], "one"))
     take(world, document("a", "new"))

@@ -1,5 +1,8 @@
 """One suite for every JobQueue: the fake in memory and the real PostgreSQL must both pass it."""
 
+import dataclasses
+import datetime
+import functools
 import itertools
 import subprocess
 import sys
@@ -163,6 +166,73 @@ def test_hostile_texts_are_only_texts(queue):
     (job,) = queue.take(1)
     assert job.document.id == hostile
     assert job.document.text == hostile
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        ({"a": "\x00"}, "NUL"),
+        ({"\x00": 1}, "NUL"),
+        ({"a": ["\ud800"]}, "surrogate"),
+        ({"a": float("nan")}, "NaN"),
+        ({"a": {"b": float("-inf")}}, "NaN"),
+        ({"a": datetime.date(2026, 11, 28)}, "date"),
+        ({"a": "x" * 70_000}, "bytes"),
+        ({"a": functools.reduce(lambda inner, _: [inner], range(200), 1)}, "deeper"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_metadata_that_cannot_be_stored_refuses_its_document_alone(queue, extra, reason):
+    bad = dataclasses.replace(document("bad"), extra=extra)
+    refused, kept = queue.publish("t", "c", [bad, document("good")])
+    assert (refused.job, bool(kept.job)) == ("", True)
+    assert "metadata" in refused.error
+    assert reason in refused.error
+
+
+def test_metadata_comes_back_as_it_was(queue):
+    extra = {
+        "source": 7,
+        "a b/'": [None, True, 0.1, 10**30, -1e-300, {"": "\u2028 \U0001f6a2"}],
+        "x": "\\u0000",
+    }
+    queue.publish("t", "c", [dataclasses.replace(document("a"), extra=extra)])
+    (job,) = queue.take(1)
+    assert dict(job.document.extra) == extra
+
+
+@pytest.mark.parametrize(
+    "identity", ["/etc/passwd", "../../secret", "file:///dev/zero", "a\nb", " a ", "~", "C:\\x", "x" * 2000]
+)
+def test_an_id_is_a_name_and_no_path(queue, identity):
+    publish(queue, [document(identity, "its own text")])
+    (job,) = queue.take(1)
+    assert (job.document.id, job.document.text) == (identity, "its own text")
+
+
+def test_ids_that_look_alike_are_documents_of_their_own(queue):
+    alike = ["caf\u00e9", "cafe\u0301", "Caf\u00e9", "caf\u00e9 ", "ca\u200bf\u00e9", "\u0441af\u00e9"]
+    publish(queue, [document(one) for one in alike])
+    assert [job.document.id for job in queue.take(10)] == alike
+
+
+def test_a_job_is_unknown_to_every_tenant_but_its_own(queue):
+    (job,) = queue.publish("tenant", "c", [document("a")])
+    for other in ("Tenant", "tenant ", "ten\u200bant", "t\u0435nant", "other"):
+        assert queue.find(JobQuery(ids=(job.job,), tenant=other)).jobs == ()
+    assert [one.id for one in queue.find(JobQuery(ids=(job.job,), tenant="tenant")).jobs] == [job.job]
+    with pytest.raises(InvalidInputError):
+        queue.find(JobQuery(ids=(job.job,), tenant="\x00"))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ["", "1; drop", "-1", "+1", "1_0", "1.0", "1e0", "\u0663", "\uff11", "9" * 40, "0x1", "\x00", "\ud800"],
+)
+def test_what_is_no_job_id_is_unknown(queue, odd):
+    publish(queue, documents(12))
+    assert queue.find(JobQuery(ids=(odd,))).jobs == ()
+    assert queue.retry([odd]) == []
 
 
 def test_nothing_is_published_by_an_empty_call_and_nothing_is_taken_of_nothing(queue):

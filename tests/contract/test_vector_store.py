@@ -17,6 +17,25 @@ EMBEDDER = Embedder("a" * 64, DIMENSIONS)
 OTHER = Embedder("b" * 64, DIMENSIONS)
 HOSTILE = "'; DROP TABLE trireme.passages; --"
 
+# Names that a reader takes for one: by case, form, width, invisible signs, spaces, and letters of other scripts.
+ALIKE = [
+    "caf\u00e9",
+    "cafe\u0301",
+    "cafe",
+    "Caf\u00e9",
+    "CAF\u00c9",
+    "caf\u00e9 ",
+    " caf\u00e9",
+    "caf\u00e9\n",
+    "ca\u200bf\u00e9",
+    "\u0441af\u00e9",
+    "\uff43\uff41\uff46\u00e9",
+    "\u202ecaf\u00e9",
+    "'caf\u00e9'",
+    "caf\u00e9\x01",
+    "caf%C3%A9",
+]
+
 
 @pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.e2e)])
 def store(request: pytest.FixtureRequest) -> Iterator[ClosableStore]:
@@ -175,6 +194,21 @@ def test_tenants_with_the_same_ids_do_not_see_each_other(store):
     assert counts(store, "one") == {("one", "c"): 1}
     store.drop("one", "c")
     assert [hit.text for hit in search(store, vectors(1)[0], tenant="two")] == ["of two"]
+
+
+def test_names_and_ids_that_look_alike_are_never_one(store):
+    for name in ALIKE:
+        store.put(name, "c", EMBEDDER, [Passage("x", f"of {name}")], vectors(1))
+        store.put("t", name, EMBEDDER, [Passage("x", f"in {name}")], vectors(1))
+    store.put("t", "c", EMBEDDER, [Passage(name, f"is {name}") for name in ALIKE], vectors(len(ALIKE)))
+    for name in ALIKE:
+        assert [hit.text for hit in search(store, vectors(1)[0], tenant=name)] == [f"of {name}"]
+        assert [hit.text for hit in search(store, vectors(1)[0], collection=name)] == [f"in {name}"]
+        assert counts(store, name) == {(name, "c"): 1}
+    found = {hit.id: hit.text for hit in search(store, vectors(1)[0], 100)}
+    assert found == {name: f"is {name}" for name in ALIKE}
+    store.drop(ALIKE[0], "c")
+    assert len(counts(store)) == 2 * len(ALIKE)
 
 
 def test_collections_of_one_tenant_are_apart(store):
@@ -393,6 +427,72 @@ def test_mode_text_without_a_text_is_refused(store):
         ask(store, leaning(0), mode="sparse")
 
 
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ("the cafe\u0301 at the quay", "caf\u00e9"),
+        ("the caf\u00e9 at the quay", "cafe\u0301"),
+        ("the caf\u00e9 at the quay", "cafe"),
+        ("the cafe at the quay", "CAF\u00c9"),
+        ("the o\ufb03ce of the pilot", "office"),
+        ("the office of the pilot", "o\ufb03ce"),
+        ("the har\u00adbour is deep", "harbour"),
+        ("the harbour is deep", "har\u00adbour"),
+        ("the har\u200bbour is deep", "harbour"),
+        ("the harbour is deep", "har\u200b\u2060bour"),
+        ("\uff28\uff21\uff32\uff22\uff2f\uff35\uff32", "harbour"),
+        ("twelve\u00a0knots", "knots"),
+        ("a non\u2011breaking hyphen", "non-breaking"),
+        ("a client/server system", "server"),
+        ("a server for a client", "client/server"),
+        ("it is in config/settings.toml", "settings.toml"),
+        ("it is in settings.toml", "config/settings.toml"),
+        ("it is in config/settings.toml", "settings"),
+        ("see https://docs.example.org/tides/neap.html?x=1", "neap"),
+        ("see https://docs.example.org/tides/neap.html?x=1", "docs.example.org"),
+        ("set max_model_len higher", "model"),
+        (r"in C:\\ships\\log.txt", "log.txt"),
+        ("by bob.smith@example.org", "smith"),
+        ("needs version 2.51.0", "2.51.0"),
+        ("needs version 2.51", "51"),
+        ("written in C++", "C++"),
+        ("send an e-mail", "email"),
+        ("send an email", "e-mail"),
+        ("port in the U.S.A.", "USA"),
+        ("\u6e2f\u53e3\u5728\u591c\u95f4\u5173\u95ed", "\u591c\u95f4"),
+        ("\u6e2f\u53e3\u5728\u591c\u95f4\u5173\u95ed", "\u6e2f"),
+        ("\uff7b\uff70\uff8a\uff9e\uff70\u306f\u591c\u306b\u9589\u307e\u308b", "\u30b5\u30fc\u30d0\u30fc"),
+        ("ท่าเรือปิดตอนกลางคืน", "กลางคืน"),
+        ("កំពង់ផែបិទនៅពេលយប់", "ពេលយប់"),
+        ("항구는 밤에 닫힌다", "항구"),
+        ("बंदरगाह रात में बंद होता है", "बंदरगाह"),
+        ("Гавань закрыта", "ГАВАНЬ"),
+        ("ΟΔΥΣΣΕΥΣ", "Οδυσσεύς"),
+        ("Straße", "STRASSE"),
+        ("İstanbul", "istanbul"),
+    ],
+)
+def test_words_are_found_however_they_are_written(store, text, query):
+    rows = [Passage("wanted", text), Passage("other", "nothing of that kind")]
+    store.put("t", "c", EMBEDDER, rows, vectors(2))
+    found = ask(store, vectors(1)[0], text=query, mode="text")
+    assert [(hit.id, hit.text) for hit in found] == [("wanted", text)]
+
+
+def test_a_compound_written_in_the_same_way_ranks_above_its_parts(store):
+    texts = ["a client and a server", "a client/server system", "a server alone"]
+    store.put("t", "c", EMBEDDER, [Passage(f"{n}", text) for n, text in enumerate(texts)], vectors(3))
+    found = ask(store, vectors(1)[0], text="client/server", mode="text")
+    assert [hit.id for hit in found] == ["1", "0", "2"]
+
+
+def test_a_passage_with_all_parts_of_a_compound_lacks_no_word_of_the_query(store):
+    put_texts(store)
+    options = {"mode": "hybrid", "text_weight": 1.0}
+    parts, compound = (ask(store, leaning(0), text=text, **options) for text in ("ship oars", "ship/oars"))
+    assert [hit.rank_score for hit in parts] == pytest.approx([hit.rank_score for hit in compound])
+
+
 METADATA = [
     '{"lang": "en", "year": 2024, "tags": ["a", "b"], "page": {"n": 1, "of": 9}}',
     '{"lang": "de", "year": 2024, "tags": ["b"], "page": {"n": 2, "of": 9}}',
@@ -424,6 +524,36 @@ def test_a_filter_keeps_the_passages_whose_metadata_contains_it(store, wanted, e
     found = {int(hit.id) for hit in ask(store, vectors(1)[0], filter=wanted, mode=mode, text="words")}
     # PostgreSQL cannot read what holds a NUL character, so no filter finds it.
     assert found - {4} == expected - {4}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "wanted"),
+    [
+        ({"a/b.c": {"d e": [1, {"f": None}]}}, '{"a/b.c": {"d e": [{"f": null}]}}'),
+        ({"": "", "'; --": "\\u0000"}, '{"": "", "\'; --": "\\\\u0000"}'),
+        ({"n": 12345678901234567890123}, '{"n": 12345678901234567890123}'),
+        ({"n": 3.141592653589793}, '{"n": 3.14159265358979323846}'),
+        ({"n": 1e300, "m": 5e-324, "z": -0.0}, '{"n": 1e300, "m": 5e-324, "z": 0}'),
+        ({"n": "7"}, '{"n": "7"}'),
+        ({"caf\u00e9": 1}, '{"caf\\u00e9": 1}'),
+        ({"x": "\U0001f6a2"}, '{"x": "\\ud83d\\udea2"}'),
+        ({"n": 2}, '{"n": 1, "n": 2}'),
+    ],
+)
+def test_a_filter_finds_keys_and_values_of_every_kind(store, metadata, wanted):
+    rows = [
+        Passage("wanted", "text", json.dumps(metadata)),
+        Passage("other", "text", '{"n": 7, "caf\u0065": 1}'),
+    ]
+    store.put("t", "c", EMBEDDER, rows, vectors(2))
+    assert [hit.id for hit in ask(store, vectors(1)[0], filter=wanted)] == ["wanted"]
+
+
+@pytest.mark.parametrize("wanted", ['{"a": 1e400}', '{"a": "\\ud800"}', '{"a":' * 200 + "1" + "}" * 200])
+def test_a_filter_that_no_metadata_can_agree_with_is_refused_with_its_reason(store, wanted):
+    store.put("t", "c", EMBEDDER, passages(1), vectors(1))
+    with pytest.raises(InvalidInputError, match="filter"):
+        ask(store, vectors(1)[0], filter=wanted)
 
 
 @pytest.mark.parametrize("wanted", ["{", "[]", "1", '"x"', '{"a": NaN}', '{"a": "\\u0000"}', "[" * 100_000])

@@ -15,7 +15,7 @@ from trireme.types import Document, Passage
 TokenCounter = Callable[[Sequence[str]], Sequence[int]]
 
 # Part of what a document's digest should cover: raise it when the same text would give other passages.
-CHUNKER_VERSION = 2
+CHUNKER_VERSION = 3
 MAX_TOKENS = 256
 # [CLS] and [SEP].
 SPECIAL_TOKENS = 2
@@ -47,7 +47,8 @@ def chunk(
     """Passages of at most about `max_tokens` tokens, cut at headings, paragraphs and sentences, in that order.
 
     Each starts with its title and headings and repeats the end of the one before; words are never cut, unless
-    one alone is too long. Ids are `<document id>#<number>`; metadata holds source, title, heading, position.
+    one alone is too long. Ids are `<document id>#<number>`; metadata holds source, title, heading, position,
+    and what the document brings, which wins where it has one of these names.
     A whole document becomes one passage under its own id. Reads the document's parts as it goes and raises
     what they raise; the same text gives the same passages wherever its parts end.
     """
@@ -61,12 +62,13 @@ def chunk(
 
 
 def _passage(document: Document, key: str, text: str, heading: tuple[str, ...], position: int) -> Passage:
+    # What the document brings wins: it is what its owner filters by.
     metadata = {
-        **document.extra,
         "source": document.source,
         "title": document.title,
         "heading": " > ".join(heading),
         "position": position,
+        **document.extra,
     }
     return Passage(key, text, json.dumps(metadata, ensure_ascii=False))
 

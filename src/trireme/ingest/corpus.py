@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from trireme.errors import DocumentError
 from trireme.ingest.files import open_regular
 from trireme.ingest.formats.text import clean
 from trireme.ingest.source import Source, broken_source
+from trireme.retrieve.metadata import check_size, find_fault, read_json
 from trireme.retrieve.store import MAX_ID_BYTES
 from trireme.types import Document
 
@@ -21,13 +21,14 @@ from trireme.types import Document
 LINE_BYTES = 4 << 20
 
 
-def load_corpus(path: Path, fingerprint: bytes) -> Iterator[Source]:
+def load_corpus(path: Path, fingerprint: bytes, root: Path | None = None) -> Iterator[Source]:
     """A source for each line that is not blank; a line that cannot be used is one named FILE:LINE.
 
-    Raises DocumentError where the file itself cannot be read.
+    Raises DocumentError where the file itself cannot be read, or leads out of `root`, the folder that it was
+    found in.
     """
     real = path.resolve()
-    with open_regular(real, real.parent) as lines, closing(_Seen()) as seen:
+    with open_regular(real, root or real.parent) as lines, closing(_Seen()) as seen:
         number = 0
         while line := lines.readline(LINE_BYTES + 1):
             number += 1
@@ -74,10 +75,10 @@ def _skip_line(lines: Any, start: bytes) -> None:
 
 def _source(line: bytes, fingerprint: bytes, seen: _Seen, number: int) -> Source:
     try:
-        fields = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        fields = read_json(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise DocumentError(f"it is not UTF-8 text (byte {error.start})") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise DocumentError("it is not JSON") from None
     document = _document(fields, hashlib.sha256(fingerprint + line.strip()).hexdigest())
     first = seen.line_of(document.id, number)
@@ -95,18 +96,24 @@ def _document(fields: Any, digest: str) -> Document:
         raise DocumentError("its _id or its text is empty")
     if len(identity.encode()) > MAX_ID_BYTES:
         raise DocumentError(f"its _id has more than {MAX_ID_BYTES} bytes")
-    metadata = fields.get("metadata")
-    try:
-        extra = json.loads(_clean_json(metadata)) if isinstance(metadata, dict) else {}
-    except (ValueError, RecursionError):
-        raise DocumentError("its metadata cannot be stored as JSON") from None
+    extra = _read_metadata(fields.get("metadata"))
     return Document(identity, title, (text,), identity, whole=True, extra=extra, digest=digest)
 
 
-def _clean_json(value: Any) -> str:
-    # A NUL in JSON text is the escape \u0000.
-    return clean(json.dumps(value, ensure_ascii=False)).replace("\\u0000", "")
+def _read_metadata(value: Any) -> dict[str, Any]:
+    """The metadata of a line; what is no object is kept under the name that it has there."""
+    if value in (None, "", [], {}):
+        return {}
+    cleaned = _clean(value if isinstance(value, dict) else {"metadata": value})
+    if fault := find_fault(cleaned) or check_size(cleaned):
+        raise DocumentError(f"its metadata {fault}")
+    return dict(cleaned)
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+def _clean(value: Any) -> Any:
+    """A JSON value, of bounded depth, whose texts a database stores."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {clean(key): _clean(inner) for key, inner in value.items()}
+    return [_clean(inner) for inner in value] if isinstance(value, list) else value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from trireme.errors import InvalidInputError
 from trireme.ingest.queue import Job
+from trireme.retrieve.metadata import find_fault
 from trireme.retrieve.store import check_put
 from trireme.types import Embedder, FloatArray, Passage
 
@@ -74,6 +75,11 @@ class DocumentStore(Protocol):
     def ids(self, tenant: str, collection: str, after: str = "", limit: int = 1000) -> list[str]:
         """Ids of stored documents in order, from the first one greater than `after`."""
         ...
+
+
+def find_storable(ids: Iterable[str]) -> list[str]:
+    """Those ids that a document may have: a database takes no other ones, not even to look for them."""
+    return [one for one in ids if not find_fault(one)]
 
 
 def check_indexed(indexed: Sequence[Indexed], embedder: Embedder) -> None:

@@ -56,11 +56,12 @@ def load(
     if not path.exists():
         raise NotFoundError(f"no file or folder {path}; check the path")
     mark = f"{LOADER_VERSION}\n{fingerprint}\n".encode()
+    found_in = None
     if path.is_dir() and (path / CORPUS).is_file():
-        path = path / CORPUS
+        path, found_in = path / CORPUS, path.resolve()
     if path.suffix == ".jsonl":
         try:
-            yield from load_corpus(path, mark)
+            yield from load_corpus(path, mark, found_in)
         except DocumentError as error:
             raise InvalidInputError(f"{path.name}: {error}") from None
         return

@@ -40,6 +40,7 @@ class MemoryDocuments:
         self, tenant: str, collection: str, ids: Sequence[str], *, waiting: bool = False
     ) -> dict[str, str]:
         """See DocumentStore.digests."""
+        check_scope(tenant, collection)
         with self._jobs.lock:
             have = self.stored.get((tenant, collection), {})
             found = {one: have[one].digest for one in ids if one in have}
@@ -92,6 +93,7 @@ class MemoryDocuments:
 
     def ids(self, tenant: str, collection: str, after: str = "", limit: int = 1000) -> list[str]:
         """See DocumentStore.ids."""
+        check_scope(tenant, collection)
         with self._jobs.lock:
             have = sorted(self.stored.get((tenant, collection), {}))
         return [one for one in have if one > after][:limit]

@@ -23,6 +23,7 @@ from trireme.ingest.queue import (
     back_off,
     check_document,
     check_limit,
+    check_query,
     check_scope,
     check_text,
 )
@@ -168,6 +169,7 @@ class MemoryQueue:
 
     def find(self, query: JobQuery) -> Found:
         """See JobQueue.find."""
+        check_query(query)
         with self.jobs.lock:
             found = [_info(entry) for entry in self.jobs.entries.values() if _agrees(entry, query)]
             workers = sum(1 for beat in self.jobs.takers.values() if self._clock() - beat < self._timeout)

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from trireme.errors import InvalidInputError
-from trireme.ingest.documents import Indexed, check_indexed
+from trireme.ingest.documents import Indexed, check_indexed, find_storable
 from trireme.ingest.procrastinate_publish import lock_of
 from trireme.ingest.queue import Job, check_scope
 from trireme.retrieve.postgres_pool import ConnectionPool, DeadlineConnection
 from trireme.retrieve.postgres_queue_schema import SEARCH_PATH
 from trireme.retrieve.postgres_rows import IndexRow, lock_collection, vector_column, write_passages
 from trireme.retrieve.postgres_schema import migrate
+from trireme.retrieve.postgres_words import passage_columns
 from trireme.retrieve.store import check_put
 from trireme.types import Embedder, FloatArray, Passage
 
@@ -22,6 +23,11 @@ WRITE_SECONDS = 120.0
 # A document of a million passages moves in one transaction, with its entries in the HNSW index.
 MOVE_SECONDS = 3600.0
 
+
+STAGE = """
+    INSERT INTO staged (job, tenant, position, id, text, metadata, embedding, tsv)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, to_tsvector('pg_catalog.english', %s) || %s::tsvector)
+    """
 
 # A join with the list of jobs would be planned as a loop over it for each job in hand.
 FINISH = """
@@ -71,10 +77,10 @@ MOVE_CHANGED = """
 
 MOVE_PASSAGES = """
     WITH written AS (
-        INSERT INTO passages (collection_id, tenant, document_key, id, text, metadata)
-        SELECT %s, tenant, %s, id, text, metadata FROM staged WHERE job = %s ORDER BY position
+        INSERT INTO passages (collection_id, tenant, document_key, id, text, metadata, tsv)
+        SELECT %s, tenant, %s, id, text, metadata, tsv FROM staged WHERE job = %s ORDER BY position
         ON CONFLICT (collection_id, id) DO UPDATE
-            SET metadata = EXCLUDED.metadata, document_key = EXCLUDED.document_key
+            SET metadata = EXCLUDED.metadata, document_key = EXCLUDED.document_key, tsv = EXCLUDED.tsv
         RETURNING xmax = 0 AS is_new)
     SELECT count(*) FILTER (WHERE is_new) FROM written
     """
@@ -119,7 +125,8 @@ class PostgresDocuments:
         self, tenant: str, collection: str, ids: Sequence[str], *, waiting: bool = False
     ) -> dict[str, str]:
         """See DocumentStore.digests."""
-        scope = (tenant, collection, list(ids))
+        check_scope(tenant, collection)
+        scope = (tenant, collection, find_storable(ids))
 
         def work(connection: DeadlineConnection) -> dict[str, str]:
             found = dict(connection.execute(STORED, scope).fetchall())
@@ -144,16 +151,13 @@ class PostgresDocuments:
                 "AND (staged.position >= %s OR s.staged_with <> %s)",
                 (int(job.id), position, embedder.digest),
             )
+            scope = (int(job.id), job.tenant)
             rows = [
-                (int(job.id), position + n, job.tenant, one.id, one.text, one.metadata, Vector(vectors[n]))
-                for n, one in enumerate(passages)
+                (*scope, position + n, one.id, one.text, one.metadata, vector, *passage_columns(one.text))
+                for n, (one, vector) in enumerate(zip(passages, map(Vector, vectors), strict=True))
             ]
             with connection.cursor() as cursor:
-                cursor.executemany(
-                    "INSERT INTO staged (job, position, tenant, id, text, metadata, embedding) "
-                    "VALUES (%s, %s, %s, %s, %s, %s, %s)",
-                    rows,
-                )
+                cursor.executemany(STAGE, rows)
             connection.execute(
                 "UPDATE submissions SET staged = %s, staged_with = %s WHERE job = %s",
                 (position + len(rows), embedder.digest, int(job.id)),
@@ -188,7 +192,7 @@ class PostgresDocuments:
     def delete(self, tenant: str, collection: str, ids: Sequence[str]) -> list[str]:
         """See DocumentStore.delete."""
         check_scope(tenant, collection)
-        wanted = list(dict.fromkeys(ids))
+        wanted = find_storable(dict.fromkeys(ids))
         locks = [lock_of(tenant, collection, one) for one in wanted]
 
         def work(connection: DeadlineConnection) -> list[str]:
@@ -216,6 +220,7 @@ class PostgresDocuments:
 
     def ids(self, tenant: str, collection: str, after: str = "", limit: int = 1000) -> list[str]:
         """See DocumentStore.ids."""
+        check_scope(tenant, collection)
         rows = self._pool.run(
             lambda connection: connection.execute(
                 "SELECT d.id FROM documents d JOIN collections c ON c.id = d.collection_id "

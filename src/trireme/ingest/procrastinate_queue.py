@@ -29,6 +29,7 @@ from trireme.ingest.queue import (
     Published,
     back_off,
     check_limit,
+    check_query,
     check_scope,
 )
 from trireme.retrieve.postgres_pool import ConnectionPool, DeadlineConnection
@@ -128,6 +129,7 @@ class ProcrastinateQueue:
 
     def find(self, query: JobQuery) -> Found:
         """See JobQueue.find."""
+        check_query(query)
         # An id that is no number was never given out.
         ids = None if not query.ids else [int(one) for one in query.ids if _is_id(one)]
         status = None if not query.state else [key for key, state in STATUS.items() if state == query.state]

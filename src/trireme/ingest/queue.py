@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from trireme.errors import DocumentError, InvalidInputError
+from trireme.retrieve.metadata import check_size, find_fault
 from trireme.retrieve.store import MAX_ID_BYTES, check_names
 from trireme.types import Document
 
@@ -147,19 +148,27 @@ def back_off(failures: int) -> float:
     return BACK_OFF_SECONDS * BACK_OFF_FACTOR ** (failures - 1)
 
 
+def check_query(query: JobQuery) -> None:
+    """Raises InvalidInputError for names that no job can have."""
+    check_names(query.tenant or "any", query.collection or "any")
+
+
 def check_scope(tenant: str, collection: str) -> None:
     """Raises InvalidInputError unless both names can be stored."""
     check_names(tenant, collection)
 
 
 def check_document(document: Document, seen: set[str]) -> None:
-    """Raises DocumentError for an id that is empty, too long, or in `seen`; adds it. Texts are checked apart."""
+    """Raises DocumentError for an id that is empty, too long, or in `seen`, which it is added to, and for metadata
+    that cannot be stored. Texts are checked apart."""
     size = len(document.id.encode("utf-8", "replace"))
     # Room for the number that a chunk's id ends with.
     if not document.id or size > MAX_ID_BYTES - 16:
         raise DocumentError(f"its id must have 1 to {MAX_ID_BYTES - 16} bytes, got {size}")
     for what, text in (("id", document.id), ("title", document.title), ("source", document.source)):
         check_text(text, what)
+    if document.extra and (fault := find_fault(dict(document.extra)) or check_size(dict(document.extra))):
+        raise DocumentError(f"its metadata {fault}")
     if document.id in seen:
         raise DocumentError(f"its id {document.id[:80]!r} is given twice; only the first is kept")
     seen.add(document.id)

@@ -11,7 +11,8 @@ from trireme.types import Hit
 
 def source_of(passage: Hit) -> str:
     """The file or document a passage came from, its id where its metadata does not say."""
-    return str(_read_metadata(passage).get("source", passage.id))
+    source = _read_metadata(passage).get("source")
+    return passage.id if source is None else str(source)
 
 
 def find_context(passage: Hit) -> str:

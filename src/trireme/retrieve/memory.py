@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import re
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from trireme.retrieve.versions import (
     raise_incomplete,
     raise_no_version,
 )
+from trireme.retrieve.words import Words, passage_words, query_words
 from trireme.types import (
     CollectionInfo,
     Embedder,
@@ -288,13 +288,14 @@ def _rank_text(hits: list[Hit], query: StoreQuery) -> list[Hit]:
 
 def _match_words(hits: list[Hit], query: StoreQuery) -> list[tuple[Hit, float, float]]:
     """(hit, relevance, coverage) of the hits with any of the query's words."""
-    held = [set(_words(hit.text)) for hit in hits]
+    held = [set().union(*_words(passage_words(hit.text))) for hit in hits]
     counts = Counter(word for words in held for word in words)
-    rarity = {word: math.log1p(len(hits) / (counts[word] or 0.5)) for word in set(_words(query.text))}
+    sought, compounds = _words(query_words(query.text))
+    rarity = {word: math.log1p(len(hits) / (counts[word] or 0.5)) for word in sought | compounds}
     relevances = [sum(rarity[word] for word in rarity.keys() & words) for words in held]
-    sought = sum(rarity.values())
+    whole = sum(rarity[word] for word in sought or compounds)
     return [
-        (hit, relevance, relevance / sought)
+        (hit, relevance, min(1.0, relevance / whole))
         for hit, relevance in zip(hits, relevances, strict=True)
         if relevance > 0
     ]
@@ -326,8 +327,9 @@ def _fuse(hits: list[Hit], query: StoreQuery) -> list[Hit]:
 _RANKINGS = {"dense": _rank_dense, "text": _rank_text, "hybrid": _fuse}
 
 
-def _words(text: str) -> list[str]:
-    return [word for word in re.findall(r"\w+", text.lower()) if word not in STOP_WORDS]
+def _words(words: Words) -> tuple[set[str], set[str]]:
+    """The words without the commonest, and the compounds."""
+    return {*words.plain, *words.exact} - STOP_WORDS, set(words.compounds)
 
 
 def _contains(value: Any, wanted: Any) -> bool:

@@ -8,7 +8,8 @@ security does not hold, and keep to the tenant of the setting `trireme.tenant` t
 from __future__ import annotations
 
 FUNCTIONS = r"""
-    CREATE FUNCTION trireme.match_filter(of_collection bigint, wanted jsonb, most bigint) RETURNS SETOF bigint
+    CREATE OR REPLACE FUNCTION trireme.match_filter(of_collection bigint, wanted jsonb, most bigint)
+        RETURNS SETOF bigint
         LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     BEGIN
         -- Dynamic, so that every call is planned for its own values.
@@ -22,14 +23,17 @@ FUNCTIONS = r"""
     -- little less. ts_rank of one word saturates as BM25's term frequency does. Rarity is counted among the
     -- matches, which are all of the passages with the word. In large collections the commonest words are left
     -- out, by the planner's statistics, so that about `scanned` rows are read; twice as many at the very most.
-    -- Coverage, 0 to 1: relevance beside that of a usual passage that holds each word of the query once.
-    CREATE FUNCTION trireme.match_text(
-        of_collection bigint, query text, wanted jsonb, most bigint, scanned bigint DEFAULT 10000
+    -- Coverage, 0 to 1: relevance beside that of a usual passage that holds each word of the query once. What is
+    -- found by its parts too (compounds) adds to the relevance and is no word that a passage could lack.
+    CREATE OR REPLACE FUNCTION trireme.match_text(
+        of_collection bigint, plain text, exact text[], plain_compounds text, compounds text[], wanted jsonb,
+        most bigint, scanned bigint DEFAULT 10000
     ) RETURNS TABLE (key bigint, relevance float8, coverage float8)
         LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     DECLARE
         total bigint;
         words text[];
+        are_sought boolean[];
         columns text;
         rarities text;
         relevances text;
@@ -37,18 +41,27 @@ FUNCTIONS = r"""
     BEGIN
         SELECT c.passages INTO total FROM trireme.collections c
             WHERE c.id = of_collection AND c.tenant = current_setting('trireme.tenant', true);
-        SELECT array_agg(quoted ORDER BY n) INTO words FROM (
-            SELECT quoted, row_number() OVER rarest AS n, sum(expected) OVER rarest AS running FROM (
+        SELECT array_agg(quoted ORDER BY n), array_agg(is_sought ORDER BY n) INTO words, are_sought FROM (
+            SELECT quoted, is_sought, row_number() OVER rarest AS n, sum(expected) OVER rarest AS running FROM (
                 SELECT '''' || replace(replace(q.lexeme, '\', '\\'), '''', '''''') || '''' AS quoted,
-                    coalesce(s.frequency, 0) * total AS expected
-                FROM unnest(to_tsvector('pg_catalog.english', left(query, 20000))) q
+                    coalesce(s.frequency, 0) * total AS expected,
+                    q.is_word OR NOT bool_or(q.is_word) OVER () AS is_sought
+                FROM (
+                    SELECT lexeme, bool_or(is_word) AS is_word FROM (
+                        SELECT lexeme, true FROM unnest(to_tsvector('pg_catalog.english', plain))
+                        UNION ALL SELECT unnest(exact), true
+                        UNION ALL SELECT lexeme, false
+                            FROM unnest(to_tsvector('pg_catalog.english', plain_compounds))
+                        UNION ALL SELECT unnest(compounds), false
+                    ) AS every (lexeme, is_word) GROUP BY lexeme
+                ) q
                 LEFT JOIN (
                     SELECT unnest(most_common_elems::text::text[]) AS lexeme,
                         unnest(most_common_elem_freqs) AS frequency
                     FROM pg_stats WHERE total > scanned
                     AND schemaname = 'trireme' AND tablename = 'passages' AND attname = 'tsv'
                 ) s ON s.lexeme = q.lexeme
-            ) AS one WINDOW rarest AS (ORDER BY expected, quoted)
+            ) AS one WINDOW rarest AS (ORDER BY expected, is_sought DESC, quoted)
         ) AS ordered WHERE n = 1 OR (running <= scanned AND n <= 64);
         IF total IS NULL OR words IS NULL THEN
             RETURN;
@@ -56,8 +69,10 @@ FUNCTIONS = r"""
         SELECT string_agg(format('ts_rank(''{1,1,1,1}'', p.tsv, %L) AS w%s', word, n), ', '),
             string_agg(format('ln(1 + greatest($5 - count(*) FILTER (WHERE w%1$s > 0) + 0.5, 0.5)'
                 ' / (count(*) FILTER (WHERE w%1$s > 0) + 0.5)) AS r%1$s', n), ', '),
-            string_agg(format('w%1$s * r%1$s', n), ' + '), string_agg('r' || n, ' + ')
-            INTO columns, rarities, relevances, sought FROM unnest(words) WITH ORDINALITY AS one (word, n);
+            string_agg(format('w%1$s * r%1$s', n), ' + '),
+            coalesce(string_agg('r' || n, ' + ') FILTER (WHERE is_sought), string_agg('r' || n, ' + '))
+            INTO columns, rarities, relevances, sought
+            FROM unnest(words, are_sought) WITH ORDINALITY AS one (word, is_sought, n);
         RETURN QUERY EXECUTE format(
             'WITH matched AS MATERIALIZED (SELECT p.key, length(p.tsv) AS size, %s FROM trireme.passages p '
             'WHERE p.collection_id = $1 AND p.tenant = $2 AND p.tsv @@ $3 AND ($4 IS NULL OR p.filterable @> $4) '

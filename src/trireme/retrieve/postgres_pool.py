@@ -75,7 +75,9 @@ class ConnectionPool:
                     # Its siblings went to the same server: do not try them one after the other.
                     self.close()
             try:
-                return self._transact(self._connect(deadline), work, deadline)
+                connection = self._connect(deadline)
+                # Later than ours where a migration took its time.
+                return self._transact(connection, work, connection.deadline)
             except _DiedBeforeCommitError:
                 raise UnavailableError(NO_ANSWER) from None
 

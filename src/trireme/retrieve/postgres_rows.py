@@ -11,10 +11,22 @@ from pgvector import HalfVector, Vector
 from psycopg import Connection, sql
 
 from trireme.errors import InvalidInputError
+from trireme.retrieve.postgres_words import passage_columns
 from trireme.retrieve.store import check_embedder
 from trireme.types import Embedder, FloatArray, Passage
 
 MAX_DIMENSIONS = 16_000
+
+WRITE_PASSAGES = """
+    INSERT INTO trireme.passages (collection_id, tenant, document_key, id, text, metadata, tsv)
+    SELECT %s, %s, document, id, text, metadata::json,
+        to_tsvector('pg_catalog.english', plain) || exact::tsvector
+    FROM unnest(%b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
+        AS new (document, id, text, metadata, plain, exact)
+    ON CONFLICT (collection_id, id) DO UPDATE
+        SET metadata = EXCLUDED.metadata, document_key = EXCLUDED.document_key, tsv = EXCLUDED.tsv
+    RETURNING id, key, xmax = 0
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +121,7 @@ def write_passages(
     keeps them. The collection's count is kept right.
     """
     ids = [passage.id for passage in passages]
+    words = [passage_columns(passage.text) for passage in passages]
     with connection.cursor() as cursor:
         cursor.execute(
             "DELETE FROM trireme.passages p USING unnest(%b::text[], %b::text[]) AS new (id, text) "
@@ -117,12 +130,7 @@ def write_passages(
         )
         removed = cursor.rowcount
         written = cursor.execute(
-            "INSERT INTO trireme.passages (collection_id, tenant, document_key, id, text, metadata) "
-            "SELECT %s, %s, new.document, new.id, new.text, new.metadata::json FROM "
-            "unnest(%b::bigint[], %b::text[], %b::text[], %b::text[]) AS new (document, id, text, metadata) "
-            "ON CONFLICT (collection_id, id) DO UPDATE "
-            "SET metadata = EXCLUDED.metadata, document_key = EXCLUDED.document_key "
-            "RETURNING id, key, xmax = 0",
+            WRITE_PASSAGES,
             (
                 active.collection_id,
                 active.tenant,
@@ -130,6 +138,8 @@ def write_passages(
                 ids,
                 [passage.text for passage in passages],
                 [passage.metadata for passage in passages],
+                [plain for plain, _ in words],
+                [exact for _, exact in words],
             ),
         ).fetchall()
         keys = {id_: key for id_, key, _ in written}

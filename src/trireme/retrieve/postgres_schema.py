@@ -12,6 +12,7 @@ from trireme.errors import UnsupportedError
 from trireme.retrieve.postgres_functions import FUNCTIONS
 from trireme.retrieve.postgres_pool import DeadlineConnection
 from trireme.retrieve.postgres_queue_schema import create_queue
+from trireme.retrieve.postgres_words import rewrite_words
 
 # Any fixed numbers: they serialize the processes on one database.
 MIGRATION_LOCK = 7_239_161_004
@@ -164,9 +165,26 @@ VERSION_2 = """
         trireme.embeddings TO trireme_tenant;
     """
 
+VERSION_4 = """
+    -- The words are read before they come here (retrieve/words.py).
+    ALTER TABLE trireme.passages ALTER COLUMN tsv DROP EXPRESSION, ALTER COLUMN tsv SET NOT NULL;
+    -- What is staged has no words yet: its documents are begun anew.
+    DELETE FROM trireme.staged;
+    UPDATE trireme.submissions SET staged = 0, staged_with = '' WHERE staged > 0;
+    ALTER TABLE trireme.staged ADD COLUMN tsv tsvector NOT NULL;
+    DROP FUNCTION IF EXISTS trireme.match_text(bigint, text, jsonb, bigint, bigint);
+    """
+
+
+def _take_words(connection: Connection[Any]) -> None:
+    """Version 4: words as retrieve/words.py reads them, also of what is stored."""
+    connection.execute((VERSION_4 + FUNCTIONS).encode())
+    rewrite_words(connection)
+
+
 # SQL, or what runs on the connection of the open transaction; one for each version of the schema.
 Migration = str | Callable[[Connection[Any]], None]
-MIGRATIONS: tuple[Migration, ...] = (VERSION_1, VERSION_2 + FUNCTIONS, create_queue)
+MIGRATIONS: tuple[Migration, ...] = (VERSION_1, VERSION_2 + FUNCTIONS, create_queue, _take_words)
 
 
 def migrate(connection: DeadlineConnection) -> None:
@@ -178,11 +196,13 @@ def migrate(connection: DeadlineConnection) -> None:
     """
     if _is_current(connection):
         return
-    deadline, connection.deadline = connection.deadline, monotonic() + MIGRATION_SECONDS
+    began, deadline = monotonic(), connection.deadline
+    connection.deadline = began + MIGRATION_SECONDS
     try:
         _migrate(connection)
     finally:
-        connection.deadline = deadline
+        # What comes after it has the time that was left before, or all would be undone.
+        connection.deadline = deadline + (monotonic() - began)
 
 
 def _migrate(connection: DeadlineConnection) -> None:

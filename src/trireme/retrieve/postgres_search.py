@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,8 @@ from psycopg import Connection, sql
 from trireme.retrieve.postgres_hnsw import can_be_indexed, indexed_expression
 from trireme.retrieve.postgres_rows import IndexRow, vector_column
 from trireme.retrieve.postgres_schema import TENANT_ROLE
-from trireme.retrieve.store import RRF_K
+from trireme.retrieve.postgres_words import query_columns
+from trireme.retrieve.store import RRF_K, read_filter
 from trireme.types import Hit, StoreQuery
 
 # pgvector's limit of hnsw.ef_search.
@@ -65,8 +67,10 @@ class _Search:
         self._active = active
         self._query = query
         self._limits = limits
-        # {} is contained in everything, also in metadata that no filter can read.
-        self._filter = None if query.filter.strip() in ("", "{}") else query.filter
+        # {} is contained in everything, also in metadata that no filter can read. Numbers are what ingestion
+        # made of them.
+        wanted = read_filter(query.filter)
+        self._filter = json.dumps(wanted) if wanted else None
         wide = query.mode == "hybrid"
         self._dense = max(query.top_k, query.dense_candidates) if wide else query.top_k
         self._text = max(query.top_k, query.text_candidates) if wide else query.top_k
@@ -156,7 +160,8 @@ class _Search:
     def _text_part(self) -> sql.Composed:
         return sql.SQL(
             "SELECT m.key, m.relevance, m.coverage, {distance} AS distance "
-            "FROM trireme.match_text({collection}, %(text)s, %(filter)s::jsonb, %(words)s) m "
+            "FROM trireme.match_text({collection}, %(plain)s, %(exact)s, %(plain_compounds)s, %(compounds)s, "
+            "%(filter)s::jsonb, %(words)s) m "
             "JOIN trireme.embeddings e ON e.index_id = {index} AND e.passage_key = m.key"
         ).format(
             distance=self._distance(),
@@ -185,9 +190,9 @@ class _Search:
             "dense": self._dense,
             "coarse": min(self._dense * BINARY_OVERSAMPLING, max(MAX_EF_SEARCH, self._dense)),
             "words": self._text,
-            "text": self._query.text,
             "filter": self._filter,
             "text_weight": self._query.text_weight,
+            **query_columns(self._query.text),
         }
 
 

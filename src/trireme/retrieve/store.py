@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, NoReturn, Protocol, get_args
 
 import numpy as np
 
 from trireme.errors import EmbedderMismatchError, InvalidInputError, NotFoundError
+from trireme.retrieve.metadata import find_fault, read_json
 from trireme.types import CollectionInfo, Embedder, FloatArray, Hit, Passage, SearchMode, StoreQuery
 
 # A PostgreSQL index entry holds about 2,700 bytes; these limits keep every key below that.
@@ -131,13 +131,13 @@ def read_filter(text: str) -> dict[str, Any]:
     if not text.strip():
         return {}
     try:
-        wanted = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
+        wanted = read_json(text)
+    except ValueError:
         raise InvalidInputError('filter is not JSON; send an object such as {"lang": "en"}') from None
     if not isinstance(wanted, dict):
         raise InvalidInputError('filter must be a JSON object such as {"lang": "en"}')
-    # A database keeps neither in what it compares.
-    _check_text("filter", json.dumps(wanted, ensure_ascii=False).replace("\\u0000", "\x00"))
+    if fault := find_fault(wanted):
+        raise InvalidInputError(f"the filter {fault}")
     return wanted
 
 
@@ -187,10 +187,6 @@ def _check_text(what: str, value: str) -> None:
 def _check_metadata(passage: Passage) -> None:
     _check_text(f"metadata of passage {passage.id!r}", passage.metadata)
     try:
-        json.loads(passage.metadata, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
+        read_json(passage.metadata)
+    except ValueError:
         raise InvalidInputError(f"the metadata of passage {passage.id!r} is not JSON") from None
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")

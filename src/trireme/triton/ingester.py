@@ -11,8 +11,9 @@ from typing import Any
 from trireme.artifacts.config_writer import PARAMETERS
 from trireme.errors import DocumentError, InvalidInputError, NotFoundError, SettingError, TriremeError
 from trireme.ingest.chunk import CHUNKER_VERSION
-from trireme.ingest.queue import JobQuery, check_text
+from trireme.ingest.queue import JobQuery, check_scope, check_text
 from trireme.ingest.registry import open_queue
+from trireme.retrieve.metadata import read_json
 from trireme.settings import read_settings
 from trireme.triton.model import BackendModel, ModelConfig
 from trireme.triton.tensors import read_scalar, read_strings, read_tensor, string_tensor
@@ -85,6 +86,8 @@ class IngesterModel(BackendModel):
         if jobs is not None:
             if any(column is not None for column in given.values()):
                 raise InvalidInputError("send document_id and text to publish, or job_id to ask, not both")
+            # An empty name would mean the jobs of everybody.
+            check_scope(tenant, collection)
             return IngestRequest(tenant, collection, jobs=tuple(self._bounded("job_id", jobs)))
         if given["document_id"] is None or given["text"] is None:
             raise InvalidInputError("send document_id and text, one for each document, or job_id to ask")
@@ -109,12 +112,12 @@ class IngesterModel(BackendModel):
         if len(text.encode()) > self._max_text_bytes:
             raise DocumentError(f"its text has more than {self._max_text_bytes} bytes; use: trireme ingest")
         try:
-            extra = json.loads(check_text(metadata, "metadata") or "{}")
-        except (ValueError, RecursionError):
+            extra = read_json(check_text(metadata, "metadata").strip() or "{}")
+        except ValueError:
             raise DocumentError("its metadata is not JSON") from None
         if not isinstance(extra, dict):
             raise DocumentError('its metadata must be a JSON object, such as {"page": 3}')
-        source = extra.pop("source", key)
+        source = key if extra.get("source") is None else extra["source"]
         digest = sha256(json.dumps([CHUNKER_VERSION, text, title, extra, str(source)]).encode()).hexdigest()
         return Document(key, title, (text,), str(source), extra=extra, digest=digest)
 

@@ -117,10 +117,12 @@ def test_a_document_of_headings_alone_is_still_found():
     assert "Sails" in passage.text
 
 
-def test_metadata_keeps_what_the_loader_added():
-    (passage,) = cut(document("text", extra={"language": "en", "source": "wrong"}))
-    assert json.loads(passage.metadata)["language"] == "en"
-    assert json.loads(passage.metadata)["source"] == "docs/ships.md"
+def test_what_a_document_says_of_itself_wins_over_what_we_say_of_it():
+    own = {"language": "en", "source": {"file": "a.pdf"}, "title": None, "position": "bow"}
+    for whole in (False, True):
+        (passage,) = cut(document("text", extra=own, whole=whole))
+        assert json.loads(passage.metadata) == {"heading": "", **own}
+        assert passage.text == "Ships\ntext"
 
 
 def test_the_given_counter_decides():

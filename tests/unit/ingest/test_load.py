@@ -332,7 +332,7 @@ def test_the_metadata_of_a_corpus_line_is_kept(tmp_path):
     (tmp_path / "corpus.jsonl").write_text("\n".join(map(json.dumps, rows)))
     skipped = Skipped()
     documents = documents_of(tmp_path, skipped)
-    assert [document.extra for document in documents] == [{"year": 2024, "x": "?"}, {}]
+    assert [document.extra for document in documents] == [{"year": 2024, "x": "?"}, {"metadata": "words"}]
     assert skipped.files == [("corpus.jsonl:2", "it is not JSON")]
 
 

@@ -11,10 +11,12 @@ import pytest
 from pgvector import Vector
 from psycopg import sql
 
+import trireme.retrieve.postgres_schema as module
 from trireme.errors import UnsupportedError
 from trireme.local.postgres import LocalPostgres, start_postgres
 from trireme.retrieve.postgres import PostgresStore
-from trireme.retrieve.postgres_schema import TENANT_ROLE, VERSION_1
+from trireme.retrieve.postgres_pool import ConnectionPool
+from trireme.retrieve.postgres_schema import MIGRATIONS, TENANT_ROLE, VERSION_1, migrate
 from trireme.types import CollectionInfo, Embedder, FloatArray, Passage, StoreQuery
 
 pytestmark = pytest.mark.e2e
@@ -100,6 +102,49 @@ def test_a_database_of_version_1_is_migrated_and_loses_nothing(database: LocalPo
     assert rows(database.url, indexes) == [("embeddings_hnsw_1",), ("embeddings_hnsw_2",)]
     tables = "SELECT relname::text FROM pg_class WHERE relname LIKE 'passages\\_1%'"
     assert rows(database.url, tables) == []
+
+
+def test_a_database_of_version_3_finds_the_words_of_what_it_holds_as_new_ones(database: LocalPostgres):
+    with psycopg.connect(database.url) as connection:
+        connection.execute("CREATE EXTENSION vector")
+        connection.execute("CREATE ROLE trireme_tenant NOLOGIN")
+        connection.execute("CREATE SCHEMA trireme")
+        connection.execute("CREATE TABLE trireme.migrations (version integer PRIMARY KEY)")
+        for number, step in enumerate(MIGRATIONS[:3], 1):
+            connection.execute(step.encode()) if isinstance(step, str) else step(connection)
+            connection.execute("INSERT INTO trireme.migrations VALUES (%s)", (number,))
+        connection.execute(
+            "INSERT INTO trireme.collections (tenant, collection, passages) VALUES ('t', 'c', 2)"
+        )
+        connection.execute(
+            "INSERT INTO trireme.indexes (collection_id, embedder, dimensions, state) VALUES (1, %s, 4, 'active')",
+            (EMBEDDER.digest,),
+        )
+        for key, text in enumerate(("in config/settings.toml", "港口在夜间关闭"), 1):
+            connection.execute(
+                "INSERT INTO trireme.passages (collection_id, tenant, id, text, metadata) "
+                "VALUES (1, 't', %s, %s, '{}')",
+                (str(key), text),
+            )
+            connection.execute(
+                "INSERT INTO trireme.embeddings (index_id, passage_key, tenant, embedding) VALUES (1, %s, 't', %s)",
+                (key, Vector(vectors(1, 4)[0]).to_text()),
+            )
+    store = PostgresStore(database.url, 2, exact_below=10, ef_search=100)
+    for words, found in (("settings", ["1"]), ("夜间", ["2"]), ("config", ["1"])):
+        query = StoreQuery(vectors(1, 4)[0], EMBEDDER, 5, "t", "c", text=words, mode="text")
+        assert [hit.id for hit in store.search(query)] == found
+    store.close()
+    index = "SELECT indexdef FROM pg_indexes WHERE indexname = 'passages_tsv'"
+    assert rows(database.url, index) == [("CREATE INDEX passages_tsv ON trireme.passages USING gin (tsv)",)]
+
+
+def test_a_migration_that_takes_longer_than_the_request_that_began_it_is_kept(database, monkeypatch):
+    monkeypatch.setattr(module, "MIGRATIONS", (*MIGRATIONS, "SELECT pg_sleep(1.2)"))
+    pool = ConnectionPool(database.url, 1, migrate)
+    version = pool.run(lambda c: c.execute("SELECT count(*) FROM trireme.migrations").fetchone(), 1.0)
+    pool.close()
+    assert version == (len(MIGRATIONS) + 1,)
 
 
 def make_owner(server: LocalPostgres, rights: str = "") -> str:

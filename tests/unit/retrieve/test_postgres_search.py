@@ -190,7 +190,7 @@ def test_the_commonest_words_are_left_out_where_too_many_rows_would_be_read(data
         connection.execute("SELECT set_config('trireme.tenant', 'mine', true)")
         found = {
             scanned: connection.execute(
-                "SELECT count(*) FROM trireme.match_text(%s, 'number word7', NULL, 100000, %s)",
+                "SELECT count(*) FROM trireme.match_text(%s, 'number word7', '{}', '', '{}', NULL, 100000, %s)",
                 (row[0], scanned),
             ).fetchone()
             for scanned in (100, 10_000)
