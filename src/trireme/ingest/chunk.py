@@ -15,7 +15,7 @@ from trireme.types import Document, Passage
 TokenCounter = Callable[[Sequence[str]], Sequence[int]]
 
 # Part of what a document's digest should cover: raise it when the same text would give other passages.
-CHUNKER_VERSION = 2
+CHUNKER_VERSION = 3
 MAX_TOKENS = 256
 # [CLS] and [SEP].
 SPECIAL_TOKENS = 2

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from trireme.errors import DocumentError
+from trireme.ingest.formats.content import Content
 from trireme.ingest.formats.text import clean, clean_title, too_large
 from trireme.ingest.source import Limits
 
@@ -28,7 +29,7 @@ FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallbac
 NOT_READABLE = "it is not a DOCX file that can be read"
 
 
-def read_docx(file: BinaryIO, limits: Limits) -> tuple[str, Iterator[str]]:
+def read_docx(file: BinaryIO, limits: Limits) -> Content:
     """Title and text: headings as Markdown ones, a line to each table row, paragraphs apart.
 
     Pictures, headers, footers and notes are left out. Raises DocumentError before anything large is unpacked.
@@ -49,7 +50,7 @@ def read_docx(file: BinaryIO, limits: Limits) -> tuple[str, Iterator[str]]:
         # python-docx meets packages without the parts it looks for with whatever it happened to do.
         raise DocumentError("it is a damaged DOCX file, or not a Word document") from None
     title = title or next((clean_title(text[2:]) for text in blocks if text.startswith("# ")), "")
-    return title, (text + "\n\n" * (n < len(blocks)) for n, text in enumerate(blocks, 1))
+    return Content(title, (text + "\n\n" * (n < len(blocks)) for n, text in enumerate(blocks, 1)))
 
 
 def _xml_parts_alone(file: BinaryIO, limits: Limits) -> io.BytesIO:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from trireme.errors import DocumentError
+from trireme.ingest.formats.content import Content
 from trireme.ingest.formats.text import clean, clean_title, decode_blocks, read_blocks
 from trireme.ingest.source import Limits
 
@@ -26,13 +27,13 @@ DECLARED = re.compile(rb"charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
 DECLARED_WITHIN = 2048
 
 
-def read_html(file: BinaryIO, _: Limits) -> tuple[str, Iterator[str]]:
+def read_html(file: BinaryIO, _: Limits) -> Content:
     """Title and text of a page, with its headings as Markdown ones so that chunking sees them."""
     page = _Page()
     paragraphs = _paragraphs(file, page)
     # The title is known once there is text.
     first = next(paragraphs, "")
-    return clean_title(page.title), _apart(first, paragraphs)
+    return Content(clean_title(page.title), _apart(first, paragraphs))
 
 
 def _apart(before: str, rest: Iterator[str]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from trireme.errors import DocumentError
+from trireme.ingest.formats.content import Content
 from trireme.ingest.formats.text import clean, clean_title
 from trireme.ingest.source import Limits
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 PAGES_KEPT = 50
 
 
-def read_pdf(file: BinaryIO, limits: Limits) -> tuple[str, Iterator[str]]:
+def read_pdf(file: BinaryIO, limits: Limits) -> Content:
     """Title and the text of the pages, with an empty line between two.
 
     Raises DocumentError, also from the parts; pypdf itself bounds what one page may unpack to.
@@ -36,7 +37,7 @@ def read_pdf(file: BinaryIO, limits: Limits) -> tuple[str, Iterator[str]]:
         pages = len(reader.pages)
     if pages > limits.pdf_pages:
         raise DocumentError(f"it has {pages:,} pages, more than {limits.pdf_pages:,}; split it")
-    return clean_title(title), _pages(reader, pages, limits)
+    return Content(clean_title(title), _pages(reader, pages, limits))
 
 
 def _pages(reader: PdfReader, count: int, limits: Limits) -> Iterator[str]:
