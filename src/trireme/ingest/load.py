@@ -39,6 +39,9 @@ _READERS: dict[str, Reader] = {
     ".htm": read_html,
     ".pdf": read_pdf,
     ".docx": read_docx,
+    ".docm": read_docx,
+    ".dotx": read_docx,
+    ".dotm": read_docx,
 }
 DEFAULT_LIMITS = Limits()
 
