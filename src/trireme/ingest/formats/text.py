@@ -35,7 +35,7 @@ def read_blocks(file: BinaryIO) -> Iterator[bytes]:
     return iter(lambda: file.read(BLOCK_BYTES), b"")
 
 
-def decode_blocks(blocks: Iterator[bytes], encoding: str = "utf-8") -> Iterator[str]:
+def decode_blocks(blocks: Iterator[bytes], encoding: str = "utf-8", errors: str = "strict") -> Iterator[str]:
     """Text with plain line ends, in parts cut at line ends; marks of UTF-8, UTF-16 and UTF-32 are obeyed.
 
     Raises DocumentError naming the byte that is no text.
@@ -44,7 +44,7 @@ def decode_blocks(blocks: Iterator[bytes], encoding: str = "utf-8") -> Iterator[
     encoding = next((name for mark, name in MARKS if first.startswith(mark)), encoding)
     if first.startswith(codecs.BOM_UTF8):
         first = first[len(codecs.BOM_UTF8) :]
-    decoder = codecs.getincrementaldecoder(encoding)()
+    decoder = codecs.getincrementaldecoder(encoding)(errors)
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
     rest, offset = "", 0
     for block in chain((first,), blocks, (b"",)):
