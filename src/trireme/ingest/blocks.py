@@ -7,17 +7,14 @@ however it is cut.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-# Longer lines are handed on in pieces; longer paragraphs are, at the end of a sentence.
-LINE_CHARACTERS = 1 << 14
-PARAGRAPH_CHARACTERS = 1 << 16
-# What looks like a heading and is longer is text.
-HEADING_CHARACTERS = 300
+from trireme.ingest.markdown import LINE_CHARACTERS, Heading, Line, read_windows, unescape
 
-HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*$")
-FENCE = re.compile(r"\s*(```|~~~)")
+# Longer paragraphs are handed on in pieces, at the end of a sentence.
+PARAGRAPH_CHARACTERS = 1 << 16
+
 SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s+|[。！？]")
 
 
@@ -34,47 +31,36 @@ class Block:
     ends_paragraph: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """A line, or a piece of a long one."""
-
-    text: str
-    starts: bool
-    ends: bool
-
-    @property
-    def is_blank(self) -> bool:
-        return self.starts and self.ends and not self.text.strip()
-
-
 def blocks(parts: Iterable[str]) -> Iterator[Block]:
-    """The paragraphs of Markdown or plain text; lines inside code fences are no headings.
+    """The paragraphs of Markdown, or of plain text, where they end at empty lines as well.
 
-    Headings without any text under them are left out, unless there is nothing else.
+    Headings are those of CommonMark, outside code, HTML, quotes and lists. Those without any text under them are
+    left out, unless there is nothing else. A backslash before the first sign of a line, which makes it text, is
+    dropped; nothing else is changed.
     """
     outline, paragraph = _Outline(), _Paragraph()
-    fenced = False
-    for line in _lines(parts):
-        fenced ^= line.starts and bool(FENCE.match(line.text))
-        heading = None if fenced else _find_heading(line)
-        if heading is None and not line.is_blank:
-            paragraph.add(line)
-            if text := paragraph.overflow():
-                yield outline.block(text, ends_paragraph=False)
-            continue
-        if text := paragraph.close():
-            yield outline.block(text)
-        if heading is not None:
-            yield from outline.enter(heading, line.text)
+    for window in read_windows(parts):
+        ends_at = 0
+        for place, line in enumerate(window.lines):
+            heading = window.headings.get(place)
+            if heading is None and (not line.is_blank and place >= ends_at):
+                paragraph.add(line if place in window.code or not line.starts else _unescaped(line))
+                if text := paragraph.overflow():
+                    yield outline.block(text, ends_paragraph=False)
+                continue
+            if text := paragraph.close():
+                yield outline.block(text)
+            if heading is not None:
+                ends_at = place + heading.lines
+                yield from outline.enter(heading, window.lines[place:ends_at])
     if text := paragraph.close():
         yield outline.block(text)
     yield from outline.close()
 
 
-def _find_heading(line: _Line) -> re.Match[str] | None:
-    is_whole = line.starts and line.ends
-    is_candidate = is_whole and line.text[:1] == "#" and len(line.text) <= HEADING_CHARACTERS
-    return HEADING.match(line.text) if is_candidate else None
+def _unescaped(line: Line) -> Line:
+    text = unescape(line.text)
+    return line if text is line.text else Line(text, line.starts, line.ends)
 
 
 class _Outline:
@@ -92,15 +78,15 @@ class _Outline:
         self._has_text = True
         return Block(self._section, tuple(title for _, title in self._path), text, ends_paragraph)
 
-    def enter(self, heading: re.Match[str], line: str) -> Iterator[Block]:
+    def enter(self, heading: Heading, lines: Sequence[Line]) -> Iterator[Block]:
         """Opens a section. Gives the headings so far where nothing but headings has come for long."""
-        level = len(heading[1])
         self._section += 1
-        self._path = [(above, title) for above, title in self._path if above < level]
-        self._path.append((level, heading[2]))
+        self._path = [(above, title) for above, title in self._path if above < heading.level]
+        if heading.title:
+            self._path.append((heading.level, heading.title))
         if not self._has_text:
-            self._bare.append(line)
-            self._bare_size += len(line)
+            self._bare += (line.text for line in lines)
+            self._bare_size += sum(len(line.text) for line in lines)
             if self._bare_size > PARAGRAPH_CHARACTERS:
                 yield from self.close()
 
@@ -119,7 +105,7 @@ class _Paragraph:
         self._lines: list[str] = []
         self._size = 0
 
-    def add(self, line: _Line) -> None:
+    def add(self, line: Line) -> None:
         self._lines.append(line.text + "\n" * line.ends)
         self._size += len(line.text) + line.ends
 
@@ -147,24 +133,3 @@ def _find_cut(text: str) -> int:
         return ends[-1]
     space = max(text.rfind(" ", start), text.rfind("\n", start), text.rfind("\t", start))
     return space + 1 if space > 0 else len(text)
-
-
-def _lines(parts: Iterable[str]) -> Iterator[_Line]:
-    rest, starts = "", True
-    for part in parts:
-        *complete, rest = (rest + part).split("\n")
-        for text in complete:
-            yield from _pieces(text, starts)
-            starts = True
-        while len(rest) > LINE_CHARACTERS:
-            yield _Line(rest[:LINE_CHARACTERS], starts, False)
-            rest, starts = rest[LINE_CHARACTERS:], False
-    yield from _pieces(rest, starts)
-
-
-def _pieces(text: str, starts: bool) -> Iterator[_Line]:
-    """The rest of a line that ends here, in pieces."""
-    while len(text) > LINE_CHARACTERS:
-        yield _Line(text[:LINE_CHARACTERS], starts, False)
-        text, starts = text[LINE_CHARACTERS:], False
-    yield _Line(text, starts, True)

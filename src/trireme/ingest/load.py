@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from trireme.errors import DocumentError, InvalidInputError, NotFoundError
 from trireme.ingest.corpus import load_corpus
 from trireme.ingest.files import Stamp, digest_of, open_regular, stamp, walk
+from trireme.ingest.formats.content import Content
 from trireme.ingest.formats.docx import read_docx
 from trireme.ingest.formats.html import read_html
+from trireme.ingest.formats.markdown import read_markdown
 from trireme.ingest.formats.pdf import read_pdf
-from trireme.ingest.formats.text import clean, gather, read_markdown, read_text
+from trireme.ingest.formats.text import clean, gather, read_text
 from trireme.ingest.source import Limits, Skipped, Source, broken_source
 from trireme.retrieve.store import MAX_ID_BYTES
 from trireme.types import Document
@@ -24,11 +26,11 @@ __all__ = ["Limits", "Skipped", "Source", "load", "open_all"]
 
 CORPUS = "corpus.jsonl"
 # Part of every digest: raise it when the same bytes would give another text.
-LOADER_VERSION = 2
+LOADER_VERSION = 3
 # Room for "#" and the number of a passage.
 ID_BYTES = MAX_ID_BYTES - 16
 
-Reader = Callable[[BinaryIO, Limits], tuple[str, Iterator[str]]]
+Reader = Callable[[BinaryIO, Limits], Content]
 
 _READERS: dict[str, Reader] = {
     ".txt": read_text,
@@ -37,6 +39,9 @@ _READERS: dict[str, Reader] = {
     ".htm": read_html,
     ".pdf": read_pdf,
     ".docx": read_docx,
+    ".docm": read_docx,
+    ".dotx": read_docx,
+    ".dotm": read_docx,
 }
 DEFAULT_LIMITS = Limits()
 
@@ -126,22 +131,28 @@ def _source(file: Path, root: Path, name: str, limits: Limits, mark: bytes) -> S
 def _open(  # noqa: PLR0917 - bound by _source alone
     file: Path, root: Path, name: str, limits: Limits, digest: str, before: Stamp
 ) -> Document:
-    stream = _stream(file, root, limits, before)
-    title = next(stream)
+    content, stream = _read(file, root, limits, before)
     first = next((part for part in stream if part.strip()), "")
     if not first:
         raise DocumentError("it holds no text")
     second = next(stream, "")
     parts = chain((first, second), stream) if second else (first,)
-    return Document(name, title or Path(name).stem, parts, name, digest=digest)
+    title = clean(content.title) or Path(name).stem
+    return Document(name, title, parts, name, extra=content.extra, digest=digest)
 
 
-def _stream(file: Path, root: Path, limits: Limits, before: Stamp) -> Iterator[str]:
-    """The title, then the parts. The file is open until the last part, or until this is dropped."""
+def _read(file: Path, root: Path, limits: Limits, before: Stamp) -> tuple[Content, Iterator[str]]:
+    """The content, and its parts, gathered."""
+    stream = _stream(file, root, limits, before)
+    return cast(Content, next(stream)), cast(Iterator[str], stream)
+
+
+def _stream(file: Path, root: Path, limits: Limits, before: Stamp) -> Iterator[Content | str]:
+    """The content, then its parts. The file is open until the last part, or until this is dropped."""
     with open_regular(file, root) as opened:
-        title, parts = _READERS[file.suffix.lower()](opened, limits)
-        yield clean(title)
-        yield from gather(parts)
+        content = _READERS[file.suffix.lower()](opened, limits)
+        yield content
+        yield from gather(content.parts)
         if stamp(opened) != before:
             raise DocumentError("it changed while it was read; ingest it again")
 

@@ -1,4 +1,4 @@
-"""DOCX: the XML parts of the archive within a limit, then python-docx."""
+"""DOCX: the text that Word shows, from the XML of the document, its styles and its notes."""
 
 from __future__ import annotations
 
@@ -6,138 +6,134 @@ import io
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from trireme.errors import DocumentError
-from trireme.ingest.formats.text import clean, clean_title, too_large
+from trireme.ingest.formats.content import Content
+from trireme.ingest.formats.docx_styles import Styles
+from trireme.ingest.formats.docx_text import Story, Text
+from trireme.ingest.formats.html import read_html
+from trireme.ingest.formats.ooxml import DAMAGED, NOT_READABLE, Package, attribute, name_of
+from trireme.ingest.formats.text import clean, clean_title, decode_blocks
+from trireme.ingest.markdown import HEADING_CHARACTERS, heading_line, literal
 from trireme.ingest.source import Limits
 
-if TYPE_CHECKING:
-    from docx.document import Document as WordDocument
-
-# Word writes a few dozen files; each picture is one.
-MOST_FILES = 10_000
-# Word's XML shrinks to a tenth or twentieth; a bomb to a thousandth.
-MOST_RATIO = 200
-# Below this no ratio is suspicious: an empty styles part of a few kilobytes shrinks well.
-RATIO_FROM = 1 << 20
-INFLATE_BYTES = 1 << 18
-XML = (".xml", ".rels")
-DOCTYPES = tuple("<!DOCTYPE".encode(encoding) for encoding in ("utf-8", "utf-16-le", "utf-16-be"))
-FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
-NOT_READABLE = "it is not a DOCX file that can be read"
+# .docx and .dotx, .docm and .dotm: macros are never run.
+WORD_TYPES = frozenset((
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.template.main+xml",
+    "application/vnd.ms-word.document.macroEnabled.main+xml",
+    "application/vnd.ms-word.template.macroEnabledTemplate.main+xml",
+))  # fmt: skip
+NOTES = {"footnotes": "w:footnote", "endnotes": "w:endnote"}
 
 
-def read_docx(file: BinaryIO, limits: Limits) -> tuple[str, Iterator[str]]:
-    """Title and text: headings as Markdown ones, a line to each table row, paragraphs apart.
+def read_docx(file: BinaryIO, limits: Limits) -> Content:
+    """Title and text: headings as Markdown ones, a line to each table row, notes below their paragraph.
 
-    Pictures, headers, footers and notes are left out. Raises DocumentError before anything large is unpacked.
+    Deleted and hidden text, comments, headers, footers, pictures and the numbers of lists are left out. Raises
+    DocumentError before anything large is unpacked.
     """
-    import docx
-    from docx.opc.exceptions import PackageNotFoundError
+    return _read(file, limits, is_included=False)
+
+
+def _read(file: BinaryIO, limits: Limits, is_included: bool) -> Content:
     from lxml.etree import LxmlError
 
     try:
-        document = docx.Document(_xml_parts_alone(file, limits))
-        blocks = list(_blocks(document))
-        title = clean_title(document.core_properties.title or "")
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, PackageNotFoundError):
+        package = Package(file, limits)
+        main = _main_part(package)
+        texts = list(_document_texts(package, main, limits, is_included))
+        title = _core_title(package)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
         raise DocumentError(NOT_READABLE) from None
     except LxmlError as error:
         raise DocumentError(f"its XML is broken: {clean(str(error))}") from None
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
-        # python-docx meets packages without the parts it looks for with whatever it happened to do.
-        raise DocumentError("it is a damaged DOCX file, or not a Word document") from None
-    title = title or next((clean_title(text[2:]) for text in blocks if text.startswith("# ")), "")
-    return title, (text + "\n\n" * (n < len(blocks)) for n, text in enumerate(blocks, 1))
+    except (ValueError, RecursionError):
+        raise DocumentError(DAMAGED) from None
+    title = title or next((clean_title(text.text) for text in texts if text.level == 1), "")
+    return Content(title, _parts(texts))
 
 
-def _xml_parts_alone(file: BinaryIO, limits: Limits) -> io.BytesIO:
-    """The same package with every part that is not XML empty, so that only text takes memory."""
-    copy = io.BytesIO()
-    room = limits.parsed_bytes
-    with zipfile.ZipFile(file) as package, zipfile.ZipFile(copy, "w") as plain:
-        entries = package.infolist()
-        if len(entries) > MOST_FILES:
-            raise DocumentError(f"its archive holds {len(entries):,} files, more than {MOST_FILES:,}")
-        if any(entry.flag_bits & 1 for entry in entries):
-            raise DocumentError("it is encrypted; save a copy without a password")
-        parts = {entry.filename: entry for entry in entries if entry.filename.lower().endswith(XML)}
-        if len({entry.filename for entry in entries}) < len(entries):
-            raise DocumentError(NOT_READABLE)
-        if sum(entry.file_size for entry in parts.values()) > limits.parsed_bytes:
-            raise DocumentError(too_large("its XML", limits))
-        for entry in entries:
-            data = _inflate(package, entry, room, limits) if entry.filename in parts else b""
-            room -= len(data)
-            plain.writestr(entry.filename, data)
-    copy.seek(0)
-    return copy
+def _main_part(package: Package) -> str:
+    said = [part for kind, part in package.relationships("").values() if kind == "officeDocument"]
+    part = next(iter(said), "word/document.xml")
+    if package.content_type(part) not in WORD_TYPES or not package.has(part):
+        raise DocumentError(DAMAGED)
+    return part
 
 
-def _inflate(package: zipfile.ZipFile, entry: zipfile.ZipInfo, room: int, limits: Limits) -> bytes:
-    """One part, bounded by what comes out of it: the archive's own directory may lie."""
-    most = max(RATIO_FROM, MOST_RATIO * entry.compress_size)
-    data = bytearray()
-    with package.open(entry) as opened:
-        while block := opened.read(INFLATE_BYTES):
-            data += block
-            if len(data) > room:
-                raise DocumentError(too_large("its XML", limits))
-            if len(data) > most:
-                raise DocumentError(
-                    f"{clean_title(entry.filename)} unpacks to more than {MOST_RATIO} times its size, as a zip"
-                    " bomb does"
-                )
-    if any(declaration in data for declaration in DOCTYPES):
-        raise DocumentError(
-            f"{clean_title(entry.filename)} holds a DOCTYPE, through which XML includes other files;"
-            " Word writes none"
+def _core_title(package: Package) -> str:
+    for kind, part in package.relationships("").values():
+        root = package.parse(part) if kind == "core-properties" else None
+        for element in () if root is None else root:
+            if name_of(element.tag) == "title":
+                return clean_title(element.text or "")
+    return ""
+
+
+def _document_texts(package: Package, main: str, limits: Limits, is_included: bool) -> Iterator[Text]:
+    root = package.parse(main)
+    if root is None or name_of(root.tag) != "w:document":
+        raise DocumentError(DAMAGED)
+    links = package.relationships(main)
+    parts = {kind: part for kind, part in links.values()}
+    styles = Styles(package.parse(parts["styles"]) if "styles" in parts else None)
+    notes: dict[str, dict[str, Any]] = {}
+    for kind, tag in NOTES.items():
+        found = package.parse(parts[kind]) if kind in parts else None
+        notes[kind] = (
+            {} if found is None else {attribute(e, "w:id"): e for e in found if name_of(e.tag) == tag}
         )
-    return bytes(data)
+
+    def include(link: str) -> list[Text]:
+        kind, part = links.get(link, ("", ""))
+        return _included(package, part, limits, is_included) if kind == "aFChunk" else []
+
+    yield from Story(styles, notes["footnotes"], notes["endnotes"], include).texts(root)
 
 
-def _blocks(document: WordDocument) -> Iterator[str]:
-    from docx.oxml.ns import qn
-
-    # Text boxes are written twice, the second time for old versions of Word.
-    for fallback in list(document.element.body.iter(FALLBACK)):
-        fallback.getparent().remove(fallback)
-    levels = {style.style_id: _level(style.name or "") for style in document.styles}
-    pending: list[Any] = list(reversed(document.element.body))
-    while pending:
-        element = pending.pop()
-        if element.tag == qn("w:p"):
-            text = " ".join(_words(element).split("\n"))
-            if text.strip():
-                level = levels.get(element.style or "", 0)
-                yield f"{'#' * level} {text.strip()}" if level else text.strip()
-        elif element.tag == qn("w:tbl"):
-            rows = [_row(row) for row in element.iterchildren(qn("w:tr"))]
-            yield from ("\n".join(row for row in rows if row),) if any(rows) else ()
-        elif element.tag in {qn("w:sdt"), qn("w:sdtContent"), qn("w:customXml"), qn("w:ins")}:
-            # Frames around paragraphs: content controls, tables of contents.
-            pending.extend(reversed(element))
+def _included(package: Package, part: str, limits: Limits, is_included: bool) -> list[Text]:
+    """The text of a file that the document includes whole (w:altChunk). One that is included includes no other."""
+    data = package.read(part) or b""
+    kind = package.content_type(part).lower()
+    suffix = part.lower().rpartition(".")[2]
+    if suffix in {"mht", "mhtml"} or kind in {"message/rfc822", "multipart/related"}:
+        data = _page_of_archive(data)
+        kind = "text/html"
+    if kind in {"text/html", "application/xhtml+xml"} or suffix in {"html", "htm", "xhtml"}:
+        parts = read_html(io.BytesIO(data), limits).parts
+    elif kind in WORD_TYPES or suffix in {"docx", "docm", "dotx", "dotm"}:
+        parts = iter(()) if is_included else _read(io.BytesIO(data), limits, is_included=True).parts
+    elif kind == "text/plain" or suffix == "txt":
+        parts = (literal(text) for text in decode_blocks(iter((data,))))
+    else:
+        raise DocumentError(
+            f"it includes {clean_title(part)}, which is no HTML, DOCX or text; open it in Word and save it again"
+        )
+    return [Text("".join(parts), is_markdown=True)]
 
 
-def _words(paragraph: Any) -> str:
-    """The text of a paragraph element, of its links, fields and insertions too; not what was deleted."""
-    from docx.oxml.ns import qn
+def _page_of_archive(data: bytes) -> bytes:
+    """The first page of a web archive (MHTML), in UTF-8."""
+    from email import message_from_bytes
+    from email.policy import default
 
-    texts = {qn("w:t"): None, qn("w:tab"): "\t", qn("w:br"): "\n", qn("w:cr"): "\n"}
-    return clean("".join(texts[e.tag] or e.text or "" for e in paragraph.iter(*texts)))
+    for part in message_from_bytes(data, policy=default).walk():
+        if part.get_content_type() == "text/html":
+            body = part.get_payload(decode=True)
+            charset = part.get_content_charset() or "utf-8"
+            try:
+                return bytes(body).decode(charset).encode() if isinstance(body, bytes) else b""
+            except (LookupError, UnicodeDecodeError):
+                return bytes(body) if isinstance(body, bytes) else b""
+    return b""
 
 
-def _row(row: Any) -> str:
-    from docx.oxml.ns import qn
-
-    cells = (" ".join(_words(p) for p in cell.iter(qn("w:p"))) for cell in row.iterchildren(qn("w:tc")))
-    return " | ".join(" ".join(cell.split()) for cell in cells if cell.strip())
-
-
-def _level(style: str) -> int:
-    """1 to 6 for the styles "Title", "Heading 1" and so on, 0 for others. Names are English in every Word."""
-    name, _, number = style.lower().partition(" ")
-    if name == "title" and not number:
-        return 1
-    return min(int(number), 6) if name == "heading" and number.isdecimal() and int(number) else 0
+def _parts(texts: list[Text]) -> Iterator[str]:
+    for number, text in enumerate(texts, 1):
+        end = "\n\n" if number < len(texts) else ""
+        if text.level and len(text.text) <= HEADING_CHARACTERS:
+            yield heading_line(text.level, " ".join(text.text.split())) + end
+        else:
+            yield (text.text if text.is_markdown else literal(text.text)) + end

@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
-import codecs
 import re
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO
 
 from trireme.errors import DocumentError
+from trireme.ingest.formats.content import Content
+from trireme.ingest.formats.encodings import BROWSER, find_encoding
 from trireme.ingest.formats.text import clean, clean_title, decode_blocks, read_blocks
+from trireme.ingest.markdown import HEADING_CHARACTERS, heading_line, literal
 from trireme.ingest.source import Limits
 
-# A page's own navigation and code say nothing about its subject; what a page's head holds is not its text.
-NOISE = frozenset(("head", "script", "style", "noscript", "template", "nav", "footer", "aside", "svg"))
-HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 # fmt: off
+# A page's own navigation and code say nothing about its subject; a browser shows nothing of most of the others.
+NOISE = frozenset((
+    "aside", "audio", "canvas", "datalist", "footer", "head", "iframe", "nav", "noembed", "noframes", "noscript",
+    "rp", "script", "style", "svg", "template", "video",
+))
+HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 BLOCKS = frozenset((
-    "address", "article", "blockquote", "body", "br", "caption", "center", "dd", "div", "dl", "dt", "fieldset",
-    "figcaption", "figure", "form", "header", "hr", "li", "main", "ol", "p", "pre", "section", "table", "tr", "ul",
+    "address", "article", "blockquote", "body", "br", "button", "caption", "center", "dd", "details", "dialog",
+    "dir", "div", "dl", "dt", "fieldset", "figcaption", "figure", "form", "header", "hgroup", "hr", "legend", "li",
+    "main", "menu", "ol", "optgroup", "option", "p", "plaintext", "search", "section", "select", "summary", "table",
+    "tbody", "tfoot", "thead", "tr", "ul",
+))
+# Their lines are shown as they are.
+KEPT_LINES = frozenset(("pre", "listing", "textarea", "xmp"))
+# They hold nothing, whether they are closed or not.
+VOID = frozenset((
+    "area", "base", "col", "embed", "frame", "img", "input", "link", "meta", "param", "source", "track", "wbr",
 ))
 # fmt: on
 CELLS = frozenset(("td", "th"))
 PARAGRAPH_CHARACTERS = 1 << 16
-DECLARED = re.compile(rb"charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
-DECLARED_WITHIN = 2048
+UNSEEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
+SOFT_HYPHEN = "\u00ad"
 
 
-def read_html(file: BinaryIO, _: Limits) -> tuple[str, Iterator[str]]:
+def read_html(file: BinaryIO, _: Limits) -> Content:
     """Title and text of a page, with its headings as Markdown ones so that chunking sees them."""
     page = _Page()
     paragraphs = _paragraphs(file, page)
     # The title is known once there is text.
     first = next(paragraphs, "")
-    return clean_title(page.title), _apart(first, paragraphs)
+    return Content(clean_title(page.title.replace(SOFT_HYPHEN, "")), _apart(first, paragraphs))
 
 
 def _apart(before: str, rest: Iterator[str]) -> Iterator[str]:
@@ -47,16 +60,16 @@ def _paragraphs(file: BinaryIO, page: _Page) -> Iterator[str]:
     from lxml import etree
 
     parser = etree.HTMLParser(target=page, huge_tree=True)
-    encoding = _find_encoding(file)
+    encoding = find_encoding(file)
     try:
-        for block in decode_blocks(read_blocks(file), encoding):
+        for block in decode_blocks(read_blocks(file), encoding, BROWSER):
             parser.feed(block)
             yield from page.take()
         parser.close()
     except etree.LxmlError:
         # libxml2 reads nearly anything as HTML; a text of no tag at all is such a thing as well.
         raise DocumentError("it is not a page that can be read") from None
-    page.end("body")
+    page.finish()
     yield from page.take()
 
 
@@ -65,11 +78,18 @@ class _Page:
 
     def __init__(self) -> None:
         self.title = ""
-        self._noise: list[str] = []
+        # The outermost element that is not shown, and how many are open from there on.
+        self._unseen = ""
+        self._unseen_depth = 0
         self._inside_title = False
+        self._kept_lines = 0
         self._words: list[str] = []
+        # How the characters before are read: the text of rt elements, until their ruby ends.
+        self._spoken: list[str] = []
+        self._is_spoken = False
         self._size = 0
         self._level = 0
+        self._is_cut = False
         self._done: list[str] = []
 
     def take(self) -> list[str]:
@@ -77,32 +97,66 @@ class _Page:
         done, self._done = self._done, []
         return done
 
-    def start(self, tag: str, _: Any) -> None:
-        if tag in NOISE:
-            self._noise.append(tag)
+    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        """Called by the parser."""
+        if tag in VOID:
+            return
+        if self._unseen:
+            self._unseen_depth += 1
+            self._inside_title = tag == "title" and self._unseen == "head" and not self.title
+        elif tag in NOISE or _is_hidden(tag, attributes):
+            self._unseen, self._unseen_depth = tag, 1
         elif tag == "title":
-            # A drawing has titles of its own.
-            self._inside_title = not self.title and "svg" not in self._noise
-        elif tag in HEADINGS:
-            self._finish()
+            self._inside_title = not self.title
+        else:
+            self._start_shown(tag)
+
+    def _start_shown(self, tag: str) -> None:
+        if tag in HEADINGS:
+            self.finish()
             self._level = int(tag[1])
+        elif tag == "br" and (self._level or self._kept_lines):
+            self.data("\n")
         elif tag in BLOCKS:
-            self._finish()
+            self.finish()
+        elif tag in KEPT_LINES:
+            self.finish()
+            self._kept_lines += 1
         elif tag in CELLS:
             self.data(" ")
+        elif tag == "rt":
+            self._is_spoken = True
 
     def end(self, tag: str) -> None:
-        if self._noise and self._noise[-1] == tag:
-            self._noise.pop()
-        elif tag == "title":
+        """Called by the parser."""
+        if tag in VOID:
+            return
+        if tag == "title":
             self._inside_title = False
-        elif tag in HEADINGS or tag in BLOCKS:
-            self._finish()
+        if self._unseen:
+            self._unseen_depth -= 1
+            if self._unseen_depth == 0:
+                self._unseen = ""
+        elif tag in KEPT_LINES:
+            self.finish()
+            self._kept_lines = max(self._kept_lines - 1, 0)
+        elif tag in HEADINGS or (tag in BLOCKS and tag != "br"):
+            self.finish()
+        elif tag == "rt":
+            self._is_spoken = False
+        elif tag == "ruby" and self._spoken:
+            spoken, self._spoken = "".join(self._spoken), []
+            self.data(f"({spoken.strip()})")
 
     def data(self, text: str) -> None:
+        """Called by the parser."""
         if self._inside_title:
             self.title += text[: PARAGRAPH_CHARACTERS - len(self.title)]
-        elif not self._noise:
+        elif self._unseen:
+            return
+        elif self._is_spoken and sum(map(len, self._spoken)) < HEADING_CHARACTERS:
+            self._spoken.append(text)
+        else:
             self._words.append(text)
             self._size += len(text)
             if self._size > PARAGRAPH_CHARACTERS:
@@ -111,44 +165,42 @@ class _Page:
     def close(self) -> None:
         """Called by the parser."""
 
-    def _finish(self) -> None:
-        words = " ".join(clean("".join(self._words)).split())
-        if words:
-            self._done.append(f"{'#' * self._level} {words}" if self._level else words)
-        self._words, self._size, self._level = [], 0, 0
+    def finish(self) -> None:
+        """Ends the paragraph."""
+        text = self._text("".join(self._words))
+        # What goes on after a cut stands in the middle of a line.
+        if text and self._level and len(text) <= HEADING_CHARACTERS and not self._is_cut:
+            self._done.append(heading_line(self._level, text.removesuffix("¶").rstrip()))
+        elif self._is_cut:
+            # Empty where the pieces were all of it: the paragraph ends all the same.
+            self._done.append(text)
+        elif text:
+            self._done.append(literal(text))
+        self._words, self._size, self._level, self._is_cut = [], 0, 0, False
+        self._spoken, self._is_spoken = [], False
 
     def _cut(self) -> None:
         """Hands on all but the last word of a paragraph that grows too long."""
-        text = clean("".join(self._words))
+        text = "".join(self._words)
         end = max(text.rfind(" "), text.rfind("\n")) + 1 or len(text)
-        if words := " ".join(text[:end].split()):
-            self._done.append(words + " ")
+        if words := self._text(text[:end]):
+            self._done.append((words if self._is_cut else literal(words)) + " ")
+            self._is_cut = True
         self._words, self._size, self._level = [text[end:]], len(text) - end, 0
 
+    def _text(self, text: str) -> str:
+        """As it is shown: white space is one space, except where lines are kept."""
+        text = clean(text).replace(SOFT_HYPHEN, "")
+        if self._kept_lines:
+            return "\n".join(line.rstrip() for line in text.strip("\n").split("\n")).rstrip()
+        return " ".join(text.split())
 
-def _find_encoding(file: BinaryIO) -> str:
-    """UTF-8 if the page is that, else what the page says that it is. Leaves the file at its start.
 
-    Raises DocumentError naming the byte that is no text.
-    """
-    start = file.read(DECLARED_WITHIN)
-    file.seek(0)
-    try:
-        for _ in decode_blocks(read_blocks(file)):
-            pass
-    except DocumentError:
-        declared = DECLARED.search(start)
-        if not declared or b"\x00" in start:
-            raise
-    else:
-        return "utf-8"
-    finally:
-        file.seek(0)
-    label = declared[1].decode()
-    try:
-        name = codecs.lookup(label).name
-        codecs.getincrementaldecoder(name)().decode(b"")
-    except (LookupError, TypeError, ValueError, AttributeError):
-        raise DocumentError(f"it says that it is {label}, which is not known; convert it to UTF-8") from None
-    # What pages that say so are written in.
-    return "cp1252" if name in {"iso8859-1", "ascii"} else name
+def _is_hidden(tag: str, attributes: Mapping[str, str]) -> bool:
+    if tag in {"html", "body", "br", "hr"}:
+        return False
+    if "hidden" in attributes and attributes["hidden"].lower() != "until-found":
+        return True
+    if tag == "dialog" and "open" not in attributes:
+        return True
+    return UNSEEN_STYLE.search(attributes.get("style", "")) is not None

@@ -1,4 +1,4 @@
-"""Text and Markdown of any size, decoded block by block."""
+"""Text of any size, decoded block by block."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from itertools import chain
 from typing import BinaryIO
 
 from trireme.errors import DocumentError
+from trireme.ingest.formats.content import Content
 from trireme.ingest.source import Limits
 
 BLOCK_BYTES = 1 << 20
@@ -24,21 +25,9 @@ MARKS = (
 )
 
 
-def read_text(file: BinaryIO, _: Limits) -> tuple[str, Iterator[str]]:
+def read_text(file: BinaryIO, _: Limits) -> Content:
     """No title; parts of about a megabyte, cut at line ends where there are any."""
-    return "", decode_blocks(read_blocks(file))
-
-
-def read_markdown(file: BinaryIO, limits: Limits) -> tuple[str, Iterator[str]]:
-    """The title is the first heading of the first level in the first part, outside code fences."""
-    _, parts = read_text(file, limits)
-    first = next(parts, "")
-    fenced = False
-    for line in first.splitlines():
-        fenced ^= line.lstrip().startswith(("```", "~~~"))
-        if line.startswith("# ") and not fenced:
-            return line[2:].strip(), chain((first,), parts)
-    return "", chain((first,), parts)
+    return Content("", decode_blocks(read_blocks(file)))
 
 
 def read_blocks(file: BinaryIO) -> Iterator[bytes]:
@@ -46,7 +35,7 @@ def read_blocks(file: BinaryIO) -> Iterator[bytes]:
     return iter(lambda: file.read(BLOCK_BYTES), b"")
 
 
-def decode_blocks(blocks: Iterator[bytes], encoding: str = "utf-8") -> Iterator[str]:
+def decode_blocks(blocks: Iterator[bytes], encoding: str = "utf-8", errors: str = "strict") -> Iterator[str]:
     """Text with plain line ends, in parts cut at line ends; marks of UTF-8, UTF-16 and UTF-32 are obeyed.
 
     Raises DocumentError naming the byte that is no text.
@@ -55,7 +44,7 @@ def decode_blocks(blocks: Iterator[bytes], encoding: str = "utf-8") -> Iterator[
     encoding = next((name for mark, name in MARKS if first.startswith(mark)), encoding)
     if first.startswith(codecs.BOM_UTF8):
         first = first[len(codecs.BOM_UTF8) :]
-    decoder = codecs.getincrementaldecoder(encoding)()
+    decoder = codecs.getincrementaldecoder(encoding)(errors)
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
     rest, offset = "", 0
     for block in chain((first,), blocks, (b"",)):
