@@ -35,7 +35,17 @@ def make_tokenizer(folder, style):
     tokenizer.enable_padding(pad_id=ids[pad], pad_token=pad, length=99)
     tokenizer.save(str(folder / "tokenizer.json"))
     names = {"pad_token": pad, "unk_token": unk, "cls_token": start, "sep_token": end}
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 64, **names}
+    inputs = (
+        ["input_ids", "token_type_ids", "attention_mask"]
+        if style == "bert"
+        else ["input_ids", "attention_mask"]
+    )
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": 64,
+        "model_input_names": inputs,
+        **names,
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return len(pieces)
 
@@ -82,8 +92,14 @@ def add_sentence_files():
     """Writes the files of sentence-transformers beside a checkpoint."""
 
     def add(folder, pooling, modules=("Transformer", "Pooling", "Normalize"), **prompts):
+        pooling = {"embedding_dimension": 32, **pooling}
         listed = [
-            {"idx": i, "name": str(i), "path": "" if i == 0 else f"{i}_{name}", "type": f"some.place.{name}"}
+            {
+                "idx": i,
+                "name": str(i),
+                "path": "" if i == 0 else f"{i}_{name}",
+                "type": f"sentence_transformers.models.{name}",
+            }
             for i, name in enumerate(modules)
         ]
         (folder / "modules.json").write_text(json.dumps(listed))

@@ -44,6 +44,7 @@ HEAVY = {
     "safetensors": {"export"},
     "triton": {"encode"},
     "transformers": {"export"},
+    "sentence_transformers": set(),
     "onnx": {"export"},
     "huggingface_hub": set(),
     "onnxruntime": {"export"},

@@ -99,7 +99,7 @@ class CrossEncoder:
                 done(position, error)
 
     def classify(self, texts: Sequence[str], done: Callable[[int, Classified | Exception], None]) -> None:
-        """Calls `done` once for each text, as `score` does, with every label and its probability, best first."""
+        """Calls `done` once for each text, as `score` does, with every label and its score, best first."""
         good = []
         for position, text in enumerate(texts):
             try:
@@ -119,6 +119,8 @@ class CrossEncoder:
         logits = outputs[0]
         if self.spec.activation == "sigmoid":
             score = 1 / (1 + np.exp(-logits))
+        elif self.spec.activation == "identity":
+            score = logits
         else:
             shifted = np.exp(logits - logits.max())
             score = shifted / shifted.sum()

@@ -1,51 +1,46 @@
 """Reads what a checkpoint folder says of itself: family, pooling, prompts, lengths, labels. No torch.
 
 The files are those of transformers (config.json, tokenizer_config.json) and sentence-transformers
-(modules.json, 1_Pooling/config.json, config_sentence_transformers.json, sentence_bert_config.json).
+(trireme.export.sentence_files). What would change the numbers and is not read is refused by its key.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trireme.artifacts.recipe import POOLINGS, Recipe
+from trireme.artifacts.recipe import Recipe
 from trireme.errors import UnsupportedError
+from trireme.export.checkpoint_files import find_variant, read_json, read_optional, refuse
+from trireme.export.head import read_activation, read_labels
+from trireme.export.sentence_files import CONFIG_FILE, DenseLayer, SentenceFiles, read_sentence_files
 
 # Families whose tiny random models are tested to export and to equal torch.
 FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert")
 # Their position table starts after the padding index.
 OFFSET_FAMILIES = ("roberta", "xlm-roberta")
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 # tokenizer_config.json without a limit holds a number like 10**30.
 NO_LIMIT = 1_000_000
 
-_OLD_POOLING_KEYS = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-    "pooling_mode_lasttoken": "lasttoken",
+# Keys of config.json that transformers wrote once and ignores now, or that make another model of an encoder.
+_ONLY_VALUES: dict[str, tuple[Any, ...]] = {
+    "position_embedding_type": (None, "absolute"),
+    "is_decoder": (None, False),
+    "is_encoder_decoder": (None, False),
+    "add_cross_attention": (None, False),
+    "pruned_heads": (None, {}),
+    "quantization_config": (None,),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class DenseLayer:
-    """A Dense module of sentence-transformers: a linear layer and Tanh or Identity."""
-
-    weights: Path
-    in_features: int
-    out_features: int
-    has_bias: bool
-    activation: str
-
-
-@dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint folder, read and found supported. Lengths are in tokens, special tokens included."""
+    """A checkpoint folder, read and found supported. Lengths are in tokens, special tokens included.
+
+    has_segments: the model is fed token_type_ids. pools_prompt: a prompt's tokens are pooled as the others.
+    truncate: dimensions kept of a vector, 0 for all. variant: of the weights' file, "" for model.safetensors.
+    """
 
     folder: Path
     transformer_dir: Path
@@ -62,200 +57,163 @@ class Checkpoint:
     dense: tuple[DenseLayer, ...] = ()
     labels: tuple[str, ...] = ()
     activation: str = ""
+    pools_prompt: bool = True
+    truncate: int = 0
+    variant: str = ""
 
 
 def read_checkpoint(folder: Path, kind: str = "", has_adapter: bool = False) -> Checkpoint:
     """What `folder` says of itself; without `kind`, the kind its architecture has.
 
     With an adapter, head and labels are the adapter's and not read here.
-    Raises UnsupportedError naming the file, family or module that is in the way.
+    Raises UnsupportedError naming the file and the key, family or module that is in the way.
     """
-    modules = _read_modules(folder)
-    transformer_dir = folder / modules[0]["path"] if modules else folder
-    config = _read_json(transformer_dir / "config.json")
-    _check_config(transformer_dir, config)
-    check_weights(transformer_dir)
+    files = read_sentence_files(folder)
+    config_path = files.transformer_dir / "config.json"
+    config = read_json(config_path)
+    _check_config(config_path, config)
+    _check_tokenizer_config(files.transformer_dir / "tokenizer_config.json")
+    variant = find_variant(files.transformer_dir)
     found = Checkpoint(
         folder=folder,
-        transformer_dir=transformer_dir,
-        kind=kind or _detect_kind(config, modules),
+        transformer_dir=files.transformer_dir,
+        kind=kind or _detect_kind(config, files),
         family=config["model_type"],
         hidden_size=int(config.get("hidden_size") or config["dim"]),
         has_segments=config.get("type_vocab_size", 0) > 1,
-        max_length=_max_length(transformer_dir, config),
-        lowercase=bool(_read_optional(transformer_dir / "sentence_bert_config.json").get("do_lower_case")),
+        max_length=_max_length(files, config),
+        lowercase=files.lowercase,
+        variant=variant,
     )
+    if has_adapter:
+        return found
+    _check_kind(found, files)
     if found.kind == "text_encoder":
-        return _with_pooling(found, modules)
-    return found if has_adapter else _with_labels(found, config)
+        return _check_prompts(
+            replace(
+                found,
+                pooling=files.pooling,
+                normalize=files.normalize,
+                dense=files.dense,
+                truncate=files.truncate,
+                pools_prompt=files.pools_prompt,
+                query_prompt=files.query_prompt,
+                passage_prompt=files.passage_prompt,
+            )
+        )
+    return _with_labels(found, config, files)
 
 
 def apply_recipe(checkpoint: Checkpoint, recipe: Recipe) -> Checkpoint:
     """`checkpoint` with the recipe's overrides. Raises UnsupportedError for a length it cannot reach."""
     if recipe.max_length is not None:
-        limit = _position_limit(_read_json(checkpoint.transformer_dir / "config.json"))
+        limit = position_limit(checkpoint)
         if recipe.max_length > limit:
             raise UnsupportedError(
                 f"max_length {recipe.max_length} is above the checkpoint's {limit} positions"
             )
     names = ("max_length", "pooling", "normalize", "query_prompt", "passage_prompt")
     values = {name: getattr(recipe, name) for name in names}
-    return replace(checkpoint, **{name: value for name, value in values.items() if value is not None})
+    return _check_prompts(
+        replace(checkpoint, **{name: value for name, value in values.items() if value is not None})
+    )
 
 
 def check_weights(folder: Path) -> None:
     """Raises UnsupportedError unless `folder` holds safetensors; a pickle in their place is named."""
-    if any(folder.glob("*.safetensors")):
-        return
-    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
-    if pickles:
-        raise UnsupportedError(
-            f"{folder / pickles[0]} is a pickle, which can run code when loaded; convert it to safetensors"
-        )
-    raise UnsupportedError(f"{folder} holds no model.safetensors")
+    if not any(folder.glob("*.safetensors")):
+        find_variant(folder)
 
 
-def _check_config(folder: Path, config: dict[str, Any]) -> None:
+def position_limit(checkpoint: Checkpoint) -> int:
+    """Tokens of the longest row that the checkpoint has positions for."""
+    return _position_limit(read_json(checkpoint.transformer_dir / "config.json"))
+
+
+def _check_config(path: Path, config: dict[str, Any]) -> None:
     for name in ("config.json", "tokenizer_config.json"):
-        if "auto_map" in _read_optional(folder / name):
-            raise UnsupportedError(f"{folder / name} asks for code of its own (auto_map), which is never run")
+        if "auto_map" in read_optional(path.parent / name):
+            raise UnsupportedError(
+                f"{path.parent / name} asks for code of its own (auto_map), which is never run"
+            )
     family = config.get("model_type")
     if family not in FAMILIES:
         raise UnsupportedError(f"model_type {family!r} is not supported; supported: {', '.join(FAMILIES)}")
-    if config.get("is_decoder"):
-        raise UnsupportedError(f"{folder / 'config.json'} describes a decoder; only encoders are supported")
+    for key, values in _ONLY_VALUES.items():
+        if config.get(key) not in values:
+            wanted = "leave it out" if values == (None,) else f"supported: {values[1]!r}"
+            raise refuse(path, key, config[key], f"such a model is not supported; {wanted}")
 
 
-def _detect_kind(config: dict[str, Any], modules: list[dict[str, Any]]) -> str:
-    architecture = (config.get("architectures") or [""])[0]
-    if modules or not architecture.endswith("ForSequenceClassification"):
+def _check_tokenizer_config(path: Path) -> None:
+    side = read_optional(path).get("truncation_side", "right")
+    if side != "right":
+        raise refuse(path, "truncation_side", side, "long texts are cut on the right; set it to right")
+
+
+def _detect_kind(config: dict[str, Any], files: SentenceFiles) -> str:
+    if files.kind == "text_encoder":
         return "text_encoder"
-    return "cross_encoder" if len(config.get("id2label") or {"0": "", "1": ""}) == 1 else "classifier"
+    architecture = (config.get("architectures") or [""])[0]
+    if not files.kind and not architecture.endswith("ForSequenceClassification"):
+        return "text_encoder"
+    if files.kind or len(read_labels(config)) == 1:
+        return "cross_encoder" if files.kind or _is_reranker(config) else "classifier"
+    return "classifier"
+
+
+def _is_reranker(config: dict[str, Any]) -> bool:
+    """Whether a model of one label scores pairs: those that say they grade texts do not.
+
+    CrossEncoder leaves its marks in config.json; it may train by regression too.
+    """
+    if config.get("sentence_transformers") or config.get("sbert_ce_default_activation_function"):
+        return True
+    return config.get("problem_type") not in ("regression", "multi_label_classification")
+
+
+def _check_kind(found: Checkpoint, files: SentenceFiles) -> None:
+    allowed = {"text_encoder": ("text_encoder",), "cross_encoder": ("cross_encoder", "classifier")}
+    if files.kind and found.kind not in allowed[files.kind]:
+        model_type = files.config.get("model_type", "SentenceTransformer")
+        raise refuse(
+            found.folder / CONFIG_FILE, "model_type", model_type, f"it cannot be exported as a {found.kind}"
+        )
+
+
+def _check_prompts(checkpoint: Checkpoint) -> Checkpoint:
+    if not checkpoint.pools_prompt and (checkpoint.query_prompt or checkpoint.passage_prompt):
+        raise UnsupportedError(
+            f"{checkpoint.folder}: include_prompt = false of Pooling is not supported with a prompt"
+        )
+    return checkpoint
+
+
+def _with_labels(found: Checkpoint, config: dict[str, Any], files: SentenceFiles) -> Checkpoint:
+    labels = read_labels(config)
+    if found.kind == "cross_encoder":
+        if len(labels) != 1:
+            raise UnsupportedError(
+                f"{found.folder} has {len(labels)} labels; a cross_encoder has one: use kind classifier, which"
+                " labels single texts"
+            )
+        return found
+    activation = read_activation(found.transformer_dir / "config.json", config, files.config)
+    return replace(found, labels=labels, activation=activation)
 
 
 def _position_limit(config: dict[str, Any]) -> int:
     positions = int(config["max_position_embeddings"])
     if config["model_type"] in OFFSET_FAMILIES:
-        return positions - int(config.get("pad_token_id") or 1) - 1
+        padding = config.get("pad_token_id")
+        return positions - (1 if padding is None else int(padding)) - 1
     return positions
 
 
-def _max_length(folder: Path, config: dict[str, Any]) -> int:
-    limit = _position_limit(config)
-    stated = _read_optional(folder / "sentence_bert_config.json").get("max_seq_length")
+def _max_length(files: SentenceFiles, config: dict[str, Any]) -> int:
+    limit, stated = _position_limit(config), files.max_length
     if stated is None:
-        stated = _read_optional(folder / "tokenizer_config.json").get("model_max_length")
+        tokenizer = read_optional(files.transformer_dir / "tokenizer_config.json")
+        # max_len is its old name.
+        stated = tokenizer.get("model_max_length", tokenizer.get("max_len"))
     return min(limit, int(stated)) if stated and stated < NO_LIMIT else limit
-
-
-def _read_modules(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "modules.json"
-    if not path.is_file():
-        return []
-    modules = json.loads(path.read_text(encoding="utf-8"))
-    for module in modules:
-        module["name"] = module["type"].rpartition(".")[2]
-        if not (folder / module["path"]).resolve().is_relative_to(folder.resolve()):
-            raise UnsupportedError(f"{path} names a module outside its folder: {module['path']!r}")
-    names = [module["name"] for module in modules]
-    if names[0] != "Transformer" or not set(names[1:]) <= {"Pooling", "Dense", "Normalize"}:
-        other = next((name for name in names[1:] if name not in ("Pooling", "Dense", "Normalize")), names[0])
-        raise UnsupportedError(
-            f"{path} has a module {other!r}; supported: Transformer, Pooling, Dense, Normalize"
-        )
-    return list(modules)
-
-
-def _with_pooling(found: Checkpoint, modules: list[dict[str, Any]]) -> Checkpoint:
-    pooling, dense = "mean", []
-    for module in modules[1:]:
-        folder = found.folder / module["path"]
-        if module["name"] == "Pooling":
-            pooling = _read_pooling(folder / "config.json")
-        elif module["name"] == "Dense":
-            dense.append(_read_dense(folder))
-    if "Normalize" in [module["name"] for module in modules[:-1]]:
-        raise UnsupportedError(f"{found.folder / 'modules.json'}: Normalize must be the last module")
-    query, passage = _read_prompts(found.folder / "config_sentence_transformers.json")
-    return replace(
-        found,
-        pooling=pooling,
-        dense=tuple(dense),
-        normalize=bool(modules) and modules[-1]["name"] == "Normalize",
-        query_prompt=query,
-        passage_prompt=passage,
-    )
-
-
-def _read_pooling(path: Path) -> str:
-    """The one pooling mode of a Pooling config: old keys are booleans, the new one is pooling_mode."""
-    config = _read_json(path)
-    mode = config.get("pooling_mode")
-    modes = [mode] if isinstance(mode, str) else list(mode or [])
-    if not modes:
-        chosen = [key for key, value in config.items() if key.startswith("pooling_mode_") and value]
-        modes = [_OLD_POOLING_KEYS.get(key, key) for key in chosen]
-    if len(modes) != 1 or modes[0] not in POOLINGS:
-        wanted = " + ".join(modes) or "none"
-        raise UnsupportedError(
-            f"{path}: pooling {wanted!r} is not supported; one of {', '.join(POOLINGS)} is"
-        )
-    if config.get("include_prompt") is False:
-        raise UnsupportedError(f"{path}: include_prompt = false is not supported")
-    return modes[0]
-
-
-def _read_dense(folder: Path) -> DenseLayer:
-    config = _read_json(folder / "config.json")
-    activation = config.get("activation_function", "torch.nn.modules.activation.Tanh").rpartition(".")[2]
-    if activation not in ("Tanh", "Identity"):
-        raise UnsupportedError(f"{folder}: activation {activation!r} of Dense is not supported")
-    check_weights(folder)
-    sizes = (int(config["in_features"]), int(config["out_features"]))
-    return DenseLayer(folder / "model.safetensors", *sizes, bool(config.get("bias", True)), activation)
-
-
-def _read_prompts(path: Path) -> tuple[str, str]:
-    config = _read_optional(path)
-    prompts = config.get("prompts") or {}
-    fallback = prompts.get(config.get("default_prompt_name"), "")
-    passage = prompts.get("passage") or prompts.get("document") or fallback
-    return prompts.get("query") or fallback, passage
-
-
-def _with_labels(found: Checkpoint, config: dict[str, Any]) -> Checkpoint:
-    # transformers writes no id2label for two labels of default names.
-    names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
-    labels = tuple(names[key] for key in sorted(names, key=int))
-    if found.kind == "cross_encoder":
-        return found if len(labels) == 1 else _refuse_reranker(found, labels)
-    by_problem = {"multi_label_classification": "sigmoid", "regression": ""}
-    activation = by_problem.get(config.get("problem_type") or "", "softmax" if len(labels) > 1 else "sigmoid")
-    stated = (config.get("sentence_transformers") or {}).get("activation_fn", "").rpartition(".")[2].lower()
-    if stated:
-        activation = stated
-    if activation not in ("softmax", "sigmoid"):
-        raise UnsupportedError(
-            f"{found.folder}: a classifier's activation is softmax or sigmoid, not {stated!r}"
-        )
-    return replace(found, labels=labels, activation=activation)
-
-
-def _refuse_reranker(found: Checkpoint, labels: tuple[str, ...]) -> Checkpoint:
-    raise UnsupportedError(
-        f"{found.folder} has {len(labels)} labels; a cross_encoder has one: use kind classifier"
-    )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UnsupportedError(f"{path} is missing; name a folder with a Hugging Face checkpoint") from None
-    except ValueError as error:
-        raise UnsupportedError(f"{path} is not valid JSON: {error}") from None
-    return dict(document)
-
-
-def _read_optional(path: Path) -> dict[str, Any]:
-    return _read_json(path) if path.is_file() else {}

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trireme.errors import UnsupportedError
-from trireme.export.checkpoint import Checkpoint, DenseLayer
+from trireme.export.checkpoint import Checkpoint
+from trireme.export.weights import DenseBlock, load_dense, load_pretrained_model
 
 OPSET = 17
-# Weights a checkpoint may lack: no output of ours reads them.
-UNUSED_WEIGHTS = ("pooler.", "position_ids", "lm_head")
+# The embedding table of words, in transformers' encoders and in ours.
+WORD_TABLES = ("word_embeddings", "words")
 
 
 @dataclass(frozen=True)
@@ -30,21 +30,32 @@ class Graph:
     output_name: str
     dimensions: int
 
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the table of words."""
+        tables = dict(self.module.named_modules())
+        names = [name for name in tables if name.rpartition(".")[2] in WORD_TABLES]
+        return int(tables[names[0]].num_embeddings)
+
 
 class PooledEncoder(nn.Module):
-    """A Hugging Face encoder with pooling and dense layers: [B, L] ids -> vectors [B, D], not normalized."""
+    """A Hugging Face encoder with pooling and dense layers: [B, L] ids -> vectors [B, D], not normalized.
 
-    def __init__(self, encoder: nn.Module, pooling: str, dense: list[nn.Module]) -> None:
+    truncate: D where it is not 0, the first of the last layer's.
+    """
+
+    def __init__(self, encoder: nn.Module, pooling: str, dense: list[DenseBlock], truncate: int = 0) -> None:
         super().__init__()
         self.encoder = encoder
         self.pooling = pooling
         self.dense = nn.Sequential(*dense)
+        self.truncate = truncate
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, *token_type_ids: Tensor) -> Tensor:
         """Vectors [B, D]."""
         hidden = run_encoder(self.encoder, input_ids, attention_mask, token_type_ids).last_hidden_state
         vectors: Tensor = self.dense(pool(hidden, attention_mask, self.pooling))
-        return vectors
+        return vectors[:, : self.truncate] if self.truncate else vectors
 
 
 class SequenceClassifier(nn.Module):
@@ -89,12 +100,12 @@ def load_graph(checkpoint: Checkpoint, adapter: Path | None = None) -> Graph:
     if adapter is not None:
         return _residual_reranker(checkpoint, adapter)
     if checkpoint.kind == "text_encoder":
-        encoder = _load_pretrained(checkpoint, "AutoModel")
-        dense = [_load_dense(layer) for layer in checkpoint.dense]
-        module: nn.Module = PooledEncoder(encoder, checkpoint.pooling, dense)
+        encoder = load_pretrained_model(checkpoint, "AutoModel")
+        dense = [load_dense(layer) for layer in checkpoint.dense]
+        module: nn.Module = PooledEncoder(encoder, checkpoint.pooling, dense, checkpoint.truncate)
         size = checkpoint.dense[-1].out_features if checkpoint.dense else checkpoint.hidden_size
-        return Graph(module.eval(), _inputs(checkpoint), "embedding", size)
-    classifier = _load_pretrained(checkpoint, "AutoModelForSequenceClassification")
+        return Graph(module.eval(), _inputs(checkpoint), "embedding", min(size, checkpoint.truncate or size))
+    classifier = load_pretrained_model(checkpoint, "AutoModelForSequenceClassification")
     is_reranker = checkpoint.kind == "cross_encoder"
     module = SequenceClassifier(classifier, is_reranker)
     output = "score" if is_reranker else "logits"
@@ -134,40 +145,3 @@ def _residual_reranker(checkpoint: Checkpoint, adapter: Path) -> Graph:
     module = load_reranker(checkpoint.transformer_dir, adapter)
     names = ("input_ids", "attention_mask", "token_type_ids", "prior")
     return Graph(module.eval(), names, "score", 1)
-
-
-def _load_pretrained(checkpoint: Checkpoint, auto_class: str) -> nn.Module:
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    loader = getattr(transformers, auto_class)
-    try:
-        model, loading = loader.from_pretrained(
-            str(checkpoint.transformer_dir),
-            attn_implementation="eager",
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except (ValueError, OSError, KeyError, RuntimeError) as error:
-        raise UnsupportedError(f"{checkpoint.transformer_dir} cannot be loaded: {error}") from error
-    missing = [name for name in loading["missing_keys"] if not any(part in name for part in UNUSED_WEIGHTS)]
-    if missing or loading.get("mismatched_keys"):
-        name = min(missing, default="") or str(min(loading["mismatched_keys"]))
-        raise UnsupportedError(
-            f"{checkpoint.transformer_dir} holds no weight {name!r} that {auto_class} needs"
-        )
-    loaded: nn.Module = model
-    return loaded
-
-
-def _load_dense(layer: DenseLayer) -> nn.Module:
-    from safetensors.torch import load_file
-
-    linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.has_bias)
-    weights = load_file(layer.weights)
-    linear.load_state_dict({name.removeprefix("linear."): value.float() for name, value in weights.items()})
-    return nn.Sequential(linear, nn.Tanh()) if layer.activation == "Tanh" else linear

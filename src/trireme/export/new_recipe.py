@@ -9,6 +9,7 @@ from typing import Any
 
 from trireme.artifacts.recipe import RECIPE_FILE, Recipe, read_recipe
 from trireme.errors import InvalidInputError
+from trireme.export.adapter import merged_source
 from trireme.export.checkpoint import read_checkpoint
 from trireme.export.source import fetch_source
 
@@ -27,7 +28,8 @@ def make_recipe(model: str, values: Mapping[str, Any], cache: Path) -> Recipe:
         checkpoint_keys = ("source", "revision", "package", "weights_sha256")
         known = {key: given[key] for key in checkpoint_keys if key in given}
         folder = fetch_source(Recipe(model, "text_encoder", **known), cache)
-        given["kind"] = read_checkpoint(folder).kind
+        with merged_source(folder, cache) as merged:
+            given["kind"] = read_checkpoint(merged).kind
     recipe = Recipe(model, **given)
     return replace(recipe, max_batch_size=_BATCH_SIZES[recipe.kind], **_SERVING)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trireme.encode.packed_bert import DTYPES
 from trireme.encode.packed_config import CONFIG_FILE, WEIGHTS_FILE, PackedConfig, ResidualConfig, write_config
@@ -16,12 +17,15 @@ from trireme.encode.vnni_kernels import find_misfit
 from trireme.errors import UnsupportedError
 from trireme.export.checkpoint import OFFSET_FAMILIES, Checkpoint
 from trireme.export.graph import Graph, PooledEncoder, SequenceClassifier
+from trireme.export.sentence_files import DenseLayer
+from trireme.export.weights import DenseBlock
 
 FILES = (WEIGHTS_FILE, CONFIG_FILE)
 # What a byte holds on either side of zero.
 BYTE = 127.0
 
 _ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
+_DENSE_ACTIVATIONS = {"Identity": "", "Tanh": "tanh", "ReLU": "relu"}
 _SIZES = ("hidden_size", "intermediate_size", "num_attention_heads")
 _BERT = {
     "layers": "encoder.layer",
@@ -55,7 +59,11 @@ def write_packed(graph: Graph, checkpoint: Checkpoint, precision: str, folder: P
     module = graph.module
     if isinstance(module, PooledEncoder):
         encoder, pooling = module.encoder, module.pooling
-        dense = [_dense_layer(part) for part in module.dense]
+        if unknown := _find_unknown_end(checkpoint.dense, checkpoint.truncate):
+            raise UnsupportedError(
+                f"a packed encoder cannot run {checkpoint.folder}: {unknown}; use engine onnx"
+            )
+        dense = [_dense_layer(part) for part in module.dense if isinstance(part, DenseBlock)]
     elif isinstance(module, SequenceClassifier):
         encoder, pooling = getattr(module.classifier, str(module.classifier.base_model_prefix)), "cls"
         states = module.classifier.state_dict()
@@ -139,7 +147,18 @@ def find_obstacle(checkpoint: Checkpoint) -> str:
     if misfit := find_misfit(*(int(config[name]) for name in sizes)):
         return misfit
     stated = config.get("activation" if is_distil else "hidden_act", "gelu")
-    return _find_unknown(stated, config.get("position_embedding_type") or "absolute")
+    unknown = _find_unknown(stated, config.get("position_embedding_type") or "absolute")
+    return unknown or _find_unknown_end(checkpoint.dense, checkpoint.truncate)
+
+
+def _find_unknown_end(dense: Sequence[DenseLayer], truncate: int) -> str:
+    """What behind pooling no packed encoder knows; "" for nothing."""
+    for layer in dense:
+        if layer.activation not in _DENSE_ACTIVATIONS:
+            return f"it has a Dense with the activation {layer.activation!r}"
+        if layer.is_residual:
+            return "it has a Dense with use_residual"
+    return f"it has truncate_dim {truncate}" if truncate else ""
 
 
 def _find_unknown(activation: str, position_embedding_type: str) -> str:
@@ -200,7 +219,5 @@ def _prefixed(name: str, parts: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f"{name}.{part}": value for part, value in parts.items()}
 
 
-def _dense_layer(module: nn.Module) -> tuple[dict[str, Tensor], str]:
-    """A Dense module as trireme.export.graph makes it: a linear layer, or one with Tanh behind it."""
-    linear = module[0] if isinstance(module, nn.Sequential) else module
-    return dict(linear.state_dict()), "tanh" if isinstance(module, nn.Sequential) else ""
+def _dense_layer(block: DenseBlock) -> tuple[dict[str, Tensor], str]:
+    return dict(block.linear.state_dict()), _DENSE_ACTIVATIONS[block.activation]

@@ -22,6 +22,7 @@ from trireme.artifacts.manifest import (
 from trireme.artifacts.placing import VERSION, stage_version
 from trireme.artifacts.recipe import ENCODER_KINDS, Recipe
 from trireme.errors import InvalidInputError, NotFoundError, SettingError, UnsupportedError
+from trireme.export.adapter import merged_source
 from trireme.export.checkpoint import Checkpoint, apply_recipe, read_checkpoint
 from trireme.export.source import SAFE_SUFFIXES, fetch_source
 
@@ -80,14 +81,20 @@ def build_model(
             f"{recipe.model} is of kind {recipe.kind!r}: this builds {', '.join(ENCODER_KINDS)};"
             " build/export_llm.py builds generators"
         )
-    model_dir = options.repository / recipe.model
     notice("fetch")
     folder = fetch_source(recipe, options.cache, options.project)
-    adapter = _find_adapter(recipe, options.project)
-    tools = read_tools(TOOLS)
     if recipe.encoder_engine not in ENCODER_FILES:
         raise SettingError(f"engine must be one of {', '.join(ENCODER_FILES)}, got {recipe.engine!r}")
     notice("read")
+    with merged_source(folder, options.cache) as merged:
+        return _build_from(merged, recipe, options, notice)
+
+
+def _build_from(folder: Path, recipe: Recipe, options: BuildOptions, notice: Notice) -> tuple[Manifest, bool]:
+    """As build_model, from the checkpoint in `folder`."""
+    model_dir = options.repository / recipe.model
+    adapter = _find_adapter(recipe, options.project)
+    tools = read_tools(TOOLS)
     checkpoint = apply_recipe(read_checkpoint(folder, recipe.kind, adapter is not None), recipe)
     recipe = replace(recipe, engine=choose_engine(recipe, checkpoint))
     digest = digest_inputs(
@@ -206,12 +213,20 @@ def _make_files(
     """Writes model and tokenizer into `stage`, and lets the gate judge them."""
     from trireme.export.graph import load_graph
     from trireme.export.measure import measure_parity, measure_quality, open_built
+    from trireme.export.oracle import check_reading
     from trireme.export.parity import check_gate, read_thresholds
-    from trireme.export.tokenizer_file import write_tokenizer
+    from trireme.export.tokenizer_file import check_ids, feed_segments, load_pretrained, write_tokenizer
 
     notice("export")
+    tokenizer = load_pretrained(checkpoint)
+    checkpoint = feed_segments(checkpoint, tokenizer)
     graph = load_graph(checkpoint, adapter)
+    check_ids(checkpoint, tokenizer, graph.vocabulary)
     write_tokenizer(checkpoint, stage / TOKENIZER_FILE)
+    if adapter is None:
+        notice("compare with sentence-transformers")
+        check_reading(recipe, checkpoint, graph, stage / TOKENIZER_FILE)
+    notice("write")
     _write_model(recipe, graph, checkpoint, stage, options=options, notice=notice)
     notice("compare")
     built = open_built(stage, recipe.encoder_engine, checkpoint.max_length)
