@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from trireme.errors import DocumentError, InvalidInputError
 from trireme.retrieve.store import MAX_ID_BYTES, check_names
@@ -153,16 +154,29 @@ def check_scope(tenant: str, collection: str) -> None:
 
 
 def check_document(document: Document, seen: set[str]) -> None:
-    """Raises DocumentError for an id that is empty, too long, or in `seen`; adds it. Texts are checked apart."""
+    """Raises DocumentError for an id that is empty, too long, or in `seen`, which gets it, and for other fields.
+
+    Texts are checked apart.
+    """
     size = len(document.id.encode("utf-8", "replace"))
     # Room for the number that a chunk's id ends with.
     if not document.id or size > MAX_ID_BYTES - 16:
         raise DocumentError(f"its id must have 1 to {MAX_ID_BYTES - 16} bytes, got {size}")
     for what, text in (("id", document.id), ("title", document.title), ("source", document.source)):
         check_text(text, what)
+    check_metadata(document.extra)
     if document.id in seen:
         raise DocumentError(f"its id {document.id[:80]!r} is given twice; only the first is kept")
     seen.add(document.id)
+
+
+def check_metadata(extra: Mapping[str, Any]) -> None:
+    """Raises DocumentError for what JSON in a database cannot hold: NaN, infinity, lone surrogates, too deep."""
+    try:
+        text = json.dumps(dict(extra), ensure_ascii=False, allow_nan=False)
+    except (ValueError, RecursionError):
+        raise DocumentError("its metadata holds NaN or infinity, or is nested too deeply") from None
+    check_text(text, "metadata")
 
 
 def check_text(text: str, what: str = "text") -> str:

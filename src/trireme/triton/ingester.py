@@ -11,7 +11,7 @@ from typing import Any
 from trireme.artifacts.config_writer import PARAMETERS
 from trireme.errors import DocumentError, InvalidInputError, NotFoundError, SettingError, TriremeError
 from trireme.ingest.chunk import CHUNKER_VERSION
-from trireme.ingest.queue import JobQuery, check_text
+from trireme.ingest.queue import JobQuery, check_metadata, check_scope, check_text
 from trireme.ingest.registry import open_queue
 from trireme.settings import read_settings
 from trireme.triton.model import BackendModel, ModelConfig
@@ -77,6 +77,7 @@ class IngesterModel(BackendModel):
     def _read(self, request: Any) -> IngestRequest:
         tenant = self._name(request, "tenant", self._tenant)
         collection = self._name(request, "collection", self._collection)
+        check_scope(tenant, collection)
         given = {
             name: self._column(request, name)
             for name in ("document_id", "text", "title", "metadata", "job_id")
@@ -109,11 +110,13 @@ class IngesterModel(BackendModel):
         if len(text.encode()) > self._max_text_bytes:
             raise DocumentError(f"its text has more than {self._max_text_bytes} bytes; use: trireme ingest")
         try:
-            extra = json.loads(check_text(metadata, "metadata") or "{}")
+            extra = json.loads(check_text(metadata, "metadata") or "{}", parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
             raise DocumentError("its metadata is not JSON") from None
         if not isinstance(extra, dict):
             raise DocumentError('its metadata must be a JSON object, such as {"page": 3}')
+        # What can be read and not written again: numbers beyond floats, and what is nested nearly too deeply.
+        check_metadata(extra)
         source = extra.pop("source", key)
         digest = sha256(json.dumps([CHUNKER_VERSION, text, title, extra, str(source)]).encode()).hexdigest()
         return Document(key, title, (text,), str(source), extra=extra, digest=digest)
@@ -168,6 +171,10 @@ class IngesterModel(BackendModel):
                 f"{name} must have 1 to {self._max_documents} values, got {len(values)}; send several requests"
             )
         return values
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _whole(rows: list[JobRow]) -> list[JobRow]:

@@ -6,6 +6,7 @@ import ctypes
 import filecmp
 import importlib.util
 import os
+import secrets
 import shlex
 import shutil
 import signal
@@ -23,6 +24,8 @@ from trireme.errors import SettingError, UnavailableError, UnsupportedError
 from trireme.triton.process import end_process, start_process
 
 STOP_SECONDS = 15.0
+# Of requests to protocols that are locked; nobody is told its value.
+LOCKED_HEADER = "trireme-locked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +145,9 @@ def server_command(config: ServerConfig, files: ServerFiles) -> list[str]:
             f"--cache-directory={files.caches}",
             f"--cache-config=local,size={config.response_cache_bytes}",
         ]
+    # What would let a client change the server or read its memory: see docs/running-by-hand.md.
+    locked = f"shared-memory,model-repository,trace,logging:{LOCKED_HEADER}={secrets.token_hex(16)}"
+    command += [f"--http-restricted-api={locked}", f"--grpc-restricted-protocol={locked}"]
     return command
 
 
