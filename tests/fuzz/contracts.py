@@ -40,7 +40,8 @@ def _read(path: Path) -> Contract:
         rows=config.max_batch_size,
         decoupled=config.model_transaction_policy.decoupled,
         inputs=tuple(
-            Input(one.name, _protocol_name(one.data_type), tuple(one.dims), one.optional) for one in config.input
+            Input(one.name, _protocol_name(one.data_type), tuple(one.dims), one.optional)
+            for one in config.input
         ),
         outputs=tuple(one.name for one in config.output),
     )

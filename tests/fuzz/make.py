@@ -33,8 +33,7 @@ def _to_model(random: Random, contract: Contract) -> Call:
     messages = 1
     way = random.choice(("grpc", "grpc", "stream", "stream", "http", "generate"))
     if way == "stream" and not contract.decoupled:
-        # Of a decoupled model's answers and an error on the same stream tritonserver may write both at once, and abort:
-        # docs/reliability.md.
+        # Of a decoupled model's answer and an error on one stream tritonserver may write both at once, and abort.
         messages = random.choice((1, 1, 1, 2, 4))
     parts, notes = [], []
     for _ in range(messages):
@@ -45,7 +44,9 @@ def _to_model(random: Random, contract: Contract) -> Call:
             call = (to_http if way == "http" else to_generate)(random, asked)
             return Call(**{**_fields(call), "model": contract.model, "note": notes[0]})
         parts.append(to_message(random, asked))
-    return Call(way, contract.model, tuple(parts), path=STREAM if way == "stream" else UNARY, note=" | ".join(notes))
+    return Call(
+        way, contract.model, tuple(parts), path=STREAM if way == "stream" else UNARY, note=" | ".join(notes)
+    )
 
 
 def _fields(call: Call) -> dict:

@@ -194,7 +194,9 @@ def rename(random: Random, asked: Asked) -> None:
 
 
 def change_model(random: Random, asked: Asked) -> None:
-    asked.model = random.choice(("", "nothing", "../embedding", "EMBEDDING", "a" * 5000, "embedding\x00", "%2e%2e"))
+    asked.model = random.choice(
+        ("", "nothing", "../embedding", "EMBEDDING", "a" * 5000, "embedding\x00", "%2e%2e")
+    )
 
 
 def change_version(random: Random, asked: Asked) -> None:
@@ -202,12 +204,16 @@ def change_version(random: Random, asked: Asked) -> None:
 
 
 def change_id(random: Random, asked: Asked) -> None:
-    asked.id = random.choice(("bulk", "a" * 100_000, "\x00", "<id_unknown>", "ü", "[INVALID_ARG] ", "1" * 32, "{}"))
+    asked.id = random.choice(
+        ("bulk", "a" * 100_000, "\x00", "<id_unknown>", "ü", "[INVALID_ARG] ", "1" * 32, "{}")
+    )
 
 
 def add_parameter(random: Random, asked: Asked) -> None:
     name = random.choice(PARAMETERS)
-    asked.parameters[name] = random.choice((True, False, 0, 1, -1, 2**63 - 1, 2**63, "", "x", "1", 0.5, "a" * 10_000))
+    asked.parameters[name] = random.choice(
+        (True, False, 0, 1, -1, 2**63 - 1, 2**63, "", "x", "1", 0.5, "a" * 10_000)
+    )
 
 
 PARAMETERS = (
@@ -230,7 +236,9 @@ PARAMETERS = (
 
 def ask_for_outputs(random: Random, asked: Asked) -> None:
     for _ in range(random.randint(1, 3)):
-        name = random.choice(("score", "text", "embedding", "text_output", "nothing", "", "id", "usage", "job_id"))
+        name = random.choice(
+            ("score", "text", "embedding", "text_output", "nothing", "", "id", "usage", "job_id")
+        )
         asked.outputs.append((name, _output_parameters(random, name)))
 
 

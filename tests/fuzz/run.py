@@ -20,7 +20,7 @@ RECOVERY_SECONDS = 60.0
 
 @dataclass
 class Finding:
-    """number: of the request; -1 for what belongs to none. what: way and model. beside: what was in flight with it."""
+    """number: of the request; -1 for what belongs to none. what: way and model. beside: what was in flight."""
 
     number: int
     fault: str
@@ -44,8 +44,17 @@ class Report:
     seconds: float = 0.0
     slowest: list[tuple[float, int]] = field(default_factory=list)
 
-    def kinds(self) -> Counter:
-        return Counter(finding.kind for finding in self.findings)
+    def describe(self, seed: int) -> str:
+        """What was sent and found, a line for each kind with its first request, and what the memory did."""
+        lines = [f"seed {seed}: {dict(self.sent)} in {self.seconds:.0f} s"]
+        for kind, count in Counter(finding.kind for finding in self.findings).most_common():
+            first = next(finding for finding in self.findings if finding.kind == kind)
+            lines.append(
+                f"{count} x {kind} | first: {first.number} {first.note}: {first.fault}; with {first.beside}"
+            )
+        before, after = self.memory[0], self.memory[-1]
+        grown = {name: f"{before.get(name, 0):.0f} to {size:.0f}" for name, size in after.items()}
+        return "\n".join([*lines, f"slowest: {self.slowest[-3:]}", f"MiB: {grown}"])
 
 
 class Run:
@@ -102,7 +111,9 @@ class Run:
             self.report.sent[call.way] += 1
             self.report.slowest = sorted([*self.report.slowest, (reply.seconds, number)])[-10:]
             for fault in judge(call, reply):
-                self.report.findings.append(Finding(number, fault, f"{call.way} {call.model}", call.note, beside))
+                self.report.findings.append(
+                    Finding(number, fault, f"{call.way} {call.model}", call.note, beside)
+                )
         if reply.refused:
             self._wait_until_ready()
             self._local.sender.reopen()

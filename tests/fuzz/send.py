@@ -3,6 +3,7 @@
 import http.client
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import grpc
@@ -95,11 +96,9 @@ class Sender:
         head += [f"{name}: {value}" for name, value in call.headers]
         head.append(f"Content-Length: {len(call.parts[0])}")
         with self._connect(self._http_port) as opened:
-            try:
+            # It may have answered before it has read all.
+            with suppress(BrokenPipeError, ConnectionResetError):
                 opened.sendall("\r\n".join(head).encode() + b"\r\n\r\n" + call.parts[0])
-            except (BrokenPipeError, ConnectionResetError):
-                # It may have answered before it had read all.
-                pass
             return self._read_http(opened, call.method)
 
     def _read_http(self, opened: socket.socket, method: str) -> Reply:
@@ -110,7 +109,7 @@ class Sender:
         if answer.status >= 400:
             errors.append((str(answer.status), text))
         elif answer.headers.get_content_type() == "text/event-stream":
-            errors += [("stream", line) for line in text.splitlines() if line.startswith('data: {"error"')]
+            errors += [("stream", line) for line in text.splitlines() if line.startswith('data: {"error":"')]
         return Reply(errors, answers=1)
 
     def _bytes(self, call: Call) -> Reply:
@@ -135,6 +134,8 @@ def _failed(error: grpc.RpcError, answers: int) -> Reply:
     code, text = error.code(), error.details() or ""
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Reply([], answers, ended=False)
-    if code is grpc.StatusCode.UNAVAILABLE and ("connect" in text or "Socket closed" in text or "GOAWAY" in text):
+    if code is grpc.StatusCode.UNAVAILABLE and (
+        "connect" in text or "Socket closed" in text or "GOAWAY" in text
+    ):
         return Reply([], answers, refused=text)
     return Reply([(code.name, text)], answers)

@@ -69,5 +69,7 @@ def _name(process: psutil.Process) -> str:
     line = process.cmdline()
     if process.name().startswith("triton_python"):
         # .../model_repository/NAME/1/model.py or the backend's folder; the instance's name is an argument.
-        return "stub " + next((part for part in reversed(line) if "_0" in part and "/" not in part), " ".join(line[1:]))
+        return "stub " + next(
+            (part for part in reversed(line) if "_0" in part and "/" not in part), " ".join(line[1:])
+        )
     return "engine" if any("openvino" in part for part in line) else process.name()

@@ -21,7 +21,9 @@ def to_message(random: Random, asked: Asked) -> bytes:
         _set(message.parameters[key], value)
     in_contents = random.random() < 0.1
     for one in asked.tensors:
-        tensor = message.inputs.add(name=_name(one.name), datatype=_name(one.datatype), shape=_int64s(one.shape))
+        tensor = message.inputs.add(
+            name=_name(one.name), datatype=_name(one.datatype), shape=_int64s(one.shape)
+        )
         for key, value in one.parameters.items():
             _set(tensor.parameters[key], value)
         if in_contents:
@@ -34,7 +36,9 @@ def to_message(random: Random, asked: Asked) -> bytes:
         output = message.outputs.add(name=name)
         for key, value in parameters.items():
             _set(output.parameters[key], value)
-    return damage(random, message.SerializeToString()) if random.random() < 0.04 else message.SerializeToString()
+    return (
+        damage(random, message.SerializeToString()) if random.random() < 0.04 else message.SerializeToString()
+    )
 
 
 def _fill_contents(contents: Any, one: Tensor) -> None:
@@ -109,7 +113,11 @@ def to_http(random: Random, asked: Asked) -> Call:
         head = damage(random, head)
     headers = [("Content-Type", "application/json")]
     if tail or random.random() < 0.03:
-        size = len(head) if random.random() < 0.93 else random.choice((0, 1, -1, 2**31, 2**63, "x", len(head) + 1))
+        size = (
+            len(head)
+            if random.random() < 0.93
+            else random.choice((0, 1, -1, 2**31, 2**63, "x", len(head) + 1))
+        )
         headers.append(("Inference-Header-Content-Length", str(size)))
     return Call("http", asked.model, (head + tail,), path=_path(asked, "infer"), headers=tuple(headers))
 

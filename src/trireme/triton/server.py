@@ -6,7 +6,6 @@ import ctypes
 import filecmp
 import importlib.util
 import os
-import secrets
 import shlex
 import shutil
 import signal
@@ -21,11 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trireme.errors import SettingError, UnavailableError, UnsupportedError
+from trireme.triton.fences import deepen_stacks, lock_protocols
 from trireme.triton.process import end_process, start_process
 
 STOP_SECONDS = 15.0
-# Of requests to protocols that are locked; nobody is told its value.
-LOCKED_HEADER = "trireme-locked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +143,8 @@ def server_command(config: ServerConfig, files: ServerFiles) -> list[str]:
             f"--cache-directory={files.caches}",
             f"--cache-config=local,size={config.response_cache_bytes}",
         ]
-    # What would let a client change the server or read its memory: see docs/running-by-hand.md.
-    locked = f"shared-memory,model-repository,trace,logging:{LOCKED_HEADER}={secrets.token_hex(16)}"
-    command += [f"--http-restricted-api={locked}", f"--grpc-restricted-protocol={locked}"]
-    return command
+    command += lock_protocols()
+    return deepen_stacks(command)
 
 
 class TritonServer:

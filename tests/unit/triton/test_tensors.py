@@ -11,7 +11,11 @@ def test_a_code_that_was_written_is_read_again():
 @pytest.mark.parametrize(
     "message, code, text",
     [
-        ("in ensemble 'search', [INVALID_ARG] text is empty", "INVALID_ARG", "in ensemble 'search', text is empty"),
+        (
+            "in ensemble 'search', [INVALID_ARG] text is empty",
+            "INVALID_ARG",
+            "in ensemble 'search', text is empty",
+        ),
         ("unexpected shape for input 'text'", "", "unexpected shape for input 'text'"),
         ("[REQUEST] of somebody", "", "[REQUEST] of somebody"),
         ("text is [INVALID_ARG] in the middle", "", "text is [INVALID_ARG] in the middle"),
