@@ -13,22 +13,20 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from trireme.artifacts.repository import is_built, list_recipes
-from trireme.errors import ArtifactError, SettingError, UnavailableError
+from trireme.errors import ArtifactError, UnavailableError
 from trireme.index import IngestReport, publish_path
+from trireme.kept_server import KeptServer
 from trireme.retrieve.registry import open_store
 from trireme.settings import Settings, environment
-from trireme.triton.server import ServerConfig, TritonServer
 from trireme.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from trireme.local.postgres import LocalPostgres
+    from trireme.triton.server import TritonServer
 
-# A server that ends so often before it was ever ready will not get ready; one that is killed may.
-MOST_FALSE_STARTS = 3
-MOST_KILLED_STARTS = 10
-PORT_SECONDS = 30.0
+LOOK_SECONDS = 0.25
 
 
 class Stack:
@@ -43,16 +41,17 @@ class Stack:
         self.postgres: LocalPostgres | None = None
         self.worker: WorkerProcess | None = None
         self.database_url = settings.database_url
-        self._was_ready = False
-        self._false_starts = 0
-        self._ended_at: float | None = None
+        self.kept: KeptServer | None = None
 
     def __enter__(self) -> Stack:
         """Starts both and waits until every model is ready. Raises TriremeError; then nothing is left running."""
         try:
             check_models_are_built(self.settings.model_repository)
+            self.kept = KeptServer(self.settings)
+            self._resources.callback(self.kept.stop)
+            self.kept.claim()
             self.start_database()
-            self.start_server()
+            self.kept.start(self.database_url)
         except BaseException:
             self.stop()
             raise
@@ -60,6 +59,13 @@ class Stack:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    @property
+    def server(self) -> TritonServer:
+        """The tritonserver of now. Raises UnavailableError before it was started."""
+        if self.kept is None:
+            raise UnavailableError("tritonserver was not started")
+        return self.kept.server
 
     def start_database(self) -> None:
         """Starts the embedded PostgreSQL unless a database URL is set."""
@@ -73,28 +79,6 @@ class Stack:
         with closing(open_store(self.database_url)) as store:
             store.collections(None)
 
-    def start_server(self) -> None:
-        """Starts tritonserver and waits until it is ready."""
-        self.server = self._launch_server()
-        # Whichever server is the last.
-        self._resources.callback(lambda: self.server.stop())  # noqa: PLW0108
-        self.server.wait_until_ready()
-        self._was_ready = True
-
-    def _launch_server(self) -> TritonServer:
-        settings = self.settings
-        config = ServerConfig(
-            host=settings.host,
-            http_port=settings.http_port,
-            grpc_port=settings.grpc_port,
-            metrics_port=settings.metrics_port,
-            model_repository=settings.model_repository,
-            backend_directory=settings.backend_directory,
-            log_file=settings.data_dir / "logs" / "tritonserver.log",
-            response_cache_bytes=settings.response_cache_bytes,
-        )
-        return TritonServer(config, {**os.environ, "TRIREME_DATABASE_URL": self.database_url})
-
     def start_worker(self) -> None:
         """Starts a worker, which lives and ends with this stack."""
         environ = os.environ | environment(replace(self.settings, database_url=self.database_url))
@@ -102,53 +86,34 @@ class Stack:
         self._resources.callback(self.worker.stop)
 
     def stop(self) -> None:
-        """Ends the server, then the database. Blocks until they are gone; safe to call twice."""
+        """Ends the worker, the server, then the database. Blocks until they are gone; safe to call twice."""
         self._resources.close()
 
     def wait(self, notice: Callable[[str], None]) -> None:
-        """Blocks, and starts again what ends. Raises UnavailableError when tritonserver cannot be kept running,
-        KeyboardInterrupt on a signal."""
+        """Blocks, and starts again what ends. Raises KeyboardInterrupt on a signal."""
         while True:
-            time.sleep(0.5)
+            time.sleep(LOOK_SECONDS)
             self.look_after(notice)
 
     def look_after(self, notice: Callable[[str], None]) -> None:
-        """Starts an embedded PostgreSQL, the server or the worker again that ended, and tells `notice`.
+        """Starts an embedded PostgreSQL, the server or the worker again that ended or hangs, and tells `notice`.
 
-        Returns soon: what it started may not be ready. Raises UnavailableError when tritonserver ends before
-        it is ready, again and again.
+        Returns soon: what it started may not be ready. What cannot be started now is tried again by later calls.
         """
         if self.postgres is not None and not self.postgres.is_running():
-            notice("The embedded PostgreSQL ended; starting it again.")
-            self.postgres.restart()
-        if self.server.is_running():
-            self._was_ready = self._was_ready or self.server.is_ready()
-        else:
-            self._restart_server(notice)
+            self._restart_database(self.postgres, notice)
+        if self.kept is not None:
+            self.kept.look_after(notice)
         if self.worker is not None:
             self.worker.look_after(notice)
 
-    def _restart_server(self, notice: Callable[[str], None]) -> None:
-        log = self.server.config.log_file
-        if self._false_starts >= (MOST_KILLED_STARTS if self.server.was_killed() else MOST_FALSE_STARTS):
-            raise UnavailableError(f"tritonserver stopped; its log is {log}")
-        # Its stubs outlive it otherwise.
-        self.server.stop()
-        if log.exists():
-            # What it said last is what tells why it ended.
-            log.replace(log.with_name("tritonserver.previous.log"))
+    def _restart_database(self, postgres: LocalPostgres, notice: Callable[[str], None]) -> None:
+        notice("The embedded PostgreSQL ended; starting it again.")
         try:
-            launched = self._launch_server()
-        except SettingError:
-            # The kernel has not freed its ports yet; the next call tries again.
-            self._ended_at = self._ended_at or time.monotonic()
-            if time.monotonic() - self._ended_at > PORT_SECONDS:
-                raise
-            return
-        notice("tritonserver ended; starting it again.")
-        self._false_starts = 0 if self._was_ready else self._false_starts + 1
-        self._was_ready, self._ended_at = False, None
-        self.server = launched
+            postgres.restart()
+        except UnavailableError as error:
+            # A full disk, say: everything else goes on meanwhile.
+            notice(f"PostgreSQL cannot be started: {error}; trying again.")
 
 
 def check_models_are_built(repository: Path) -> None:

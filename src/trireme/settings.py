@@ -10,6 +10,12 @@ from pathlib import Path
 from trireme.errors import SettingError
 
 PREFIX = "TRIREME_"
+# End of a setting's name -> its least value, and what it is.
+_NUMBERS = {
+    "_BYTES": (0, "a number of bytes"),
+    "_SECONDS": (1, "a number of seconds, at least 1"),
+    "_RESTARTS": (0, "a number"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,8 @@ class Settings:
 
     # A worker without a sign of life for so long is taken for dead, and others get its documents.
     worker_timeout_seconds: int = 15
+    # `trireme serve` tells its server, which shows it as a metric.
+    server_restarts: int = 0
 
     @property
     def grpc_url(self) -> str:
@@ -67,14 +75,11 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def _parse(key: str, raw: str, default: object) -> str | int | Path:
-    if key.endswith("_BYTES"):
-        if not raw.isdecimal():
-            raise SettingError(f"{key} must be a number of bytes, got {raw!r}")
-        return int(raw)
-    if key.endswith("_SECONDS"):
-        if not raw.isdecimal() or not int(raw):
-            raise SettingError(f"{key} must be a number of seconds, at least 1, got {raw!r}")
-        return int(raw)
+    for suffix, (least, what) in _NUMBERS.items():
+        if key.endswith(suffix):
+            if not raw.isdecimal() or int(raw) < least:
+                raise SettingError(f"{key} must be {what}, got {raw!r}")
+            return int(raw)
     if isinstance(default, int):
         if not raw.isdecimal() or not 0 < int(raw) < 65536:
             raise SettingError(f"{key} must be a TCP port from 1 to 65535, got {raw!r}")

@@ -24,6 +24,8 @@ WEIGHTED_KINDS = (*ENCODER_KINDS, "generator")
 KINDS = (*WEIGHTED_KINDS, "retriever", "best_first", "search", "rag", "ingester")
 # Decoupled models take one request at a time: their tensors have no batch dimension.
 DECOUPLED_KINDS = ("generator", "rag")
+# Chains of models inside of the server, without a process of their own.
+ENSEMBLE_KINDS = ("search",)
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 SEARCH_STEPS = (3, 4)

@@ -9,19 +9,22 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import logging
 import queue
 import secrets
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from trireme.errors import ArtifactError, SettingError, TriremeError, UnavailableError
+from trireme.errors import ArtifactError, InvalidInputError, SettingError, TriremeError, UnavailableError
 from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, EngineStats
 from trireme.generate.openvino_properties import compile_properties
+from trireme.generate.openvino_worker import read_state
 from trireme.generate.request_table import RequestTable
 
 MODEL_FILE = "openvino_model.xml"
@@ -31,6 +34,12 @@ BLOCK_TOKENS = 32
 # A value in the cache, in bytes; u8 has a scale and a zero point (two floats) per head beside it.
 _VALUE_BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "u8": 1.25}
 MAX_RESTART_SECONDS = 30.0
+WATCH_SECONDS = 1.0
+# A process that a signal holds still, or that has requests and says nothing, for so long is replaced.
+STOPPED_SECONDS = 10.0
+STUCK_SECONDS = 300.0
+
+_log = logging.getLogger(__name__)
 
 
 class OpenVinoEngine:
@@ -65,8 +74,11 @@ class OpenVinoEngine:
         self._restarts = 0
         self._closed = threading.Event()
         self._worker = _Process(self._arguments)
+        self._heard_at = time.monotonic()
         self._reader = threading.Thread(target=self._read, name="openvino-engine", daemon=True)
         self._reader.start()
+        self._watcher = threading.Thread(target=self._watch, name="openvino-watch", daemon=True)
+        self._watcher.start()
 
     def submit(self, request: EngineRequest) -> None:
         self._table.submit(request)
@@ -85,7 +97,8 @@ class OpenVinoEngine:
     def stats(self) -> EngineStats:
         waiting, running = self._table.counts()
         return EngineStats(
-            is_ready=self._table.is_up(),
+            # One that somebody stopped answers nobody, and says nothing of it.
+            is_ready=self._table.is_up() and not self._worker.is_stopped(),
             waiting=waiting,
             running=running,
             kv_cache_usage=self._kv_usage if running else 0.0,
@@ -97,6 +110,7 @@ class OpenVinoEngine:
         with self._lock:
             self._worker.kill()
         self._reader.join()
+        self._watcher.join()
         self._table.close()
 
     @property
@@ -119,17 +133,38 @@ class OpenVinoEngine:
                 if "failed" in report:
                     reason = report["failed"]
                     break
+                self._heard_at = time.monotonic()
                 self._kv_usage = report["kv"]
                 self._table.deliver([self._chunk(*made) for made in report["steps"]])
                 self._admit()
             if not self._closed.is_set():
                 self._restart(reason)
 
+    def _watch(self) -> None:
+        """Ends a process that does not go on by itself: its reader then starts another."""
+        stopped = 0.0
+        while not self._closed.wait(WATCH_SECONDS):
+            worker = self._worker
+            stopped = stopped + WATCH_SECONDS if worker.is_stopped() else 0.0
+            _, running = self._table.counts()
+            if not running:
+                self._heard_at = time.monotonic()
+            is_stuck = time.monotonic() - self._heard_at > STUCK_SECONDS
+            if stopped > STOPPED_SECONDS or is_stuck:
+                _log.error("the LLM engine stands still; its process %d is ended", worker.pid)
+                self._heard_at, stopped = time.monotonic(), 0.0
+                worker.end()
+
     def _chunk(self, number: int, tokens: list[int], reason: Any) -> Chunk:
         request_id = self._names[number]
         if reason:
             with self._lock:
                 del self._names[number], self._numbers[request_id]
+        if isinstance(reason, str) and reason.startswith("refused: "):
+            said = reason.removeprefix("refused: ")
+            return Chunk(
+                request_id, error=InvalidInputError(f"sampling_parameters: the LLM engine says: {said}")
+            )
         if reason == "ignored":
             error = UnavailableError("the KV cache has no room left; raise kv_cache_gb or lower max_num_seqs")
             return Chunk(request_id, tuple(tokens), error=error)
@@ -139,6 +174,11 @@ class OpenVinoEngine:
         pause = 1.0
         while not self._closed.is_set():
             self._worker.kill()
+            _log.error(
+                "the LLM engine failed (%s) with %d requests; it starts again",
+                reason,
+                sum(self._table.counts()),
+            )
             failure = f"the LLM engine failed ({reason}) and starts again; try again in a moment"
             self._table.go_down(UnavailableError(failure))
             try:
@@ -156,6 +196,7 @@ class OpenVinoEngine:
                 worker.kill()
             else:
                 self._table.come_up()
+                _log.warning("the LLM engine is up again, start %d after a failure", self._restarts)
             return
 
 
@@ -180,6 +221,10 @@ class _Process:
     def pid(self) -> int:
         return self._process.pid
 
+    def is_stopped(self) -> bool:
+        """Whether a signal holds the process still."""
+        return read_state(self.pid) in ("T", "t")
+
     def send(self, command: dict[str, Any]) -> None:
         """Hand over a command; lost when the process is gone. Does not block."""
         self._commands.put(command)
@@ -190,6 +235,10 @@ class _Process:
         with self._process.stdout as lines:
             for line in lines:
                 yield json.loads(line)
+
+    def end(self) -> None:
+        """Kill the process; `reports` ends. Does not block."""
+        self._process.kill()
 
     def kill(self) -> None:
         """End the process and the thread. Safe to call twice."""

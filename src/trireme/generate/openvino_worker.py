@@ -6,6 +6,7 @@ A process of its own, because `ContinuousBatchingPipeline.step` keeps Python's l
 Lines in:  {"add": [number, [token ids], {sampling}]}, {"cancel": number}
 Lines out: one first, {"ready": true} or {"failed": text}; then per step
            {"steps": [[number, [token ids], finish reason or ""], ...], "kv": share in use}
+A request that the library refuses ends alone, with a finish reason of "refused: " and what it says.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Worker:
         self._owner_seen = time.monotonic()
         self._eos = set(options["eos_token_ids"])
         self._handles: dict[int, Any] = {}
+        self._refused: list[list[Any]] = []
         scheduler = genai.SchedulerConfig()
         scheduler.num_kv_blocks = options["num_kv_blocks"]
         scheduler.enable_prefix_caching = options["prefix_caching"]
@@ -53,7 +55,9 @@ class Worker:
         selector.register(commands, selectors.EVENT_READ)
         buffer = b""
         while not self._is_orphan():
-            is_idle = not self._handles and not self._pipeline.has_non_finished_requests()
+            is_idle = (
+                not self._refused and not self._handles and not self._pipeline.has_non_finished_requests()
+            )
             while selector.select(OWNER_PERIOD_SECONDS if is_idle else 0):
                 data = os.read(commands, READ_BYTES)
                 if not data:
@@ -63,7 +67,8 @@ class Worker:
                     self._obey(json.loads(line))
                 is_idle = False
             if not is_idle:
-                self._pipeline.step()
+                if self._pipeline.has_non_finished_requests():
+                    self._pipeline.step()
                 self._report()
 
     def _is_orphan(self) -> bool:
@@ -77,9 +82,12 @@ class Worker:
     def _obey(self, command: dict[str, Any]) -> None:
         if "add" in command:
             number, prompt, sampling = command["add"]
-            tokens = self._openvino.Tensor(self._openvino.Type.i64, [1, len(prompt)])
-            tokens.data[0] = prompt
-            self._handles[number] = self._pipeline.add_request(number, tokens, self._config(sampling))
+            try:
+                tokens = self._openvino.Tensor(self._openvino.Type.i64, [1, len(prompt)])
+                tokens.data[0] = prompt
+                self._handles[number] = self._pipeline.add_request(number, tokens, self._config(sampling))
+            except Exception as error:  # whatever it is, it concerns this request alone
+                self._refused.append([number, [], f"refused: {_first_lines(error)}"])
         elif handle := self._handles.get(command["cancel"]):
             handle.cancel()
 
@@ -107,6 +115,7 @@ class Worker:
 
     def _report(self) -> None:
         steps = [made for number in list(self._handles) if (made := self._read(number)) is not None]
+        steps, self._refused = steps + self._refused, []
         usage = self._pipeline.get_metrics().cache_usage / 100
         line = json.dumps({"steps": steps, "kv": usage}, separators=(",", ":"))
         self._out.write(line.encode() + b"\n")
@@ -138,12 +147,22 @@ class Worker:
 
 def read_parent(pid: int) -> int:
     """The parent of a process, or 0 where there is no such process."""
+    return int((_stat(pid) or "? 0").split()[1])
+
+
+def read_state(pid: int) -> str:
+    """The state of a process as the kernel has it, such as R, S, T or Z; empty where there is no such process."""
+    return (_stat(pid) or " ")[:1].strip()
+
+
+def _stat(pid: int) -> str:
+    """State, parent and the rest of /proc/PID/stat, or nothing."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        return 0
+        return ""
     # The name before it is in brackets and may hold anything.
-    return int(stat.rpartition(")")[2].split()[1])
+    return stat.rpartition(")")[2].strip()
 
 
 def main() -> None:

@@ -34,14 +34,16 @@ def call_model(pb: Any, model: str, inputs: list[Any], outputs: Sequence[str]) -
 def read_answer(model: str, response: Any) -> Outputs:
     """The outputs of a response by name. Raises the typed error that it carries."""
     if response.has_error():
-        raise _typed(model, response.error())
+        # Within the server an error arrives as an internal one, whatever it was.
+        raise typed_error(model, *strip_code(str(response.error().message())))
     return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
 
 
-def _typed(model: str, error: Any) -> TriremeError:
-    # Within the server an error arrives as an internal one, whatever it was.
-    code, message = strip_code(str(error.message()))
+def typed_error(model: str, code: str, message: str) -> TriremeError:
+    """The error that `model` answered with, its name in front. `code` is Triton's, or empty."""
+    # Triton calls it an internal error that a model is not loaded, or its process gone.
     if message.endswith("is not ready."):
-        # Triton calls it an internal error that a model is not loaded.
         return UnavailableError(f"model {model} is not loaded; trireme ready says which models answer")
+    if " is not healthy" in message:
+        return UnavailableError(f"model {model}: its process ended; try again once it is started")
     return _ERRORS.get(code, TriremeError)(f"model {model}: {message}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import threading
 import time
@@ -15,12 +16,14 @@ from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 from trireme.errors import SettingError, TriremeError
+from trireme.settings import read_settings
+from trireme.triton.shared_memory import make_private
 from trireme.triton.tensors import write_code
 
 R = TypeVar("R")
 A = TypeVar("A")
 
-READY_PERIOD_SECONDS = 2.0
+READY_PERIOD_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class ModelConfig:
     parameters: dict[str, str]
     device_id: int | None
     warms_up: bool = False
+    instance: str = ""
 
     def read_int(self, key: str) -> int:
         """A whole number from the configuration's parameters; SettingError names a missing or bad one."""
@@ -82,7 +86,34 @@ def read_model_config(args: dict[str, str], known: frozenset[str]) -> ModelConfi
         parameters=parameters,
         device_id=int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None,
         warms_up=bool(config.get("model_warmup")),
+        instance=args.get("model_instance_name", args["model_name"]),
     )
+
+
+class Instrument:
+    """A metric of the server, until `release`: then it does nothing, whoever still holds it."""
+
+    def __init__(self, metric: Any) -> None:
+        self._metric = metric
+
+    def increment(self, by: float) -> None:
+        """Adds to a counter or gauge. Blocks for a call to the server."""
+        if (metric := self._metric) is not None:
+            metric.increment(by)
+
+    def set(self, value: float) -> None:
+        """Sets a gauge. Blocks for a call to the server."""
+        if (metric := self._metric) is not None:
+            metric.set(value)
+
+    def observe(self, value: float) -> None:
+        """Adds to a histogram. Blocks for a call to the server."""
+        if (metric := self._metric) is not None:
+            metric.observe(value)
+
+    def release(self) -> None:
+        """Lets go of it: the server forgets it with its last reference."""
+        self._metric = None
 
 
 class BackendModel:
@@ -97,12 +128,17 @@ class BackendModel:
 
         self.pb: Any = pb
         self._metric_families: dict[str, Any] = {}
+        self._instruments: list[Instrument] = []
+        _log_to(pb.Logger)
+        make_private()
         self._failures: dict[str, Any] = {}
         self._failures_lock = threading.Lock()
         try:
             self.config = read_model_config(args, self.known_parameters)
+            self.server_restarts = read_settings().server_restarts
             self.load(self.config)
         except TriremeError as error:
+            self._release_metrics()
             raise pb.TritonModelException(str(error)) from None
         self._closed = threading.Event()
         self._watcher = threading.Thread(target=self._watch_readiness, daemon=True)
@@ -124,14 +160,15 @@ class BackendModel:
         self._closed.set()
         self._watcher.join(timeout=READY_PERIOD_SECONDS * 2)
         self.close()
+        self._release_metrics()
 
     def counter(self, name: str, description: str, **labels: str) -> Any:
         """A Prometheus counter labelled with this model's name, and `labels`."""
         return self._metric(name, description, self.pb.MetricFamily.COUNTER, labels)
 
-    def gauge(self, name: str, description: str) -> Any:
-        """A Prometheus gauge labelled with this model's name."""
-        return self._metric(name, description, self.pb.MetricFamily.GAUGE)
+    def gauge(self, name: str, description: str, **labels: str) -> Any:
+        """A Prometheus gauge labelled with this model's name, and `labels`."""
+        return self._metric(name, description, self.pb.MetricFamily.GAUGE, labels)
 
     def histogram(self, name: str, description: str, buckets: Sequence[float]) -> Any:
         """A Prometheus histogram labelled with this model's name; `buckets` are upper bounds, ascending."""
@@ -275,19 +312,55 @@ class BackendModel:
         if name not in self._metric_families:
             family = self.pb.MetricFamily(name=name, description=description, kind=kind)
             self._metric_families[name] = family
-        return self._metric_families[name].Metric(labels={"model": self.config.name, **labels}, **options)
+        metric = self._metric_families[name].Metric(labels={"model": self.config.name, **labels}, **options)
+        self._instruments.append(Instrument(metric))
+        return self._instruments[-1]
+
+    def _release_metrics(self) -> None:
+        # The stub deletes them at the server; one that outlives it ends its process with a segmentation fault.
+        for instrument in self._instruments:
+            instrument.release()
+        self._instruments.clear()
+        self._metric_families.clear()
 
     def _watch_readiness(self) -> None:
-        # Servers before 26.01 never call is_ready: the gauge carries its answer to Prometheus and the CLI.
-        gauge = self._metric(
-            "trireme_model_ready",
-            "1 when the model's session, files and database answer, else 0",
-            self.pb.MetricFamily.GAUGE,
+        # Servers before 26.01 never call is_ready: gauges carry its answer to Prometheus and the CLI.
+        answers = "1 when the model's session, files and database answer, else 0"
+        ready = self.gauge("trireme_model_ready", answers, instance=self.config.instance)
+        # Of a process that is gone the server keeps the last word: its age tells.
+        found_out = "When trireme_model_ready was found out, Unix time"
+        checked = self.gauge("trireme_model_checked_seconds", found_out, instance=self.config.instance)
+        restarts = self.gauge(
+            "trireme_server_restarts", "How often trireme serve has started the server again"
         )
+        restarts.set(float(self.server_restarts))
         while True:
-            gauge.set(1.0 if self.is_ready() else 0.0)
+            ready.set(1.0 if self.is_ready() else 0.0)
+            checked.set(time.time())
             if self._closed.wait(READY_PERIOD_SECONDS):
                 return
+
+
+class _ServerLog(logging.Handler):
+    """Puts what our modules log into the server's log."""
+
+    def __init__(self, logger: Any) -> None:
+        super().__init__()
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say = self._logger.log_error if record.levelno >= logging.ERROR else self._logger.log_warn
+        say(self.format(record))
+
+
+def _log_to(logger: Any) -> None:
+    """Warnings and errors of the package go to `logger`, Triton's. Idempotent."""
+    ours = logging.getLogger("trireme")
+    for handler in list(ours.handlers):
+        if isinstance(handler, _ServerLog):
+            ours.removeHandler(handler)
+    ours.addHandler(_ServerLog(logger))
+    ours.propagate = False
 
 
 def join_rows(rows: Sequence[A | TriremeError]) -> list[A] | TriremeError:

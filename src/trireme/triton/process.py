@@ -10,7 +10,10 @@ from pathlib import Path
 def start_process(
     command: Sequence[str], environ: Mapping[str, str], log_file: Path
 ) -> subprocess.Popen[bytes]:
-    """Starts it with no input, and adds all its output to `log_file`. Returns at once."""
+    """Starts it with no input, and adds all its output to `log_file`. Returns at once.
+
+    What it makes is this user's alone to read: shared memory and logs hold texts of requests.
+    """
     with log_file.open("ab") as log:
         # A session of its own: Ctrl-C reaches only us, and we end what we started in order.
         return subprocess.Popen(
@@ -20,6 +23,7 @@ def start_process(
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=0o077,
         )
 
 

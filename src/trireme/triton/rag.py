@@ -20,7 +20,8 @@ from trireme.rag.ports import ANSWER_MODES, AnswerOptions, AnswerPart, Question
 from trireme.rag.prompt import PROMPT_FILE, read_prompt
 from trireme.settings import read_settings
 from trireme.triton.model import BackendModel, ModelConfig
-from trireme.triton.rag_steps import MAX_STARTING, Client, ClientWatch, GoneError, StepNames, TritonSteps
+from trireme.triton.own_port import OwnPort, own_address
+from trireme.triton.rag_steps import Client, ClientWatch, GoneError, StepNames, TritonSteps
 from trireme.triton.tensors import read_scalar, read_top_k
 
 # Answers in the making, each in a thread that mostly waits; and those that may wait for a thread.
@@ -56,13 +57,17 @@ class RagModel(BackendModel):
         )
         self._template = read_prompt(config.version_dir.parent / PROMPT_FILE)
         self._places = threading.BoundedSemaphore(MAX_RUNNING + MAX_WAITING)
-        self._starting = threading.BoundedSemaphore(MAX_STARTING)
+        self._port = OwnPort(own_address(settings.host, settings.grpc_port))
         self._watch = ClientWatch()
         self._threads = ThreadPoolExecutor(MAX_RUNNING, thread_name_prefix="rag")
 
     def close(self) -> None:
+        self._port.close()
         self._threads.shutdown(cancel_futures=True)
         self._watch.close()
+
+    def is_ready(self) -> bool:
+        return self._port.is_ready()
 
     def execute(self, requests: list[Any]) -> None:
         """Takes the requests and returns at once; their answers come from threads."""
@@ -112,7 +117,7 @@ class RagModel(BackendModel):
                 tenant=asked.question.tenant,
                 is_gone=client.is_gone,
                 watch=self._watch,
-                starting=self._starting,
+                port=self._port,
             )
             parts = answer(asked.question, steps, self._options, self._template)
             with closing(parts):

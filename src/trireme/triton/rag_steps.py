@@ -1,12 +1,11 @@
-"""The steps of an answer as requests to the server's other models (Triton's business logic scripting, BLS)."""
+"""The steps of an answer as requests to the server's other models: BLS, and a stream of the LLM."""
 
 from __future__ import annotations
 
 import json
 import threading
-import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,16 +13,12 @@ import numpy as np
 
 from trireme.errors import TriremeError
 from trireme.rag.ports import Generated, Question
-from trireme.triton.bls import Outputs, call_model, read_answer
+from trireme.triton.bls import Outputs, call_model
+from trireme.triton.own_port import OwnPort
 from trireme.triton.tensors import float_tensor, string_tensor
 from trireme.types import Embedding, FloatArray, Hit
 
-# Until a model has answered for the first time, its request holds one of the 32 threads that Triton's Python
-# backend has for BLS (thread-pool-size); the other steps and cancels need some, too.
-MAX_STARTING = 24
 WATCH_SECONDS = 0.05
-
-_GENERATED = ("text_output", "finish_reason", "num_input_tokens", "num_output_tokens")
 
 
 class GoneError(Exception):
@@ -128,16 +123,16 @@ class TritonSteps:
         tenant: str,
         is_gone: Callable[[], bool],
         watch: ClientWatch,
-        starting: AbstractContextManager[Any],
+        port: OwnPort,
     ) -> None:
-        """sampling_parameters: JSON for the LLM. `starting` bounds the LLM requests without a first response."""
+        """sampling_parameters: JSON for the LLM, which is asked over `port`."""
         self._pb = pb
         self._names = names
         self._sampling_parameters = sampling_parameters
         self._tenant = tenant
         self._is_gone = is_gone
         self._watch = watch
-        self._starting = starting
+        self._port = port
 
     def embed(self, question: str) -> Embedding:
         """See Steps.embed."""
@@ -175,64 +170,25 @@ class TritonSteps:
 
     def generate(self, messages: Sequence[dict[str, str]]) -> Generator[Generated, None, None]:
         """See Steps.generate. The LLM's request is ended when the client goes away or the generator is closed."""
-        request_id = uuid.uuid4().hex
-        request = self._pb.InferenceRequest(
-            request_id=request_id,
-            model_name=self._names.generator,
-            requested_output_names=list(_GENERATED),
-            inputs=self._llm_inputs(messages),
-        )
-        has_ended = False
-        with self._watch.watching(self._is_gone, lambda: self._cancel(request_id)):
-            with self._starting:
-                self._check_client()
-                responses = request.exec(decoupled=True)
-            try:
-                for response in responses:
-                    outputs = read_answer(self._names.generator, response)
-                    if outputs:
-                        yield _generated(outputs)
-                has_ended = True
-            except TriremeError:
-                has_ended = True
-                raise
-            finally:
-                if not has_ended:
-                    self._cancel(request_id)
-                    # What is still under way holds shared memory until it is taken.
-                    for _ in responses:
-                        pass
+        self._check_client()
+        call = self._port.call(self._names.generator, self._llm_inputs(messages))
+        responses = call.responses()
+        with (
+            self._watch.watching(lambda: self._is_gone() or call.is_silent(), call.end),
+            closing(responses),
+        ):
+            for outputs in responses:
+                yield _generated(outputs)
         self._check_client()
 
-    def _llm_inputs(self, messages: Sequence[dict[str, str]]) -> list[Any]:
-        texts = {
+    def _llm_inputs(self, messages: Sequence[dict[str, str]]) -> dict[str, str | bool]:
+        flags = ("stream", "return_finish_reason", "return_num_input_tokens", "return_num_output_tokens")
+        return {
             "messages": json.dumps(list(messages), ensure_ascii=False),
             "sampling_parameters": self._sampling_parameters,
             "tenant": self._tenant,
+            **dict.fromkeys(flags, True),
         }
-        flags = ("stream", "return_finish_reason", "return_num_input_tokens", "return_num_output_tokens")
-        return [self._value(name, text) for name, text in texts.items()] + [
-            self._pb.Tensor(name, np.array([True])) for name in flags
-        ]
-
-    def _cancel(self, request_id: str) -> None:
-        """Ends a request to the LLM. This Triton has no way to cancel it: the generator takes a message instead."""
-        request = self._pb.InferenceRequest(
-            model_name=self._names.generator,
-            requested_output_names=["text_output"],
-            inputs=[self._value("text_input", "")],
-            parameters={"cancel": request_id},
-        )
-        try:
-            for response in request.exec(decoupled=True):
-                if response.has_error():
-                    self._log(f"cancel of a request to {self._names.generator}: {response.error().message()}")
-        except Exception as error:
-            # The watch must live on, and the answer's own error must not be hidden.
-            self._log(f"cancel of a request to {self._names.generator}: {error}")
-
-    def _log(self, text: str) -> None:
-        self._pb.Logger.log_error(text)
 
     def _call(self, model: str, inputs: list[Any], outputs: Sequence[str]) -> Outputs:
         self._check_client()
@@ -249,12 +205,8 @@ class TritonSteps:
             raise GoneError
 
     def _row(self, name: str, text: str) -> Any:
-        """One text for a model with a batch dimension."""
+        """One text."""
         return string_tensor(self._pb, name, [[text]])
-
-    def _value(self, name: str, text: str) -> Any:
-        """One text for a model without."""
-        return self._pb.Tensor(name, np.array([text.encode()], dtype=object))
 
 
 def _generated(outputs: Outputs) -> Generated:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import filecmp
 import importlib.util
@@ -22,6 +23,7 @@ from pathlib import Path
 from trireme.errors import SettingError, UnavailableError, UnsupportedError
 from trireme.triton.fences import deepen_stacks, lock_protocols
 from trireme.triton.process import end_process, start_process
+from trireme.triton.shared_memory import remove_leftovers
 
 STOP_SECONDS = 15.0
 
@@ -156,11 +158,14 @@ class TritonServer:
         for name in ("http_port", "grpc_port", "metrics_port"):
             _check_port_is_free(config.host, getattr(config, name), name)
         place_python_backend(files, config.backend_directory)
+        remove_leftovers()
         config.log_file.parent.mkdir(parents=True, exist_ok=True)
         self.config = config
         config.log_file.write_bytes(b"")
+        # Backends ask other models at the server's own port.
+        own = {"TRIREME_HOST": config.host, "TRIREME_GRPC_PORT": str(config.grpc_port)}
         self._process = start_process(
-            server_command(config, files), server_environment(files, environ), config.log_file
+            server_command(config, files), server_environment(files, {**environ, **own}), config.log_file
         )
 
     def __enter__(self) -> TritonServer:
@@ -210,17 +215,41 @@ class TritonServer:
     def stop(self) -> None:
         """Ends the server and its stubs; blocks until they are gone. Safe to call twice."""
         end_process(self._process, STOP_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        """Ends the server and its stubs at once, and removes what they leave. Safe to call twice."""
         # Stubs share the server's session; one that outlived it must not keep the database busy.
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            return
+        self._process.wait()
+        remove_leftovers()
 
     def _reasons(self) -> str:
         lines = self.config.log_file.read_text(errors="replace").splitlines()
         marks = ("TritonModelException:", "failed to load", "error: ", "Invalid argument", "while loading")
         reasons = [line.strip() for line in lines if any(mark in line for mark in marks)]
         return "; ".join(reasons[-3:] or lines[-3:]) + f" (log: {self.config.log_file})"
+
+
+def end_leftover(note: Path) -> None:
+    """Ends the tritonserver whose process id `note` holds: its supervisor was killed and nobody looks after it.
+
+    Blocks until it is gone. Does nothing where the process is another one by now, or gone.
+    """
+    try:
+        pid = int(note.read_text())
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError):
+        return
+    if not arguments[0].endswith(b"/bin/tritonserver"):
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        # It leads its own session, which its stubs share.
+        os.killpg(pid, signal.SIGKILL)
+    deadline = time.monotonic() + STOP_SECONDS
+    while Path(f"/proc/{pid}/exe").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def shell_exports(environ: Mapping[str, str]) -> str:

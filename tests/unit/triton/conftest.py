@@ -14,4 +14,5 @@ def pb(monkeypatch):
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", fake_pb)
     monkeypatch.setattr(fake_pb.MetricFamily, "metrics", {})
     monkeypatch.setattr(fake_pb.Logger, "errors", [])
+    monkeypatch.setattr(fake_pb.Logger, "warnings", [])
     return fake_pb

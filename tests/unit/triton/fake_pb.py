@@ -57,10 +57,15 @@ class MetricFamily:
 
 class Logger:
     errors: list[str] = []
+    warnings: list[str] = []
 
     @classmethod
     def log_error(cls, text):
         cls.errors.append(text)
+
+    @classmethod
+    def log_warn(cls, text):
+        cls.warnings.append(text)
 
 
 class TritonModelException(Exception):
@@ -90,6 +95,7 @@ def arguments(model_dir, inputs=("text",), **parameters):
         "model_repository": str(model_dir),
         "model_version": "1",
         "model_name": model_dir.name,
+        "model_instance_name": f"{model_dir.name}_0_0",
         "model_instance_kind": "CPU",
         "model_instance_device_id": "0",
     }

@@ -1,24 +1,39 @@
 import http.server
 import threading
+import time
 
 import pytest
 
 from trireme.artifacts.recipe import Recipe
 from trireme.errors import UnavailableError
-from trireme.triton.metrics import count_interactive, read_readiness
+from trireme.triton.metrics import count_answered, count_interactive, read_readiness
 
-PAGE = b"""# TYPE trireme_model_ready gauge
-trireme_model_ready{model="embedding"} 1
-trireme_model_ready{model="retriever"} 0
-nv_inference_count{model="embedding",version="1"} 7
-"""
+# Each model: what its instances say, and how many seconds ago.
+SAID = {
+    "embedding": [(1, 0)],
+    "retriever": [(0, 0)],
+    "half": [(1, 0), (0, 0)],
+    "dead": [(1, 60)],
+    "half_dead": [(1, 0), (1, 60)],
+    "other": [(1, 3)],
+}
+
+
+def page():
+    lines = ["# TYPE trireme_model_ready gauge", 'nv_inference_count{model="embedding",version="1"} 7']
+    for model, instances in SAID.items():
+        for number, (value, age) in enumerate(instances):
+            labels = f'{{instance="{model}_0_{number}",model="{model}"}}'
+            lines.append(f"trireme_model_ready{labels} {value}")
+            lines.append(f"trireme_model_checked_seconds{labels} {time.time() - age:.15g}")
+    return "\n".join(lines).encode()
 
 
 class Metrics(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(PAGE)
+        self.wfile.write(page())
 
     def log_message(self, *_):
         pass
@@ -33,7 +48,22 @@ def port():
 
 
 def test_each_model_says_whether_it_is_ready(port):
-    assert read_readiness("127.0.0.1", port) == {"embedding": True, "retriever": False}
+    ready = read_readiness("127.0.0.1", port)
+    assert (ready["embedding"], ready["retriever"], ready["other"]) == (True, False, True)
+
+
+def test_a_model_is_ready_when_each_of_its_instances_is(port):
+    assert not read_readiness("127.0.0.1", port)["half"]
+
+
+def test_a_model_that_has_said_nothing_for_long_is_not_ready_whatever_it_said_last(port):
+    ready = read_readiness("127.0.0.1", port)
+    assert (ready["dead"], ready["half_dead"]) == (False, False)
+
+
+def test_a_model_of_the_repository_that_says_nothing_at_all_is_not_ready(port):
+    unheard = Recipe("unheard", kind="best_first")
+    assert read_readiness("127.0.0.1", port, [unheard])["unheard"] is False
 
 
 def test_an_ensemble_is_ready_when_all_of_its_steps_are(port):
@@ -42,6 +72,13 @@ def test_an_ensemble_is_ready_when_all_of_its_steps_are(port):
     silent = Recipe("c", kind="search", steps=("embedding", "embedding", "nowhere"))
     ready = read_readiness("127.0.0.1", port, [whole, broken, silent])
     assert (ready["a"], ready["b"], ready["c"]) == (True, False, False)
+
+
+def test_a_chain_with_a_process_of_its_own_is_ready_when_that_is_too(port):
+    steps = ("embedding",) * 4
+    chains = [Recipe(name, kind="rag", steps=steps) for name in ("other", "dead", "unheard")]
+    ready = read_readiness("127.0.0.1", port, chains)
+    assert (ready["other"], ready["dead"], ready["unheard"]) == (True, False, False)
 
 
 def test_without_a_server_the_error_says_how_to_start_one():
@@ -63,3 +100,13 @@ def test_requests_that_people_wait_for_are_counted_and_bulk_is_not():
     assert count_interactive(BUSY_PAGE % 0, ()) == (7, False)
     assert count_interactive(BUSY_PAGE % 2, ()) == (7, True)
     assert count_interactive("", ("reranker",)) == (0, False)
+
+
+def test_requests_that_ended_are_counted_by_model_whether_answered_or_refused():
+    text = """nv_inference_request_success{model="embedding",version="1"} 900
+nv_inference_request_failure{model="embedding",reason="OTHER",version="1"} 1
+nv_inference_request_failure{model="embedding",reason="REJECTED",version="1"} 2
+nv_inference_request_success{model="rag",version="1"} 2
+nv_inference_request_duration_us{model="rag",version="1"} 7
+"""
+    assert count_answered(text) == {"embedding": 903.0, "rag": 2.0}

@@ -1,3 +1,7 @@
+import logging
+import time
+import weakref
+
 import pytest
 from fake_pb import Request, arguments, strings
 
@@ -101,7 +105,53 @@ def test_the_gauge_carries_what_is_ready_says(pb, tmp_path):
         model = kind()
         model.initialize(arguments(tmp_path, size=3))
         model.finalize()
-        assert pb.MetricFamily.metrics[f"trireme_model_ready/{tmp_path.name}"].value == value
+        labels = f"{tmp_path.name}/{tmp_path.name}_0_0"
+        assert pb.MetricFamily.metrics[f"trireme_model_ready/{labels}"].value == value
+        assert time.time() - pb.MetricFamily.metrics[f"trireme_model_checked_seconds/{labels}"].value < 60
+
+
+def test_the_restarts_of_the_server_are_shown(pb, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRIREME_SERVER_RESTARTS", "3")
+    model = Upper()
+    model.initialize(arguments(tmp_path, size=3))
+    model.finalize()
+    assert pb.MetricFamily.metrics[f"trireme_server_restarts/{tmp_path.name}"].value == 3
+
+
+def test_an_unloaded_model_holds_no_metric_of_the_server(pb, tmp_path):
+    model = Upper()
+    model.initialize(arguments(tmp_path, size=3))
+    counter = model.counter("made", "by a test")
+    counter.increment(1)
+    metrics = [weakref.ref(metric) for metric in pb.MetricFamily.metrics.values()]
+    assert metrics
+    model.finalize()
+    pb.MetricFamily.metrics.clear()
+    assert [metric() for metric in metrics if metric() is not None] == []
+    # Whoever still counts does no harm.
+    counter.increment(1)
+    counter.set(1)
+    counter.observe(1)
+
+
+def test_a_load_that_fails_holds_no_metric_of_the_server(pb, tmp_path):
+    class Failing(Upper):
+        def load(self, config):
+            self.counted = self.counter("made", "by a test")
+            raise TriremeError("cannot")
+
+    with pytest.raises(pb.TritonModelException, match="cannot"):
+        Failing().initialize(arguments(tmp_path, size=3))
+    (metric,) = [weakref.ref(metric) for metric in pb.MetricFamily.metrics.values()]
+    pb.MetricFamily.metrics.clear()
+    assert metric() is None
+
+
+def test_what_our_modules_log_is_in_the_servers_log(model, pb):
+    logging.getLogger("trireme.generate").error("the engine failed")
+    assert pb.Logger.errors[-1] == "the engine failed"
+    logging.getLogger("trireme.generate").warning("the engine is up")
+    assert pb.Logger.warnings == ["the engine is up"]
 
 
 def test_zero_requests_get_zero_answers(model):

@@ -2,7 +2,6 @@
 
 import json
 import threading
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -50,8 +49,42 @@ def words(*texts):
     return np.array([text.encode() for text in texts], dtype=object)
 
 
-def piece(text, reason=""):
-    return Response(text_output=words(text), finish_reason=words(reason))
+def piece(text, reason="", **counts):
+    return {"text_output": words(text), "finish_reason": words(reason), **counts}
+
+
+class Call:
+    """A request to the LLM: says `pieces` one by one, "cancelled" once it was ended."""
+
+    def __init__(self, pieces):
+        self._pieces, self.ended = pieces, threading.Event()
+
+    def responses(self):
+        is_over = False
+        try:
+            yield from self._pieces(self) if callable(self._pieces) else self._pieces
+            is_over = True
+        finally:
+            if not is_over:
+                self.end()
+
+    def is_silent(self):
+        return False
+
+    def end(self):
+        self.ended.set()
+
+
+class Port:
+    """The LLM behind the server's own port."""
+
+    def __init__(self, pieces=()):
+        self.pieces, self.asked, self.calls = pieces, [], []
+
+    def call(self, model, inputs):
+        self.asked.append((model, inputs))
+        self.calls.append(Call(self.pieces))
+        return self.calls[-1]
 
 
 @pytest.fixture
@@ -60,16 +93,13 @@ def bls(pb, monkeypatch):
     asked, answers = [], {}
 
     class InferenceRequest:
-        def __init__(self, model_name, requested_output_names, inputs, request_id="", parameters=None):
-            self.model, self.id, self.parameters = model_name, request_id, parameters or {}
+        def __init__(self, model_name, requested_output_names, inputs, parameters=None):
+            self.model = model_name
             self.inputs = {tensor.name: tensor.array for tensor in inputs}
 
-        def exec(self, decoupled=False):
+        def exec(self):
             asked.append(self)
-            if "cancel" in self.parameters:
-                return iter([piece("", "cancelled")])
-            answer = answers[self.model]
-            return iter(answer) if decoupled else answer
+            return answers[self.model]
 
     monkeypatch.setattr(pb, "InferenceRequest", InferenceRequest, raising=False)
     return SimpleNamespace(asked=asked, answers=answers)
@@ -82,7 +112,7 @@ def watch():
     opened.close()
 
 
-def steps_of(pb, watch, is_gone=lambda: False):
+def steps_of(pb, watch, is_gone=lambda: False, port=None):
     return TritonSteps(
         pb,
         NAMES,
@@ -90,7 +120,7 @@ def steps_of(pb, watch, is_gone=lambda: False):
         tenant="ours",
         is_gone=is_gone,
         watch=watch,
-        starting=nullcontext(),
+        port=port or Port(),
     )
 
 
@@ -135,52 +165,51 @@ def test_an_empty_answer_of_the_response_cache_is_an_error(pb, bls, watch):
 
 
 def test_the_llm_streams_and_is_not_cancelled_at_its_end(pb, bls, watch):
-    last = Response(
-        text_output=words("b"),
-        finish_reason=words("stop"),
-        num_input_tokens=np.array([7], np.uint32),
-        num_output_tokens=np.array([2], np.uint32),
-    )
-    bls.answers["llm"] = [piece("a"), last, Response()]
-    pieces = list(steps_of(pb, watch).generate([{"role": "user", "content": "x"}]))
+    counts = {"num_input_tokens": np.array([7]), "num_output_tokens": np.array([2])}
+    port = Port([piece("a"), piece("b", "stop", **counts)])
+    pieces = list(steps_of(pb, watch, port=port).generate([{"role": "user", "content": "x"}]))
     assert [one.text for one in pieces] == ["a", "b"]
-    assert (pieces[-1].finish_reason, pieces[-1].prompt_tokens, pieces[-1].completion_tokens) == (
-        "stop",
-        7,
-        2,
-    )
-    (request,) = bls.asked
-    assert len(request.id) == 32
-    assert json.loads(request.inputs["messages"][0]) == [{"role": "user", "content": "x"}]
+    last = pieces[-1]
+    assert (last.finish_reason, last.prompt_tokens, last.completion_tokens) == ("stop", 7, 2)
+    [(model, inputs)] = port.asked
+    assert (model, inputs["tenant"], inputs["stream"]) == ("llm", "ours", True)
+    assert json.loads(inputs["messages"]) == [{"role": "user", "content": "x"}]
+    assert json.loads(inputs["sampling_parameters"]) == {"max_tokens": 9}
+    assert not port.calls[0].ended.is_set()
 
 
-def test_who_stops_reading_cancels_the_llms_request_by_its_id(pb, bls, watch):
-    bls.answers["llm"] = [piece("a"), piece("b", "stop")]
-    pieces = steps_of(pb, watch).generate([])
+def test_who_stops_reading_ends_the_llms_request(pb, bls, watch):
+    port = Port([piece("a"), piece("b", "stop")])
+    pieces = steps_of(pb, watch, port=port).generate([])
     next(pieces)
     pieces.close()
-    first, cancel = bls.asked
-    assert cancel.parameters == {"cancel": first.id}
+    assert port.calls[0].ended.is_set()
 
 
-def test_a_client_that_goes_away_while_the_llm_is_silent_cancels_its_request(pb, bls, watch):
-    gone, cancelled = threading.Event(), threading.Event()
+def test_a_client_that_goes_away_while_the_llm_is_silent_ends_its_request(pb, bls, watch):
+    gone = threading.Event()
 
-    def silent():
+    def silent(call):
         yield piece("a")
-        assert cancelled.wait(10)
+        assert call.ended.wait(10)
         yield piece("", "cancelled")
 
-    bls.answers["llm"] = silent()
-    steps = steps_of(pb, watch, gone.is_set)
-    watch_cancel = steps._cancel
-    steps._cancel = lambda request_id: (watch_cancel(request_id), cancelled.set())
-    pieces = steps.generate([])
+    pieces = steps_of(pb, watch, gone.is_set, Port(silent)).generate([])
     next(pieces)
     gone.set()
     with pytest.raises(GoneError):
         list(pieces)
-    assert bls.asked[-1].parameters == {"cancel": bls.asked[0].id}
+
+
+def test_an_error_of_the_llm_after_its_first_token_ends_the_answer(pb, bls, watch):
+    def failing(call):
+        yield piece("a")
+        raise UnavailableError("model llm: the LLM engine failed")
+
+    pieces = steps_of(pb, watch, port=Port(failing)).generate([])
+    next(pieces)
+    with pytest.raises(UnavailableError, match="engine failed"):
+        next(pieces)
 
 
 def test_no_step_begins_for_a_client_that_is_gone(pb, bls, watch):

@@ -1,0 +1,216 @@
+"""Keeps a tritonserver running: starts it again when it, one of its stubs or a model in it ends or hangs."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import BinaryIO
+
+from trireme.errors import SettingError, UnavailableError
+from trireme.settings import Settings
+from trireme.triton.canary import Canary
+from trireme.triton.metrics import count_answered, read_metrics
+from trireme.triton.own_port import own_address
+from trireme.triton.server import ServerConfig, TritonServer, end_leftover
+from trireme.triton.stubs import StubTable
+
+# A server that ends so often before it was ever ready will not get ready; one that is killed may.
+MOST_FALSE_STARTS = 3
+MOST_KILLED_STARTS = 10
+LONGEST_PAUSE_SECONDS = 15.0
+PORT_SECONDS = 30.0
+# How long a model may owe an answer, and answer nobody else meanwhile, and how often each is asked.
+HUNG_SECONDS = 30.0
+CANARY_SECONDS = 10.0
+PREVIOUS_LOG = "tritonserver.previous.log"
+
+
+class KeptServer:
+    """One tritonserver at a time, of one `settings`. `look_after`, called now and then, keeps it.
+
+    A stub that ended costs the whole server, about three seconds: Triton cannot start it again, and its requests
+    under way would never end.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Starts nothing."""
+        self._settings = settings
+        self._database_url = settings.database_url
+        self._note = settings.data_dir / "tritonserver.pid"
+        self._was_ready = self._was_ever_ready = False
+        self._false_starts = self._restarts = 0
+        self._due = 0.0
+        self._ended_at: float | None = None
+        self._stubs: StubTable | None = None
+        self._canary: _CanaryThread | None = None
+        self._lock: BinaryIO | None = None
+        self.server: TritonServer
+
+    @property
+    def restarts(self) -> int:
+        """How often the server was started again."""
+        return self._restarts
+
+    def claim(self) -> None:
+        """Takes the data directory for this server alone. Raises SettingError while another one has it."""
+        lock = self._settings.data_dir / "serve.lock"
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = lock.open("ab")
+        except OSError as error:
+            raise SettingError(
+                f"cannot write into {lock.parent} ({error.strerror}); set TRIREME_DATA_DIR to a folder of yours"
+            ) from None
+        try:
+            # The system frees the lock of a process that dies.
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise SettingError(
+                f"a server runs already with the data in {lock.parent}: stop it, or give this one"
+                " a TRIREME_DATA_DIR, TRIREME_HTTP_PORT, TRIREME_GRPC_PORT and TRIREME_METRICS_PORT of its own"
+            ) from None
+
+    def start(self, database_url: str) -> None:
+        """Starts it and waits until it is ready. Raises TriremeError; then nothing is left running."""
+        self._database_url = database_url
+        end_leftover(self._note)
+        self.server = self._launch()
+        try:
+            self.server.wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        self._see_ready()
+
+    def stop(self) -> None:
+        """Ends it. Blocks until it is gone; safe to call twice."""
+        self._forget()
+        if hasattr(self, "server"):
+            self.server.stop()
+            self._note.unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()
+
+    def look_after(self, notice: Callable[[str], None]) -> None:
+        """Starts the server again where it, a stub or a model ended or hangs, and tells `notice`. Returns soon.
+
+        Raises UnavailableError when it ends again and again without ever having been ready.
+        """
+        if not self.server.is_running():
+            self._start_again("tritonserver ended", notice)
+        elif not self._was_ready:
+            if self.server.is_ready():
+                self._see_ready()
+        elif self._stubs is not None and (models := self._stubs.ended()):
+            self._start_again(f"The process of model {', '.join(models)} ended", notice)
+        elif self._canary is not None and (models := self._canary.hung):
+            self._start_again(f"Model {', '.join(models)} has not answered for {HUNG_SECONDS:.0f} s", notice)
+
+    def _see_ready(self) -> None:
+        self._was_ready = self._was_ever_ready = True
+        self._stubs = StubTable(self.server.pid)
+        models = sorted({stub.model for stub in self._stubs.stubs})
+        self._canary = _CanaryThread(self._settings, models)
+
+    def _forget(self) -> None:
+        self._stubs = None
+        if self._canary is not None:
+            self._canary.close()
+            self._canary = None
+
+    def _start_again(self, reason: str, notice: Callable[[str], None]) -> None:
+        log = self.server.config.log_file
+        if not self._was_ever_ready:
+            most = MOST_KILLED_STARTS if self.server.was_killed() else MOST_FALSE_STARTS
+            if self._false_starts >= most:
+                raise UnavailableError(f"tritonserver stopped; its log is {log}")
+        if time.monotonic() < self._due:
+            return
+        self._forget()
+        # Requests that wait for what is gone end with the connection.
+        self.server.kill()
+        if log.exists():
+            # What it said last is what tells why it ended.
+            with suppress(OSError):
+                log.replace(log.with_name(PREVIOUS_LOG))
+        self._restarts += 1
+        try:
+            launched = self._launch()
+        except (SettingError, OSError) as error:
+            self._restarts -= 1
+            self._wait_for_room(error)
+            return
+        notice(
+            f"{reason}; starting tritonserver again. What it said last is in {log.with_name(PREVIOUS_LOG)}."
+        )
+        self._false_starts = 0 if self._was_ready else self._false_starts + 1
+        self._due = time.monotonic() + self._pause()
+        self._was_ready, self._ended_at = False, None
+        self.server = launched
+
+    def _wait_for_room(self, error: Exception) -> None:
+        """Ports that the kernel has not freed yet, or a disk that is full: the next call tries again."""
+        self._ended_at = self._ended_at or time.monotonic()
+        if isinstance(error, SettingError) and time.monotonic() - self._ended_at > PORT_SECONDS:
+            raise error
+
+    def _pause(self) -> float:
+        """Seconds until it may be started once more: none for the first time, then longer and longer."""
+        return min(LONGEST_PAUSE_SECONDS, 2.0 ** (self._false_starts - 1)) if self._false_starts else 0.0
+
+    def _launch(self) -> TritonServer:
+        settings = self._settings
+        config = ServerConfig(
+            host=settings.host,
+            http_port=settings.http_port,
+            grpc_port=settings.grpc_port,
+            metrics_port=settings.metrics_port,
+            model_repository=settings.model_repository,
+            backend_directory=settings.backend_directory,
+            log_file=settings.data_dir / "logs" / "tritonserver.log",
+            response_cache_bytes=settings.response_cache_bytes,
+        )
+        told = {"TRIREME_DATABASE_URL": self._database_url, "TRIREME_SERVER_RESTARTS": str(self._restarts)}
+        environ = {**os.environ, **{key: value for key, value in told.items() if value}}
+        launched = TritonServer(config, environ)
+        with suppress(OSError):
+            self._note.write_text(str(launched.pid))
+        return launched
+
+
+class _CanaryThread:
+    """Asks each model now and then; `hung` names those that gave no answer, to anybody, for HUNG_SECONDS."""
+
+    def __init__(self, settings: Settings, models: list[str]) -> None:
+        self._settings = settings
+        self._models = models
+        self._closed = threading.Event()
+        self.hung: list[str] = []
+        self._thread = threading.Thread(target=self._run, name="canary", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Asks no more. Does not wait for what is asked now."""
+        self._closed.set()
+
+    def _run(self) -> None:
+        address = own_address(self._settings.host, self._settings.grpc_port)
+        with Canary(address) as canary:
+            while not self._closed.wait(CANARY_SECONDS):
+                before = self._count()
+                silent = canary.silent(self._models, HUNG_SECONDS)
+                after = self._count()
+                hung = [model for model in silent if before.get(model) == after.get(model)]
+                # Silence that ends with the server, or with this watch, says nothing of a model.
+                if not self._closed.is_set() and before and after:
+                    self.hung = hung
+
+    def _count(self) -> dict[str, float]:
+        with suppress(UnavailableError):
+            return count_answered(read_metrics(self._settings.host, self._settings.metrics_port))
+        return {}

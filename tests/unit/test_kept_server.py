@@ -1,0 +1,201 @@
+"""The keeper over servers that a person can predict: when it starts one again, and when it gives up."""
+
+import os
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from trireme import kept_server
+from trireme.errors import SettingError, UnavailableError
+from trireme.kept_server import KeptServer
+from trireme.settings import Settings
+
+
+class Server:
+    """A tritonserver that does what the test says."""
+
+    made: list["Server"] = []
+    refuse: list[Exception] = []
+    starts_ready = True
+
+    def __init__(self, config, environ):
+        if Server.refuse:
+            raise Server.refuse.pop()
+        self.config, self.environ = config, environ
+        self.running, self.ready, self.was_ended = True, Server.starts_ready, False
+        self.pid = os.getpid()
+        Server.made.append(self)
+
+    def is_running(self):
+        return self.running
+
+    def is_ready(self):
+        return self.ready
+
+    def was_killed(self):
+        return False
+
+    def wait_until_ready(self):
+        pass
+
+    def kill(self):
+        self.was_ended = True
+
+    stop = kill
+
+
+class Stubs:
+    """The stubs of the last server."""
+
+    gone: list[str] = []
+
+    def __init__(self, pid):
+        self.stubs = (SimpleNamespace(model="embedding"),)
+
+    def ended(self):
+        return Stubs.gone
+
+
+class Canary:
+    """The models that hang."""
+
+    hung: list[str] = []
+
+    def __init__(self, settings, models):
+        assert models == ["embedding"]
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    Server.made, Server.refuse, Server.starts_ready, Stubs.gone, Canary.hung = [], [], True, [], []
+    monkeypatch.setattr(kept_server, "TritonServer", Server)
+    monkeypatch.setattr(kept_server, "StubTable", Stubs)
+    monkeypatch.setattr(kept_server, "_CanaryThread", Canary)
+    (tmp_path / "logs").mkdir()
+    keeper = KeptServer(Settings(data_dir=tmp_path))
+    keeper.claim()
+    keeper.start("postgresql://x")
+    yield keeper
+    keeper.stop()
+
+
+def look_after(keeper):
+    said = []
+    keeper.look_after(said.append)
+    return said
+
+
+def test_a_server_that_serves_is_left_alone(kept):
+    assert look_after(kept) == []
+    assert len(Server.made) == 1
+
+
+def test_a_server_whose_stub_ended_is_replaced_at_once_and_the_model_is_named(kept):
+    Stubs.gone = ["embedding", "rag"]
+    (said,) = look_after(kept)
+    assert said.startswith("The process of model embedding, rag ended; starting tritonserver again.")
+    first, second = Server.made
+    assert first.was_ended
+    assert kept.server is second
+
+
+def test_a_model_that_hangs_costs_the_server_and_is_named(kept):
+    Canary.hung = ["best_first"]
+    (said,) = look_after(kept)
+    assert said.startswith("Model best_first has not answered for 30 s; starting tritonserver again.")
+
+
+def test_each_server_knows_how_often_it_was_started_again(kept):
+    kept.server.running = False
+    look_after(kept)
+    look_after(kept)
+    kept.server.running = False
+    look_after(kept)
+    assert [server.environ["TRIREME_SERVER_RESTARTS"] for server in Server.made] == ["0", "1", "2"]
+    assert kept.restarts == 2
+
+
+def test_the_last_log_of_a_server_that_ended_is_kept(kept, tmp_path):
+    log = tmp_path / "logs" / "tritonserver.log"
+    log.write_text("Signal (6) received.")
+    kept.server.running = False
+    (said,) = look_after(kept)
+    assert "tritonserver.previous.log" in said
+    assert log.with_name("tritonserver.previous.log").read_text() == "Signal (6) received."
+
+
+def test_one_that_was_ready_once_is_started_again_for_ever_but_not_at_once(kept):
+    Server.starts_ready = False
+    kept.server.running = False
+    began = time.monotonic()
+    for _ in range(3):
+        look_after(kept)
+        kept.server.running = False
+    # The first goes at once, the next one after a pause.
+    assert len(Server.made) - 1 < 3
+    assert time.monotonic() - began < 1
+    for _ in range(20):
+        kept._due = 0.0
+        look_after(kept)
+        kept.server.running = False
+    assert len(Server.made) > 20
+
+
+def test_one_that_never_was_ready_is_given_up(kept):
+    kept._was_ever_ready = kept._was_ready = False
+    Server.starts_ready = False
+    with pytest.raises(UnavailableError, match="tritonserver stopped; its log is"):
+        for _ in range(10):
+            kept._due = 0.0
+            kept.server.running = False
+            look_after(kept)
+    assert len(Server.made) <= 1 + kept_server.MOST_FALSE_STARTS
+
+
+def test_ports_that_are_not_free_yet_are_tried_again(kept, monkeypatch):
+    kept.server.running = False
+    Server.refuse = [SettingError("cannot listen")]
+    assert look_after(kept) == []
+    (said,) = look_after(kept)
+    assert said.startswith("tritonserver ended")
+    monkeypatch.setattr(kept_server, "PORT_SECONDS", 0.0)
+    kept.server.running = False
+    Server.refuse = [SettingError("cannot listen"), SettingError("cannot listen")]
+    with pytest.raises(SettingError, match="cannot listen"):
+        for _ in range(2):
+            kept._due = 0.0
+            look_after(kept)
+
+
+def test_a_full_disk_keeps_it_trying(kept):
+    kept.server.running = False
+    Server.refuse = [OSError(28, "No space left on device")]
+    assert look_after(kept) == []
+    assert len(look_after(kept)) == 1
+
+
+def test_a_second_keeper_of_one_data_directory_is_refused(kept, tmp_path):
+    with pytest.raises(SettingError, match=r"runs already .*TRIREME_DATA_DIR.*TRIREME_HTTP_PORT"):
+        KeptServer(Settings(data_dir=tmp_path)).claim()
+    kept.stop()
+    again = KeptServer(Settings(data_dir=tmp_path))
+    again.claim()
+    again.stop()
+
+
+def test_a_data_directory_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingError, match="TRIREME_DATA_DIR"):
+        KeptServer(Settings(data_dir=tmp_path / "file" / "data")).claim()
+
+
+def test_the_process_id_is_written_down_while_a_server_runs(kept, tmp_path):
+    note: Path = tmp_path / "tritonserver.pid"
+    assert note.read_text() == str(os.getpid())
+    kept.stop()
+    assert not note.exists()
