@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -152,6 +153,25 @@ def test_a_document_that_cannot_be_kept_is_refused_alone(queue):
     assert "surrogate" in reasons[6]
     assert [job.document.id for job in queue.take(10)] == ["a", "b"]
     assert queue.find(JobQuery()).unfinished == 2
+
+
+def nested(depth):
+    made = {}
+    for _ in range(depth):
+        made = {"a": made}
+    return made
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [{"a": "\ud800"}, {"\udfff": 1}, {"a": float("nan")}, {"a": [float("inf")]}, nested(2000)],
+    ids=["surrogate", "key", "nan", "infinity", "deep"],
+)
+def test_metadata_that_no_database_keeps_is_refused_and_its_neighbours_are_kept(queue, extra):
+    given = [document("a"), replace(document("bad"), extra=extra), document("b")]
+    answers = queue.publish("t", "c", given)
+    assert [bool(answer.job) for answer in answers] == [True, False, True]
+    assert "metadata" in answers[1].error
 
 
 @pytest.mark.parametrize("tenant, collection", [("", "c"), ("t", ""), ("t\x00", "c"), ("t", "c" * 600)])

@@ -245,7 +245,12 @@ _TENSORS: dict[str, tuple[tuple[Message, ...], tuple[Message, ...]]] = {
 def _serving(recipe: Recipe) -> Message:
     part: Message = {}
     if recipe.dynamic_batching:
-        part["dynamic_batching"] = {"max_queue_delay_microseconds": recipe.max_queue_delay_us}
+        part["dynamic_batching"] = {
+            # A request with one row goes alone: what Triton's Python backend cannot read fails its whole batch. Our
+            # row queue puts together what runs together.
+            "preferred_batch_size": [1],
+            "max_queue_delay_microseconds": recipe.max_queue_delay_us,
+        }
         if recipe.kind == "text_encoder":
             # Bulk requests say priority 2 and wait behind all others.
             part["dynamic_batching"] |= {"priority_levels": 2, "default_priority_level": 1}

@@ -12,7 +12,6 @@ from trireme.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from trireme.triton.model import NAME_CODE
 from trireme.triton.tensors import strip_code
 
 _ERRORS: dict[str, type[TriremeError]] = {
@@ -28,9 +27,7 @@ def call_model(pb: Any, model: str, inputs: list[Any], outputs: Sequence[str]) -
     A model's error comes back with its code and the model's name in front; one that is not loaded is
     UnavailableError.
     """
-    request = pb.InferenceRequest(
-        model_name=model, requested_output_names=list(outputs), inputs=inputs, parameters={NAME_CODE: True}
-    )
+    request = pb.InferenceRequest(model_name=model, requested_output_names=list(outputs), inputs=inputs)
     return read_answer(model, request.exec())
 
 

@@ -78,6 +78,7 @@ class IngesterModel(BackendModel):
     def _read(self, request: Any) -> IngestRequest:
         tenant = self._name(request, "tenant", self._tenant)
         collection = self._name(request, "collection", self._collection)
+        check_scope(tenant, collection)
         given = {
             name: self._column(request, name)
             for name in ("document_id", "text", "title", "metadata", "job_id")

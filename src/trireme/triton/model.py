@@ -24,8 +24,6 @@ R = TypeVar("R")
 A = TypeVar("A")
 
 READY_PERIOD_SECONDS = 1.0
-# A request parameter of models that ask other models: errors come back to them without their codes.
-NAME_CODE = "trireme_name_code"
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +243,7 @@ class BackendModel:
 
     def _sender(self, request: Any, write: Callable[[A], list[Any]]) -> Callable[[A | Exception], None]:
         """Sends the one response of `request`. What it is given may be an exception, of any kind."""
-        sender, name_code = request.get_response_sender(), _wants_code(request)
+        sender = request.get_response_sender()
         began = time.monotonic()
 
         def send(found: A | Exception) -> None:
@@ -257,7 +255,7 @@ class BackendModel:
                     error = failure
             if error is not None:
                 typed = error if isinstance(error, TriremeError) else self._unexpected(error)
-                response = self.error_response(typed, name_code=name_code)
+                response = self.error_response(typed)
                 self._count_failure(typed.code)
             self.took(time.monotonic() - began)
             try:
@@ -276,12 +274,13 @@ class BackendModel:
                 answer = error
             except Exception:
                 answer = self._unexpected()
-        return self.error_response(answer, name_code=_wants_code(request))
+        return self.error_response(answer)
 
-    def error_response(self, error: TriremeError, *, name_code: bool = False) -> Any:
+    def error_response(self, error: TriremeError, *, name_code: bool = True) -> Any:
         """A response that carries `error` and no tensors.
 
-        name_code: its text begins with the code, since Triton's gRPC streams and BLS carry nothing else.
+        Its text begins with the code: Triton's gRPC streams, its ensembles' callers and BLS carry nothing else, and
+        no model can see which of them asks.
         """
         code = getattr(self.pb.TritonError, error.code)
         text = write_code(error) if name_code else str(error)
@@ -362,15 +361,6 @@ def _log_to(logger: Any) -> None:
             ours.removeHandler(handler)
     ours.addHandler(_ServerLog(logger))
     ours.propagate = False
-
-
-def _wants_code(request: Any) -> bool:
-    """Whether the request asks, by a parameter, that the text of an error begins with its code."""
-    # Only requests of Triton's stub have parameters.
-    parameters = getattr(request, "parameters", None)
-    # Most requests have none, and parsing "{}" takes longer than looking for the name.
-    text = parameters() if parameters is not None else ""
-    return NAME_CODE in text and NAME_CODE in json.loads(text)
 
 
 def join_rows(rows: Sequence[A | TriremeError]) -> list[A] | TriremeError:

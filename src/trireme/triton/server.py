@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trireme.errors import SettingError, UnavailableError, UnsupportedError
+from trireme.triton.fences import deepen_stacks, lock_protocols
 from trireme.triton.process import end_process, start_process
 from trireme.triton.shared_memory import remove_leftovers
 
@@ -147,7 +148,8 @@ def server_command(config: ServerConfig, files: ServerFiles) -> list[str]:
             f"--cache-directory={files.caches}",
             f"--cache-config=local,size={config.response_cache_bytes}",
         ]
-    return command
+    command += lock_protocols()
+    return deepen_stacks(command)
 
 
 class TritonServer:

@@ -101,9 +101,15 @@ def write_code(error: TriremeError) -> str:
 
 
 def strip_code(message: str) -> tuple[str, str]:
-    """The code that `write_code` put in front, or "", and the text after it."""
+    """The code that `write_code` put in front, or "", and the text without it.
+
+    Triton puts the ensemble's name before an error of one of its steps; the name stays.
+    """
     found = _CODE.match(message)
-    return (found[1], message[found.end() :]) if found else ("", message)
+    return (found["code"], (found["ensemble"] or "") + message[found.end() :]) if found else ("", message)
 
 
-_CODE = re.compile(r"\[(INVALID_ARG|NOT_FOUND|UNAVAILABLE|UNSUPPORTED|ALREADY_EXISTS|CANCELLED|INTERNAL)\] ")
+_CODE = re.compile(
+    r"(?P<ensemble>in ensemble '[^']*', )?"
+    r"\[(?P<code>INVALID_ARG|NOT_FOUND|UNAVAILABLE|UNSUPPORTED|ALREADY_EXISTS|CANCELLED|INTERNAL)\] "
+)

@@ -45,6 +45,8 @@ def test_an_encoder_is_batched_cached_warmed_and_told_its_limits():
     assert names(config.input) == ["text", "input_type", "dimensions"]
     assert [tensor.optional for tensor in config.input] == [False, True, True]
     assert config.dynamic_batching.max_queue_delay_microseconds == 500
+    # A request of one row shares no batch with one that the Python backend cannot read.
+    assert list(config.dynamic_batching.preferred_batch_size) == [1]
     # Whoever says nothing is not the bulk.
     assert config.dynamic_batching.priority_levels == 2
     assert config.dynamic_batching.default_priority_level == 1

@@ -43,7 +43,7 @@ def test_no_passages_stay_no_passages(model):
 @pytest.mark.parametrize("top_k", [0, -3, 6])
 def test_top_k_outside_its_range_is_refused_with_the_range(model, top_k):
     (answer,) = model.execute([request([0.1], top_k=top_k)])
-    assert answer.error.message == f"top_k must be from 1 to 5, got {top_k}"
+    assert answer.error.message == f"[INVALID_ARG] top_k must be from 1 to 5, got {top_k}"
 
 
 def test_columns_of_different_lengths_are_refused(model):

@@ -58,9 +58,14 @@ def test_every_request_gets_exactly_one_answer_and_bad_ones_fail_alone(model):
     good, refused, failed, broken, last = run(model, "a", "no", "cannot", "bug", "b")
     assert good.outputs["text"].tolist() == [[b"A"]]
     assert last.outputs["text"].tolist() == [[b"B"]]
-    assert (refused.error.code, refused.error.message) == ("INVALID_ARG", "text must not be no")
+    assert (refused.error.code, refused.error.message) == ("INVALID_ARG", "[INVALID_ARG] text must not be no")
     assert failed.error.code == "INTERNAL"
     assert broken.error.code == "INTERNAL"
+
+
+def test_every_error_begins_with_its_code(model):
+    for response in run(model, "no", "cannot", "bug"):
+        assert response.error.message.startswith(f"[{response.error.code}] ")
 
 
 def test_an_unexpected_error_reaches_the_log_and_not_the_client(model, pb):
@@ -197,13 +202,13 @@ def test_answers_may_come_later_in_any_order_and_bad_requests_fail_alone(later):
     good, refused, failed, broken, last = requests
     assert (refused.response.error.code, refused.response.error.message) == (
         "INVALID_ARG",
-        "text must not be no",
+        "[INVALID_ARG] text must not be no",
     )
     assert not good.sent
     later.finish()
     assert good.response.outputs["text"].tolist() == [[b"A"]]
     assert last.response.outputs["text"].tolist() == [[b"B"]]
-    assert failed.response.error.message == "cannot"
+    assert failed.response.error.message == "[INTERNAL] cannot"
     assert "secret detail" not in broken.response.error.message
 
 

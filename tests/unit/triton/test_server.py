@@ -36,6 +36,18 @@ def test_the_response_cache_is_off_unless_it_has_a_size(tmp_path):
     assert "--cache-config=local,size=1048576" in command
 
 
+def test_nobody_can_change_the_server_or_map_its_memory_over_the_network(tmp_path):
+    first, second = (server_command(config(tmp_path), find_server()) for _ in range(2))
+    locks = [word for word in first if "restricted" in word]
+    assert [word.split("=", 1)[0] for word in locks] == [
+        "--http-restricted-api",
+        "--grpc-restricted-protocol",
+    ]
+    for lock in locks:
+        assert lock.split("=", 1)[1].startswith("shared-memory,model-repository,trace,logging:")
+        assert lock not in second
+
+
 def test_the_stubs_find_this_interpreter_first():
     from pathlib import Path
 

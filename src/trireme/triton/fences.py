@@ -1,0 +1,33 @@
+"""What keeps one request from ending or opening tritonserver 2.51, where only later versions have the mend."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+# Of requests to locked protocols; nobody is told its value.
+LOCKED_HEADER = "trireme-locked"
+LOCKED = "shared-memory,model-repository,trace,logging"
+# Triton reads JSON recursively, 76 bytes of stack for each level: 8 MB end at 110,000 levels, this at 14 million.
+STACK_BYTES = 1 << 30
+OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
+STRICT = "2"
+
+
+def lock_protocols() -> list[str]:
+    """Options under which no client changes logs, traces or models, or maps memory of other processes."""
+    lock = f"{LOCKED}:{LOCKED_HEADER}={secrets.token_hex(16)}"
+    return [f"--http-restricted-api={lock}", f"--grpc-restricted-protocol={lock}"]
+
+
+def deepen_stacks(command: Sequence[str]) -> list[str]:
+    """`command`, started so that its threads have stacks of STACK_BYTES. Only what is used takes memory.
+
+    Unchanged without prlimit, which util-linux brings, and where the kernel counts what is only promised.
+    """
+    prlimit = shutil.which("prlimit")
+    if prlimit is None or (OVERCOMMIT.is_file() and OVERCOMMIT.read_text().strip() == STRICT):
+        return list(command)
+    return [prlimit, f"--stack={STACK_BYTES}:", *command]

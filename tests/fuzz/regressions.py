@@ -1,0 +1,183 @@
+"""What the fuzzer found, and what others did: each is sent again in every run.
+
+A name says what once went wrong. `expected` is how the answer begins, or "" where it is not an error.
+"""
+
+import json
+from dataclasses import dataclass
+from random import Random
+
+from fuzz.calls import Asked, Call, Tensor
+from fuzz.make import STREAM, UNARY
+from fuzz.wire import to_generate, to_http, to_message
+
+
+@dataclass(frozen=True)
+class Regression:
+    """expected: a code that one of the errors has, or "" for a good answer, or "any"."""
+
+    name: str
+    call: Call
+    expected: str
+
+
+class _Plain(Random):
+    """Never decides to damage anything."""
+
+    def random(self) -> float:
+        return 0.99
+
+
+PLAIN = _Plain(0)
+
+
+def strings(name: str, *values: bytes, shape: list[int] | None = None) -> Tensor:
+    return Tensor(name, "BYTES", shape or [1, len(values)], list(values))
+
+
+def over_grpc(asked: Asked) -> Call:
+    return Call("grpc", asked.model, (to_message(PLAIN, asked),), path=UNARY)
+
+
+def over_stream(*asked: Asked) -> Call:
+    return Call("stream", asked[0].model, tuple(to_message(PLAIN, one) for one in asked), path=STREAM)
+
+
+def over_http(asked: Asked) -> Call:
+    return to_http(PLAIN, asked)
+
+
+def generate(asked: Asked) -> Call:
+    return to_generate(PLAIN, asked)
+
+
+def body(model: str, data: bytes, verb: str = "infer") -> Call:
+    return Call("http", model, (data,), path=f"/v2/models/{model}/{verb}")
+
+
+def embedding(raw: bytes | None = None, **parameters: object) -> Asked:
+    text = strings("text", b"oars")
+    text.raw = raw
+    return Asked("embedding", [text], parameters=dict(parameters))
+
+
+def ingest(metadata: bytes, **names: bytes) -> Asked:
+    columns = {"document_id": b"regression", "text": b"oars", "metadata": metadata, **names}
+    return Asked("ingest", [strings(name, value) for name, value in columns.items()])
+
+
+def llm(parameters: dict, stream: bool = True) -> Asked:
+    tensors = [
+        strings("text_input", b"one two three", shape=[1]),
+        Tensor("stream", "BOOL", [1], [stream]),
+        strings("sampling_parameters", json.dumps(parameters).encode(), shape=[1]),
+    ]
+    return Asked("llm", tensors)
+
+
+def best_first(top_k: int, *scores: float, text: bytes = b"a") -> Asked:
+    columns = [strings(name, *[text] * len(scores)) for name in ("id", "text", "metadata")]
+    numbers = [
+        Tensor("score", "FP32", [1, len(scores)], list(scores)),
+        Tensor("top_k", "INT32", [1, 1], [top_k]),
+    ]
+    return Asked("best_first", [*columns, *numbers])
+
+
+def _json() -> list[Regression]:
+    found = []
+    for verb in ("infer", "generate", "generate_stream"):
+        for depth in (200_000, 1_000_000):
+            name = f"{depth} nested lists to {verb} ended tritonserver"
+            found.append(Regression(name, body("embedding", b"[" * depth, verb), "500"))
+    deep = b'{"a":' * 200_000
+    found.append(Regression("200000 nested objects ended tritonserver", body("llm", deep, "generate"), "500"))
+    inside = b'{"text_input":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+    found.append(Regression("a deep value ended tritonserver", body("llm", inside, "generate"), "any"))
+    return found
+
+
+def _texts() -> list[Regression]:
+    longer = b"\x05\x00\x00\x00oars"
+    most = b"\xff\xff\xff\xffoars"
+    return [
+        Regression(
+            "a string longer than its bytes failed its batch", over_grpc(embedding(longer)), "INVALID"
+        ),
+        Regression("a string of 4 GB failed its batch", over_stream(embedding(most)), "any"),
+        Regression("an error on a stream had no code", over_stream(embedding(b"\x00" * 4)), "[INVALID_ARG]"),
+        Regression(
+            "an error of a step had no code",
+            over_stream(Asked("search", [strings("query", b"")])),
+            "[INVALID_ARG]",
+        ),
+        Regression(
+            "an unknown collection on a stream had no code",
+            over_stream(Asked("search", [strings("query", b"a"), strings("collection", b"nowhere")])),
+            "[NOT_FOUND]",
+        ),
+    ]
+
+
+def _metadata() -> list[Regression]:
+    bad = {
+        "half a surrogate pair": b'{"a": "\\ud800"}',
+        "half a surrogate pair in a key": b'{"\\udfff": 1}',
+        "half a surrogate pair in source": b'{"source": "\\ud800"}',
+        "not a number": b'{"a": NaN}',
+        "infinity": b'{"a": 1e999}',
+        "minus infinity": b'{"a": -Infinity}',
+        "5000 levels": b'{"a":' * 5000 + b"1" + b"}" * 5000,
+    }
+    found = [
+        Regression(f"metadata with {name} was an internal error", over_grpc(ingest(text)), "INVALID_ARGUMENT")
+        for name, text in bad.items()
+    ]
+    jobs = Asked("ingest", [strings("job_id", b"1"), strings("tenant", b"\x00")])
+    found.append(Regression("a tenant with NUL was an internal error", over_grpc(jobs), "INVALID_ARGUMENT"))
+    return found
+
+
+def _locked() -> list[Regression]:
+    region = json.dumps({"key": "/x", "byte_size": 64}).encode()
+    own = {
+        "/v2/logging": b'{"log_file": "/dev/null"}',
+        "/v2/trace/setting": b'{"trace_file": "/dev/null"}',
+        "/v2/systemsharedmemory/region/x/register": region,
+        "/v2/repository/models/embedding/unload": b"{}",
+    }
+    return [
+        Regression(f"anybody could post to {path}", Call("http", "", (data,), path=path), "403")
+        for path, data in own.items()
+    ]
+
+
+def _sampling() -> list[Regression]:
+    """Once ended the engine of all."""
+    found = []
+    for key, value in (
+        ("top_p", 1e-300),
+        ("repetition_penalty", 1e-46),
+        ("temperature", 1e-300),
+        ("min_p", 1e-300),
+    ):
+        call = over_stream(llm({"max_tokens": 2, key: value}))
+        found.append(Regression(f"{key} {value} ended the engine", call, "any"))
+    return found
+
+
+def _parameters() -> list[Regression]:
+    from tritonclient.grpc import service_pb2
+
+    found = []
+    for asked in (embedding(), llm({"max_tokens": 1}), best_first(1, 0.5)):
+        message = service_pb2.ModelInferRequest.FromString(to_message(PLAIN, asked))
+        message.parameters["name"].string_param = "ab"
+        # Protobuf's own library writes no string that is not UTF-8.
+        broken = message.SerializeToString().replace(b"ab", b"\xd7b", 1)
+        call = Call("stream", asked.model, (broken,), path=STREAM)
+        found.append(Regression(f"a parameter of {asked.model} that is not UTF-8", call, "any"))
+    return found
+
+
+REGRESSIONS = (*_json(), *_texts(), *_metadata(), *_locked(), *_sampling(), *_parameters())

@@ -1,0 +1,40 @@
+import resource
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from trireme.triton import fences
+from trireme.triton.fences import STACK_BYTES, deepen_stacks, lock_protocols
+
+PRINT_LIMIT = "import resource; print(resource.getrlimit(resource.RLIMIT_STACK)[0])"
+
+
+def test_a_started_command_has_deep_stacks_and_keeps_its_process(monkeypatch):
+    if shutil.which("prlimit") is None:
+        pytest.skip("needs prlimit of util-linux")
+    monkeypatch.setattr(fences, "OVERCOMMIT", fences.Path("/nonexistent"))
+    if resource.getrlimit(resource.RLIMIT_STACK)[1] not in (resource.RLIM_INFINITY,):
+        pytest.skip("this account may not have deeper stacks")
+    command = deepen_stacks([sys.executable, "-c", PRINT_LIMIT + "; import os; print(os.getpid())"])
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    limit, pid = process.communicate(timeout=30)[0].split()
+    assert (int(limit), int(pid)) == (STACK_BYTES, process.pid)
+
+
+def test_where_promised_memory_is_counted_stacks_stay_as_they_are(monkeypatch, tmp_path):
+    (tmp_path / "overcommit").write_text("2\n")
+    monkeypatch.setattr(fences, "OVERCOMMIT", tmp_path / "overcommit")
+    assert deepen_stacks(["tritonserver", "--x"]) == ["tritonserver", "--x"]
+
+
+def test_without_prlimit_stacks_stay_as_they_are(monkeypatch):
+    monkeypatch.setattr(fences.shutil, "which", lambda _: None)
+    assert deepen_stacks(["tritonserver"]) == ["tritonserver"]
+
+
+def test_each_start_locks_with_a_value_of_its_own():
+    assert lock_protocols() != lock_protocols()
+    for option in lock_protocols():
+        assert "shared-memory,model-repository,trace,logging:trireme-locked=" in option
