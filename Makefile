@@ -17,7 +17,7 @@ KERNELS := $(wildcard src/trireme/encode/kernels/*.cpp src/trireme/encode/kernel
 RIVALS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve models test check format bench bench-ingestion kill-test fuzz quality tune quantize-env rivals-env lock golden clean
+.PHONY: help serve models test check format bench bench-ingestion kill-test chaos fuzz quality tune quantize-env rivals-env lock golden clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -53,6 +53,9 @@ rivals-env: $(SERVE_STAMP)  ## set up .venv-rivals, in which make bench runs the
 
 kill-test: $(DEV_STAMP) models  ## kill worker, server and database 100 times while 2,000 documents are indexed
 	@KILL_TEST_KILLS=100 KILL_TEST_DOCUMENTS=2000 $(BIN)/python -m pytest -s tests/e2e/test_kill.py
+
+chaos: $(DEV_STAMP) models  ## ten minutes of killed, stopped and poisoned processes and full disks under load (CHAOS_SECONDS, CHAOS_SEED)
+	@CHAOS_STRICT=1 CHAOS_SECONDS=$${CHAOS_SECONDS:-600} $(BIN)/python -m pytest -s tests/e2e/test_chaos.py
 
 fuzz: $(DEV_STAMP) models  ## send 100,000 requests of a seed, good and bad, to every model (FUZZ_REQUESTS, FUZZ_SEED)
 	@FUZZ_REQUESTS=$${FUZZ_REQUESTS:-100000} $(BIN)/python -m pytest -s tests/e2e/test_fuzz.py

@@ -4,6 +4,8 @@ import json
 import re
 from pathlib import Path
 
+from trireme.triton.fences import STACK_BYTES
+
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text().replace("\\\n", "")
 
@@ -28,7 +30,15 @@ def test_the_container_does_not_run_as_root():
     assert re.search(r"^USER (?!root)\S+$", DOCKERFILE, re.MULTILINE)
 
 
-def test_the_command_is_a_tritonserver_command_line():
-    command = json.loads(re.search(r"^CMD (\[.*\])$", DOCKERFILE, re.MULTILINE).group(1))
-    assert command[0] == "tritonserver"
-    assert all(word.startswith("--") for word in command[1:])
+def test_the_command_is_a_tritonserver_command_line_with_deep_stacks():
+    shell, flag, line = json.loads(re.search(r"^CMD (\[.*\])$", DOCKERFILE, re.MULTILINE).group(1))
+    assert (shell, flag) == ("/bin/sh", "-c")
+    stacks, command = line.split("; exec ")
+    assert stacks == f"ulimit -S -s {STACK_BYTES // 1024}"
+    assert command.split()[0] == "tritonserver"
+    assert all(word.startswith("--") for word in command.split()[1:])
+
+
+def test_the_health_check_is_a_command_of_ours():
+    command = json.loads(re.search(r"^HEALTHCHECK .* CMD (\[.*\])$", DOCKERFILE, re.MULTILINE).group(1))
+    assert command == ["trireme", "ready"]

@@ -125,9 +125,9 @@ class GeneratorModel(BackendModel):
             try:
                 self._start(request, sender)
             except TriremeError as error:
-                self._send(sender, self.error_response(error, name_code=True), is_last=True)
+                self._send(sender, self.error_response(error), is_last=True)
             except Exception:
-                self._send(sender, self.error_response(self._unexpected(), name_code=True), is_last=True)
+                self._send(sender, self.error_response(self._unexpected()), is_last=True)
 
     def _start(self, request: Any, sender: Any) -> None:
         parameters = _read_parameters(request)
@@ -189,12 +189,12 @@ class GeneratorModel(BackendModel):
         is_last = piece.is_last
         try:
             if piece.error is not None:
-                response = self.error_response(piece.error, name_code=True)
+                response = self.error_response(piece.error)
             else:
                 response = self.pb.InferenceResponse(self._tensors(piece, client.wanted))
         except Exception:
             self._generator.cancel(client.id)
-            response, is_last = self.error_response(self._unexpected(), name_code=True), True
+            response, is_last = self.error_response(self._unexpected()), True
         if is_last:
             self._forget(client)
         with client.lock:

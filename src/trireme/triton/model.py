@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 import threading
 import time
@@ -17,6 +16,7 @@ from typing import Any, ClassVar, TypeVar
 
 from trireme.errors import SettingError, TriremeError
 from trireme.settings import read_settings
+from trireme.triton.instruments import Instrument, log_to
 from trireme.triton.shared_memory import make_private
 from trireme.triton.tensors import write_code
 
@@ -90,32 +90,6 @@ def read_model_config(args: dict[str, str], known: frozenset[str]) -> ModelConfi
     )
 
 
-class Instrument:
-    """A metric of the server, until `release`: then it does nothing, whoever still holds it."""
-
-    def __init__(self, metric: Any) -> None:
-        self._metric = metric
-
-    def increment(self, by: float) -> None:
-        """Adds to a counter or gauge. Blocks for a call to the server."""
-        if (metric := self._metric) is not None:
-            metric.increment(by)
-
-    def set(self, value: float) -> None:
-        """Sets a gauge. Blocks for a call to the server."""
-        if (metric := self._metric) is not None:
-            metric.set(value)
-
-    def observe(self, value: float) -> None:
-        """Adds to a histogram. Blocks for a call to the server."""
-        if (metric := self._metric) is not None:
-            metric.observe(value)
-
-    def release(self) -> None:
-        """Lets go of it: the server forgets it with its last reference."""
-        self._metric = None
-
-
 class BackendModel:
     """Base of the classes that Triton's Python stub drives. Subclasses say what to load and how to answer."""
 
@@ -129,7 +103,7 @@ class BackendModel:
         self.pb: Any = pb
         self._metric_families: dict[str, Any] = {}
         self._instruments: list[Instrument] = []
-        _log_to(pb.Logger)
+        log_to(pb.Logger)
         make_private()
         self._failures: dict[str, Any] = {}
         self._failures_lock = threading.Lock()
@@ -276,15 +250,16 @@ class BackendModel:
                 answer = self._unexpected()
         return self.error_response(answer)
 
-    def error_response(self, error: TriremeError, *, name_code: bool = True) -> Any:
+    def error_response(self, error: TriremeError) -> Any:
         """A response that carries `error` and no tensors.
 
         Its text begins with the code: Triton's gRPC streams, its ensembles' callers and BLS carry nothing else, and
         no model can see which of them asks.
         """
         code = getattr(self.pb.TritonError, error.code)
-        text = write_code(error) if name_code else str(error)
-        return self.pb.InferenceResponse(output_tensors=[], error=self.pb.TritonError(text, code))
+        return self.pb.InferenceResponse(
+            output_tensors=[], error=self.pb.TritonError(write_code(error), code)
+        )
 
     def _count_failure(self, code: str) -> None:
         """Triton counts what is answered later as a success, whatever the answer."""
@@ -339,28 +314,6 @@ class BackendModel:
             checked.set(time.time())
             if self._closed.wait(READY_PERIOD_SECONDS):
                 return
-
-
-class _ServerLog(logging.Handler):
-    """Puts what our modules log into the server's log."""
-
-    def __init__(self, logger: Any) -> None:
-        super().__init__()
-        self._logger = logger
-
-    def emit(self, record: logging.LogRecord) -> None:
-        say = self._logger.log_error if record.levelno >= logging.ERROR else self._logger.log_warn
-        say(self.format(record))
-
-
-def _log_to(logger: Any) -> None:
-    """Warnings and errors of the package go to `logger`, Triton's. Idempotent."""
-    ours = logging.getLogger("trireme")
-    for handler in list(ours.handlers):
-        if isinstance(handler, _ServerLog):
-            ours.removeHandler(handler)
-    ours.addHandler(_ServerLog(logger))
-    ours.propagate = False
 
 
 def join_rows(rows: Sequence[A | TriremeError]) -> list[A] | TriremeError:

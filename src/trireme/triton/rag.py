@@ -157,7 +157,7 @@ class RagModel(BackendModel):
         client.send(self.pb.InferenceResponse(output_tensors=tensors), flags, is_last=is_last)
 
     def _send_error(self, client: Client, error: TriremeError) -> None:
-        response = self.error_response(error, name_code=True)
+        response = self.error_response(error)
         client.send(response, self.pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL, is_last=True)
 
     def _tensor(self, name: str, text: str) -> Any:

@@ -26,9 +26,6 @@ from trireme.triton.process import end_process, start_process
 from trireme.triton.shared_memory import remove_leftovers
 
 STOP_SECONDS = 15.0
-# Triton reads JSON by recursion, without a limit before 25.08: with stacks of 8 MB a body of 200 kB of "[" ends it.
-# These are virtual until they are used; a shell that may not raise its limit leaves it.
-DEEP_STACKS = ("/bin/sh", "-c", 'ulimit -S -s 1048576 2> /dev/null; exec "$@"', "sh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +164,7 @@ class TritonServer:
         config.log_file.write_bytes(b"")
         # Backends ask other models at the server's own port.
         own = {"TRIREME_HOST": config.host, "TRIREME_GRPC_PORT": str(config.grpc_port)}
-        command = [*DEEP_STACKS, *server_command(config, files)]
+        command = server_command(config, files)
         self._process = start_process(command, server_environment(files, {**environ, **own}), config.log_file)
 
     def __enter__(self) -> TritonServer:
