@@ -37,4 +37,4 @@ def test_without_prlimit_stacks_stay_as_they_are(monkeypatch):
 def test_each_start_locks_with_a_value_of_its_own():
     assert lock_protocols() != lock_protocols()
     for option in lock_protocols():
-        assert "shared-memory,model-repository,trace,logging:trireme-locked=" in option
+        assert "shared-memory,trace,logging:trireme-locked=" in option
