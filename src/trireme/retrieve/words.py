@@ -93,6 +93,7 @@ def fold(text: str) -> str:
 
 def _prepare(text: str) -> str:
     """What NFKC would glue to its neighbours is set apart: it has lost its place when it is a plain letter."""
+    text = _BROKEN_WORD.sub("", text)
     text = _PERSIAN_JOINT.sub(JOINT, text)
     text = _INVISIBLE.sub("", text)
     text = _SIGNS_OF_TRADE.sub(" ", text)
@@ -100,6 +101,8 @@ def _prepare(text: str) -> str:
     return _SUPERSCRIPTS.sub(JOINT + r"\g<0>", text)
 
 
+# A soft hyphen that is seen, at the end of a line.
+_BROKEN_WORD = re.compile(r"\u00ad[^\S\n]*\n[^\S\n]*")
 _PERSIAN_JOINT = re.compile(PERSIAN_JOINT)
 _INVISIBLE = re.compile(f"[{INVISIBLE}]+")
 _SIGNS_OF_TRADE = re.compile(f"[{SIGNS_OF_TRADE}]")

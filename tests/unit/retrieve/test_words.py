@@ -26,6 +26,10 @@ def test_what_nobody_sees_parts_no_word(code):
     assert passage_words(f"har{chr(code)}bour") == passage_words("harbour")
 
 
+def test_a_word_that_a_soft_hyphen_breaks_over_two_lines_is_one_word():
+    assert passage_words("the har\u00ad \r\n  bour") == passage_words("the harbour")
+
+
 def test_every_invisible_character_of_unicode_is_removed_or_parts_words():
     # Of category Cf, those that are seen: signs of Arabic and Syriac, of hieroglyphs, of shorthand and of music.
     seen = {
