@@ -167,8 +167,16 @@ def test_signs_are_no_words(text):
         "\ufdfa" * 100_000,
         "".join(map("".join, itertools.islice(itertools.product("abcdefghij./-", repeat=5), 20_000))),
         "é" * 100_000,
+        "a" + "\u0301" * 50_000 + "\u0316" * 50_000,
     ],
-    ids=["chinese", "rare characters", "characters that unfold", "compounds", "one long word"],
+    ids=[
+        "chinese",
+        "rare characters",
+        "characters that unfold",
+        "compounds",
+        "one long word",
+        "a heap of marks",
+    ],
 )
 def test_the_words_of_any_text_have_room_in_a_database(text):
     words = passage_words(text)
