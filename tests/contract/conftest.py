@@ -1,5 +1,6 @@
 """What several contract suites need."""
 
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from trireme.local.postgres import LocalPostgres, start_postgres
+from trireme.retrieve.registry import ClosableStore, open_store
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="module")
@@ -15,3 +19,13 @@ def database() -> Iterator[LocalPostgres]:
     # Not pytest's folder: each new session closes that of all sessions to other accounts.
     with tempfile.TemporaryDirectory() as folder, start_postgres(Path(folder)) as running:
         yield running
+
+
+@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.e2e)])
+def store(request: pytest.FixtureRequest) -> Iterator[ClosableStore]:
+    url = "memory://" if request.param == "memory" else request.getfixturevalue("database").url
+    opened = open_store(url)
+    yield opened
+    for info in opened.collections(None):
+        opened.drop(info.tenant, info.collection)
+    opened.close()

@@ -27,6 +27,13 @@ def test_hits_are_numbered_with_score_and_source(console):
     assert lines[2] == " 2. -0.250  b"
 
 
+def test_a_source_of_any_kind_is_printed(console):
+    metadata = ('{"source": 7}', '{"source": null}', '"not an object"', '{"source": {"file": "a.pdf"}}')
+    print_hits(console, [Hit(f"id-{n}", "text", one, 0.5) for n, one in enumerate(metadata)], 60)
+    printed = console.file.getvalue()
+    assert all(f"0.500  {source}\n" in printed for source in ("7", "id-1", "id-2", "{'file': 'a.pdf'}"))
+
+
 def test_text_with_markup_is_printed_as_it_is(console):
     print_hits(console, [Hit("a", "[bold]x[/bold] [link", "{}", 0.5)], 60)
     assert "[bold]x[/bold] [link" in console.export_text()

@@ -93,13 +93,17 @@ def fold(text: str) -> str:
 
 def _prepare(text: str) -> str:
     """What NFKC would glue to its neighbours is set apart: it has lost its place when it is a plain letter."""
+    text = _BROKEN_WORD.sub("", text)
     text = _PERSIAN_JOINT.sub(JOINT, text)
     text = _INVISIBLE.sub("", text)
     text = _SIGNS_OF_TRADE.sub(" ", text)
     text = _APART.sub(r" \g<0> ", text)
+    text = _heap_pattern().sub(r"\1", text)
     return _SUPERSCRIPTS.sub(JOINT + r"\g<0>", text)
 
 
+# A soft hyphen that is seen, at the end of a line.
+_BROKEN_WORD = re.compile(r"\u00ad[^\S\n]*\n[^\S\n]*")
 _PERSIAN_JOINT = re.compile(PERSIAN_JOINT)
 _INVISIBLE = re.compile(f"[{INVISIBLE}]+")
 _SIGNS_OF_TRADE = re.compile(f"[{SIGNS_OF_TRADE}]")
@@ -117,6 +121,12 @@ _LETTERS_ALIKE = str.maketrans(LETTERS_ALIKE)
 def _chunk_pattern() -> re.Pattern[str]:
     r"""As _ASCII_CHUNK, of all scripts. \w lacks the marks, without which Hindi falls apart."""
     return re.compile(rf"[\w{mark_ranges()}{_JOINERS}]+")
+
+
+@cache
+def _heap_pattern() -> re.Pattern[str]:
+    """More marks on one letter than the 30 of Unicode's stream-safe text: normalizing takes the square of them."""
+    return re.compile(f"([{mark_ranges()}]{{30}})[{mark_ranges()}]+")
 
 
 @cache

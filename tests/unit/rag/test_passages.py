@@ -35,7 +35,7 @@ def test_headings_with_nothing_below_them_are_all_there_is():
     assert [one.text for one in sentences_of(passage("Ports", "Ports"))] == ["Ports"]
 
 
-@pytest.mark.parametrize("metadata", ["", "[1]", "null", "{}"])
+@pytest.mark.parametrize("metadata", ["", "[1]", "null", "{}", '{"source": null}'])
 def test_a_passage_without_a_source_is_named_by_its_id(metadata):
     assert source_of(hit("docs/a.md#3", "text", metadata=metadata)) == "docs/a.md#3"
 

@@ -26,6 +26,10 @@ def test_what_nobody_sees_parts_no_word(code):
     assert passage_words(f"har{chr(code)}bour") == passage_words("harbour")
 
 
+def test_a_word_that_a_soft_hyphen_breaks_over_two_lines_is_one_word():
+    assert passage_words("the har\u00ad \r\n  bour") == passage_words("the harbour")
+
+
 def test_every_invisible_character_of_unicode_is_removed_or_parts_words():
     # Of category Cf, those that are seen: signs of Arabic and Syriac, of hieroglyphs, of shorthand and of music.
     seen = {
@@ -163,8 +167,16 @@ def test_signs_are_no_words(text):
         "\ufdfa" * 100_000,
         "".join(map("".join, itertools.islice(itertools.product("abcdefghij./-", repeat=5), 20_000))),
         "é" * 100_000,
+        "a" + "\u0301" * 50_000 + "\u0316" * 50_000,
     ],
-    ids=["chinese", "rare characters", "characters that unfold", "compounds", "one long word"],
+    ids=[
+        "chinese",
+        "rare characters",
+        "characters that unfold",
+        "compounds",
+        "one long word",
+        "a heap of marks",
+    ],
 )
 def test_the_words_of_any_text_have_room_in_a_database(text):
     words = passage_words(text)

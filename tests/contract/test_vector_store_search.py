@@ -1,0 +1,262 @@
+"""Words, hybrid search and filters, for every VectorStore."""
+
+import json
+
+import numpy as np
+import pytest
+from stores import DIMENSIONS, EMBEDDER, ask, passages, vectors
+
+from trireme.errors import InvalidInputError
+from trireme.retrieve.registry import ClosableStore
+from trireme.types import FloatArray, Passage
+
+TEXTS = {
+    "trireme": "The trireme had three banks of oars",
+    "galley": "A galley is a ship with oars",
+    "harbour": "The ship lay in the harbour",
+    "market": "Fish is sold at the market",
+}
+
+
+def put_texts(store: ClosableStore) -> FloatArray:
+    """The four texts, by vectors along the axes; returns the vectors."""
+    embeddings = np.eye(len(TEXTS), DIMENSIONS, dtype=np.float32)
+    store.put("t", "c", EMBEDDER, [Passage(*item) for item in TEXTS.items()], embeddings)
+    return embeddings
+
+
+def leaning(*axes: int) -> FloatArray:
+    """A query nearest to the first axis, then to the second, ..."""
+    vector = np.zeros(DIMENSIONS, np.float32)
+    for place, axis in enumerate(axes):
+        vector[axis] = 1.0 - 0.2 * place
+    return vector / np.linalg.norm(vector)
+
+
+def test_mode_text_finds_any_of_the_words_and_weighs_rare_ones_more(store):
+    put_texts(store)
+    found = ask(store, leaning(3), text="Did the trireme carry a ship with oars?", mode="text")
+    assert {hit.id for hit in found} == {"trireme", "galley", "harbour"}
+    assert found[-1].id == "harbour"
+    assert found[0].rank_score > found[1].rank_score > found[2].rank_score > 0
+    by_rarity = ask(store, leaning(3), text="market oars", mode="text")
+    assert by_rarity[0].id == "market"
+
+
+def test_the_score_is_the_cosine_also_of_what_only_words_found(store):
+    put_texts(store)
+    for mode in ("text", "hybrid"):
+        found = {hit.id: hit for hit in ask(store, leaning(3, 2), text="oars trireme", mode=mode)}
+        assert found["trireme"].score == pytest.approx(0.0, abs=1e-6)
+        if mode == "hybrid":
+            assert found["market"].score == pytest.approx(float(leaning(3, 2)[3]), abs=1e-6)
+
+
+def test_words_that_no_passage_holds_find_nothing(store):
+    put_texts(store)
+    assert ask(store, leaning(0), text="zeppelin", mode="text") == []
+    assert ask(store, leaning(0), text="?!", mode="text") == []
+    assert len(ask(store, leaning(0), text="zeppelin", mode="hybrid")) == 4
+
+
+@pytest.mark.parametrize("text", ["'; DROP TABLE x; --", "a & b | !c", "\\ '' \\' :* <->", "日本語", "%s {}"])
+def test_no_text_of_a_query_is_syntax(store, text):
+    put_texts(store)
+    store.put("t", "c", EMBEDDER, [Passage("hostile", "' \\ & market")], leaning(4)[None])
+    assert len(ask(store, leaning(0), text=text, mode="hybrid")) == 5
+    assert ask(store, leaning(0), text=text + " market", mode="text")
+
+
+def test_hybrid_fuses_both_ranks_by_their_reciprocals(store):
+    put_texts(store)
+    near = leaning(0, 1, 2)
+    found = ask(store, near, mode="hybrid", text="harbour", text_weight=0.5)
+    distances = 1 - near
+    wanted = {
+        "trireme": 1 / 61,
+        "galley": 1 / 62,
+        "harbour": 1 / 63 + 0.5 * (distances[0] / distances[2]) ** 2 / 61,
+        "market": 1 / 64,
+    }
+    assert {hit.id: hit.rank_score for hit in found} == pytest.approx(wanted)
+    assert [hit.id for hit in found] == ["harbour", "trireme", "galley", "market"]
+    alone = ask(store, near, mode="hybrid", text="harbour", text_weight=0.0)
+    assert [hit.id for hit in alone] == ["trireme", "galley", "harbour", "market"]
+
+
+def test_words_count_less_where_the_vectors_are_sure(store):
+    put_texts(store)
+    sure = leaning(0) + 0.01 * leaning(2)
+    found = ask(store, sure, mode="hybrid", text="harbour", text_weight=1.0)
+    assert [hit.id for hit in found][:2] == ["trireme", "harbour"]
+
+
+def test_a_passage_that_holds_all_words_gains_more_than_one_with_a_few(store):
+    put_texts(store)
+    unsure = leaning(3, 2, 1, 0)
+    gained = {
+        hit.id: hit.rank_score - ask(store, unsure, mode="hybrid", text_weight=0.0)[place].rank_score
+        for place, hit in enumerate(
+            sorted(
+                ask(store, unsure, mode="hybrid", text="trireme galley oars ship"), key=lambda hit: -hit.score
+            )
+        )
+    }
+    assert gained["galley"] > gained["harbour"] > gained["market"] == pytest.approx(0, abs=1e-12)
+
+
+def test_a_passage_that_only_words_found_ranks_as_the_next_after_the_vectors(store):
+    put_texts(store)
+    near = leaning(3, 1)
+    options = {"mode": "hybrid", "text": "harbour", "dense_candidates": 1, "text_candidates": 1}
+    found = ask(store, near, 1, text_weight=0.0, **options)
+    assert [(hit.id, hit.rank_score) for hit in found] == [("market", pytest.approx(1 / 61))]
+    found = ask(store, near, 1, text_weight=3.0, **options)
+    wanted = 1 / 62 + 3.0 * (1 - near[3]) ** 2 / 61
+    assert [(hit.id, hit.rank_score) for hit in found] == [("harbour", pytest.approx(wanted))]
+
+
+def test_mode_text_without_a_text_is_refused(store):
+    put_texts(store)
+    with pytest.raises(InvalidInputError, match="text"):
+        ask(store, leaning(0), mode="text")
+    with pytest.raises(InvalidInputError, match="NUL"):
+        ask(store, leaning(0), mode="hybrid", text="a\x00b")
+    with pytest.raises(InvalidInputError, match="mode"):
+        ask(store, leaning(0), mode="sparse")
+
+
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ("the cafe\u0301 at the quay", "caf\u00e9"),
+        ("the caf\u00e9 at the quay", "cafe\u0301"),
+        ("the caf\u00e9 at the quay", "cafe"),
+        ("the cafe at the quay", "CAF\u00c9"),
+        ("the o\ufb03ce of the pilot", "office"),
+        ("the office of the pilot", "o\ufb03ce"),
+        ("the har\u00adbour is deep", "harbour"),
+        ("the harbour is deep", "har\u00adbour"),
+        ("the har\u200bbour is deep", "harbour"),
+        ("the harbour is deep", "har\u200b\u2060bour"),
+        ("\uff28\uff21\uff32\uff22\uff2f\uff35\uff32", "harbour"),
+        ("twelve\u00a0knots", "knots"),
+        ("a non\u2011breaking hyphen", "non-breaking"),
+        ("a client/server system", "server"),
+        ("a server for a client", "client/server"),
+        ("it is in config/settings.toml", "settings.toml"),
+        ("it is in settings.toml", "config/settings.toml"),
+        ("it is in config/settings.toml", "settings"),
+        ("see https://docs.example.org/tides/neap.html?x=1", "neap"),
+        ("see https://docs.example.org/tides/neap.html?x=1", "docs.example.org"),
+        ("set max_model_len higher", "model"),
+        (r"in C:\\ships\\log.txt", "log.txt"),
+        ("by bob.smith@example.org", "smith"),
+        ("needs version 2.51.0", "2.51.0"),
+        ("needs version 2.51", "51"),
+        ("written in C++", "C++"),
+        ("send an e-mail", "email"),
+        ("send an email", "e-mail"),
+        ("port in the U.S.A.", "USA"),
+        ("\u6e2f\u53e3\u5728\u591c\u95f4\u5173\u95ed", "\u591c\u95f4"),
+        ("\u6e2f\u53e3\u5728\u591c\u95f4\u5173\u95ed", "\u6e2f"),
+        ("\uff7b\uff70\uff8a\uff9e\uff70\u306f\u591c\u306b\u9589\u307e\u308b", "\u30b5\u30fc\u30d0\u30fc"),
+        ("ท่าเรือปิดตอนกลางคืน", "กลางคืน"),
+        ("កំពង់ផែបិទនៅពេលយប់", "ពេលយប់"),
+        ("항구는 밤에 닫힌다", "항구"),
+        ("बंदरगाह रात में बंद होता है", "बंदरगाह"),
+        ("Гавань закрыта", "ГАВАНЬ"),
+        ("ΟΔΥΣΣΕΥΣ", "Οδυσσεύς"),
+        ("Straße", "STRASSE"),
+        ("İstanbul", "istanbul"),
+    ],
+)
+def test_words_are_found_however_they_are_written(store, text, query):
+    rows = [Passage("wanted", text), Passage("other", "nothing of that kind")]
+    store.put("t", "c", EMBEDDER, rows, vectors(2))
+    found = ask(store, vectors(1)[0], text=query, mode="text")
+    assert [(hit.id, hit.text) for hit in found] == [("wanted", text)]
+
+
+def test_a_compound_written_in_the_same_way_ranks_above_its_parts(store):
+    texts = ["a client and a server", "a client/server system", "a server alone"]
+    store.put("t", "c", EMBEDDER, [Passage(f"{n}", text) for n, text in enumerate(texts)], vectors(3))
+    found = ask(store, vectors(1)[0], text="client/server", mode="text")
+    assert [hit.id for hit in found] == ["1", "0", "2"]
+
+
+def test_a_passage_with_all_parts_of_a_compound_lacks_no_word_of_the_query(store):
+    put_texts(store)
+    options = {"mode": "hybrid", "text_weight": 1.0}
+    parts, compound = (ask(store, leaning(0), text=text, **options) for text in ("ship oars", "ship/oars"))
+    assert [hit.rank_score for hit in parts] == pytest.approx([hit.rank_score for hit in compound])
+
+
+METADATA = [
+    '{"lang": "en", "year": 2024, "tags": ["a", "b"], "page": {"n": 1, "of": 9}}',
+    '{"lang": "de", "year": 2024, "tags": ["b"], "page": {"n": 2, "of": 9}}',
+    '{"lang": "en", "year": 2025.0, "tags": [], "ok": true}',
+    '"not an object"',
+    '{"lang": "en", "broken": "\\u0000"}',
+]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ('{"lang": "en"}', {0, 2, 4}),
+        ('{"lang": "en", "year": 2024}', {0}),
+        ('{"year": 2025}', {2}),
+        ('{"tags": ["b"]}', {0, 1}),
+        ('{"tags": ["b", "a"]}', {0}),
+        ('{"page": {"of": 9}}', {0, 1}),
+        ('{"ok": 1}', set()),
+        ('{"lang": "fr"}', set()),
+        ("{}", {0, 1, 2, 3, 4}),
+        ("", {0, 1, 2, 3, 4}),
+    ],
+)
+@pytest.mark.parametrize("mode", ["dense", "text", "hybrid"])
+def test_a_filter_keeps_the_passages_whose_metadata_contains_it(store, wanted, expected, mode):
+    rows = [Passage(f"{n}", "the same words", text) for n, text in enumerate(METADATA)]
+    store.put("t", "c", EMBEDDER, rows, vectors(len(rows)))
+    found = {int(hit.id) for hit in ask(store, vectors(1)[0], filter=wanted, mode=mode, text="words")}
+    # PostgreSQL cannot read what holds a NUL character, so no filter finds it.
+    assert found - {4} == expected - {4}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "wanted"),
+    [
+        ({"a/b.c": {"d e": [1, {"f": None}]}}, '{"a/b.c": {"d e": [{"f": null}]}}'),
+        ({"": "", "'; --": "\\u0000"}, '{"": "", "\'; --": "\\\\u0000"}'),
+        ({"n": 12345678901234567890123}, '{"n": 12345678901234567890123}'),
+        ({"n": 3.141592653589793}, '{"n": 3.14159265358979323846}'),
+        ({"n": 1e300, "m": 5e-324, "z": -0.0}, '{"n": 1e300, "m": 5e-324, "z": 0}'),
+        ({"n": "7"}, '{"n": "7"}'),
+        ({"caf\u00e9": 1}, '{"caf\\u00e9": 1}'),
+        ({"x": "\U0001f6a2"}, '{"x": "\\ud83d\\udea2"}'),
+        ({"n": 2}, '{"n": 1, "n": 2}'),
+    ],
+)
+def test_a_filter_finds_keys_and_values_of_every_kind(store, metadata, wanted):
+    rows = [
+        Passage("wanted", "text", json.dumps(metadata)),
+        Passage("other", "text", '{"n": 7, "caf\u0065": 1}'),
+    ]
+    store.put("t", "c", EMBEDDER, rows, vectors(2))
+    assert [hit.id for hit in ask(store, vectors(1)[0], filter=wanted)] == ["wanted"]
+
+
+@pytest.mark.parametrize("wanted", ['{"a": 1e400}', '{"a": "\\ud800"}', '{"a":' * 200 + "1" + "}" * 200])
+def test_a_filter_that_no_metadata_can_agree_with_is_refused_with_its_reason(store, wanted):
+    store.put("t", "c", EMBEDDER, passages(1), vectors(1))
+    with pytest.raises(InvalidInputError, match="filter"):
+        ask(store, vectors(1)[0], filter=wanted)
+
+
+@pytest.mark.parametrize("wanted", ["{", "[]", "1", '"x"', '{"a": NaN}', '{"a": "\\u0000"}', "[" * 100_000])
+def test_a_filter_that_is_no_json_object_is_refused(store, wanted):
+    store.put("t", "c", EMBEDDER, passages(1), vectors(1))
+    with pytest.raises(InvalidInputError, match="filter"):
+        ask(store, vectors(1)[0], filter=wanted)
