@@ -41,7 +41,9 @@ def read_served_models(host: str, http_port: int, metrics_port: int) -> list[Ser
         said = read_readiness(host, metrics_port)
     except UnavailableError:
         said = {}
-    loaded = {entry["name"]: entry.get("state") == "READY" for entry in index}
+    # A folder of the repository that nobody asked to load has no state.
+    index = [entry for entry in index if entry.get("state")]
+    loaded = {entry["name"]: entry["state"] == "READY" for entry in index}
     configs = {name: _read_config(server, name) for name, is_loaded in loaded.items() if is_loaded}
     ready = {name: is_loaded and said.get(name, True) for name, is_loaded in loaded.items()}
     found = {}

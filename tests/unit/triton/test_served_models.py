@@ -68,7 +68,6 @@ def test_every_model_comes_with_its_kind_and_what_it_says_of_itself(serve):
         ServedModel("broken", "", False, "no weights"),
         ServedModel("embedding", "text_encoder", True),
         ServedModel("gone", "", True),
-        ServedModel("idle", "", False),
         ServedModel("search", "search", True),
     ]
 
