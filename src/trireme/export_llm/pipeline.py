@@ -30,7 +30,9 @@ from trireme.export_llm.checkpoint_files import check_for_gpu, link_checkpoint, 
 from trireme.export_llm.gpu_config import read_gpu_model
 from trireme.export_llm.quantization import Quantization, read_quantization
 from trireme.export_llm.tensor_files import weight_files
-from trireme.generate.chat import TEMPLATE_FOLDER, named_template
+from trireme.generate.chat import TEMPLATE_FOLDER, ChatTemplate, named_template
+from trireme.generate.model_files import read_eos_token_ids
+from trireme.generate.tokenizer import LlmTokenizer
 
 TOOLS = {"cpu": ("trireme", "numpy", "openvino", "tokenizers"), "gpu": ("trireme",)}
 # Recipe keys that change the files; the others only change config.pbtxt.
@@ -116,16 +118,18 @@ def digest_inputs(recipe: Recipe, folder: Path, tools: dict[str, str]) -> str:
 
 
 def read_source(folder: Path, recipe: Recipe) -> Source:
-    """The checkpoint in `folder`. Raises UnsupportedError naming the file or key that is in the way."""
+    """The checkpoint in `folder`. Raises UnsupportedError or ArtifactError naming the file or key in the way."""
     config = read_config(folder)
     check_weights(folder)
     limit = recipe.max_model_len
     if recipe.target == "gpu":
         model = read_gpu_model(config, limit)
         _check_tokens(folder, model.vocabulary, may_add=True)
+        _check_text_files(folder)
         return Source(folder, config, None, model.vocabulary, limit or model.positions)
     architecture = read_architecture(config, limit)
     _check_tokens(folder, architecture.vocabulary, may_add=False)
+    _check_text_files(folder)
     return Source(folder, config, architecture, architecture.vocabulary, limit or architecture.positions)
 
 
@@ -153,6 +157,12 @@ def _check_tokens(folder: Path, size: int, *, may_add: bool) -> None:
             f"{path} has the added token {beyond[0]!r} with id {added[beyond[0]]}, but the model only {size}"
             " tokens; resize its embeddings or take the token out"
         )
+
+
+def _check_text_files(folder: Path) -> None:
+    """What the server reads when it loads the model. Raises ArtifactError or UnsupportedError naming the file."""
+    read_eos_token_ids(folder)
+    ChatTemplate.load(folder, LlmTokenizer.load(folder))
 
 
 def read_quantization_figures(folder: Path) -> dict[str, float]:

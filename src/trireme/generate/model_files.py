@@ -27,7 +27,10 @@ def read_eos_token_ids(model_dir: Path) -> tuple[int, ...]:
         for holder in (content, content.get("text_config")):
             found.update(_read_ids(model_dir / name, holder) if isinstance(holder, dict) else ())
     found.update(_read_named(model_dir))
-    size = config.get("vocab_size")
+    text_config = config.get("text_config")
+    size = config.get("vocab_size") or (
+        text_config.get("vocab_size") if isinstance(text_config, dict) else None
+    )
     known = sorted(found if not isinstance(size, int) else (one for one in found if one < size))
     if known:
         return tuple(known)

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
 
+from trireme.artifacts.recipe import ENSEMBLE_KINDS, KINDS
 from trireme.errors import UnavailableError
 from trireme.triton.metrics import read_readiness
 
 SECONDS = 5.0
 # Our only ensemble, as its recipe calls it.
-ENSEMBLE_KIND = "search"
+(ENSEMBLE_KIND,) = ENSEMBLE_KINDS
+# Backends of ours say each second whether they are ready.
+_SPEAKING = frozenset(KINDS) - {ENSEMBLE_KIND}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,26 +33,30 @@ class ServedModel:
 def read_served_models(host: str, http_port: int, metrics_port: int) -> list[ServedModel]:
     """Every model that the server has or tried to load, by name. Blocks at most 5 s for each question.
 
-    A model is ready when Triton has loaded it and it says so of its session, files and database; an ensemble, when
-    all of its steps are. Raises UnavailableError where no tritonserver answers.
+    A model is ready when Triton has loaded it, it says so of its session, files and database, and all of its steps
+    are ready. Without the metrics nothing is said: what is loaded counts. Raises UnavailableError where no
+    tritonserver answers.
     """
     server = f"{host}:{http_port}"
     index = _ask(server, "repository/index", b"{}")
     if not isinstance(index, list) or not all(isinstance(entry, dict) and "name" in entry for entry in index):
         raise UnavailableError(f"what answers at {host}:{http_port} is no tritonserver")
+    # A folder of the repository that nobody asked to load has no state.
+    index = [entry for entry in index if entry.get("state")]
+    loaded = [entry["name"] for entry in index if entry["state"] == "READY"]
+    configs = {name: _read_config(server, name) for name in loaded}
     try:
         said = read_readiness(host, metrics_port)
     except UnavailableError:
-        said = {}
-    loaded = {entry["name"]: entry.get("state") == "READY" for entry in index}
-    configs = {name: _read_config(server, name) for name, is_loaded in loaded.items() if is_loaded}
-    ready = {name: is_loaded and said.get(name, True) for name, is_loaded in loaded.items()}
+        said = dict.fromkeys(loaded, True)
+    # Of models that are not ours nothing is known but that they are loaded.
+    own = {name: said.get(name, _kind(config) not in _SPEAKING) for name, config in configs.items()}
     found = {}
     for entry in index:
-        name = entry["name"]
-        config = configs.get(name, {})
-        is_ready = ready[name] and all(ready.get(step, False) for step in _steps(config))
-        found[name] = ServedModel(name, _kind(config), is_ready, str(entry.get("reason") or ""))
+        config = configs.get(entry["name"], {})
+        is_ready = own.get(entry["name"], False) and all(own.get(step, False) for step in _steps(config))
+        reason = str(entry.get("reason") or "")
+        found[entry["name"]] = ServedModel(entry["name"], _kind(config), is_ready, reason)
     return [found[name] for name in sorted(found)]
 
 
@@ -58,8 +65,11 @@ def _kind(config: dict[str, Any]) -> str:
 
 
 def _steps(config: dict[str, Any]) -> list[str]:
+    """Of an ensemble, and of a backend that calls other models, such as rag's."""
     steps = (config.get("ensemble_scheduling") or {}).get("step") or []
-    return [step["model_name"] for step in steps]
+    named = (config.get("parameters") or {}).get("steps") or {}
+    called = str(named.get("string_value") or "").split(",")
+    return [*(step["model_name"] for step in steps), *filter(None, called)]
 
 
 def _read_config(server: str, name: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import pytest
 
 from trireme.artifacts.manifest import hash_file, read_manifest, verify_files
 from trireme.artifacts.recipe import Recipe
-from trireme.errors import GateError, InvalidInputError, UnsupportedError
+from trireme.errors import ArtifactError, GateError, InvalidInputError, UnsupportedError
 from trireme.export.pipeline import BuildOptions
 from trireme.export_llm.pipeline import build_llm
 from trireme.generate.chat import ChatTemplate
@@ -238,7 +238,8 @@ def test_a_token_beyond_the_embeddings_is_refused_for_the_graph(make_llm, option
     folder, _ = make_llm(tmp_path / "source")
     path = folder / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
-    tokenizer["added_tokens"] = [{"id": 96, "content": "<pad2>", "special": True}]
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    tokenizer["added_tokens"] = [{"id": 96, "content": "<pad2>", "special": True, **flags}]
     path.write_text(json.dumps(tokenizer))
     with pytest.raises(
         UnsupportedError, match="added token '<pad2>' with id 96, but the model only 96 tokens"
@@ -260,3 +261,20 @@ def test_named_chat_templates_are_placed_and_found(target, make_llm, options, tm
     template = ChatTemplate.load(version, LlmTokenizer.load(version))
     assert template.render([Message("user", "a")]) == "plain"
     assert template.render([Message("user", "a")], [{"function": {"name": "f"}}]) == "1 tools"
+
+
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_what_the_server_could_not_load_is_refused_before_it_is_placed(
+    target, make_llm, edit_config, options, tmp_path
+):
+    folder, _ = make_llm(tmp_path / "source")
+    (folder / "chat_template.jinja").write_text("{% for %}")
+    with pytest.raises(ArtifactError, match="the chat template is not valid"):
+        build_llm(recipe(folder, target=target), options)
+    (folder / "chat_template.jinja").unlink()
+    (folder / "generation_config.json").write_text("{}")
+    (folder / "tokenizer_config.json").write_text("{}")
+    edit_config(folder, eos_token_id=None)
+    with pytest.raises(ArtifactError, match="names no token that ends an answer"):
+        build_llm(recipe(folder, target=target), options)
+    assert not options.repository.exists()

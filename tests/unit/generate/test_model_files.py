@@ -30,6 +30,7 @@ def write(folder, **files):
         ({"tokenizer_config": {"eos_token": None}, "special_tokens_map": {"eos_token": "</s>"}}, (2,)),
         ({"config": {"eos_token_id": 2}, "tokenizer_config": {"eos_token": "<|unknown|>"}}, (2,)),
         ({"config": {"eos_token_id": [2, 9], "vocab_size": 9}}, (2,)),
+        ({"config": {"text_config": {"eos_token_id": [2, 9], "vocab_size": 9}}}, (2,)),
     ],
 )
 def test_every_token_that_some_file_names_ends_an_answer(tmp_path, files, expected):

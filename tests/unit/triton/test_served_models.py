@@ -1,5 +1,6 @@
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -19,10 +20,14 @@ PAGES = {
         {"name": "broken", "version": "1", "state": "UNAVAILABLE", "reason": "no weights"},
         {"name": "idle"},
         {"name": "gone", "version": "1", "state": "READY"},
+        {"name": "rag", "version": "1", "state": "READY"},
+        {"name": "foreign", "version": "1", "state": "READY"},
     ],
     "/v2/models/search/config": STEPS,
     "/v2/models/embedding/config": {"backend": "text_encoder"},
     "/v2/models/best/config": {"backend": "best_first"},
+    "/v2/models/rag/config": {"backend": "rag", "parameters": {"steps": {"string_value": "embedding,best"}}},
+    "/v2/models/foreign/config": {"backend": "onnxruntime"},
 }
 
 
@@ -57,36 +62,45 @@ def serve():
 
 
 def metrics(**ready):
-    lines = [f'trireme_model_ready{{model="{name}"}} {float(value)}' for name, value in ready.items()]
+    lines = []
+    for name, value in ready.items():
+        labels = f'{{instance="{name}_0_0",model="{name}"}}'
+        lines.append(f"trireme_model_ready{labels} {float(value)}")
+        lines.append(f"trireme_model_checked_seconds{labels} {time.time():.15g}")
     return {"/metrics": "\n".join(lines).encode()}
 
 
 def test_every_model_comes_with_its_kind_and_what_it_says_of_itself(serve):
-    found = read_served_models("127.0.0.1", serve(PAGES), serve(metrics(embedding=True, best=True)))
-    assert found == [
+    page = metrics(embedding=True, best=True, rag=True)
+    assert read_served_models("127.0.0.1", serve(PAGES), serve(page)) == [
         ServedModel("best", "best_first", True),
         ServedModel("broken", "", False, "no weights"),
         ServedModel("embedding", "text_encoder", True),
+        ServedModel("foreign", "onnxruntime", True),
         ServedModel("gone", "", True),
-        ServedModel("idle", "", False),
+        ServedModel("rag", "rag", True),
         ServedModel("search", "search", True),
     ]
 
 
-def test_an_ensemble_is_ready_when_all_of_its_steps_are(serve):
-    found = read_served_models("127.0.0.1", serve(PAGES), serve(metrics(embedding=True, best=False)))
-    assert {
-        model.name: model.is_ready for model in found if model.name in ("search", "best", "embedding")
-    } == {
-        "search": False,
-        "best": False,
-        "embedding": True,
-    }
+def ready_ones(found):
+    return {model.name for model in found if model.is_ready}
+
+
+def test_a_model_is_ready_when_all_of_its_steps_are(serve):
+    page = metrics(embedding=True, best=False, rag=True)
+    found = read_served_models("127.0.0.1", serve(PAGES), serve(page))
+    assert ready_ones(found) == {"embedding", "foreign", "gone"}
+
+
+def test_a_model_of_ours_that_says_nothing_is_not_ready(serve):
+    found = read_served_models("127.0.0.1", serve(PAGES), serve(metrics(embedding=True, rag=True)))
+    assert ready_ones(found) == {"embedding", "foreign", "gone"}
 
 
 def test_without_metrics_a_model_is_ready_when_triton_has_loaded_it(serve):
     found = read_served_models("127.0.0.1", serve(PAGES), 1)
-    assert {model.name for model in found if model.is_ready} == {"best", "embedding", "gone", "search"}
+    assert ready_ones(found) == {"best", "embedding", "foreign", "gone", "rag", "search"}
 
 
 @pytest.mark.parametrize("page", [None, b"<html>", {"error": "no"}, ["a"], [{}]])
