@@ -1,6 +1,7 @@
 """What a browser shows of a page."""
 
 import io
+import threading
 
 import pytest
 
@@ -68,3 +69,32 @@ def test_a_paragraph_cut_in_pieces_is_one_and_stays_text():
     found = shown(page)
     assert {heading for heading, _ in found} == {()}
     assert " ".join(text for _, text in found).split() == ["#", *["word"] * 60_000, "#", "end"]
+
+
+def test_a_page_that_is_left_in_the_middle_leaves_no_thread():
+    before = threading.active_count()
+    parts = read_html(io.BytesIO(b"<p>some text</p>" * 500_000), Limits()).parts
+    assert next(parts)
+    assert threading.active_count() == before + 1
+    parts.close()
+    del parts
+    assert threading.active_count() == before
+
+
+def test_what_the_disk_says_while_a_page_is_read_reaches_the_caller():
+    class Torn(io.BytesIO):
+        """Breaks in the last of the three times that a page is read."""
+
+        reads = 0
+
+        def seek(self, *place: int) -> int:
+            self.reads += 1
+            return super().seek(*place)
+
+        def read(self, size: int = -1) -> bytes:
+            if self.reads >= 3 and self.tell() > 1_000_000:
+                raise OSError(5, "Input/output error")
+            return super().read(size)
+
+    with pytest.raises(OSError, match="Input/output"):
+        list(read_html(Torn(b"<p>some text</p>" * 500_000), Limits()).parts)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
@@ -35,6 +37,9 @@ VOID = frozenset((
 # fmt: on
 CELLS = frozenset(("td", "th"))
 PARAGRAPH_CHARACTERS = 1 << 16
+# Lists of paragraphs that wait to be taken, each of what a block of the file held.
+MOST_WAITING = 2
+WAIT_SECONDS = 0.05
 UNSEEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 SOFT_HYPHEN = "\u00ad"
 
@@ -57,20 +62,76 @@ def _apart(before: str, rest: Iterator[str]) -> Iterator[str]:
 
 
 def _paragraphs(file: BinaryIO, page: _Page) -> Iterator[str]:
-    from lxml import etree
-
-    parser = etree.HTMLParser(target=page, huge_tree=True)
     encoding = find_encoding(file)
+    reading = _Reading(decode_blocks(read_blocks(file), encoding, BROWSER), page)
     try:
-        for block in decode_blocks(read_blocks(file), encoding, BROWSER):
-            parser.feed(block)
-            yield from page.take()
-        parser.close()
-    except etree.LxmlError:
-        # libxml2 reads nearly anything as HTML; a text of no tag at all is such a thing as well.
-        raise DocumentError("it is not a page that can be read") from None
-    page.finish()
-    yield from page.take()
+        yield from reading.paragraphs()
+    finally:
+        reading.stop()
+
+
+class _Reading:
+    """libxml2 at work in a thread of its own, from which paragraphs come as they are finished.
+
+    It forgets what it has read only where it asks for bytes itself; what it is fed it keeps to the end.
+    """
+
+    def __init__(self, blocks: Iterator[str], page: _Page) -> None:
+        self._blocks = blocks
+        self._page = page
+        self._rest = b""
+        self._is_stopped = False
+        self._error: BaseException | None = None
+        # None comes last.
+        self._found: queue.Queue[list[str] | None] = queue.Queue(MOST_WAITING)
+        self._thread = threading.Thread(target=self._run, name="html", daemon=True)
+
+    def paragraphs(self) -> Iterator[str]:
+        """All of the page's. Raises DocumentError where it cannot be read, and what reading the file raises."""
+        self._thread.start()
+        while (found := self._found.get()) is not None:
+            yield from found
+        if self._error is not None:
+            raise self._error
+
+    def stop(self) -> None:
+        """Ends the thread, which reads no more of the file. Blocks until it has ended."""
+        self._is_stopped = True
+        while self._thread.is_alive():
+            try:
+                # It may wait for room.
+                self._found.get(timeout=WAIT_SECONDS)
+            except queue.Empty:
+                continue
+
+    def read(self, size: int) -> bytes:
+        """Called by libxml2: the next bytes, in UTF-8."""
+        while not self._rest and not self._is_stopped:
+            if done := self._page.take():
+                self._found.put(done)
+            block = next(self._blocks, None)
+            if block is None:
+                break
+            self._rest = block.encode()
+        given, self._rest = self._rest[:size], self._rest[size:]
+        return b"" if self._is_stopped else given
+
+    def _run(self) -> None:
+        from lxml import etree
+
+        parser = etree.HTMLParser(target=self._page, huge_tree=True, encoding="utf-8")
+        try:
+            etree.parse(self, parser)
+        except etree.LxmlError:
+            # libxml2 reads nearly anything as HTML; a text of no tag at all is such a thing as well.
+            self._error = DocumentError("it is not a page that can be read")
+        except BaseException as error:
+            # Raised where the paragraphs are asked for.
+            self._error = error
+        finally:
+            self._page.finish()
+            self._found.put(self._page.take())
+            self._found.put(None)
 
 
 class _Page:

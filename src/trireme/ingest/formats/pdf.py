@@ -83,7 +83,8 @@ def _pages(reader: PdfReader, count: int, limits: Limits) -> Iterator[str]:
         with _typed_errors():
             page = reader.pages[number]
             _name_glyphs(page.get("/Resources"), named)
-            text = clean(page.extract_text()).translate(LIGATURES)
+            lines = clean(page.extract_text()).translate(LIGATURES).split("\n")
+            text = "\n".join(line.rstrip() for line in lines)
         is_blank = is_blank and not text.strip()
         yield text
         if number % PAGES_KEPT == PAGES_KEPT - 1:
