@@ -13,6 +13,8 @@ from typing import Any
 from trireme.errors import UnsupportedError
 from trireme.export.checkpoint import Checkpoint
 
+# Without one of them transformers makes an empty tokenizer, which knows no word.
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 _PIECES = "sentencepiece.sentencepiece_model_pb2"
 
 
@@ -22,6 +24,8 @@ def load_pretrained(checkpoint: Checkpoint) -> Any:
 
     transformers.utils.logging.set_verbosity_error()
     folder = str(checkpoint.transformer_dir)
+    if not any(any(checkpoint.transformer_dir.glob(name)) for name in _VOCABULARIES):
+        raise UnsupportedError(f"{folder} holds no tokenizer: none of {', '.join(_VOCABULARIES)}")
     try:
         with readable_pieces():
             tokenizer = transformers.AutoTokenizer.from_pretrained(

@@ -55,6 +55,8 @@ def load_pretrained_model(checkpoint: Checkpoint, auto_class: str) -> nn.Module:
             dtype=torch.float32,
             use_safetensors=True,
             variant=checkpoint.variant or None,
+            # They are refused below by their names.
+            ignore_mismatched_sizes=True,
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
