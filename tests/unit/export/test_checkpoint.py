@@ -259,3 +259,31 @@ def test_a_file_that_is_no_json_object_is_named(content, folder):
     (folder / "config.json").write_text(content)
     with pytest.raises(UnsupportedError, match=r"config\.json"):
         read_checkpoint(folder)
+
+
+@pytest.mark.parametrize("length", [0, "64", -1])
+def test_a_tokenizers_length_that_is_none_is_refused(length, folder):
+    write(folder, "tokenizer_config.json", {"model_max_length": length})
+    with pytest.raises(UnsupportedError, match="model_max_length"):
+        read_checkpoint(folder)
+
+
+def test_sizes_that_config_json_leaves_out_are_those_of_transformers(folder):
+    write(folder, "config.json", {"model_type": "bert"})
+    found = read_checkpoint(folder)
+    assert (found.hidden_size, found.max_length, found.has_segments) == (768, 512, True)
+    write(folder, "config.json", {"model_type": "distilbert"})
+    found = read_checkpoint(folder)
+    assert (found.hidden_size, found.max_length, found.has_segments) == (768, 512, False)
+
+
+def test_an_encoder_that_wants_messages_is_refused(folder):
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    with pytest.raises(UnsupportedError, match="chat_template"):
+        read_checkpoint(folder)
+
+
+def test_one_label_to_choose_from_is_refused(folder):
+    write(folder, "config.json", {**BERT, "num_labels": 1, "problem_type": "single_label_classification"})
+    with pytest.raises(UnsupportedError, match="problem_type"):
+        read_checkpoint(folder, "classifier")

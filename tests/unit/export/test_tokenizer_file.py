@@ -9,7 +9,7 @@ from trireme.errors import UnsupportedError
 from trireme.export.checkpoint import read_checkpoint
 from trireme.export.parity_texts import TEXTS
 from trireme.export.pipeline import BuildOptions, build_model
-from trireme.export.tokenizer_file import load_pretrained, write_tokenizer
+from trireme.export.tokenizer_file import find_beyond, load_pretrained, write_tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -118,3 +118,13 @@ def test_a_token_beyond_the_table_is_named_for_every_engine(precision, engine, m
     recipe = Recipe("tiny", "text_encoder", source=str(folder), precision=precision, engine=engine)
     with pytest.raises(UnsupportedError, match=r"'\[NEW\]' has the id 82, the embedding table has 82 rows"):
         build_model(recipe, options)
+
+
+def test_a_token_that_transformers_adds_of_itself_is_left_out(make_checkpoint, tmp_path):
+    folder = make_checkpoint(tmp_path / "source", "bert")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
+    checkpoint = read_checkpoint(folder)
+    assert find_beyond(checkpoint, load_pretrained(checkpoint), 82) == ("[MASK]",)
+    write_tokenizer(checkpoint, tmp_path / "written.json", ["[MASK]"])
+    rows = Tokenizer.load(tmp_path / "written.json", 64).encode_texts(["a [MASK] b"])
+    assert max(rows[0].ids) < 82

@@ -91,3 +91,12 @@ def test_a_dense_layer_whose_weights_do_not_fit_is_named(weights, tmp_path):
         save_file({weights: torch.zeros(3, 4), "linear.bias": torch.zeros(8)}, path)
     with pytest.raises(UnsupportedError, match=r"model\.safetensors does not fit the config\.json"):
         load_dense(DenseLayer(path, 8, 8, True, "Tanh"))
+
+
+def test_a_head_that_config_json_does_not_name_is_refused(make_checkpoint, tmp_path):
+    folder = make_checkpoint(tmp_path / "source", "bert", ["score"])
+    config = json.loads((folder / "config.json").read_text())
+    del config["architectures"]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UnsupportedError, match=r"'classifier\.bias'.* names no architectures"):
+        load_graph(read_checkpoint(folder))
