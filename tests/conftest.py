@@ -74,7 +74,7 @@ def make_checkpoint():
             sizes |= {"type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
         if labels is not None:
             sizes |= {"id2label": dict(enumerate(labels)), "label2id": {b: a for a, b in enumerate(labels)}}
-        config = getattr(transformers, f"{prefix}Config")(vocab_size=vocabulary, **{**sizes, **more})
+        config = getattr(transformers, f"{prefix}Config")(**{"vocab_size": vocabulary, **sizes, **more})
         head = "Model" if labels is None else "ForSequenceClassification"
         model = getattr(transformers, prefix + head)(config)
         with torch.no_grad():

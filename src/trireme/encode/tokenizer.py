@@ -82,8 +82,8 @@ class Tokenizer:
     def encode_pairs(self, query: str, passages: Sequence[str]) -> list[Row]:
         """Rows of (query, passage), in order.
 
-        Where both do not fit, the passage is cut first, but the query gives way down to half of the room,
-        so that a long query leaves the passage something to be read by.
+        Where both do not fit, the longer is cut first, and both down to half of the room, as transformers'
+        "longest_first" does: a long query leaves the passage something to be read by.
         """
         query_ids, *passage_ids = self._encode([query, *passages])
         return [self._join(query_ids, ids) for ids in passage_ids]
@@ -113,7 +113,9 @@ class Tokenizer:
 
     def _join(self, query: list[int], passage: list[int]) -> Row:
         template, room = self._pair, self.max_length - self._pair.size
-        query_keep = min(len(query), max(room // 2, room - len(passage)))
+        # An odd token is the longer one's.
+        half = (room + (len(query) > len(passage))) // 2
+        query_keep = min(len(query), max(half, room - len(passage)))
         passage_keep = min(len(passage), room - query_keep)
         ids = [
             *template.before,

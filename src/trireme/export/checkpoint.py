@@ -23,6 +23,21 @@ OFFSET_FAMILIES = ("roberta", "xlm-roberta")
 # tokenizer_config.json without a limit holds a number like 10**30.
 NO_LIMIT = 1_000_000
 
+# What transformers takes for keys that a config.json leaves out.
+_DEFAULTS: dict[str, Any] = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_attention_heads": 12,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+}
+_DISTIL_DEFAULTS: dict[str, Any] = {
+    "dim": 768,
+    "hidden_dim": 3072,
+    "n_heads": 12,
+    "max_position_embeddings": 512,
+}
+
 # Keys of config.json that transformers wrote once and ignores now, or that make another model of an encoder.
 _ONLY_VALUES: dict[str, tuple[Any, ...]] = {
     "position_embedding_type": (None, "absolute"),
@@ -70,8 +85,8 @@ def read_checkpoint(folder: Path, kind: str = "", has_adapter: bool = False) -> 
     """
     files = read_sentence_files(folder)
     config_path = files.transformer_dir / "config.json"
-    config = read_json(config_path)
-    _check_config(config_path, config)
+    _check_config(config_path, read_json(config_path))
+    config = read_config(files.transformer_dir)
     _check_tokenizer_config(files.transformer_dir / "tokenizer_config.json")
     variant = find_variant(files.transformer_dir)
     found = Checkpoint(
@@ -80,7 +95,7 @@ def read_checkpoint(folder: Path, kind: str = "", has_adapter: bool = False) -> 
         kind=kind or _detect_kind(config, files),
         family=config["model_type"],
         hidden_size=int(config.get("hidden_size") or config["dim"]),
-        has_segments=config.get("type_vocab_size", 0) > 1,
+        has_segments=config["model_type"] != "distilbert" and config["type_vocab_size"] > 1,
         max_length=_max_length(files, config),
         lowercase=files.lowercase,
         variant=variant,
@@ -88,6 +103,8 @@ def read_checkpoint(folder: Path, kind: str = "", has_adapter: bool = False) -> 
     if has_adapter:
         return found
     _check_kind(found, files)
+    if not files.kind and found.kind != "classifier":
+        _check_chat_template(files.transformer_dir)
     if found.kind == "text_encoder":
         return _check_prompts(
             replace(
@@ -119,6 +136,12 @@ def apply_recipe(checkpoint: Checkpoint, recipe: Recipe) -> Checkpoint:
     )
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a supported family, with transformers' defaults for keys of sizes that it leaves out."""
+    config = read_json(folder / "config.json")
+    return {**(_DISTIL_DEFAULTS if config.get("model_type") == "distilbert" else _DEFAULTS), **config}
+
+
 def check_weights(folder: Path) -> None:
     """Raises UnsupportedError unless `folder` holds safetensors; a pickle in their place is named."""
     if not any(folder.glob("*.safetensors")):
@@ -127,7 +150,7 @@ def check_weights(folder: Path) -> None:
 
 def position_limit(checkpoint: Checkpoint) -> int:
     """Tokens of the longest row that the checkpoint has positions for."""
-    return _position_limit(read_json(checkpoint.transformer_dir / "config.json"))
+    return _position_limit(read_config(checkpoint.transformer_dir))
 
 
 def _check_config(path: Path, config: dict[str, Any]) -> None:
@@ -149,6 +172,13 @@ def _check_tokenizer_config(path: Path) -> None:
     side = read_optional(path).get("truncation_side", "right")
     if side != "right":
         raise refuse(path, "truncation_side", side, "long texts are cut on the right; set it to right")
+
+
+def _check_chat_template(folder: Path) -> None:
+    """sentence-transformers makes messages of the texts of such a model."""
+    path = folder / "tokenizer_config.json"
+    if read_optional(path).get("chat_template") or (folder / "chat_template.jinja").is_file():
+        raise UnsupportedError(f"{path}: an encoder with a chat_template is not supported; take it out")
 
 
 def _detect_kind(config: dict[str, Any], files: SentenceFiles) -> str:
@@ -191,6 +221,9 @@ def _check_prompts(checkpoint: Checkpoint) -> Checkpoint:
 
 def _with_labels(found: Checkpoint, config: dict[str, Any], files: SentenceFiles) -> Checkpoint:
     labels = read_labels(config)
+    config_path = found.transformer_dir / "config.json"
+    if len(labels) == 1 and config.get("problem_type") == "single_label_classification":
+        raise refuse(config_path, "problem_type", config["problem_type"], "one label leaves no choice")
     if found.kind == "cross_encoder":
         if len(labels) != 1:
             raise UnsupportedError(
@@ -198,7 +231,7 @@ def _with_labels(found: Checkpoint, config: dict[str, Any], files: SentenceFiles
                 " labels single texts"
             )
         return found
-    activation = read_activation(found.transformer_dir / "config.json", config, files.config)
+    activation = read_activation(config_path, config, files.config)
     return replace(found, labels=labels, activation=activation)
 
 
@@ -216,4 +249,7 @@ def _max_length(files: SentenceFiles, config: dict[str, Any]) -> int:
         tokenizer = read_optional(files.transformer_dir / "tokenizer_config.json")
         # max_len is its old name.
         stated = tokenizer.get("model_max_length", tokenizer.get("max_len"))
-    return min(limit, int(stated)) if stated and stated < NO_LIMIT else limit
+        if stated is not None and (not isinstance(stated, int | float) or stated < 1):
+            path = files.transformer_dir / "tokenizer_config.json"
+            raise refuse(path, "model_max_length", stated, "this must be a number above 0")
+    return min(limit, int(stated)) if stated is not None and stated < NO_LIMIT else limit

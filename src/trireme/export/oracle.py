@@ -204,7 +204,7 @@ def _classify(recipe: Recipe, checkpoint: Checkpoint, folder: Path) -> list[dict
         pipeline = transformers.pipeline(
             "text-classification", model=model, tokenizer=tokenizer, device="cpu"
         )
-        length = recipe.max_length or min(tokenizer.model_max_length, position_limit(checkpoint))
+        length = _check_length(recipe, checkpoint, "the pipeline", tokenizer.model_max_length)
         found = pipeline(
             list(TEXTS),
             top_k=None,
@@ -213,6 +213,8 @@ def _classify(recipe: Recipe, checkpoint: Checkpoint, folder: Path) -> list[dict
             max_length=length,
             batch_size=1,
         )
+    except GateError:
+        raise
     except Exception as error:  # the library raises errors of many kinds
         raise UnsupportedError(f"transformers cannot read {checkpoint.folder}: {error}") from error
     return [{item["label"]: item["score"] for item in row} for row in found]
@@ -240,8 +242,17 @@ def _model_arguments(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _set_length(recipe: Recipe, checkpoint: Checkpoint, library: Any) -> None:
-    """The recipe's length; else the library's own, where the model has positions for it."""
-    library.max_seq_length = recipe.max_length or min(library.max_seq_length, position_limit(checkpoint))
+    library.max_seq_length = _check_length(
+        recipe, checkpoint, "sentence-transformers", library.max_seq_length
+    )
+
+
+def _check_length(recipe: Recipe, checkpoint: Checkpoint, library: str, length: int) -> int:
+    """The recipe's length; else the library's, where the model has positions for it. It must be ours."""
+    wanted = recipe.max_length or min(length, position_limit(checkpoint))
+    if wanted != checkpoint.max_length:
+        raise _error(recipe, library, f"it cuts texts at {wanted} tokens, we at {checkpoint.max_length}")
+    return wanted
 
 
 def _collect(start: Callable[[Callable[[int, Any], None]], None], count: int) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -15,7 +14,7 @@ from trireme.encode.packed_bert import DTYPES
 from trireme.encode.packed_config import CONFIG_FILE, WEIGHTS_FILE, PackedConfig, ResidualConfig, write_config
 from trireme.encode.vnni_kernels import find_misfit
 from trireme.errors import UnsupportedError
-from trireme.export.checkpoint import OFFSET_FAMILIES, Checkpoint
+from trireme.export.checkpoint import OFFSET_FAMILIES, Checkpoint, read_config
 from trireme.export.graph import Graph, PooledEncoder, SequenceClassifier
 from trireme.export.sentence_files import DenseLayer
 from trireme.export.weights import DenseBlock
@@ -141,7 +140,7 @@ def quantize_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def find_obstacle(checkpoint: Checkpoint) -> str:
     """Why engine vnni cannot run `checkpoint`; "" where it can. Reads its config.json."""
-    config = json.loads((checkpoint.transformer_dir / "config.json").read_text(encoding="utf-8"))
+    config = read_config(checkpoint.transformer_dir)
     is_distil = checkpoint.family == "distilbert"
     sizes = ("dim", "hidden_dim", "n_heads") if is_distil else _SIZES
     if misfit := find_misfit(*(int(config[name]) for name in sizes)):

@@ -211,22 +211,12 @@ def _make_files(
     notice: Notice,
 ) -> Manifest:
     """Writes model and tokenizer into `stage`, and lets the gate judge them."""
-    from trireme.export.graph import load_graph
     from trireme.export.measure import measure_parity, measure_quality, open_built
-    from trireme.export.oracle import check_reading
     from trireme.export.parity import check_gate, read_thresholds
-    from trireme.export.tokenizer_file import check_ids, feed_segments, load_pretrained, write_tokenizer
 
+    notice("load and compare with the library")
+    checkpoint, graph = _load(recipe, checkpoint, adapter, stage)
     notice("export")
-    tokenizer = load_pretrained(checkpoint)
-    checkpoint = feed_segments(checkpoint, tokenizer)
-    graph = load_graph(checkpoint, adapter)
-    check_ids(checkpoint, tokenizer, graph.vocabulary)
-    write_tokenizer(checkpoint, stage / TOKENIZER_FILE)
-    if adapter is None:
-        notice("compare with sentence-transformers")
-        check_reading(recipe, checkpoint, graph, stage / TOKENIZER_FILE)
-    notice("write")
     _write_model(recipe, graph, checkpoint, stage, options=options, notice=notice)
     notice("compare")
     built = open_built(stage, recipe.encoder_engine, checkpoint.max_length)
@@ -237,6 +227,34 @@ def _make_files(
         notice("quality")
         folder, queries = options.quality, options.quality_queries
         quality = measure_quality(graph, checkpoint, stage, built, folder=folder, max_queries=queries)
+    return replace(_describe(recipe, checkpoint, graph, stage), figures=figures, quality=quality)
+
+
+def _load(
+    recipe: Recipe, checkpoint: Checkpoint, adapter: Path | None, stage: Path
+) -> tuple[Checkpoint, Any]:
+    """The checkpoint as its tokenizer feeds it, and its module; its tokenizer is in `stage` then.
+
+    Raises GateError where sentence-transformers or transformers read the checkpoint otherwise.
+    """
+    from trireme.export.graph import load_graph
+    from trireme.export.oracle import check_reading
+    from trireme.export.tokenizer_file import feed_segments, find_beyond, load_pretrained, write_tokenizer
+
+    tokenizer = load_pretrained(checkpoint)
+    if adapter is None:
+        checkpoint = feed_segments(checkpoint, tokenizer)
+    graph = load_graph(checkpoint, adapter)
+    beyond = find_beyond(checkpoint, tokenizer, graph.vocabulary)
+    write_tokenizer(checkpoint, stage / TOKENIZER_FILE, beyond)
+    # No library knows the scores of a reranker with an adapter of ours.
+    if adapter is None:
+        check_reading(recipe, checkpoint, graph, stage / TOKENIZER_FILE)
+    return checkpoint, graph
+
+
+def _describe(recipe: Recipe, checkpoint: Checkpoint, graph: Any, stage: Path) -> Manifest:
+    """The manifest of the files in `stage`, without figures."""
     names = (*ENCODER_FILES[recipe.encoder_engine], TOKENIZER_FILE)
     return Manifest(
         model=recipe.model,
@@ -256,6 +274,4 @@ def _make_files(
         activation=checkpoint.activation,
         engine=recipe.encoder_engine,
         needs_prior="prior" in graph.input_names,
-        figures=figures,
-        quality=quality,
     )

@@ -139,7 +139,9 @@ def read_prompts(path: Path, config: dict[str, Any]) -> tuple[str, str]:
 
     An empty prompt is a prompt. Where neither has one by name, both get the default prompt, as with encode.
     """
-    stated = config.get("prompts") or {}
+    stated = config.get("prompts", {})
+    if not isinstance(stated, dict):
+        raise refuse(path, "prompts", stated, "this maps names to texts")
     for name, text in stated.items():
         if not isinstance(text, str | None):
             raise refuse(path, f"prompts.{name}", text, "a prompt is a text")
@@ -196,7 +198,7 @@ def _check_cross_encoder(
             " ForSequenceClassification alone is supported"
         )
     default = config.get("default_prompt_name")
-    if default and (config.get("prompts") or {}).get(default):
+    if default is not None and (config.get("prompts") or {}).get(default):
         raise refuse(
             config_path, "default_prompt_name", default, "put the prompt before your queries yourself"
         )

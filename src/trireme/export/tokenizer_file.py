@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,17 @@ from typing import Any
 from trireme.errors import UnsupportedError
 from trireme.export.checkpoint import Checkpoint
 
+# Without one of them transformers makes an empty tokenizer, which knows no word.
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+# Where a checkpoint names its tokens.
+_TOKEN_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+)
 _PIECES = "sentencepiece.sentencepiece_model_pb2"
 
 
@@ -22,6 +34,8 @@ def load_pretrained(checkpoint: Checkpoint) -> Any:
 
     transformers.utils.logging.set_verbosity_error()
     folder = str(checkpoint.transformer_dir)
+    if not any(any(checkpoint.transformer_dir.glob(name)) for name in _VOCABULARIES):
+        raise UnsupportedError(f"{folder} holds no tokenizer: none of {', '.join(_VOCABULARIES)}")
     try:
         with readable_pieces():
             tokenizer = transformers.AutoTokenizer.from_pretrained(
@@ -63,21 +77,40 @@ def feed_segments(checkpoint: Checkpoint, tokenizer: Any) -> Checkpoint:
     return replace(checkpoint, has_segments=checkpoint.has_segments and feeds)
 
 
-def check_ids(checkpoint: Checkpoint, tokenizer: Any, rows: int) -> None:
-    """Raises UnsupportedError naming a token whose id is beyond the `rows` of the embedding table."""
-    token, number = max(tokenizer.get_vocab().items(), key=lambda item: item[1], default=("", -1))
-    if number >= rows:
-        raise UnsupportedError(
-            f"{checkpoint.transformer_dir}: token {token!r} has the id {number}, the embedding table has {rows}"
-            " rows; call resize_token_embeddings and save, or take the token out of the tokenizer"
-        )
+def find_beyond(checkpoint: Checkpoint, tokenizer: Any, rows: int) -> tuple[str, ...]:
+    """Tokens with no row among the `rows` of the embedding table that transformers added of itself, like [MASK].
+
+    They are to be left out. Raises UnsupportedError naming one that the checkpoint's own files hold.
+    """
+    beyond = sorted(token for token, number in tokenizer.get_vocab().items() if number >= rows)
+    files = [checkpoint.transformer_dir / name for name in _TOKEN_FILES]
+    texts = [path.read_text(encoding="utf-8") for path in files if path.is_file()]
+    lines = {line.rstrip("\n") for text in texts for line in text.splitlines()}
+    for token in beyond:
+        # As JSON writes it, or as a line of vocab.txt.
+        if token in lines or any(
+            json.dumps(token, ensure_ascii=ascii) in t for t in texts for ascii in (True, False)
+        ):
+            number = tokenizer.get_vocab()[token]
+            raise UnsupportedError(
+                f"{checkpoint.transformer_dir}: token {token!r} has the id {number}, the embedding table has"
+                f" {rows} rows; call resize_token_embeddings and save, or take the token out of the tokenizer"
+            )
+    return tuple(beyond)
 
 
-def write_tokenizer(checkpoint: Checkpoint, path: Path) -> None:
-    """Writes tokenizer.json without padding and truncation: the server sets its own."""
+def write_tokenizer(checkpoint: Checkpoint, path: Path, without: Collection[str] = ()) -> None:
+    """Writes tokenizer.json without padding and truncation, which the server sets, and the tokens `without`."""
     from tokenizers import Tokenizer, normalizers
 
-    tokenizer = Tokenizer.from_str(load_pretrained(checkpoint).backend_tokenizer.to_str())
+    document = load_pretrained(checkpoint).backend_tokenizer.to_str()
+    if without:
+        parsed = json.loads(document)
+        parsed["added_tokens"] = [
+            token for token in parsed["added_tokens"] if token["content"] not in without
+        ]
+        document = json.dumps(parsed)
+    tokenizer = Tokenizer.from_str(document)
     tokenizer.no_padding()
     tokenizer.no_truncation()
     if checkpoint.lowercase:

@@ -15,6 +15,8 @@ from trireme.export.sentence_files import DenseLayer
 # Tables that old checkpoints carry and modules make themselves.
 _BUFFERS = ("position_ids", "token_type_ids")
 
+_HEADS = ("classifier.", "pre_classifier.")
+
 
 class DenseBlock(nn.Module):
     """A Dense module of sentence-transformers: [B, in] -> [B, out]."""
@@ -55,12 +57,14 @@ def load_pretrained_model(checkpoint: Checkpoint, auto_class: str) -> nn.Module:
             dtype=torch.float32,
             use_safetensors=True,
             variant=checkpoint.variant or None,
+            # They are refused below by their names.
+            ignore_mismatched_sizes=True,
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
         )
     except Exception as error:  # configs and loaders raise errors of many libraries
-        raise UnsupportedError(f"{folder} cannot be loaded: {error}") from error
+        raise UnsupportedError(f"{folder} cannot be loaded: {type(error).__name__}: {error}") from error
     _check_missing(checkpoint, loading["missing_keys"], auto_class)
     if mismatched := loading.get("mismatched_keys"):
         raise UnsupportedError(
@@ -100,6 +104,12 @@ def _check_missing(checkpoint: Checkpoint, names: Iterable[str], auto_class: str
 
 def _check_unexpected(checkpoint: Checkpoint, model: Any, names: Iterable[str]) -> None:
     """A head that nothing reads may be left over, a part of the encoder may not: it would be another encoder."""
+    heads = [name for name in names if name.startswith(_HEADS)]
+    if heads and not model.config.architectures:
+        raise UnsupportedError(
+            f"{checkpoint.transformer_dir} holds {min(heads)!r}, a classifier's head, and config.json names no"
+            " architectures; add them, such as BertForSequenceClassification"
+        )
     prefix = f"{model.base_model_prefix}."
     base = getattr(model, model.base_model_prefix, model)
     parts = {name for name, _ in base.named_children()} - {"pooler"}

@@ -113,6 +113,13 @@ def test_labels_come_best_first_with_probabilities_that_sum_to_one():
     assert isinstance(bad, InvalidInputError)
 
 
+def test_a_model_that_grades_texts_gives_its_numbers_as_they_are():
+    spec = dataclasses.replace(SPEC, activation="identity")
+    [answer] = gather(CrossEncoder(word_tokenizer(), SumSession(width=3), spec).classify, ["a"])
+    # [CLS] a [SEP] are 1 + 4 + 2; the session's second number counts tokens.
+    assert dict(zip(answer.labels, answer.score.tolist(), strict=True)) == {"x": 7, "y": 3, "z": 0}
+
+
 def test_several_texts_get_their_own_labels():
     classifier = CrossEncoder(word_tokenizer(), SumSession(width=3), SPEC)
     answers = gather(classifier.classify, ["a", "b c", "a"])

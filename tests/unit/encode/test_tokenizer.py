@@ -41,6 +41,17 @@ def test_a_long_query_leaves_half_of_the_room_to_the_passage_and_is_whole_for_th
     assert rows[1].truncated_tokens == 0
 
 
+@pytest.mark.parametrize("max_length", [8, 9, 20])
+def test_a_pair_is_cut_as_longest_first_cuts_it(max_length):
+    ours = word_tokenizer(max_length)
+    rust = RustTokenizer.from_str(ours._tokenizer.to_str())
+    rust.enable_truncation(max_length, strategy="longest_first")
+    texts = [" ".join((WORDS[4:] * 2)[:length]) for length in range(1, 15)]
+    for query in texts:
+        rows = ours.encode_pairs(query, texts)
+        assert [row.ids for row in rows] == [rust.encode(query, text).ids for text in texts]
+
+
 def test_a_query_that_fits_beside_a_short_passage_is_not_cut():
     (row,) = word_tokenizer(max_length=9).encode_pairs("a b c d e", ["f"])
     assert row.truncated_tokens == 0

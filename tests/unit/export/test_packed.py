@@ -4,12 +4,12 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from trireme.errors import UnsupportedError
 from trireme.export.checkpoint import FAMILIES, OFFSET_FAMILIES, read_checkpoint
 from trireme.export.graph import Graph, load_graph
-from trireme.export.packed import FILES, write_packed
+from trireme.export.packed import FILES, find_obstacle, write_packed
 
 
 def write(folder, target, precision="fp32"):
@@ -51,6 +51,51 @@ def test_half_precision_halves_the_weights(precision, make_checkpoint, tmp_path)
 def test_an_activation_without_an_operator_is_refused(make_checkpoint, tmp_path):
     with pytest.raises(UnsupportedError, match="'silu'"):
         write(make_checkpoint(tmp_path / "source", "bert", hidden_act="silu"), tmp_path / "packed")
+
+
+@pytest.fixture
+def with_dense(make_checkpoint, tmp_path, add_sentence_files):
+    """with_dense(truncate, **keys): a checkpoint whose sizes engine vnni can run, and a Dense behind its pooling."""
+
+    def make(truncate, **keys):
+        folder = make_checkpoint(tmp_path / "source", "bert", hidden_size=64, intermediate_size=96)
+        add_sentence_files(folder, {"pooling_mode": "mean"}, ("Transformer", "Pooling", "Dense"))
+        (folder / "2_Dense").mkdir()
+        config = {"in_features": 64, "out_features": 16, **keys}
+        (folder / "2_Dense" / "config.json").write_text(json.dumps(config))
+        names = ("linear", "residual") if keys.get("use_residual") else ("linear",)
+        weights = {f"{name}.weight": torch.zeros(16, 64) for name in names}
+        save_file({**weights, "linear.bias": torch.zeros(16)}, folder / "2_Dense" / "model.safetensors")
+        config = {"truncate_dim": truncate} if truncate else {}
+        (folder / "config_sentence_transformers.json").write_text(json.dumps(config))
+        return folder
+
+    return make
+
+
+def test_a_dense_layer_that_the_packed_encoders_know_is_written(with_dense, tmp_path):
+    folder = with_dense(0, activation_function="torch.nn.modules.activation.ReLU")
+    assert find_obstacle(read_checkpoint(folder)) == ""
+    assert write(folder, tmp_path / "packed")[1]["dense"] == ["relu"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "truncate", "reason"),
+    [
+        (
+            {"activation_function": "torch.nn.modules.activation.GELU"},
+            0,
+            "a Dense with the activation 'GELU'",
+        ),
+        ({"use_residual": True}, 0, "a Dense with use_residual"),
+        ({}, 8, "truncate_dim 8"),
+    ],
+)
+def test_what_behind_pooling_has_no_operator_is_refused(keys, truncate, reason, with_dense, tmp_path):
+    folder = with_dense(truncate, **keys)
+    assert find_obstacle(read_checkpoint(folder)) == f"it has {reason}"
+    with pytest.raises(UnsupportedError, match=f"it has {reason}; use engine onnx"):
+        write(folder, tmp_path / "packed")
 
 
 def test_a_reranker_with_an_adapter_is_refused(make_checkpoint, tmp_path):

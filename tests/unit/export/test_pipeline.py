@@ -6,7 +6,10 @@ import pytest
 from trireme.artifacts.manifest import read_manifest, verify_files
 from trireme.artifacts.recipe import Recipe
 from trireme.encode import vnni_kernels
+from trireme.encode.registry import open_session
+from trireme.encode.session import SessionOptions
 from trireme.errors import GateError, NotFoundError, SettingError, UnsupportedError
+from trireme.export import pipeline
 from trireme.export.pipeline import BuildOptions, build_model
 
 LOOSE = {"min_cosine": 0.5, "mean_cosine": 0.9}
@@ -193,3 +196,28 @@ def test_static_int8_gives_a_row_the_same_vector_alone_and_in_a_batch(source, op
 def test_a_missing_adapter_is_named(source, options):
     with pytest.raises(NotFoundError, match="defaults/none"):
         build_model(Recipe("r", "cross_encoder", source=str(source), adapter="defaults/none"), options)
+
+
+@pytest.mark.parametrize(("engine", "precision"), [("onnx", "fp32"), ("openvino", "fp32"), ("torch", "fp32")])
+def test_a_reranker_whose_tokenizer_gives_no_segments_is_built(
+    engine, precision, make_checkpoint, options, tmp_path
+):
+    pairs = make_checkpoint(tmp_path / "pairs", "bert", labels=["relevance"])
+    config = json.loads((pairs / "tokenizer_config.json").read_text())
+    config["model_input_names"] = ["input_ids", "attention_mask"]
+    (pairs / "tokenizer_config.json").write_text(json.dumps(config))
+    built = Recipe("pairs", "cross_encoder", source=str(pairs), engine=engine, precision=precision)
+    manifest, _ = build_model(built, options)
+    assert manifest.figures["score_difference"] < 0.001
+    version = options.repository / "pairs" / "1"
+    assert "token_type_ids" not in open_session(engine, version, SessionOptions(max_length=64)).input_names
+
+
+def test_a_model_that_is_read_otherwise_by_its_library_is_not_placed(source, options, monkeypatch):
+    read = pipeline.read_checkpoint
+    monkeypatch.setattr(
+        pipeline, "read_checkpoint", lambda *given: replace(read(*given), query_prompt="ask ")
+    )
+    with pytest.raises(GateError, match="SentenceTransformer makes other numbers"):
+        build_model(recipe(source), options)
+    assert not (options.repository / "tiny").exists()
