@@ -14,7 +14,7 @@ WAYS = ("grpc", "stream", "http", "bytes", "grpc_bytes")
 class Call:
     """parts: the messages of a stream, the one body or message of others, or chunks of raw bytes.
 
-    note: what was done to it, for people.
+    headers: of HTTP, or metadata of a stream. note: what was done to it, for people.
     """
 
     way: str

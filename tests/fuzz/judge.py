@@ -24,7 +24,8 @@ UPSTREAM = re.compile(
     r"|inference (input|request batch-size)|expected (number of|\d+)|input byte size mismatch|input '.*'.* "
     r"(already exists|batch size|has no shape)|incomplete string|contents field must not|unable to find data"
     r"|unable to (load|decode|set)|(Unable|failed|attempt) to |Unable to find shared|invalid value (type )?for '"
-    r"|parameter key|string correlation ID|'shared_memory.*' can not be|duplicate)",
+    r"|parameter key|class result not|invalid model version|string correlation ID"
+    r"|'shared_memory.*' can not be|duplicate)",
     re.DOTALL,
 )
 

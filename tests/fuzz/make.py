@@ -12,6 +12,9 @@ from fuzz.wire import to_generate, to_http, to_message
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 UNARY = "/inference.GRPCInferenceService/ModelInfer"
 
+# Asks for errors as gRPC statuses.
+STRICT = (("triton_grpc_error", "true"),)
+
 
 def make_call(seed: int, number: int, contracts: Sequence[Contract]) -> Call:
     """The request; it depends on nothing but the seed, the number and the models' configurations."""

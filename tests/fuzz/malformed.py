@@ -30,7 +30,7 @@ READING = (
     "/v2/" + "../" * 50 + "etc/passwd",
     "/v2/models//infer",
     "/metrics",
-    "/v2?x=" + "y" * 5000,
+    "/v2?x=" + "y" * 500,
 )
 # What a client may not change.
 CHANGING = (

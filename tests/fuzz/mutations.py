@@ -239,12 +239,12 @@ def ask_for_outputs(random: Random, asked: Asked) -> None:
         name = random.choice(
             ("score", "text", "embedding", "text_output", "nothing", "", "id", "usage", "job_id")
         )
-        asked.outputs.append((name, _output_parameters(random, name)))
+        asked.outputs.append((name, _output_parameters(random)))
 
 
-def _output_parameters(random: Random, name: str) -> dict[str, Any]:
+def _output_parameters(random: Random) -> dict[str, Any]:
     kind = random.randrange(6)
-    if kind == 0 and name in ("score", "embedding"):
+    if kind == 0:
         return {"classification": random.choice((0, 1, 3, -1, 2**31, 2**63 - 1))}
     if kind == 1:
         return {"shared_memory_region": "nothing", "shared_memory_byte_size": 64}

@@ -4,11 +4,11 @@ A name says what once went wrong. `expected` is how the answer begins, or "" whe
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from fuzz.calls import Asked, Call, Tensor
-from fuzz.make import STREAM, UNARY
+from fuzz.make import STREAM, STRICT, UNARY
 from fuzz.wire import to_generate, to_http, to_message
 
 
@@ -119,6 +119,28 @@ def _texts() -> list[Regression]:
     ]
 
 
+def _tensors() -> list[Regression]:
+    classes = best_first(1, 0.5)
+    classes.outputs.append(("text", {"classification": 1}))
+    bad = best_first(0, 0.5)
+    nothing = best_first(1)
+    for one in nothing.tensors[:4]:
+        one.shape = [0, 0]
+    del nothing.tensors[4]
+    no_ids = Asked("ingest", [strings("document_id", shape=[0, 0]), strings("text", shape=[0, 0])])
+    return [
+        Regression("classes of strings over gRPC ended tritonserver", over_grpc(classes), "INVALID_ARGUMENT"),
+        Regression("classes of strings over HTTP ended tritonserver", over_http(classes), "400"),
+        Regression("a batch of no rows hung best_first", over_grpc(nothing), "INVALID_ARGUMENT"),
+        Regression("a batch of no rows hung best_first on a stream", over_stream(nothing), "[INVALID_ARG]"),
+        Regression("a batch of no rows hung ingest", over_grpc(no_ids), "INVALID_ARGUMENT"),
+        Regression(
+            "an error of a strict stream ended tritonserver", replace(over_stream(bad), headers=STRICT), "any"
+        ),
+        Regression("no passages are no fault", over_grpc(best_first(1)), ""),
+    ]
+
+
 def _metadata() -> list[Regression]:
     bad = {
         "half a surrogate pair": b'{"a": "\\ud800"}',
@@ -180,4 +202,4 @@ def _parameters() -> list[Regression]:
     return found
 
 
-REGRESSIONS = (*_json(), *_texts(), *_metadata(), *_locked(), *_sampling(), *_parameters())
+REGRESSIONS = (*_json(), *_texts(), *_tensors(), *_metadata(), *_locked(), *_sampling(), *_parameters())

@@ -81,7 +81,7 @@ class Sender:
         errors: list[tuple[str, str]] = []
         answers = 0
         try:
-            for response in ask(iter(call.parts), timeout=HANG_SECONDS):
+            for response in ask(iter(call.parts), timeout=HANG_SECONDS, metadata=call.headers):
                 answers += 1
                 if response.error_message:
                     errors.append(("stream", response.error_message))
@@ -109,7 +109,7 @@ class Sender:
         if answer.status >= 400:
             errors.append((str(answer.status), text))
         elif answer.headers.get_content_type() == "text/event-stream":
-            errors += [("stream", line) for line in text.splitlines() if line.startswith('data: {"error":"')]
+            errors += [("stream", line) for line in text.splitlines() if _is_error(line)]
         return Reply(errors, answers=1)
 
     def _bytes(self, call: Call) -> Reply:
@@ -128,6 +128,11 @@ class Sender:
 
     def _connect(self, port: int) -> socket.socket:
         return socket.create_connection((self._host, port), timeout=HANG_SECONDS)
+
+
+def _is_error(line: str) -> bool:
+    """Whether an event is an error; an output may have that name, too."""
+    return line.startswith('data: {"error":') and "model_name" not in line
 
 
 def _failed(error: grpc.RpcError, answers: int) -> Reply:

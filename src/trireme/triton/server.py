@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import filecmp
 import importlib.util
 import os
 import shlex
-import shutil
 import signal
 import socket
 import sys
@@ -22,6 +20,7 @@ from pathlib import Path
 
 from trireme.errors import SettingError, UnavailableError, UnsupportedError
 from trireme.triton.fences import deepen_stacks, lock_protocols
+from trireme.triton.mended import read_mended
 from trireme.triton.process import end_process, start_process
 from trireme.triton.shared_memory import remove_leftovers
 
@@ -76,7 +75,10 @@ def find_server() -> ServerFiles:
 
 
 def place_python_backend(files: ServerFiles, backend_directory: Path) -> None:
-    """Puts the server's own Python backend beside ours, where tritonserver looks for it. Idempotent."""
+    """Puts the server's own Python backend beside ours, where tritonserver looks for it, and a copy of the server.
+
+    Idempotent. What is copied is mended: see trireme.triton.mended.
+    """
     stub, *copied = files.python_backend
     folder = backend_directory / "python"
     folder.mkdir(exist_ok=True)
@@ -85,12 +87,12 @@ def place_python_backend(files: ServerFiles, backend_directory: Path) -> None:
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(stub)
     fresh.replace(folder / stub.name)
-    for source in copied:
-        target = folder / source.name
-        if not target.exists() or not filecmp.cmp(source, target):
-            shutil.copyfile(source, fresh)
+    for source in (*copied, files.binary):
+        target, content = folder / source.name, read_mended(source)
+        if not target.exists() or target.read_bytes() != content:
+            fresh.write_bytes(content)
             fresh.replace(target)
-    for executable in (files.binary, stub):
+    for executable in (files.binary, folder / files.binary.name, stub):
         if not os.access(executable, os.X_OK):
             executable.chmod(0o755)
 
@@ -127,7 +129,7 @@ def _find_libpython() -> str | None:
 def server_command(config: ServerConfig, files: ServerFiles) -> list[str]:
     """The command line, as a user would type it."""
     command = [
-        str(files.binary),
+        str(config.backend_directory / "python" / files.binary.name),
         f"--model-repository={config.model_repository}",
         f"--backend-directory={config.backend_directory}",
         f"--http-address={config.host}",

@@ -17,9 +17,17 @@ BULK_ID = "bulk"
 
 
 def read_tensor(pb: Any, request: Any, name: str) -> npt.NDArray[Any] | None:
-    """The request's input as an array, or None where an optional one was not sent."""
+    """The request's input as an array, or None where an optional one was not sent.
+
+    Raises InvalidInputError for a batch of no rows, which Triton lets pass.
+    """
     tensor = pb.get_input_tensor_by_name(request, name)
-    return None if tensor is None else tensor.as_numpy()
+    if tensor is None:
+        return None
+    values: npt.NDArray[Any] = tensor.as_numpy()
+    if values.ndim and values.shape[0] == 0:
+        raise InvalidInputError(f"{name} has shape {list(values.shape)}, which is no row; send at least one")
+    return values
 
 
 def read_strings(pb: Any, request: Any, name: str) -> list[list[str]]:
