@@ -41,6 +41,8 @@ class Settings:
 
     # A worker without a sign of life for so long is taken for dead, and others get its documents.
     worker_timeout_seconds: int = 15
+    # A server that has grown by more since its start is started again at a quiet moment; 0: never.
+    server_growth_bytes: int = 2 << 30
     # `trireme serve` tells its server, which shows it as a metric.
     server_restarts: int = 0
 
