@@ -166,11 +166,14 @@ def _locked() -> list[Regression]:
         "/v2/logging": b'{"log_file": "/dev/null"}',
         "/v2/trace/setting": b'{"trace_file": "/dev/null"}',
         "/v2/systemsharedmemory/region/x/register": region,
-        "/v2/repository/models/embedding/unload": b"{}",
     }
+    unload = Call("http", "", (b"{}",), path="/v2/repository/models/embedding/unload")
     return [
-        Regression(f"anybody could post to {path}", Call("http", "", (data,), path=path), "403")
-        for path, data in own.items()
+        Regression("nobody unloads a model", unload, "is not allowed"),
+        *(
+            Regression(f"anybody could post to {path}", Call("http", "", (data,), path=path), "403")
+            for path, data in own.items()
+        ),
     ]
 
 
