@@ -192,6 +192,7 @@ class KeptServer:
             backend_directory=settings.backend_directory,
             log_file=settings.data_dir / "logs" / "tritonserver.log",
             response_cache_bytes=settings.response_cache_bytes,
+            opens_shared_memory=settings.shared_memory == "on",
         )
         told = {"TRIREME_DATABASE_URL": self._database_url, "TRIREME_SERVER_RESTARTS": str(self._restarts)}
         environ = {**os.environ, **{key: value for key, value in told.items() if value}}

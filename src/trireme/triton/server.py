@@ -39,6 +39,7 @@ class ServerConfig:
     backend_directory: Path
     log_file: Path
     response_cache_bytes: int = 0
+    opens_shared_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ def server_command(config: ServerConfig, files: ServerFiles) -> list[str]:
             f"--cache-directory={files.caches}",
             f"--cache-config=local,size={config.response_cache_bytes}",
         ]
-    command += lock_protocols()
+    command += lock_protocols(opens_shared_memory=config.opens_shared_memory)
     return deepen_stacks(command)
 
 
