@@ -37,9 +37,9 @@ MENDS = (
     # A gRPC stream with this header makes an error of a model free what the stream still uses: some fifty such
     # errors end the process. No header has the name that stands here then.
     Mend(_SERVER, 0xABCEB1, b"triton_grpc_error\0", b"\0riton_grpc_error\0"),
-    # GetElementCount, which only ParseJsonTritonIO calls: that makes room by the shape that a JSON body claims, before
-    # it looks at the values, and ends the process where there is none. Here 2^24 elements and more count as none,
-    # which Triton refuses when it compares them with the shape.
+    # GetElementCount, which only ParseJsonTritonIO calls: room is made by the shape that a JSON body claims before
+    # its values are looked at, and the process ends where there is none. Here 2^24 elements and more count as
+    # none, which Triton refuses when it compares them with the shape.
     Mend(_SERVER, 0x180BEE, bytes.fromhex("7441"), bytes.fromhex("744b")),
     Mend(
         _SERVER,
