@@ -139,6 +139,13 @@ def change_shape(random: Random, asked: Asked) -> None:
         )
 
 
+def claim_shape(random: Random, asked: Asked) -> None:
+    """A shape for far more values than there are."""
+    for one in _some(random, asked):
+        size = random.choice((2**24 - 1, 2**24, 2**33, 2**40, 2**61, 2**62, 2**63 - 1))
+        one.shape = random.choice(([1, size], [size], [size, 4], [size, size], [1, 1, size]))
+
+
 def fill_shape(random: Random, asked: Asked) -> None:
     """Another shape, with as many values."""
     rows = random.choice((0, 1, 2, 3, 16, 17, 64, 65, 300))
@@ -271,6 +278,7 @@ def claim_binary_size(random: Random, asked: Asked) -> None:
 MUTATIONS: tuple[Callable[[Random, Asked], None], ...] = (
     change_datatype,
     change_shape,
+    claim_shape,
     fill_shape,
     fill_shape,
     cut_bytes,

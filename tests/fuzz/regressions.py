@@ -9,7 +9,7 @@ from random import Random
 
 from fuzz.calls import Asked, Call, Tensor
 from fuzz.make import STREAM, STRICT, UNARY
-from fuzz.wire import to_generate, to_http, to_message
+from fuzz.wire import to_http, to_message
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,18 @@ def over_http(asked: Asked) -> Call:
     return to_http(PLAIN, asked)
 
 
-def generate(asked: Asked) -> Call:
-    return to_generate(PLAIN, asked)
+def over_http_json(asked: Asked) -> Call:
+    """All values within the JSON."""
+    inputs = [
+        {
+            "name": one.name,
+            "shape": one.shape,
+            "datatype": one.datatype,
+            "data": [value.decode() if isinstance(value, bytes) else value for value in one.values],
+        }
+        for one in asked.tensors
+    ]
+    return body(asked.model, json.dumps({"inputs": inputs}).encode())
 
 
 def body(model: str, data: bytes, verb: str = "infer") -> Call:
@@ -92,6 +102,9 @@ def _json() -> list[Regression]:
             found.append(Regression(name, body("embedding", b"[" * depth, verb), "500"))
     deep = b'{"a":' * 200_000
     found.append(Regression("200000 nested objects ended tritonserver", body("llm", deep, "generate"), "500"))
+    chunks = body("embedding", b"1\r\n \r\n" * 600_000 + b"0\r\n\r\n")
+    chunks = replace(chunks, headers=(("Transfer-Encoding", "chunked"),))
+    found.append(Regression("a body in 600000 chunks ended tritonserver", chunks, "500"))
     inside = b'{"text_input":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
     found.append(Regression("a deep value ended tritonserver", body("llm", inside, "generate"), "any"))
     return found
@@ -117,6 +130,16 @@ def _texts() -> list[Regression]:
             "[NOT_FOUND]",
         ),
     ]
+
+
+def _claimed() -> list[Regression]:
+    """JSON that claims more values than it holds: room was made for all of them."""
+    found = []
+    for shape in ([1, 2**33], [1, 2**61], [2**63 - 1, 2], [2**64 - 1, 5]):
+        asked = best_first(1, 0.5)
+        asked.tensors[3].shape = shape
+        found.append(Regression(f"shape {shape} over HTTP ended tritonserver", over_http_json(asked), "any"))
+    return found
 
 
 def _tensors() -> list[Regression]:
@@ -205,4 +228,13 @@ def _parameters() -> list[Regression]:
     return found
 
 
-REGRESSIONS = (*_json(), *_texts(), *_tensors(), *_metadata(), *_locked(), *_sampling(), *_parameters())
+REGRESSIONS = (
+    *_json(),
+    *_texts(),
+    *_claimed(),
+    *_tensors(),
+    *_metadata(),
+    *_locked(),
+    *_sampling(),
+    *_parameters(),
+)

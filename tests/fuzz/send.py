@@ -94,7 +94,8 @@ class Sender:
     def _http(self, call: Call) -> Reply:
         head = [f"{call.method} {call.path} HTTP/1.1", "Host: x", "Connection: close"]
         head += [f"{name}: {value}" for name, value in call.headers]
-        head.append(f"Content-Length: {len(call.parts[0])}")
+        if "Transfer-Encoding" not in dict(call.headers):
+            head.append(f"Content-Length: {len(call.parts[0])}")
         with self._connect(self._http_port) as opened:
             # It may have answered before it has read all.
             with suppress(BrokenPipeError, ConnectionResetError):

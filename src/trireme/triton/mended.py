@@ -37,6 +37,16 @@ MENDS = (
     # A gRPC stream with this header makes an error of a model free what the stream still uses: some fifty such
     # errors end the process. No header has the name that stands here then.
     Mend(_SERVER, 0xABCEB1, b"triton_grpc_error\0", b"\0riton_grpc_error\0"),
+    # GetElementCount, which only ParseJsonTritonIO calls: room is made by the shape that a JSON body claims before
+    # its values are looked at, and the process ends where there is none. Here 2^24 elements and more count as
+    # none, which Triton refuses when it compares them with the shape.
+    Mend(_SERVER, 0x180BEE, bytes.fromhex("7441"), bytes.fromhex("744b")),
+    Mend(
+        _SERVER,
+        0x180C2A,
+        bytes.fromhex("4989c8 4c89c0 c3 4531c0 ebf7 662e0f1f84000000"),
+        bytes.fromhex("4989c8 31c0 49f7c0000000ff 490f44c0 c3 31c0 c3"),
+    ),
     # ProcessRequests leaves without an answer where a batch has no rows: the client waits for ever. Here the model
     # gets them, and refuses them.
     Mend(
