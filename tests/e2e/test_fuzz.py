@@ -1,6 +1,7 @@
 """Requests made from a seed, good and bad, over every protocol to every model; and all that was found before.
 
-FUZZ_REQUESTS and FUZZ_SEED set its size: `make fuzz` is the full run. Request N of a seed is always the same.
+FUZZ_REQUESTS and FUZZ_SEED set its size: `make fuzz` is the full run. Request N of a seed is always the same:
+FUZZ_NUMBERS=3,17 sends those alone again.
 """
 
 import os
@@ -17,16 +18,19 @@ from trireme.serve import Stack
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from fuzz.calls import Call
 from fuzz.contracts import read_contracts
 from fuzz.judge import judge
 from fuzz.make import make_call
 from fuzz.regressions import REGRESSIONS
 from fuzz.run import Run
-from fuzz.send import Sender
+from fuzz.send import Reply, Sender
 from fuzz.watch import Watch
 
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "5000"))
 SEED = int(os.environ.get("FUZZ_SEED", "12"))
+NUMBERS = [int(one) for one in os.environ.get("FUZZ_NUMBERS", "").split(",") if one] or range(REQUESTS)
+STREAM = Call("stream", "embedding", (b"",), path="/inference.GRPCInferenceService/ModelStreamInfer")
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +70,27 @@ def test_what_was_found_once_is_answered(served, sender, regression):
         assert any(regression.expected in one for one in told) if regression.expected else not told, told
 
 
+@pytest.mark.parametrize(
+    "reply, fault",
+    [
+        (Reply([("stream", "[NOT_FOUND] no collection 'x'")]), ""),
+        (Reply([("stream", "in ensemble 'search', [NOT_FOUND] no collection 'x'")]), ""),
+        (Reply([("stream", "[request id: 7] unexpected shape for input 'text'")]), ""),
+        (Reply([("stream", "no collection 'x'")]), "no code"),
+        (Reply([("stream", "[INTERNAL] internal error in model x")]), "internal"),
+        (Reply([("INVALID_ARGUMENT", 'File "/srv/x.py", line 3, in read')]), "inside"),
+        (Reply([("INTERNAL", "something at 0x7f00aabbccdd")]), "inside"),
+        (Reply([("500", '{"error":"oops"}')]), "internal"),
+        (Reply([], ended=False), "hang"),
+        (Reply([], refused="Socket closed"), "refused"),
+    ],
+    ids=lambda one: str(one)[:60],
+)
+def test_a_reply_is_at_fault_only_where_it_is(reply, fault):
+    found = judge(STREAM, reply)
+    assert found[0].startswith(fault) if fault else not found
+
+
 def test_the_same_number_of_a_seed_is_the_same_request():
     contracts = read_contracts(ROOT / "model_repository")
     calls = [make_call(SEED, number, contracts) for number in range(300)]
@@ -80,7 +105,7 @@ def test_no_request_hangs_ends_a_process_or_gets_an_answer_without_its_error(ser
     settings, contracts = served.settings, read_contracts(ROOT / "model_repository")
     place = settings.host, settings.http_port, settings.grpc_port
     run = Run(*place, lambda: served.server.pid, lambda: served.server.is_ready())  # noqa: PLW0108
-    report = run.run((number, make_call(SEED, number, contracts)) for number in range(REQUESTS))
+    report = run.run((number, make_call(SEED, number, contracts)) for number in NUMBERS)
     print(report.describe(SEED))
     assert not report.findings, report.describe(SEED)
-    assert sum(report.sent.values()) == REQUESTS
+    assert sum(report.sent.values()) == len(NUMBERS)
