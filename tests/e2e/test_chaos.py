@@ -139,7 +139,7 @@ def found(client, tenant):
 def no_job_is_left(stack):
     try:
         with psycopg.connect(stack.database_url or "", connect_timeout=5) as database:
-            waiting = "SELECT count(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing')"
+            waiting = "SELECT count(*) FROM trireme.procrastinate_jobs WHERE status IN ('todo', 'doing')"
             return database.execute(waiting).fetchone()[0] == 0
     except psycopg.Error:
         return False
