@@ -228,7 +228,20 @@ def _parameters() -> list[Regression]:
     return found
 
 
+def _ids() -> list[Regression]:
+    """Over HTTP Triton lets any bytes pass; the backend's own message told where its code lies."""
+    found = []
+    for asked in (embedding(), llm({"max_tokens": 1}, stream=False), best_first(1, 0.5), ingest(b"{}")):
+        plain = over_http_json(asked)
+        for field in (b'"id": "a\xd7"', b'"parameters": {"name": "a\xd7"}'):
+            damaged = replace(plain, parts=(plain.parts[0][:-1] + b", " + field + b"}",))
+            name = f"{field.split(b':')[0].decode()} of {asked.model} over HTTP that is not UTF-8"
+            found.append(Regression(name, damaged, "any"))
+    return found
+
+
 REGRESSIONS = (
+    *_ids(),
     *_json(),
     *_texts(),
     *_claimed(),
