@@ -1,9 +1,13 @@
 """Tiny random checkpoints of each family, saved as transformers saves them."""
 
 import json
+import os
 import string
 
 import pytest
+
+# Tests hold channels of gRPC while they start processes, as no program of ours does.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 SPECIAL = {"bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]"), "roberta": ("<s>", "<pad>", "</s>", "<unk>")}
 SIZES = {

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from trireme.errors import SettingError, UnavailableError
 from trireme.settings import Settings
 from trireme.triton.canary import Canary
-from trireme.triton.metrics import count_answered, read_metrics
+from trireme.triton.metrics import count_answered, has_pending, read_metrics
 from trireme.triton.own_port import own_address
 from trireme.triton.server import ServerConfig, TritonServer, end_leftover
 from trireme.triton.stubs import StubTable
@@ -28,6 +28,8 @@ PORT_SECONDS = 30.0
 # How long a model may owe an answer, and answer nobody else meanwhile, and how often each is asked.
 HUNG_SECONDS = 30.0
 CANARY_SECONDS = 10.0
+# Less than what is between two canaries.
+QUIET_SECONDS = 4.0
 PREVIOUS_LOG = "tritonserver.previous.log"
 
 
@@ -47,6 +49,9 @@ class KeptServer:
         self._false_starts = self._restarts = 0
         self._due = 0.0
         self._ended_at: float | None = None
+        self._first_bytes = 0
+        self._last_seen: tuple[dict[str, float], bool] = ({}, True)
+        self._quiet_since = 0.0
         self._stubs: StubTable | None = None
         self._canary: _CanaryThread | None = None
         self._claims = ExitStack()
@@ -101,10 +106,32 @@ class KeptServer:
             self._start_again(f"The process of model {', '.join(models)} ended", notice)
         elif self._canary is not None and (models := self._canary.hung):
             self._start_again(f"Model {', '.join(models)} has not answered for {HUNG_SECONDS:.0f} s", notice)
+        elif self._has_outgrown() and self._is_quiet():
+            self._start_again(f"tritonserver has grown by {self._growth() / 1e9:.1f} GB", notice)
+
+    def _growth(self) -> int:
+        """Bytes that the server and its stubs hold more than when they were ready."""
+        return 0 if self._stubs is None else self._stubs.resident_bytes() - self._first_bytes
+
+    def _has_outgrown(self) -> bool:
+        # What large requests leave in the heaps of Triton and its stubs does not come back.
+        return 0 < self._settings.server_growth_bytes < self._growth()
+
+    def _is_quiet(self) -> bool:
+        """Whether no request has ended and none was under way for QUIET_SECONDS, over several calls."""
+        with suppress(UnavailableError):
+            page = read_metrics(self._settings.host, self._settings.metrics_port)
+            seen = (count_answered(page), has_pending(page))
+            if seen != self._last_seen or seen[1]:
+                self._last_seen, self._quiet_since = seen, time.monotonic()
+                return False
+            return time.monotonic() - self._quiet_since > QUIET_SECONDS
+        return False
 
     def _see_ready(self) -> None:
         self._was_ready = self._was_ever_ready = True
         self._stubs = StubTable(self.server.pid)
+        self._first_bytes = self._stubs.resident_bytes()
         models = sorted({stub.model for stub in self._stubs.stubs})
         self._canary = _CanaryThread(self._settings, models)
 
@@ -165,6 +192,7 @@ class KeptServer:
             backend_directory=settings.backend_directory,
             log_file=settings.data_dir / "logs" / "tritonserver.log",
             response_cache_bytes=settings.response_cache_bytes,
+            opens_shared_memory=settings.shared_memory == "on",
         )
         told = {"TRIREME_DATABASE_URL": self._database_url, "TRIREME_SERVER_RESTARTS": str(self._restarts)}
         environ = {**os.environ, **{key: value for key, value in told.items() if value}}

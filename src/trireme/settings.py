@@ -10,6 +10,7 @@ from pathlib import Path
 from trireme.errors import SettingError
 
 PREFIX = "TRIREME_"
+SWITCH = ("on", "off")
 # End of a setting's name -> its least value, and what it is.
 _NUMBERS = {
     "_BYTES": (0, "a number of bytes"),
@@ -41,6 +42,10 @@ class Settings:
 
     # A worker without a sign of life for so long is taken for dead, and others get its documents.
     worker_timeout_seconds: int = 15
+    # on: clients on this machine may register shared memory, also that of other processes of this user.
+    shared_memory: str = "off"
+    # A server that has grown by more since its start is started again at a quiet moment; 0: never.
+    server_growth_bytes: int = 2 << 30
     # `trireme serve` tells its server, which shows it as a metric.
     server_restarts: int = 0
 
@@ -88,6 +93,8 @@ def _parse(key: str, raw: str, default: object) -> str | int | Path:
         if not raw:
             raise SettingError(f"{key} must be a path, got an empty value")
         return Path(raw)
+    if default in SWITCH and raw not in SWITCH:
+        raise SettingError(f"{key} must be {' or '.join(SWITCH)}, got {raw!r}")
     if not raw and default:
         raise SettingError(f"{key} must not be empty; unset it for the default {default!r}")
     return raw

@@ -50,6 +50,10 @@ class Stubs:
     """The stubs of the last server."""
 
     gone: list[str] = []
+    bytes = 1_000_000_000
+
+    def resident_bytes(self):
+        return Stubs.bytes
 
     def __init__(self, pid):
         self.stubs = (SimpleNamespace(model="embedding"),)
@@ -78,6 +82,7 @@ def settings_of(data_dir, **changes):
 @pytest.fixture
 def kept(tmp_path, monkeypatch):
     Server.made, Server.refuse, Server.starts_ready, Stubs.gone, Canary.hung = [], [], True, [], []
+    Stubs.bytes = 1_000_000_000
     monkeypatch.setattr(kept_server, "TritonServer", Server)
     monkeypatch.setattr(kept_server, "StubTable", Stubs)
     monkeypatch.setattr(kept_server, "_CanaryThread", Canary)
@@ -113,6 +118,29 @@ def test_a_model_that_hangs_costs_the_server_and_is_named(kept):
     Canary.hung = ["best_first"]
     (said,) = look_after(kept)
     assert said.startswith("Model best_first has not answered for 30 s; starting tritonserver again.")
+
+
+PAGE = """nv_inference_request_success{model="embedding",version="1"} %d
+nv_inference_pending_request_count{model="embedding",version="1"} %d
+"""
+
+
+def test_a_server_that_has_grown_is_started_again_once_it_is_quiet(kept, monkeypatch):
+    pages = iter([(1, 0), (2, 0), (2, 1), (2, 0), (2, 0)])
+    monkeypatch.setattr(kept_server, "read_metrics", lambda *_: PAGE % next(pages))
+    monkeypatch.setattr(kept_server, "QUIET_SECONDS", 0.0)
+    assert look_after(kept) == []
+    Stubs.bytes += kept._settings.server_growth_bytes + 1
+    # Its counters are read for the first time, move, then a request waits.
+    assert [look_after(kept) for _ in range(3)] == [[], [], []]
+    said = look_after(kept) or look_after(kept)
+    assert said[0].startswith("tritonserver has grown by 2.1 GB; starting tritonserver again.")
+
+
+def test_growth_is_nobodys_concern_where_the_setting_is_zero(tmp_path, kept):
+    kept._settings = settings_of(tmp_path, server_growth_bytes=0)
+    Stubs.bytes *= 100
+    assert look_after(kept) == []
 
 
 def test_each_server_knows_how_often_it_was_started_again(kept):

@@ -58,3 +58,10 @@ def test_a_child_process_gets_the_same_settings():
     )
     assert read_settings(environment(given)) == given
     assert read_settings(environment(Settings())) == Settings()
+
+
+@pytest.mark.parametrize("raw", ["yes", "1", "", "ON"])
+def test_a_switch_is_on_or_off(raw):
+    with pytest.raises(SettingError, match="TRIREME_SHARED_MEMORY must be on or off"):
+        read_settings({"TRIREME_SHARED_MEMORY": raw})
+    assert read_settings({"TRIREME_SHARED_MEMORY": "on"}).shared_memory == "on"

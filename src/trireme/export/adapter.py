@@ -52,6 +52,8 @@ _OTHER_KINDS = (
     "target_parameters",
     "trainable_token_indices",
     "alora_invocation_tokens",
+    "arrow_config",
+    "use_bdlora",
 )
 # These take a part out of the base's weights before training.
 _BASE_CHANGING_STARTS = ("pissa", "olora", "corda", "loftq")

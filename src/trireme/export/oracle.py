@@ -30,6 +30,7 @@ from trireme.export.checkpoint import Checkpoint, position_limit
 from trireme.export.checkpoint_files import read_json, read_optional
 from trireme.export.graph import Graph
 from trireme.export.head import stated_activation
+from trireme.export.precision import quiet_logging
 from trireme.export.sentence_files import (
     CONFIG_FILE,
     MODULES_FILE,
@@ -83,7 +84,7 @@ def check_reading(recipe: Recipe, checkpoint: Checkpoint, graph: Graph, tokenize
     """
     check = {"text_encoder": _check_vectors, "cross_encoder": _check_scores, "classifier": _check_labels}
     tokenizer = Tokenizer.load(tokenizer_file, checkpoint.max_length)
-    with _folder_for_library(checkpoint) as folder, readable_pieces():
+    with _folder_for_library(checkpoint) as folder, readable_pieces(), quiet_logging():
         check[checkpoint.kind](recipe, checkpoint, ModuleSession(graph), tokenizer, folder)
 
 

@@ -25,7 +25,7 @@ def _quantize_int8(source: Path, target: Path) -> None:
     """Dynamic quantization per channel: weights uint8 now, activations uint8 while it runs."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with _quiet_logging():
+    with quiet_logging():
         quantize_dynamic(
             source,
             target,
@@ -40,14 +40,14 @@ def _convert_fp16(source: Path, target: Path) -> None:
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    with _quiet_logging():
+    with quiet_logging():
         model = convert_float_to_float16(onnx.load(source), keep_io_types=True)
     onnx.save(model, target)
 
 
 @contextmanager
-def _quiet_logging() -> Iterator[None]:
-    """Holds back the libraries' advice below errors: the parity gate judges the result."""
+def quiet_logging() -> Iterator[None]:
+    """Holds back the libraries' advice below errors: the gates judge the result."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

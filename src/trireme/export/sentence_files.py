@@ -166,7 +166,10 @@ def _read_modules(path: Path) -> list[dict[str, Any]]:
             raise UnsupportedError(f"{path} names a module outside its folder: {place!r}")
         if not kind.startswith("sentence_transformers."):
             raise refuse(
-                path, "type", kind, "a module outside of sentence_transformers is code, which is never run"
+                path,
+                "type",
+                kind,
+                "a module outside of sentence_transformers brings code, which is never run",
             )
         module["name"] = kind.rpartition(".")[2]
     known = ("Transformer", "Pooling", *BEHIND_POOLING)

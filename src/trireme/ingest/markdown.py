@@ -158,7 +158,7 @@ def _is_closed(token: Token) -> bool:
 
 def _title(content: str) -> str:
     """The text of a heading without its marks, tags and anchors, on one line."""
-    (token,) = _inline_parser().parseInline(ATTRIBUTES.sub("", content))
+    (token,) = inline_parser().parseInline(ATTRIBUTES.sub("", content))
     return " ".join("".join(_visible(token.children or [])).split())
 
 
@@ -226,7 +226,8 @@ def _parser() -> MarkdownIt:
 
 
 @cache
-def _inline_parser() -> MarkdownIt:
+def inline_parser() -> MarkdownIt:
+    """CommonMark's parser, for the text inside one block."""
     from markdown_it import MarkdownIt
 
     return MarkdownIt("commonmark")

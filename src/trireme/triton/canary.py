@@ -6,6 +6,7 @@ stub whose main thread hangs still says that it is ready.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -27,6 +28,8 @@ class Canary:
 
     def __init__(self, address: str) -> None:
         """address: host:port of the gRPC endpoint. Connects when it is first used."""
+        # A supervisor starts processes, and gRPC's handlers of a fork can end the child before it has become one.
+        os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
         import grpc
         from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 

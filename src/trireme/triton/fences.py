@@ -9,16 +9,18 @@ from pathlib import Path
 
 # Of requests to locked protocols; nobody is told its value.
 LOCKED_HEADER = "trireme-locked"
-LOCKED = "shared-memory,trace,logging"
+LOCKED = ("trace", "logging")
+SHARED_MEMORY = "shared-memory"
 # Triton reads JSON recursively, 76 bytes of stack for each level: 8 MB end at 110,000 levels, this at 14 million.
 STACK_BYTES = 1 << 30
 OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
 STRICT = "2"
 
 
-def lock_protocols() -> list[str]:
+def lock_protocols(*, opens_shared_memory: bool = False) -> list[str]:
     """Options under which no client changes logs or traces, or maps memory of other processes."""
-    lock = f"{LOCKED}:{LOCKED_HEADER}={secrets.token_hex(16)}"
+    locked = LOCKED if opens_shared_memory else (SHARED_MEMORY, *LOCKED)
+    lock = f"{','.join(locked)}:{LOCKED_HEADER}={secrets.token_hex(16)}"
     return [f"--http-restricted-api={lock}", f"--grpc-restricted-protocol={lock}"]
 
 

@@ -21,6 +21,7 @@ _ENDED = re.compile(
     r'^(?:nv_inference_request_success|nv_inference_request_failure)\{[^}]*model="([^"]+)"[^}]*\} (\S+)$',
     re.MULTILINE,
 )
+_PENDING = re.compile(r"^nv_inference_pending_request_count\{[^}]*\} (\S+)$", re.MULTILINE)
 _DECODING = re.compile(r"^vllm:num_requests_running\{[^}]*\} (\S+)$", re.MULTILINE)
 
 _CHECKED = re.compile(r"^trireme_model_checked_seconds\{([^}]*)\} (\S+)$", re.MULTILINE)
@@ -82,3 +83,8 @@ def count_answered(page: str) -> dict[str, float]:
     for model, value in _ENDED.findall(page):
         counts[model] = counts.get(model, 0.0) + float(value)
     return counts
+
+
+def has_pending(page: str) -> bool:
+    """Whether a request waits in one of Triton's queues, or the LLM writes."""
+    return any(float(value) > 0 for value in (*_PENDING.findall(page), *_DECODING.findall(page)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
@@ -11,13 +13,19 @@ from typing import Any
 
 from trireme.artifacts.recipe import ENSEMBLE_KINDS, KINDS
 from trireme.errors import UnavailableError
-from trireme.triton.metrics import read_readiness
+from trireme.triton.metrics import read_metrics, read_readiness
 
 SECONDS = 5.0
+# Triton counts the requests of every model that it has loaded, ensembles too.
+_COUNTED = re.compile(r'^nv_inference_request_success\{[^}]*model="([^"]+)"', re.MULTILINE)
 # Our only ensemble, as its recipe calls it.
 (ENSEMBLE_KIND,) = ENSEMBLE_KINDS
 # Backends of ours say each second whether they are ready.
 _SPEAKING = frozenset(KINDS) - {ENSEMBLE_KIND}
+
+
+class _RefusedError(UnavailableError):
+    """Something answers, with an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +46,7 @@ def read_served_models(host: str, http_port: int, metrics_port: int) -> list[Ser
     tritonserver answers.
     """
     server = f"{host}:{http_port}"
-    index = _ask(server, "repository/index", b"{}")
-    if not isinstance(index, list) or not all(isinstance(entry, dict) and "name" in entry for entry in index):
-        raise UnavailableError(f"what answers at {host}:{http_port} is no tritonserver")
-    # A folder of the repository that nobody asked to load has no state.
-    index = [entry for entry in index if entry.get("state")]
+    index = _read_index(server, host, metrics_port)
     loaded = [entry["name"] for entry in index if entry["state"] == "READY"]
     configs = {name: _read_config(server, name) for name in loaded}
     try:
@@ -58,6 +62,22 @@ def read_served_models(host: str, http_port: int, metrics_port: int) -> list[Ser
         reason = str(entry.get("reason") or "")
         found[entry["name"]] = ServedModel(entry["name"], _kind(config), is_ready, reason)
     return [found[name] for name in sorted(found)]
+
+
+def _read_index(server: str, host: str, metrics_port: int) -> list[dict[str, Any]]:
+    """Entries with name, state and reason; of a server that locks its index away, the models that it counts for."""
+    try:
+        index = _ask(server, "repository/index", b"{}")
+    except _RefusedError as error:
+        try:
+            names = dict.fromkeys(_COUNTED.findall(read_metrics(host, metrics_port)))
+        except UnavailableError:
+            raise error from None
+        return [{"name": name, "state": "READY"} for name in names]
+    if not isinstance(index, list) or not all(isinstance(entry, dict) and "name" in entry for entry in index):
+        raise UnavailableError(f"what answers at {server} is no tritonserver")
+    # A folder of the repository that nobody asked to load has no state.
+    return [entry for entry in index if entry.get("state")]
 
 
 def _kind(config: dict[str, Any]) -> str:
@@ -85,5 +105,7 @@ def _ask(server: str, path: str, body: bytes | None = None) -> Any:
     try:
         with urllib.request.urlopen(f"http://{server}/v2/{path}", body, SECONDS) as answer:
             return json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise _RefusedError(f"no tritonserver answers at {server}: HTTP status {error.code}") from None
     except (OSError, ValueError, HTTPException):
         raise UnavailableError(f"no tritonserver answers at {server}; start one with: make serve") from None

@@ -55,7 +55,7 @@ def test_an_activation_without_an_operator_is_refused(make_checkpoint, tmp_path)
 
 @pytest.fixture
 def with_dense(make_checkpoint, tmp_path, add_sentence_files):
-    """with_dense(truncate, **keys): a checkpoint whose sizes engine vnni can run, and a Dense behind its pooling."""
+    """with_dense(truncate, **keys): a checkpoint that fits engine vnni, with a Dense behind its pooling."""
 
     def make(truncate, **keys):
         folder = make_checkpoint(tmp_path / "source", "bert", hidden_size=64, intermediate_size=96)

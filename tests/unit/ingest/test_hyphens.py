@@ -1,3 +1,5 @@
+from time import process_time
+
 import pytest
 
 from trireme.ingest.formats.hyphens import Joiner
@@ -43,3 +45,10 @@ def test_what_the_document_writes_elsewhere_decides():
     )
     assert Joiner().join("over-\nfitting") == "over-fitting"
     assert joiner.join("over-\nfitting") == "overfitting"
+
+
+@pytest.mark.parametrize("sign", ["a", "-", "a-", "漢", "a-\n", "- ", "-\n", "a\u00ad", "\u00ad\n", "a-\n\n"])
+def test_no_text_takes_more_than_its_share_of_time(sign):
+    began = process_time()
+    Joiner().join(sign * (200_000 // len(sign)))
+    assert process_time() - began < 10

@@ -1,5 +1,6 @@
 import json
 from itertools import pairwise
+from time import process_time
 
 import pytest
 
@@ -122,3 +123,19 @@ def test_sections_of_a_page_of_many_flavours_are_cut_at_their_headings(read):
     )
     passages = [json.loads(passage.metadata)["heading"] for passage in chunk(document)]
     assert passages == ["Tool", "Tool > Install", "Tool > Use it", "Tool > End"]
+
+
+@pytest.mark.parametrize(
+    "text", ["<!--", "<!-- x\n", "a <!-- ", "text <!-- x\n\n", "[a]: /x\n", "<!---->\n", "---\n"]
+)
+def test_no_text_takes_more_than_its_share_of_time(read, text):
+    began = process_time()
+    read(text * (200_000 // len(text)) + "\n\nend")
+    assert process_time() - began < 20
+
+
+def test_a_comment_longer_than_a_window_is_text_and_hides_no_heading_below_it(read):
+    document = read("<!--\n" + "# inside\n" * 40_000 + "-->\n\n# Below\n\nlast")
+    passages = list(chunk(document))
+    assert document.title == "Below"
+    assert passages[-1].text == "Below\nlast"

@@ -38,3 +38,8 @@ def test_each_start_locks_with_a_value_of_its_own():
     assert lock_protocols() != lock_protocols()
     for option in lock_protocols():
         assert "shared-memory,trace,logging:trireme-locked=" in option
+
+
+def test_shared_memory_is_open_where_that_was_asked_for():
+    for option in lock_protocols(opens_shared_memory=True):
+        assert "=trace,logging:trireme-locked=" in option

@@ -6,7 +6,7 @@ import pytest
 
 from trireme.artifacts.recipe import Recipe
 from trireme.errors import UnavailableError
-from trireme.triton.metrics import count_answered, count_interactive, read_readiness
+from trireme.triton.metrics import count_answered, count_interactive, has_pending, read_readiness
 
 # Each model: what its instances say, and how many seconds ago.
 SAID = {
@@ -110,3 +110,11 @@ nv_inference_request_success{model="rag",version="1"} 2
 nv_inference_request_duration_us{model="rag",version="1"} 7
 """
     assert count_answered(text) == {"embedding": 903.0, "rag": 2.0}
+
+
+def test_a_request_is_pending_that_waits_or_is_decoded():
+    waits = 'nv_inference_pending_request_count{model="embedding",version="1"} %d\n'
+    decodes = 'vllm:num_requests_running{model="llm"} %d\n'
+    assert not has_pending(waits % 0 + decodes % 0)
+    assert has_pending(waits % 1)
+    assert has_pending(waits % 0 + decodes % 2)

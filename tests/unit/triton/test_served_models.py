@@ -98,6 +98,15 @@ def test_a_model_of_ours_that_says_nothing_is_not_ready(serve):
     assert ready_ones(found) == {"embedding", "foreign", "gone"}
 
 
+def test_where_the_index_is_locked_the_models_that_the_server_counts_for_are_listed(serve):
+    pages = {path: page for path, page in PAGES.items() if "index" not in path}
+    names = ("search", "embedding", "best", "foreign")
+    counts = "\n".join(f'nv_inference_request_success{{model="{name}",version="1"}} 0' for name in names)
+    page = {"/metrics": metrics(embedding=True, best=True)["/metrics"] + f"\n{counts}".encode()}
+    found = read_served_models("127.0.0.1", serve(pages), serve(page))
+    assert ready_ones(found) == set(names) == {model.name for model in found}
+
+
 def test_without_metrics_a_model_is_ready_when_triton_has_loaded_it(serve):
     found = read_served_models("127.0.0.1", serve(PAGES), 1)
     assert ready_ones(found) == {"best", "embedding", "foreign", "gone", "rag", "search"}

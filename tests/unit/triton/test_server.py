@@ -8,7 +8,6 @@ import pytest
 
 from trireme.errors import SettingError, UnsupportedError
 from trireme.triton import server
-from trireme.triton.fences import LOCKED
 from trireme.triton.server import ServerConfig, TritonServer, find_server, server_command, server_environment
 
 
@@ -45,7 +44,7 @@ def test_nobody_can_change_the_server_or_map_its_memory_over_the_network(tmp_pat
         "--grpc-restricted-protocol",
     ]
     for lock in locks:
-        assert lock.split("=", 1)[1].startswith(f"{LOCKED}:trireme-locked=")
+        assert lock.split("=", 1)[1].startswith("shared-memory,trace,logging:trireme-locked=")
         assert lock not in second
 
 

@@ -10,8 +10,8 @@ from typing import BinaryIO
 from trireme.errors import DocumentError
 from trireme.ingest.formats.text import MARKS, decode_blocks, read_blocks
 
-# Where a page has to say what it is. Browsers begin anew for a declaration that comes late; few do.
-DECLARED_WITHIN = 1 << 16
+# Where a page has to say what it is. Browsers ask for the first 1,024 bytes, and begin anew for a later one.
+DECLARED_WITHIN = 1 << 13
 XML_DECLARATION = re.compile(rb"\s*<\?xml\b[^>]*?\bencoding\s*=\s*[\"']([^\"'>]{1,60})[\"']")
 CHARSET = re.compile(r"charset\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s;\"']+))", re.IGNORECASE)
 # A text of other letters is hardly ever UTF-8 by chance for this long.

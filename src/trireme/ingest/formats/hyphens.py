@@ -12,14 +12,14 @@ from functools import cache
 HYPHENS = "-\u2010"
 # It shows only where a line ends at it.
 SOFT_HYPHEN = "\u00ad"
-BROKEN_LINE = re.compile(rf"(\S*[^\W_])([{HYPHENS}{SOFT_HYPHEN}])[ \t]*$")
-FIRST_WORD = re.compile(r"[ \t]*(\S+)[ \t]*(.*)", re.DOTALL)
 LETTERS = re.compile(r"[^\W\d_]+")
 WORD = re.compile(rf"[^\W\d_]+(?:[{HYPHENS}][^\W\d_]+)*")
 # Vor- und Nachteile, short- and long-term: the hyphen stands for the end of another word.
 SUSPENDED_BEFORE = frozenset(
     ("and", "or", "to", "und", "oder", "bzw.", "sowie", "bis", "et", "ou", "y", "o", "e", "en", "of")
 )
+# Nothing longer is a word.
+WORD_CHARACTERS = 80
 # What a document says of its words, for as many as these.
 MOST_WORDS = 200_000
 
@@ -44,14 +44,14 @@ class Joiner:
 
     def join_lines(self, before: str, after: str) -> tuple[str, str]:
         """The two lines with the word that is broken between them on the first, if one is."""
-        broken, word = BROKEN_LINE.search(before), FIRST_WORD.match(after)
-        if not broken or not word or not (word[1][0].isalnum()):
+        first, word = _broken_word(before), (after.split(None, 1) or [""])[0]
+        if not first or not word[:1].isalnum():
             return before, after
-        first, sign, rest = broken[1], broken[2], word[1]
-        if rest.lower() in SUSPENDED_BEFORE and sign != SOFT_HYPHEN:
+        sign = first[-1]
+        if word.lower() in SUSPENDED_BEFORE and sign != SOFT_HYPHEN:
             return before, after
-        hyphen = sign if self._keeps_hyphen(first, sign, rest) else ""
-        return before[: broken.start()] + first + hyphen + rest, word[2]
+        kept = before.rstrip(" \t")[:-1] + (sign if self._keeps_hyphen(first[:-1], sign, word) else "")
+        return kept + word, after.lstrip(" \t")[len(word) :].lstrip(" \t")
 
     def _keeps_hyphen(self, first: str, sign: str, rest: str) -> bool:
         if sign == SOFT_HYPHEN:
@@ -71,10 +71,23 @@ class Joiner:
         return is_capital or (left in english_words() and right in english_words())
 
     def _remember(self, text: str) -> None:
-        if len(self._seen) < MOST_WORDS:
-            # What is at a line's end is what is asked about.
-            whole = re.sub(rf"[^\W\d_]+[{HYPHENS}][ \t]*\n[ \t]*[^\W\d_]+", " ", text)
+        was_broken = False
+        for line in text.split("\n") if len(self._seen) < MOST_WORDS else ():
+            # The halves of a broken word are what is asked about.
+            broken = _broken_word(line)
+            whole = line.rstrip(" \t")[: -len(broken)] if broken else line
+            if was_broken:
+                whole = "".join(whole.split(None, 1)[1:])
+            was_broken = bool(broken)
             self._seen.update(word.lower().replace("\u2010", "-") for word in WORD.findall(whole))
+
+
+def _broken_word(line: str) -> str:
+    """The last word of a line with the hyphen that it ends in, "" where it ends in none."""
+    words = line[-2 * WORD_CHARACTERS :].rsplit(None, 1)
+    word = words[-1] if words else ""
+    is_broken = word[-1:] in {*HYPHENS, SOFT_HYPHEN} and word[-2:-1].isalnum()
+    return word if is_broken and len(word) <= WORD_CHARACTERS else ""
 
 
 @cache

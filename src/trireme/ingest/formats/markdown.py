@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from trireme.ingest.formats.content import Content
 from trireme.ingest.formats.front_matter import split_front_matter
 from trireme.ingest.formats.text import clean_title, decode_blocks, read_blocks
-from trireme.ingest.markdown import Window, read_windows
+from trireme.ingest.markdown import Window, inline_parser, read_windows
 from trireme.ingest.source import Limits
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 # A heading after this much text is none of the whole document.
 TITLE_WITHIN = 1 << 20
-COMMENT = re.compile(r"<!--(?:>|->|.*?-->)", re.DOTALL)
+# Comments inside a longer paragraph stay: looking for them takes the square of its length.
+COMMENTED_CHARACTERS = 1 << 12
 
 
 def read_markdown(file: BinaryIO, _: Limits) -> Content:
@@ -88,11 +89,11 @@ def _without_comments(lines: list[str], token: Token) -> list[str]:
     """As many lines, of which some may be empty. What is above a comment and what is below it stay apart."""
     text = "".join(lines)
     if token.type == "html_block":
-        text = COMMENT.sub("", text)
+        text = _outside_comments(text)
         if not token.content.lstrip().startswith("<!--"):
             # Inside other HTML an empty line would end it.
             text = re.sub(r"\n[ \t]*(?=\n)", "", text)
-    elif token.type == "inline":
+    elif token.type == "inline" and len(text) <= COMMENTED_CHARACTERS:
         for comment in _inline_comments(token):
             before, _, after = text.partition(comment)
             text = before + after
@@ -101,11 +102,22 @@ def _without_comments(lines: list[str], token: Token) -> list[str]:
     return [text, *[""] * (len(lines) - 1)]
 
 
+def _outside_comments(text: str) -> str:
+    """HTML without its comments; one that does not end is text."""
+    kept: list[str] = []
+    place = 0
+    while (start := text.find("<!--", place)) >= 0:
+        end = text.find("-->", start + 2)
+        if end < 0:
+            break
+        kept.append(text[place:start])
+        place = end + 3
+    return "".join(kept) + text[place:]
+
+
 def _inline_comments(token: Token) -> Iterable[str]:
     """Comments inside a paragraph; the same in a span of code is none."""
-    from markdown_it import MarkdownIt
-
-    (inline,) = MarkdownIt("commonmark").parseInline(token.content)
+    (inline,) = inline_parser().parseInline(token.content)
     children = inline.children or []
     code = {child.content for child in children if child.type == "code_inline"}
     for child in children:

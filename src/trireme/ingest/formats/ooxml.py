@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import zipfile
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 
@@ -38,6 +39,7 @@ _PREFIXES = {
 }
 
 
+@lru_cache(4096)
 def name_of(tag: Any) -> str:
     """`w:p` for an element's or attribute's tag of either namespace; the bare name in others."""
     uri, _, local = str(tag).rpartition("}")
