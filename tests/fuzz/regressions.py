@@ -3,6 +3,7 @@
 A name says what once went wrong. `expected` is how the answer begins, or "" where it is not an error.
 """
 
+import gzip
 import json
 from dataclasses import dataclass, replace
 from random import Random
@@ -105,6 +106,9 @@ def _json() -> list[Regression]:
     chunks = body("embedding", b"1\r\n \r\n" * 600_000 + b"0\r\n\r\n")
     chunks = replace(chunks, headers=(("Transfer-Encoding", "chunked"),))
     found.append(Regression("a body in 600000 chunks ended tritonserver", chunks, "500"))
+    packed = body("embedding", gzip.compress(b" " * 3_000_000))
+    packed = replace(packed, headers=(("Content-Encoding", "gzip"),))
+    found.append(Regression("a compressed body that is no JSON stayed in memory", packed, "501"))
     inside = b'{"text_input":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
     found.append(Regression("a deep value ended tritonserver", body("llm", inside, "generate"), "any"))
     return found
