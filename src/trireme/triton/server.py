@@ -25,6 +25,7 @@ from trireme.triton.process import end_process, start_process
 from trireme.triton.shared_memory import remove_leftovers
 
 STOP_SECONDS = 15.0
+SERVER_NAME = "tritonserver"
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +247,7 @@ def end_leftover(note: Path) -> None:
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (OSError, ValueError):
         return
-    if not arguments[0].endswith(b"/bin/tritonserver"):
+    if Path(os.fsdecode(arguments[0])).name != SERVER_NAME:
         return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         # It leads its own session, which its stubs share.
