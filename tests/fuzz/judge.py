@@ -25,7 +25,7 @@ UPSTREAM = re.compile(
     r"(already exists|batch size|has no shape)|incomplete string|contents field must not|unable to find data"
     r"|unable to (load|decode|set)|(Unable|failed|attempt) to |Unable to find shared|invalid value (type )?for '"
     r"|parameter key|class result not|invalid model version|string correlation ID"
-    r"|'shared_memory.*' can not be|duplicate)",
+    r"|'shared_memory.*' (can not|must) be|duplicate)",
     re.DOTALL,
 )
 

@@ -3,6 +3,7 @@
 A name says what once went wrong. `expected` is how the answer begins, or "" where it is not an error.
 """
 
+import gzip
 import json
 from dataclasses import dataclass, replace
 from random import Random
@@ -105,6 +106,9 @@ def _json() -> list[Regression]:
     chunks = body("embedding", b"1\r\n \r\n" * 600_000 + b"0\r\n\r\n")
     chunks = replace(chunks, headers=(("Transfer-Encoding", "chunked"),))
     found.append(Regression("a body in 600000 chunks ended tritonserver", chunks, "500"))
+    packed = body("embedding", gzip.compress(b" " * 3_000_000))
+    packed = replace(packed, headers=(("Content-Encoding", "gzip"),))
+    found.append(Regression("a compressed body that is no JSON stayed in memory", packed, "501"))
     inside = b'{"text_input":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
     found.append(Regression("a deep value ended tritonserver", body("llm", inside, "generate"), "any"))
     return found
@@ -228,7 +232,20 @@ def _parameters() -> list[Regression]:
     return found
 
 
+def _ids() -> list[Regression]:
+    """Over HTTP Triton lets any bytes pass; the backend's own message told where its code lies."""
+    found = []
+    for asked in (embedding(), llm({"max_tokens": 1}, stream=False), best_first(1, 0.5), ingest(b"{}")):
+        plain = over_http_json(asked)
+        for field in (b'"id": "a\xd7"', b'"parameters": {"name": "a\xd7"}'):
+            damaged = replace(plain, parts=(plain.parts[0][:-1] + b", " + field + b"}",))
+            name = f"{field.split(b':')[0].decode()} of {asked.model} over HTTP that is not UTF-8"
+            found.append(Regression(name, damaged, "any"))
+    return found
+
+
 REGRESSIONS = (
+    *_ids(),
     *_json(),
     *_texts(),
     *_claimed(),

@@ -47,6 +47,12 @@ MENDS = (
         bytes.fromhex("4989c8 4c89c0 c3 4531c0 ebf7 662e0f1f84000000"),
         bytes.fromhex("4989c8 31c0 49f7c0000000ff 490f44c0 c3 31c0 c3"),
     ),
+    # A compressed body that holds no JSON is kept for ever as it was decompressed, and 300 KB may become gigabytes.
+    # GetRequestCompressionType knows neither deflate nor gzip here, and DecompressBuffer asks it instead of
+    # a copy of its code: such requests are refused.
+    Mend(_SERVER, 0x2E2777, bytes.fromhex("0f85eb000000"), bytes.fromhex("e9ec000000 90")),
+    Mend(_SERVER, 0x2DFC78, bytes.fromhex("b803000000"), bytes.fromhex("b800000000")),
+    Mend(_SERVER, 0x2DFD40, bytes.fromhex("b802000000"), bytes.fromhex("b800000000")),
     # ProcessRequests leaves without an answer where a batch has no rows: the client waits for ever. Here the model
     # gets them, and refuses them.
     Mend(

@@ -53,7 +53,11 @@ def is_bulk(request: Any) -> bool:
     """Whether the request says that it may wait behind all others: a worker's."""
     # Only requests of Triton's stub have an id.
     request_id = getattr(request, "request_id", None)
-    return request_id is not None and request_id() == BULK_ID
+    try:
+        return request_id is not None and request_id() == BULK_ID
+    except UnicodeDecodeError:
+        # Over HTTP an id may be any bytes.
+        return False
 
 
 def decode(name: str, value: bytes | str) -> str:

@@ -1,7 +1,7 @@
 import pytest
 
 from trireme.errors import NotFoundError
-from trireme.triton.tensors import strip_code, write_code
+from trireme.triton.tensors import is_bulk, strip_code, write_code
 
 
 def test_a_code_that_was_written_is_read_again():
@@ -23,3 +23,12 @@ def test_a_code_that_was_written_is_read_again():
 )
 def test_only_a_code_in_front_or_behind_the_ensemble_is_one(message, code, text):
     assert strip_code(message) == (code, text)
+
+
+class Odd:
+    def request_id(self):
+        return b"a\xd7".decode()
+
+
+def test_a_request_whose_id_is_no_text_is_no_bulk():
+    assert not is_bulk(Odd())
