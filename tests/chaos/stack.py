@@ -6,10 +6,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 
-from trireme.local.postgres import running_url
+from trireme.local.postgres import DATABASE_USER
 from trireme.triton.stubs import STUB
 
 SHM_BYTES = 96 << 20
@@ -63,7 +64,14 @@ class ChaosStack:
     @property
     def database_url(self) -> str | None:
         """The URL of its PostgreSQL, or None while it is down."""
-        return running_url(self.data_dir)
+        # running_url would resolve the path, and so leave the mount namespace.
+        pid_file = self.data_dir / "postgres" / "cluster" / "postmaster.pid"
+        try:
+            lines = pid_file.read_text().splitlines()
+            is_up = "ready" in lines[-1] and (Path(lines[4]) / ".s.PGSQL.5432").exists()
+        except (OSError, IndexError):
+            return None
+        return f"postgresql://{DATABASE_USER}@/postgres?host={quote(lines[4], safe='')}" if is_up else None
 
     def output(self) -> str:
         return self.log.read_text(errors="replace")
