@@ -11,7 +11,7 @@ CODES = "INVALID_ARG|NOT_FOUND|UNAVAILABLE|UNSUPPORTED|ALREADY_EXISTS|CANCELLED|
 CODE = re.compile(rf"\[({CODES})\] ")
 # What only a look inside the server shows.
 INSIDE = re.compile(
-    r"Traceback|File \"|\bline \d+, in |0x[0-9a-f]{6,}|site-packages|/root/|/home/|/tmp/|/usr/|/opt/|/dev/shm"
+    r"Traceback|File \"|\bline \d+, in |0x[0-9a-f]{6,}|site-packages|/(?:root|home|tmp|usr|opt)/|/dev/shm"
     r"|triton_python_backend|\.py\b|\.cc:|\.so\b|std::|boost|<object|object at"
 )
 ROOT = str(Path(__file__).parents[2])
