@@ -128,17 +128,25 @@ class OpenVinoEngine:
 
     def _read(self) -> None:
         while not self._closed.is_set():
-            reason = "its process ended"
-            for report in self._worker.reports():
-                if "failed" in report:
-                    reason = report["failed"]
-                    break
-                self._heard_at = time.monotonic()
-                self._kv_usage = report["kv"]
-                self._table.deliver([self._chunk(*made) for made in report["steps"]])
-                self._admit()
+            try:
+                reason = self._follow()
+            except Exception:
+                # Without this thread nobody would start another process.
+                _log.exception("a report of the LLM engine could not be taken")
+                reason = "a report of it could not be taken"
             if not self._closed.is_set():
                 self._restart(reason)
+
+    def _follow(self) -> str:
+        """Delivers what the process reports, until it ends; why it did."""
+        for report in self._worker.reports():
+            if "failed" in report:
+                return str(report["failed"])
+            self._heard_at = time.monotonic()
+            self._kv_usage = report["kv"]
+            self._table.deliver([self._chunk(*made) for made in report["steps"]])
+            self._admit()
+        return "its process ended"
 
     def _watch(self) -> None:
         """Ends a process that does not go on by itself: its reader then starts another."""
@@ -234,6 +242,9 @@ class _Process:
         assert self._process.stdout is not None  # noqa: S101 - for the type checker
         with self._process.stdout as lines:
             for line in lines:
+                # One that was killed may leave half a line.
+                if not line.endswith(b"\n"):
+                    return
                 yield json.loads(line)
 
     def end(self) -> None:

@@ -1,5 +1,6 @@
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -15,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "contract"))
 
 from tiny_llm import write_tiny_llm
 
-from trireme.generate.openvino import OpenVinoEngine
+from trireme.generate.openvino import OpenVinoEngine, _Process
 
 LONG = Sampling(max_tokens=400, temperature=0.0, ignore_eos=True)
 
@@ -87,3 +88,32 @@ def test_a_folder_without_a_model_is_refused(folder, tmp_path):
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
     with pytest.raises(ArtifactError, match="OpenVINO cannot load the model"):
         OpenVinoEngine(options(tmp_path))
+
+
+def test_half_a_line_of_a_killed_process_ends_its_reports_and_no_thread():
+    process = _Process.__new__(_Process)
+    code = 'import os; os.write(1, b\'{"steps": [], "kv": 0}\\n{"steps": [[1, [5\'); os.kill(os.getpid(), 9)'
+    process._process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert list(process.reports()) == [{"steps": [], "kv": 0}]
+    process._process.wait()
+
+
+def test_a_report_that_cannot_be_taken_starts_the_engine_again(folder, monkeypatch):
+    engine = OpenVinoEngine(options(folder))
+    chunks = []
+    consumer = threading.Thread(target=lambda: [chunks.extend(made) for made in engine.stream()])
+    consumer.start()
+    broken = iter([ValueError("no report")])
+
+    def deliver(made, whole=engine._table.deliver):
+        for error in broken:
+            raise error
+        whole(made)
+
+    monkeypatch.setattr(engine._table, "deliver", deliver)
+    engine.submit(EngineRequest("lost", (5, 6, 7), LONG))
+    wait_until(lambda: any(chunk.is_last for chunk in chunks))
+    assert isinstance(chunks[-1].error, UnavailableError)
+    wait_until(lambda: engine.stats().is_ready and engine.stats().restarts == 1)
+    engine.close()
+    consumer.join(60)
