@@ -105,9 +105,10 @@ def test_a_stub_that_is_killed_is_seen_and_its_model_serves_again(kept):
 
 
 def test_a_request_that_waits_for_a_killed_stub_ends_with_an_error(kept, client):
-    running = client.generate("oars", sampling=ENDLESS)
+    stub = kept.stub("llm")
+    running = client.generate("oars", sampling={**ENDLESS, "max_tokens": 1800})
     next(running)
-    os.kill(kept.stub("llm"), signal.SIGKILL)
+    os.kill(stub, signal.SIGKILL)
     with pytest.raises(UnavailableError):
         list(running)
     wait_until(kept.is_ready)
@@ -142,9 +143,12 @@ def test_an_answer_whose_engine_dies_after_its_first_token_ends_with_an_error_an
     wait_until(kept.is_ready)
     pid = kept.stack.server.pid
     for _ in range(2):
-        running = client.ask("what is a trireme?", mode="generative", sampling=ENDLESS)
+        engine = kept.engine()
+        running = client.ask(
+            "what is a trireme?", mode="generative", sampling={**ENDLESS, "max_tokens": 1800}
+        )
         next(running)
-        kept.engine().kill()
+        engine.kill()
         with pytest.raises(UnavailableError, match="model llm: the LLM engine failed"):
             list(running)
         wait_until(kept.serves)

@@ -351,7 +351,7 @@ def test_past_the_queue_a_request_is_refused_and_those_in_it_are_answered(client
 def test_a_client_that_goes_away_while_it_waits_leaves_the_queue(client, server, busy):
     with grpc.InferenceServerClient(f"{server.config.host}:{server.config.grpc_port}") as opened:
         opened.start_stream(lambda result, error: None)
-        opened.async_stream_infer("slow", client_tensors(client, text_input="wait", stream=True))
+        opened.async_stream_infer("slow", client_tensors(text_input="wait", stream=True))
         wait_until(lambda: metric(server, "num_requests_waiting", "slow") == 1, 5)
         opened.stop_stream(cancel_requests=True)
     wait_until(lambda: metric(server, "num_requests_waiting", "slow") == 0, 5)
@@ -369,7 +369,7 @@ def test_a_request_can_be_cancelled_by_its_id(client, server):
 
     with grpc.InferenceServerClient(f"{server.config.host}:{server.config.grpc_port}") as opened:
         opened.start_stream(take)
-        tensors = client_tensors(client, text_input="word " * 400, stream=True, return_finish_reason=True)
+        tensors = client_tensors(text_input="word " * 400, stream=True, return_finish_reason=True)
         opened.async_stream_infer("slow", tensors, request_id=request_id)
         wait_until(lambda: len(answers) > 2, 10)
         cancel(client, server, request_id)
@@ -378,8 +378,14 @@ def test_a_request_can_be_cancelled_by_its_id(client, server):
     assert answers[-1][0].as_numpy("finish_reason")[0] == b"cancelled"
 
 
-def client_tensors(client, **inputs):
-    return [client._value(name, value) for name, value in inputs.items()]
+def client_tensors(**inputs):
+    tensors = []
+    for name, value in inputs.items():
+        is_text = isinstance(value, str)
+        tensors.append(grpc.InferInput(name, [1], "BYTES" if is_text else "BOOL"))
+        data = np.array([value.encode()], dtype=object) if is_text else np.array([value], np.bool_)
+        tensors[-1].set_data_from_numpy(data)
+    return tensors
 
 
 def cancel(client, server, request_id):
@@ -391,9 +397,7 @@ def cancel(client, server, request_id):
 
     with grpc.InferenceServerClient(f"{server.config.host}:{server.config.grpc_port}") as opened:
         opened.start_stream(take)
-        opened.async_stream_infer(
-            "slow", client_tensors(client, text_input=""), parameters={"cancel": request_id}
-        )
+        opened.async_stream_infer("slow", client_tensors(text_input=""), parameters={"cancel": request_id})
         assert done.wait(10)
         opened.stop_stream()
     return answers[0]
@@ -455,9 +459,9 @@ def workers(server):
 
 
 def test_a_killed_engine_process_is_an_error_and_is_started_again(client, server):
-    running = client.generate("word " * 20, model="tiny", sampling={"max_tokens": 400, "ignore_eos": True})
-    next(running)
     (worker,) = workers(server)
+    running = client.generate("word", model="tiny", sampling={"max_tokens": 500, "ignore_eos": True})
+    next(running)
     worker.kill()
     with pytest.raises(UnavailableError, match="starts again"):
         list(running)
