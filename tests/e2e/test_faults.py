@@ -281,6 +281,13 @@ def test_a_normal_stop_ends_every_stub_by_itself(tmp_path):
     with Stack(settings) as stack:
         stubs = [stub.pid for stub in StubTable(stack.server.pid).stubs]
         assert len(stubs) >= len(MODELS)
+        with TritonClient(settings.grpc_url) as client:
+            # What an error leaves behind, a stub frees too late.
+            for _ in range(3):
+                with pytest.raises(InvalidInputError):
+                    client.embed([""], "query")
+                with pytest.raises(TriremeError):
+                    client.search("oars", collection="none")
         tracer = subprocess.Popen(
             [sys.executable, "-c", WATCH_CORES, str(report), *map(str, stubs)],
             cwd=ROOT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import threading
@@ -135,6 +136,8 @@ class BackendModel:
         self._watcher.join(timeout=READY_PERIOD_SECONDS * 2)
         self.close()
         self._release_metrics()
+        # What is freed after this call lies in shared memory that the stub no longer has: it crashes then.
+        gc.collect()
 
     def counter(self, name: str, description: str, **labels: str) -> Any:
         """A Prometheus counter labelled with this model's name, and `labels`."""
@@ -257,6 +260,8 @@ class BackendModel:
         no model can see which of them asks.
         """
         code = getattr(self.pb.TritonError, error.code)
+        # Its frames hold the request, which holds shared memory, in a circle that only the collector opens.
+        error.__traceback__ = error.__context__ = error.__cause__ = None
         return self.pb.InferenceResponse(
             output_tensors=[], error=self.pb.TritonError(write_code(error), code)
         )

@@ -1,3 +1,4 @@
+import gc
 import logging
 import time
 import weakref
@@ -152,6 +153,23 @@ def test_what_our_modules_log_is_in_the_servers_log(model, pb):
     assert pb.Logger.errors[-1] == "the engine failed"
     logging.getLogger("trireme.generate").warning("the engine is up")
     assert pb.Logger.warnings == ["the engine is up"]
+
+
+def test_an_error_that_was_sent_holds_no_request(model):
+    class Held(dict):
+        """A request that can be watched."""
+
+    gc.collect()
+    gc.disable()
+    try:
+        request = Held(text=strings(["no"]))
+        watched = weakref.ref(request)
+        (response,) = model.execute([request])
+        assert response.error.code == "INVALID_ARG"
+        del request
+        assert watched() is None
+    finally:
+        gc.enable()
 
 
 def test_zero_requests_get_zero_answers(model):
