@@ -156,7 +156,7 @@ def summarize(
 
 def index(folder: Path, left_out: set[str], settings: Settings, database_url: str) -> dict[str, str]:
     """Each group's collection, made: all of SQuAD's paragraphs, or without those of the articles `left_out`."""
-    from trireme.index import ingest_path
+    from trireme.indexing import ingest_path
 
     corpus = folder / "retrieval" / "squad" / "corpus.jsonl"
     lines = corpus.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -67,11 +67,11 @@ from workloads import (
 from trireme.artifacts.manifest import TOKENIZER_FILE, read_manifest
 from trireme.artifacts.repository import version_dir
 from trireme.errors import TriremeError
-from trireme.retrieve.registry import open_store
-from trireme.serve import Stack, interruptible
 from trireme.settings import Settings, read_settings
+from trireme.stack import Stack, interruptible
+from trireme.storage import open_store
 from trireme.triton.metrics import read_metrics
-from trireme.triton.perf_analyzer import prepare_tool
+from trireme.tune.perf_analyzer import prepare_tool
 
 SEED = 1
 SMOKE_SIZES = Sizes(queries=300, passages=120, mixed=160, reranked=8)
@@ -96,7 +96,7 @@ def index_and_search(
     bench: Bench, stack: Stack, passages: Sequence[str], queries: Sequence[str]
 ) -> SearchStages:
     """Indexes the passages through the served embedding, then searches one query at a time. Blocks."""
-    from trireme.index import ingest_path
+    from trireme.indexing import ingest_path
 
     corpus = bench.folder / "corpus"
     corpus.mkdir()

@@ -41,9 +41,9 @@ from workloads import (
 )
 
 from trireme.errors import TriremeError, UnavailableError
-from trireme.serve import Stack
 from trireme.settings import Settings
-from trireme.triton.perf_analyzer import PerfTool
+from trireme.stack import Stack
+from trireme.tune.perf_analyzer import PerfTool
 
 CALIBRATION_TEXTS = 300
 COUNTED_TEXTS = 400

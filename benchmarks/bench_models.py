@@ -24,14 +24,14 @@ from trireme.artifacts.recipe import RECIPE_FILE, Recipe, read_recipe, write_rec
 from trireme.artifacts.repository import is_built, version_dir
 from trireme.errors import TriremeError, UnavailableError
 from trireme.machine import pick_ports, read_versions
-from trireme.serve import Stack
 from trireme.settings import Settings
+from trireme.stack import Stack
 from trireme.triton.server import ServerConfig, TritonServer
 
 SEED = 1
 EMBEDDING, RERANKER, PAIR_RANKER = "embedding", "reranker", "pair-ranker"
 FP32, ONNX_INT8, OPENVINO = "embedding-fp32", "embedding-onnx-int8", "embedding-openvino"
-SEARCH_CHAIN = ("candidates", "best_first", "search")
+SEARCH_CHAIN = ("search__retrieve", "search__sort", "search")
 BASELINE = PROJECT / "benchmarks" / "baseline"
 # The random head of the pair ranker scores nothing: there is no order to keep.
 NO_GATE = {"min_rank_correlation": 0.0, "max_score_difference": 1e9}
@@ -90,7 +90,7 @@ def prepare_models(settings: Settings, work: Path, notice: Notice) -> BenchModel
 
     Raises TriremeError where the served embedding cannot be built.
     """
-    from trireme.export.source import fetch_source
+    from trireme.checkpoints.source import fetch_source
 
     served = read_recipe(settings.model_repository / EMBEDDING / RECIPE_FILE)
     source = fetch_source(served, settings.data_dir / "sources", PROJECT)

@@ -22,13 +22,13 @@ from server_load import StepLoad, compare_counts, read_counts, read_processor_ti
 from trireme.errors import UnavailableError
 from trireme.triton.client import TritonClient
 from trireme.triton.metrics import read_metrics
-from trireme.triton.perf_analyzer import (
+from trireme.tune.perf_analyzer import (
     PerfFigures,
     PerfRun,
     PerfTool,
     compute_percentile,
 )
-from trireme.triton.perf_analyzer import measure as run_perf_analyzer
+from trireme.tune.perf_analyzer import measure as run_perf_analyzer
 from trireme.types import FloatArray
 
 WORKERS = PROJECT / "benchmarks" / "rivals"

@@ -33,7 +33,7 @@ from server_load import read_processor_time
 
 from trireme.errors import UnavailableError
 from trireme.machine import pick_ports
-from trireme.triton.perf_analyzer import load_export, read_export
+from trireme.tune.perf_analyzer import load_export, read_export
 from trireme.types import FloatArray
 
 

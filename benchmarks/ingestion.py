@@ -33,15 +33,15 @@ from workloads import Drawer, TokenizerFile, read_texts
 
 from trireme.artifacts.manifest import TOKENIZER_FILE, read_manifest
 from trireme.artifacts.repository import version_dir
+from trireme.commands.work import open_worker
 from trireme.errors import TriremeError, UnavailableError
-from trireme.index import ingest_path, publish_path
-from trireme.ingest.postgres_index_builder import BULK_DOCUMENTS
-from trireme.retrieve.registry import open_store
-from trireme.serve import Stack, interruptible
+from trireme.indexing import ingest_path, publish_path
+from trireme.postgres.index_builder import BULK_DOCUMENTS
 from trireme.settings import Settings, read_settings
+from trireme.stack import Stack, interruptible
+from trireme.storage import open_store
 from trireme.triton.client import TritonClient
 from trireme.types import SearchMode, StoreQuery
-from trireme.work import open_worker
 
 SEED = 1
 SCRIPT = "sentence-transformers"

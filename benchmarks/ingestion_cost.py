@@ -12,12 +12,12 @@ from report import show_progress_note
 from server_load import read_family_time
 
 from trireme.ingest.encoder import Encoder
-from trireme.ingest.pace import Pace
+from trireme.ingest.throttle import Throttle
 from trireme.ingest.worker import SENDERS
-from trireme.retrieve.registry import open_store
-from trireme.serve import Stack
+from trireme.served_encoders import ServedEncoders
 from trireme.settings import Settings
-from trireme.work import ServedEncoders
+from trireme.stack import Stack
+from trireme.storage import open_store
 
 ALONE_ROUNDS = 3
 
@@ -37,13 +37,13 @@ def measure_alone(settings: Settings, url: str, texts: Sequence[str]) -> tuple[f
 
 
 def _embed_all(encoder: Encoder, texts: Sequence[str]) -> None:
-    pace = Pace(lambda: None)
+    throttle = Throttle(lambda: None)
     counted = iter(zip(texts, encoder.count(texts), strict=True))
     lock = threading.Lock()
 
     def take() -> tuple[list[str], int]:
         with lock:
-            left, batch, tokens = pace.budget(), [], 0
+            left, batch, tokens = throttle.budget(), [], 0
             while tokens < left and (following := next(counted, None)) is not None:
                 batch.append(following[0])
                 tokens += following[1]
@@ -53,7 +53,7 @@ def _embed_all(encoder: Encoder, texts: Sequence[str]) -> None:
         while (taken := take())[0]:
             began = time.monotonic()
             encoder.embed(taken[0])
-            pace.record(taken[1], time.monotonic() - began)
+            throttle.record(taken[1], time.monotonic() - began)
 
     with ThreadPoolExecutor(SENDERS) as pool:
         for sender in [pool.submit(send) for _ in range(SENDERS)]:

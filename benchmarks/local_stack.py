@@ -11,8 +11,8 @@ from pathlib import Path
 from report import show_progress_note
 
 from trireme.machine import pick_ports
-from trireme.serve import Stack
 from trireme.settings import Settings, read_settings
+from trireme.stack import Stack
 
 
 def make_settings(data_dir: Path, model_repository: Path | None = None) -> Settings:

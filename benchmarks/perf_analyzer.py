@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trireme.errors import TriremeError
-from trireme.triton.perf_analyzer import PerfRun, measure, prepare_tool
+from trireme.tune.perf_analyzer import PerfRun, measure, prepare_tool
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -138,8 +138,8 @@ def measure_served(
 
     Raises InvalidInputError, and drops nothing, when the collection is there already.
     """
-    from trireme.index import ingest_path
-    from trireme.retrieve.registry import open_store
+    from trireme.indexing import ingest_path
+    from trireme.storage import open_store
 
     started = time.monotonic()
     settings = dataclasses.replace(settings, collection=collection)
@@ -222,7 +222,7 @@ def build_fp32(settings: Settings, repository: Path) -> Path:
 def open_encoder(folder: Path) -> Embed:
     """Embeds in this process with the model in a version folder, as the server would."""
     from trireme.artifacts.manifest import TOKENIZER_FILE, read_manifest, verify_files
-    from trireme.encode.registry import open_session
+    from trireme.encode.engines.table import open_session
     from trireme.encode.session import SessionOptions
     from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
     from trireme.encode.tokenizer import Tokenizer

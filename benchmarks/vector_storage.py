@@ -17,9 +17,9 @@ from report import RESULTS, Circumstances, format_circumstances, format_table, r
 
 from trireme.errors import InvalidInputError, TriremeError
 from trireme.local.postgres import start_postgres
-from trireme.retrieve.postgres import PostgresStore
-from trireme.retrieve.registry import DEFAULT_EF_SEARCH, DEFAULT_EXACT_BELOW
+from trireme.postgres.store import PostgresStore
 from trireme.retrieve.versions import STORAGES
+from trireme.storage import DEFAULT_EF_SEARCH, DEFAULT_EXACT_BELOW
 from trireme.types import Embedder, FloatArray, Passage, StoreQuery
 
 BATCH = 1000

@@ -11,8 +11,8 @@ from pathlib import Path
 from rich.console import Console
 
 from trireme.errors import TriremeError
-from trireme.serve import interruptible
 from trireme.settings import read_settings
+from trireme.stack import interruptible
 from trireme.tune.placing import place_changes
 from trireme.tune.report import describe_outcome, make_table, write_report
 from trireme.tune.run import TuneOptions, TuneResult, tune

@@ -57,7 +57,7 @@ class Packed(Engine):
     ways = ("ids", "texts", "ids_threads", "texts_threads")
 
     def open(self, model: str) -> None:
-        from trireme.encode.registry import open_session
+        from trireme.encode.engines.table import open_session
         from trireme.encode.session import SessionOptions
         from trireme.encode.text_encoder import EncoderSpec, TextEncoder
         from trireme.encode.tokenizer import Tokenizer
@@ -96,7 +96,7 @@ class Packed(Engine):
         """Time on the GPU alone, by events, of batches of BUDGET tokens, and what share of it is arithmetic."""
         import torch
 
-        from trireme.encode import torch_session
+        from trireme.encode.engines import torch as torch_session
         from trireme.encode.runner import make_batch
 
         session = self.sessions[model]

@@ -20,8 +20,8 @@ class TriremeEngine:
         from trireme.artifacts.recipe import RECIPE_FILE, read_recipe
         from trireme.artifacts.repository import version_dir
         from trireme.encode.tokenizer import Tokenizer
-        from trireme.triton.model import ModelConfig
-        from trireme.triton.text_encoder import load_text_encoder
+        from trireme.triton.backends.model import ModelConfig
+        from trireme.triton.backends.text_encoder import load_text_encoder
 
         recipe = read_recipe(model / RECIPE_FILE)
         values = {**dataclasses.asdict(recipe), **({"threads": threads} if threads else {})}

@@ -1,5 +1,5 @@
-"""Hands over to trireme.triton.cross_encoder: Triton loads the class by the name TritonPythonModel."""
+"""Hands over to trireme.triton.backends.cross_encoder: Triton loads the class by the name TritonPythonModel."""
 
-from trireme.triton.cross_encoder import CrossEncoderModel as TritonPythonModel
+from trireme.triton.backends.cross_encoder import CrossEncoderModel as TritonPythonModel
 
 __all__ = ["TritonPythonModel"]

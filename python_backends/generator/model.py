@@ -1,5 +1,5 @@
-"""Hands over to trireme.triton.generator: Triton loads the class by the name TritonPythonModel."""
+"""Hands over to trireme.triton.backends.generator: Triton loads the class by the name TritonPythonModel."""
 
-from trireme.triton.generator import GeneratorModel as TritonPythonModel
+from trireme.triton.backends.generator import GeneratorModel as TritonPythonModel
 
 __all__ = ["TritonPythonModel"]

@@ -1,5 +1,5 @@
-"""Hands over to trireme.triton.ingester: Triton loads the class by the name TritonPythonModel."""
+"""Hands over to trireme.triton.backends.ingester: Triton loads the class by the name TritonPythonModel."""
 
-from trireme.triton.ingester import IngesterModel as TritonPythonModel
+from trireme.triton.backends.ingester import IngesterModel as TritonPythonModel
 
 __all__ = ["TritonPythonModel"]

@@ -1,5 +1,5 @@
-"""Hands over to trireme.triton.rag: Triton loads the class by the name TritonPythonModel."""
+"""Hands over to trireme.triton.backends.rag: Triton loads the class by the name TritonPythonModel."""
 
-from trireme.triton.rag import RagModel as TritonPythonModel
+from trireme.triton.backends.rag import RagModel as TritonPythonModel
 
 __all__ = ["TritonPythonModel"]

@@ -1,5 +1,5 @@
-"""Hands over to trireme.triton.retriever: Triton loads the class by the name TritonPythonModel."""
+"""Hands over to trireme.triton.backends.retriever: Triton loads the class by the name TritonPythonModel."""
 
-from trireme.triton.retriever import RetrieverModel as TritonPythonModel
+from trireme.triton.backends.retriever import RetrieverModel as TritonPythonModel
 
 __all__ = ["TritonPythonModel"]

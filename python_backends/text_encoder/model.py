@@ -1,5 +1,5 @@
-"""Hands over to trireme.triton.text_encoder: Triton loads the class by the name TritonPythonModel."""
+"""Hands over to trireme.triton.backends.text_encoder: Triton loads the class by the name TritonPythonModel."""
 
-from trireme.triton.text_encoder import TextEncoderModel as TritonPythonModel
+from trireme.triton.backends.text_encoder import TextEncoderModel as TritonPythonModel
 
 __all__ = ["TritonPythonModel"]

@@ -16,9 +16,9 @@ from trireme.errors import SettingError, UnavailableError
 from trireme.settings import Settings
 from trireme.triton.canary import Canary
 from trireme.triton.metrics import count_answered, has_pending, read_metrics
-from trireme.triton.own_port import own_address
 from trireme.triton.server import ServerConfig, TritonServer, end_leftover
 from trireme.triton.stubs import StubTable
+from trireme.triton.wire import own_address
 
 # A server that ends so often before it was ever ready will not get ready; one that is killed may.
 MOST_FALSE_STARTS = 3

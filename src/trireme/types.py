@@ -15,6 +15,8 @@ InputType = Literal["query", "passage"]
 SearchMode = Literal["dense", "text", "hybrid"]
 IndexState = Literal["active", "building", "kept"]
 
+# Of a document or passage. A PostgreSQL index entry holds about 2,700 bytes, with the names of its scope.
+MAX_ID_BYTES = 2048
 DEFAULT_TENANT = "default"
 DEFAULT_COLLECTION = "default"
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from fakes.memory_store import MemoryStore
 from trireme.local.postgres import LocalPostgres, start_postgres
-from trireme.retrieve.registry import ClosableStore, open_store
+from trireme.storage import VectorStore, open_store
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -22,9 +23,10 @@ def database() -> Iterator[LocalPostgres]:
 
 
 @pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.e2e)])
-def store(request: pytest.FixtureRequest) -> Iterator[ClosableStore]:
-    url = "memory://" if request.param == "memory" else request.getfixturevalue("database").url
-    opened = open_store(url)
+def store(request: pytest.FixtureRequest) -> Iterator[VectorStore]:
+    opened = (
+        MemoryStore() if request.param == "memory" else open_store(request.getfixturevalue("database").url)
+    )
     yield opened
     for info in opened.collections(None):
         opened.drop(info.tenant, info.collection)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from trireme.retrieve.registry import ClosableStore
+from trireme.storage import VectorStore
 from trireme.types import Embedder, FloatArray, Hit, Passage, StoreQuery
 
 DIMENSIONS = 8
@@ -21,7 +21,7 @@ def passages(count: int, prefix: str = "p") -> list[Passage]:
 
 
 def search(
-    store: ClosableStore,
+    store: VectorStore,
     embedding: FloatArray,
     top_k: int = 10,
     *,
@@ -32,9 +32,9 @@ def search(
     return store.search(StoreQuery(embedding, embedder, top_k, tenant, collection))
 
 
-def ask(store: ClosableStore, embedding: FloatArray, top_k: int = 10, **options: Any) -> list[Hit]:
+def ask(store: VectorStore, embedding: FloatArray, top_k: int = 10, **options: Any) -> list[Hit]:
     return store.search(StoreQuery(embedding, EMBEDDER, top_k, "t", "c", **options))
 
 
-def counts(store: ClosableStore, tenant: str | None = None) -> dict[tuple[str, str], int]:
+def counts(store: VectorStore, tenant: str | None = None) -> dict[tuple[str, str], int]:
     return {(info.tenant, info.collection): info.passages for info in store.collections(tenant)}

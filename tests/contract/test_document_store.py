@@ -7,14 +7,14 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from fakes.memory_documents import MemoryDocuments
+from fakes.memory_queue import MemoryJobs, MemoryQueue
 from trireme.errors import EmbedderMismatchError, InvalidInputError
 from trireme.ingest.documents import Indexed
-from trireme.ingest.memory_documents import MemoryDocuments
-from trireme.ingest.memory_queue import MemoryJobs, MemoryQueue
-from trireme.ingest.postgres_documents import PostgresDocuments
-from trireme.ingest.procrastinate_queue import ProcrastinateQueue
 from trireme.ingest.queue import JobQuery
-from trireme.retrieve.registry import open_store
+from trireme.postgres.documents import PostgresDocuments
+from trireme.postgres.queue import ProcrastinateQueue
+from trireme.storage import open_store
 from trireme.types import Document, Embedder, Passage
 
 DIMENSIONS = 8

@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 from trireme.errors import UnavailableError
-from trireme.ingest import postgres_index_builder
 from trireme.ingest.documents import Indexed
-from trireme.ingest.registry import open_documents, open_index_builder, open_queue
+from trireme.postgres import index_builder as postgres_index_builder
+from trireme.storage import open_documents, open_index_builder, open_queue
 from trireme.types import Document, Embedder, Passage
 
 pytestmark = pytest.mark.e2e

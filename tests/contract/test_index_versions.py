@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fakes.memory_store import MemoryStore
 from trireme.errors import (
     EmbedderMismatchError,
     InvalidInputError,
@@ -15,7 +16,7 @@ from trireme.errors import (
     TriremeError,
     UnavailableError,
 )
-from trireme.retrieve.registry import ClosableStore, open_store
+from trireme.storage import VectorStore, open_store
 from trireme.types import Embedder, FloatArray, Hit, IndexVersion, Passage, StoreQuery
 
 OLD = Embedder("a" * 64, 8)
@@ -24,9 +25,11 @@ THIRD = Embedder("c" * 64, 8)
 
 
 @pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.e2e)])
-def store(request: pytest.FixtureRequest) -> Iterator[ClosableStore]:
-    url = "memory://" if request.param == "memory" else request.getfixturevalue("database").url
-    opened = open_store(url, pool_size=8, exact_below=20)
+def store(request: pytest.FixtureRequest) -> Iterator[VectorStore]:
+    if request.param == "memory":
+        opened: VectorStore = MemoryStore()
+    else:
+        opened = open_store(request.getfixturevalue("database").url, pool_size=8, exact_below=20)
     yield opened
     for info in opened.collections(None):
         opened.drop(info.tenant, info.collection)
@@ -42,7 +45,7 @@ def embed(texts: list[str], embedder: Embedder) -> FloatArray:
     return np.array(rows, np.float32).reshape(len(texts), embedder.dimensions)
 
 
-def put(store: ClosableStore, texts: dict[str, str], embedder: Embedder = OLD, collection: str = "c") -> None:
+def put(store: VectorStore, texts: dict[str, str], embedder: Embedder = OLD, collection: str = "c") -> None:
     rows = [Passage(id_, text) for id_, text in texts.items()]
     store.put("t", collection, embedder, rows, embed(list(texts.values()), embedder))
 
@@ -51,12 +54,12 @@ def numbered(count: int) -> dict[str, str]:
     return {f"{n:03d}": f"text {n}" for n in range(count)}
 
 
-def find(store: ClosableStore, text: str, embedder: Embedder, top_k: int = 1, version: int = 0) -> list[Hit]:
+def find(store: VectorStore, text: str, embedder: Embedder, top_k: int = 1, version: int = 0) -> list[Hit]:
     vector = embed([text], embedder)[0]
     return store.search(StoreQuery(vector, embedder, top_k, "t", "c", version=version))
 
 
-def fill_all(store: ClosableStore, version: IndexVersion, limit: int = 7) -> int:
+def fill_all(store: VectorStore, version: IndexVersion, limit: int = 7) -> int:
     filled = 0
     while left := store.versions.missing(version.number, limit):
         assert len(left) <= limit
@@ -67,14 +70,14 @@ def fill_all(store: ClosableStore, version: IndexVersion, limit: int = 7) -> int
     return filled
 
 
-def reindex(store: ClosableStore, embedder: Embedder) -> IndexVersion:
+def reindex(store: VectorStore, embedder: Embedder) -> IndexVersion:
     version = store.versions.begin("t", "c", embedder, "model")
     fill_all(store, version)
     store.versions.switch(version.number)
     return version
 
 
-def known(store: ClosableStore) -> list[tuple[Embedder, str, int]]:
+def known(store: VectorStore) -> list[tuple[Embedder, str, int]]:
     return [
         (version.embedder, version.state, version.vectors) for version in store.collections("t")[0].versions
     ]

@@ -14,11 +14,12 @@ from dataclasses import replace
 
 import pytest
 
+from fakes import memory_queue
+from fakes.memory_queue import MemoryJobs, MemoryQueue
 from trireme.errors import DocumentError, InvalidInputError
-from trireme.ingest import memory_queue, procrastinate_queue
-from trireme.ingest.memory_queue import MemoryJobs, MemoryQueue
-from trireme.ingest.procrastinate_queue import ProcrastinateQueue
 from trireme.ingest.queue import MAX_ATTEMPTS, MAX_FAILURES, SUSPECT_AFTER, JobQuery
+from trireme.postgres import queue as procrastinate_queue
+from trireme.postgres.queue import ProcrastinateQueue
 from trireme.types import Document
 
 TIMEOUT = 1.0
@@ -451,7 +452,7 @@ def test_a_publisher_that_is_killed_leaves_all_of_a_call_or_nothing(database, tm
     script = textwrap.dedent(
         """
         import sys, os, signal
-        from trireme.ingest.procrastinate_queue import ProcrastinateQueue
+        from trireme.postgres.queue import ProcrastinateQueue
         from trireme.types import Document
         def parts():
             yield "x" * 50_000

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from trireme.artifacts.recipe import Recipe
-from trireme.encode.openvino_session import share_cores
-from trireme.encode.registry import open_session
+from trireme.encode.engines.openvino import share_cores
+from trireme.encode.engines.table import open_session
 from trireme.encode.session import SessionOptions, TokenBatch
 from trireme.errors import ArtifactError, SettingError
 from trireme.export.graph import load_graph

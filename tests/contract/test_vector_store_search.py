@@ -7,7 +7,7 @@ import pytest
 from stores import DIMENSIONS, EMBEDDER, ask, passages, vectors
 
 from trireme.errors import InvalidInputError
-from trireme.retrieve.registry import ClosableStore
+from trireme.storage import VectorStore
 from trireme.types import FloatArray, Passage
 
 TEXTS = {
@@ -18,7 +18,7 @@ TEXTS = {
 }
 
 
-def put_texts(store: ClosableStore) -> FloatArray:
+def put_texts(store: VectorStore) -> FloatArray:
     """The four texts, by vectors along the axes; returns the vectors."""
     embeddings = np.eye(len(TEXTS), DIMENSIONS, dtype=np.float32)
     store.put("t", "c", EMBEDDER, [Passage(*item) for item in TEXTS.items()], embeddings)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from trireme.ingest.blocks import blocks
-from trireme.ingest.load import load
+from trireme.documents.blocks import blocks
+from trireme.documents.load import load
 
 
 @pytest.fixture

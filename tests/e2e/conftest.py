@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from trireme.artifacts.repository import is_built, list_recipes
-from trireme.index import ingest_path
-from trireme.serve import Stack
+from trireme.indexing import ingest_path
+from trireme.stack import Stack
 from trireme.triton.client import TritonClient
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -10,7 +10,7 @@ from stacks import ROOT, settings_on_free_ports
 from trireme.artifacts.config_writer import place_config
 from trireme.artifacts.recipe import RECIPE_FILE, read_recipe
 from trireme.rag.prompt import PROMPT_FILE
-from trireme.serve import Stack
+from trireme.stack import Stack
 
 REPOSITORY = ROOT / "model_repository"
 LLM = "llm"

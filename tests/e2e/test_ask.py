@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from stacks import ROOT, environment_of
 
-from trireme.index import ingest_path
+from trireme.indexing import ingest_path
 from trireme.triton.client import TritonClient
 
 if sys.version_info >= (3, 11):
@@ -94,6 +94,6 @@ def test_the_default_llm_answers_through_rag(docs):
 def test_the_command_names_what_is_wrong(docs):
     done = trireme(docs, "ask", "oars", "--collection", "none")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: model candidates: no collection 'none'")
+    assert done.stderr.startswith("error: model search__retrieve: no collection 'none'")
     done = trireme(docs, "ask", " ")
     assert done.stderr == "error: text_input is empty; send a question\n"

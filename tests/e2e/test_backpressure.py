@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 from stacks import ROOT, settings_on_free_ports, wait_until
 
-from trireme.index import ingest_path
+from trireme.indexing import ingest_path
 from trireme.ingest.queue import JobQuery
-from trireme.ingest.registry import open_queue
-from trireme.serve import Stack
+from trireme.stack import Stack
+from trireme.storage import open_queue
 from trireme.triton.client import TritonClient
 from trireme.types import Document
 

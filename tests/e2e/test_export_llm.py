@@ -12,7 +12,7 @@ from trireme.artifacts.manifest import hash_file, read_manifest, verify_files
 from trireme.export_llm.architecture import read_architecture, read_config
 from trireme.export_llm.quantization import read_quantization
 from trireme.export_llm.reference import compute_logits
-from trireme.export_llm.served import ServedGraph
+from trireme.export_llm.serving_files import ServedGraph
 from trireme.export_llm.weights import Weights
 from trireme.generate.openvino_properties import compile_properties
 

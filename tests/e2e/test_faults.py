@@ -16,9 +16,9 @@ from rich.console import Console
 from stacks import ROOT, environment_of, settings_on_free_ports, wait_until
 
 from trireme.errors import InvalidInputError, TriremeError, UnavailableError
-from trireme.index import ingest_path
+from trireme.indexing import ingest_path
 from trireme.local.postgres import start_postgres
-from trireme.serve import Stack
+from trireme.stack import Stack
 from trireme.triton.canary import Canary
 from trireme.triton.client import TritonClient
 from trireme.triton.metrics import read_readiness
@@ -26,7 +26,7 @@ from trireme.triton.server import end_leftover
 from trireme.triton.stubs import StubTable
 
 ENDLESS = {"max_tokens": 300, "ignore_eos": True, "temperature": 0}
-MODELS = ("embedding", "reranker", "candidates", "retriever", "best_first", "rag", "llm", "ingest")
+MODELS = ("embedding", "reranker", "search__retrieve", "retriever", "search__sort", "rag", "llm", "ingest")
 
 
 class Kept:
@@ -124,17 +124,19 @@ def test_without_a_supervisor_a_dead_model_is_told_by_its_silence(tmp_path):
 
         wait_until(lambda: set(MODELS) <= set(ready()) and all(ready().values()))
         table = StubTable(stack.server.pid)
-        victim = next(stub.pid for stub in table.stubs if stub.model == "best_first")
+        victim = next(stub.pid for stub in table.stubs if stub.model == "search__sort")
         os.kill(victim, signal.SIGKILL)
-        wait_until(lambda: not ready()["best_first"], 15)
-        assert table.ended() == ["best_first"]
+        wait_until(lambda: not ready()["search__sort"], 15)
+        assert table.ended() == ["search__sort"]
         with Canary(settings.grpc_url) as canary:
-            assert canary.silent(["best_first", "embedding", "llm", "rag", "ingest"], 10) == ["best_first"]
+            assert canary.silent(["search__sort", "embedding", "llm", "rag", "ingest"], 10) == [
+                "search__sort"
+            ]
         done = subprocess.run(
             [sys.executable, "-m", "trireme.cli", "ready"], env=environment_of(settings), capture_output=True
         )
         assert done.returncode == 1
-        assert b"best_first: not ready" in done.stdout
+        assert b"search__sort: not ready" in done.stdout
 
 
 def test_an_answer_whose_engine_dies_after_its_first_token_ends_with_an_error_and_frees_its_place(

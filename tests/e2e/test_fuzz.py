@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 from stacks import ROOT, settings_on_free_ports
 
-from trireme.index import ingest_path
-from trireme.serve import Stack
+from trireme.indexing import ingest_path
+from trireme.stack import Stack
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

@@ -76,7 +76,7 @@ def test_a_client_of_the_vllm_backend_works_unchanged(url, stream):
 
 
 def test_perf_analyzer_streams_from_it(server, url, tmp_path):
-    from trireme.triton.perf_analyzer import prepare_tool, run_process
+    from trireme.tune.perf_analyzer import prepare_tool, run_process
 
     data = [
         {

@@ -10,14 +10,14 @@ import pytest
 
 from trireme.artifacts.manifest import hash_file
 from trireme.artifacts.recipe import read_recipe
+from trireme.checkpoints.source import fetch_source
 from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
-from trireme.encode.onnx_session import OnnxSession
+from trireme.encode.engines.onnx import OnnxSession
 from trireme.encode.session import SessionOptions
 from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
 from trireme.encode.tokenizer import Tokenizer
 from trireme.export.checkpoint import read_checkpoint
 from trireme.export.graph import export_onnx, load_graph
-from trireme.export.source import fetch_source
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"

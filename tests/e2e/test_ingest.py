@@ -14,8 +14,8 @@ import pytest
 from stacks import ROOT, Serving, environment_of, settings_on_free_ports, wait_until
 
 from trireme.errors import InvalidInputError, NotFoundError, UnavailableError
-from trireme.ingest.registry import open_queue
-from trireme.serve import Stack
+from trireme.stack import Stack
+from trireme.storage import open_queue
 from trireme.triton.client import TritonClient
 
 

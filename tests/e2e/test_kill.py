@@ -17,12 +17,12 @@ import pytest
 from stacks import ROOT, Serving, settings_on_free_ports, wait_until
 
 from trireme.errors import NotFoundError, UnavailableError
-from trireme.index import publish_path
-from trireme.ingest.procrastinate_queue import ProcrastinateQueue
+from trireme.indexing import publish_path
 from trireme.ingest.queue import JobQuery
 from trireme.local.postgres import running_url
+from trireme.postgres.queue import ProcrastinateQueue
+from trireme.served_encoders import ServedEncoders
 from trireme.triton.client import TritonClient
-from trireme.work import ServedEncoders
 
 KILLS = int(os.environ.get("KILL_TEST_KILLS", "6"))
 DOCUMENTS = int(os.environ.get("KILL_TEST_DOCUMENTS", "150"))

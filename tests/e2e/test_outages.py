@@ -9,8 +9,8 @@ from rich.console import Console
 from stacks import ROOT, settings_on_free_ports, wait_until
 
 from trireme.errors import UnavailableError
-from trireme.index import ingest_path
-from trireme.serve import Stack
+from trireme.indexing import ingest_path
+from trireme.stack import Stack
 from trireme.triton.client import TritonClient
 from trireme.triton.metrics import read_readiness
 
@@ -43,7 +43,7 @@ def test_without_its_database_search_is_unavailable_and_works_again_when_it_is_b
                 client.search("banks of oars")
             assert "postgresql://" not in str(caught.value)
         assert client.embed(["still serving"], "query").shape == (1, 384)
-        wait_until(lambda: not ready(own_stack)["retriever"] and not ready(own_stack)["candidates"])
+        wait_until(lambda: not ready(own_stack)["retriever"] and not ready(own_stack)["search__retrieve"])
         assert ready(own_stack)["embedding"]
 
         own_stack.postgres.restart()

@@ -12,8 +12,8 @@ from rich.console import Console
 from stacks import settings_on_free_ports, wait_until
 
 from trireme.errors import UnavailableError
-from trireme.index import ingest_path
-from trireme.serve import Stack
+from trireme.indexing import ingest_path
+from trireme.stack import Stack
 from trireme.triton.client import TritonClient
 
 SECONDS = float(os.environ.get("OVERLOAD_SECONDS", "15"))

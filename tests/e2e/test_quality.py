@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from stacks import ROOT
 
-from trireme.index import ingest_path
+from trireme.indexing import ingest_path
 from trireme.quality import evaluate, read_beir
 
 SQUAD = ROOT.parent / "shared" / "data" / "retrieval" / "squad"

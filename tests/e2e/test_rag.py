@@ -14,7 +14,7 @@ from rich.console import Console
 from stacks import ROOT, wait_until
 
 from trireme.errors import InvalidInputError, NotFoundError, TriremeError, UnavailableError
-from trireme.index import ingest_path
+from trireme.indexing import ingest_path
 from trireme.triton.client import TritonClient
 from trireme.triton.metrics import read_metrics
 
@@ -81,7 +81,7 @@ def passages(client):
     """What the retriever finds: `search` is not in this repository."""
     vector = client.embed([QUESTION], "query")
     inputs = {"embedding": vector.tolist(), "query": [[QUESTION]], "top_k": [[100]]}
-    outputs = client.infer("candidates", inputs)
+    outputs = client.infer("search__retrieve", inputs)
     from trireme.types import Hit
 
     texts = [[value.decode() for value in outputs[name][0]] for name in ("id", "text", "metadata")]
@@ -183,7 +183,7 @@ def test_passages_that_do_not_fit_the_llm_are_dropped_worst_first(client, settin
     [
         ({"mode": "guess"}, InvalidInputError, "answer_mode must be one of auto, extractive, generative"),
         ({"top_k": 0}, InvalidInputError, "top_k must be from 1 to"),
-        ({"collection": "none"}, NotFoundError, "model candidates: no collection 'none'"),
+        ({"collection": "none"}, NotFoundError, "model search__retrieve: no collection 'none'"),
         ({"tenant": "someone else"}, NotFoundError, "no collection 'default'"),
         ({"sampling": {"temprature": 1}}, InvalidInputError, "model llm: .*unknown key 'temprature'"),
         ({"sampling": {"max_tokens": 0}}, InvalidInputError, "model llm: max_tokens must be"),

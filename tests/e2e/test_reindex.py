@@ -18,13 +18,13 @@ from trireme.artifacts.config_writer import place_config
 from trireme.artifacts.manifest import read_manifest, write_manifest
 from trireme.artifacts.recipe import RECIPE_FILE, read_recipe
 from trireme.errors import TriremeError
-from trireme.index import ingest_path
-from trireme.retrieve.registry import open_store
-from trireme.serve import Stack
+from trireme.indexing import ingest_path
+from trireme.stack import Stack
+from trireme.storage import open_store
 from trireme.triton.client import TritonClient
 from trireme.types import StoreQuery
 
-SERVED = ("embedding", "candidates", "retriever", "reranker", "best_first", "search")
+SERVED = ("embedding", "search__retrieve", "retriever", "reranker", "search__sort", "search")
 # Two embedders of other vectors: one that knows its texts by a prompt, one that sees hardly a word of them.
 SECOND, BLIND = "second", "blind"
 CHANGES = {

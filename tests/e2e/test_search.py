@@ -126,7 +126,7 @@ def test_input_types_may_differ_between_rows(client):
 def test_a_collection_by_an_embedder_that_is_not_here_is_refused_and_named(client, stack):
     from contextlib import closing
 
-    from trireme.retrieve.registry import open_store
+    from trireme.storage import open_store
     from trireme.types import Embedder, Passage
 
     vectors = np.ones((1, 384), np.float32)

@@ -26,7 +26,7 @@ class Canaries:
     def ask(self) -> list[str]:
         """What was wrong with the answers of one round, lateness included; no server at all is not counted."""
         wrong = []
-        for name in ("embedding", "reranker", "search", "best_first", "llm", "rag", "ingest", "generate"):
+        for name in ("embedding", "reranker", "search", "search__sort", "llm", "rag", "ingest", "generate"):
             try:
                 found = getattr(self, f"_{name}")()
             except UnavailableError as error:
@@ -52,9 +52,9 @@ class Canaries:
     def _search(self) -> object:
         return self._client.search("banks of oars", top_k=1)[0].id
 
-    def _best_first(self) -> object:
+    def _search__sort(self) -> object:
         rows = {name: [["a", "b"]] for name in ("id", "text", "metadata")}
-        return self._client.infer("best_first", {**rows, "score": [[0.1, 0.2]]})["id"].tolist()
+        return self._client.infer("search__sort", {**rows, "score": [[0.1, 0.2]]})["id"].tolist()
 
     def _llm(self) -> object:
         sampling = {"max_tokens": 4, "temperature": 0}

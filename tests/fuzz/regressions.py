@@ -86,13 +86,13 @@ def llm(parameters: dict, stream: bool = True) -> Asked:
     return Asked("llm", tensors)
 
 
-def best_first(top_k: int, *scores: float, text: bytes = b"a") -> Asked:
+def sort(top_k: int, *scores: float, text: bytes = b"a") -> Asked:
     columns = [strings(name, *[text] * len(scores)) for name in ("id", "text", "metadata")]
     numbers = [
         Tensor("score", "FP32", [1, len(scores)], list(scores)),
         Tensor("top_k", "INT32", [1, 1], [top_k]),
     ]
-    return Asked("best_first", [*columns, *numbers])
+    return Asked("search__sort", [*columns, *numbers])
 
 
 def _json() -> list[Regression]:
@@ -140,17 +140,17 @@ def _claimed() -> list[Regression]:
     """JSON that claims more values than it holds: room was made for all of them."""
     found = []
     for shape in ([1, 2**33], [1, 2**61], [2**63 - 1, 2], [2**64 - 1, 5]):
-        asked = best_first(1, 0.5)
+        asked = sort(1, 0.5)
         asked.tensors[3].shape = shape
         found.append(Regression(f"shape {shape} over HTTP ended tritonserver", over_http_json(asked), "any"))
     return found
 
 
 def _tensors() -> list[Regression]:
-    classes = best_first(1, 0.5)
+    classes = sort(1, 0.5)
     classes.outputs.append(("text", {"classification": 1}))
-    bad = best_first(0, 0.5)
-    nothing = best_first(1)
+    bad = sort(0, 0.5)
+    nothing = sort(1)
     for one in nothing.tensors[:4]:
         one.shape = [0, 0]
     del nothing.tensors[4]
@@ -158,13 +158,13 @@ def _tensors() -> list[Regression]:
     return [
         Regression("classes of strings over gRPC ended tritonserver", over_grpc(classes), "INVALID_ARGUMENT"),
         Regression("classes of strings over HTTP ended tritonserver", over_http(classes), "400"),
-        Regression("a batch of no rows hung best_first", over_grpc(nothing), "INVALID_ARGUMENT"),
-        Regression("a batch of no rows hung best_first on a stream", over_stream(nothing), "[INVALID_ARG]"),
+        Regression("a batch of no rows hung search__sort", over_grpc(nothing), "INVALID_ARGUMENT"),
+        Regression("a batch of no rows hung search__sort on a stream", over_stream(nothing), "[INVALID_ARG]"),
         Regression("a batch of no rows hung ingest", over_grpc(no_ids), "INVALID_ARGUMENT"),
         Regression(
             "an error of a strict stream ended tritonserver", replace(over_stream(bad), headers=STRICT), "any"
         ),
-        Regression("no passages are no fault", over_grpc(best_first(1)), ""),
+        Regression("no passages are no fault", over_grpc(sort(1)), ""),
     ]
 
 
@@ -222,7 +222,7 @@ def _parameters() -> list[Regression]:
     from tritonclient.grpc import service_pb2
 
     found = []
-    for asked in (embedding(), llm({"max_tokens": 1}), best_first(1, 0.5)):
+    for asked in (embedding(), llm({"max_tokens": 1}), sort(1, 0.5)):
         message = service_pb2.ModelInferRequest.FromString(to_message(PLAIN, asked))
         message.parameters["name"].string_param = "ab"
         # Protobuf's own library writes no string that is not UTF-8.
@@ -235,7 +235,7 @@ def _parameters() -> list[Regression]:
 def _ids() -> list[Regression]:
     """Over HTTP Triton lets any bytes pass; the backend's own message told where its code lies."""
     found = []
-    for asked in (embedding(), llm({"max_tokens": 1}, stream=False), best_first(1, 0.5), ingest(b"{}")):
+    for asked in (embedding(), llm({"max_tokens": 1}, stream=False), sort(1, 0.5), ingest(b"{}")):
         plain = over_http_json(asked)
         for field in (b'"id": "a\xd7"', b'"parameters": {"name": "a\xd7"}'):
             damaged = replace(plain, parts=(plain.parts[0][:-1] + b", " + field + b"}",))

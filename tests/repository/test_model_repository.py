@@ -32,7 +32,7 @@ def test_every_committed_config_parses(model):
 
 
 def test_the_models_of_the_spine_are_there():
-    assert {"embedding", "retriever", "candidates", "best_first", "search"} <= set(RECIPES)
+    assert {"embedding", "retriever", "search__retrieve", "search__sort", "search"} <= set(RECIPES)
 
 
 def test_every_model_that_another_names_is_there():

@@ -115,9 +115,9 @@ def test_a_server_whose_stub_ended_is_replaced_at_once_and_the_model_is_named(ke
 
 
 def test_a_model_that_hangs_costs_the_server_and_is_named(kept):
-    Canary.hung = ["best_first"]
+    Canary.hung = ["search__sort"]
     (said,) = look_after(kept)
-    assert said.startswith("Model best_first has not answered for 30 s; starting tritonserver again.")
+    assert said.startswith("Model search__sort has not answered for 30 s; starting tritonserver again.")
 
 
 PAGE = """nv_inference_request_success{model="embedding",version="1"} %d

@@ -51,7 +51,7 @@ PARAMETERS = {
         "dense_candidates",
         "text_candidates",
     ),
-    "best_first": ("default_top_k", "max_top_k"),
+    "sort": ("default_top_k", "max_top_k"),
     "ingester": ("max_documents", "max_text_bytes"),
     "generator": (
         "engine",
@@ -191,7 +191,7 @@ _TENSORS: dict[str, tuple[tuple[Message, ...], tuple[Message, ...]]] = {
         (_tensor("embedding", FP32, -1), _tensor("query", STRING, 1), *_SCOPE, *_FOUND_BY),
         (*_HITS, _tensor("rank_score", FP32, -1)),
     ),
-    "best_first": ((*_HITS, _SCOPE[0]), _HITS),
+    "sort": ((*_HITS, _SCOPE[0]), _HITS),
     "search": ((_tensor("query", STRING, 1), *_SCOPE, *_FOUND_BY), _HITS),
     "ingester": (
         (
@@ -300,9 +300,9 @@ def _serialize(texts: tuple[str, ...]) -> bytes:
 
 def _search_steps(recipe: Recipe) -> list[Message]:
     """Steps by position: embed, retrieve, rerank unless left out, then order best first."""
-    encoder, retriever, *reranker, best_first = recipe.steps
+    encoder, retriever, *reranker, sort = recipe.steps
     if len(reranker) > 1:
-        raise SettingError("steps must name 3 or 4 models: encoder, retriever[, reranker], best_first")
+        raise SettingError("steps must name 3 or 4 models: encoder, retriever[, reranker], sort")
     scope = {tensor["name"]: tensor["name"] for tensor in (*_SCOPE, *_FOUND_BY)}
     found = {name: f"found_{name}" for name in ("id", "text", "metadata", "score", "rank_score")}
     steps = [
@@ -319,7 +319,7 @@ def _search_steps(recipe: Recipe) -> list[Message]:
     else:
         del found["score"]
     order = {**hits, "score": score, "top_k": "top_k"}
-    steps.append(_step(best_first, order, {name: name for name in (*hits, "score")}))
+    steps.append(_step(sort, order, {name: name for name in (*hits, "score")}))
     return steps
 
 

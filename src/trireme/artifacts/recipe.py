@@ -21,7 +21,7 @@ RECIPE_FILE = "recipe.toml"
 
 ENCODER_KINDS = ("text_encoder", "cross_encoder", "classifier")
 WEIGHTED_KINDS = (*ENCODER_KINDS, "generator")
-KINDS = (*WEIGHTED_KINDS, "retriever", "best_first", "search", "rag", "ingester")
+KINDS = (*WEIGHTED_KINDS, "retriever", "sort", "search", "rag", "ingester")
 # Decoupled models take one request at a time: their tensors have no batch dimension.
 DECOUPLED_KINDS = ("generator", "rag")
 # Chains of models inside of the server, without a process of their own.
@@ -37,7 +37,7 @@ _GENERATOR = ("generator",)
 _RETRIEVER = ("retriever",)
 _RAG = ("rag",)
 _INGESTER = ("ingester",)
-_TOP_K = ("retriever", "best_first", "rag")
+_TOP_K = ("retriever", "sort", "rag")
 
 
 def _key(
@@ -146,7 +146,7 @@ class Recipe:
     extractive_threshold: float = _key(0.0, _RAG)
     relevance_threshold: float = _key(0.0, _RAG)
 
-    # search: text_encoder, retriever, cross_encoder (may be left out), best_first.
+    # search: text_encoder, retriever, cross_encoder (may be left out), sort.
     # rag: text_encoder, retriever, cross_encoder, generator.
     steps: tuple[str, ...] = _key((), ("search", "rag"))
 
@@ -175,7 +175,7 @@ class Recipe:
         if self.kind == "retriever" and not self.embedder:
             raise SettingError("set embedder to the model folder whose vectors are searched")
         if self.kind == "search" and len(self.steps) not in SEARCH_STEPS:
-            raise SettingError("steps must name 3 or 4 models: encoder, retriever[, reranker], best_first")
+            raise SettingError("steps must name 3 or 4 models: encoder, retriever[, reranker], sort")
         if self.kind == "rag" and len(self.steps) != RAG_STEPS:
             raise SettingError("steps must name 4 models: encoder, retriever, reranker, generator")
         if self.kind == "rag" and self.relevance_threshold > self.extractive_threshold:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from trireme.artifacts.manifest import MANIFEST_FILE, read_manifest
 from trireme.artifacts.recipe import RECIPE_FILE, Recipe, read_recipe
-from trireme.errors import ArtifactError, NotFoundError, TriremeError
+from trireme.errors import ArtifactError, NotFoundError, SettingError, TriremeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,26 @@ def is_built(repository: Path, recipe: Recipe) -> bool:
     except ArtifactError:
         return False
     return not recipe.has_weights or (version / MANIFEST_FILE).is_file()
+
+
+def default_embedder(repository: Path) -> str:
+    """The model folder whose vectors new collections get: the retriever's, or the only encoder.
+
+    Raises SettingError where neither says which.
+    """
+    recipes = list_recipes(repository)
+    retriever = find_retriever(recipes)
+    if retriever is not None:
+        return retriever.embedder
+    encoders = [recipe.model for recipe in recipes if recipe.kind == "text_encoder"]
+    if len(encoders) != 1:
+        raise SettingError(f"no retriever in {repository} says which embedder a collection gets")
+    return encoders[0]
+
+
+def find_retriever(recipes: Sequence[Recipe]) -> Recipe | None:
+    """The first retriever among them, or None."""
+    return next((recipe for recipe in recipes if recipe.kind == "retriever"), None)
 
 
 def _entry(repository: Path, recipe: Recipe) -> ModelEntry:

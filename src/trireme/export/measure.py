@@ -81,7 +81,7 @@ def open_tokenizer(version_dir: Path, max_length: int) -> Any:
 
 def open_built(version_dir: Path, engine: str, max_length: int) -> Run:
     """Runs what was written into `version_dir`, in the session that will serve it."""
-    from trireme.encode.registry import open_session
+    from trireme.encode.engines.table import open_session
     from trireme.encode.session import SessionOptions, TokenBatch
 
     session = open_session(engine, version_dir, SessionOptions(max_length=max_length))

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from trireme.artifacts.recipe import RECIPE_FILE, Recipe, read_recipe
+from trireme.checkpoints.source import fetch_source
 from trireme.errors import InvalidInputError
 from trireme.export.adapter import merged_source
 from trireme.export.checkpoint import read_checkpoint
-from trireme.export.source import fetch_source
 
 _SERVING: dict[str, Any] = {"dynamic_batching": True, "response_cache": True, "warmup": True}
 # A reranker's request already holds many passages.

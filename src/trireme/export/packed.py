@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trireme.encode.packed_bert import DTYPES
-from trireme.encode.packed_config import CONFIG_FILE, WEIGHTS_FILE, PackedConfig, ResidualConfig, write_config
-from trireme.encode.vnni_kernels import find_misfit
+from trireme.encode.packed.bert import DTYPES
+from trireme.encode.packed.config import CONFIG_FILE, WEIGHTS_FILE, PackedConfig, ResidualConfig, write_config
+from trireme.encode.packed.cpu_kernels import find_misfit
 from trireme.errors import UnsupportedError
 from trireme.export.checkpoint import OFFSET_FAMILIES, Checkpoint, read_config
 from trireme.export.graph import Graph, PooledEncoder, SequenceClassifier

@@ -21,10 +21,10 @@ from trireme.artifacts.manifest import (
 )
 from trireme.artifacts.placing import VERSION, stage_version
 from trireme.artifacts.recipe import ENCODER_KINDS, Recipe
+from trireme.checkpoints.source import SAFE_SUFFIXES, fetch_source
 from trireme.errors import InvalidInputError, NotFoundError, SettingError, UnsupportedError
 from trireme.export.adapter import merged_source
 from trireme.export.checkpoint import Checkpoint, apply_recipe, read_checkpoint
-from trireme.export.source import SAFE_SUFFIXES, fetch_source
 
 TOOLS = ("trireme", "torch", "transformers", "tokenizers", "onnx", "onnxruntime", "openvino", "nncf")
 # Recipe keys that change the files; the others only change config.pbtxt.
@@ -120,7 +120,7 @@ def choose_engine(recipe: Recipe, checkpoint: Checkpoint) -> str:
     """
     if recipe.encoder_engine != "vnni":
         return recipe.encoder_engine
-    from trireme.encode.vnni_kernels import is_fast
+    from trireme.encode.packed.cpu_kernels import is_fast
     from trireme.export.packed import find_obstacle
 
     obstacle = find_obstacle(checkpoint)

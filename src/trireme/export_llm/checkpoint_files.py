@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from trireme.export.source import SAFE_SUFFIXES
+from trireme.checkpoints.source import SAFE_SUFFIXES
+from trireme.checkpoints.tensors import TensorFiles, indexed_names, weight_files
 from trireme.export_llm.gpu_config import (
     check_index,
     check_tensors,
@@ -15,7 +16,6 @@ from trireme.export_llm.gpu_config import (
     name_method,
     read_gpu_quantization,
 )
-from trireme.export_llm.tensor_files import TensorFiles, indexed_names, weight_files
 
 _FLOAT_NAMES = {"BF16": "bf16", "F16": "fp16", "F32": "fp32"}
 

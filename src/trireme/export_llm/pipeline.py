@@ -21,15 +21,15 @@ from trireme.artifacts.manifest import (
 )
 from trireme.artifacts.placing import VERSION, stage_version
 from trireme.artifacts.recipe import Recipe
+from trireme.checkpoints.source import SAFE_SUFFIXES, fetch_source
+from trireme.checkpoints.tensors import weight_files
 from trireme.errors import InvalidInputError, UnsupportedError
 from trireme.export.checkpoint import check_weights
 from trireme.export.pipeline import BuildOptions, Notice
-from trireme.export.source import SAFE_SUFFIXES, fetch_source
 from trireme.export_llm.architecture import Architecture, read_architecture, read_config
 from trireme.export_llm.checkpoint_files import check_for_gpu, link_checkpoint, name_gpu_precision
 from trireme.export_llm.gpu_config import read_gpu_model
 from trireme.export_llm.quantization import Quantization, read_quantization
-from trireme.export_llm.tensor_files import weight_files
 from trireme.generate.chat import TEMPLATE_FOLDER, ChatTemplate, named_template
 from trireme.generate.model_files import read_eos_token_ids
 from trireme.generate.tokenizer import LlmTokenizer
@@ -187,7 +187,7 @@ def _make_graph(recipe: Recipe, source: Source, stage: Path, notice: Notice) -> 
     from trireme.export_llm.graph import build_graph
     from trireme.export_llm.parity import compare_logits, make_prompts, read_thresholds
     from trireme.export_llm.reference import compute_logits
-    from trireme.export_llm.served import ServedGraph
+    from trireme.export_llm.serving_files import ServedGraph
     from trireme.export_llm.weights import Weights
     from trireme.generate.openvino_properties import compile_properties
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trireme.checkpoints.tensors import TensorFiles
 from trireme.errors import UnsupportedError
-from trireme.export_llm.tensor_files import TensorFiles
 from trireme.types import FloatArray
 
 GROUP_SIZES = (-1, 32, 64, 128)

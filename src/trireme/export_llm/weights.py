@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from trireme.checkpoints.tensors import TensorFiles
 from trireme.errors import UnsupportedError
 from trireme.export_llm.architecture import Architecture
 from trireme.export_llm.quantization import PackedWeight, Quantization, unpack_weight
-from trireme.export_llm.tensor_files import TensorFiles
 from trireme.types import FloatArray
 
 EMBEDDING = "model.embed_tokens"

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from trireme.errors import ArtifactError, InvalidInputError, TriremeError, UnavailableError
+from trireme.generate.chunk_queue import Outbox
 from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, EngineStats, FinishReason, Sampling
-from trireme.generate.outbox import Outbox
 
 RESTART_PAUSE_SECONDS = 5.0
 # Below the time that a stopping tritonserver gives its models.

@@ -10,7 +10,7 @@ import numpy as np
 
 from trireme.errors import InvalidInputError
 from trireme.ingest.queue import Job
-from trireme.retrieve.metadata import find_fault
+from trireme.metadata import find_fault
 from trireme.retrieve.store import check_put
 from trireme.types import Embedder, FloatArray, Passage
 
@@ -74,6 +74,10 @@ class DocumentStore(Protocol):
 
     def ids(self, tenant: str, collection: str, after: str = "", limit: int = 1000) -> list[str]:
         """Ids of stored documents in order, from the first one greater than `after`."""
+        ...
+
+    def close(self) -> None:
+        """Free the connections. Idempotent; a later verb opens new ones."""
         ...
 
 

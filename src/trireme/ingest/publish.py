@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from trireme.documents.source import Skipped, Source
 from trireme.errors import DocumentError
 from trireme.ingest.documents import DocumentStore
 from trireme.ingest.queue import JobQueue
-from trireme.ingest.source import Skipped, Source
 from trireme.types import Document
 
 BATCH_SOURCES = 500

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from trireme.errors import DocumentError, InvalidInputError
-from trireme.retrieve.metadata import check_size, find_fault
-from trireme.retrieve.store import MAX_ID_BYTES, check_names
-from trireme.types import Document
+from trireme.metadata import check_size, find_fault
+from trireme.retrieve.store import check_names
+from trireme.types import MAX_ID_BYTES, Document
 
 # cancelled: its document was deleted before the job was done.
 JobState = Literal["waiting", "running", "done", "dead", "cancelled"]
@@ -36,7 +36,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job in a worker's hands. `claim` names who took it: whoever finishes it must show it.
+    """A job in a worker's state. `claim` names who took it: whoever finishes it must show it.
 
     attempts: how often it was taken and did not end well. staged, staged_with: how many of its chunks are
     stored already, and the digest of the embedder whose vectors they have.
@@ -140,6 +140,10 @@ class JobQueue(Protocol):
 
     def retry(self, ids: Sequence[str]) -> list[str]:
         """Let dead jobs be taken again, with all their attempts; returns the ids of those that were dead."""
+        ...
+
+    def close(self) -> None:
+        """Give back what this taker holds and free the connections."""
         ...
 
 

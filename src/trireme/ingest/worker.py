@@ -14,15 +14,15 @@ from collections.abc import Callable
 from time import monotonic
 
 from trireme.errors import TriremeError
-from trireme.ingest.cutting import Cutter
+from trireme.ingest.cut import Cutter
 from trireme.ingest.documents import DocumentStore
+from trireme.ingest.embed import Sender
 from trireme.ingest.encoder import Encoders
-from trireme.ingest.hand import Hands, Piece, StoppedError, Unit, WorkerStats
 from trireme.ingest.index_builder import IndexBuilder
-from trireme.ingest.pace import Pace
+from trireme.ingest.jobs_in_hand import Piece, StoppedError, Unit, WorkerState, WorkerStats
 from trireme.ingest.queue import JobQueue
-from trireme.ingest.sending import Sender
-from trireme.ingest.writing import Writer
+from trireme.ingest.throttle import Throttle
+from trireme.ingest.write import Writer
 
 # Passages that are cut and wait to be embedded, and requests that are under way: the server is never idle.
 CUT_AHEAD = 256
@@ -45,25 +45,25 @@ class Worker:
         encoders: Encoders,
         indexes: IndexBuilder,
         *,
-        pace: Pace,
+        throttle: Throttle,
         notice: Callable[[str], None],
     ) -> None:
-        self._pace = pace
+        self._throttle = throttle
         self._indexes = indexes
         self._is_cancelled = False
         self._index_error = ""
-        self._hands = Hands(jobs, notice)
+        self._state = WorkerState(jobs, notice)
         cut: queue.Queue[Piece] = queue.Queue(CUT_AHEAD)
         # Not bounded, but the cutter sees to it that little is in hand.
         finished: queue.Queue[Unit] = queue.Queue()
-        self._cutter = Cutter(self._hands, documents, encoders, cut, finished)
-        self._sender = sender = Sender(self._hands, pace, cut, finished)
-        self._writer = Writer(self._hands, documents, encoders, finished, lambda: sender.is_idle)
+        self._cutter = Cutter(self._state, documents, encoders, cut, finished)
+        self._sender = sender = Sender(self._state, throttle, cut, finished)
+        self._writer = Writer(self._state, documents, encoders, finished, lambda: sender.is_idle)
 
     @property
     def stats(self) -> WorkerStats:
         """What it has done so far."""
-        return self._hands.stats
+        return self._state.stats
 
     def run(self, *, drain: bool = False) -> None:
         """Blocks until `stop`, or with `drain` until no job is left that could be taken now and the indexes are
@@ -77,12 +77,12 @@ class Worker:
         for thread in threads:
             thread.start()
         self._guarded(lambda: self._cutter.run(drain))
-        is_drained = not self._hands.stop.is_set()
-        self._hands.stop.set()
+        is_drained = not self._state.stop.is_set()
+        self._state.stop.set()
         for thread in threads:
             thread.join()
-        self.stats.paused_seconds = self._pace.paused_seconds
-        self._hands.give_back()
+        self.stats.paused_seconds = self._throttle.paused_seconds
+        self._state.give_back()
         if is_drained:
             self._guarded(self._build_due)
 
@@ -90,11 +90,11 @@ class Worker:
         """End soon: what is under way is finished, the rest goes back; an index is left half built and built
         anew by the next worker. Safe in a signal handler."""
         self._is_cancelled = True
-        self._hands.stop.set()
+        self._state.stop.set()
         self._indexes.cancel()
 
     def _build_indexes(self) -> None:
-        while not self._hands.stop.wait(LOOK_SECONDS):
+        while not self._state.stop.wait(LOOK_SECONDS):
             self._build_due()
 
     def _build_due(self) -> None:
@@ -106,7 +106,7 @@ class Worker:
             # Searches work without it, and the next look tries again.
             self._index_error = str(error)
             if self._index_error != told and not self._is_cancelled:
-                self._hands.report(f"a vector index was not built: {error}; trying again")
+                self._state.report(f"a vector index was not built: {error}; trying again")
             return
         if built:
             self.stats.build_seconds += monotonic() - began
@@ -118,5 +118,5 @@ class Worker:
             return
         except Exception:
             # A fault of ours: the process ends, its jobs come back, and whoever started it starts it again.
-            self._hands.report(f"the worker stops: {traceback.format_exc()}")
+            self._state.report(f"the worker stops: {traceback.format_exc()}")
             self.stop()

@@ -17,8 +17,8 @@ from typing import Any
 
 from trireme.artifacts.manifest import hash_file, hash_json
 from trireme.artifacts.recipe import Recipe
+from trireme.checkpoints.source import SAFE_SUFFIXES, fetch_source
 from trireme.errors import ArtifactError, InvalidInputError, TriremeError, UnavailableError
-from trireme.export.source import SAFE_SUFFIXES, fetch_source
 from trireme.quantize import bnb, gptq, unquantized
 from trireme.quantize.checkpoint import CausalLM, check_groups, read_causal_lm
 from trireme.quantize.estimate import Estimate, estimate_run, measure_rates

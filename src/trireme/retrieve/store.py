@@ -1,4 +1,4 @@
-"""The vector store port: put, search, collections, drop, is_ready. Implementations share the checks here."""
+"""The vector store port: put, search, collections, drop, is_ready, and close; checks of all implementations."""
 
 from __future__ import annotations
 
@@ -8,12 +8,21 @@ from typing import Any, NoReturn, Protocol, get_args
 import numpy as np
 
 from trireme.errors import EmbedderMismatchError, InvalidInputError, NotFoundError
-from trireme.retrieve.metadata import find_fault, read_json
-from trireme.types import CollectionInfo, Embedder, FloatArray, Hit, Passage, SearchMode, StoreQuery
+from trireme.metadata import find_fault, read_json
+from trireme.retrieve.versions import IndexVersions
+from trireme.types import (
+    MAX_ID_BYTES,
+    CollectionInfo,
+    Embedder,
+    FloatArray,
+    Hit,
+    Passage,
+    SearchMode,
+    StoreQuery,
+)
 
-# A PostgreSQL index entry holds about 2,700 bytes; these limits keep every key below that.
+# A PostgreSQL index entry holds about 2,700 bytes; this and MAX_ID_BYTES keep every key below that.
 MAX_NAME_BYTES = 512
-MAX_ID_BYTES = 2048
 MODES: tuple[SearchMode, ...] = get_args(SearchMode)
 # Of reciprocal rank fusion, as its authors chose it: Cormack, Clarke and Buettcher 2009.
 RRF_K = 60
@@ -67,6 +76,15 @@ class VectorStore(Protocol):
 
     def is_ready(self) -> bool:
         """Whether the store answers now. Never raises, blocks about one second at most."""
+        ...
+
+    @property
+    def versions(self) -> IndexVersions:
+        """The index versions of the same collections, over the same connections."""
+        ...
+
+    def close(self) -> None:
+        """Free the connections. Idempotent; a later verb opens new ones."""
         ...
 
 

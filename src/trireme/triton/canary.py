@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from trireme.triton.tensors import BULK_ID
+from trireme.triton.wire import BULK_ID
 
 # What Triton says of a stub that is gone: no answer of the model.
 _GONE = "is not healthy"

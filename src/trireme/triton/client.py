@@ -19,8 +19,7 @@ from trireme.errors import (
     UnsupportedError,
 )
 from trireme.rag.ports import AnswerMode, AnswerPart, Citation, Usage
-from trireme.triton.tensors import BULK_ID, strip_code
-from trireme.triton.wire import Value, is_final, outputs_of, stream_request
+from trireme.triton.wire import BULK_ID, Value, is_final, outputs_of, stream_request, strip_code
 from trireme.types import FloatArray, Hit, InputType, SearchMode
 
 Rows = dict[str, list[list[Any]]]

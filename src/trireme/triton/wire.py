@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from trireme.errors import TriremeError
+
 Value = str | bool | int | float
+
+# The request id of bulk requests. Triton's priority alone does not reach a backend.
+BULK_ID = "bulk"
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - what a server is bound to, not we
 
 
 def stream_request(
@@ -56,3 +63,29 @@ def _encode(value: Value) -> tuple[str, bytes]:
         return "FP32", struct.pack("<f", value)
     data = value.encode()
     return "BYTES", len(data).to_bytes(4, "little") + data
+
+
+def own_address(host: str, port: int) -> str:
+    """host:port at which a server bound to `host` answers its own machine."""
+    host = _EVERYWHERE.get(host, host)
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+def write_code(error: TriremeError) -> str:
+    """The text of an error with its code in front: "[NOT_FOUND] no collection 'x'"."""
+    return f"[{error.code}] {error}"
+
+
+def strip_code(message: str) -> tuple[str, str]:
+    """The code that `write_code` put in front, or "", and the text without it.
+
+    Triton puts the ensemble's name before an error of one of its steps; the name stays.
+    """
+    found = _CODE.match(message)
+    return (found["code"], (found["ensemble"] or "") + message[found.end() :]) if found else ("", message)
+
+
+_CODE = re.compile(
+    r"(?P<ensemble>in ensemble '[^']*', )?"
+    r"\[(?P<code>INVALID_ARG|NOT_FOUND|UNAVAILABLE|UNSUPPORTED|ALREADY_EXISTS|CANCELLED|INTERNAL)\] "
+)

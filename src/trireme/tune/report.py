@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trireme.artifacts.tuning import Tried, Tuning
-from trireme.tune.finals import Final, Outcome
+from trireme.tune.paired_rounds import Final, Outcome
 from trireme.tune.search import ABOVE, Found, Trial
 from trireme.tune.setting import Setting
 

@@ -21,15 +21,15 @@ from trireme.artifacts.repository import is_built, list_recipes, version_dir
 from trireme.errors import ArtifactError, NotFoundError, UnavailableError, UnsupportedError
 from trireme.machine import Machine, read_machine, read_versions
 from trireme.settings import Settings
-from trireme.triton.perf_analyzer import prepare_tool
-from trireme.tune.finals import run_finals
 from trireme.tune.journal import Journal, JournaledMeasurer, lock_folder
 from trireme.tune.measure import Measurer
+from trireme.tune.paired_rounds import run_finals
+from trireme.tune.perf_analyzer import prepare_tool
 from trireme.tune.placing import CHANGED, FileChange, plan_changes, recover
 from trireme.tune.progress import show_search
 from trireme.tune.report import TuneReport, make_tuning
 from trireme.tune.search import Search, SearchPlan
-from trireme.tune.served import ServedMeasurer, ServedModels, find_needed
+from trireme.tune.server_settings import ServedMeasurer, ServedModels, find_needed
 from trireme.tune.setting import KEYS, Space, make_space
 from trireme.tune.workload import Workload, make_workload, read_paragraphs, read_workload, write_corpus
 

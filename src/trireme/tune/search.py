@@ -81,11 +81,11 @@ class Found:
     best: Trial
     is_complete: bool
     seconds_left: float
-    pace: Pace
+    pace: StepPace
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class StepPace:
     """How long things took in the search: a short run, and what starting another setting's server added to it."""
 
     run_s: float
@@ -257,11 +257,11 @@ class Search:
         finally:
             taken.append(self._clock() - began)
 
-    def _read_pace(self) -> Pace:
+    def _read_pace(self) -> StepPace:
         """From the runs so far."""
         first = median(self._first)
         run_s = min(first, median(self._later)) if self._later else first
-        return Pace(run_s, first - run_s)
+        return StepPace(run_s, first - run_s)
 
     def _is_better(self, trial: Trial, best: Trial) -> bool:
         new, old = trial.find_best(self.plan.slo_p95_ms), best.find_best(self.plan.slo_p95_ms)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from trireme.artifacts.recipe import Recipe
+from trireme.documents.load import Skipped, load, open_all
 from trireme.errors import InvalidInputError, NotFoundError
-from trireme.ingest.load import Skipped, load, open_all
 
 PASSAGES_PER_QUERY = 20
 # Words of a drawn query and of a drawn passage, least and most.

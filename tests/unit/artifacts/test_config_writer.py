@@ -4,21 +4,23 @@ from trireme.artifacts.config_writer import config_files, warmup_files, write_co
 from trireme.artifacts.recipe import Recipe
 
 SEARCH = {
-    "with a reranker": ("embedding", "candidates", "reranker", "best_first"),
-    "without": ("embedding", "candidates", "best_first"),
+    "with a reranker": ("embedding", "search__retrieve", "reranker", "search__sort"),
+    "without": ("embedding", "search__retrieve", "search__sort"),
 }
 RECIPES = [
     Recipe("e", "text_encoder", source="x", warmup=True, dynamic_batching=True, response_cache=True),
     Recipe("r", "cross_encoder", source="x", warmup=True, max_batch_size=16, embedder="e"),
     Recipe("c", "classifier", source="x", target="gpu", instances=2),
     Recipe("t", "retriever", embedder="e", candidates=30),
-    Recipe("b", "best_first"),
+    Recipe("b", "sort"),
     *(Recipe("s", "search", steps=steps) for steps in SEARCH.values()),
 ]
 
 
 GENERATOR = Recipe("llm", "generator", source="x", max_num_seqs=8)
-RAG = Recipe("rag", "rag", steps=("embedding", "candidates", "reranker", "llm"), extractive_threshold=0.5)
+RAG = Recipe(
+    "rag", "rag", steps=("embedding", "search__retrieve", "reranker", "llm"), extractive_threshold=0.5
+)
 
 
 def parse(recipe):
@@ -137,7 +139,7 @@ def test_the_target_chooses_the_engine_unless_the_recipe_names_one():
 
 def test_rag_names_its_steps_and_thresholds():
     config = parse(RAG)
-    assert config.parameters["steps"].string_value == "embedding,candidates,reranker,llm"
+    assert config.parameters["steps"].string_value == "embedding,search__retrieve,reranker,llm"
     assert config.parameters["extractive_threshold"].string_value == "0.5"
 
 

@@ -68,7 +68,7 @@ def test_a_wrong_value_is_named(line, message, tmp_path):
             "default_top_k must not be above",
         ),
         ('kind = "search"\nsteps = ["a", "b"]', "steps must name 3 or 4"),
-        ('kind = "best_first"\nmax_batch_size = 2', "max_batch_size must be 1"),
+        ('kind = "sort"\nmax_batch_size = 2', "max_batch_size must be 1"),
         ('kind = "generator"\nsource = "x"\nmax_batch_size = 2', "max_batch_size must be 1"),
         ('kind = "generator"\nsource = "x"\nprecision = "int8"', "has no key 'precision'"),
         ('kind = "rag"\nsteps = ["a", "b", "c"]', "steps must name 4"),
@@ -76,7 +76,7 @@ def test_a_wrong_value_is_named(line, message, tmp_path):
             'kind = "rag"\nsteps = ["a", "b", "c", "d"]\nrelevance_threshold = 1',
             "relevance_threshold must not be above",
         ),
-        ('kind = "best_first"\n[a]\ninstances = 1\n[b]\ninstances = 2', "'instances' is given twice"),
+        ('kind = "sort"\n[a]\ninstances = 1\n[b]\ninstances = 2', "'instances' is given twice"),
         ("kind = ", "not valid TOML"),
     ],
 )
@@ -93,4 +93,4 @@ def test_a_missing_recipe_is_named(tmp_path):
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", ""])
 def test_a_model_name_is_one_plain_folder(name):
     with pytest.raises(SettingError, match="model name"):
-        Recipe(name, "best_first")
+        Recipe(name, "sort")

@@ -14,7 +14,7 @@ def add(repository, recipe):
 def test_models_are_listed_built_or_not(tmp_path):
     add(tmp_path, Recipe("unbuilt", "text_encoder", source="x", precision="int8"))
     add(tmp_path, Recipe("built", "text_encoder", source="x"))
-    add(tmp_path, Recipe("order", "best_first"))
+    add(tmp_path, Recipe("order", "sort"))
     (tmp_path / "order" / "1").mkdir()
     (tmp_path / "built" / "1").mkdir()
     files, sizes = ({"model.onnx": "0", "tokenizer.json": "1"}, {"model.onnx": 7, "tokenizer.json": 3})
@@ -24,7 +24,7 @@ def test_models_are_listed_built_or_not(tmp_path):
     built, order, unbuilt = list_models(tmp_path)
     assert (built.name, built.precision, built.bytes, built.is_built) == ("built", "fp16", 10, True)
     assert built.figures == figures
-    assert (order.name, order.kind, order.is_built) == ("order", "best_first", True)
+    assert (order.name, order.kind, order.is_built) == ("order", "sort", True)
     assert (unbuilt.name, unbuilt.precision, unbuilt.is_built) == ("unbuilt", "int8", False)
 
 

@@ -19,7 +19,7 @@ from contenders import (
 )
 
 from trireme.errors import UnavailableError
-from trireme.triton.perf_analyzer import PerfFigures
+from trireme.tune.perf_analyzer import PerfFigures
 
 # Answers as a worker does: it knows three texts a second and fails on the job "boom".
 WORKER = """

@@ -4,7 +4,7 @@ import json
 import pytest
 from http_load import Load, main, make_bodies, send_all
 
-from trireme.triton.perf_analyzer import read_export
+from trireme.tune.perf_analyzer import read_export
 
 QUERIES = [{"query": f"q{i}", "passages": ["a", "b"]} for i in range(2)]
 

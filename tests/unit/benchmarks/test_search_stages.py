@@ -17,7 +17,7 @@ class FakeChain:
         milliseconds = 1_000_000
         return {
             "embedding": (self.asked * 2 * milliseconds, self.asked * milliseconds),
-            "candidates": (self.asked * milliseconds, 0),
+            "search__retrieve": (self.asked * milliseconds, 0),
         }
 
 
@@ -26,8 +26,8 @@ def test_the_chains_own_time_is_what_no_stage_took():
     found = measure_search(chain.ask, chain.read_times, [f"q{i}" for i in range(9)], 10_000, warm_up=4)
     assert chain.asked == 9
     assert (found.requests, found.passages) == (5, 10_000)
-    assert found.stages_ms == {"embedding": 2.0, "candidates": 1.0}
-    assert found.queue_ms == {"embedding": 1.0, "candidates": 0.0}
+    assert found.stages_ms == {"embedding": 2.0, "search__retrieve": 1.0}
+    assert found.queue_ms == {"embedding": 1.0, "search__retrieve": 0.0}
     assert found.total_ms >= 4.0
     # A mean: between what the sleep takes at least and the slowest request.
     assert 0.9 < found.rest_ms <= found.total_p95_ms - 3.0 + 0.1

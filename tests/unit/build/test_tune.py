@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from trireme.tune.finals import Final, Outcome
 from trireme.tune.measure import Point
+from trireme.tune.paired_rounds import Final, Outcome
 from trireme.tune.placing import FileChange
 from trireme.tune.report import TuneReport
 from trireme.tune.run import TuneResult
-from trireme.tune.search import WITHIN, Found, Pace, Trial
+from trireme.tune.search import WITHIN, Found, StepPace, Trial
 from trireme.tune.setting import Setting
 
 SCRIPT = Path(__file__).parents[3] / "build" / "tune.py"
@@ -43,7 +43,7 @@ def answer(monkeypatch, tmp_path, new_p95=40.0, new_rate=120.0):
     winner = next((final for final in reversed(finals) if final.is_within), None)
     outcome = Outcome(tuple(finals), finals[0], winner, finals[1], 0.2, 0.01)
     trials = tuple(Trial(each.setting, (each.point,), WITHIN) for each in finals)
-    found = Found(trials, trials[1], True, 60.0, Pace(1.0, 1.0))
+    found = Found(trials, trials[1], True, 60.0, StepPace(1.0, 1.0))
     report = TuneReport("m", 50.0, found, outcome, "docs", "f" * 64, "a CPU", {}, "2026-01-01", "python x", 3)
     changes = [FileChange(f"m/{name}", b"old", b"new") for name in ("recipe.toml", "config.pbtxt")]
     result = TuneResult(report, tmp_path / "out", tuple(changes if winner else ()), 0)

@@ -3,8 +3,8 @@ import queue
 
 import numpy as np
 import pytest
-from fakes import OverlapSession, SumSession, word_tokenizer
 
+from fakes.encoders import OverlapSession, SumSession, word_tokenizer
 from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
 from trireme.encode.text_encoder import EncoderSpec, TextEncoder
 from trireme.errors import InvalidInputError, UnavailableError

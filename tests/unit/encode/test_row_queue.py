@@ -2,8 +2,8 @@ import threading
 
 import numpy as np
 import pytest
-from fakes import SumSession, word_tokenizer
 
+from fakes.encoders import SumSession, word_tokenizer
 from trireme.encode.batching import RunCost
 from trireme.encode.row_queue import RowQueue
 from trireme.errors import UnavailableError

@@ -1,6 +1,6 @@
 import numpy as np
-from fakes import SumSession, word_tokenizer
 
+from fakes.encoders import SumSession, word_tokenizer
 from trireme.encode.batching import RunCost
 from trireme.encode.runner import run_rows, warm_up
 

@@ -2,8 +2,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from fakes import SumSession, word_tokenizer
 
+from fakes.encoders import SumSession, word_tokenizer
 from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
 from trireme.errors import InvalidInputError
 

@@ -1,10 +1,10 @@
 import pytest
-from fakes import WORDS, word_tokenizer
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import normalizers, processors
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
+from fakes.encoders import WORDS, word_tokenizer
 from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import ArtifactError
 

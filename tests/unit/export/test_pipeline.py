@@ -5,8 +5,8 @@ import pytest
 
 from trireme.artifacts.manifest import read_manifest, verify_files
 from trireme.artifacts.recipe import Recipe
-from trireme.encode import vnni_kernels
-from trireme.encode.registry import open_session
+from trireme.encode.engines.table import open_session
+from trireme.encode.packed import cpu_kernels as vnni_kernels
 from trireme.encode.session import SessionOptions
 from trireme.errors import GateError, NotFoundError, SettingError, UnsupportedError
 from trireme.export import pipeline

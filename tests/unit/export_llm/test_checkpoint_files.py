@@ -3,10 +3,10 @@ import json
 import pytest
 
 from trireme.artifacts.manifest import hash_file
+from trireme.checkpoints.tensors import TensorFiles
 from trireme.errors import UnsupportedError
 from trireme.export_llm import checkpoint_files
 from trireme.export_llm.checkpoint_files import check_for_gpu, link_checkpoint, name_gpu_precision
-from trireme.export_llm.tensor_files import TensorFiles
 
 
 def config_of(folder):

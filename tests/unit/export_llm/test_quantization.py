@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
+from trireme.checkpoints.tensors import TensorFiles
 from trireme.errors import UnsupportedError
 from trireme.export_llm.quantization import Quantization, read_quantization, unpack_weight
-from trireme.export_llm.tensor_files import TensorFiles
 
 AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"}
 GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": True}

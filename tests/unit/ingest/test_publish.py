@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
+from fakes.memory_documents import MemoryDocuments
+from fakes.memory_queue import MemoryJobs, MemoryQueue
+from trireme.documents.source import Skipped, Source, broken_source
 from trireme.errors import DocumentError, UnavailableError
 from trireme.ingest import publish
 from trireme.ingest.documents import Indexed
-from trireme.ingest.memory_documents import MemoryDocuments
-from trireme.ingest.memory_queue import MemoryJobs, MemoryQueue
 from trireme.ingest.publish import Publisher
 from trireme.ingest.queue import JobQuery
-from trireme.ingest.source import Skipped, Source, broken_source
 from trireme.types import Document, Embedder, Passage
 
 EMBEDDER = Embedder("a" * 64, 2)

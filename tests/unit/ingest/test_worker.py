@@ -7,14 +7,19 @@ import time
 import numpy as np
 import pytest
 
+from fakes import memory_queue
+from fakes.memory_documents import MemoryDocuments
+from fakes.memory_queue import MemoryJobs, MemoryQueue
+from trireme.documents.chunk import chunk
 from trireme.errors import EmbedderMismatchError, InvalidInputError, TriremeError, UnavailableError
-from trireme.ingest import cutting, hand, memory_queue, sending, worker, writing
-from trireme.ingest.chunk import chunk
+from trireme.ingest import cut as cutting
+from trireme.ingest import embed as sending
+from trireme.ingest import jobs_in_hand as hand
+from trireme.ingest import worker
+from trireme.ingest import write as writing
 from trireme.ingest.encoder import Encoder
-from trireme.ingest.memory_documents import MemoryDocuments
-from trireme.ingest.memory_queue import MemoryJobs, MemoryQueue
-from trireme.ingest.pace import Pace
 from trireme.ingest.queue import JobQuery
+from trireme.ingest.throttle import Throttle
 from trireme.ingest.worker import Worker
 from trireme.types import Document, Embedder
 
@@ -83,7 +88,7 @@ class Bench:
             self.documents,
             self,
             self.builder,
-            pace=Pace(lambda: None),
+            throttle=Throttle(lambda: None),
             notice=self.notices.append,
         )
 

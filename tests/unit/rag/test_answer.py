@@ -1,6 +1,6 @@
 import pytest
-from rag_fakes import FakeSteps, hit
 
+from fakes.rag import FakeSteps, hit
 from trireme.errors import InvalidInputError, UnavailableError
 from trireme.rag.answer import answer
 from trireme.rag.ports import AnswerOptions, Question

@@ -1,6 +1,6 @@
 import pytest
-from rag_fakes import hit
 
+from fakes.rag import hit
 from trireme.rag.citations import check_citations, content_words
 
 PASSAGES = [

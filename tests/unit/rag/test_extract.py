@@ -2,8 +2,8 @@ import json
 
 import numpy as np
 import pytest
-from rag_fakes import FakeSteps, hit
 
+from fakes.rag import FakeSteps, hit
 from trireme.rag.extract import cite_sentence, find_sentences, rank_sentences
 
 

@@ -1,8 +1,8 @@
 import json
 
 import pytest
-from rag_fakes import hit
 
+from fakes.rag import hit
 from trireme.rag.passages import find_context, find_openings, sentences_of, source_of
 
 

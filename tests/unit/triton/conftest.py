@@ -1,11 +1,8 @@
 import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import fake_pb
+from fakes import fake_pb
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def test_a_model_that_has_said_nothing_for_long_is_not_ready_whatever_it_said_la
 
 
 def test_a_model_of_the_repository_that_says_nothing_at_all_is_not_ready(port):
-    unheard = Recipe("unheard", kind="best_first")
+    unheard = Recipe("unheard", kind="sort")
     assert read_readiness("127.0.0.1", port, [unheard])["unheard"] is False
 
 

@@ -25,7 +25,7 @@ PAGES = {
     ],
     "/v2/models/search/config": STEPS,
     "/v2/models/embedding/config": {"backend": "text_encoder"},
-    "/v2/models/best/config": {"backend": "best_first"},
+    "/v2/models/best/config": {"backend": "sort"},
     "/v2/models/rag/config": {"backend": "rag", "parameters": {"steps": {"string_value": "embedding,best"}}},
     "/v2/models/foreign/config": {"backend": "onnxruntime"},
 }
@@ -73,7 +73,7 @@ def metrics(**ready):
 def test_every_model_comes_with_its_kind_and_what_it_says_of_itself(serve):
     page = metrics(embedding=True, best=True, rag=True)
     assert read_served_models("127.0.0.1", serve(PAGES), serve(page)) == [
-        ServedModel("best", "best_first", True),
+        ServedModel("best", "sort", True),
         ServedModel("broken", "", False, "no weights"),
         ServedModel("embedding", "text_encoder", True),
         ServedModel("foreign", "onnxruntime", True),

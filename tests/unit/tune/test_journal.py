@@ -1,8 +1,8 @@
 import json
 
 import pytest
-from surface import Notes, Surface
 
+from fakes.surface import Notes, Surface
 from trireme.artifacts.recipe import Recipe
 from trireme.errors import UnavailableError
 from trireme.tune.journal import Journal, JournaledMeasurer, lock_folder

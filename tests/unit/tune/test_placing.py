@@ -2,8 +2,8 @@ import fcntl
 import signal
 
 import pytest
-from repositories import make_repository, read_files
 
+from fakes.repositories import make_repository, read_files
 from trireme.artifacts.config_writer import config_files
 from trireme.artifacts.manifest import read_manifest
 from trireme.artifacts.recipe import read_recipe

@@ -1,10 +1,10 @@
 import io
 
 from rich.console import Console
-from surface import Surface
 
+from fakes.surface import Surface
 from trireme.artifacts.recipe import Recipe
-from trireme.tune.finals import run_finals
+from trireme.tune.paired_rounds import run_finals
 from trireme.tune.progress import show_search
 from trireme.tune.search import Search, SearchPlan
 from trireme.tune.setting import make_space

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 from rich.console import Console
-from surface import Notes, Surface
 
+from fakes.surface import Notes, Surface
 from trireme.artifacts.recipe import Recipe
-from trireme.tune.finals import run_finals
+from trireme.tune.paired_rounds import run_finals
 from trireme.tune.report import (
     TuneReport,
     describe_outcome,

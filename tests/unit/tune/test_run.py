@@ -1,8 +1,8 @@
 import pytest
-from repositories import make_repository, read_files
 from rich.console import Console
-from surface import Surface
 
+from fakes.repositories import make_repository, read_files
+from fakes.surface import Surface
 from trireme.artifacts.manifest import read_manifest
 from trireme.artifacts.recipe import read_recipe
 from trireme.errors import ArtifactError, NotFoundError, UnavailableError, UnsupportedError
@@ -143,9 +143,9 @@ def test_a_chain_tunes_its_encoders_under_its_own_limit(settings, options, serve
     assert {r.model for r in served.models.recipes} == {
         "search",
         "embedding",
-        "candidates",
+        "search__retrieve",
         "reranker",
-        "best_first",
+        "search__sort",
     }
     assert served.models.workload.corpus is not None
     place_changes(settings.model_repository, result.changes)
@@ -227,8 +227,8 @@ def test_models_that_cannot_be_tuned_are_named(settings, options, serve):
     serve(Surface(TOP))
     with pytest.raises(NotFoundError, match=r"no model 'embeding'.*embedding"):
         tune(changed(options, model="embeding"), settings, QUIET)
-    with pytest.raises(UnsupportedError, match="candidates is of kind 'retriever'"):
-        tune(changed(options, model="candidates"), settings, QUIET)
+    with pytest.raises(UnsupportedError, match="search__retrieve is of kind 'retriever'"):
+        tune(changed(options, model="search__retrieve"), settings, QUIET)
     (settings.model_repository / "reranker" / "1" / "manifest.json").unlink()
     with pytest.raises(ArtifactError, match=r"not built.*reranker; build them with: make models"):
         tune(changed(options, model="search"), settings, QUIET)

@@ -1,10 +1,10 @@
 import pytest
-from surface import Notes, Surface
 
+from fakes.surface import Notes, Surface
 from trireme.artifacts.recipe import Recipe
 from trireme.errors import UnavailableError
 from trireme.tune.measure import Point
-from trireme.tune.search import ABOVE, DROPPED, FAILED, STALE, Pace, Search, SearchPlan, find_level
+from trireme.tune.search import ABOVE, DROPPED, FAILED, STALE, Search, SearchPlan, StepPace, find_level
 from trireme.tune.setting import make_space
 
 RECIPE = Recipe("m", "text_encoder", source="a/b", max_batch_size=64, dynamic_batching=True, instances=1)
@@ -112,7 +112,7 @@ def test_the_search_leaves_time_for_the_finals():
     plan = SearchPlan(50.0, PLAN.concurrencies, seconds=90.0)
     found = search(surface, plan)
     assert not found.is_complete
-    assert found.pace == Pace(run_s=1.0, start_s=0.0)
+    assert found.pace == StepPace(run_s=1.0, start_s=0.0)
     # Four finalists, four rounds, two concurrencies: 32 runs of two seconds.
     assert found.pace.foresee_finals(plan, 3) == 64
     assert 90 * 0.4 < surface.now <= 90 * 0.4 + 2
@@ -122,7 +122,7 @@ def test_the_time_for_the_finals_has_the_starts_of_servers_in_it():
     surface = Surface(TOP, start_s=5.0)
     plan = SearchPlan(50.0, PLAN.concurrencies, seconds=240.0)
     found = search(surface, plan)
-    assert found.pace == Pace(run_s=1.0, start_s=5.0)
+    assert found.pace == StepPace(run_s=1.0, start_s=5.0)
     assert found.pace.foresee_finals(plan, 3) == 4 * 4 * (5 + 2 * 2)
     assert 80 < surface.now <= 240 - 144 + 8
 

@@ -9,7 +9,7 @@ from trireme.tune.workload import draw_texts, make_workload, read_workload
 
 EMBEDDING = Recipe("embedding", "text_encoder", source="a/b")
 RERANKER = Recipe("reranker", "cross_encoder", source="a/b")
-SEARCH = Recipe("search", "search", steps=("embedding", "candidates", "best_first"))
+SEARCH = Recipe("search", "search", steps=("embedding", "search__retrieve", "search__sort"))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import trireme.generate.vllm as engine
 from trireme.artifacts.recipe import read_recipe
 from trireme.generate.engine import EngineOptions
-from trireme.triton.generator import GeneratorModel as TritonPythonModel
+from trireme.triton.backends.generator import GeneratorModel as TritonPythonModel
 
 __all__ = ["TritonPythonModel"]
 

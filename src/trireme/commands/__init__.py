@@ -1,0 +1,1 @@
+"""The commands of `trireme`: each adds its arguments and runs."""

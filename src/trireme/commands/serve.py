@@ -1,0 +1,87 @@
+"""`trireme serve`: the whole stack on one machine, and the sample corpus on the first run."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trireme.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from trireme.indexing import IngestReport
+    from trireme.stack import Stack
+
+
+def add_serve(commands: Any) -> None:
+    """Add the command to argparse's subparsers; it sets `run`, as in cli.py."""
+    command = commands.add_parser("serve", help="start PostgreSQL and tritonserver in the foreground")
+    command.add_argument("--corpus", type=Path, help="index this file or folder on the first run")
+    command.set_defaults(run=_serve)
+
+
+def _serve(arguments: argparse.Namespace, settings: Settings, console: Console) -> int:
+    try:
+        serve(settings, arguments.corpus, console)
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+    return 0
+
+
+def serve(settings: Settings, corpus: Path | None, console: Console) -> None:
+    """Runs the stack in the foreground until Ctrl-C. `corpus` is indexed where there is no collection yet.
+
+    Raises TriremeError when a part cannot start or ends, KeyboardInterrupt on a signal; nothing is left running.
+    """
+    from trireme.stack import Stack, interruptible
+
+    with interruptible(), ExitStack() as resources:
+        with console.status("Starting PostgreSQL and tritonserver"):
+            stack = resources.enter_context(Stack(settings))
+        stack.start_worker()
+        if corpus is not None and not _has_collection(settings, stack.database_url):
+            report = _index(stack, corpus, console)
+            console.print(f"Indexed {corpus}: {report.passages} passages of {report.published} documents.")
+        _announce(settings, console)
+        stack.wait(console.print)
+
+
+def _index(stack: Stack, corpus: Path, console: Console) -> IngestReport:
+    from trireme.indexing import publish_path
+
+    def look_after() -> None:
+        stack.look_after(console.print)
+
+    return publish_path(stack.settings, corpus, stack.database_url, console, meanwhile=look_after)
+
+
+def _has_collection(settings: Settings, database_url: str) -> bool:
+    from trireme.storage import open_store
+
+    with closing(open_store(database_url)) as store:
+        found = store.collections(settings.tenant)
+    return any(info.collection == settings.collection for info in found)
+
+
+def _announce(settings: Settings, console: Console) -> None:
+    from trireme.commands.tables import models_table
+
+    host, http = settings.host, settings.http_port
+    console.print(models_table(settings.model_repository))
+    console.print(
+        f"Ready: HTTP {host}:{http}, gRPC {settings.grpc_url}, metrics {host}:{settings.metrics_port}."
+        " Ctrl-C stops everything.\n\nTry in another terminal:",
+        highlight=False,
+        soft_wrap=True,
+    )
+    body = '{"query": "what does the dynamic batcher wait for?", "top_k": 3}'
+    for command in (
+        '.venv/bin/trireme ask "how do I change the port?"',
+        '.venv/bin/trireme search "what does the dynamic batcher wait for?"',
+        ".venv/bin/trireme ingest PATH --collection NAME",
+        f"curl -s {host}:{http}/v2/models/search/generate -d '{body}'",
+    ):
+        console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)

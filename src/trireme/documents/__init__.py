@@ -1,0 +1,1 @@
+"""Files to text to passages. Knows no queue and no database."""

@@ -1,0 +1,1 @@
+"""Engines that run encoders, each behind the session port."""

@@ -1,0 +1,1 @@
+"""Encoders over packed rows, without padding: BERT, its kernels, and the residual reranker."""

@@ -1,0 +1,167 @@
+"""What the steps of a worker share: the jobs in hand, patience with what is away, and how a job ends badly."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from trireme.errors import InvalidInputError, TriremeError, UnavailableError
+from trireme.ingest.encoder import Encoder
+from trireme.ingest.queue import Job, JobQueue, Outcome
+from trireme.types import FloatArray, Passage
+
+T = TypeVar("T")
+
+RETRY_SECONDS = (0.2, 2.0)
+
+
+@dataclass
+class WorkerStats:
+    """What a worker has done. embed_seconds: while at least one request was under way; seconds: while it had jobs.
+
+    paused_seconds: while it held back because others used the server. build_seconds: while it built indexes.
+    """
+
+    documents: int = 0
+    passages: int = 0
+    failed: int = 0
+    tokens: int = 0
+    embed_seconds: float = 0.0
+    seconds: float = 0.0
+    paused_seconds: float = 0.0
+    build_seconds: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class OpenJob:
+    """A job in hand. `staged` counts the passages that are in the store already."""
+
+    job: Job
+    encoder: Encoder
+    staged: int = 0
+    is_broken: bool = False
+    waiting: dict[int, Unit] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Unit:
+    """Passages `position`... of one job, written together."""
+
+    open: OpenJob
+    position: int
+    passages: list[Passage]
+    is_last: bool
+    is_known: bool = False
+    vectors: list[FloatArray | None] = field(default_factory=list)
+    left: int = 0
+
+    def stacked(self) -> FloatArray:
+        """Its vectors [n, dimensions], all of which must be there."""
+        dimensions = self.open.encoder.embedder.dimensions
+        rows = [vector for vector in self.vectors if vector is not None]
+        return (
+            np.stack(rows).astype(np.float32, copy=False) if rows else np.zeros((0, dimensions), np.float32)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One passage on its way to the server."""
+
+    unit: Unit
+    index: int
+    tokens: int
+
+    @property
+    def text(self) -> str:
+        return self.unit.passages[self.index].text
+
+
+class StoppedError(Exception):
+    """The worker was told to end."""
+
+
+class WorkerState:
+    """The jobs that a worker holds. Thread-safe; `changed` is notified whenever some leave.
+
+    notice: is told in a sentence what a person should know, and not twice in a row.
+    """
+
+    def __init__(self, jobs: JobQueue, notice: Callable[[str], None]) -> None:
+        self._jobs = jobs
+        self._notice = notice
+        self._held: dict[str, Job] = {}
+        self._told = ""
+        self.stats = WorkerStats()
+        self.stop = threading.Event()
+        self.changed = threading.Condition()
+
+    @property
+    def count(self) -> int:
+        """How many jobs are held."""
+        return len(self._held)
+
+    def take(self, limit: int) -> list[Job]:
+        """Take jobs, once the queue answers. Raises StoppedError."""
+        taken = self.patiently(lambda: self._jobs.take(limit), TriremeError)
+        with self.changed:
+            self._held.update((job.id, job) for job in taken)
+        return taken
+
+    def wait_until_held(self, count: int) -> None:
+        """Blocks until at most `count` jobs are held, or the worker is told to stop."""
+        with self.changed:
+            while len(self._held) > count and not self.stop.is_set():
+                self.changed.wait(0.2)
+
+    def patiently(self, act: Callable[[], T], over: type[TriremeError] = UnavailableError) -> T:
+        """`act`, again and again while it raises `over`. Raises StoppedError once told to stop."""
+        pause, longest = RETRY_SECONDS
+        while True:
+            try:
+                return act()
+            except over as error:
+                self.tell(f"{error}; waiting")
+                if self.stop.wait(pause):
+                    raise StoppedError from None
+                pause = min(pause * 2, longest)
+
+    def tell(self, text: str) -> None:
+        """Notice once."""
+        if text != self._told:
+            self._told = text
+            self._notice(text)
+
+    def fail(self, jobs: Sequence[Job], error: Exception) -> None:
+        """End jobs with an error: at once where the document itself is wrong, else they are tried again."""
+        self.stats.failed += len(jobs)
+        self.settle(jobs, "dead" if isinstance(error, InvalidInputError) else "failed", str(error))
+
+    def settle(self, jobs: Sequence[Job], outcome: Outcome, error: str = "") -> None:
+        """End jobs that were not done, once the queue answers."""
+        self.patiently(lambda: self._jobs.settle(jobs, outcome, error), TriremeError)
+        self.let_go(jobs)
+
+    def let_go(self, jobs: Sequence[Job]) -> None:
+        """Jobs that have ended are no longer in hand."""
+        with self.changed:
+            for job in jobs:
+                self._held.pop(job.id, None)
+            self.changed.notify_all()
+
+    def give_back(self) -> None:
+        """Return all that is held, as if it had not been taken."""
+        try:
+            self._jobs.settle(list(self._held.values()), "released")
+        except TriremeError as error:
+            # Then they come back when the heartbeats have been missing for a while.
+            self.tell(str(error))
+        self._held.clear()
+
+    def report(self, text: str) -> None:
+        """Tell what somebody must look into, a traceback too."""
+        self._notice(text)

@@ -1,0 +1,146 @@
+"""The last step of a worker: finished documents are written, many small ones in one transaction."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from time import monotonic
+
+from trireme.errors import EmbedderMismatchError, TriremeError
+from trireme.ingest.documents import DocumentStore, Indexed
+from trireme.ingest.encoder import Encoders
+from trireme.ingest.jobs_in_hand import Unit, WorkerState
+from trireme.ingest.queue import Job
+from trireme.types import Embedder
+
+# Passages that are written in one transaction, and how long the first of them waits for others.
+WRITTEN_PASSAGES = 512
+WRITE_SECONDS = 0.3
+
+
+class Writer:
+    """Writes the units of `finished`. `is_idle` tells that no more will come soon."""
+
+    def __init__(
+        self,
+        state: WorkerState,
+        documents: DocumentStore,
+        encoders: Encoders,
+        finished: queue.Queue[Unit],
+        is_idle: Callable[[], bool],
+    ) -> None:
+        self._state = state
+        self._documents = documents
+        self._encoders = encoders
+        self._finished = finished
+        self._is_idle = is_idle
+
+    def run(self) -> None:
+        """Blocks until the worker is told to stop and nothing is under way."""
+        while True:
+            try:
+                unit = self._finished.get(timeout=0.2)
+            except queue.Empty:
+                if self._state.stop.is_set() and self._is_idle():
+                    return
+                continue
+            units = [unit, *self._more(len(unit.passages))]
+            for group in _by_encoder(units):
+                self._write(group)
+
+    def _more(self, passages: int) -> Iterator[Unit]:
+        """Units that are finished within a moment: a transaction for many small documents."""
+        deadline = monotonic() + WRITE_SECONDS
+        while passages < WRITTEN_PASSAGES and not self._state.stop.is_set():
+            try:
+                unit = self._finished.get(timeout=max(0.0, min(0.02, deadline - monotonic())))
+            except queue.Empty:
+                # Nobody is left to wait for, or it has been long enough.
+                if monotonic() >= deadline or self._is_idle():
+                    return
+                continue
+            passages += len(unit.passages)
+            yield unit
+
+    def _write(self, units: list[Unit]) -> None:
+        """Write units of one collection and encoder: long documents piece by piece, the others together."""
+        ready: list[tuple[Unit, Indexed]] = []
+        for unit in units:
+            opened = unit.open
+            if opened.is_broken:
+                continue
+            opened.waiting[unit.position] = unit
+            # Two senders may finish the pieces of one document in the wrong order.
+            while following := opened.waiting.pop(opened.staged, None):
+                if following.is_last:
+                    ready.append((following, _indexed(following, opened.staged)))
+                    break
+                if not self._stage(following):
+                    break
+        if ready:
+            self._replace(ready)
+
+    def _stage(self, unit: Unit) -> bool:
+        opened = unit.open
+        try:
+            self._state.patiently(
+                lambda: self._documents.stage(
+                    opened.job, unit.position, unit.passages, unit.stacked(), opened.encoder.embedder
+                )
+            )
+        except TriremeError as error:
+            opened.is_broken = True
+            self._state.fail([opened.job], error)
+            return False
+        opened.staged += len(unit.passages)
+        self._state.stats.passages += len(unit.passages)
+        return True
+
+    def _is_other(self, job: Job, embedder: Embedder) -> bool:
+        """Whether the job would be embedded by another embedder now. Where it is not served, cutting says so."""
+        self._encoders.forget()
+        try:
+            chosen = self._state.patiently(lambda: self._encoders.choose(job.tenant, job.collection))
+        except TriremeError:
+            return True
+        return chosen.embedder != embedder
+
+    def _replace(self, ready: list[tuple[Unit, Indexed]]) -> None:
+        """Write documents in one transaction; halves of what fails, until the guilty one is alone."""
+        encoder = ready[0][0].open.encoder
+        indexed = [one for _, one in ready]
+        jobs = [one.job for one in indexed]
+        try:
+            self._state.patiently(lambda: self._documents.replace(indexed, encoder.embedder, encoder.model))
+        except EmbedderMismatchError as error:
+            # The collection was switched meanwhile: once more, with its new embedder, where there is one.
+            if self._is_other(jobs[0], encoder.embedder):
+                self._state.settle(jobs, "released")
+            else:
+                # It was switched back, or something is amiss: later, and not for ever.
+                self._state.settle(jobs, "failed", str(error))
+        except TriremeError as error:
+            if len(ready) == 1:
+                self._state.fail(jobs, error)
+                return
+            half = len(ready) // 2
+            self._replace(ready[:half])
+            self._replace(ready[half:])
+        else:
+            self._state.stats.documents += len(jobs)
+            self._state.stats.passages += sum(len(one.passages) for one in indexed)
+            self._state.let_go(jobs)
+
+
+def _by_encoder(units: Sequence[Unit]) -> list[list[Unit]]:
+    """Units grouped by collection and encoder, in order."""
+    groups: dict[tuple[str, str, str, Embedder], list[Unit]] = {}
+    for unit in units:
+        job, encoder = unit.open.job, unit.open.encoder
+        key = (job.tenant, job.collection, encoder.model, encoder.embedder)
+        groups.setdefault(key, []).append(unit)
+    return list(groups.values())
+
+
+def _indexed(unit: Unit, staged: int) -> Indexed:
+    return Indexed(unit.open.job, tuple(unit.passages), unit.stacked(), staged, unit.is_known)

@@ -1,0 +1,1 @@
+"""All of PostgreSQL: passages with pgvector, documents, the queue, index versions."""

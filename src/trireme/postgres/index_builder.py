@@ -1,0 +1,66 @@
+"""HNSW indexes of the collections that workers load."""
+
+from __future__ import annotations
+
+from trireme.postgres.hnsw import can_be_indexed, ensure_hnsw
+from trireme.postgres.pool import ConnectionPool, DeadlineConnection
+from trireme.postgres.schema import migrate
+from trireme.types import Embedder
+
+READ_SECONDS = 30.0
+# So many waiting documents are a bulk load, during which the index is left out.
+BULK_DOCUMENTS = 1000
+# But not beyond this size, at which a search without the index takes most of a second.
+MOST_UNINDEXED = 500_000
+
+DUE = """
+    SELECT i.id, i.dimensions, i.storage FROM trireme.indexes i
+    JOIN trireme.collections c ON c.id = i.collection_id
+    LEFT JOIN pg_index x ON x.indexrelid = to_regclass('trireme.embeddings_hnsw_' || i.id)
+    WHERE i.state = 'active' AND c.passages >= %(exact_below)s AND x.indisvalid IS NOT TRUE
+        AND (c.passages >= %(most)s OR %(bulk)s > (
+            SELECT count(*) FROM (
+                SELECT FROM trireme.submissions s JOIN trireme.procrastinate_jobs j ON j.id = s.job
+                WHERE s.tenant = c.tenant AND s.collection = c.collection AND j.status IN ('todo', 'doing')
+                LIMIT %(bulk)s) waiting))
+    ORDER BY c.passages
+    """
+
+
+class PostgresIndexBuilder:
+    """An IndexBuilder for the collections of PostgresDocuments, from `exact_below` passages on."""
+
+    def __init__(self, url: str, exact_below: int) -> None:
+        """Does not connect. Raises SettingError for a malformed URL."""
+        self._pool = ConnectionPool(url, 2, migrate)
+        self._exact_below = exact_below
+        self._is_cancelled = False
+
+    def build_due(self) -> int:
+        """See IndexBuilder.build_due."""
+        return sum(
+            ensure_hnsw(self._pool, index_id, self._exact_below)
+            for index_id in self._due()
+            if not self._is_cancelled
+        )
+
+    def cancel(self) -> None:
+        """See IndexBuilder.cancel."""
+        self._is_cancelled = True
+        self._pool.cancel_alone()
+
+    def close(self) -> None:
+        """See IndexBuilder.close."""
+        self._pool.close()
+
+    def _due(self) -> list[int]:
+        values = {"exact_below": self._exact_below, "most": MOST_UNINDEXED, "bulk": BULK_DOCUMENTS}
+
+        def work(connection: DeadlineConnection) -> list[int]:
+            return [
+                index_id
+                for index_id, dimensions, storage in connection.execute(DUE, values)
+                if can_be_indexed(Embedder("", dimensions), storage)
+            ]
+
+        return self._pool.run(work, READ_SECONDS)

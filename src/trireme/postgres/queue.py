@@ -1,0 +1,317 @@
+"""The job queue in PostgreSQL, over procrastinate's tables and functions. It needs no worker of procrastinate.
+
+Jobs are taken and finished in sets: `procrastinate_fetch_job_v2` hands out one at a time, and success belongs
+into the transaction that writes the vectors (docs/decisions/0007-ingestion-queue.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from trireme.errors import TriremeError, UnavailableError
+from trireme.ingest.queue import (
+    MAX_ATTEMPTS,
+    MAX_FAILURES,
+    SUSPECT_AFTER,
+    Found,
+    Job,
+    JobInfo,
+    JobQuery,
+    Outcome,
+    Published,
+    back_off,
+    check_limit,
+    check_query,
+    check_scope,
+)
+from trireme.postgres.pool import ConnectionPool, DeadlineConnection
+from trireme.postgres.publish import publish_documents
+from trireme.postgres.queue_schema import SEARCH_PATH
+from trireme.postgres.queue_sql import FIND, PLAN, PRUNE, QUEUE, SUBMISSIONS, TAKE
+from trireme.postgres.schema import migrate
+from trireme.types import Document
+
+DEFAULT_TIMEOUT_SECONDS = 15.0
+# Heartbeats in one timeout: several may be lost before a worker counts as dead.
+BEATS = 5
+KEPT_HOURS = 24
+PRUNE_SECONDS = 300.0
+PRUNE_ROWS = 5_000
+VERB_SECONDS = 10.0
+# Parts of a large document are parsed while they are published.
+PUBLISH_SECONDS = 3600.0
+
+REOPEN = "the database went away while documents were published; publish these documents again"
+DIED = "its worker died {} times while it had this document"
+
+STATUS = {
+    "todo": "waiting",
+    "doing": "running",
+    "succeeded": "done",
+    "failed": "dead",
+    "cancelled": "cancelled",
+}
+
+
+class ProcrastinateQueue:
+    """A JobQueue in PostgreSQL and one taker of it.
+
+    From the first `take` to `close` a thread sends heartbeats; a taker without any for `timeout` seconds has
+    lost its jobs. Connects at first use.
+    """
+
+    def __init__(self, url: str, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> None:
+        self._pool = ConnectionPool(url, 3, _configure)
+        self._timeout = timeout
+        self._worker: int | None = None
+        self._closed = threading.Event()
+        self._beating: threading.Thread | None = None
+        self._recovered_at = 0.0
+        self._pruned_at = monotonic()
+
+    def publish(
+        self, tenant: str, collection: str, documents: Sequence[Document], batch: str = ""
+    ) -> list[Published]:
+        """See JobQueue.publish."""
+        check_scope(tenant, collection)
+        begun = False
+
+        def work(connection: DeadlineConnection) -> list[Published]:
+            nonlocal begun
+            if begun and not all(isinstance(document.parts, Sequence) for document in documents):
+                # The pool runs this again on a fresh connection, but parts can be read only once.
+                raise UnavailableError(REOPEN)
+            begun = True
+            return publish_documents(connection, (tenant, collection, batch), documents)
+
+        return self._pool.run(work, PUBLISH_SECONDS)
+
+    def take(self, limit: int) -> list[Job]:
+        """See JobQueue.take."""
+        check_limit(limit)
+        self._start_beating()
+
+        def work(connection: DeadlineConnection) -> list[Job]:
+            worker = self._beat(connection)
+            self._recover(connection)
+            connection.execute(PLAN)
+            taken = connection.execute(
+                TAKE, {"queue": QUEUE, "limit": limit, "suspect": SUSPECT_AFTER, "worker": worker}
+            ).fetchall()
+            attempts = dict(taken)
+            if not attempts:
+                return []
+            rows = connection.execute(SUBMISSIONS, (list(attempts),)).fetchall()
+            return [self._job(row, worker, attempts[row[0]]) for row in sorted(rows)]
+
+        return self._pool.run(work, VERB_SECONDS)
+
+    def settle(self, jobs: Sequence[Job], outcome: Outcome, error: str = "") -> None:
+        """See JobQueue.settle."""
+
+        def work(connection: DeadlineConnection) -> None:
+            for job in jobs:
+                held = connection.execute(
+                    "SELECT failures FROM procrastinate_jobs j JOIN submissions s ON s.job = j.id "
+                    "WHERE j.id = %s AND j.status = 'doing' AND j.worker_id = %s FOR UPDATE OF j",
+                    (int(job.id), int(job.claim)),
+                ).fetchone()
+                if held is not None:
+                    _settle(connection, int(job.id), outcome, int(held[0]) + 1, error)
+
+        self._pool.run(work, VERB_SECONDS)
+
+    def find(self, query: JobQuery) -> Found:
+        """See JobQueue.find."""
+        check_query(query)
+        # An id that is no number was never given out.
+        ids = None if not query.ids else [int(one) for one in query.ids if _is_id(one)]
+        status = None if not query.state else [key for key, state in STATUS.items() if state == query.state]
+        parameters: dict[str, Any] = {
+            "queue": QUEUE,
+            "ids": ids,
+            "status": status,
+            "tenant": query.tenant,
+            "collection": query.collection,
+            "limit": query.limit,
+            "timeout": self._timeout,
+            "batch": query.batch,
+        }
+        condition = FIND + (" AND job.args ->> 'batch' = %(batch)s" if query.batch else "")
+        # The index of batches holds no finished jobs.
+        unfinished = condition + (" AND job.status IN ('todo', 'doing', 'failed')" if query.batch else "")
+
+        def work(connection: DeadlineConnection) -> Found:
+            counts = dict.fromkeys(STATUS.values(), 0)
+            for status, count in connection.execute(
+                f"SELECT job.status::text, count(*) {unfinished} GROUP BY 1".encode(), parameters
+            ):
+                counts[STATUS[status]] += int(count)
+            del counts["cancelled"]
+            workers = connection.execute(
+                "SELECT count(*) FROM procrastinate_workers "
+                "WHERE last_heartbeat > now() - make_interval(secs => %s)",
+                (self._timeout,),
+            ).fetchone()
+            rows = (
+                connection.execute(
+                    "SELECT job.id, job.args ->> 'tenant', job.args ->> 'collection', job.args ->> 'document', "
+                    f"job.status::text, job.attempts, coalesce(submissions.error, '') {condition} "
+                    "ORDER BY job.id LIMIT %(limit)s".encode(),
+                    parameters,
+                ).fetchall()
+                if query.limit
+                else []
+            )
+            return Found(
+                tuple(_info(row) for row in rows), **counts, workers=int(workers[0]) if workers else 0
+            )
+
+        return self._pool.run(work, VERB_SECONDS)
+
+    def retry(self, ids: Sequence[str]) -> list[str]:
+        """See JobQueue.retry."""
+        numbers = [int(one) for one in ids if _is_id(one)]
+
+        def work(connection: DeadlineConnection) -> list[str]:
+            # The library's own function for this counts an attempt more instead of starting over.
+            rows = connection.execute(
+                "UPDATE procrastinate_jobs SET status = 'todo', attempts = 0, scheduled_at = NULL, "
+                "worker_id = NULL WHERE id = ANY(%s) AND status = 'failed' AND queue_name = %s RETURNING id",
+                (numbers, QUEUE),
+            ).fetchall()
+            connection.execute(
+                "UPDATE submissions SET failures = 0 WHERE job = ANY(%s)", ([one for (one,) in rows],)
+            )
+            return [str(one) for (one,) in sorted(rows)]
+
+        return self._pool.run(work, VERB_SECONDS)
+
+    def close(self) -> None:
+        """End the heartbeats and take this taker off the list; jobs in its hands come back at once."""
+        self._closed.set()
+        if self._beating is not None:
+            self._beating.join()
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            # Where the database is away, the timeout will tell the others.
+            with contextlib.suppress(TriremeError):
+                self._pool.run(
+                    lambda c: c.execute("SELECT procrastinate_unregister_worker_v1(%s)", (worker,)), 2.0
+                )
+        self._pool.close()
+
+    def _job(self, row: tuple[Any, ...], worker: int, attempts: int) -> Job:
+        job, tenant, collection, document_id, digest, title, source, whole, extra, text, staged, with_ = row
+        parts = (text,) if text is not None else _Parts(self._pool, job)
+        document = Document(document_id, title, parts, source, whole, extra, digest)
+        return Job(str(job), str(worker), tenant, collection, document, attempts, staged, with_)
+
+    def _start_beating(self) -> None:
+        if self._beating is None:
+            self._beating = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
+            self._beating.start()
+
+    def _keep_beating(self) -> None:
+        while not self._closed.wait(self._timeout / BEATS):
+            try:
+                self._pool.run(self._beat, self._timeout / 2)
+            except TriremeError:
+                # The database is away: this thread tries again, and so does whoever works.
+                continue
+
+    def _beat(self, connection: DeadlineConnection) -> int:
+        """Show that this worker is alive; its number, a new one where it was taken for dead."""
+        if self._worker is not None:
+            row = connection.execute(
+                "UPDATE procrastinate_workers SET last_heartbeat = now() WHERE id = %s RETURNING id",
+                (self._worker,),
+            ).fetchone()
+            if row is not None:
+                return self._worker
+        row = connection.execute("SELECT worker_id FROM procrastinate_register_worker_v1()").fetchone()
+        self._worker = int(row[0]) if row else 0
+        return self._worker
+
+    def _recover(self, connection: DeadlineConnection) -> None:
+        """Give jobs of dead workers back, or up; forget jobs that ended long ago."""
+        if monotonic() - self._recovered_at < self._timeout / BEATS:
+            return
+        connection.execute("SELECT procrastinate_prune_stalled_workers_v1(%s)", (self._timeout,))
+        lost = connection.execute(
+            "SELECT id, attempts FROM procrastinate_jobs WHERE status = 'doing' AND worker_id IS NULL "
+            "AND queue_name = %s ORDER BY id FOR UPDATE SKIP LOCKED",
+            (QUEUE,),
+        ).fetchall()
+        for job, attempts in lost:
+            if attempts + 1 < MAX_ATTEMPTS:
+                connection.execute("SELECT procrastinate_retry_job_v2(%s, NULL, NULL, NULL, NULL)", (job,))
+            else:
+                _bury(connection, job, DIED.format(attempts + 1))
+        self._recovered_at = monotonic()
+        if monotonic() - self._pruned_at > PRUNE_SECONDS:
+            connection.execute(PRUNE, (KEPT_HOURS, PRUNE_ROWS))
+            self._pruned_at = monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The parts of one submission, read from the database one at a time; may be read again."""
+
+    pool: ConnectionPool
+    job: int
+
+    def __iter__(self) -> Iterator[str]:
+        for n in itertools.count():
+            row = self.pool.run(
+                lambda c, n=n: c.execute(  # type: ignore[misc]
+                    "SELECT text FROM submission_parts WHERE job = %s AND n = %s", (self.job, n)
+                ).fetchone(),
+                VERB_SECONDS,
+            )
+            if row is None:
+                return
+            yield row[0]
+
+
+def _configure(connection: DeadlineConnection) -> None:
+    migrate(connection)
+    connection.execute(SEARCH_PATH, (False,))
+    connection.execute("SET jit = off")
+
+
+def _settle(connection: DeadlineConnection, job: int, outcome: Outcome, failures: int, error: str) -> None:
+    if outcome == "released":
+        connection.execute(
+            "UPDATE procrastinate_jobs SET status = 'todo', worker_id = NULL WHERE id = %s", (job,)
+        )
+        return
+    connection.execute("UPDATE submissions SET failures = %s WHERE job = %s", (failures, job))
+    if outcome == "dead" or failures >= MAX_FAILURES:
+        _bury(connection, job, error)
+        return
+    connection.execute("UPDATE submissions SET error = %s WHERE job = %s", (error, job))
+    connection.execute(
+        "SELECT procrastinate_retry_job_v2(%s, now() + make_interval(secs => %s), NULL, NULL, NULL)",
+        (job, back_off(failures)),
+    )
+
+
+def _bury(connection: DeadlineConnection, job: int, error: str) -> None:
+    connection.execute("SELECT procrastinate_finish_job_v1(%s, 'failed', false)", (job,))
+    connection.execute("UPDATE submissions SET error = %s WHERE job = %s", (error, job))
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 19
+
+
+def _info(row: tuple[Any, ...]) -> JobInfo:
+    job, tenant, collection, document, status, attempts, error = row
+    return JobInfo(str(job), tenant, collection, document, STATUS[status], attempts, error)  # type: ignore[arg-type]

@@ -1,0 +1,227 @@
+"""The statements of a search: nearest vectors, matching words, and both fused by reciprocal rank."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pgvector import Vector
+from psycopg import Connection, sql
+
+from trireme.postgres.hnsw import can_be_indexed, indexed_expression
+from trireme.postgres.rows import IndexRow, vector_column
+from trireme.postgres.schema import TENANT_ROLE
+from trireme.postgres.words import query_columns
+from trireme.retrieve.store import RRF_K, read_filter
+from trireme.types import Hit, StoreQuery
+
+# pgvector's limit of hnsw.ef_search.
+MAX_EF_SEARCH = 1000
+# Signs alone order coarsely: so many candidates are compared again by their stored vectors, per hit wanted.
+BINARY_OVERSAMPLING = 20
+
+
+@dataclass(frozen=True, slots=True)
+class SearchLimits:
+    """Collections and filters with fewer passages than `exact_below` are compared one by one."""
+
+    exact_below: int
+    ef_search: int
+
+
+def enter_tenant(connection: Connection[Any], tenant: str) -> None:
+    """Hold the open transaction to the rows of one tenant, by row-level security, and to one snapshot.
+
+    With one snapshot no switch of index versions comes between two statements. Nothing may have run before.
+    """
+    connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    connection.execute(
+        "SELECT set_config('role', %s, true), set_config('trireme.tenant', %s, true)", (TENANT_ROLE, tenant)
+    )
+
+
+def find_hits(
+    connection: Connection[Any], active: IndexRow, query: StoreQuery, limits: SearchLimits
+) -> list[Hit]:
+    """The hits of `query`, best first, ties by id. The connection must have entered the query's tenant.
+
+    An HNSW index answers where there are enough passages to choose from. Its scan goes on until the filter
+    has let enough pass, and ends after 20,000 vectors; then every vector that the filter lets through is
+    compared, so that nothing is missed.
+    """
+    search = _Search(connection, active, query, limits)
+    if query.mode != "text" and search.uses_index():
+        hits, found = search.run(exact=False)
+        if found >= search.wanted_dense():
+            return hits
+    return search.run(exact=True)[0]
+
+
+class _Search:
+    def __init__(
+        self, connection: Connection[Any], active: IndexRow, query: StoreQuery, limits: SearchLimits
+    ) -> None:
+        self._connection = connection
+        self._active = active
+        self._query = query
+        self._limits = limits
+        # {} is contained in everything, also in metadata that no filter can read. Numbers are what ingestion
+        # made of them.
+        wanted = read_filter(query.filter)
+        self._filter = json.dumps(wanted) if wanted else None
+        wide = query.mode == "hybrid"
+        self._dense = max(query.top_k, query.dense_candidates) if wide else query.top_k
+        self._text = max(query.top_k, query.text_candidates) if wide else query.top_k
+
+    def uses_index(self) -> bool:
+        below, passages = self._limits.exact_below, self._active.passages
+        if passages < below or not can_be_indexed(self._active.embedder, self._active.storage):
+            return False
+        if self._filter is None:
+            return True
+        row = self._connection.execute(
+            "SELECT count(*) FROM trireme.match_filter(%s, %s::jsonb, %s)",
+            (self._active.collection_id, self._filter, below),
+        ).fetchone()
+        return row is not None and int(row[0]) >= below
+
+    def wanted_dense(self) -> int:
+        return min(self._dense, self._active.passages)
+
+    def run(self, *, exact: bool) -> tuple[list[Hit], int]:
+        """The hits, and how many the dense part found."""
+        if not exact:
+            self._aim_at_index()
+        parts = {
+            "dense": {"dense": self._dense_part(exact)},
+            "text": {"words": self._text_part()},
+            "hybrid": {"dense": self._dense_part(exact), "words": self._text_part()},
+        }[self._query.mode]
+        statement = sql.SQL(
+            "WITH {parts}, fused AS MATERIALIZED ({fused} ORDER BY rank_score DESC "
+            "FETCH FIRST %(top_k)s ROWS WITH TIES) "
+            "SELECT p.id, p.text, p.metadata::text, 1 - ({distance}), f.rank_score, {found} "
+            "FROM fused f JOIN trireme.passages p ON p.key = f.key "
+            "JOIN trireme.embeddings e ON e.index_id = {index} AND e.passage_key = f.key"
+        ).format(
+            parts=sql.SQL(", ").join(
+                sql.SQL("{} AS MATERIALIZED ({})").format(sql.Identifier(name), part)
+                for name, part in parts.items()
+            ),
+            fused=_FUSED[self._query.mode],
+            distance=self._distance(),
+            found=sql.SQL("(SELECT count(*) FROM dense)" if "dense" in parts else "0"),
+            index=sql.Literal(self._active.index_id),
+        )
+        rows = self._connection.execute(statement, self._parameters()).fetchall()
+        hits = [
+            Hit(id_, text, metadata, float(np.float32(score)), float(rank_score))
+            for id_, text, metadata, score, rank_score, _ in rows
+        ]
+        ordered = sorted(hits, key=lambda hit: (-hit.rank_score, hit.id))[: self._query.top_k]
+        return ordered, int(rows[0][5]) if rows else 0
+
+    def _aim_at_index(self) -> None:
+        # Twice top_k, since recall falls off towards the end of the candidate list.
+        least = self._dense * (BINARY_OVERSAMPLING if self._active.storage == "binary" else 1)
+        candidates = min(max(self._limits.ef_search, 2 * self._query.top_k, least), MAX_EF_SEARCH)
+        # A sort is the plan without the index; row counts may be too old for the planner to see its cost.
+        self._connection.execute(
+            "SELECT set_config('hnsw.ef_search', %s, true), set_config('enable_sort', 'off', true)",
+            (str(candidates),),
+        )
+
+    def _dense_part(self, exact: bool) -> sql.Composed:
+        """Keys and distances of the nearest passages; exact ones with ties, so that ids decide among them."""
+        template = _EXACT if exact else _BINARY if self._active.storage == "binary" else _INDEXED
+        return template.format(
+            # A literal: a planner that sees a parameter cannot prove that the partial index applies.
+            index=sql.Literal(self._active.index_id),
+            distance=self._distance(),
+            nearness=self._index_ordering(),
+            filtered=self._dense_filter(exact),
+            ties=sql.SQL("WITH TIES"),
+        )
+
+    def _dense_filter(self, exact: bool) -> sql.Composable:
+        if self._filter is None:
+            return sql.SQL("")
+        if exact:
+            return sql.SQL(
+                "AND e.passage_key IN (SELECT trireme.match_filter({}, %(filter)s::jsonb, NULL))"
+            ).format(sql.Literal(self._active.collection_id))
+        # Looked up by key for each vector that the index scan brings, nearest first.
+        return sql.SQL(
+            "AND (SELECT m.filterable @> %(filter)s::jsonb FROM trireme.passages m WHERE m.key = e.passage_key)"
+        )
+
+    def _text_part(self) -> sql.Composed:
+        return sql.SQL(
+            "SELECT m.key, m.relevance, m.coverage, {distance} AS distance "
+            "FROM trireme.match_text({collection}, %(plain)s, %(exact)s, %(plain_compounds)s, %(compounds)s, "
+            "%(filter)s::jsonb, %(words)s) m "
+            "JOIN trireme.embeddings e ON e.index_id = {index} AND e.passage_key = m.key"
+        ).format(
+            distance=self._distance(),
+            collection=sql.Literal(self._active.collection_id),
+            index=sql.Literal(self._active.index_id),
+        )
+
+    def _distance(self) -> sql.Composable:
+        # Half-precision vectors are compared in single precision: only their storage is half.
+        column = vector_column(self._active.storage)
+        return sql.SQL("e.embedding <=> %(q)s" if column == "embedding" else "e.half::vector <=> %(q)s")
+
+    def _index_ordering(self) -> sql.Composed:
+        size = sql.Literal(self._active.embedder.dimensions)
+        indexed = indexed_expression(self._active.storage, self._active.embedder.dimensions)
+        return {
+            "float32": sql.SQL("{} <=> %(q)s"),
+            "float16": sql.SQL("{} <=> %(q)s::halfvec({})"),
+            "binary": sql.SQL("{} <~> binary_quantize(%(q)s)::bit({})"),
+        }[self._active.storage].format(indexed, size)
+
+    def _parameters(self) -> dict[str, Any]:
+        return {
+            "q": Vector(np.asarray(self._query.embedding, np.float32)),
+            "top_k": self._query.top_k,
+            "dense": self._dense,
+            "coarse": min(self._dense * BINARY_OVERSAMPLING, max(MAX_EF_SEARCH, self._dense)),
+            "words": self._text,
+            "filter": self._filter,
+            "text_weight": self._query.text_weight,
+            **query_columns(self._query.text),
+        }
+
+
+# Texts are fetched for the winners alone: sorting whole rows makes exact search a third slower.
+_EXACT = sql.SQL(
+    "SELECT e.passage_key AS key, {distance} AS distance FROM trireme.embeddings e "
+    "WHERE e.index_id = {index} {filtered} ORDER BY distance FETCH FIRST %(dense)s ROWS {ties}"
+)
+_INDEXED = sql.SQL(
+    "SELECT e.passage_key AS key, {distance} AS distance FROM trireme.embeddings e "
+    "WHERE e.index_id = {index} {filtered} ORDER BY {nearness} LIMIT %(dense)s"
+)
+_BINARY = sql.SQL(
+    "SELECT key, distance FROM (SELECT e.passage_key AS key, {distance} AS distance FROM trireme.embeddings e "
+    "WHERE e.index_id = {index} {filtered} ORDER BY {nearness} LIMIT %(coarse)s) AS coarse "
+    "ORDER BY distance LIMIT %(dense)s"
+)
+_FUSED = {
+    "dense": sql.SQL("SELECT key, 1 - distance AS rank_score FROM dense"),
+    "text": sql.SQL("SELECT key, relevance AS rank_score FROM words"),
+    # A passage that the vectors did not find counts as the one after the last that they found. The words' share
+    # shrinks where a passage holds few of them, and where it lies far behind the nearest one: see VectorStore.
+    "hybrid": sql.SQL(
+        "SELECT key, 1.0::float8 / ({k} + coalesce(d.place, 1 + (SELECT count(*) FROM dense))) "
+        "+ coalesce(%(text_weight)s::float8 * w.coverage * power(n.distance / greatest(w.distance, 1e-6), 2) "
+        "/ ({k} + w.place), 0) AS rank_score "
+        "FROM (SELECT key, rank() OVER (ORDER BY distance) AS place FROM dense) AS d FULL JOIN "
+        "(SELECT *, rank() OVER (ORDER BY relevance DESC) AS place FROM words) AS w USING (key), "
+        "(SELECT greatest(min(distance), 1e-6) AS distance FROM "
+        "(SELECT distance FROM dense UNION ALL SELECT distance FROM words) AS every) AS n"
+    ).format(k=sql.Literal(RRF_K)),
+}

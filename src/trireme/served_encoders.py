@@ -1,0 +1,179 @@
+"""The encoders of a running server as ingestion uses them, and a worker over them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
+from time import monotonic
+
+from trireme.artifacts.manifest import TOKENIZER_FILE, read_manifest
+from trireme.artifacts.recipe import RECIPE_FILE, Recipe, read_recipe
+from trireme.artifacts.repository import default_embedder, find_retriever, is_built, list_recipes, version_dir
+from trireme.documents.chunk import CHUNKER_VERSION, chunk
+from trireme.encode.tokenizer import Tokenizer
+from trireme.errors import EmbedderMismatchError, UnavailableError
+from trireme.ingest.encoder import Encoder
+from trireme.ingest.throttle import Throttle
+from trireme.ingest.worker import Worker
+from trireme.retrieve.store import VectorStore
+from trireme.settings import Settings
+from trireme.storage import DEFAULT_EXACT_BELOW, open_documents, open_index_builder, open_queue, open_store
+from trireme.triton.client import TritonClient
+from trireme.triton.metrics import count_interactive, read_metrics
+from trireme.types import FloatArray
+
+# How long a collection's embedder is taken for granted.
+REMEMBER_SECONDS = 2.0
+# Kinds whose requests people wait for; encoders count their own.
+INTERACTIVE_KINDS = ("cross_encoder", "classifier", "generator", "rag")
+
+
+class ServedEncoders:
+    """Encoders of a model repository, on the server that serves it. Thread-safe."""
+
+    def __init__(self, settings: Settings, store: VectorStore, default: str = "") -> None:
+        """default: the model folder for new collections; "" means the retriever's. Raises SettingError."""
+        self._settings = settings
+        self._store = store
+        self._lock = threading.Lock()
+        self._opened: dict[str, Encoder] = {}
+        self._chosen: dict[tuple[str, str], tuple[float, Encoder]] = {}
+        self.default = default or default_embedder(settings.model_repository)
+        self._server = _ServerClients(settings.grpc_url)
+
+    def choose(self, tenant: str, collection: str) -> Encoder:
+        """See Encoders.choose."""
+        with self._lock:
+            found = self._chosen.get((tenant, collection))
+            if found is not None and monotonic() - found[0] < REMEMBER_SECONDS:
+                return found[1]
+            infos = [info for info in self._store.collections(tenant) if info.collection == collection]
+            encoder = (
+                self._by_digest(collection, infos[0].embedder.digest) if infos else self._load(self.default)
+            )
+            self._chosen[tenant, collection] = (monotonic(), encoder)
+            return encoder
+
+    def forget(self) -> None:
+        """See Encoders.forget."""
+        with self._lock:
+            self._chosen.clear()
+
+    def close(self) -> None:
+        """Close the connection to the server."""
+        self._server.close()
+
+    def _by_digest(self, collection: str, digest: str) -> Encoder:
+        for recipe in list_recipes(self._settings.model_repository):
+            if recipe.kind == "text_encoder" and is_built(self._settings.model_repository, recipe):
+                encoder = self._load(recipe.model)
+                if encoder.embedder.digest == digest:
+                    return encoder
+        raise EmbedderMismatchError(
+            f"collection {collection!r} holds vectors of embedder {digest[:12]}, which is not served here:"
+            " serve it, or make the collection anew"
+        )
+
+    def open(self, model: str) -> Encoder:
+        """The encoder of one model folder. Raises ArtifactError where it is not built."""
+        with self._lock:
+            return self._load(model)
+
+    def find(self, collection: str, digest: str) -> Encoder:
+        """The encoder that made a version's vectors. Raises EmbedderMismatchError where it is not here."""
+        with self._lock:
+            return self._by_digest(collection, digest)
+
+    def _load(self, model: str) -> Encoder:
+        built = version_dir(self._settings.model_repository, model)
+        manifest = read_manifest(built)
+        known = self._opened.get(model)
+        if known is None or known.embedder != manifest.embedder:
+            tokenizer = Tokenizer.load(built / TOKENIZER_FILE, manifest.max_length)
+            cut = partial(chunk, max_tokens=manifest.max_length, count_tokens=tokenizer.count_all)
+            known = Encoder(
+                model=model,
+                embedder=manifest.embedder,
+                cut=cut,
+                count=tokenizer.count_all,
+                embed=partial(self._server.embed, model),
+                is_ready=partial(self._server.is_ready, model),
+                fingerprint=f"{CHUNKER_VERSION} {manifest.max_length}",
+                max_rows=read_recipe(self._settings.model_repository / model / RECIPE_FILE).max_batch_size,
+            )
+            self._opened[model] = known
+        return known
+
+
+class _ServerClients:
+    """One client for each thread, made anew once it has failed: gRPC waits ever longer before it connects again."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._mine = threading.local()
+
+    def embed(self, model: str, texts: Sequence[str]) -> FloatArray:
+        """Vectors [len(texts), dimensions] of passages. Raises TriremeError."""
+        try:
+            return self._client().embed(texts, "passage", model, batch_size=len(texts), bulk=True)
+        except UnavailableError:
+            self.close()
+            raise
+
+    def is_ready(self, model: str) -> bool:
+        """Whether the model answers. Never raises."""
+        ready = self._client().is_ready(model)
+        if not ready:
+            self.close()
+        return ready
+
+    def close(self) -> None:
+        """Close the connection of this thread."""
+        client: TritonClient | None = getattr(self._mine, "client", None)
+        if client is not None:
+            client.close()
+        self._mine.client = None
+
+    def _client(self) -> TritonClient:
+        if getattr(self._mine, "client", None) is None:
+            self._mine.client = TritonClient(self._url)
+        client: TritonClient = self._mine.client
+        return client
+
+
+@contextmanager
+def open_worker(
+    settings: Settings, database_url: str, notice: Callable[[str], None], default: str = ""
+) -> Iterator[Worker]:
+    """A worker with all that it needs. default: see ServedEncoders. Raises SettingError."""
+    retriever = find_retriever(list_recipes(settings.model_repository))
+    exact_below = retriever.exact_below if retriever else DEFAULT_EXACT_BELOW
+    with (
+        closing(open_queue(database_url, settings.worker_timeout_seconds)) as jobs,
+        closing(open_documents(database_url, _storage(retriever))) as documents,
+        closing(open_index_builder(database_url, exact_below)) as indexes,
+        closing(open_store(database_url)) as store,
+        closing(ServedEncoders(settings, store, default)) as encoders,
+    ):
+        throttle = Throttle(partial(read_load, settings, watched_models(settings)))
+        yield Worker(jobs, documents, encoders, indexes, throttle=throttle, notice=notice)
+
+
+def watched_models(settings: Settings) -> list[str]:
+    """Models whose every request is interactive. Encoders report their interactive requests themselves."""
+    recipes = list_recipes(settings.model_repository)
+    return [recipe.model for recipe in recipes if recipe.kind in INTERACTIVE_KINDS]
+
+
+def read_load(settings: Settings, models: Collection[str]) -> tuple[int, bool] | None:
+    """How many requests people have sent to the server, for Throttle; None where it does not say."""
+    try:
+        return count_interactive(read_metrics(settings.host, settings.metrics_port), models)
+    except UnavailableError:
+        return None
+
+
+def _storage(retriever: Recipe | None) -> str:
+    return str(getattr(retriever, "vectors", "float32"))

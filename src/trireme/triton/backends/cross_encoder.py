@@ -1,0 +1,102 @@
+"""The `cross_encoder` backend: rerankers (`query`, `passages`) and classifiers (`text`)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from trireme.artifacts.config_writer import PARAMETERS
+from trireme.artifacts.manifest import read_manifest, verify_files
+from trireme.artifacts.repository import version_dir
+from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
+from trireme.encode.tokenizer import Tokenizer
+from trireme.errors import InvalidInputError
+from trireme.triton.backends.health import EncoderHealth, UsageMeter
+from trireme.triton.backends.model import BackendModel, ModelConfig, submit_rows
+from trireme.triton.backends.tensors import float_tensor, read_strings, read_tensor, string_tensor
+from trireme.triton.backends.text_encoder import HELD_BATCHES, load_text_encoder, open_encoder_session
+from trireme.types import Classified, Scored
+
+
+class CrossEncoderModel(BackendModel):
+    """A model whose configuration has the input `text` classifies; otherwise it ranks passages."""
+
+    known_parameters = frozenset(PARAMETERS["cross_encoder"])
+
+    def load(self, config: ModelConfig) -> None:
+        manifest = read_manifest(config.version_dir)
+        verify_files(config.version_dir, manifest)
+        tokenizer = Tokenizer.load(config.version_dir / "tokenizer.json", manifest.max_length)
+        session = open_encoder_session(config, config.version_dir, manifest, warms_up=config.warms_up)
+        budget = config.read_int("max_batch_tokens")
+        classifies = "text" in config.inputs
+        spec = RankerSpec(
+            max_batch_tokens=budget,
+            max_text_bytes=config.read_int("max_text_bytes"),
+            max_passages=0 if classifies else config.read_int("max_passages"),
+            rerank_depth=0 if classifies else config.read_int("rerank_depth"),
+            labels=tuple(manifest.labels),
+            activation=manifest.activation,
+        )
+        prior_encoder = None
+        if "prior" in session.input_names:
+            embedder = version_dir(config.repository, config.read_text("embedder"))
+            # Runs only for requests without a prior: its kernels wait for the first of them.
+            prior_encoder, _ = load_text_encoder(config, embedder, budget, warms_up=False)
+        self._encoder = CrossEncoder(tokenizer, session, spec, prior_encoder)
+        self._health = EncoderHealth(config.version_dir, manifest.files, session, tokenizer)
+        self._usage = UsageMeter(self._health.usage_counters(self))
+        self._encoder.queue.observe = self._usage.add
+        self._room = HELD_BATCHES * budget
+        self._classifies = classifies
+
+    def is_ready(self) -> bool:
+        self._usage.flush()
+        return self._health.is_ready()
+
+    def close(self) -> None:
+        self._encoder.close()
+
+    def execute(self, requests: list[Any]) -> None:
+        """Returns before the responses are sent, once few enough rows wait."""
+        if self._classifies:
+            submit = partial(submit_rows, submit=self._encoder.classify)
+            self.answer_later(requests, self._read_texts, submit, self._write_labels)
+        else:
+            submit = partial(submit_rows, submit=self._encoder.score)
+            self.answer_later(requests, self._read_pairs, submit, self._write_scores)
+        self._encoder.queue.wait_for_room(self._room)
+
+    def took(self, seconds: float) -> None:
+        """See BackendModel."""
+        self._usage.add_request(seconds)
+
+    def _read_pairs(self, request: Any) -> list[RankRequest]:
+        queries = [row[0] for row in read_strings(self.pb, request, "query")]
+        passages = read_strings(self.pb, request, "passages")
+        columns = {name: read_tensor(self.pb, request, name) for name in ("prior", "rank_score")}
+        for name, values in columns.items():
+            if values is not None and values.shape != (len(passages), len(passages[0])):
+                raise InvalidInputError(f"{name} has shape {list(values.shape)}; send one number per passage")
+        return [
+            RankRequest(
+                query, row, **{name: values[i] for name, values in columns.items() if values is not None}
+            )
+            for i, (query, row) in enumerate(zip(queries, passages, strict=True))
+        ]
+
+    def _write_scores(self, answer: list[Scored]) -> list[Any]:
+        cut = np.stack([row.truncated_tokens for row in answer])
+        scores = float_tensor(self.pb, "score", [row.score for row in answer])
+        return [scores, self.pb.Tensor("truncated_tokens", cut)]
+
+    def _read_texts(self, request: Any) -> list[str]:
+        return [row[0] for row in read_strings(self.pb, request, "text")]
+
+    def _write_labels(self, answer: list[Classified]) -> list[Any]:
+        return [
+            string_tensor(self.pb, "label", [row.labels for row in answer]),
+            float_tensor(self.pb, "score", [row.score for row in answer]),
+        ]

@@ -1,0 +1,251 @@
+"""The `generator` backend: text in, text out, one piece at a time; tensors as in Triton's vLLM backend.
+
+Decoupled: `execute` hands requests to the engine and returns; a thread of the generator sends what comes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from trireme.artifacts.config_writer import PARAMETERS
+from trireme.artifacts.manifest import read_manifest, verify_files
+from trireme.errors import InvalidInputError, TriremeError
+from trireme.generate.chat import ChatTemplate
+from trireme.generate.engine import EngineOptions
+from trireme.generate.messages import parse_messages, parse_tools
+from trireme.generate.model_files import read_eos_token_ids
+from trireme.generate.registry import open_engine
+from trireme.generate.sampling import parse_parameters
+from trireme.generate.service import GenerateRequest, Generator, Piece, ServiceOptions
+from trireme.generate.tokenizer import LlmTokenizer
+from trireme.triton.backends.generator_metrics import GeneratorMetrics
+from trireme.triton.backends.model import BackendModel, ModelConfig
+from trireme.triton.backends.tensors import read_scalar
+from trireme.types import DEFAULT_TENANT
+
+# How often each open request is asked whether its client is gone: every question crosses into the server.
+WATCH_SECONDS = 0.1
+CANCEL_PARAMETER = "cancel"
+# A request id that may be named in a cancel must not be one that others can guess.
+MIN_CANCEL_ID = 32
+MAX_TENANT = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which outputs a request asked for. `prefix` goes before the text."""
+
+    prefix: str = ""
+    finish_reason: bool = False
+    input_tokens: bool = False
+    output_tokens: bool = False
+
+
+@dataclass(slots=True)
+class _Client:
+    """One open request: whom to send to. `id` is the generator's, once it has accepted.
+
+    `lock` keeps the final response and the question whether the client is gone apart: with the former the
+    server frees what the latter reads.
+    """
+
+    sender: Any
+    triton_id: str
+    wanted: Wanted
+    id: str = ""
+    is_open: bool = True
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def is_gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        with self.lock:
+            return self.is_open and bool(self.sender.is_cancelled())
+
+
+class GeneratorModel(BackendModel):
+    """One engine behind Triton. Every request ends with exactly one final response."""
+
+    known_parameters = frozenset(PARAMETERS["generator"])
+
+    def load(self, config: ModelConfig) -> None:
+        manifest = read_manifest(config.version_dir)
+        verify_files(config.version_dir, manifest)
+        tokenizer = LlmTokenizer.load(config.version_dir)
+        template = ChatTemplate.load(config.version_dir, tokenizer)
+        options = EngineOptions(
+            model_dir=config.version_dir,
+            # Our parent is tritonserver.
+            owner_pid=os.getppid(),
+            eos_token_ids=read_eos_token_ids(config.version_dir),
+            max_model_len=manifest.max_length,
+            max_num_seqs=config.read_int("max_num_seqs"),
+            max_num_batched_tokens=config.read_int("max_num_batched_tokens"),
+            max_waiting=config.read_int("max_waiting"),
+            prefix_caching=config.read_flag("prefix_caching"),
+            kv_cache_gb=config.read_number("kv_cache_gb"),
+            gpu_memory_utilization=config.read_number("gpu_memory_utilization"),
+            threads=config.read_int("threads"),
+        )
+        service = ServiceOptions(
+            max_model_len=manifest.max_length,
+            max_text_bytes=config.read_int("max_text_bytes"),
+            chat_text_input=config.read_flag("chat_text_input"),
+            max_num_batched_tokens=options.max_num_batched_tokens,
+        )
+        self._default_max_tokens = config.read_int("default_max_tokens")
+        engine = open_engine(config.read_text("engine"), options)
+        self._generator = Generator(engine, tokenizer, template, service)
+        self._generator.warm_up()
+        self._metrics = GeneratorMetrics(self, self._generator)
+        self._clients: dict[int, _Client] = {}
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._client_watch = threading.Thread(target=self._watch_clients, name="client-watch", daemon=True)
+        self._client_watch.start()
+
+    def is_ready(self) -> bool:
+        return self._generator.is_ready()
+
+    def close(self) -> None:
+        self._stopped.set()
+        self._client_watch.join()
+        self._generator.close()
+        self._metrics.close()
+
+    def execute(self, requests: list[Any]) -> None:
+        """Accepts each request or sends its error; never raises, returns before there is an answer."""
+        for request in requests:
+            sender = request.get_response_sender()
+            try:
+                self._start(request, sender)
+            except TriremeError as error:
+                self._send(sender, self.error_response(error), is_last=True)
+            except Exception:
+                self._send(sender, self.error_response(self._unexpected()), is_last=True)
+
+    def _start(self, request: Any, sender: Any) -> None:
+        parameters = _read_parameters(request)
+        if CANCEL_PARAMETER in parameters:
+            self._cancel_by_id(str(parameters[CANCEL_PARAMETER]))
+            wanted = Wanted(finish_reason=self._flag(request, "return_finish_reason"))
+            response = self.pb.InferenceResponse(self._tensors(Piece(finish_reason="cancelled"), wanted))
+            self._send(sender, response, is_last=True)
+            return
+        asked, wanted = self._read(request, parameters)
+        client = _Client(sender, request.request_id(), wanted)
+        with self._lock:
+            self._clients[id(client)] = client
+        try:
+            client.id = self._generator.accept(asked, lambda piece: self._deliver(client, piece))
+        except Exception:
+            self._forget(client)
+            raise
+
+    def _read(self, request: Any, parameters: dict[str, Any]) -> tuple[GenerateRequest, Wanted]:
+        text = read_scalar(self.pb, request, "text_input")
+        messages = read_scalar(self.pb, request, "messages")
+        if (text is None) == (messages is None):
+            raise InvalidInputError("send text_input or messages: one of them, not both")
+        stream = self._flag(request, "stream")
+        exclude = read_scalar(self.pb, request, "exclude_input_in_output")
+        if exclude is False and (stream or text is None):
+            raise InvalidInputError(
+                "exclude_input_in_output can be false only for text_input that is not streamed"
+            )
+        sampling = read_scalar(self.pb, request, "sampling_parameters")
+        if sampling is None:
+            # The generate endpoint passes what is no tensor as request parameters.
+            sampling = json.dumps({k: v for k, v in parameters.items() if not k.startswith("triton_")})
+        tenant = read_scalar(self.pb, request, "tenant")
+        if tenant is not None and not 1 <= len(tenant) <= MAX_TENANT:
+            raise InvalidInputError(f"tenant must have 1 to {MAX_TENANT} characters, got {len(tenant)}")
+        asked = GenerateRequest(
+            parameters=parse_parameters(sampling, self._default_max_tokens),
+            text=text,
+            messages=None if messages is None else parse_messages(messages),
+            tools=parse_tools(read_scalar(self.pb, request, "tools") or ""),
+            stream=stream,
+            tenant=tenant or DEFAULT_TENANT,
+        )
+        wanted = Wanted(
+            prefix=text if text is not None and not stream and not exclude else "",
+            finish_reason=self._flag(request, "return_finish_reason"),
+            input_tokens=self._flag(request, "return_num_input_tokens"),
+            output_tokens=self._flag(request, "return_num_output_tokens"),
+        )
+        return asked, wanted
+
+    def _flag(self, request: Any, name: str) -> bool:
+        return bool(read_scalar(self.pb, request, name))
+
+    def _deliver(self, client: _Client, piece: Piece) -> None:
+        """Called by the generator's thread."""
+        is_last = piece.is_last
+        try:
+            if piece.error is not None:
+                response = self.error_response(piece.error)
+            else:
+                response = self.pb.InferenceResponse(self._tensors(piece, client.wanted))
+        except Exception:
+            self._generator.cancel(client.id)
+            response, is_last = self.error_response(self._unexpected()), True
+        if is_last:
+            self._forget(client)
+        with client.lock:
+            if client.is_open:
+                client.is_open = not is_last
+                self._send(client.sender, response, is_last=is_last)
+
+    def _tensors(self, piece: Piece, wanted: Wanted) -> list[Any]:
+        tensors = [self._strings("text_output", wanted.prefix + piece.text)]
+        if wanted.finish_reason:
+            tensors.append(self._strings("finish_reason", piece.finish_reason))
+        if wanted.input_tokens and piece.is_last:
+            tensors.append(self.pb.Tensor("num_input_tokens", np.array([piece.input_tokens], np.uint32)))
+        if wanted.output_tokens and piece.is_last:
+            tensors.append(self.pb.Tensor("num_output_tokens", np.array([piece.output_tokens], np.uint32)))
+        return tensors
+
+    def _strings(self, name: str, text: str) -> Any:
+        return self.pb.Tensor(name, np.array([text.encode()], dtype=object))
+
+    def _send(self, sender: Any, response: Any, *, is_last: bool) -> None:
+        sender.send(response, self.pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL if is_last else 0)
+
+    def _cancel_by_id(self, triton_id: str) -> None:
+        if len(triton_id) < MIN_CANCEL_ID:
+            raise InvalidInputError(
+                f"cancel takes a request id of at least {MIN_CANCEL_ID} characters, such as a UUID's hex digits"
+            )
+        with self._lock:
+            found = [client.id for client in self._clients.values() if client.triton_id == triton_id]
+        for request_id in found:
+            self._generator.cancel(request_id)
+
+    def _forget(self, client: _Client) -> None:
+        with self._lock:
+            self._clients.pop(id(client), None)
+
+    def _watch_clients(self) -> None:
+        """Cancels what nobody waits for any more, also what still waits or makes no token now."""
+        while not self._stopped.wait(WATCH_SECONDS):
+            with self._lock:
+                clients = [client for client in self._clients.values() if client.id]
+            for client in clients:
+                if client.is_gone():
+                    self._generator.cancel(client.id)
+
+
+def _read_parameters(request: Any) -> dict[str, Any]:
+    """The parameters of a request. Raises InvalidInputError for what is not UTF-8."""
+    try:
+        parameters: dict[str, Any] = json.loads(request.parameters() or "{}")
+    except (UnicodeDecodeError, ValueError):
+        raise InvalidInputError("a parameter of the request is not valid UTF-8; send UTF-8") from None
+    return parameters

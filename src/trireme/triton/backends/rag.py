@@ -1,0 +1,187 @@
+"""The `rag` backend: a question in, an answer with citations out, streamed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trireme.artifacts.config_writer import PARAMETERS
+from trireme.errors import InvalidInputError, SettingError, TriremeError, UnavailableError
+from trireme.rag.answer import answer
+from trireme.rag.ports import ANSWER_MODES, AnswerOptions, AnswerPart, Question
+from trireme.rag.prompt import PROMPT_FILE, read_prompt
+from trireme.settings import read_settings
+from trireme.triton.backends.model import BackendModel, ModelConfig
+from trireme.triton.backends.own_port import OwnPort
+from trireme.triton.backends.rag_steps import Client, ClientWatch, GoneError, StepNames, TritonSteps
+from trireme.triton.backends.tensors import read_scalar, read_top_k
+from trireme.triton.wire import own_address
+
+# Answers in the making, each in a thread that mostly waits; and those that may wait for a thread.
+MAX_RUNNING = 64
+MAX_WAITING = 256
+
+
+@dataclass(frozen=True, slots=True)
+class RagRequest:
+    """One request as it was sent. `sampling_parameters` is JSON for the LLM, with our defaults in it."""
+
+    question: Question
+    stream: bool
+    sampling_parameters: str
+
+
+class RagModel(BackendModel):
+    """Answers each request in a thread of its own, so that none waits for another's LLM."""
+
+    known_parameters = frozenset(PARAMETERS["rag"])
+
+    def load(self, config: ModelConfig) -> None:
+        settings = read_settings()
+        self._tenant, self._collection = settings.tenant, settings.collection
+        self._names = StepNames(*config.read_text("steps").split(","))
+        self._default_top_k = config.read_int("default_top_k")
+        self._max_top_k = config.read_int("max_top_k")
+        self._default_max_tokens = config.read_int("default_max_tokens")
+        self._options = AnswerOptions(
+            context_passages=config.read_int("context_passages"),
+            extractive_threshold=_read_float(config, "extractive_threshold"),
+            relevance_threshold=_read_float(config, "relevance_threshold"),
+        )
+        self._template = read_prompt(config.version_dir.parent / PROMPT_FILE)
+        self._places = threading.BoundedSemaphore(MAX_RUNNING + MAX_WAITING)
+        self._port = OwnPort(own_address(settings.host, settings.grpc_port))
+        self._watch = ClientWatch()
+        self._threads = ThreadPoolExecutor(MAX_RUNNING, thread_name_prefix="rag")
+
+    def close(self) -> None:
+        self._port.close()
+        self._threads.shutdown(cancel_futures=True)
+        self._watch.close()
+
+    def is_ready(self) -> bool:
+        return self._port.is_ready()
+
+    def execute(self, requests: list[Any]) -> None:
+        """Takes the requests and returns at once; their answers come from threads."""
+        for request in requests:
+            client = Client(request.get_response_sender())
+            try:
+                asked = self._read(request)
+                if not self._places.acquire(blocking=False):
+                    raise UnavailableError(
+                        f"{MAX_RUNNING} answers are in the making and {MAX_WAITING} wait; try again later"
+                    )
+            except TriremeError as error:
+                self._send_error(client, error)
+            except Exception:
+                self._send_error(client, self._unexpected())
+            else:
+                self._threads.submit(self._answer, asked, client)
+
+    def _read(self, request: Any) -> RagRequest:
+        def read(name: str) -> Any:
+            return read_scalar(self.pb, request, name)
+
+        text = read("text_input")
+        if not str(text or "").strip():
+            raise InvalidInputError("text_input is empty; send a question")
+        mode: Any = read("answer_mode") or "auto"
+        if mode not in ANSWER_MODES:
+            raise InvalidInputError(f"answer_mode must be one of {', '.join(ANSWER_MODES)}, got {mode!r}")
+        tenant, collection = read("tenant"), read("collection")
+        question = Question(
+            text=text,
+            mode=mode,
+            top_k=read_top_k(read("top_k"), self._default_top_k, self._max_top_k),
+            tenant=self._tenant if tenant is None else tenant,
+            collection=self._collection if collection is None else collection,
+        )
+        sampling = write_sampling(read("sampling_parameters"), self._default_max_tokens)
+        return RagRequest(question, bool(read("stream")), sampling)
+
+    def _answer(self, asked: RagRequest, client: Client) -> None:
+        """One request from its first step to its last response. Never raises."""
+        try:
+            steps = TritonSteps(
+                self.pb,
+                self._names,
+                sampling_parameters=asked.sampling_parameters,
+                tenant=asked.question.tenant,
+                is_gone=client.is_gone,
+                watch=self._watch,
+                port=self._port,
+            )
+            parts = answer(asked.question, steps, self._options, self._template)
+            with closing(parts):
+                self._send_parts(asked, parts, client)
+        except GoneError:
+            client.send(None, self.pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL, is_last=True)
+        except TriremeError as error:
+            self._send_error(client, error)
+        except Exception:
+            self._send_error(client, self._unexpected())
+        finally:
+            self._places.release()
+
+    def _send_parts(self, asked: RagRequest, parts: Iterator[AnswerPart], client: Client) -> None:
+        said: list[str] = []
+        for part in parts:
+            if client.is_gone():
+                raise GoneError
+            said.append(part.text)
+            if part.usage is not None:
+                text = part.text if asked.stream else "".join(said)
+                self._send(client, dataclasses.replace(part, text=text))
+            elif asked.stream:
+                self._send(client, part)
+
+    def _send(self, client: Client, part: AnswerPart) -> None:
+        tensors = [self._tensor("text_output", part.text)]
+        is_last = part.usage is not None
+        if part.usage is not None:
+            citations = [dataclasses.asdict(citation) for citation in part.citations]
+            tensors += [
+                self._tensor("citations", json.dumps(citations, ensure_ascii=False)),
+                self._tensor("usage", json.dumps(dataclasses.asdict(part.usage))),
+                self._tensor("finish_reason", part.finish_reason),
+            ]
+        flags = self.pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL if is_last else 0
+        client.send(self.pb.InferenceResponse(output_tensors=tensors), flags, is_last=is_last)
+
+    def _send_error(self, client: Client, error: TriremeError) -> None:
+        response = self.error_response(error)
+        client.send(response, self.pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL, is_last=True)
+
+    def _tensor(self, name: str, text: str) -> Any:
+        return self.pb.Tensor(name, np.array([text.encode()], dtype=object))
+
+
+def write_sampling(text: str | None, max_tokens: int) -> str:
+    """The request's sampling parameters as JSON with the defaults of an answer: greedy, `max_tokens` long.
+
+    Raises InvalidInputError for what is not a JSON object; the generator checks the keys.
+    """
+    try:
+        given = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        given = None
+    if not isinstance(given, dict):
+        raise InvalidInputError('sampling_parameters must be a JSON object, such as {"max_tokens": 64}')
+    return json.dumps({"max_tokens": max_tokens, "temperature": 0, **given})
+
+
+def _read_float(config: ModelConfig, key: str) -> float:
+    raw = config.read_text(key)
+    try:
+        return float(raw)
+    except ValueError:
+        raise SettingError(f"parameter {key} of model {config.name} must be a number, got {raw!r}") from None

