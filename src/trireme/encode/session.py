@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trireme.encode.batching import RunCost
-from trireme.errors import InvalidInputError
+from trireme.errors import ArtifactError, InvalidInputError
 from trireme.types import FloatArray
 
 Feeds = dict[str, npt.NDArray[Any]]
@@ -18,15 +18,11 @@ Feeds = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class TokenBatch:
-    """Rows one behind the other: `ids` and `type_ids` int64 [tokens], `lengths` int64 [rows], sum = tokens.
-
-    `prior` is float32 [rows], for graphs that take one.
-    """
+    """Rows one behind the other: `ids` and `type_ids` int64 [tokens], `lengths` int64 [rows], sum = tokens."""
 
     ids: npt.NDArray[np.int64]
     type_ids: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
-    prior: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +42,7 @@ class Session(Protocol):
 
     @property
     def input_names(self) -> Sequence[str]:
-        """Names of the graph's inputs: input_ids, attention_mask, token_type_ids, prior."""
+        """Names of the graph's inputs: input_ids, attention_mask, token_type_ids."""
 
     @property
     def cost(self) -> RunCost:
@@ -70,17 +66,18 @@ def check_rows(lengths: npt.NDArray[np.int64], positions: int) -> int:
     return longest
 
 
+def check_inputs(names: Sequence[str], file: str) -> list[str]:
+    """The names of a graph's inputs, in order. Raises ArtifactError for one that `pad_rows` does not make."""
+    for name in names:
+        if name not in ("input_ids", "attention_mask", "token_type_ids"):
+            raise ArtifactError(f"{file} wants an input {name!r}, which nothing gives; build the model again")
+    return list(names)
+
+
 def pad_rows(batch: TokenBatch, cost: RunCost) -> Feeds:
-    """input_ids, attention_mask, token_type_ids [rows, width] int64, and the prior where there is one."""
+    """input_ids, attention_mask, token_type_ids [rows, width] int64."""
     rows, width = len(batch.lengths), cost.width(int(batch.lengths.max()))
     inside = np.arange(width) < batch.lengths[:, None]
     ids, types = np.zeros((rows, width), np.int64), np.zeros((rows, width), np.int64)
     ids[inside], types[inside] = batch.ids, batch.type_ids
-    feeds: Feeds = {
-        "input_ids": ids,
-        "attention_mask": inside.astype(np.int64),
-        "token_type_ids": types,
-    }
-    if batch.prior is not None:
-        feeds["prior"] = batch.prior
-    return feeds
+    return {"input_ids": ids, "attention_mask": inside.astype(np.int64), "token_type_ids": types}

@@ -48,6 +48,8 @@ BUILD_KEYS = (
     "min_rank_correlation",
     "max_score_difference",
 )
+# Of what a residual reranker's files compute: 2 leaves the prior to who asks.
+RESIDUAL_VERSION = "2"
 # The fp32 graph and the converted one stand side by side while a model is built.
 SPACE_FACTOR = 2.2
 CALIBRATION = Path("defaults", "calibration.txt")
@@ -95,6 +97,8 @@ def _build_from(folder: Path, recipe: Recipe, options: BuildOptions, notice: Not
     model_dir = options.repository / recipe.model
     adapter = _find_adapter(recipe, options.project)
     tools = read_tools(TOOLS)
+    if adapter is not None:
+        tools |= {"residual": RESIDUAL_VERSION}
     checkpoint = apply_recipe(read_checkpoint(folder, recipe.kind, adapter is not None), recipe)
     recipe = replace(recipe, engine=choose_engine(recipe, checkpoint))
     digest = digest_inputs(
@@ -273,5 +277,5 @@ def _describe(recipe: Recipe, checkpoint: Checkpoint, graph: Any, stage: Path) -
         labels=checkpoint.labels,
         activation=checkpoint.activation,
         engine=recipe.encoder_engine,
-        needs_prior="prior" in graph.input_names,
+        needs_prior=graph.needs_prior,
     )

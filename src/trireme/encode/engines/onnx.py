@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trireme.encode.batching import RunCost
-from trireme.encode.session import SessionOptions, TokenBatch, pad_rows
+from trireme.encode.session import SessionOptions, TokenBatch, check_inputs, pad_rows
 from trireme.errors import ArtifactError
 from trireme.types import FloatArray
 
@@ -37,7 +37,7 @@ class OnnxSession:
         except Exception as error:  # ONNX Runtime raises its own unrelated classes
             raise ArtifactError(f"cannot load {path.name}: {error}; build the model again") from error
         self._output = self._session.get_outputs()[0].name
-        self.input_names = [node.name for node in self._session.get_inputs()]
+        self.input_names = check_inputs([node.name for node in self._session.get_inputs()], path.name)
 
     def run(self, batch: TokenBatch) -> FloatArray:
         """The graph's first output, float32 [rows, ...]."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trireme.encode.batching import RunCost
-from trireme.encode.session import SessionOptions, TokenBatch, pad_rows
+from trireme.encode.session import SessionOptions, TokenBatch, check_inputs, pad_rows
 from trireme.errors import ArtifactError
 from trireme.types import FloatArray
 
@@ -41,7 +41,7 @@ class OpenVinoSession:
             model = core.compile_model(core.read_model(folder / GRAPH_FILE), "CPU", properties)
         except RuntimeError as error:
             raise ArtifactError(f"cannot load {GRAPH_FILE}: {error}; build the model again") from error
-        self.input_names = [node.get_any_name() for node in model.inputs]
+        self.input_names = check_inputs([node.get_any_name() for node in model.inputs], GRAPH_FILE)
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(self.streams):
             self._requests.put(model.create_infer_request())

@@ -45,8 +45,6 @@ class VnniSession:
         ]
         self._ranker = config.residual and ResidualRanker(self._encoder, config.residual, weights)
         self.input_names = ["input_ids", *(["token_type_ids"] if config.has_segments else [])]
-        if self._ranker:
-            self.input_names.append("prior")
         self.streams = options.threads or len(os.sched_getaffinity(0))
 
     def run(self, batch: TokenBatch) -> FloatArray:
@@ -56,8 +54,7 @@ class VnniSession:
         """
         rows = self._pack(batch)
         if self._ranker:
-            prior = np.zeros(len(batch.lengths), np.float32) if batch.prior is None else batch.prior
-            return self._ranker.score(rows, prior)
+            return self._ranker.adjust(rows)
         hidden = self._encoder.embed(rows)
         self._encoder.run(hidden, rows, 0, self._encoder.layers)
         pooled = pool_rows(hidden, rows.offsets, self._config.pooling)

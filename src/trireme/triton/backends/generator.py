@@ -24,8 +24,9 @@ from trireme.generate.registry import open_engine
 from trireme.generate.sampling import parse_parameters
 from trireme.generate.service import GenerateRequest, Generator, Piece, ServiceOptions
 from trireme.generate.tokenizer import LlmTokenizer
+from trireme.triton.backends.config import ModelConfig
 from trireme.triton.backends.generator_metrics import GeneratorMetrics
-from trireme.triton.backends.model import BackendModel, ModelConfig
+from trireme.triton.backends.model import BackendModel
 from trireme.triton.backends.tensors import read_scalar
 from trireme.types import DEFAULT_TENANT
 
@@ -102,7 +103,7 @@ class GeneratorModel(BackendModel):
         engine = open_engine(config.read_text("engine"), options)
         self._generator = Generator(engine, tokenizer, template, service)
         self._generator.warm_up()
-        self._metrics = GeneratorMetrics(self, self._generator)
+        self._generator_metrics = GeneratorMetrics(self.metrics, self._generator)
         self._clients: dict[int, _Client] = {}
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -116,7 +117,7 @@ class GeneratorModel(BackendModel):
         self._stopped.set()
         self._client_watch.join()
         self._generator.close()
-        self._metrics.close()
+        self._generator_metrics.close()
 
     def execute(self, requests: list[Any]) -> None:
         """Accepts each request or sends its error; never raises, returns before there is an answer."""
@@ -125,9 +126,9 @@ class GeneratorModel(BackendModel):
             try:
                 self._start(request, sender)
             except TriremeError as error:
-                self._send(sender, self.error_response(error), is_last=True)
+                self._send(sender, self.replies.error_response(error), is_last=True)
             except Exception:
-                self._send(sender, self.error_response(self._unexpected()), is_last=True)
+                self._send(sender, self.replies.error_response(self.replies.unexpected()), is_last=True)
 
     def _start(self, request: Any, sender: Any) -> None:
         parameters = _read_parameters(request)
@@ -189,12 +190,12 @@ class GeneratorModel(BackendModel):
         is_last = piece.is_last
         try:
             if piece.error is not None:
-                response = self.error_response(piece.error)
+                response = self.replies.error_response(piece.error)
             else:
                 response = self.pb.InferenceResponse(self._tensors(piece, client.wanted))
         except Exception:
             self._generator.cancel(client.id)
-            response, is_last = self.error_response(self._unexpected()), True
+            response, is_last = self.replies.error_response(self.replies.unexpected()), True
         if is_last:
             self._forget(client)
         with client.lock:
