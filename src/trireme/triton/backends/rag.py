@@ -19,10 +19,11 @@ from trireme.rag.answer import answer
 from trireme.rag.ports import ANSWER_MODES, AnswerOptions, AnswerPart, Question
 from trireme.rag.prompt import PROMPT_FILE, read_prompt
 from trireme.settings import read_settings
+from trireme.triton.backends.client_watch import Client, ClientWatch
 from trireme.triton.backends.config import ModelConfig
 from trireme.triton.backends.model import BackendModel
 from trireme.triton.backends.own_port import OwnPort
-from trireme.triton.backends.rag_steps import Client, ClientWatch, GoneError, StepNames, TritonSteps
+from trireme.triton.backends.rag_steps import GoneError, StepNames, TritonSteps
 from trireme.triton.backends.tensors import read_scalar, read_top_k
 from trireme.triton.wire import own_address
 
