@@ -1,13 +1,12 @@
 """Writes config.pbtxt, Triton's model configuration, from a recipe.
 
 Dims leave the batch dimension out where max_batch_size >= 1; decoupled models have max_batch_size 0 and no
-batch dimension, as in Triton's vLLM backend. The format is protobuf text (message ModelConfig of Triton's
-model_config.proto).
+batch dimension, as in Triton's vLLM backend. The format is protobuf text: message ModelConfig of Triton's
+model_config.proto, whose fields the dictionaries here name.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,6 @@ from trireme.artifacts.recipe import Recipe, parameter_keys
 CONFIG_FILE = "config.pbtxt"
 WARMUP_FOLDER = "warmup"
 HEADER = "# Generated from recipe.toml by build/write_configs.py: edit the recipe, then run it again.\n"
-LINE_LENGTH = 100
-ALWAYS_BLOCKS = ("ensemble_scheduling", "model_warmup", "step")
 
 _WARMUP_TEXTS = {
     "text": ("A short sentence to warm up with.",),
@@ -31,12 +28,6 @@ PARAMETERS = {name: parameter_keys(kind) for name, kind in KINDS.items() if not 
 _ENGINES = {"cpu": "openvino", "gpu": "vllm"}
 
 Message = dict[str, Any]
-
-
-class Name(str):
-    """An enum value of the protobuf text format: written without quotes."""
-
-    __slots__ = ()
 
 
 def write_config(recipe: Recipe) -> str:
@@ -54,9 +45,19 @@ def write_config(recipe: Recipe) -> str:
     config["output"] = [_tensor(tensor) for tensor in kind.contract.outputs]
     if kind.is_ensemble:
         config["ensemble_scheduling"] = {"step": _search_steps(recipe)}
-        return HEADER + _render(config)
-    config |= _serving(recipe)
-    return HEADER + _render(config)
+    else:
+        config |= _serving(recipe)
+    return HEADER + render(config)
+
+
+def render(config: Message) -> str:
+    """A ModelConfig as protobuf text. Raises google.protobuf.json_format.ParseError naming an unknown field."""
+    from google.protobuf.json_format import ParseDict
+    from google.protobuf.text_format import MessageToString
+    from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+    text: str = MessageToString(ParseDict(config, ModelConfig()), use_short_repeated_primitives=True)
+    return text
 
 
 def warmup_files(recipe: Recipe) -> dict[str, bytes]:
@@ -79,11 +80,7 @@ def config_files(recipe: Recipe) -> dict[str, bytes]:
 
 
 def _tensor(tensor: Tensor) -> Message:
-    field: Message = {
-        "name": tensor.name,
-        "data_type": Name(f"TYPE_{tensor.data_type}"),
-        "dims": [tensor.size],
-    }
+    field: Message = {"name": tensor.name, "data_type": f"TYPE_{tensor.data_type}", "dims": [tensor.size]}
     if tensor.is_optional:
         field["optional"] = True
     if tensor.is_ragged:
@@ -103,16 +100,14 @@ def _serving(recipe: Recipe) -> Message:
         if recipe.traits.makes_vectors:
             # Bulk requests say priority 2 and wait behind all others.
             part["dynamic_batching"] |= {"priority_levels": 2, "default_priority_level": 1}
-    kind = Name("KIND_GPU" if recipe.target == "gpu" else "KIND_CPU")
-    part["instance_group"] = [{"kind": kind, "count": recipe.instances}]
+    part["instance_group"] = [{"kind": f"KIND_{recipe.target.upper()}", "count": recipe.instances}]
     if recipe.response_cache:
         part["response_cache"] = {"enable": True}
     if _warmup_inputs(recipe):
         part["model_warmup"] = [_warmup(recipe)]
-    part["parameters"] = [
-        {"key": name, "value": {"string_value": _parameter(recipe, name)}}
-        for name in parameter_keys(recipe.traits)
-    ]
+    part["parameters"] = {
+        name: {"string_value": _parameter(recipe, name)} for name in parameter_keys(recipe.traits)
+    }
     return part
 
 
@@ -131,17 +126,10 @@ def _warmup_inputs(recipe: Recipe) -> tuple[str, ...]:
 
 def _warmup(recipe: Recipe) -> Message:
     # Files, not zero_data: zeroed strings are empty texts, which the encoders refuse.
-    inputs = [
-        {
-            "key": name,
-            "value": {
-                "data_type": Name("TYPE_STRING"),
-                "dims": [len(_WARMUP_TEXTS[name])],
-                "input_data_file": name,
-            },
-        }
+    inputs = {
+        name: {"data_type": "TYPE_STRING", "dims": [len(_WARMUP_TEXTS[name])], "input_data_file": name}
         for name in _warmup_inputs(recipe)
-    ]
+    }
     return {"name": "one_request", "batch_size": 1, "inputs": inputs}
 
 
@@ -174,46 +162,4 @@ def _search_steps(recipe: Recipe) -> list[Message]:
 
 
 def _step(model: str, inputs: dict[str, str], outputs: dict[str, str]) -> Message:
-    return {
-        "model_name": model,
-        "model_version": -1,
-        "input_map": [{"key": key, "value": value} for key, value in inputs.items()],
-        "output_map": [{"key": key, "value": value} for key, value in outputs.items()],
-    }
-
-
-def _render(message: Message, indent: str = "") -> str:
-    return "".join(_field(key, item, indent) for key, item in _pairs(message))
-
-
-def _pairs(message: Message) -> list[tuple[str, Any]]:
-    """Fields in order; a list of messages is a repeated field."""
-    pairs: list[tuple[str, Any]] = []
-    for key, value in message.items():
-        repeated = isinstance(value, list) and value and isinstance(value[0], dict)
-        pairs += [(key, item) for item in (value if repeated else [value])]
-    return pairs
-
-
-def _field(key: str, value: Any, indent: str) -> str:
-    """One field on one line when it fits, else as an indented block."""
-    line = f"{indent}{_inline(key, value)}\n"
-    if not isinstance(value, dict) or (len(line) <= LINE_LENGTH and key not in ALWAYS_BLOCKS):
-        return line
-    return f"{indent}{key} {{\n{_render(value, indent + '  ')}{indent}}}\n"
-
-
-def _inline(key: str, value: Any) -> str:
-    if isinstance(value, dict):
-        return f"{key} {{ {' '.join(_inline(inner, item) for inner, item in _pairs(value))} }}"
-    return f"{key}: {_scalar(value)}"
-
-
-def _scalar(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[ {', '.join(_scalar(item) for item in value)} ]"
-    if isinstance(value, Name):
-        return str(value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return json.dumps(value)
+    return {"model_name": model, "model_version": -1, "input_map": inputs, "output_map": outputs}
