@@ -3,7 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from trireme.artifacts.encoder_engines import ENGINES, check_engine, default_engine, describe_engines
+from trireme.artifacts import encoder_engines
+from trireme.artifacts.encoder_engines import (
+    ENGINES,
+    EncoderEngine,
+    check_engine,
+    default_engine,
+    describe_engines,
+)
 from trireme.artifacts.manifest import ENCODER_FILES
 from trireme.artifacts.recipe import PRECISIONS
 from trireme.encode.engines.table import OPENERS
@@ -56,24 +63,32 @@ def test_an_engine_is_taken_by_default_that_runs_the_model_unless_none_does(prec
             check(name, target, precision)
 
 
+# Rows of no engine: messages name what the table holds.
+ROWS = [
+    EncoderEngine("narrow", ("cpu",), ("int8",), ()),
+    EncoderEngine("wide", ("cpu", "gpu"), ("fp32", "fp16", "bf16"), (), runs_adapters=False),
+    EncoderEngine("plain", ("cpu", "gpu"), ("fp32", "int8"), ()),
+]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "abacus"}, "engine must be one of onnx, openvino, torch, vnni, got 'abacus'"),
-        ({"name": "vnni", "target": "gpu"}, "engine vnni runs on CPUs; for target gpu use torch or onnx"),
+        ({"name": "abacus"}, "engine must be one of narrow, plain, wide, got 'abacus'"),
+        ({"name": "narrow", "target": "gpu"}, "engine narrow runs on CPUs; for target gpu use wide or plain"),
         (
-            {"name": "torch", "precision": "int8"},
-            "engine torch runs fp32, fp16 and bf16; for int8 use vnni, openvino or onnx",
+            {"name": "wide", "precision": "int8"},
+            "engine wide runs fp32, fp16 and bf16; for int8 use narrow or plain",
         ),
-        ({"name": "vnni"}, "engine vnni runs int8; for fp32 use openvino, torch or onnx"),
-        ({"name": "onnx", "precision": "bf16"}, "precision bf16 needs engine torch, not onnx"),
+        ({"name": "plain", "precision": "bf16"}, "precision bf16 needs engine wide, not plain"),
         (
-            {"name": "torch", "has_adapter": True},
-            "engine torch runs no reranker with an adapter; use vnni, openvino or onnx",
+            {"name": "wide", "has_adapter": True},
+            "engine wide runs no reranker with an adapter; use narrow or plain",
         ),
     ],
 )
-def test_what_an_engine_does_not_run_is_named_with_those_that_do(arguments, message):
+def test_what_an_engine_does_not_run_is_named_with_those_that_do(arguments, message, monkeypatch):
+    monkeypatch.setattr(encoder_engines, "ENGINES", {engine.name: engine for engine in ROWS})
     with pytest.raises(SettingError, match=f"^{re.escape(message)}$"):
         check(**arguments)
 
