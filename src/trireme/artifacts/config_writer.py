@@ -14,7 +14,7 @@ from trireme.artifacts.contracts import SEARCH_SCOPE, Tensor
 from trireme.artifacts.kinds import KINDS
 from trireme.artifacts.recipe import Recipe, parameter_keys
 
-CONFIG_FILE = "config.pbtxt"
+PBTXT_FILE = "config.pbtxt"
 WARMUP_FOLDER = "warmup"
 HEADER = "# Generated from recipe.toml by build/write_configs.py: edit the recipe, then run it again.\n"
 
@@ -25,7 +25,7 @@ _WARMUP_TEXTS = {
 }
 # What a backend is told, by kind; the backends refuse any other parameter.
 PARAMETERS = {name: parameter_keys(kind) for name, kind in KINDS.items() if not kind.is_ensemble}
-_ENGINES = {"cpu": "openvino", "gpu": "vllm"}
+_LLM_ENGINES = {"cpu": "openvino", "gpu": "vllm"}
 
 Message = dict[str, Any]
 
@@ -76,7 +76,7 @@ def place_config(model_dir: Path, recipe: Recipe) -> None:
 def config_files(recipe: Recipe) -> dict[str, bytes]:
     """Every generated file of a model folder, by its path below the folder."""
     warmup = {f"{WARMUP_FOLDER}/{name}": content for name, content in warmup_files(recipe).items()}
-    return {CONFIG_FILE: write_config(recipe).encode(), **warmup}
+    return {PBTXT_FILE: write_config(recipe).encode(), **warmup}
 
 
 def _tensor(tensor: Tensor) -> Message:
@@ -114,7 +114,7 @@ def _serving(recipe: Recipe) -> Message:
 def _parameter(recipe: Recipe, name: str) -> str:
     value = getattr(recipe, name)
     if name == "engine":
-        return str(value or _ENGINES[recipe.target])
+        return str(value or _LLM_ENGINES[recipe.target])
     if isinstance(value, bool):
         return "true" if value else "false"
     return ",".join(value) if isinstance(value, tuple) else str(value)

@@ -30,6 +30,8 @@ class Kind:
     # Scores a query with each of many passages: the costliest step of a search.
     scores_pairs: bool = False
     needs_embedder: bool = False
+    # Rows of one batch at most, where a recipe is made for it.
+    batch_size: int = 1
     # Inputs of the request that warms it up; the optional ones are left out.
     warmup_inputs: tuple[str, ...] = ()
     # How many models it may call, and which, in order.
@@ -76,6 +78,7 @@ KINDS = {
             backend="text_encoder",
             builder="export_encoder",
             makes_vectors=True,
+            batch_size=64,
             warmup_inputs=("text",),
         ),
         Kind(
@@ -85,6 +88,8 @@ KINDS = {
             builder="export_encoder",
             is_interactive=True,
             scores_pairs=True,
+            # A reranker's request already holds many passages.
+            batch_size=16,
             warmup_inputs=("query", "passages"),
         ),
         Kind(
@@ -93,6 +98,7 @@ KINDS = {
             backend="cross_encoder",
             builder="export_encoder",
             is_interactive=True,
+            batch_size=64,
             warmup_inputs=("text",),
         ),
         Kind(

@@ -37,7 +37,10 @@ def _either(*traits: Trait) -> Trait:
     return lambda kind: any(trait(kind) for trait in traits)
 
 
-_EVERY: Trait = attrgetter("name")
+def _every(_kind: Kind) -> bool:
+    return True
+
+
 _WEIGHTED: Trait = attrgetter("has_weights")
 _ENCODER: Trait = attrgetter("is_encoder")
 _EMBEDDER: Trait = attrgetter("makes_vectors")
@@ -55,7 +58,7 @@ _THRESHOLD = "threshold of the parity gate"
 
 def _key(
     default: Any,
-    kinds: Trait = _EVERY,
+    kinds: Trait = _every,
     *,
     builds: bool | Trait = False,
     parameter: bool | Trait = False,
