@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from trireme.artifacts.manifest import GRAPH_FILE, TOKENIZER_FILE
+from trireme.artifacts.encoder_engines import GRAPH_FILE
+from trireme.artifacts.manifest import TOKENIZER_FILE
 from trireme.export.calibration import make_odd_texts, make_pairs, make_texts, read_paragraphs
 from trireme.export.checkpoint import Checkpoint
 from trireme.export.parity import Feeds

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from trireme.artifacts.recipe import ENCODER_KINDS, Recipe
+from trireme.artifacts.kinds import ENCODER_KINDS
+from trireme.artifacts.recipe import Recipe
 from trireme.errors import UnsupportedError
 
 INSTANCES, THREADS = "instances", "threads"
@@ -93,7 +94,7 @@ def make_space(
     start: list[tuple[str, int]] = []
     steps: list[Step] = []
     for recipe in recipes:
-        if recipe.kind not in ENCODER_KINDS:
+        if not recipe.traits.is_encoder:
             raise UnsupportedError(
                 f"{recipe.model} is of kind {recipe.kind!r}; the tuner takes encoders ({', '.join(ENCODER_KINDS)})"
                 " and search chains"
