@@ -100,7 +100,7 @@ def _serving(recipe: Recipe) -> Message:
         if recipe.traits.makes_vectors:
             # Bulk requests say priority 2 and wait behind all others.
             part["dynamic_batching"] |= {"priority_levels": 2, "default_priority_level": 1}
-    part["instance_group"] = [{"kind": f"KIND_{recipe.target.upper()}", "count": recipe.instances}]
+    part["instance_group"] = [{"kind": f"KIND_{recipe.target.upper()}", "count": recipe.instances or 1}]
     if recipe.response_cache:
         part["response_cache"] = {"enable": True}
     if _warmup_inputs(recipe):

@@ -127,13 +127,15 @@ class Recipe:
     )
 
     target: str = _key("cpu", builds=True, help="default: cpu", choices=("cpu", "gpu"))
-    instances: int = _key(1, least=1)
+    # Processes that serve it side by side; 0, for encoders on a CPU: as many as pay on the machine's cores.
+    instances: int = _key(1, least=0)
     max_batch_size: int = _key(1, least=1)
     dynamic_batching: bool = _key(False, _ENCODER)
     max_queue_delay_us: int = _key(500, _ENCODER, least=0)
     response_cache: bool = _key(False, _ENCODER)
     warmup: bool = _key(False, _ENCODER)
-    # Of one session or of the LLM engine's step; engine vnni takes it as runs side by side. 0 means one per core.
+    # Of one session or of the LLM engine's step; engine vnni takes it as runs side by side. 0: the machine's cores,
+    # shared among the instances.
     threads: int = _key(0, _WEIGHTED, parameter=True, least=0)
     # Tokens, padding included, of one micro-batch inside the backend.
     max_batch_tokens: int = _key(2048, _ENCODER, parameter=True, least=1)
@@ -224,6 +226,8 @@ class Recipe:
             raise SettingError("weights_sha256 must be 64 lower-case hexadecimal digits")
         if not traits.is_encoder and self.max_batch_size != 1:
             raise SettingError(f"max_batch_size must be 1 for a model of kind {self.kind!r}")
+        if self.instances == 0 and not (traits.is_encoder and self.target == "cpu"):
+            raise SettingError("instances must be at least 1; only encoders on a CPU may leave it open (0)")
         if traits.needs_embedder and not self.embedder:
             raise SettingError("set embedder to the model folder whose vectors are searched")
         if traits.step_counts and len(self.steps) not in traits.step_counts:

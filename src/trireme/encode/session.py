@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -29,12 +30,19 @@ class TokenBatch:
 class SessionOptions:
     """threads: within an operator, 0 for the engine's choice. `device_id`: of a CUDA device, None for the CPU.
 
-    max_length: tokens of the longest row, which padding must not pass; 0 where it may.
+    max_length: tokens of the longest row, which padding must not pass; 0 where it may. instances: how many
+    sessions share the machine's cores.
     """
 
     threads: int = 0
     device_id: int | None = None
     max_length: int = 0
+    instances: int = 1
+
+    @property
+    def cores(self) -> int:
+        """This session's share of the cores that the process may use."""
+        return max(1, len(os.sched_getaffinity(0)) // self.instances)
 
 
 class Session(Protocol):

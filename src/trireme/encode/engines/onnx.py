@@ -24,7 +24,7 @@ class OnnxSession:
         import onnxruntime as ort
 
         settings = ort.SessionOptions()
-        settings.intra_op_num_threads = options.threads
+        settings.intra_op_num_threads = options.threads or (options.cores if options.instances > 1 else 0)
         settings.log_severity_level = 3
         # Requests come in bursts; spinning threads would take the cores from the tokenizer and the clients.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ class OpenVinoSession:
         # On one AVX-512 core a call takes 1.5 to 3 ms, the more the more its shape differs from that of the call
         # before, and 0.075 ms a token; one of a new shape 10 ms more.
         self.cost = RunCost(call_tokens=20, few_shapes=True, max_width=options.max_length)
-        self.streams, threads = share_cores(len(os.sched_getaffinity(0)), options.threads)
+        self.streams, threads = share_cores(options.cores, options.threads)
         core = openvino.Core()
         properties: dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT" if self.streams > 1 else "LATENCY",

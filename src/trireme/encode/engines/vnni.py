@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ class VnniSession:
     cost = RunCost(call_tokens=0, pads=False)
 
     def __init__(self, folder: Path, options: SessionOptions) -> None:
-        """`options.threads`: how many runs go on side by side, 0 for one per core.
+        """`options.threads`: how many runs go on side by side, 0 for one per core of its share.
 
         Raises ArtifactError for files it cannot read, UnavailableError where the kernels are not compiled.
         """
@@ -45,7 +44,7 @@ class VnniSession:
         ]
         self._ranker = config.residual and ResidualRanker(self._encoder, config.residual, weights)
         self.input_names = ["input_ids", *(["token_type_ids"] if config.has_segments else [])]
-        self.streams = options.threads or len(os.sched_getaffinity(0))
+        self.streams = options.threads or options.cores
 
     def run(self, batch: TokenBatch) -> FloatArray:
         """Pooled rows, logits or scores: float32 [rows, ...].

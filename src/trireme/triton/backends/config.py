@@ -14,7 +14,7 @@ from trireme.errors import SettingError
 class ModelConfig:
     """One model instance as Triton describes it. `device_id` is None on CPU.
 
-    warms_up: whether the configuration asks for a warm-up before the model is ready.
+    warms_up: whether the configuration asks for a warm-up before the model is ready. instances: how many there are.
     """
 
     name: str
@@ -25,6 +25,7 @@ class ModelConfig:
     device_id: int | None
     warms_up: bool = False
     instance: str = ""
+    instances: int = 1
 
     def read_int(self, key: str) -> int:
         """A whole number from the configuration's parameters; SettingError names a missing or bad one."""
@@ -71,4 +72,5 @@ def read_model_config(args: dict[str, str], known: frozenset[str]) -> ModelConfi
         device_id=int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None,
         warms_up=bool(config.get("model_warmup")),
         instance=args.get("model_instance_name", args["model_name"]),
+        instances=sum(group.get("count", 1) for group in config.get("instance_group", ())) or 1,
     )

@@ -51,7 +51,9 @@ def open_encoder_session(
     config: ModelConfig, version_dir: Path, manifest: Manifest, *, warms_up: bool
 ) -> Session:
     """The session of a version folder with the model's settings. Raises SettingError, ArtifactError."""
-    options = SessionOptions(config.read_int("threads"), config.device_id, manifest.max_length)
+    options = SessionOptions(
+        config.read_int("threads"), config.device_id, manifest.max_length, config.instances
+    )
     session = open_session(manifest.engine, version_dir, options)
     if warms_up:
         warm_up(session, manifest.max_length)
