@@ -21,12 +21,12 @@ from trireme.artifacts.manifest import (
 )
 from trireme.artifacts.placing import VERSION, stage_version
 from trireme.artifacts.recipe import Recipe
+from trireme.checkpoints.config import check_weights, read_config
 from trireme.checkpoints.source import SAFE_SUFFIXES, fetch_source
 from trireme.checkpoints.tensors import weight_files
 from trireme.errors import InvalidInputError, UnsupportedError
-from trireme.export.checkpoint import check_weights
 from trireme.export.pipeline import BuildOptions, Notice
-from trireme.export_llm.architecture import Architecture, read_architecture, read_config
+from trireme.export_llm.architecture import Architecture, read_architecture
 from trireme.export_llm.checkpoint_files import check_for_gpu, link_checkpoint, name_gpu_precision
 from trireme.export_llm.gpu_config import read_gpu_model
 from trireme.export_llm.quantization import Quantization, read_quantization
