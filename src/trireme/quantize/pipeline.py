@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trireme.artifacts.manifest import hash_file, hash_json
+from trireme.artifacts.placing import check_place, stage_folder
 from trireme.artifacts.recipe import Recipe
 from trireme.checkpoints.source import SAFE_SUFFIXES, fetch_source
 from trireme.errors import ArtifactError, InvalidInputError, TriremeError, UnavailableError
@@ -34,7 +35,6 @@ from trireme.quantize.manifest import (
     verify_quantization,
     write_quantization,
 )
-from trireme.quantize.placing import check_place, stage_folder
 from trireme.quantize.quiet import output_to
 from trireme.quantize.recipe import QuantizeRecipe
 from trireme.quantize.texts import Passage, Texts, read_texts
