@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from trireme.artifacts.build import BuildOptions
 from trireme.artifacts.recipe import (
     ENCODER_KINDS,
     POOLINGS,
@@ -17,7 +18,6 @@ from trireme.artifacts.recipe import (
 )
 from trireme.errors import InvalidInputError, TriremeError
 from trireme.export.new_recipe import check_recipe_is_free, make_recipe
-from trireme.export.pipeline import BuildOptions
 from trireme.export.progress import build_with_progress
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -87,9 +87,3 @@ def verify_quantization(folder: Path, manifest: QuantizationManifest) -> None:
             raise ArtifactError(f"{path} is missing; quantize again with --force")
         if hash_file(path) != expected:
             raise ArtifactError(f"{path} is not the file in {QUANTIZATION_FILE}; quantize again with --force")
-
-
-def hash_folder(folder: Path) -> dict[str, str]:
-    """sha256 of every file in `folder` but the manifest, by name."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != QUANTIZATION_FILE)
-    return {str(path.relative_to(folder)): hash_file(path) for path in files}

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import resource
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from trireme.artifacts.manifest import hash_file, hash_json
+from trireme.artifacts.build import Built, Outcome, build
+from trireme.artifacts.gate import Gate
+from trireme.artifacts.inputs import Inputs, hash_folder, read_tools
 from trireme.artifacts.placing import check_place, stage_folder
 from trireme.artifacts.recipe import Recipe
 from trireme.checkpoints.source import SAFE_SUFFIXES, fetch_source
@@ -26,11 +26,10 @@ from trireme.quantize.estimate import Estimate, estimate_run, measure_rates
 from trireme.quantize.evaluate import judge, keep_weights, use_float_activations
 from trireme.quantize.figures import Figures
 from trireme.quantize.files import finish_checkpoint
-from trireme.quantize.gate import Thresholds, check_gate, read_thresholds
+from trireme.quantize.gate import ADVICE, read_thresholds
 from trireme.quantize.manifest import (
     QUANTIZATION_FILE,
     QuantizationManifest,
-    hash_folder,
     read_quantization,
     verify_quantization,
     write_quantization,
@@ -68,7 +67,7 @@ class Watch:
 
 def quantize_checkpoint(
     recipe: QuantizeRecipe, out: Path, options: RunOptions, watch: Watch | None = None
-) -> tuple[QuantizationManifest, bool]:
+) -> Outcome[QuantizationManifest]:
     """Quantizes the source of `recipe` into the folder `out`; returns its manifest and whether it was made now.
 
     Blocks for seconds to hours. Nothing is made when `out` holds the checkpoint of the same inputs, unless
@@ -87,22 +86,69 @@ def quantize_checkpoint(
     with _captured(options.log):
         encode, prefix = unquantized.open_tokenizer(model.folder)
     texts = read_texts(recipe, encode, prefix, options.sample, model.max_positions)
-    sources = _hash_sources(model.folder)
-    digest = _digest_inputs(recipe, sources, texts)
-    present = _find_present(out, digest, options.force)
-    if present is not None:
-        return present, False
-    estimate = estimate_run(model, recipe, measure_rates(model, recipe.device))
-    watch.estimated(model, estimate)
-    with stage_folder(out, int(_SPACE_FACTOR * estimate.output_bytes)) as stage:
-        seconds = _write(model, recipe, texts, stage, log=options.log, watch=watch)
-        figures = _judge(model, recipe, texts.evaluation, stage, log=options.log, watch=watch)
-        thresholds = read_thresholds(recipe)
-        check_gate(out.name, figures, thresholds)
-        made = _describe(model, recipe, texts, stage, figures=figures, thresholds=thresholds, seconds=seconds)
-        manifest = replace(made, inputs_digest=digest, source_files=sources)
+    inputs = collect_inputs(recipe, model.folder, texts)
+    gate = Gate(out.name, read_thresholds(recipe), ADVICE)
+
+    def reserve() -> int:
+        estimate = estimate_run(model, recipe, measure_rates(model, recipe.device))
+        watch.estimated(model, estimate)
+        return int(_SPACE_FACTOR * estimate.output_bytes)
+
+    def make(stage: Path) -> Built[QuantizationManifest]:
+        seconds = round(_write(model, recipe, texts, stage, log=options.log, watch=watch), 1)
+        figures = asdict(_judge(model, recipe, texts.evaluation, stage, log=options.log, watch=watch))
+
+        def describe() -> QuantizationManifest:
+            made = _describe(model, recipe, texts, inputs, stage)
+            return replace(made, figures=figures, thresholds=gate.thresholds.named(), seconds=seconds)
+
+        return Built(figures, describe)
+
+    return build(inputs, make, gate, FolderPlace(out, reserve), force=options.force)
+
+
+@dataclass(frozen=True, slots=True)
+class FolderPlace:
+    """The folder of one checkpoint. `reserve` says how many bytes a run needs, and is asked when one begins."""
+
+    out: Path
+    reserve: Callable[[], int]
+
+    def find_same(self, digest: str) -> QuantizationManifest | None:
+        """The manifest of what is there; None for nothing. Raises InvalidInputError for anything else."""
+        if not self.out.exists():
+            return None
+        try:
+            manifest = read_quantization(self.out)
+            verify_quantization(self.out, manifest)
+        except ArtifactError as error:
+            raise InvalidInputError(f"{self.out} is there and not whole ({error})") from None
+        if manifest.inputs_digest != digest:
+            raise InvalidInputError(f"{self.out} is there, made of other inputs; --force replaces it")
+        return manifest
+
+    def stage(self) -> AbstractContextManager[Path]:
+        """As stage_folder."""
+        return stage_folder(self.out, self.reserve())
+
+    def write_manifest(self, stage: Path, manifest: QuantizationManifest) -> None:
+        """Writes quantization.json."""
         write_quantization(stage, manifest)
-    return manifest, True
+
+    def finish(self) -> None:
+        """Nothing follows from the recipe alone."""
+
+
+def collect_inputs(recipe: QuantizeRecipe, folder: Path, texts: Texts) -> Inputs:
+    """What shapes the checkpoint: the recipe, the source's files, both texts, tool versions."""
+    values = {key: value for key, value in asdict(recipe).items() if key not in _LOOSE_KEYS}
+    read = {
+        "sources": hash_folder(folder, SAFE_SUFFIXES, pattern="*"),
+        "calibration": texts.calibration.digest if texts.calibration else "",
+        "evaluation": texts.evaluation.digest,
+    }
+    tools = read_tools((*TOOLS, *METHOD_TOOLS.get(recipe.method, ("bitsandbytes",))))
+    return Inputs(values, read, tools)
 
 
 def _check_machine(recipe: QuantizeRecipe) -> None:
@@ -169,16 +215,10 @@ def _stored_weights(dequantize: Callable[[Any], Any], module: Any) -> Any:
 
 
 def _describe(
-    model: CausalLM,
-    recipe: QuantizeRecipe,
-    texts: Texts,
-    stage: Path,
-    *,
-    figures: Figures,
-    thresholds: Thresholds,
-    seconds: float,
+    model: CausalLM, recipe: QuantizeRecipe, texts: Texts, inputs: Inputs, stage: Path
 ) -> QuantizationManifest:
-    files = hash_folder(stage)
+    """The manifest of the files in `stage`, without what was measured."""
+    files = hash_folder(stage, without=QUANTIZATION_FILE)
     source = Path(recipe.source)
     return QuantizationManifest(
         method=recipe.method,
@@ -194,14 +234,16 @@ def _describe(
         seed=recipe.seed,
         calibration=_describe_text(texts.calibration, recipe),
         evaluation=_describe_text(texts.evaluation, recipe),
-        figures=asdict(figures),
-        thresholds=asdict(thresholds),
-        tools=_read_tools(recipe.method),
+        figures={},
+        thresholds={},
+        tools=inputs.tools,
         files=files,
         sizes={name: (stage / name).stat().st_size for name in files},
-        seconds=round(seconds, 1),
+        seconds=0.0,
         memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         note=recipe.note,
+        inputs_digest=inputs.digest,
+        source_files=inputs.read["sources"],
     )
 
 
@@ -217,50 +259,7 @@ def _describe_text(passage: Passage | None, recipe: QuantizeRecipe) -> dict[str,
     }
 
 
-def _read_tools(method: str) -> dict[str, str]:
-    return {name: _read_version(name) for name in (*TOOLS, *METHOD_TOOLS.get(method, ("bitsandbytes",)))}
-
-
-def _read_version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        # A package on the path without its metadata, such as a checkout, may still say it.
-        return str(getattr(sys.modules.get(name), "__version__", "not installed"))
-
-
-def _hash_sources(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.iterdir() if path.suffix in SAFE_SUFFIXES and path.is_file())
-    return {path.name: hash_file(path) for path in files}
-
-
-def _digest_inputs(recipe: QuantizeRecipe, sources: dict[str, str], texts: Texts) -> str:
-    values = {key: value for key, value in asdict(recipe).items() if key not in _LOOSE_KEYS}
-    return hash_json(
-        {
-            "recipe": values,
-            "sources": sources,
-            "calibration": texts.calibration.digest if texts.calibration else "",
-            "evaluation": texts.evaluation.digest,
-            "tools": _read_tools(recipe.method),
-        }
-    )
-
-
-def _find_present(out: Path, digest: str, force: bool) -> QuantizationManifest | None:
-    if force or not out.exists():
-        return None
-    try:
-        manifest = read_quantization(out)
-        verify_quantization(out, manifest)
-    except ArtifactError as error:
-        raise InvalidInputError(f"{out} is there and not whole ({error})") from None
-    if manifest.inputs_digest != digest:
-        raise InvalidInputError(f"{out} is there, made of other inputs; --force replaces it")
-    return manifest
-
-
-@contextlib.contextmanager
+@contextmanager
 def _captured(log: Path) -> Iterator[None]:
     """Sends the libraries' talk to `log`, and turns what they raise into an error of ours that names it."""
     try:
