@@ -8,12 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from trireme.artifacts.config_writer import place_config
 from trireme.artifacts.gate import Gate
-from trireme.artifacts.inputs import Inputs, find_same
-from trireme.artifacts.manifest import Manifest, write_manifest
-from trireme.artifacts.placing import VERSION, stage_version
-from trireme.artifacts.recipe import Recipe
+from trireme.artifacts.inputs import Inputs
 
 M = TypeVar("M")
 # Hears the name of each step.
@@ -61,41 +57,6 @@ class Place(Protocol[M]):
 
     def finish(self) -> None:
         """Writes what follows from the recipe alone, whether anything was built or not."""
-
-
-@dataclass(frozen=True, slots=True)
-class VersionPlace:
-    """A model's version in the repository, and its config.pbtxt. Building takes `bytes_needed` on disk.
-
-    quality: the data set that a version must have figures of to count as the same; "" for none.
-    """
-
-    repository: Path
-    recipe: Recipe
-    bytes_needed: int
-    quality: str = ""
-
-    @property
-    def model_dir(self) -> Path:
-        """The model's folder."""
-        return self.repository / self.recipe.model
-
-    def find_same(self, digest: str) -> Manifest | None:
-        """The placed manifest when it is of the same inputs, whole, and has the quality figures asked for."""
-        manifest = find_same(self.model_dir / VERSION, digest)
-        return manifest if manifest is None or not self.quality or self.quality in manifest.quality else None
-
-    def stage(self) -> AbstractContextManager[Path]:
-        """As stage_version, which holds the model's lock."""
-        return stage_version(self.model_dir, self.bytes_needed)
-
-    def write_manifest(self, stage: Path, manifest: Manifest) -> None:
-        """Writes manifest.json."""
-        write_manifest(stage, manifest)
-
-    def finish(self) -> None:
-        """Writes config.pbtxt and the warm-up files."""
-        place_config(self.model_dir, self.recipe)
 
 
 def build(

@@ -1,4 +1,4 @@
-"""What a build is made of, as hashes and versions, and whether a placed version is of the same."""
+"""What a build is made of, as hashes and versions."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from trireme.artifacts.manifest import Manifest, hash_file, hash_json, read_manifest, verify_files
-from trireme.errors import ArtifactError
+from trireme.artifacts.manifest import hash_file, hash_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +41,6 @@ def hash_folder(
     files = sorted(path for path in folder.glob(pattern) if path.is_file() and path.name != without)
     chosen = [path for path in files if not suffixes or path.suffix in suffixes]
     return {str(path.relative_to(folder)): hash_file(path) for path in chosen}
-
-
-def find_same(version_dir: Path, digest: str) -> Manifest | None:
-    """The placed manifest when it is of the same inputs and its files are whole, else None."""
-    try:
-        manifest = read_manifest(version_dir)
-        if manifest.inputs_digest != digest:
-            return None
-        verify_files(version_dir, manifest)
-    except ArtifactError:
-        return None
-    return manifest
 
 
 def _read_version(name: str) -> str:

@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trireme.artifacts.build import BuildOptions, Built, Notice, Outcome, VersionPlace, build
+from trireme.artifacts.build import BuildOptions, Built, Notice, Outcome, build
 from trireme.artifacts.gate import Gate
 from trireme.artifacts.inputs import Inputs, hash_folder, read_tools
 from trireme.artifacts.manifest import ENCODER_FILES, MODEL_FILE, TOKENIZER_FILE, Manifest, hash_file
 from trireme.artifacts.recipe import ENCODER_KINDS, Recipe
+from trireme.artifacts.version_place import VersionPlace
 from trireme.checkpoints.source import SAFE_SUFFIXES, fetch_source
 from trireme.errors import InvalidInputError, NotFoundError, SettingError, UnsupportedError
 from trireme.export.adapter import merged_source

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trireme.artifacts.build import BuildOptions, Built, Notice, Outcome, VersionPlace, build
+from trireme.artifacts.build import BuildOptions, Built, Notice, Outcome, build
 from trireme.artifacts.gate import Gate
 from trireme.artifacts.inputs import Inputs, hash_folder, read_tools
 from trireme.artifacts.manifest import (
@@ -19,6 +19,7 @@ from trireme.artifacts.manifest import (
     hash_file,
 )
 from trireme.artifacts.recipe import Recipe
+from trireme.artifacts.version_place import VersionPlace
 from trireme.checkpoints.config import check_weights, read_config
 from trireme.checkpoints.source import SAFE_SUFFIXES, fetch_source
 from trireme.checkpoints.tensors import weight_files

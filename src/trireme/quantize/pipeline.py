@@ -7,8 +7,8 @@ import resource
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from typing import Any
 from trireme.artifacts.build import Built, Outcome, build
 from trireme.artifacts.gate import Gate
 from trireme.artifacts.inputs import Inputs, hash_folder, read_tools
-from trireme.artifacts.placing import check_place, stage_folder
+from trireme.artifacts.placing import check_place
 from trireme.artifacts.recipe import Recipe
 from trireme.checkpoints.source import SAFE_SUFFIXES, fetch_source
-from trireme.errors import ArtifactError, InvalidInputError, TriremeError, UnavailableError
+from trireme.errors import ArtifactError, TriremeError, UnavailableError
 from trireme.quantize import bnb, gptq, unquantized
 from trireme.quantize.checkpoint import CausalLM, check_groups, read_causal_lm
 from trireme.quantize.estimate import Estimate, estimate_run, measure_rates
@@ -29,10 +29,8 @@ from trireme.quantize.files import finish_checkpoint
 from trireme.quantize.gate import ADVICE, read_thresholds
 from trireme.quantize.manifest import (
     QUANTIZATION_FILE,
+    FolderPlace,
     QuantizationManifest,
-    read_quantization,
-    verify_quantization,
-    write_quantization,
 )
 from trireme.quantize.quiet import output_to
 from trireme.quantize.recipe import QuantizeRecipe
@@ -88,55 +86,8 @@ def quantize_checkpoint(
     texts = read_texts(recipe, encode, prefix, options.sample, model.max_positions)
     inputs = collect_inputs(recipe, model.folder, texts)
     gate = Gate(out.name, read_thresholds(recipe), ADVICE)
-
-    def reserve() -> int:
-        estimate = estimate_run(model, recipe, measure_rates(model, recipe.device))
-        watch.estimated(model, estimate)
-        return int(_SPACE_FACTOR * estimate.output_bytes)
-
-    def make(stage: Path) -> Built[QuantizationManifest]:
-        seconds = round(_write(model, recipe, texts, stage, log=options.log, watch=watch), 1)
-        figures = asdict(_judge(model, recipe, texts.evaluation, stage, log=options.log, watch=watch))
-
-        def describe() -> QuantizationManifest:
-            made = _describe(model, recipe, texts, inputs, stage)
-            return replace(made, figures=figures, thresholds=gate.thresholds.named(), seconds=seconds)
-
-        return Built(figures, describe)
-
-    return build(inputs, make, gate, FolderPlace(out, reserve), force=options.force)
-
-
-@dataclass(frozen=True, slots=True)
-class FolderPlace:
-    """The folder of one checkpoint. `reserve` says how many bytes a run needs, and is asked when one begins."""
-
-    out: Path
-    reserve: Callable[[], int]
-
-    def find_same(self, digest: str) -> QuantizationManifest | None:
-        """The manifest of what is there; None for nothing. Raises InvalidInputError for anything else."""
-        if not self.out.exists():
-            return None
-        try:
-            manifest = read_quantization(self.out)
-            verify_quantization(self.out, manifest)
-        except ArtifactError as error:
-            raise InvalidInputError(f"{self.out} is there and not whole ({error})") from None
-        if manifest.inputs_digest != digest:
-            raise InvalidInputError(f"{self.out} is there, made of other inputs; --force replaces it")
-        return manifest
-
-    def stage(self) -> AbstractContextManager[Path]:
-        """As stage_folder."""
-        return stage_folder(self.out, self.reserve())
-
-    def write_manifest(self, stage: Path, manifest: QuantizationManifest) -> None:
-        """Writes quantization.json."""
-        write_quantization(stage, manifest)
-
-    def finish(self) -> None:
-        """Nothing follows from the recipe alone."""
+    run = _Run(model, recipe, texts, inputs, gate, options.log, watch)
+    return build(inputs, run.make, gate, FolderPlace(out, run.reserve), force=options.force)
 
 
 def collect_inputs(recipe: QuantizeRecipe, folder: Path, texts: Texts) -> Inputs:
@@ -167,84 +118,104 @@ def _fetch(recipe: QuantizeRecipe, cache: Path) -> Path:
     return fetch_source(Recipe("source", "generator", source=recipe.source, revision=recipe.revision), cache)
 
 
-def _write(
-    model: CausalLM, recipe: QuantizeRecipe, texts: Texts, stage: Path, *, log: Path, watch: Watch
-) -> float:
-    """Writes the checkpoint into `stage`; returns the wall seconds it took."""
-    started = time.monotonic()
-    watch.begin("quantize", model.layers if texts.calibration else 0)
-    with _captured(log):
-        described = None
-        if recipe.method == "none":
-            dtype = unquantized.write_half(model, stage)
-        else:
-            dtype = unquantized.name_of(gptq.compute_dtype(model, recipe.device))
-            if texts.calibration is None:
-                described = bnb.write_quantized(model, stage, recipe)
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What is about to be quantized. `log` takes what the libraries print."""
+
+    model: CausalLM
+    recipe: QuantizeRecipe
+    texts: Texts
+    inputs: Inputs
+    gate: Gate
+    log: Path
+    watch: Watch
+
+    def reserve(self) -> int:
+        """Bytes that the run needs on disk; the watch hears the whole estimate."""
+        estimate = estimate_run(self.model, self.recipe, measure_rates(self.model, self.recipe.device))
+        self.watch.estimated(self.model, estimate)
+        return int(_SPACE_FACTOR * estimate.output_bytes)
+
+    def make(self, stage: Path) -> Built[QuantizationManifest]:
+        """Writes the checkpoint into `stage` and compares it with its original."""
+        seconds = self._write(stage)
+        figures = asdict(self._judge(stage))
+        return Built(figures, lambda: self._describe(stage, figures, seconds))
+
+    def _write(self, stage: Path) -> float:
+        """Writes the checkpoint; returns the wall seconds it took."""
+        started = time.monotonic()
+        model, recipe, calibration = self.model, self.recipe, self.texts.calibration
+        self.watch.begin("quantize", model.layers if calibration else 0)
+        with _captured(self.log):
+            described = None
+            if recipe.method == "none":
+                dtype = unquantized.write_half(model, stage)
             else:
-                windows = texts.calibration.windows
-                described = gptq.write_quantized(model, stage, recipe, windows, watch.advance)
-        finish_checkpoint(model.folder, stage, described, dtype)
-    gc.collect()
-    return time.monotonic() - started
+                dtype = unquantized.name_of(gptq.compute_dtype(model, recipe.device))
+                if calibration is None:
+                    described = bnb.write_quantized(model, stage, recipe)
+                else:
+                    described = gptq.write_quantized(
+                        model, stage, recipe, calibration.windows, self.watch.advance
+                    )
+            finish_checkpoint(model.folder, stage, described, dtype)
+        gc.collect()
+        return time.monotonic() - started
 
+    def _judge(self, stage: Path) -> Figures:
+        """The figures of the checkpoint as it lies on disk."""
+        recipe, windows = self.recipe, self.texts.evaluation.windows
+        self.watch.begin("evaluate", len(windows))
+        with _captured(self.log):
+            original = unquantized.load_original(self.model.folder, recipe.device)
+            use_float_activations(original, keep_weights)
+            if recipe.method == "none":
+                quantized = unquantized.load_original(stage, recipe.device)
+                use_float_activations(quantized, keep_weights)
+            elif recipe.group:
+                quantized = gptq.load_quantized(stage, recipe)
+                use_float_activations(quantized, partial(_stored_weights, gptq.dequantize))
+            else:
+                quantized = bnb.load_quantized(stage, recipe)
+                use_float_activations(quantized, keep_weights)
+            return judge(original, quantized, windows, self.watch.advance)
 
-def _judge(
-    model: CausalLM, recipe: QuantizeRecipe, passage: Passage, stage: Path, *, log: Path, watch: Watch
-) -> Figures:
-    """The figures of the checkpoint as it lies on disk."""
-    watch.begin("evaluate", len(passage.windows))
-    with _captured(log):
-        original = unquantized.load_original(model.folder, recipe.device)
-        use_float_activations(original, keep_weights)
-        if recipe.method == "none":
-            quantized = unquantized.load_original(stage, recipe.device)
-            use_float_activations(quantized, keep_weights)
-        elif recipe.group:
-            quantized = gptq.load_quantized(stage, recipe)
-            use_float_activations(quantized, partial(_stored_weights, gptq.dequantize))
-        else:
-            quantized = bnb.load_quantized(stage, recipe)
-            use_float_activations(quantized, keep_weights)
-        return judge(original, quantized, passage.windows, watch.advance)
+    def _describe(self, stage: Path, figures: dict[str, float], seconds: float) -> QuantizationManifest:
+        """The manifest of the files in `stage`."""
+        model, recipe = self.model, self.recipe
+        source = Path(recipe.source)
+        files = hash_folder(stage, without=QUANTIZATION_FILE)
+        return QuantizationManifest(
+            method=recipe.method,
+            bits=recipe.width,
+            group_size=recipe.group,
+            sym=recipe.sym and recipe.method == "gptq",
+            architecture=model.architecture,
+            parameters=model.parameters,
+            # An absolute path says more of the machine than of the checkpoint.
+            source=source.name if source.is_absolute() else recipe.source,
+            revision=recipe.revision,
+            device=recipe.device,
+            seed=recipe.seed,
+            calibration=_describe_text(self.texts.calibration, recipe),
+            evaluation=_describe_text(self.texts.evaluation, recipe),
+            figures=figures,
+            thresholds=self.gate.thresholds.named(),
+            tools=self.inputs.tools,
+            files=files,
+            sizes={name: (stage / name).stat().st_size for name in files},
+            seconds=round(seconds, 1),
+            memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            note=recipe.note,
+            inputs_digest=self.inputs.digest,
+            source_files=self.inputs.read["sources"],
+        )
 
 
 def _stored_weights(dequantize: Callable[[Any], Any], module: Any) -> Any:
     packed = dequantize(module)
     return keep_weights(module) if packed is None else packed
-
-
-def _describe(
-    model: CausalLM, recipe: QuantizeRecipe, texts: Texts, inputs: Inputs, stage: Path
-) -> QuantizationManifest:
-    """The manifest of the files in `stage`, without what was measured."""
-    files = hash_folder(stage, without=QUANTIZATION_FILE)
-    source = Path(recipe.source)
-    return QuantizationManifest(
-        method=recipe.method,
-        bits=recipe.width,
-        group_size=recipe.group,
-        sym=recipe.sym and recipe.method == "gptq",
-        architecture=model.architecture,
-        parameters=model.parameters,
-        # An absolute path says more of the machine than of the checkpoint.
-        source=source.name if source.is_absolute() else recipe.source,
-        revision=recipe.revision,
-        device=recipe.device,
-        seed=recipe.seed,
-        calibration=_describe_text(texts.calibration, recipe),
-        evaluation=_describe_text(texts.evaluation, recipe),
-        figures={},
-        thresholds={},
-        tools=inputs.tools,
-        files=files,
-        sizes={name: (stage / name).stat().st_size for name in files},
-        seconds=0.0,
-        memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        note=recipe.note,
-        inputs_digest=inputs.digest,
-        source_files=inputs.read["sources"],
-    )
 
 
 def _describe_text(passage: Passage | None, recipe: QuantizeRecipe) -> dict[str, Any]:

@@ -3,21 +3,8 @@ from dataclasses import replace
 from importlib.metadata import version
 from types import ModuleType
 
-import pytest
-
-from trireme.artifacts.inputs import Inputs, find_same, hash_folder, read_tools
-from trireme.artifacts.manifest import Manifest, hash_file, hash_json, write_manifest
-
-
-@pytest.fixture
-def placed(tmp_path):
-    for name in ("model.onnx", "tokenizer.json"):
-        (tmp_path / name).write_text(name)
-    files = {name: hash_file(tmp_path / name) for name in ("model.onnx", "tokenizer.json")}
-    sizes = dict.fromkeys(files, 10)
-    manifest = Manifest("m", "text_encoder", "s", "", "fp32", 8, 64, files, sizes, inputs_digest="abc")
-    write_manifest(tmp_path, manifest)
-    return tmp_path
+from trireme.artifacts.inputs import Inputs, hash_folder, read_tools
+from trireme.artifacts.manifest import hash_file, hash_json
 
 
 def test_versions_are_those_that_are_installed():
@@ -57,14 +44,3 @@ def test_a_folder_is_hashed_by_the_files_that_matter(tmp_path):
     assert found == {name: hash_file(tmp_path / name) for name in ("a.json", "sub/b.json")}
     assert list(hash_folder(tmp_path, (".json",), pattern="*")) == ["a.json"]
     assert list(hash_folder(tmp_path, without="a.json")) == ["c.md", "sub/b.json"]
-
-
-def test_the_same_inputs_are_found_while_their_files_are_whole(placed):
-    assert find_same(placed, "abc").model == "m"
-    assert find_same(placed, "other") is None
-    (placed / "model.onnx").write_text("changed")
-    assert find_same(placed, "abc") is None
-
-
-def test_nothing_placed_is_not_the_same(tmp_path):
-    assert find_same(tmp_path / "absent", "abc") is None
