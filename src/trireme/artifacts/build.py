@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from trireme.artifacts.gate import Gate
 from trireme.artifacts.inputs import Inputs
 
 M = TypeVar("M")
+# The manifest of what is placed now, and whether this build has made it.
+Outcome = tuple[M, bool]
 # Hears the name of each step.
 Notice = Callable[[str], None]
 
@@ -26,13 +28,6 @@ class BuildOptions:
     quality: Path | None = None
     quality_queries: int = 200
     force: bool = False
-
-
-class Outcome(NamedTuple, Generic[M]):
-    """The manifest of what is placed now, and whether it was made by this build."""
-
-    manifest: M
-    is_new: bool
 
 
 @dataclass(frozen=True)
@@ -84,4 +79,4 @@ def build(
     else:
         manifest = present
     place.finish()
-    return Outcome(manifest, present is None)
+    return manifest, present is None
