@@ -6,10 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from trireme.artifacts.build import BuildOptions
 from trireme.artifacts.recipe import Recipe
 from trireme.artifacts.repository import list_recipes
 from trireme.errors import TriremeError
-from trireme.export.pipeline import BuildOptions, build_model
+from trireme.export.pipeline import build_model
 from trireme.export.progress import build_with_progress
 from trireme.export_llm.pipeline import build_llm
 

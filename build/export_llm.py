@@ -6,11 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from trireme.artifacts.build import BuildOptions
 from trireme.artifacts.recipe import RECIPE_FILE, Recipe, read_recipe, write_recipe
 from trireme.artifacts.recipe_arguments import add_recipe_arguments, given_values
 from trireme.errors import InvalidInputError, TriremeError
 from trireme.export.new_recipe import check_recipe_is_free
-from trireme.export.pipeline import BuildOptions
 from trireme.export.progress import build_with_progress
 from trireme.export_llm.pipeline import build_llm
 

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from trireme.artifacts.manifest import TOKENIZER_FILE
+from trireme.artifacts.parity_texts import PAIRS, TEXTS
 from trireme.errors import GateError, UnsupportedError
 from trireme.export.checkpoint import Checkpoint
 from trireme.export.graph import Graph
 from trireme.export.parity import Feeds, Run, compare_scores, compare_vectors, run_texts
-from trireme.export.parity_texts import PAIRS, TEXTS
 from trireme.export.tokenizer_file import load_pretrained
 from trireme.types import FloatArray
 

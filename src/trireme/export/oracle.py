@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from trireme.artifacts.recipe import Recipe
+from trireme.checkpoints.config import read_json, read_optional
 from trireme.encode.batching import RunCost
 from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
 from trireme.encode.session import TokenBatch, pad_rows
@@ -26,7 +27,6 @@ from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import GateError, UnsupportedError
 from trireme.export.adapter import mirror
 from trireme.export.checkpoint import Checkpoint, position_limit
-from trireme.export.checkpoint_files import read_json, read_optional
 from trireme.export.graph import Graph
 from trireme.export.head import stated_activation
 from trireme.export.precision import quiet_logging
