@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trireme.artifacts.kinds import KINDS
 from trireme.artifacts.manifest import MANIFEST_FILE, read_manifest
 from trireme.artifacts.recipe import RECIPE_FILE, Recipe, read_recipe
 from trireme.errors import ArtifactError, NotFoundError, SettingError, TriremeError
@@ -29,13 +30,16 @@ def list_models(repository: Path) -> list[ModelEntry]:
     return [_entry(repository, recipe) for recipe in list_recipes(repository)]
 
 
-def find_model(repository: Path, name: str, kind: str) -> ModelEntry | None:
-    """The built model of that name and kind, or None where the folder holds none, or nothing that can be read."""
+def find_model(repository: Path, name: str, backend: str) -> ModelEntry | None:
+    """The built model of that name which `backend` serves; an ensemble is served by its kind.
+
+    None where the folder holds no such model, or nothing that can be read.
+    """
     try:
         entry = _entry(repository, read_recipe(repository / name / RECIPE_FILE))
     except TriremeError:
         return None
-    return entry if entry.is_built and entry.kind == kind else None
+    return entry if entry.is_built and (KINDS[entry.kind].backend or entry.kind) == backend else None
 
 
 def list_recipes(repository: Path) -> list[Recipe]:
