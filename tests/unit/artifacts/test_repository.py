@@ -31,7 +31,8 @@ def test_models_are_listed_built_or_not(tmp_path):
 def test_a_served_model_is_found_by_the_backend_that_serves_its_kind(tmp_path):
     add(tmp_path, Recipe("grades", "classifier", source="x"))
     (tmp_path / "grades" / "1").mkdir()
-    made = Manifest("grades", "classifier", "x", "", "fp32", 2, 64, {"model.onnx": "0"}, {"model.onnx": 7})
+    files, sizes = ({"model.onnx": "0", "tokenizer.json": "1"}, {"model.onnx": 7, "tokenizer.json": 3})
+    made = Manifest("grades", "classifier", "x", "", "fp32", 2, 64, files, sizes, labels=("a", "b"))
     write_manifest(tmp_path / "grades" / "1", made)
     found = find_model(tmp_path, "grades", "cross_encoder")
     assert found is not None and found.kind == "classifier"
