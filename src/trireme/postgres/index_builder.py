@@ -7,7 +7,6 @@ from trireme.postgres.pool import ConnectionPool, DeadlineConnection
 from trireme.postgres.schema import migrate
 from trireme.types import Embedder
 
-READ_SECONDS = 30.0
 # So many waiting documents are a bulk load, during which the index is left out.
 BULK_DOCUMENTS = 1000
 # But not beyond this size, at which a search without the index takes most of a second.
@@ -63,4 +62,4 @@ class PostgresIndexBuilder:
                 if can_be_indexed(Embedder("", dimensions), storage)
             ]
 
-        return self._pool.run(work, READ_SECONDS)
+        return self._pool.run(work, self._pool.timeouts.read_documents)

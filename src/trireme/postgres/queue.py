@@ -43,9 +43,6 @@ BEATS = 5
 KEPT_HOURS = 24
 PRUNE_SECONDS = 300.0
 PRUNE_ROWS = 5_000
-VERB_SECONDS = 10.0
-# Parts of a large document are parsed while they are published.
-PUBLISH_SECONDS = 3600.0
 
 REOPEN = "the database went away while documents were published; publish these documents again"
 DIED = "its worker died {} times while it had this document"
@@ -90,7 +87,7 @@ class ProcrastinateQueue:
             begun = True
             return publish_documents(connection, (tenant, collection, batch), documents)
 
-        return self._pool.run(work, PUBLISH_SECONDS)
+        return self._pool.run(work, self._pool.timeouts.publish)
 
     def take(self, limit: int) -> list[Job]:
         """See JobQueue.take."""
@@ -110,7 +107,7 @@ class ProcrastinateQueue:
             rows = connection.execute(SUBMISSIONS, (list(attempts),)).fetchall()
             return [self._job(row, worker, attempts[row[0]]) for row in sorted(rows)]
 
-        return self._pool.run(work, VERB_SECONDS)
+        return self._pool.run(work, self._pool.timeouts.queue)
 
     def settle(self, jobs: Sequence[Job], outcome: Outcome, error: str = "") -> None:
         """See JobQueue.settle."""
@@ -125,7 +122,7 @@ class ProcrastinateQueue:
                 if held is not None:
                     _settle(connection, int(job.id), outcome, int(held[0]) + 1, error)
 
-        self._pool.run(work, VERB_SECONDS)
+        self._pool.run(work, self._pool.timeouts.queue)
 
     def find(self, query: JobQuery) -> Found:
         """See JobQueue.find."""
@@ -173,7 +170,7 @@ class ProcrastinateQueue:
                 tuple(_info(row) for row in rows), **counts, workers=int(workers[0]) if workers else 0
             )
 
-        return self._pool.run(work, VERB_SECONDS)
+        return self._pool.run(work, self._pool.timeouts.queue)
 
     def retry(self, ids: Sequence[str]) -> list[str]:
         """See JobQueue.retry."""
@@ -191,7 +188,7 @@ class ProcrastinateQueue:
             )
             return [str(one) for (one,) in sorted(rows)]
 
-        return self._pool.run(work, VERB_SECONDS)
+        return self._pool.run(work, self._pool.timeouts.queue)
 
     def close(self) -> None:
         """End the heartbeats and take this taker off the list; jobs in its hands come back at once."""
@@ -203,7 +200,8 @@ class ProcrastinateQueue:
             # Where the database is away, the timeout will tell the others.
             with contextlib.suppress(TriremeError):
                 self._pool.run(
-                    lambda c: c.execute("SELECT procrastinate_unregister_worker_v1(%s)", (worker,)), 2.0
+                    lambda c: c.execute("SELECT procrastinate_unregister_worker_v1(%s)", (worker,)),
+                    self._pool.timeouts.leave_queue,
                 )
         self._pool.close()
 
@@ -273,7 +271,7 @@ class _Parts:
                 lambda c, n=n: c.execute(  # type: ignore[misc]
                     "SELECT text FROM submission_parts WHERE job = %s AND n = %s", (self.job, n)
                 ).fetchone(),
-                VERB_SECONDS,
+                self.pool.timeouts.queue,
             )
             if row is None:
                 return

@@ -15,7 +15,7 @@ from trireme.types import Document
 
 pytestmark = pytest.mark.e2e
 
-# Of the release whose tables migration 3 makes. Another one needs the library's migrations as one of ours.
+# Of the release whose tables the schema has. Another one needs the library's migrations as one of ours.
 SCHEMA_SHA256 = "c70ec4b400a60ad9592787653aae5ae77ae41bf801d56b5bd2712751a07f2009"
 
 
@@ -38,7 +38,7 @@ def documents(count):
     return [Document(f"d{n}", "", ("text",), "") for n in range(count)]
 
 
-def test_the_librarys_schema_is_the_one_that_migration_3_was_written_for():
+def test_the_librarys_schema_is_the_one_that_ours_was_written_for():
     from procrastinate.schema import SchemaManager
 
     assert hashlib.sha256(SchemaManager.get_schema().encode()).hexdigest() == SCHEMA_SHA256
