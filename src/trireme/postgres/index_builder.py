@@ -7,9 +7,8 @@ from trireme.postgres.pool import ConnectionPool, DeadlineConnection
 from trireme.postgres.schema import migrate
 from trireme.types import Embedder
 
-# So many waiting documents are a bulk load, during which the index is left out.
 BULK_DOCUMENTS = 1000
-# But not beyond this size, at which a search without the index takes most of a second.
+# At this size a search without the index takes most of a second.
 MOST_UNINDEXED = 500_000
 
 DUE = """
@@ -29,10 +28,23 @@ DUE = """
 class PostgresIndexBuilder:
     """An IndexBuilder for the collections of PostgresDocuments, from `exact_below` passages on."""
 
-    def __init__(self, url: str, exact_below: int) -> None:
-        """Does not connect. Raises SettingError for a malformed URL."""
+    def __init__(
+        self,
+        url: str,
+        exact_below: int,
+        *,
+        bulk_documents: int = BULK_DOCUMENTS,
+        most_unindexed: int = MOST_UNINDEXED,
+    ) -> None:
+        """Does not connect. Raises SettingError for a malformed URL.
+
+        bulk_documents: so many waiting documents are a bulk load, during which the index is left out.
+        most_unindexed: but not beyond this size of the collection.
+        """
         self._pool = ConnectionPool(url, 2, migrate)
         self._exact_below = exact_below
+        self._bulk_documents = bulk_documents
+        self._most_unindexed = most_unindexed
         self._is_cancelled = False
 
     def build_due(self) -> int:
@@ -53,7 +65,11 @@ class PostgresIndexBuilder:
         self._pool.close()
 
     def _due(self) -> list[int]:
-        values = {"exact_below": self._exact_below, "most": MOST_UNINDEXED, "bulk": BULK_DOCUMENTS}
+        values = {
+            "exact_below": self._exact_below,
+            "most": self._most_unindexed,
+            "bulk": self._bulk_documents,
+        }
 
         def work(connection: DeadlineConnection) -> list[int]:
             return [
