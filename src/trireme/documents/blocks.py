@@ -6,16 +6,14 @@ however it is cut.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from trireme.documents.markdown import LINE_CHARACTERS, Heading, Line, read_windows, unescape
+from trireme.passage_text import SENTENCE_END
 
 # Longer paragraphs are handed on in pieces, at the end of a sentence.
 PARAGRAPH_CHARACTERS = 1 << 16
-
-SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s+|[。！？]")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from trireme.passage_text import FENCE
+
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
@@ -28,7 +30,7 @@ CONTAINERS = frozenset(("blockquote_open", "list_item_open"))
 ATTRIBUTES = re.compile(r"(?<!\\)\{:?\s?[#.][^{}]*\}\s*$")
 # The start of a line that is more than text to Markdown: a heading, a fence, HTML, a definition, a rule; with any
 # backslashes before it, of which the first one makes it text.
-_MARK = r"\\*(?:\#{1,6}(?:\s|$)|```|~~~|<[A-Za-z/!?]|\[[^\]\n]*\]:|[=-]+[ \t]*$)"
+_MARK = rf"\\*(?:\#{{1,6}}(?:\s|$)|{FENCE}|<[A-Za-z/!?]|\[[^\]\n]*\]:|[=-]+[ \t]*$)"
 SPECIAL_LINE = re.compile(rf"^([ ]{{0,3}})(?={_MARK})", re.MULTILINE)
 ESCAPED_LINE = re.compile(rf"^([ ]{{0,3}})\\(?={_MARK})")
 PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
