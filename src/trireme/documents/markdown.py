@@ -75,15 +75,18 @@ class Window:
     skipped: int
 
 
-def read_windows(parts: Iterable[str]) -> Iterator[Window]:
-    """All lines of a text that comes in parts, in windows that do not depend on where the parts end."""
+def read_windows(parts: Iterable[str], characters: int = WINDOW_CHARACTERS) -> Iterator[Window]:
+    """All lines of a text that comes in parts, in windows that do not depend on where the parts end.
+
+    characters: of one window, more only where a single line has more.
+    """
     waiting: list[Line] = []
     size = 0
     opening: list[str] = []
     for line in lines_of(parts):
         waiting.append(line)
         size += len(line.text) + 1
-        if size >= WINDOW_CHARACTERS:
+        if size >= characters:
             window, opening = _take(waiting, opening, is_last=False)
             yield window
             waiting = waiting[len(window.lines) :]
