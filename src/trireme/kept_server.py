@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from trireme.artifacts.machine_config import MACHINE_CONFIG, place_machine_configs
 from trireme.errors import SettingError, UnavailableError
+from trireme.machine import read_machine
 from trireme.settings import Settings
 from trireme.triton.canary import Canary
 from trireme.triton.metrics import count_answered, has_pending, read_metrics
@@ -125,6 +127,11 @@ class KeptServer:
         elif self._has_outgrown() and self._is_quiet():
             self._start_again(f"tritonserver has grown by {self._growth() / 1e9:.1f} GB", notice)
 
+    def _fit_machine(self) -> str:
+        """The name of the models' configurations for this machine's cores; "" where none has one."""
+        cores = read_machine().cores
+        return MACHINE_CONFIG if place_machine_configs(self._settings.model_repository, cores) else ""
+
     def _growth(self) -> int:
         """Bytes that the server and its stubs hold more than when they were ready."""
         return 0 if self._stubs is None else self._stubs.resident_bytes() - self._first_bytes
@@ -209,6 +216,7 @@ class KeptServer:
             log_file=settings.data_dir / "logs" / "tritonserver.log",
             response_cache_bytes=settings.response_cache_bytes,
             opens_shared_memory=settings.shared_memory == "on",
+            config_name=self._fit_machine(),
         )
         told = {"TRIREME_DATABASE_URL": self._database_url, "TRIREME_SERVER_RESTARTS": str(self._restarts)}
         environ = {**os.environ, **{key: value for key, value in told.items() if value}}

@@ -73,7 +73,7 @@ def default_embedder(repository: Path) -> str:
     retriever = find_retriever(recipes)
     if retriever is not None:
         return retriever.embedder
-    encoders = [recipe.model for recipe in recipes if recipe.kind == "text_encoder"]
+    encoders = [recipe.model for recipe in recipes if recipe.traits.makes_vectors]
     if len(encoders) != 1:
         raise SettingError(f"no retriever in {repository} says which embedder a collection gets")
     return encoders[0]
@@ -89,7 +89,7 @@ def _entry(repository: Path, recipe: Recipe) -> ModelEntry:
         return ModelEntry(recipe.model, recipe.kind, "", is_built(repository, recipe))
     if not is_built(repository, recipe):
         # A generator's precision is its checkpoint's, which is not looked for here.
-        precision = "" if recipe.kind == "generator" else recipe.precision
+        precision = recipe.precision if recipe.traits.is_encoder else ""
         return ModelEntry(recipe.model, recipe.kind, precision, is_built=False)
     manifest = read_manifest(version_dir(repository, recipe.model))
     return ModelEntry(

@@ -14,10 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from trireme.errors import UnsupportedError
-from trireme.export.checkpoint_files import (
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
+from trireme.checkpoints.config import (
     WEIGHTS_FILE,
     find_variant,
     read_json,
@@ -25,12 +22,16 @@ from trireme.export.checkpoint_files import (
     read_optional,
     refuse,
 )
+from trireme.errors import UnsupportedError
 from trireme.export.sentence_files import MODULES_FILE
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     Tensors = dict[str, Tensor]
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 _PREFIX = "base_model.model."
 _BASE_PREFIXES = {

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from trireme.artifacts.recipe import Recipe
+from trireme.checkpoints.config import find_variant, read_config, read_json, read_optional, refuse
 from trireme.errors import UnsupportedError
-from trireme.export.checkpoint_files import find_variant, read_json, read_optional, refuse
 from trireme.export.head import read_activation, read_labels
 from trireme.export.sentence_files import CONFIG_FILE, DenseLayer, SentenceFiles, read_sentence_files
 
@@ -85,8 +85,8 @@ def read_checkpoint(folder: Path, kind: str = "", has_adapter: bool = False) -> 
     """
     files = read_sentence_files(folder)
     config_path = files.transformer_dir / "config.json"
-    _check_config(config_path, read_json(config_path))
-    config = read_config(files.transformer_dir)
+    _check_config(config_path, read_config(files.transformer_dir))
+    config = read_with_defaults(files.transformer_dir)
     _check_tokenizer_config(files.transformer_dir / "tokenizer_config.json")
     variant = find_variant(files.transformer_dir)
     found = Checkpoint(
@@ -136,29 +136,18 @@ def apply_recipe(checkpoint: Checkpoint, recipe: Recipe) -> Checkpoint:
     )
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_with_defaults(folder: Path) -> dict[str, Any]:
     """config.json of a supported family, with transformers' defaults for keys of sizes that it leaves out."""
     config = read_json(folder / "config.json")
     return {**(_DISTIL_DEFAULTS if config.get("model_type") == "distilbert" else _DEFAULTS), **config}
 
 
-def check_weights(folder: Path) -> None:
-    """Raises UnsupportedError unless `folder` holds safetensors; a pickle in their place is named."""
-    if not any(folder.glob("*.safetensors")):
-        find_variant(folder)
-
-
 def position_limit(checkpoint: Checkpoint) -> int:
     """Tokens of the longest row that the checkpoint has positions for."""
-    return _position_limit(read_config(checkpoint.transformer_dir))
+    return _position_limit(read_with_defaults(checkpoint.transformer_dir))
 
 
 def _check_config(path: Path, config: dict[str, Any]) -> None:
-    for name in ("config.json", "tokenizer_config.json"):
-        if "auto_map" in read_optional(path.parent / name):
-            raise UnsupportedError(
-                f"{path.parent / name} asks for code of its own (auto_map), which is never run"
-            )
     family = config.get("model_type")
     if family not in FAMILIES:
         raise UnsupportedError(f"model_type {family!r} is not supported; supported: {', '.join(FAMILIES)}")

@@ -14,7 +14,7 @@ from trireme.encode.packed.bert import DTYPES
 from trireme.encode.packed.config import CONFIG_FILE, WEIGHTS_FILE, PackedConfig, ResidualConfig, write_config
 from trireme.encode.packed.cpu_kernels import find_misfit
 from trireme.errors import UnsupportedError
-from trireme.export.checkpoint import OFFSET_FAMILIES, Checkpoint, read_config
+from trireme.export.checkpoint import OFFSET_FAMILIES, Checkpoint, read_with_defaults
 from trireme.export.graph import Graph, PooledEncoder, SequenceClassifier
 from trireme.export.sentence_files import DenseLayer
 from trireme.export.weights import DenseBlock
@@ -140,7 +140,7 @@ def quantize_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def find_obstacle(checkpoint: Checkpoint) -> str:
     """Why engine vnni cannot run `checkpoint`; "" where it can. Reads its config.json."""
-    config = read_config(checkpoint.transformer_dir)
+    config = read_with_defaults(checkpoint.transformer_dir)
     is_distil = checkpoint.family == "distilbert"
     sizes = ("dim", "hidden_dim", "n_heads") if is_distil else _SIZES
     if misfit := find_misfit(*(int(config[name]) for name in sizes)):

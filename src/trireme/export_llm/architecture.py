@@ -7,18 +7,16 @@ defaults of the configuration classes of transformers.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from trireme.checkpoints.config import CONFIG_FILE
 from trireme.errors import UnsupportedError
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 # What an error says of a model that only vLLM runs.
 ON_GPU = "; on a GPU vLLM runs others (--target gpu)"
 ROPE_TYPES = ("default", "linear", "llama3")
-CONFIG_FILE = "config.json"
 
 _MISTRAL_WINDOW = 4096
 _QWEN3_HEAD_DIM = 128
@@ -56,16 +54,6 @@ class Architecture:
     has_output_bias: bool
     has_mlp_bias: bool
     has_head_norms: bool
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a checkpoint. Raises UnsupportedError when it is missing, broken, or asks for own code."""
-    document = _read_json(folder / CONFIG_FILE)
-    for name in (CONFIG_FILE, "tokenizer_config.json"):
-        path = folder / name
-        if path.is_file() and "auto_map" in _read_json(path):
-            raise UnsupportedError(f"{path} asks for code of its own (auto_map), which is never run")
-    return document
 
 
 def read_architecture(config: dict[str, Any], max_model_len: int | None = None) -> Architecture:
@@ -177,15 +165,3 @@ def read_size(config: dict[str, Any], key: str) -> int:
     if type(value) is not int or value < 1:
         raise UnsupportedError(f"{CONFIG_FILE} must set {key} to a whole number above 0, it is {value!r}")
     return value
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UnsupportedError(f"{path} is missing; name a folder with a Hugging Face checkpoint") from None
-    except ValueError as error:
-        raise UnsupportedError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise UnsupportedError(f"{path} must hold a JSON object")
-    return document

@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Collection, Iterable
 
-from trireme.artifacts.recipe import ENSEMBLE_KINDS, Recipe
+from trireme.artifacts.recipe import Recipe
 from trireme.errors import UnavailableError
 
 # A model says each second whether it is ready.
@@ -57,7 +57,7 @@ def read_readiness(host: str, port: int, recipes: Iterable[Recipe] = ()) -> dict
         # Each instance speaks for itself.
         said[name] = is_ready and said.get(name, True)
     for recipe in recipes:
-        if recipe.kind not in ENSEMBLE_KINDS:
+        if not recipe.traits.is_ensemble:
             said.setdefault(recipe.model, False)
     whole = {
         recipe.model: said.get(recipe.model, True) and all(said.get(step, False) for step in recipe.steps)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
 
-from trireme.artifacts.recipe import ENSEMBLE_KINDS, KINDS
+from trireme.artifacts.kinds import KINDS
 from trireme.errors import UnavailableError
 from trireme.triton.metrics import read_metrics, read_readiness
 
@@ -19,9 +19,9 @@ SECONDS = 5.0
 # Triton counts the requests of every model that it has loaded, ensembles too.
 _COUNTED = re.compile(r'^nv_inference_request_success\{[^}]*model="([^"]+)"', re.MULTILINE)
 # Our only ensemble, as its recipe calls it.
-(ENSEMBLE_KIND,) = ENSEMBLE_KINDS
+ENSEMBLE_KIND = next(kind.name for kind in KINDS.values() if kind.is_ensemble)
 # Backends of ours say each second whether they are ready.
-_SPEAKING = frozenset(KINDS) - {ENSEMBLE_KIND}
+_SPEAKING = frozenset(kind.backend for kind in KINDS.values()) - {""}
 
 
 class _RefusedError(UnavailableError):
