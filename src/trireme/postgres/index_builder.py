@@ -5,6 +5,7 @@ from __future__ import annotations
 from trireme.postgres.hnsw import can_be_indexed, ensure_hnsw
 from trireme.postgres.pool import ConnectionPool, DeadlineConnection
 from trireme.postgres.schema import migrate
+from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from trireme.types import Embedder
 
 BULK_DOCUMENTS = 1000
@@ -35,13 +36,14 @@ class PostgresIndexBuilder:
         *,
         bulk_documents: int = BULK_DOCUMENTS,
         most_unindexed: int = MOST_UNINDEXED,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
     ) -> None:
         """Does not connect. Raises SettingError for a malformed URL.
 
         bulk_documents: so many waiting documents are a bulk load, during which the index is left out.
         most_unindexed: but not beyond this size of the collection.
         """
-        self._pool = ConnectionPool(url, 2, migrate)
+        self._pool = ConnectionPool(url, 2, migrate, timeouts)
         self._exact_below = exact_below
         self._bulk_documents = bulk_documents
         self._most_unindexed = most_unindexed

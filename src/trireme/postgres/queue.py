@@ -36,6 +36,7 @@ from trireme.postgres.publish import publish_documents
 from trireme.postgres.queue_schema import SEARCH_PATH
 from trireme.postgres.queue_sql import FIND, PLAN, PRUNE, QUEUE, SUBMISSIONS, TAKE
 from trireme.postgres.schema import migrate
+from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from trireme.types import Document
 
 KEPT_HOURS = 24
@@ -81,8 +82,10 @@ class ProcrastinateQueue:
     From the first `take` to `close` a thread sends heartbeats. Connects at first use.
     """
 
-    def __init__(self, url: str, timing: QueueTiming = DEFAULT_TIMING) -> None:
-        self._pool = ConnectionPool(url, 3, _configure)
+    def __init__(
+        self, url: str, timing: QueueTiming = DEFAULT_TIMING, timeouts: Timeouts = DEFAULT_TIMEOUTS
+    ) -> None:
+        self._pool = ConnectionPool(url, 3, _configure, timeouts)
         self._timing = timing
         # Held by `take` and by each heartbeat: a heartbeat finds no number whose transaction is still open.
         self._registering = threading.Lock()
