@@ -17,8 +17,6 @@ from trireme.export.checkpoint import Checkpoint
 from trireme.export.weights import DenseBlock, load_dense, load_pretrained_model
 
 OPSET = 17
-# The embedding table of words, in transformers' encoders and in ours.
-WORD_TABLES = ("word_embeddings", "words")
 
 
 @dataclass(frozen=True)
@@ -37,9 +35,8 @@ class Graph:
     @property
     def vocabulary(self) -> int:
         """Rows of the table of words."""
-        tables = dict(self.module.named_modules())
-        names = [name for name in tables if name.rpartition(".")[2] in WORD_TABLES]
-        return int(tables[names[0]].num_embeddings)
+        encoder: Any = next(self.module.children())
+        return int(encoder.get_input_embeddings().num_embeddings)
 
 
 class PooledEncoder(nn.Module):

@@ -131,6 +131,10 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.num_hidden_layers))
         self.apart = apart
 
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The table of words, under the name that transformers has for it."""
+        return self.words
+
     def separate(self, input_ids: Tensor, attention_mask: Tensor, types: Tensor) -> Tensor:
         """Three int64 [B, L] -> states [B, L, H] of query and passage read apart."""
         middle = (1 - types) * functional.pad(types, (0, 1))[:, 1:]

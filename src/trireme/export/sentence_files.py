@@ -88,7 +88,7 @@ class SentenceFiles:
     kind: str = ""
     max_length: int | None = None
     lowercase: bool = False
-    pooling: str = "mean"
+    pooling: str = ""
     pools_prompt: bool = True
     normalize: bool = False
     dense: tuple[DenseLayer, ...] = ()
