@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import BinaryIO
 
 from trireme.artifacts.machine_config import MACHINE_CONFIG, place_machine_configs
@@ -55,15 +56,21 @@ class KeptServer:
     under way would never end.
     """
 
-    def __init__(self, settings: Settings, timing: Timing = DEFAULT_TIMING) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        timing: Timing = DEFAULT_TIMING,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         """Starts nothing."""
         self._settings = settings
         self._timing = timing
+        self._clock = clock
         self._database_url = settings.database_url
         self._note = settings.data_dir / "tritonserver.pid"
         self._was_ready = self._was_ever_ready = False
         self._false_starts = self._restarts = 0
-        self._due = 0.0
+        self._due = -math.inf
         self._ended_at: float | None = None
         self._first_bytes = 0
         self._last_seen: tuple[dict[str, float], bool] = ({}, True)
@@ -146,9 +153,9 @@ class KeptServer:
             page = read_metrics(self._settings.host, self._settings.metrics_port)
             seen = (count_answered(page), has_pending(page))
             if seen != self._last_seen or seen[1]:
-                self._last_seen, self._quiet_since = seen, time.monotonic()
+                self._last_seen, self._quiet_since = seen, self._clock()
                 return False
-            return time.monotonic() - self._quiet_since > self._timing.quiet
+            return self._clock() - self._quiet_since > self._timing.quiet
         return False
 
     def _see_ready(self) -> None:
@@ -170,7 +177,7 @@ class KeptServer:
             most = MOST_KILLED_STARTS if self.server.was_killed() else MOST_FALSE_STARTS
             if self._false_starts >= most:
                 raise UnavailableError(f"tritonserver stopped; its log is {log}")
-        if time.monotonic() < self._due:
+        if self._clock() < self._due:
             return
         self._forget()
         # Requests that wait for what is gone end with the connection.
@@ -190,14 +197,14 @@ class KeptServer:
             f"{reason}; starting tritonserver again. What it said last is in {log.with_name(PREVIOUS_LOG)}."
         )
         self._false_starts = 0 if self._was_ready else self._false_starts + 1
-        self._due = time.monotonic() + self._pause()
+        self._due = self._clock() + self._pause()
         self._was_ready, self._ended_at = False, None
         self.server = launched
 
     def _wait_for_room(self, error: Exception) -> None:
         """Ports that the kernel has not freed yet, or a disk that is full: the next call tries again."""
-        self._ended_at = self._ended_at or time.monotonic()
-        if isinstance(error, SettingError) and time.monotonic() - self._ended_at > self._timing.port:
+        self._ended_at = self._clock() if self._ended_at is None else self._ended_at
+        if isinstance(error, SettingError) and self._clock() - self._ended_at > self._timing.port:
             raise error
 
     def _pause(self) -> float:
