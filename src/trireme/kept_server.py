@@ -31,7 +31,7 @@ PREVIOUS_LOG = "tritonserver.previous.log"
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
+class KeeperTiming:
     """Seconds.
 
     pause: the longest between two starts. port: how long the ports may stay taken after a server ended. hung:
@@ -46,7 +46,7 @@ class Timing:
     quiet: float = 4.0
 
 
-DEFAULT_TIMING = Timing()
+DEFAULT_TIMING = KeeperTiming()
 
 
 class KeptServer:
@@ -59,7 +59,7 @@ class KeptServer:
     def __init__(
         self,
         settings: Settings,
-        timing: Timing = DEFAULT_TIMING,
+        timing: KeeperTiming = DEFAULT_TIMING,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         """Starts nothing."""
@@ -148,7 +148,7 @@ class KeptServer:
         return 0 < self._settings.server_growth_bytes < self._growth()
 
     def _is_quiet(self) -> bool:
-        """Whether no request has ended and none was under way for Timing.quiet, over several calls."""
+        """Whether no request has ended and none was under way for KeeperTiming.quiet, over several calls."""
         with suppress(UnavailableError):
             page = read_metrics(self._settings.host, self._settings.metrics_port)
             seen = (count_answered(page), has_pending(page))
@@ -267,9 +267,9 @@ def _claim_port(port: int, name: str) -> socket.socket:
 
 
 class _CanaryThread:
-    """Asks each model now and then; `hung` names those that gave no answer, to anybody, for Timing.hung."""
+    """Asks each model now and then; `hung` names those that gave no answer, to anybody, for KeeperTiming.hung."""
 
-    def __init__(self, settings: Settings, models: list[str], timing: Timing) -> None:
+    def __init__(self, settings: Settings, models: list[str], timing: KeeperTiming) -> None:
         self._settings = settings
         self._timing = timing
         self._models = models

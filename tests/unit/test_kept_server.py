@@ -8,7 +8,7 @@ import pytest
 
 from trireme import kept_server
 from trireme.errors import SettingError, UnavailableError
-from trireme.kept_server import KeptServer, Timing
+from trireme.kept_server import KeeperTiming, KeptServer
 from trireme.settings import Settings
 
 
@@ -88,7 +88,7 @@ class Clock:
 
     def pass_pause(self):
         """So long that a server may be started again."""
-        self.now += Timing().pause
+        self.now += KeeperTiming().pause
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_a_server_that_has_grown_is_started_again_once_it_is_quiet(kept, clock, 
     assert [look_after(kept) for _ in range(3)] == [[], [], []]
     # It is quiet for the first time, and then for long enough.
     assert look_after(kept) == []
-    clock.now += Timing().quiet + 1
+    clock.now += KeeperTiming().quiet + 1
     said = look_after(kept)
     assert said[0].startswith("tritonserver has grown by 2.1 GB; starting tritonserver again.")
 
@@ -225,7 +225,7 @@ def test_ports_that_stay_taken_end_it(kept, clock):
     kept.server.running = False
     Server.refuse = [SettingError("cannot listen") for _ in range(3)]
     assert look_after(kept) == []
-    clock.now += Timing().port
+    clock.now += KeeperTiming().port
     assert look_after(kept) == []
     clock.now += 1
     with pytest.raises(SettingError, match="cannot listen"):
