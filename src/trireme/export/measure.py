@@ -88,9 +88,8 @@ def open_built(version_dir: Path, engine: str, max_length: int) -> Run:
 
     def run(feeds: Feeds) -> FloatArray:
         inside = feeds["attention_mask"].astype(bool)
-        prior = feeds["prior"] if "prior" in session.input_names else None
         ids, types = feeds["input_ids"][inside], feeds["token_type_ids"][inside]
-        return session.run(TokenBatch(ids, types, inside.sum(1), prior))
+        return session.run(TokenBatch(ids, types, inside.sum(1)))
 
     return run
 

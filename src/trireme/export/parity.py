@@ -85,15 +85,9 @@ def run_texts(run: Run, tokenizer: Any, texts: Sequence[Any], batch: int = BATCH
             "input_ids": np.array([item.ids for item in encoded], np.int64),
             "attention_mask": np.array([item.attention_mask for item in encoded], np.int64),
             "token_type_ids": np.array([item.type_ids for item in encoded], np.int64),
-            "prior": np.array([make_prior(start + i) for i in range(len(encoded))], np.float32),
         }
         parts.append(run(feeds))
     return np.concatenate(parts)
-
-
-def make_prior(index: int) -> float:
-    """A fixed stand-in for the retrieval score of the pair at `index`, in [0.1, 0.8)."""
-    return 0.1 + 0.7 * ((index * 37) % 64) / 64
 
 
 def open_onnx(path: Path, threads: int = 0) -> Run:

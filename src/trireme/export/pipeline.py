@@ -2,46 +2,31 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from trireme.artifacts.build import BuildOptions, Built, Notice, Outcome, build
+from trireme.artifacts.encoder_engines import ENGINES
 from trireme.artifacts.gate import Gate
 from trireme.artifacts.inputs import Inputs, hash_folder, read_tools
-from trireme.artifacts.manifest import ENCODER_FILES, MODEL_FILE, TOKENIZER_FILE, Manifest, hash_file
-from trireme.artifacts.recipe import ENCODER_KINDS, Recipe
+from trireme.artifacts.kinds import ENCODER_KINDS
+from trireme.artifacts.manifest import ENCODER_FILES, TOKENIZER_FILE, Manifest, hash_file
+from trireme.artifacts.recipe import Recipe, build_keys
 from trireme.artifacts.version_place import VersionPlace
 from trireme.checkpoints.source import SAFE_SUFFIXES, fetch_source
-from trireme.errors import InvalidInputError, NotFoundError, SettingError, UnsupportedError
+from trireme.errors import InvalidInputError, NotFoundError, UnsupportedError
 from trireme.export.adapter import merged_source
 from trireme.export.checkpoint import Checkpoint, apply_recipe, read_checkpoint
 from trireme.export.parity import read_thresholds
+from trireme.export.writers import WRITERS, Export
 
 TOOLS = ("trireme", "torch", "transformers", "tokenizers", "onnx", "onnxruntime", "openvino", "nncf")
 # Recipe keys that change the files; the others only change config.pbtxt.
-BUILD_KEYS = (
-    "kind",
-    "source",
-    "revision",
-    "package",
-    "weights_sha256",
-    "precision",
-    "target",
-    "engine",
-    "calibration",
-    "max_length",
-    "pooling",
-    "normalize",
-    "query_prompt",
-    "passage_prompt",
-    "min_cosine",
-    "mean_cosine",
-    "min_rank_correlation",
-    "max_score_difference",
-)
+BUILD_KEYS = build_keys("export_encoder")
+# Of what a residual reranker's files compute: 2 leaves the prior to who asks.
+RESIDUAL_VERSION = "2"
 # The fp32 graph and the converted one stand side by side while a model is built.
 SPACE_FACTOR = 2.2
 CALIBRATION = Path("defaults", "calibration.txt")
@@ -68,15 +53,13 @@ def build_model(
     inputs are already placed and whole, unless `options.force`. Raises UnsupportedError, ArtifactError,
     UnavailableError, InvalidInputError, and GateError past a threshold; then nothing is placed.
     """
-    if recipe.kind not in ENCODER_KINDS:
+    if not recipe.traits.is_encoder:
         raise InvalidInputError(
             f"{recipe.model} is of kind {recipe.kind!r}: this builds {', '.join(ENCODER_KINDS)};"
             " build/export_llm.py builds generators"
         )
     notice("fetch")
     folder = fetch_source(recipe, options.cache, options.project)
-    if recipe.encoder_engine not in ENCODER_FILES:
-        raise SettingError(f"engine must be one of {', '.join(ENCODER_FILES)}, got {recipe.engine!r}")
     notice("read")
     with merged_source(folder, options.cache) as merged:
         return _build_from(merged, recipe, options, notice)
@@ -106,27 +89,31 @@ def choose_engine(recipe: Recipe, checkpoint: Checkpoint) -> str:
 
     Raises UnsupportedError for an engine that is named and cannot run the model.
     """
-    if recipe.encoder_engine != "vnni":
-        return recipe.encoder_engine
+    engine = ENGINES[recipe.encoder_engine]
+    if not engine.fallback:
+        return engine.name
     from trireme.encode.packed.cpu_kernels import is_fast
     from trireme.export.packed import find_obstacle
 
     obstacle = find_obstacle(checkpoint)
     if recipe.engine and obstacle:
-        raise UnsupportedError(f"engine vnni cannot run {checkpoint.folder}: {obstacle}; use engine openvino")
-    return "vnni" if recipe.engine or (is_fast() and not obstacle) else "openvino"
+        raise UnsupportedError(
+            f"engine {engine.name} cannot run {checkpoint.folder}: {obstacle}; use engine {engine.fallback}"
+        )
+    return engine.name if recipe.engine or (is_fast() and not obstacle) else engine.fallback
 
 
 def collect_inputs(recipe: Recipe, paths: Sequence[Path]) -> Inputs:
     """What shapes the files: the recipe's build keys, the files and folders that are read, tool versions."""
     values = asdict(recipe)
     read = [hash_folder(path, SAFE_SUFFIXES) if path.is_dir() else hash_file(path) for path in paths]
-    return Inputs({key: values[key] for key in BUILD_KEYS}, {"files": read}, read_tools(TOOLS))
+    tools = read_tools(TOOLS) | ({"residual": RESIDUAL_VERSION} if recipe.adapter else {})
+    return Inputs({key: values[key] for key in BUILD_KEYS}, {"files": read}, tools)
 
 
 def _find_calibration(recipe: Recipe, options: BuildOptions) -> Path | None:
     """The text that static int8 is calibrated on; None for builds that need none."""
-    if recipe.encoder_engine != "openvino" or recipe.precision != "int8":
+    if not ENGINES[recipe.encoder_engine].is_calibrated or recipe.precision != "int8":
         return None
     path = options.project / (recipe.calibration or CALIBRATION)
     if not path.is_file():
@@ -152,12 +139,15 @@ def _make(work: Work, stage: Path, notice: Notice) -> Built[Manifest]:
     """Writes model and tokenizer into `stage`, and compares them with the original."""
     from trireme.export.measure import measure_parity, measure_quality, open_built
 
+    recipe = work.recipe
     notice("load and compare with the library")
     checkpoint, graph = _load(work, stage)
     notice("export")
-    _write_model(work, graph, checkpoint, stage, notice)
+    WRITERS[recipe.encoder_engine](
+        Export(graph, checkpoint, recipe.precision, stage, work.calibration, notice)
+    )
     notice("compare")
-    built = open_built(stage, work.recipe.encoder_engine, checkpoint.max_length)
+    built = open_built(stage, recipe.encoder_engine, checkpoint.max_length)
     figures = measure_parity(graph, checkpoint, stage, built)
 
     def describe() -> Manifest:
@@ -170,30 +160,6 @@ def _make(work: Work, stage: Path, notice: Notice) -> Built[Manifest]:
         return replace(manifest, quality=found)
 
     return Built(figures, describe)
-
-
-def _write_model(work: Work, graph: Any, checkpoint: Checkpoint, stage: Path, notice: Notice) -> None:
-    """Writes what the recipe's engine loads into `stage`."""
-    recipe = work.recipe
-    if recipe.encoder_engine in ("torch", "vnni"):
-        from trireme.export.packed import write_packed
-
-        write_packed(graph, checkpoint, recipe.precision, stage)
-        return
-    from trireme.export.graph import export_onnx
-    from trireme.export.openvino_graph import write_graph
-    from trireme.export.precision import convert
-
-    scratch = stage / "work"
-    scratch.mkdir()
-    source = scratch / "fp32.onnx"
-    export_onnx(graph, source)
-    notice("convert" if work.calibration is None else "calibrate")
-    if recipe.encoder_engine == "openvino":
-        write_graph(source, stage, checkpoint, recipe.precision, work.calibration)
-    else:
-        convert(source, stage / MODEL_FILE, recipe.precision)
-    shutil.rmtree(scratch)
 
 
 def _load(work: Work, stage: Path) -> tuple[Checkpoint, Any]:
@@ -239,7 +205,7 @@ def _describe(work: Work, checkpoint: Checkpoint, graph: Any, stage: Path) -> Ma
         labels=checkpoint.labels,
         activation=checkpoint.activation,
         engine=recipe.encoder_engine,
-        needs_prior="prior" in graph.input_names,
+        needs_prior=graph.needs_prior,
         tools=work.inputs.tools,
         inputs_digest=work.inputs.digest,
     )

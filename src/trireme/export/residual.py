@@ -2,10 +2,10 @@
 
 score = prior + share(query) * (lexical + neural), for one query and one passage.
 
-`prior` is the cosine of the frozen embedder. `lexical` is a BM25-like coverage of the query's
-word pieces by the passage, computed from the token ids with a stored table of weights (Robertson
-and Zaragoza, "The Probabilistic Relevance Framework", 2009). `neural` is the output of the same
-BERT encoder over the pair, with a low-rank adapter (Hu et al., "LoRA", 2021), kept within
+The module computes what is added to `prior`, the cosine of the frozen embedder. `lexical` is a BM25-like
+coverage of the query's word pieces by the passage, computed from the token ids with a stored table of
+weights (Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009). `neural` is the output of
+the same BERT encoder over the pair, with a low-rank adapter (Hu et al., "LoRA", 2021), kept within
 +-`bound` by tanh. B is the batch, L the tokens of a pair, V the vocabulary, H the hidden size.
 """
 
@@ -224,7 +224,7 @@ class Interaction(nn.Module):
 
 
 class ResidualReranker(nn.Module):
-    """Scores (query, passage) pairs; with a zero head and zero term weights, returns `prior`."""
+    """Adjusts the cosine of (query, passage) pairs; with a zero head and zero term weights, by nothing."""
 
     def __init__(self, shape: EncoderShape, settings: ResidualSettings) -> None:
         super().__init__()
@@ -258,15 +258,14 @@ class ResidualReranker(nn.Module):
         room = (passage.sum(1) / self.settings.short_passage).clamp(max=1.0)
         return room * (self.settings.long_query / (query.sum(1) + 1.0)).clamp(max=1.0)
 
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor, prior: Tensor
-    ) -> Tensor:
-        """int64 [B, L] x3 and float [B] -> score [B]; higher is better."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
+        """int64 [B, L] x3 -> what is added to the cosine [B]; higher is better."""
         query, passage = self.parts(attention_mask, token_type_ids)
         states = self.encoder.separate(input_ids, attention_mask, token_type_ids)
         terms: Tensor = self.interaction(input_ids, states, query, passage)
         neural = self.settings.strength * self.neural(states, attention_mask, passage)
-        return prior + self.share(query, passage) * (terms + neural)
+        adjustment: Tensor = self.share(query, passage) * (terms + neural)
+        return adjustment
 
 
 def encoder_name(name: str) -> str:

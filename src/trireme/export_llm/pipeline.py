@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from trireme.artifacts.build import BuildOptions, Built, Notice, Outcome, build
+from trireme.artifacts.encoder_engines import GRAPH_FILE
 from trireme.artifacts.gate import Gate
 from trireme.artifacts.inputs import Inputs, hash_folder, read_tools
 from trireme.artifacts.manifest import (
     CONFIG_FILE,
-    GRAPH_FILE,
     TOKENIZER_FILE,
     Manifest,
     hash_file,
 )
-from trireme.artifacts.recipe import Recipe
+from trireme.artifacts.recipe import Recipe, build_keys
 from trireme.artifacts.version_place import VersionPlace
 from trireme.checkpoints.config import check_weights, read_config
 from trireme.checkpoints.source import SAFE_SUFFIXES, fetch_source
@@ -35,15 +35,7 @@ from trireme.generate.tokenizer import LlmTokenizer
 
 TOOLS = {"cpu": ("trireme", "numpy", "openvino", "tokenizers"), "gpu": ("trireme",)}
 # Recipe keys that change the files; the others only change config.pbtxt.
-BUILD_KEYS = (
-    "kind",
-    "source",
-    "revision",
-    "target",
-    "max_model_len",
-    "max_logit_error",
-    "min_top1_agreement",
-)
+BUILD_KEYS = build_keys("export_llm")
 # Copied beside the graph; the tokenizer must be there.
 TEXT_FILES = (
     CONFIG_FILE,
@@ -78,7 +70,7 @@ def build_llm(recipe: Recipe, options: BuildOptions, notice: Notice = lambda ste
     inputs are already placed and whole, unless `options.force`. Raises UnsupportedError, ArtifactError,
     UnavailableError, InvalidInputError, and GateError past a threshold; then nothing is placed.
     """
-    if recipe.kind != "generator":
+    if not recipe.traits.is_generator:
         raise InvalidInputError(
             f"{recipe.model} is of kind {recipe.kind!r}: this builds generators;"
             " build/export_encoder.py builds encoders"

@@ -103,6 +103,6 @@ def test_what_behind_pooling_has_no_operator_is_refused(keys, truncate, reason, 
 
 def test_a_reranker_with_an_adapter_is_refused(make_checkpoint, tmp_path):
     checkpoint = read_checkpoint(make_checkpoint(tmp_path / "source", "bert"))
-    graph = Graph(torch.nn.Identity(), ("input_ids", "prior"), "score", 1)
+    graph = Graph(torch.nn.Identity(), ("input_ids",), "score", 1, needs_prior=True)
     with pytest.raises(UnsupportedError, match="adapter"):
         write_packed(graph, checkpoint, "fp16", tmp_path)
