@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from prompts import OUTPUT_TOKENS, PROMPT_TOKENS, Prompts
+from benchmarks.gpu.prompts import OUTPUT_TOKENS, PROMPT_TOKENS, Prompts
 
 
 def main() -> None:
@@ -22,9 +22,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--max-model-len", type=int, default=2048)
     parser.add_argument("--max-num-batched-tokens", type=int, default=8192)
-    parser.add_argument(
-        "--kv-cache-gib", type=float, default=5.0, help="fixed, so that engines can share a GPU"
-    )
+    parser.add_argument("--kv-cache-gib", type=float, default=5.0, help="fixed: engines can share a GPU")
     parser.add_argument("--gpu-memory-utilization", type=float, default=0.1)
     arguments = parser.parse_args()
     import torch

@@ -18,9 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prompts import OUTPUT_TOKENS, PROMPT_TOKENS, Prompts
+from benchmarks.generation.clients import make_tensors
+from benchmarks.gpu.prompts import OUTPUT_TOKENS, PROMPT_TOKENS, Prompts
+from trireme.tune.perf_analyzer import compute_percentile
 
 CANCEL_TOKENS = 1500
+# Metrics of the engine, and seconds until one is surely fresh.
+RUNNING, GENERATED, HITS = "num_requests_running", "generation_tokens_total", "prefix_cache_hits_total"
+REFRESH_S = 0.6
 
 
 @dataclass
@@ -40,7 +45,6 @@ class Stream:
     def __init__(self, url: str, model: str, is_streamed: bool = True) -> None:
         from tritonclient import grpc
 
-        self._grpc = grpc
         self._is_streamed = is_streamed
         self._model = model
         self._client = grpc.InferenceServerClient(url)
@@ -49,14 +53,11 @@ class Stream:
 
     def send(self, text: str, max_tokens: int, tenant: str = "") -> float:
         parameters = json.dumps({"max_tokens": max_tokens, "temperature": 0.0, "ignore_eos": True})
-        inputs = [
-            self._input("text_input", text.encode()),
-            self._input("sampling_parameters", parameters.encode()),
-        ]
-        inputs += [self._input(name, True) for name in ("return_finish_reason", "return_num_output_tokens")]
-        inputs.append(self._input("stream", self._is_streamed))
-        if tenant:
-            inputs.append(self._input("tenant", tenant.encode()))
+        values: dict[str, str | bool] = {"text_input": text, "sampling_parameters": parameters}
+        values |= {"return_finish_reason": True, "return_num_output_tokens": True}
+        inputs = make_tensors(
+            {**values, "stream": self._is_streamed, **({"tenant": tenant} if tenant else {})}
+        )
         sent = time.monotonic()
         self._client.async_stream_infer(self._model, inputs, enable_empty_final_response=True)
         return sent
@@ -87,14 +88,6 @@ class Stream:
     def close(self) -> None:
         self._client.stop_stream()
         self._client.close()
-
-    def _input(self, name: str, value: bytes | bool) -> Any:
-        import numpy as np
-
-        kind = "BOOL" if isinstance(value, bool) else "BYTES"
-        tensor = self._grpc.InferInput(name, [1], kind)
-        tensor.set_data_from_numpy(np.array([value], dtype=bool if kind == "BOOL" else object))
-        return tensor
 
 
 def _read_count(message: Any) -> int:
@@ -170,7 +163,7 @@ def throughput(arguments: argparse.Namespace) -> dict[str, Any]:
         "output_tokens_per_s": statistics.median(rates),
         "output_tokens_per_s_all": rates,
         "ttft_ms_median": 1000 * statistics.median(first),
-        "ttft_ms_p95": 1000 * sorted(first)[int(0.95 * len(first))],
+        "ttft_ms_p95": 1000 * compute_percentile(first, 95),
         "inter_token_ms_median": 1000 * statistics.median(between),
         "responses_per_answer": statistics.mean(responses),
         "requests": len(runs[0]),
@@ -228,21 +221,16 @@ def cancel(arguments: argparse.Namespace) -> dict[str, Any]:
             stream.send(text, CANCEL_TOKENS)
         for stream in streams:
             stream.next()
-        _wait(arguments, arguments.running, lambda count: count == arguments.streams)
+        _wait(arguments, RUNNING, lambda count: count == arguments.streams)
         began = time.monotonic()
         for stream in streams:
             stream.leave()
         left = time.monotonic() - began
-        idle = left + _wait(arguments, arguments.running, lambda count: count == 0)
-        made = read_gauge(arguments, arguments.generated)
+        idle = left + _wait(arguments, RUNNING, lambda count: count == 0)
+        made = read_gauge(arguments, GENERATED)
         time.sleep(1.0)
-        times.append(
-            {
-                "leave_s": left,
-                "idle_s": idle,
-                "tokens_after": read_gauge(arguments, arguments.generated) - made,
-            }
-        )
+        after = read_gauge(arguments, GENERATED) - made
+        times.append({"leave_s": left, "idle_s": idle, "tokens_after": after})
     return {"cancel": times, "cancelled_streams": arguments.streams}
 
 
@@ -251,12 +239,12 @@ def tenants(arguments: argparse.Namespace) -> dict[str, Any]:
     prompts = Prompts(arguments.tokenizer)
     stream = Stream(arguments.url, arguments.model)
     text = prompts.texts(1, seed=300)[0]
-    before, hits = read_gauge(arguments, arguments.hits), []
+    before, hits = read_gauge(arguments, HITS), []
     for tenant in ("a", "a", "b", "b"):
         stream.ask(text, 4, tenant)
         # The gauge is refreshed now and then.
-        time.sleep(arguments.refresh)
-        now = read_gauge(arguments, arguments.hits)
+        time.sleep(REFRESH_S)
+        now = read_gauge(arguments, HITS)
         hits.append(now - before)
         before = now
     stream.close()
@@ -301,21 +289,12 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--running", default="num_requests_running", help="the gauge of running requests")
-    parser.add_argument("--generated", default="generation_tokens_total")
-    parser.add_argument("--hits", default="prefix_cache_hits_total")
     parser.add_argument("--text", default="The city lies on the river", help="the prompt of mode text")
-    parser.add_argument("--refresh", type=float, default=0.6, help="seconds until a metric is surely fresh")
     arguments = parser.parse_args()
     arguments.is_streamed = True
     for mode in arguments.modes:
-        result = {
-            "mode": mode,
-            "model": arguments.model,
-            "streams": arguments.streams,
-            **MODES[mode](arguments),
-        }
-        print("RESULT", json.dumps(result), flush=True)
+        result = {"mode": mode, "model": arguments.model, "streams": arguments.streams}
+        print("RESULT", json.dumps({**result, **MODES[mode](arguments)}), flush=True)
 
 
 if __name__ == "__main__":

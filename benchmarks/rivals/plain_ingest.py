@@ -1,19 +1,19 @@
 """Indexing as a first script does it: encode in batches of 32, then INSERT. In the rival's environment.
 
-A job a line on stdin: {"url", "file" (one text a line, JSON), "many"}; an answer a line on stdout:
-{"seconds"} or {"error"}.
+Takes the checkpoint's folder. Jobs: load, answered once the model is loaded; and ingest, with "url", "file" (one
+text a line, JSON) and "many", answered with "seconds".
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-BATCH = 32
+from benchmarks.rivals.common import BATCH, Job, serve
+
 TABLE = "plain_documents"
 
 
@@ -45,23 +45,20 @@ def ingest(model: Any, url: str, texts: list[str], many: bool) -> float:
     return seconds
 
 
-def main() -> None:
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+def make() -> Any:
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(sys.argv[1], device="cpu", local_files_only=True)
     model.encode(["a text to warm up with"] * BATCH, show_progress_bar=False)
-    print(json.dumps({"ready": True}), file=answers, flush=True)
-    for line in sys.stdin:
-        job = json.loads(line)
-        try:
-            texts = [json.loads(one)["text"] for one in Path(job["file"]).read_text("utf-8").splitlines()]
-            said: dict[str, Any] = {"seconds": ingest(model, job["url"], texts, job["many"])}
-        except Exception as error:  # whatever it is, it is the answer
-            said = {"error": f"{type(error).__name__}: {error}"[:300]}
-        print(json.dumps(said), file=answers, flush=True)
+
+    def answer(job: Job) -> Job:
+        if job["do"] == "load":
+            return {}
+        texts = [json.loads(one)["text"] for one in Path(job["file"]).read_text("utf-8").splitlines()]
+        return {"seconds": ingest(model, job["url"], texts, job["many"])}
+
+    return answer
 
 
 if __name__ == "__main__":
-    main()
+    serve(make)

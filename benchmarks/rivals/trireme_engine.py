@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engines import read_versions
+from benchmarks.rivals.common import read_versions
 
 
 class TriremeEngine:
@@ -51,6 +51,3 @@ class TriremeEngine:
         if isinstance(answer, TriremeError):
             raise answer
         return [row.vector for row in answer]
-
-    def rerank(self, query: str, passages: Sequence[str], prior: Sequence[float]) -> Any:
-        raise NotImplementedError("an embedding model scores no pairs")

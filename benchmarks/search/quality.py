@@ -1,0 +1,302 @@
+"""Retrieval quality on a BEIR folder: embedding in fp32 and as served, each way to retrieve, search as served."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import random
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from benchmarks.common.builds import build
+from benchmarks.common.report import (
+    DOCS,
+    RESULTS,
+    Circumstances,
+    read_circumstances,
+    read_record,
+    render,
+    show_progress_note,
+    write_json,
+)
+from benchmarks.common.script import make_parser, run_script
+from benchmarks.common.stack import start_own_stack
+from benchmarks.search.ranking import DEPTH, leave_out_blank, rank_by_cosine
+from trireme.artifacts.recipe import RECIPE_FILE, read_recipe
+from trireme.errors import InvalidInputError, NotFoundError, TriremeError, UnavailableError
+from trireme.quality import BeirData, evaluate, read_beir
+from trireme.settings import Settings, read_settings
+from trireme.types import FloatArray, InputType, QualityFigures, SearchMode
+
+if TYPE_CHECKING:
+    from trireme.triton.client import TritonClient
+
+BLOCK = 256
+EMBEDDING, RETRIEVER = "embedding", "retriever"
+CONCURRENT_SEARCHES = 4
+MODES: dict[SearchMode, str] = {"dense": "dense", "text": "full text", "hybrid": "hybrid"}
+SEARCH_TIMEOUT_S = 300.0
+
+Embed = Callable[[Sequence[str], InputType], FloatArray]
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class QualityRow:
+    """One way of ranking, its figures, and the seconds it took."""
+
+    name: str
+    figures: QualityFigures
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class QualityReport:
+    """All rows of one data set."""
+
+    dataset: str
+    passages: int
+    rows: tuple[QualityRow, ...]
+    circumstances: Circumstances
+
+
+def sample_queries(data: BeirData, count: int | None, seed: int) -> BeirData:
+    """`count` queries drawn by `seed`, all of them for None. The corpus stays whole."""
+    if count is None or count >= len(data.queries):
+        return data
+    if count < 1:
+        raise InvalidInputError(f"--queries must be at least 1, got {count}")
+    kept = sorted(random.Random(seed).sample(sorted(data.queries), count))  # noqa: S311 - a sample, no secret
+    return dataclasses.replace(
+        data,
+        queries={query_id: data.queries[query_id] for query_id in kept},
+        qrels={query_id: data.qrels[query_id] for query_id in kept},
+    )
+
+
+def measure_embedding(name: str, data: BeirData, embed: Embed, advance: Advance) -> QualityRow:
+    """Rank every passage for every query by the cosine of what `embed` returns."""
+    started = time.monotonic()
+    passages, queries = leave_out_blank(data.corpus), leave_out_blank(data.queries)
+    passage_vectors = _embed_in_blocks(embed, list(passages.values()), "passage", advance)
+    query_vectors = _embed_in_blocks(embed, list(queries.values()), "query", advance)
+    rankings = rank_by_cosine(query_vectors, passage_vectors, list(passages))
+    figures = evaluate(data.name, dict(zip(queries, rankings, strict=True)), data.qrels)
+    return QualityRow(name, figures, time.monotonic() - started)
+
+
+def _embed_in_blocks(embed: Embed, texts: list[str], kind: InputType, advance: Advance) -> FloatArray:
+    parts = []
+    for start in range(0, len(texts), BLOCK):
+        block = texts[start : start + BLOCK]
+        parts.append(embed(block, kind))
+        advance(len(block))
+    return np.concatenate(parts)
+
+
+def measure_served(
+    data: BeirData, folder: Path, settings: Settings, database_url: str, *, collection: str
+) -> Iterator[QualityRow]:
+    """Index `folder` into `collection`, ask each mode of the retriever and `search`, drop the collection again.
+
+    Raises InvalidInputError, and drops nothing, when the collection is there already.
+    """
+    from trireme.indexing import ingest_path
+    from trireme.storage import open_store
+
+    started = time.monotonic()
+    settings = dataclasses.replace(settings, collection=collection)
+    store = open_store(database_url)
+    if any(info.collection == collection for info in store.collections(settings.tenant)):
+        raise InvalidInputError(f"collection {collection!r} is in use; name another with --collection")
+    queries = leave_out_blank(data.queries)
+    ways = {name: partial(ask_retriever, settings, mode) for mode, name in MODES.items()}
+    try:
+        ingest_path(settings, folder, database_url, Console(stderr=True))
+        for name, ask in {**ways, "search": partial(ask_search, settings)}.items():
+            with show_progress(len(queries), name) as advance:
+                run = ask_all(settings, queries, ask, advance)
+            yield QualityRow(name, evaluate(data.name, run, data.qrels), time.monotonic() - started)
+            started = time.monotonic()
+    finally:
+        if any(info.collection == collection for info in store.collections(settings.tenant)):
+            store.drop(settings.tenant, collection)
+        store.close()
+
+
+def ask_search(settings: Settings, client: TritonClient, query: str) -> list[str]:
+    """Passage ids from the served `search`, best first. Blocks."""
+    return [hit.id for hit in client.search(query, DEPTH, settings.tenant, settings.collection)]
+
+
+def ask_retriever(settings: Settings, mode: SearchMode, client: TritonClient, query: str) -> list[str]:
+    """Passage ids from the served `retriever` in one of its modes, best first. Blocks."""
+    scope = {"tenant": settings.tenant, "collection": settings.collection, "search_mode": mode}
+    inputs: dict[str, list[list[Any]]] = {name: [[value]] for name, value in scope.items()}
+    inputs |= {"query": [[query]], "top_k": [[DEPTH]], "embedding": client.embed([query], "query").tolist()}
+    return [value.decode() for value in client.infer(RETRIEVER, inputs)["id"][0]]
+
+
+def ask_all(
+    settings: Settings,
+    queries: Mapping[str, str],
+    ask: Callable[[TritonClient, str], list[str]],
+    advance: Advance,
+) -> dict[str, list[str]]:
+    """Query id -> passage ids, best first, several queries at once. Blocks."""
+    from trireme.triton.client import TritonClient
+
+    def ask_share(query_ids: Sequence[str]) -> dict[str, list[str]]:
+        run = {}
+        with TritonClient(settings.grpc_url, timeout=SEARCH_TIMEOUT_S) as client:
+            for query_id in query_ids:
+                run[query_id] = ask(client, queries[query_id])
+                advance(1)
+        return run
+
+    shares = [list(queries)[start::CONCURRENT_SEARCHES] for start in range(CONCURRENT_SEARCHES)]
+    with ThreadPoolExecutor(CONCURRENT_SEARCHES) as pool:
+        answered = list(pool.map(ask_share, shares))
+    return {query_id: ranking for part in answered for query_id, ranking in part.items()}
+
+
+def build_fp32(settings: Settings, repository: Path) -> Path:
+    """The version folder of the embedding model exported in fp32, built where it is not there yet.
+
+    Raises UnavailableError with the exporter's last words.
+    """
+    served = read_recipe(settings.model_repository / EMBEDDING / RECIPE_FILE)
+    plain = dataclasses.replace(served, precision="fp32", min_cosine=None, mean_cosine=None)
+    return build(plain, repository)
+
+
+def open_encoder(folder: Path) -> Embed:
+    """Embeds in this process with the model in a version folder, as the server would."""
+    from trireme.artifacts.manifest import TOKENIZER_FILE, read_manifest, verify_files
+    from trireme.encode.engines.table import open_session
+    from trireme.encode.session import SessionOptions
+    from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
+    from trireme.encode.tokenizer import Tokenizer
+
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
+    spec = EncoderSpec(
+        dimensions=manifest.dimensions,
+        normalize=manifest.normalize,
+        query_prompt=manifest.query_prompt,
+        passage_prompt=manifest.passage_prompt,
+        max_batch_tokens=2048,
+        max_text_bytes=1_000_000,
+    )
+    tokenizer = Tokenizer.load(folder / TOKENIZER_FILE, manifest.max_length)
+    session = open_session(manifest.engine, folder, SessionOptions(max_length=manifest.max_length))
+    encoder = TextEncoder(tokenizer, session, spec)
+
+    def embed(texts: Sequence[str], kind: InputType) -> FloatArray:
+        [answer], _ = encoder.embed([EmbedRequest(texts, kind)])
+        if isinstance(answer, TriremeError):
+            raise answer
+        return np.stack([row.vector for row in answer])
+
+    return embed
+
+
+@contextmanager
+def find_stack(url: str | None) -> Iterator[tuple[Settings, str]]:
+    """Settings and database URL: of the server at `url`, else of one that runs only for this."""
+    if url is None:
+        with start_own_stack() as started:
+            yield started
+        return
+    from trireme.cli import database_url
+
+    host, _, port = url.rpartition(":")
+    if not host or not port.isdecimal():
+        raise InvalidInputError(f"--url must be HOST:PORT of the gRPC endpoint, got {url!r}")
+    settings = dataclasses.replace(read_settings(), host=host, grpc_port=int(port))
+    yield settings, database_url(settings)
+
+
+def measure_all(options: argparse.Namespace, data: BeirData) -> Iterator[QualityRow]:
+    """One row after the other; a row that cannot be made is named on stderr and left out."""
+    from trireme.triton.client import TritonClient
+
+    texts = len(data.corpus) + len(data.queries)
+    with show_progress(texts, "embedding fp32") as advance:
+        settings = read_settings()
+        try:
+            encoder = open_encoder(build_fp32(settings, settings.data_dir / "quality" / "fp32"))
+            yield measure_embedding("embedding fp32", data, encoder, advance)
+        except (UnavailableError, NotFoundError) as error:
+            show_progress_note(f"no fp32 row: {error}")
+    with find_stack(options.url) as (settings, database_url):
+        with TritonClient(settings.grpc_url, SEARCH_TIMEOUT_S) as client:
+            precision = read_recipe(settings.model_repository / EMBEDDING / RECIPE_FILE).precision
+            name = f"embedding {precision}, as served"
+            with show_progress(texts, name) as advance:
+                yield measure_embedding(name, data, client.embed, advance)
+        collection = options.collection or f"quality-{data.name}"
+        yield from measure_served(data, options.data, settings, database_url, collection=collection)
+
+
+@contextmanager
+def show_progress(total: int, what: str) -> Iterator[Advance]:
+    """A bar on stderr, silent where that is no terminal."""
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda count: progress.update(task, advance=count)
+
+
+def format_rows(rows: Iterable[QualityRow]) -> str:
+    """The Markdown table of one data set."""
+    return render("search/quality_rows.md.j2", rows=rows)
+
+
+def format_document(reports: Iterable[QualityReport]) -> str:
+    """docs/quality.md: a section for each data set."""
+    return render("search/quality.md.j2", reports=reports, depth=DEPTH)
+
+
+def write_document(results: Path, document: Path) -> None:
+    """Rewrite `document` from every quality-*.json in `results`."""
+    reports = [read_record(path, QualityReport) for path in sorted(results.glob("quality-*.json"))]
+    document.parent.mkdir(parents=True, exist_ok=True)
+    document.write_text(format_document(reports), encoding="utf-8")
+
+
+def work(options: argparse.Namespace, words: list[str]) -> None:
+    """Measures, and writes the results and the page."""
+    data = sample_queries(read_beir(options.data, options.split), options.queries, options.seed)
+    circumstances = read_circumstances("benchmarks.search.quality", words, options.seed)
+    rows = tuple(measure_all(options, data))
+    report = QualityReport(data.name, len(data.corpus), rows, circumstances)
+    write_json(RESULTS / f"quality-{data.name}.json", report)
+    write_document(RESULTS, DOCS / "quality.md")
+    print(format_rows(rows))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = make_parser(__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="a folder in BEIR's layout")
+    parser.add_argument("--split", help="judgements to use; default: the first of test, dev, train")
+    parser.add_argument("--queries", type=int, help="draw this many queries; default: all")
+    parser.add_argument("--seed", type=int, default=1, help="of the draw (default 1)")
+    parser.add_argument("--url", help="gRPC HOST:PORT of a running server; default: one of its own")
+    parser.add_argument("--collection", help="collection made and dropped; default quality-DATASET")
+    return run_script(parser, work, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
