@@ -8,12 +8,11 @@ from pathlib import Path
 
 from benchmarks.common.report import PROJECT
 from trireme.artifacts.recipe import RECIPE_FILE, Recipe, write_recipe
-from trireme.artifacts.repository import version_dir
 from trireme.errors import UnavailableError
 
 
 def build(recipe: Recipe, repository: Path) -> Path:
-    """The version folder, built unless the same is there. Blocks for minutes.
+    """The model's folder, built unless the same is there. Blocks for minutes.
 
     Raises UnavailableError with the script's last words, for instance without the build extra.
     """
@@ -25,4 +24,4 @@ def build(recipe: Recipe, repository: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UnavailableError(f"cannot build {recipe.model}: {done.stderr.strip()[-300:]}")
-    return version_dir(repository, recipe.model)
+    return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from benchmarks.common.report import show_progress_note
 from trireme.machine import pick_ports
 from trireme.settings import Settings, read_settings
 from trireme.stack import Stack
+from trireme.triton.server import ServerConfig, TritonServer
 
 
 def make_settings(data_dir: Path, model_repository: Path | None = None) -> Settings:
@@ -38,3 +40,22 @@ def start_own_stack() -> Iterator[tuple[Settings, str]]:
         show_progress_note("Starting PostgreSQL and tritonserver on free ports")
         with Stack(settings) as stack:
             yield settings, stack.database_url
+
+
+@contextmanager
+def start_server(repository: Path) -> Iterator[TritonServer]:
+    """tritonserver alone over a model repository, on free ports, its log beside it. Raises TriremeError."""
+    settings = read_settings()
+    http, grpc, metrics = pick_ports(settings.host, 3)
+    config = ServerConfig(
+        host=settings.host,
+        http_port=http,
+        grpc_port=grpc,
+        metrics_port=metrics,
+        model_repository=repository,
+        backend_directory=settings.backend_directory,
+        log_file=repository.with_name("tritonserver.log"),
+    )
+    with TritonServer(config, {**os.environ, "HF_HUB_OFFLINE": "1"}) as server:
+        server.wait_until_ready()
+        yield server

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import resource
 import signal
 import subprocess
-import sys
-import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -16,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common.processes import end_session, read_session_time, signal_group, wait_for_page
-from benchmarks.common.report import PROJECT
 from benchmarks.encoders.contenders import JOB_S, Load, Pace, Sample, Task, quiet_environment, to_sample
+from benchmarks.encoders.http_load import HttpLoad, drive
 from trireme.errors import UnavailableError
 from trireme.machine import pick_ports
-from trireme.tune.perf_analyzer import load_export, read_export
+from trireme.tune.perf_analyzer import read_export
 from trireme.types import FloatArray
 
 HOST = "127.0.0.1"
@@ -67,12 +65,8 @@ class InfinityContender:
                 env={**quiet_environment(self._work), "INFINITY_HOME": str(self._work / "infinity")},
                 start_new_session=True,
             )
-        self._wait_until_healthy(log)
-        return dict(self._versions)
-
-    def _wait_until_healthy(self, log: Path) -> None:
-        if self._process is not None and wait_for_page(f"{self._url}/health", self._process, START_S):
-            return
+        if wait_for_page(f"{self._url}/health", self._process, START_S):
+            return dict(self._versions)
         self.stop()
         lines = [line for line in log.read_text(errors="replace").splitlines() if "Error" in line]
         raise UnavailableError(f"infinity_emb did not start: {(lines or ['no word'])[-1].strip()[:300]}")
@@ -86,26 +80,19 @@ class InfinityContender:
         if self._process is None:
             raise UnavailableError(f"{self.name} is not running")
         requests = self._pace.choose(task, load, seconds)
-        with tempfile.TemporaryDirectory() as folder:
-            export = Path(folder) / "export.json"
-            command = [sys.executable, "-m", "benchmarks.rivals.http_load", "--url", self._url]
-            command += ["--model", "ranker" if task.texts_per_item > 1 else "embedder"]
-            command += ["--file", str(task.file), "--concurrency", str(load.in_flight)]
-            command += ["--requests", str(requests), "--batch", str(load.batch), "--export", str(export)]
-            busy = read_session_time(self._process.pid)
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            try:
-                done = subprocess.run(
-                    command, capture_output=True, text=True, timeout=JOB_S, check=False, cwd=PROJECT
-                )
-            except subprocess.TimeoutExpired:
-                raise UnavailableError(f"{self.name} took over {JOB_S:.0f} s") from None
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            cpu_s = read_session_time(self._process.pid) - busy
-            if done.returncode:
-                raise UnavailableError(done.stderr.strip()[-300:])
-            client_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            figures = read_export(load_export(export), self.name, client_s)
+        document = json.loads(task.file.read_text(encoding="utf-8"))
+        http = HttpLoad(
+            url=self._url,
+            model="ranker" if task.texts_per_item > 1 else "embedder",
+            items=document.get("texts") or document["queries"],
+            concurrency=load.in_flight,
+            requests=requests,
+            batch=load.batch,
+        )
+        busy, client = read_session_time(self._process.pid), time.process_time()
+        export = drive(http, JOB_S)
+        cpu_s, client_s = read_session_time(self._process.pid) - busy, time.process_time() - client
+        figures = read_export(export, self.name, client_s)
         self._pace.learn(task, load, figures.requests_per_s)
         return to_sample(figures, task, load, sent=requests, cpu_s=cpu_s)
 

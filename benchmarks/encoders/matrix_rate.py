@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Callable
 
@@ -56,7 +57,8 @@ def measure_rates(seconds: float, threads: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=0.6, help="of each measurement")
-    parser.add_argument("--threads", type=int, required=True)
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument("--threads", type=int, default=cores, help=f"default: all {cores}")
     given = parser.parse_args()
     print(json.dumps(measure_rates(given.seconds, given.threads)))
 

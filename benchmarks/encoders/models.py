@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common.builds import build
-from benchmarks.common.report import PROJECT
-from benchmarks.common.stack import make_settings
+from benchmarks.common.report import PROJECT, show_progress_note
+from benchmarks.common.stack import make_settings, start_server
 from benchmarks.common.workloads import LONGEST
 from benchmarks.encoders.contenders import ServerAddress
 from trireme.artifacts.config_writer import place_config
@@ -21,14 +19,14 @@ from trireme.artifacts.manifest import MODEL_FILE, TOKENIZER_FILE
 from trireme.artifacts.recipe import RECIPE_FILE, Recipe, read_recipe, write_recipe
 from trireme.artifacts.repository import is_built, version_dir
 from trireme.errors import TriremeError, UnavailableError
-from trireme.machine import pick_ports, read_versions
+from trireme.machine import read_versions
 from trireme.settings import Settings
 from trireme.stack import Stack
-from trireme.triton.server import ServerConfig, TritonServer
 
 SEED = 1
 EMBEDDING, RERANKER, PAIR_RANKER = "embedding", "reranker", "pair-ranker"
 FP32, ONNX_INT8, OPENVINO = "embedding-fp32", "embedding-onnx-int8", "embedding-openvino"
+OWN_BUILDS = (FP32, ONNX_INT8, OPENVINO, PAIR_RANKER)
 SEARCH_CHAIN = ("search__retrieve", "search__sort", "search")
 BASELINE = PROJECT / "benchmarks" / "encoders" / "baseline"
 TOKENIZER_FILES = (
@@ -40,8 +38,6 @@ TOKENIZER_FILES = (
 )
 # The random head of the pair ranker scores nothing: there is no order to keep.
 NO_GATE = {"min_rank_correlation": 0.0, "max_score_difference": 1e9}
-
-Notice = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +86,7 @@ def make_pair_ranker(source: Path, target: Path, seed: int = SEED) -> Path:
     return target
 
 
-def prepare_models(settings: Settings, work: Path, notice: Notice) -> BenchModels:
+def prepare_models(settings: Settings, work: Path) -> BenchModels:
     """Checkpoints and our models below `work`; what is there and whole stays. Blocks for minutes the first time.
 
     Raises TriremeError where the served embedding cannot be built.
@@ -103,7 +99,7 @@ def prepare_models(settings: Settings, work: Path, notice: Notice) -> BenchModel
     made = work / "checkpoints.json"
     wanted = json.dumps({"source": source.name, "package": served.package, "seed": SEED, "length": LONGEST})
     if not made.is_file() or made.read_text(encoding="utf-8") != wanted:
-        notice("Making the checkpoints that all engines load")
+        show_progress_note("Making the checkpoints that all engines load")
         # What rivals exported from the checkpoints before.
         for exported in (*work.glob(f"{embedder.name}-*"), *work.glob(f"{pairs.name}-*")):
             shutil.rmtree(exported, ignore_errors=True)
@@ -112,7 +108,7 @@ def prepare_models(settings: Settings, work: Path, notice: Notice) -> BenchModel
         made.write_text(wanted, encoding="utf-8")
     missing = {}
     for recipe in list_recipes_to_build(settings, embedder, pairs):
-        notice(f"Building {recipe.model}")
+        show_progress_note(f"Building {recipe.model}")
         try:
             build(recipe, repository)
         except TriremeError as error:
@@ -183,26 +179,15 @@ def place_baseline(models: BenchModels, repository: Path) -> None:
             shutil.copy(source, repository / "plain_tokenizer" / "1" / name)
 
 
-def start_baseline(
-    settings: Settings, models: BenchModels, folder: Path, resources: ExitStack
-) -> ServerAddress:
+def start_baseline(models: BenchModels, folder: Path, resources: ExitStack) -> ServerAddress:
     """The plain Triton model on a tritonserver of its own. Raises TriremeError."""
     if FP32 in models.missing:
         raise UnavailableError(models.missing[FP32])
     place_baseline(models, folder / "models")
-    http, grpc, metrics = pick_ports(settings.host, 3)
-    config = ServerConfig(
-        host=settings.host,
-        http_port=http,
-        grpc_port=grpc,
-        metrics_port=metrics,
-        model_repository=folder / "models",
-        backend_directory=settings.backend_directory,
-        log_file=folder / "tritonserver.log",
-    )
-    server = resources.enter_context(TritonServer(config, {**os.environ, "HF_HUB_OFFLINE": "1"}))
-    server.wait_until_ready()
-    return ServerAddress(server.pid, settings.host, f"{settings.host}:{grpc}", metrics, read_versions())
+    server = resources.enter_context(start_server(folder / "models"))
+    config = server.config
+    url = f"{config.host}:{config.grpc_port}"
+    return ServerAddress(server.pid, config.host, url, config.metrics_port, read_versions())
 
 
 def count_operations(config: dict[str, Any], tokens: float, tokens_squared: float) -> float:

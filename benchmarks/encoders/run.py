@@ -36,31 +36,10 @@ from benchmarks.common.workloads import (
     read_texts,
     write_corpus,
 )
+from benchmarks.encoders import lineup, models
 from benchmarks.encoders.contenders import TritonContender, WorkerContender
-from benchmarks.encoders.lineup import (
-    Bench,
-    check_tokens,
-    count_cores,
-    list_ours,
-    list_rivals,
-    start_contenders,
-    write_calibration,
-    write_tasks,
-)
-from benchmarks.encoders.models import (
-    EMBEDDING,
-    FP32,
-    ONNX_INT8,
-    OPENVINO,
-    PAIR_RANKER,
-    RERANKER,
-    SEARCH_CHAIN,
-    BenchModels,
-    count_operations,
-    prepare_models,
-    start_baseline,
-    start_ours,
-)
+from benchmarks.encoders.lineup import Bench
+from benchmarks.encoders.models import EMBEDDING, RERANKER, BenchModels
 from benchmarks.encoders.page import format_bars, format_document, plot
 from benchmarks.encoders.quality import COMPARED_TEXTS, compare_vectors, measure_quality
 from benchmarks.encoders.results import PLAIN, BenchReport, Entrant, WorkloadFacts, hide_folders
@@ -81,7 +60,7 @@ SMOKE_SIZES = Sizes(queries=300, passages=120, mixed=160, reranked=8)
 
 def measure_rates() -> dict[str, float]:
     """This machine's matrix rates now, from a process of its own. Empty where torch is not there."""
-    command = [sys.executable, "-m", "benchmarks.encoders.matrix_rate", "--threads", str(count_cores())]
+    command = [sys.executable, "-m", "benchmarks.encoders.matrix_rate"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROJECT)
     if done.returncode:
         show_progress_note(f"no matrix rate: {done.stderr.strip()[-200:]}")
@@ -100,7 +79,7 @@ def index_and_search(
     ingest_path(server, corpus, stack.database_url, Console(stderr=True))
     with closing(open_store(stack.database_url)) as store:
         indexed = sum(info.passages for info in store.collections(server.tenant))
-    steps = (EMBEDDING, RERANKER, *(step for step in SEARCH_CHAIN if step != "search"))
+    steps = (EMBEDDING, RERANKER, *(step for step in models.SEARCH_CHAIN if step != "search"))
     page = partial(read_metrics, server.host, server.metrics_port)
     with SearchClient(server.grpc_url, steps) as client:
         read_encoders = partial(read_encoder_seconds, page, [EMBEDDING, RERANKER])
@@ -132,26 +111,25 @@ def prepare(options: argparse.Namespace) -> Prepared:
     work.mkdir(parents=True, exist_ok=True)
     if options.smoke:
         # As they are served: what a build of minutes would change does not matter here.
-        missing = dict.fromkeys((FP32, ONNX_INT8, OPENVINO, PAIR_RANKER), "")
-        models = BenchModels(work, work, settings.model_repository, missing)
+        built = BenchModels(work, work, settings.model_repository, dict.fromkeys(models.OWN_BUILDS, ""))
     else:
-        models = prepare_models(settings, work, show_progress_note)
-    built = version_dir(models.repository, EMBEDDING)
-    sizes = replace(SMOKE_SIZES if options.smoke else Sizes(), longest=read_manifest(built).max_length)
+        built = models.prepare_models(settings, work)
+    embedding = version_dir(built.repository, EMBEDDING)
+    sizes = replace(SMOKE_SIZES if options.smoke else Sizes(), longest=read_manifest(embedding).max_length)
     show_progress_note("Drawing the texts")
-    texts, counter = read_texts(options.data), TokenizerFile(built / TOKENIZER_FILE)
+    texts, counter = read_texts(options.data), TokenizerFile(embedding / TOKENIZER_FILE)
     workloads = draw_workloads(*texts, counter, sizes, options.seed)
-    write_calibration(work, workloads[2])
+    lineup.write_calibration(work, workloads[2])
     plan = SMOKE if options.smoke else FULL
     if options.minutes is not None:
         plan = replace(plan, budget_s=60.0 * options.minutes)
-    return Prepared(settings, plan, models, work, sizes, texts, counter, workloads)
+    return Prepared(settings, plan, built, work, sizes, texts, counter, workloads)
 
 
 def export_rivals(options: argparse.Namespace) -> None:
     """Has each library export its files where they are not there yet, so that no run waits for it. Blocks."""
     prepared = prepare(options)
-    for rival in list_rivals(prepared.bench(options, prepared.work)):
+    for rival in lineup.list_rivals(prepared.bench(options, prepared.work)):
         if isinstance(rival, WorkerContender) and not rival.is_exported():
             show_progress_note(f"{rival.name}: its library exports the model")
             try:
@@ -167,27 +145,27 @@ def run_all(options: argparse.Namespace, words: Sequence[str]) -> BenchReport:
     began = time.monotonic()
     circumstances = read_circumstances("benchmarks.encoders.run", words, options.seed)
     prepared = prepare(options)
-    settings, plan, models, workloads = prepared.settings, prepared.plan, prepared.models, prepared.workloads
+    settings, plan, built, workloads = prepared.settings, prepared.plan, prepared.models, prepared.workloads
     tool = prepare_tool(settings.data_dir)
     with tempfile.TemporaryDirectory(prefix="trireme-") as name, ExitStack() as resources:
         bench = prepared.bench(options, Path(name))
-        tasks = write_tasks(bench, workloads, prepared.sizes.reranked)
+        tasks = lineup.write_tasks(bench, workloads, prepared.sizes.reranked)
         show_progress_note("Starting our server")
-        stack = start_ours(settings, models, bench.folder / "ours", resources)
+        stack = models.start_ours(settings, built, bench.folder / "ours", resources)
         plain: list[Entrant] = []
-        contenders = list_ours(bench, stack, tool)
+        contenders = lineup.list_ours(bench, stack, tool)
         if options.rivals:
-            contenders += list_rivals(bench)
+            contenders += lineup.list_rivals(bench)
             try:
-                address = start_baseline(settings, models, bench.folder / "plain", resources)
+                address = models.start_baseline(built, bench.folder / "plain", resources)
                 contenders.append(
                     TritonContender(PLAIN, "benchmarks/encoders/baseline", "plain", address, tool)
                 )
             except (TriremeError, OSError) as error:
                 reason = hide_folders(str(error))
                 plain.append(Entrant(PLAIN, "benchmarks/encoders/baseline", error=reason))
-        ready, entrants = start_contenders(contenders, bench, resources)
-        agreed = check_tokens(ready, tasks["c"])
+        ready, entrants = lineup.start_contenders(contenders, bench, resources)
+        agreed = lineup.check_tokens(ready, tasks["c"])
         cosines = compare_vectors(ready, workloads[2].texts[:COMPARED_TEXTS])
         runner = Runner(ready, tasks, plan, show_progress_note, began)
         scenarios = list_scenarios(plan)
@@ -208,7 +186,7 @@ def run_all(options: argparse.Namespace, words: Sequence[str]) -> BenchReport:
             points=tuple(runner.points),
             failures=tuple(runner.failures),
             rates=tuple(rates),
-            operations=describe_operations(models, facts),
+            operations=describe_operations(built, facts),
             tokens_agree=agreed,
             cosines=cosines,
             quality=tuple(quality),
@@ -239,13 +217,13 @@ def describe_workload(workload: Workload) -> WorkloadFacts:
     return WorkloadFacts(workload.name, workload.what, len(tokens), *means)
 
 
-def describe_operations(models: BenchModels, facts: Sequence[WorkloadFacts]) -> dict[str, float]:
+def describe_operations(built: BenchModels, facts: Sequence[WorkloadFacts]) -> dict[str, float]:
     """Of one text of each workload; empty where the checkpoint's shape is not known."""
-    path = models.embedder / "config.json"
+    path = built.embedder / "config.json"
     if not path.is_file():
         return {}
     config = json.loads(path.read_text(encoding="utf-8"))
-    return {one.name: count_operations(config, one.tokens, one.tokens_squared) for one in facts}
+    return {one.name: models.count_operations(config, one.tokens, one.tokens_squared) for one in facts}
 
 
 def name_result(report: BenchReport) -> str:

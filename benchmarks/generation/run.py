@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
-import random
 import shutil
 import statistics
 import sys
@@ -19,7 +17,6 @@ from typing import Any
 
 from benchmarks.common.report import (
     DOCS,
-    PROJECT,
     RESULTS,
     read_circumstances,
     read_json,
@@ -29,22 +26,18 @@ from benchmarks.common.report import (
     write_section,
 )
 from benchmarks.common.script import make_parser, run_script
+from benchmarks.common.stack import start_server
 from benchmarks.generation.clients import DirectEngine, Run, ServedModel
+from benchmarks.generation.prompts import Prompts
 from benchmarks.generation.soak import soak
 from trireme.artifacts.config_writer import place_config
 from trireme.artifacts.manifest import read_manifest
 from trireme.artifacts.recipe import RECIPE_FILE, Recipe, read_recipe
-from trireme.generate.chat import ChatTemplate
 from trireme.generate.engine import EngineOptions
-from trireme.generate.messages import Message
 from trireme.generate.openvino import OpenVinoEngine
-from trireme.generate.tokenizer import LlmTokenizer
-from trireme.machine import pick_ports
-from trireme.settings import read_settings
-from trireme.triton.server import ServerConfig, TritonServer
+from trireme.triton.server import TritonServer
 
 SEED = 1
-HOST = "127.0.0.1"
 BATCHED_TOKENS = 256
 # A soak whose answers have at most so many tokens is one of many short requests.
 SHORT = 16
@@ -62,13 +55,10 @@ def served_model(options: argparse.Namespace) -> Iterator[tuple[TritonServer, Re
     with tempfile.TemporaryDirectory(prefix="trireme-") as folder:
         home = Path(folder) / "models" / source.name
         shutil.copytree(source, home, ignore=shutil.ignore_patterns(".lock"))
-        recipe = dataclasses.replace(read_recipe(home / RECIPE_FILE), **places)
+        recipe = dataclasses.replace(read_recipe(home / RECIPE_FILE), chat_text_input=False, **places)
         place_config(home, recipe)
         length = read_manifest(home / "1").max_length
-        backends = read_settings().backend_directory
-        config = ServerConfig(HOST, *pick_ports(HOST, 3), home.parent, backends, Path(folder) / "log")
-        with TritonServer(config, os.environ) as server:
-            server.wait_until_ready()
+        with start_server(home.parent) as server:
             yield server, recipe, EngineOptions(home / "1", (), length, threads=recipe.threads, **places)
 
 
@@ -83,13 +73,14 @@ def measure(
         closing(DirectEngine(OpenVinoEngine(engine))) as direct,
         closing(ServedModel(url, recipe.model)) as served,
     ):
-        texts, ids = prompts.draw(max(options.streams))
-        direct.run(ids, 4)
+        texts = prompts.texts(max(options.streams), seed=0)
+        direct.run([prompts.ids(text) for text in texts], 4)
         served.run(texts, 4)
         for streams in options.streams:
             pairs: list[tuple[Run, Run]] = []
             for number in range(options.runs):
-                texts, ids = prompts.draw(streams)
+                texts = prompts.texts(streams, seed=1000 * streams + number)
+                ids = [prompts.ids(text) for text in texts]
                 if number % 2:
                     first = direct.run(ids, options.output)
                     pairs.append((first, served.run(texts, options.output)))
@@ -100,34 +91,6 @@ def measure(
                 show_progress_note(f"{streams} streams: direct and served {rates} tokens/s")
             rows.append(compute_row(streams, pairs))
     return rows
-
-
-class Prompts:
-    """Texts that do not repeat, about `tokens` long, and the ids that the served model makes of them."""
-
-    def __init__(self, model_dir: Path, tokens: int) -> None:
-        self._tokenizer = LlmTokenizer.load(model_dir)
-        self._template = ChatTemplate.load(model_dir, self._tokenizer)
-        self._words = sorted(set((PROJECT / "README.md").read_text(encoding="utf-8").split()))
-        self._tokens = tokens
-        self._random = random.Random(SEED)  # noqa: S311
-
-    def draw(self, count: int) -> tuple[list[str], list[tuple[int, ...]]]:
-        """`count` texts and their ids, the model's chat template around them where it has one."""
-        texts = [self._text() for _ in range(count)]
-        return texts, [self._encode(text) for text in texts]
-
-    def _text(self) -> str:
-        words: list[str] = []
-        while len(self._tokenizer.encode(" ".join(words), add_special_tokens=False)) < self._tokens:
-            words += self._random.choices(self._words, k=4)
-        return " ".join(words)
-
-    def _encode(self, text: str) -> tuple[int, ...]:
-        if self._template is None:
-            return self._tokenizer.encode(text, add_special_tokens=True)
-        rendered = self._template.render([Message("user", text)])
-        return self._tokenizer.encode(rendered, add_special_tokens=False)
 
 
 def compute_row(streams: int, pairs: Sequence[tuple[Run, Run]]) -> dict[str, Any]:
@@ -181,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("model", type=Path, help="an exported model's folder, with recipe.toml and version 1")
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--input", type=int, default=128, help="tokens of a prompt, about")
+    parser.add_argument("--input", type=int, default=128, help="tokens of a prompt")
     parser.add_argument("--output", type=int, default=64, help="tokens of an answer")
     parser.add_argument("--kv-cache-gb", type=float, default=0.5)
     parser.add_argument("--soak", type=float, default=0.0, metavar="SECONDS", help="mixed requests instead")

@@ -12,6 +12,7 @@ from benchmarks.common.processes import make_flags
 from benchmarks.common.report import PROJECT
 
 SOURCE = PROJECT / "src"
+PROMPT_TOKENS, OUTPUT_TOKENS = 128, 128
 QUIET = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",

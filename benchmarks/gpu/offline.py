@@ -8,7 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.gpu.prompts import OUTPUT_TOKENS, PROMPT_TOKENS, Prompts
+from benchmarks.generation.prompts import Prompts
+from benchmarks.gpu.machine import OUTPUT_TOKENS, PROMPT_TOKENS
 
 
 def main() -> None:
@@ -44,7 +45,7 @@ def main() -> None:
     sampling = vllm.SamplingParams(
         temperature=0.0, max_tokens=OUTPUT_TOKENS, ignore_eos=True, detokenize=False
     )
-    prompts = Prompts(arguments.model)
+    prompts = Prompts(arguments.model, PROMPT_TOKENS)
 
     def seconds_for(count: int, seed: int) -> float:
         inputs = [{"prompt_token_ids": prompts.ids(text)} for text in prompts.texts(count, seed)]

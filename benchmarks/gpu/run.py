@@ -19,8 +19,16 @@ from typing import Any
 
 from benchmarks.common.processes import end_session, has_page, make_flags, read_named_times
 from benchmarks.common.report import PROJECT
-from benchmarks.gpu.machine import SOURCE, Notes, read_end, read_results, ready_page, start, start_triton
-from benchmarks.gpu.prompts import OUTPUT_TOKENS
+from benchmarks.gpu.machine import (
+    OUTPUT_TOKENS,
+    SOURCE,
+    Notes,
+    read_end,
+    read_results,
+    ready_page,
+    start,
+    start_triton,
+)
 
 KV_CACHE_GIB = {"default": "1", "8b": "4"}
 # vLLM only asks for so much to be free when the size of the cache is given.

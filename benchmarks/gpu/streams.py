@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.generation.clients import make_tensors
-from benchmarks.gpu.prompts import OUTPUT_TOKENS, PROMPT_TOKENS, Prompts
+from benchmarks.generation.prompts import Prompts
+from benchmarks.gpu.machine import OUTPUT_TOKENS, PROMPT_TOKENS
 from trireme.tune.perf_analyzer import compute_percentile
 
 CANCEL_TOKENS = 1500
@@ -146,7 +147,7 @@ def measure(arguments: argparse.Namespace, prompts: Prompts, seed: int) -> list[
 
 
 def throughput(arguments: argparse.Namespace) -> dict[str, Any]:
-    prompts = Prompts(arguments.tokenizer)
+    prompts = Prompts(arguments.tokenizer, PROMPT_TOKENS)
     short = argparse.Namespace(**{**vars(arguments), "rounds": 1})
     measure(short, prompts, seed=0)
     runs = [measure(arguments, prompts, seed) for seed in range(1, arguments.repetitions + 1)]
@@ -180,7 +181,7 @@ def answers(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def single(arguments: argparse.Namespace) -> dict[str, Any]:
-    prompts = Prompts(arguments.tokenizer)
+    prompts = Prompts(arguments.tokenizer, PROMPT_TOKENS)
     stream = Stream(arguments.url, arguments.model)
     warm, *texts = prompts.texts(4, seed=101)
     stream.ask(warm)
@@ -213,7 +214,7 @@ def _wait(arguments: argparse.Namespace, name: str, is_reached: Any, seconds: fl
 
 
 def cancel(arguments: argparse.Namespace) -> dict[str, Any]:
-    prompts = Prompts(arguments.tokenizer)
+    prompts = Prompts(arguments.tokenizer, PROMPT_TOKENS)
     times = []
     for seed in range(arguments.repetitions):
         streams = [Stream(arguments.url, arguments.model) for _ in range(arguments.streams)]
@@ -236,7 +237,7 @@ def cancel(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def tenants(arguments: argparse.Namespace) -> dict[str, Any]:
     """Hit tokens after each of: a prompt by tenant a, again by a, by tenant b, again by b."""
-    prompts = Prompts(arguments.tokenizer)
+    prompts = Prompts(arguments.tokenizer, PROMPT_TOKENS)
     stream = Stream(arguments.url, arguments.model)
     text = prompts.texts(1, seed=300)[0]
     before, hits = read_gauge(arguments, HITS), []

@@ -243,7 +243,7 @@ def measure(options: argparse.Namespace, words: Sequence[str]) -> IngestionRepor
         checkpoint = Path()
         if options.documents:
             work = settings.data_dir.resolve() / "bench"
-            checkpoint = prepare_models(settings, work, show_progress_note).embedder
+            checkpoint = prepare_models(settings, work).embedder
         show_progress_note("Starting PostgreSQL and tritonserver on free ports")
         stack = resources.enter_context(Stack(make_settings(folder / "data")))
         comparison = None

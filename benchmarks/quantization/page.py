@@ -32,6 +32,8 @@ NAMES = {
     "bnb-int8": "bitsandbytes int8",
 }
 
+NO_SPEEDS = dict.fromkeys(("output_tokens_per_second", "single_stream_tokens_per_second", "weights_gib"))
+
 # Method, bits, group size.
 Key = tuple[str, int, int]
 
@@ -65,21 +67,12 @@ class QuantizationReport:
 
 
 @dataclass(frozen=True, slots=True)
-class GpuRow:
-    """Speed of one method on a GPU; None where it was not measured."""
-
-    output: float | None = None
-    single: float | None = None
-    weights_gib: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class GpuRun:
-    """One file: one model's rows on one machine."""
+    """One file: one model's rows on one machine, each with the figures that were measured."""
 
     machine: str
     model: str
-    rows: Mapping[Key, GpuRow]
+    rows: Mapping[Key, Mapping[str, Any]]
 
 
 def read_gpu(results: Path) -> list[GpuRun]:
@@ -91,7 +84,7 @@ def read_gpu(results: Path) -> list[GpuRun]:
     for path in sorted(results.glob(GPU_FILES)):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            rows = {_key(row): _gpu_row(row) for row in record["rows"]}
+            rows = {_key(row): {**NO_SPEEDS, **row} for row in record["rows"]}
             runs.append(GpuRun(str(record["machine"]), str(record["model"]), rows))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidInputError(f"{path} holds no GPU figures ({error!r}); mend or delete it") from None
@@ -112,7 +105,7 @@ def format_table(report: QuantizationReport, runs: Sequence[GpuRun]) -> str:
 def _describe(report: QuantizationReport, runs: Sequence[GpuRun]) -> dict[str, Any]:
     speeds = {key: run.rows[key] for key, run in _choose_runs(report, runs).items()}
     keys = [(row.method, row.bits, row.group_size) for row in report.rows]
-    rows = [(row, speeds.get(key, GpuRow())) for row, key in zip(report.rows, keys, strict=True)]
+    rows = [(row, speeds.get(key, NO_SPEEDS)) for row, key in zip(report.rows, keys, strict=True)]
     return {"rows": rows, "judge": judge_default, "nothing": NOT_MEASURED}
 
 
@@ -152,7 +145,7 @@ def format_section(
         pairs=[(row, second[row.name]) for row in report.rows if row.name in second],
         sizes={"PROMPT_TOKENS": PROMPT_TOKENS, "OUTPUT_TOKENS": OUTPUT_TOKENS, "ROUNDS": ROUNDS},
         name_method=name_method,
-        no_row=GpuRow(),
+        no_row=NO_SPEEDS,
         tools=lambda one: format_pairs(dict(sorted(one.tools.items()))),
         ratio=lambda value, base: value / base if value and base else None,
     )
@@ -161,8 +154,3 @@ def format_section(
 def _key(row: Mapping[str, Any]) -> Key:
     method = str(row["method"])
     return method, int(row["bits"]), int(row["group_size"])
-
-
-def _gpu_row(row: Mapping[str, Any]) -> GpuRow:
-    names = ("output_tokens_per_second", "single_stream_tokens_per_second", "weights_gib")
-    return GpuRow(*(row.get(name) for name in names))

@@ -43,11 +43,11 @@ class TriremeEngine:
     def count(self, texts: Sequence[str]) -> list[int]:
         return [len(row.ids) for row in self._tokenizer.encode_texts(texts)]
 
-    def embed(self, texts: Sequence[str]) -> Any:
+    def embed(self, texts: Sequence[str], input_type: str = "passage") -> Any:
         from trireme.encode.text_encoder import EmbedRequest
         from trireme.errors import TriremeError
 
-        [answer], _ = self._encoder.embed([EmbedRequest(texts, "passage")])
+        [answer], _ = self._encoder.embed([EmbedRequest(texts, input_type)])
         if isinstance(answer, TriremeError):
             raise answer
         return [row.vector for row in answer]

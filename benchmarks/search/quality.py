@@ -34,7 +34,7 @@ from benchmarks.common.script import make_parser, run_script
 from benchmarks.common.stack import start_own_stack
 from benchmarks.search.ranking import DEPTH, leave_out_blank, rank_by_cosine
 from trireme.artifacts.recipe import RECIPE_FILE, read_recipe
-from trireme.errors import InvalidInputError, NotFoundError, TriremeError, UnavailableError
+from trireme.errors import InvalidInputError, NotFoundError, UnavailableError
 from trireme.quality import BeirData, evaluate, read_beir
 from trireme.settings import Settings, read_settings
 from trireme.types import FloatArray, InputType, QualityFigures, SearchMode
@@ -172,7 +172,7 @@ def ask_all(
 
 
 def build_fp32(settings: Settings, repository: Path) -> Path:
-    """The version folder of the embedding model exported in fp32, built where it is not there yet.
+    """The folder of the embedding model exported in fp32, built where it is not there yet.
 
     Raises UnavailableError with the exporter's last words.
     """
@@ -182,34 +182,11 @@ def build_fp32(settings: Settings, repository: Path) -> Path:
 
 
 def open_encoder(folder: Path) -> Embed:
-    """Embeds in this process with the model in a version folder, as the server would."""
-    from trireme.artifacts.manifest import TOKENIZER_FILE, read_manifest, verify_files
-    from trireme.encode.engines.table import open_session
-    from trireme.encode.session import SessionOptions
-    from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
-    from trireme.encode.tokenizer import Tokenizer
+    """Embeds in this process with a built model's folder, as the server would."""
+    from benchmarks.rivals.trireme_engine import TriremeEngine
 
-    manifest = read_manifest(folder)
-    verify_files(folder, manifest)
-    spec = EncoderSpec(
-        dimensions=manifest.dimensions,
-        normalize=manifest.normalize,
-        query_prompt=manifest.query_prompt,
-        passage_prompt=manifest.passage_prompt,
-        max_batch_tokens=2048,
-        max_text_bytes=1_000_000,
-    )
-    tokenizer = Tokenizer.load(folder / TOKENIZER_FILE, manifest.max_length)
-    session = open_session(manifest.engine, folder, SessionOptions(max_length=manifest.max_length))
-    encoder = TextEncoder(tokenizer, session, spec)
-
-    def embed(texts: Sequence[str], kind: InputType) -> FloatArray:
-        [answer], _ = encoder.embed([EmbedRequest(texts, kind)])
-        if isinstance(answer, TriremeError):
-            raise answer
-        return np.stack([row.vector for row in answer])
-
-    return embed
+    engine = TriremeEngine(folder, threads=0)
+    return lambda texts, kind: np.stack(engine.embed(texts, kind))
 
 
 @contextmanager

@@ -94,7 +94,7 @@ def test_a_load_that_never_ends_is_an_error(tmp_path, task, monkeypatch):
     try:
         server.start()
         monkeypatch.setattr(infinity, "JOB_S", 0.001)
-        with pytest.raises(UnavailableError, match="Infinity torch took over"):
+        with pytest.raises(UnavailableError, match="embedder took over"):
             server.measure(task, Load(1), 0.1)
     finally:
         server.stop()

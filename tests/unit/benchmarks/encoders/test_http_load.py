@@ -1,9 +1,9 @@
 import asyncio
-import json
 
 import pytest
 
-from benchmarks.rivals.http_load import Load, main, make_bodies, send_all
+from benchmarks.encoders.http_load import HttpLoad, drive, make_bodies, send_all
+from trireme.errors import UnavailableError
 from trireme.tune.perf_analyzer import read_export
 
 QUERIES = [{"query": f"q{i}", "passages": ["a", "b"]} for i in range(2)]
@@ -11,7 +11,7 @@ QUERIES = [{"query": f"q{i}", "passages": ["a", "b"]} for i in range(2)]
 
 def make_load(items, **changes):
     values = {"concurrency": 2, "requests": 4, "batch": 1, "seconds": 5.0, **changes}
-    return Load("http://127.0.0.1:9", "m", items, **values)
+    return HttpLoad("http://127.0.0.1:9", "m", items, **values)
 
 
 def test_texts_come_in_order_and_again_from_the_first():
@@ -53,13 +53,9 @@ def test_a_run_ends_when_its_time_is_over():
     assert 2 <= len(records) < 100
 
 
-def test_a_server_that_is_not_there_ends_with_one_sentence(tmp_path, capsys):
-    file = tmp_path / "texts.json"
-    file.write_text(json.dumps({"texts": ["a"]}))
-    words = ["--url", "http://127.0.0.1:9", "--model", "m", "--file", str(file), "--requests", "1"]
-    assert main([*words, "--export", str(tmp_path / "out.json")]) == 1
-    assert capsys.readouterr().err.startswith("error: Client")
-    assert not (tmp_path / "out.json").exists()
+def test_a_server_that_is_not_there_is_named():
+    with pytest.raises(UnavailableError, match=r"^Client.*127\.0\.0\.1:9"):
+        drive(make_load(["a"], requests=1, concurrency=1), 20.0)
 
 
 @pytest.mark.parametrize("batch", [1, 32])
