@@ -26,7 +26,8 @@ from trireme.types import FloatArray
 WORKER = "benchmarks.rivals.worker"
 # A probe of so many requests beyond one wave tells how many make a run of the wanted length.
 PROBE_REQUESTS = 4
-JOB_S = 240.0
+# Of one job of a worker or of one load: the export of a file, or the ingestion of some hundred documents.
+JOB_S = 600.0
 PATIENCE_S = 60.0
 
 

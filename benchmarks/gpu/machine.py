@@ -13,6 +13,8 @@ from benchmarks.common.report import PROJECT
 
 SOURCE = PROJECT / "src"
 PROMPT_TOKENS, OUTPUT_TOKENS = 128, 128
+# Of an engine: the longest sequence, and the tokens of one step.
+MODEL_LENGTH, BATCHED_TOKENS = 2048, 8192
 QUIET = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",

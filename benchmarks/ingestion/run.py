@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import random
 import resource
 import statistics
@@ -22,10 +21,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from benchmarks.common.processes import JsonProcess, read_shared_memory
+from benchmarks.common.processes import read_shared_memory
 from benchmarks.common.report import (
     DOCS,
-    PROJECT,
     RESULTS,
     read_circumstances,
     show_progress_note,
@@ -34,6 +32,8 @@ from benchmarks.common.report import (
 from benchmarks.common.script import make_parser, run_script
 from benchmarks.common.stack import make_settings
 from benchmarks.common.workloads import Drawer, TokenizerFile, read_texts, write_corpus
+from benchmarks.encoders.contenders import WorkerContender
+from benchmarks.encoders.lineup import count_cores
 from benchmarks.encoders.models import prepare_models
 from benchmarks.ingestion.cost import CpuTimes, measure_alone
 from benchmarks.ingestion.page import Comparison, IngestionReport, Scale, SearchTimes, format_document
@@ -53,7 +53,6 @@ from trireme.types import SearchMode, StoreQuery
 
 SEED = 1
 SCRIPT = "sentence-transformers"
-SCRIPT_S = 3600.0
 DOCUMENT_TOKENS, QUERY_TOKENS, RUN_WORDS = (30, 256), (4, 16), (6, 16)
 QUERIES, TOP_K, SEARCHES, UNTIMED = 200, 10, 60, 5
 # So many of the large collection's texts are embedded alone first.
@@ -83,29 +82,6 @@ def make_texts(count: int, seed: int) -> list[str]:
     return list(found)
 
 
-class PlainScript:
-    """benchmarks/rivals/plain_ingest.py in its environment."""
-
-    def __init__(self, checkpoint: Path, log: Path) -> None:
-        """Blocks until the model is loaded. Raises UnavailableError where the environment is not made."""
-        python = ENVIRONMENTS / SCRIPT / "bin" / "python"
-        if not python.is_file():
-            raise UnavailableError("its environment is not there: make rivals-env")
-        command = [str(python), "-m", "benchmarks.rivals.plain_ingest", str(checkpoint)]
-        environ = {**os.environ, "HF_HUB_OFFLINE": "1"}
-        self._process = JsonProcess("the plain script", command, log, environ, PROJECT)
-        self._process.ask({"do": "load"}, SCRIPT_S)
-
-    def ingest(self, url: str, file: Path, many: bool) -> float:
-        """Seconds. Raises UnavailableError with the script's own words."""
-        job = {"do": "ingest", "url": url, "file": str(file), "many": many}
-        return float(self._process.ask(job, SCRIPT_S)["seconds"])
-
-    def close(self) -> None:
-        """Ends it."""
-        self._process.stop()
-
-
 def compare_with_script(
     stack: Stack, counter: TokenizerFile, checkpoint: Path, folder: Path, *, documents: int, rounds: int
 ) -> Comparison:
@@ -113,15 +89,27 @@ def compare_with_script(
     texts = draw(counter, documents, DOCUMENT_TOKENS, SEED)
     corpus = write_corpus(folder / "compared", texts)
     tokens = float(np.mean(counter.count(texts)))
+    script = WorkerContender(
+        "the plain script",
+        "encode, then INSERT",
+        python=ENVIRONMENTS / SCRIPT / "bin" / "python",
+        engine=f"{SCRIPT}/torch",
+        model=checkpoint,
+        work=folder,
+        threads=count_cores(),
+    )
     times: dict[str, list[float]] = {"ours": [], "one_by_one": [], "executemany": []}
     error = ""
     try:
-        with closing(PlainScript(checkpoint, folder / "script.log")) as script:
+        with ExitStack() as resources:
+            resources.callback(script.stop)
+            script.start()
             for number in range(rounds):
                 times["ours"].append(_ingest_ours(stack, corpus, f"compared-{number}"))
                 for name in ("one_by_one", "executemany"):
                     file, many = corpus / "corpus.jsonl", name == "executemany"
-                    times[name].append(script.ingest(stack.database_url, file, many))
+                    done = script.ask(do="ingest", url=stack.database_url, file=str(file), many=many)
+                    times[name].append(done["seconds"])
                 show_progress_note(", ".join(f"{name} {values[-1]:.1f} s" for name, values in times.items()))
     except (UnavailableError, OSError) as failure:
         error = str(failure)

@@ -1,7 +1,7 @@
 """Runs one engine in its own environment: a job a line on stdin, an answer a line on stdout, both JSON.
 
 Of ours it imports only what stands beside it, so that it starts in every rival's environment.
-Jobs: load, count, embed, rerank, vectors; an error is an answer: {"error": ...}.
+Jobs: load, count, embed, rerank, vectors, ingest; an error is an answer: {"error": ...}.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchmarks.rivals.common import Job, serve
+from benchmarks.rivals.plain_ingest import ingest
 
 
 class Engine(Protocol):
@@ -102,6 +103,9 @@ def count(engine: Engine, job: Job) -> Job:
     return {"tokens": engine.count(read_job_texts(job))}
 
 
+JOBS = {"count": count, "embed": embed, "rerank": rerank, "vectors": write_vectors, "ingest": ingest}
+
+
 class Worker:
     """An engine, once it is loaded, and its jobs. Raises whatever the engine raises."""
 
@@ -114,9 +118,7 @@ class Worker:
             return {"versions": self._engine.versions()}
         if self._engine is None:
             raise ValueError("the first job must be load")
-        return {"count": count, "embed": embed, "rerank": rerank, "vectors": write_vectors}[job["do"]](
-            self._engine, job
-        )
+        return JOBS[job["do"]](self._engine, job)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 import pytest
 
 from benchmarks.generation import clients
-from benchmarks.generation.clients import DirectEngine, make_tensors
+from benchmarks.generation.clients import Answer, DirectEngine, make_tensors, summarize
 from trireme.errors import UnavailableError
 from trireme.generate.engine import Chunk
 
@@ -49,3 +49,10 @@ def test_inputs_have_one_element_and_a_kind_of_their_own():
         ("text_input", [1], "BYTES"),
         ("stream", [1], "BOOL"),
     ]
+
+
+def test_a_run_of_streams_lasts_from_the_first_request_to_the_last_answer():
+    answers = [Answer(1.0, 1.5, 4.0, 8, 16), Answer(1.2, 2.2, 5.0, 9, 16), Answer(1.1, 1.8, 3.0, 7, 16)]
+    run = summarize(answers)
+    assert (run.tokens, run.seconds, run.tokens_per_second) == (48, 4.0, 12.0)
+    assert run.first_token_s == pytest.approx(0.7)
