@@ -11,14 +11,15 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
+
+import psutil
 
 from trireme.errors import UnavailableError
 
-PROC = Path("/proc")
-MIB = 2**20
+T = TypeVar("T")
 
 
 def make_flags(**values: object) -> list[str]:
@@ -120,68 +121,52 @@ def has_page(url: str) -> bool:
         return False
 
 
-class Stat(NamedTuple):
-    """One process. `own`: its clock ticks so far; `all`: with those of its children which ended."""
-
-    pid: int
-    name: str
-    parent: int
-    session: int
-    own: int
-    all: int
+def _read_all(processes: Iterable[psutil.Process], read: Callable[[psutil.Process], T]) -> list[T]:
+    """What `read` says of each process; one that ended meanwhile is left out."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.Error, OSError):
+            found.append(read(process))
+    return found
 
 
-def read_stats(proc: Path = PROC) -> Iterator[Stat]:
-    """Every live process."""
-    for path in proc.glob("[0-9]*/stat"):
-        try:
-            # The name in parentheses may hold spaces: fields count from behind it.
-            name, _, rest = path.read_text(encoding="utf-8", errors="replace").rpartition(")")
-        except OSError:
-            continue
-        fields = rest.split()
-        ticks = [int(field) for field in fields[11:15]]
-        yield Stat(
-            int(path.parent.name),
-            name.partition("(")[2],
-            int(fields[1]),
-            int(fields[3]),
-            sum(ticks[:2]),
-            sum(ticks),
-        )
-
-
-def read_session_time(session: int, proc: Path = PROC) -> float:
-    """Processor seconds so far of every live process of `session`: a server and its stubs."""
-    return _seconds(sum(stat.own for stat in read_stats(proc) if stat.session == session))
-
-
-def list_family(family: int, proc: Path = PROC) -> list[Stat]:
+def list_family(family: int) -> list[psutil.Process]:
     """Process `family` and all below it."""
-    stats = {stat.pid: stat for stat in read_stats(proc)}
-
-    def is_below(pid: int) -> bool:
-        while pid in stats and pid != family:
-            pid = stats[pid].parent
-        return pid == family
-
-    return [stat for stat in stats.values() if is_below(stat.pid)]
+    first = psutil.Process(family)
+    return [first, *first.children(recursive=True)]
 
 
-def read_family_time(family: int, proc: Path = PROC) -> float:
+def _read_own_time(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def read_session_time(session: int) -> float:
+    """Processor seconds so far of every live process of `session`: a server and its stubs."""
+
+    def read(process: psutil.Process) -> float:
+        return _read_own_time(process) if os.getsid(process.pid) == session else 0.0
+
+    return sum(_read_all(psutil.process_iter(), read))
+
+
+def read_family_time(family: int) -> float:
     """Processor seconds so far of process `family` and all below it, those that ended included."""
-    return _seconds(sum(stat.all for stat in list_family(family, proc)))
+
+    def read(process: psutil.Process) -> float:
+        times = process.cpu_times()
+        return float(times.user + times.system + times.children_user + times.children_system)
+
+    return sum(_read_all(list_family(family), read))
 
 
-def read_others_time(family: int, proc: Path = PROC) -> float:
+def read_others_time(family: int) -> float:
     """Seconds so far that the machine was busy for others than process `family` and all below it.
 
     What a hypervisor took away counts too. Only differences mean something: they tell whether a run was alone.
     """
-    ours = read_family_time(family, proc)
-    first = (proc / "stat").read_text(encoding="utf-8").split("\n", 1)[0].split()
-    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, first[1:9])
-    return _seconds(user + nice + system + irq + softirq + steal) - ours
+    ours, seen = read_family_time(family), psutil.cpu_times()
+    return float(seen.user + seen.nice + seen.system + seen.irq + seen.softirq + seen.steal - ours)
 
 
 def read_named_times(prefix: str = "") -> dict[str, float]:
@@ -189,15 +174,10 @@ def read_named_times(prefix: str = "") -> dict[str, float]:
 
     "clients" holds those of this process's children which have ended.
     """
-    times = os.times()
-    named = {
-        f"{stat.name}:{stat.pid}": _seconds(stat.own) for stat in read_stats() if stat.name.startswith(prefix)
-    }
-    return {"clients": times.children_user + times.children_system, **named}
-
-
-def _seconds(ticks: float) -> float:
-    return ticks / os.sysconf("SC_CLK_TCK")
+    ended = os.times()
+    named = _read_all(psutil.process_iter(), lambda one: (one.name(), one.pid, _read_own_time(one)))
+    found = {f"{name}:{pid}": seconds for name, pid, seconds in named if name.startswith(prefix)}
+    return {"clients": ended.children_user + ended.children_system, **found}
 
 
 def read_status(pid: int, *fields: str) -> dict[str, int]:
@@ -205,17 +185,15 @@ def read_status(pid: int, *fields: str) -> dict[str, int]:
 
     Raises OSError for a process that is gone.
     """
-    lines = (line.partition(":")[::2] for line in (PROC / str(pid) / "status").read_text().splitlines())
+    text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    lines = (line.partition(":")[::2] for line in text.splitlines())
     return {name: int(value.split()[0]) * 1024 for name, value in lines if name in fields}
 
 
 def read_shared_memory(name: str) -> float:
     """MiB of all processes of that name, pages that they share counted once."""
-    total = 0
-    for stat in read_stats():
-        # A process may end meanwhile.
-        with contextlib.suppress(OSError):
-            if stat.name == name:
-                lines = (PROC / str(stat.pid) / "smaps_rollup").read_text().splitlines()
-                total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
-    return total / MIB
+
+    def read(process: psutil.Process) -> float:
+        return process.memory_full_info().pss / 2**20 if process.name() == name else 0.0
+
+    return sum(_read_all(psutil.process_iter(), read))

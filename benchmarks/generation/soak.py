@@ -15,6 +15,8 @@ from collections import Counter
 from functools import partial
 from typing import Any
 
+import psutil
+
 from benchmarks.common.processes import list_family, read_status
 from benchmarks.common.report import show_progress_note
 from trireme.errors import InvalidInputError, TriremeError
@@ -106,13 +108,13 @@ def _one_request(client: TritonClient, model: str, draw: random.Random, longest:
 def read_memory(server: int) -> tuple[float, dict[str, float]]:
     """MB resident of the server and all below it; private and shared MB by part: "stub private" and the like."""
     total, parts = 0.0, Counter[str]()
-    for stat in list_family(server):
-        name = "stub" if stat.name.startswith("triton_python") else "worker"
+    for process in list_family(server):
         # A process may end meanwhile.
-        with contextlib.suppress(OSError):
-            found = read_status(stat.pid, "VmRSS", *KINDS)
+        with contextlib.suppress(OSError, psutil.Error):
+            name = "stub" if process.name().startswith("triton_python") else "worker"
+            found = read_status(process.pid, "VmRSS", *KINDS)
             total += found.pop("VmRSS", 0) / 1e6
             for field, size in found.items():
-                key = f"{'server' if stat.pid == server else name} {KINDS[field]}"
+                key = f"{'server' if process.pid == server else name} {KINDS[field]}"
                 parts[key] += size / 1e6
     return total, dict(parts)

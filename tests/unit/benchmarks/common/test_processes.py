@@ -4,6 +4,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmarks.common.processes import (
@@ -87,34 +88,45 @@ def test_a_stopped_process_and_its_children_are_ended():
     assert find_alive(process.pid) == []
 
 
-def test_processor_time_is_summed_over_a_session(tmp_path):
-    for process, name, session, ticks in (
-        (1, "server", 7, 100),
-        (2, "a (stub) x", 7, 50),
-        (3, "other", 8, 9),
-    ):
-        (tmp_path / str(process)).mkdir()
-        rest = f"S 0 0 {session} 0 0 0 0 0 0 0 {ticks} {ticks} 0 0"
-        (tmp_path / str(process) / "stat").write_text(f"{process} ({name}) {rest}\n", encoding="utf-8")
-    assert read_session_time(7, tmp_path) == pytest.approx(300 / os.sysconf("SC_CLK_TCK"))
+@pytest.fixture
+def write_process(tmp_path, monkeypatch):
+    """A /proc of our own. Ticks: of the process itself, and of its children that ended."""
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    monkeypatch.setattr(psutil, "process_iter", lambda: [psutil.Process(pid) for pid in psutil.pids()])
+    (tmp_path / "stat").write_text("cpu  200 0 50 900 7 0 0 3 0 0\ncpu0 1\nbtime 5\n", encoding="utf-8")
+
+    def write(pid, name, parent, own, ended=0):
+        (tmp_path / str(pid)).mkdir()
+        fields = ["S", str(parent), *["0"] * 9, str(own), "0", str(ended), *["0"] * 30]
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} ({name}) {' '.join(fields)}\n", encoding="utf-8")
+
+    return write
+
+
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def test_processor_time_is_summed_over_a_session(write_process, monkeypatch):
+    sessions = {1: 7, 2: 7, 3: 8}
+    monkeypatch.setattr(os, "getsid", lambda pid: sessions[pid])
+    for pid, name, ticks in ((1, "server", 200), (2, "a (stub) x", 100), (3, "other", 9)):
+        write_process(pid, name, 0, ticks)
+    assert read_session_time(7) == pytest.approx(300 / TICK)
+    assert read_named_times("a (")["a (stub) x:2"] == pytest.approx(100 / TICK)
+
+
+def test_the_time_of_others_leaves_out_a_process_and_all_below_it(write_process):
+    for pid, parent, own, ended in ((10, 1, 5, 20), (11, 10, 30, 0), (12, 11, 40, 0), (13, 1, 100, 0)):
+        write_process(pid, "a b", parent, own, ended)
+    assert [process.pid for process in list_family(10)] == [10, 11, 12]
+    assert read_family_time(10) == pytest.approx(95 / TICK)
+    assert read_others_time(10) == pytest.approx((253 - 95) / TICK)
 
 
 def test_this_machine_can_be_read():
     assert read_session_time(os.getsid(0)) > 0
-    assert os.getpid() in [stat.pid for stat in list_family(os.getppid())]
-    assert read_named_times("python")["clients"] >= 0
+    assert os.getpid() in [process.pid for process in list_family(os.getppid())]
+    assert read_family_time(os.getpid()) > 0 and read_others_time(os.getpid()) > 0
     found = read_status(os.getpid(), "VmRSS", "VmHWM", "absent")
     assert set(found) == {"VmRSS", "VmHWM"} and 0 < found["VmRSS"] <= found["VmHWM"]
-    assert read_shared_memory(Path("/proc/self/comm").read_text().strip()) > 0
-
-
-def test_the_time_of_others_leaves_out_a_process_and_all_below_it(tmp_path):
-    tick = os.sysconf("SC_CLK_TCK")
-    # pid, parent, own ticks, ticks of ended children
-    for pid, parent, own, ended in ((10, 1, 5, 20), (11, 10, 30, 0), (12, 11, 40, 0), (13, 1, 100, 0)):
-        (tmp_path / str(pid)).mkdir()
-        fields = ["S", str(parent), "0", "0", *["0"] * 7, str(own), "0", str(ended), "0"]
-        (tmp_path / str(pid) / "stat").write_text(f"{pid} (a b) {' '.join(fields)}\n")
-    (tmp_path / "stat").write_text("cpu  200 0 50 900 7 0 0 3 0 0\ncpu0 1\n")
-    assert read_others_time(10, tmp_path) == pytest.approx((253 - 95) / tick)
-    assert read_family_time(10, tmp_path) == 95 / tick
+    assert read_shared_memory(psutil.Process().name()) > 0
