@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -209,38 +209,22 @@ def write_corpus(folder: Path, texts: Sequence[str]) -> Path:
     return folder
 
 
-def write_texts(path: Path, workload: Workload) -> Path:
-    """What a worker and the HTTP load read."""
-    path.write_text(json.dumps({"texts": workload.texts}, ensure_ascii=False), encoding="utf-8")
+def write_document(path: Path, **document: object) -> Path:
+    """JSON for a worker and the HTTP load ("texts" or "queries") or for perf_analyzer ("data")."""
+    path.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
     return path
 
 
-def write_rerank(path: Path, drawn: Sequence[RerankQuery]) -> Path:
-    """What a worker and the HTTP load read."""
-    path.write_text(json.dumps({"queries": [asdict(one) for one in drawn]}, ensure_ascii=False), "utf-8")
-    return path
+def list_text_inputs(workload: Workload) -> list[dict[str, list[str]]]:
+    """perf_analyzer's inputs of a model that takes one text a row."""
+    return [{"text": [text]} for text in workload.texts]
 
 
-def write_perf_texts(path: Path, workload: Workload, tensor: str = "text") -> Path:
-    """perf_analyzer's input file for a model that takes one text a row."""
-    return _write(path, [{tensor: [text]} for text in workload.texts])
-
-
-def write_perf_rerank(path: Path, drawn: Sequence[RerankQuery], *, with_prior: bool) -> Path:
-    """perf_analyzer's input file for a reranker."""
+def list_rerank_inputs(drawn: Sequence[RerankQuery], *, with_prior: bool) -> list[dict[str, object]]:
+    """perf_analyzer's inputs of a reranker."""
     entries = []
     for one in drawn:
-        shape = [len(one.passages)]
-        entry: dict[str, object] = {
-            "query": [one.query],
-            "passages": {"content": one.passages, "shape": shape},
-        }
-        if with_prior:
-            entry["prior"] = {"content": one.prior, "shape": shape}
-        entries.append(entry)
-    return _write(path, entries)
-
-
-def _write(path: Path, entries: Sequence[object]) -> Path:
-    path.write_text(json.dumps({"data": entries}, ensure_ascii=False), encoding="utf-8")
-    return path
+        columns = {"passages": one.passages, **({"prior": one.prior} if with_prior else {})}
+        shaped = {name: {"content": values, "shape": [len(values)]} for name, values in columns.items()}
+        entries.append({"query": [one.query], **shaped})
+    return entries

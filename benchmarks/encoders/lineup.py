@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.common.report import PROJECT, show_progress_note
 from benchmarks.common.workloads import (
     Workload,
     draw_rerank,
-    write_perf_rerank,
-    write_perf_texts,
-    write_rerank,
-    write_texts,
+    list_rerank_inputs,
+    list_text_inputs,
+    write_document,
 )
 from benchmarks.encoders.contenders import Contender, Task, TritonContender, WorkerContender
 from benchmarks.encoders.infinity import InfinityContender
@@ -85,26 +83,28 @@ class Bench:
 def write_tasks(bench: Bench, workloads: Sequence[Workload], reranked: int) -> dict[str, Task]:
     """All inputs on disk, for workers, the HTTP load and perf_analyzer."""
     a, b, _ = workloads
-    tasks = {}
+    folder, tasks = bench.folder, {}
     for one in workloads:
-        perf = write_perf_texts(bench.folder / f"perf-{one.name}.json", one)
-        texts = write_texts(bench.folder / f"{one.name}.json", one)
+        perf = write_document(folder / f"perf-{one.name}.json", data=list_text_inputs(one))
+        texts = write_document(folder / f"{one.name}.json", texts=one.texts)
         tasks[one.name] = Task(one.name, texts, {EMBEDDING: perf, "plain": perf}, {}, 1, one.tokens)
     for name, size in RERANKED.items():
         drawn = draw_rerank(a, b, size, reranked, bench.seed)
-        stem = name.replace(" ", "-")
-        file = write_rerank(bench.folder / f"{stem}.json", drawn)
-        plain = write_perf_rerank(bench.folder / f"perf-{stem}.json", drawn, with_prior=False)
-        prior = write_perf_rerank(bench.folder / f"perf-{stem}-prior.json", drawn, with_prior=True)
+        perf_files = {
+            model: write_document(
+                folder / f"perf-{model}-{size}.json", data=list_rerank_inputs(drawn, with_prior=has_prior)
+            )
+            for model, has_prior in ((PAIR_RANKER, False), (RERANKER, True))
+        }
+        queries = write_document(folder / f"rerank-{size}.json", queries=[asdict(one) for one in drawn])
         shapes = {PAIR_RANKER: (f"passages:{size}",), RERANKER: (f"passages:{size}", f"prior:{size}")}
-        tasks[name] = Task(name, file, {PAIR_RANKER: plain, RERANKER: prior}, shapes, size)
+        tasks[name] = Task(name, queries, perf_files, shapes, size)
     return tasks
 
 
 def write_calibration(work: Path, mixed: Workload) -> None:
     """Texts that a rival calibrates its static int8 on: of workload c, from its end."""
-    texts = mixed.texts[-CALIBRATION_TEXTS:]
-    (work / "calibration.json").write_text(json.dumps({"texts": texts}), encoding="utf-8")
+    write_document(work / "calibration.json", texts=mixed.texts[-CALIBRATION_TEXTS:])
 
 
 def list_ours(bench: Bench, stack: Stack, tool: PerfTool) -> list[Contender]:

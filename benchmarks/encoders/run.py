@@ -43,12 +43,12 @@ from benchmarks.encoders.models import EMBEDDING, RERANKER, BenchModels
 from benchmarks.encoders.page import format_bars, format_document, plot
 from benchmarks.encoders.quality import COMPARED_TEXTS, compare_vectors, measure_quality
 from benchmarks.encoders.results import PLAIN, BenchReport, Entrant, WorkloadFacts, hide_folders
-from benchmarks.encoders.scenarios import FULL, SMOKE, Plan, Runner, list_poisson, list_scenarios
+from benchmarks.encoders.scenarios import FULL, SMOKE, Runner, list_poisson, list_scenarios
 from benchmarks.search.stages import SearchClient, SearchStages, measure_search, read_encoder_seconds
 from trireme.artifacts.manifest import TOKENIZER_FILE, read_manifest
 from trireme.artifacts.repository import version_dir
 from trireme.errors import TriremeError
-from trireme.settings import Settings, read_settings
+from trireme.settings import read_settings
 from trireme.stack import Stack
 from trireme.storage import open_store
 from trireme.triton.metrics import read_metrics
@@ -90,18 +90,11 @@ def index_and_search(
 class Prepared:
     """What a run needs beside servers. `texts`: (passages, queries) that further texts are drawn from."""
 
-    settings: Settings
-    plan: Plan
-    models: BenchModels
-    work: Path
+    bench: Bench
     sizes: Sizes
     texts: tuple[Sequence[str], Sequence[str]]
     counter: TokenizerFile
     workloads: tuple[Workload, Workload, Workload]
-
-    def bench(self, options: argparse.Namespace, folder: Path) -> Bench:
-        """The run in `folder`."""
-        return Bench(self.settings, self.plan, self.models, self.work, folder, options.data, options.seed)
 
 
 def prepare(options: argparse.Namespace) -> Prepared:
@@ -121,15 +114,13 @@ def prepare(options: argparse.Namespace) -> Prepared:
     workloads = draw_workloads(*texts, counter, sizes, options.seed)
     lineup.write_calibration(work, workloads[2])
     plan = SMOKE if options.smoke else FULL
-    if options.minutes is not None:
-        plan = replace(plan, budget_s=60.0 * options.minutes)
-    return Prepared(settings, plan, built, work, sizes, texts, counter, workloads)
+    bench = Bench(settings, plan, built, work, work, options.data, options.seed)
+    return Prepared(bench, sizes, texts, counter, workloads)
 
 
 def export_rivals(options: argparse.Namespace) -> None:
     """Has each library export its files where they are not there yet, so that no run waits for it. Blocks."""
-    prepared = prepare(options)
-    for rival in lineup.list_rivals(prepared.bench(options, prepared.work)):
+    for rival in lineup.list_rivals(prepare(options).bench):
         if isinstance(rival, WorkerContender) and not rival.is_exported():
             show_progress_note(f"{rival.name}: its library exports the model")
             try:
@@ -145,10 +136,11 @@ def run_all(options: argparse.Namespace, words: Sequence[str]) -> BenchReport:
     began = time.monotonic()
     circumstances = read_circumstances("benchmarks.encoders.run", words, options.seed)
     prepared = prepare(options)
-    settings, plan, built, workloads = prepared.settings, prepared.plan, prepared.models, prepared.workloads
+    workloads, plan, built = prepared.workloads, prepared.bench.plan, prepared.bench.models
+    settings = prepared.bench.settings
     tool = prepare_tool(settings.data_dir)
     with tempfile.TemporaryDirectory(prefix="trireme-") as name, ExitStack() as resources:
-        bench = prepared.bench(options, Path(name))
+        bench = replace(prepared.bench, folder=Path(name))
         tasks = lineup.write_tasks(bench, workloads, prepared.sizes.reranked)
         show_progress_note("Starting our server")
         stack = models.start_ours(settings, built, bench.folder / "ours", resources)
@@ -257,8 +249,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--smoke", action="store_true", help=smoke)
     prepare = "only build the models and have the rivals export theirs"
     parser.add_argument("--prepare", action="store_true", help=prepare)
-    minutes = "after so many minutes no further scenario is begun; what is left out is named (default 22.5)"
-    parser.add_argument("--minutes", type=float, help=minutes)
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the inputs (default {SEED})")
     return run_script(parser, work, arguments)
 

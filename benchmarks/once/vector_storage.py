@@ -27,6 +27,8 @@ from trireme.types import Embedder, FloatArray, Passage, StoreQuery
 
 BATCH = 1000
 TOP_K = 10
+# Asked; and of made vectors.
+QUERIES, DIMENSIONS = 200, 384
 CLUSTER_SIZE = 100
 # Of a point around its centre, beside the centre's own length of 1.
 SPREAD = 0.6
@@ -116,8 +118,8 @@ def read_vectors(options: argparse.Namespace) -> tuple[FloatArray, FloatArray]:
         vectors, queries = (
             _unit(np.load(path, allow_pickle=False)) for path in (options.vectors, options.queries)
         )
-        return vectors, queries[: options.count_queries]
-    made = make_clustered(options.count + options.count_queries, options.dimensions, options.seed)
+        return vectors, queries[:QUERIES]
+    made = make_clustered(options.count + QUERIES, DIMENSIONS, options.seed)
     return made[: options.count], made[options.count :]
 
 
@@ -145,8 +147,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--vectors", type=Path, help="a .npy file [n, dimensions]; default: made clusters")
     parser.add_argument("--queries", type=Path, help="a .npy file of queries [n, dimensions]")
     parser.add_argument("--count", type=int, default=20_000, help="vectors to make (default 20000)")
-    parser.add_argument("--dimensions", type=int, default=384, help="of made vectors (default 384)")
-    parser.add_argument("--count-queries", type=int, default=200, help="queries to ask (default 200)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--name", default="made", help="of the results file (default made)")
     return run_script(parser, work, arguments)

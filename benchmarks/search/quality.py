@@ -106,33 +106,19 @@ def _embed_in_blocks(embed: Embed, texts: list[str], kind: InputType, advance: A
 
 
 def measure_served(
-    data: BeirData, folder: Path, settings: Settings, database_url: str, *, collection: str
+    data: BeirData, folder: Path, settings: Settings, database_url: str
 ) -> Iterator[QualityRow]:
-    """Index `folder` into `collection`, ask each mode of the retriever and `search`, drop the collection again.
-
-    Raises InvalidInputError, and drops nothing, when the collection is there already.
-    """
+    """Index `folder`, ask each mode of the retriever and `search`."""
     from trireme.indexing import ingest_path
-    from trireme.storage import open_store
 
-    started = time.monotonic()
-    settings = dataclasses.replace(settings, collection=collection)
-    store = open_store(database_url)
-    if any(info.collection == collection for info in store.collections(settings.tenant)):
-        raise InvalidInputError(f"collection {collection!r} is in use; name another with --collection")
-    queries = leave_out_blank(data.queries)
+    started, queries = time.monotonic(), leave_out_blank(data.queries)
     ways = {name: partial(ask_retriever, settings, mode) for mode, name in MODES.items()}
-    try:
-        ingest_path(settings, folder, database_url, Console(stderr=True))
-        for name, ask in {**ways, "search": partial(ask_search, settings)}.items():
-            with show_progress(len(queries), name) as advance:
-                run = ask_all(settings, queries, ask, advance)
-            yield QualityRow(name, evaluate(data.name, run, data.qrels), time.monotonic() - started)
-            started = time.monotonic()
-    finally:
-        if any(info.collection == collection for info in store.collections(settings.tenant)):
-            store.drop(settings.tenant, collection)
-        store.close()
+    ingest_path(settings, folder, database_url, Console(stderr=True))
+    for name, ask in {**ways, "search": partial(ask_search, settings)}.items():
+        with show_progress(len(queries), name) as advance:
+            run = ask_all(settings, queries, ask, advance)
+        yield QualityRow(name, evaluate(data.name, run, data.qrels), time.monotonic() - started)
+        started = time.monotonic()
 
 
 def ask_search(settings: Settings, client: TritonClient, query: str) -> list[str]:
@@ -171,60 +157,36 @@ def ask_all(
     return {query_id: ranking for part in answered for query_id, ranking in part.items()}
 
 
-def build_fp32(settings: Settings, repository: Path) -> Path:
-    """The folder of the embedding model exported in fp32, built where it is not there yet.
+def open_fp32(settings: Settings) -> Embed:
+    """The embedding model exported in fp32, built where it is not there yet, in this process as the server would.
 
     Raises UnavailableError with the exporter's last words.
     """
-    served = read_recipe(settings.model_repository / EMBEDDING / RECIPE_FILE)
-    plain = dataclasses.replace(served, precision="fp32", min_cosine=None, mean_cosine=None)
-    return build(plain, repository)
-
-
-def open_encoder(folder: Path) -> Embed:
-    """Embeds in this process with a built model's folder, as the server would."""
     from benchmarks.rivals.trireme_engine import TriremeEngine
 
-    engine = TriremeEngine(folder, threads=0)
+    served = read_recipe(settings.model_repository / EMBEDDING / RECIPE_FILE)
+    plain = dataclasses.replace(served, precision="fp32", min_cosine=None, mean_cosine=None)
+    engine = TriremeEngine(build(plain, settings.data_dir / "quality" / "fp32"), threads=0)
     return lambda texts, kind: np.stack(engine.embed(texts, kind))
 
 
-@contextmanager
-def find_stack(url: str | None) -> Iterator[tuple[Settings, str]]:
-    """Settings and database URL: of the server at `url`, else of one that runs only for this."""
-    if url is None:
-        with start_own_stack() as started:
-            yield started
-        return
-    from trireme.cli import database_url
-
-    host, _, port = url.rpartition(":")
-    if not host or not port.isdecimal():
-        raise InvalidInputError(f"--url must be HOST:PORT of the gRPC endpoint, got {url!r}")
-    settings = dataclasses.replace(read_settings(), host=host, grpc_port=int(port))
-    yield settings, database_url(settings)
-
-
-def measure_all(options: argparse.Namespace, data: BeirData) -> Iterator[QualityRow]:
+def measure_all(folder: Path, data: BeirData) -> Iterator[QualityRow]:
     """One row after the other; a row that cannot be made is named on stderr and left out."""
     from trireme.triton.client import TritonClient
 
     texts = len(data.corpus) + len(data.queries)
     with show_progress(texts, "embedding fp32") as advance:
-        settings = read_settings()
         try:
-            encoder = open_encoder(build_fp32(settings, settings.data_dir / "quality" / "fp32"))
-            yield measure_embedding("embedding fp32", data, encoder, advance)
+            yield measure_embedding("embedding fp32", data, open_fp32(read_settings()), advance)
         except (UnavailableError, NotFoundError) as error:
             show_progress_note(f"no fp32 row: {error}")
-    with find_stack(options.url) as (settings, database_url):
+    with start_own_stack() as (settings, database_url):
         with TritonClient(settings.grpc_url, SEARCH_TIMEOUT_S) as client:
             precision = read_recipe(settings.model_repository / EMBEDDING / RECIPE_FILE).precision
             name = f"embedding {precision}, as served"
             with show_progress(texts, name) as advance:
                 yield measure_embedding(name, data, client.embed, advance)
-        collection = options.collection or f"quality-{data.name}"
-        yield from measure_served(data, options.data, settings, database_url, collection=collection)
+        yield from measure_served(data, folder, settings, database_url)
 
 
 @contextmanager
@@ -257,7 +219,7 @@ def work(options: argparse.Namespace, words: list[str]) -> None:
     """Measures, and writes the results and the page."""
     data = sample_queries(read_beir(options.data, options.split), options.queries, options.seed)
     circumstances = read_circumstances("benchmarks.search.quality", words, options.seed)
-    rows = tuple(measure_all(options, data))
+    rows = tuple(measure_all(options.data, data))
     report = QualityReport(data.name, len(data.corpus), rows, circumstances)
     write_json(RESULTS / f"quality-{data.name}.json", report)
     write_document(RESULTS, DOCS / "quality.md")
@@ -270,8 +232,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--split", help="judgements to use; default: the first of test, dev, train")
     parser.add_argument("--queries", type=int, help="draw this many queries; default: all")
     parser.add_argument("--seed", type=int, default=1, help="of the draw (default 1)")
-    parser.add_argument("--url", help="gRPC HOST:PORT of a running server; default: one of its own")
-    parser.add_argument("--collection", help="collection made and dropped; default quality-DATASET")
     return run_script(parser, work, arguments)
 
 

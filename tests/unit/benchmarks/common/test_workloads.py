@@ -8,11 +8,10 @@ from benchmarks.common.workloads import (
     Sizes,
     draw_rerank,
     draw_workloads,
+    list_rerank_inputs,
+    list_text_inputs,
     read_texts,
-    write_perf_rerank,
-    write_perf_texts,
-    write_rerank,
-    write_texts,
+    write_document,
 )
 from trireme.errors import InvalidInputError, NotFoundError
 
@@ -88,18 +87,15 @@ def test_a_rerank_query_has_distinct_passages_and_falling_scores():
 
 def test_the_files_hold_the_same_texts_for_everyone(tmp_path):
     a, b, _ = draw()
-    ours = json.loads(write_perf_texts(tmp_path / "perf.json", a).read_text(encoding="utf-8"))["data"]
-    theirs = json.loads(write_texts(tmp_path / "texts.json", a).read_text(encoding="utf-8"))["texts"]
-    assert [entry["text"][0] for entry in ours] == theirs == list(a.texts)
+    ours = list_text_inputs(a)
+    theirs = json.loads(write_document(tmp_path / "texts.json", texts=a.texts).read_text(encoding="utf-8"))
+    assert [entry["text"][0] for entry in ours] == theirs["texts"] == list(a.texts)
     drawn = draw_rerank(a, b, passages=20, count=5, seed=1)
-    plain = write_perf_rerank(tmp_path / "p.json", drawn, with_prior=False)
-    prior = write_perf_rerank(tmp_path / "q.json", drawn, with_prior=True)
-    entry = json.loads(plain.read_text(encoding="utf-8"))["data"][0]
-    assert entry["passages"] == {"content": list(drawn[0].passages), "shape": [20]}
-    assert "prior" not in entry
-    assert json.loads(prior.read_text(encoding="utf-8"))["data"][0]["prior"]["shape"] == [20]
-    queries = json.loads(write_rerank(tmp_path / "r.json", drawn).read_text(encoding="utf-8"))["queries"]
-    assert queries[0]["query"] == drawn[0].query
+    [plain, *_], [prior, *_] = (list_rerank_inputs(drawn, with_prior=has) for has in (False, True))
+    assert plain == {
+        "query": [drawn[0].query], "passages": {"content": drawn[0].passages, "shape": [20]},
+    }  # fmt: skip
+    assert prior["prior"] == {"content": drawn[0].prior, "shape": [20]}
 
 
 def test_without_a_data_set_the_docs_serve(tmp_path, monkeypatch):
