@@ -85,9 +85,7 @@ class JsonProcess:
 
 
 def end_session(process: subprocess.Popen[Any], patience_s: float = 10.0) -> None:
-    """Ends a process that leads a session, and all of its group. Blocks until it is gone."""
-    if process.returncode is not None:
-        return
+    """Ends a process that leads a session, and its group, also where only that is left. Blocks until it is gone."""
     for number in (signal.SIGCONT, signal.SIGTERM):
         signal_group(process, number)
     with contextlib.suppress(subprocess.TimeoutExpired):

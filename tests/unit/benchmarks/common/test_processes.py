@@ -88,6 +88,19 @@ def test_a_stopped_process_and_its_children_are_ended():
     assert find_alive(process.pid) == []
 
 
+def test_children_that_outlive_their_parent_are_ended():
+    sleep = "import time; time.sleep(60)"
+    script = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {sleep!r}])"
+    process = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
+    process.wait()
+    assert len(find_alive(process.pid)) == 1
+    end_session(process)
+    deadline = time.monotonic() + 10
+    while find_alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert find_alive(process.pid) == []
+
+
 @pytest.fixture
 def write_process(tmp_path, monkeypatch):
     """A /proc of our own. Ticks: of the process itself, and of its children that ended."""
