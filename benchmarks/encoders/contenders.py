@@ -6,6 +6,7 @@ import json
 import os
 import statistics
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from trireme.triton.metrics import read_metrics
 from trireme.tune.perf_analyzer import PerfFigures, PerfRun, PerfTool, compute_percentile
 from trireme.tune.perf_analyzer import measure as run_perf_analyzer
 from trireme.types import FloatArray
+
+Steps = tuple[StepLoad, ...]
 
 WORKER = "benchmarks.rivals.worker"
 # A probe of so many requests beyond one wave tells how many make a run of the wanted length.
@@ -73,7 +76,7 @@ class Sample:
     p95_ms: float
     p99_ms: float
     cpu_ms_per_text: float
-    steps: tuple[StepLoad, ...] = ()
+    steps: Steps = ()
 
 
 class Contender(Protocol):
@@ -116,24 +119,6 @@ class Pace:
         return max(round(rate * seconds), 2 * load.in_flight, PROBE_REQUESTS) + load.in_flight
 
 
-def to_sample(
-    figures: PerfFigures, task: Task, load: Load, *, sent: int, cpu_s: float, steps: tuple[StepLoad, ...] = ()
-) -> Sample:
-    """What perf_analyzer or the HTTP load saw, per text. `sent` requests cost the server `cpu_s`."""
-    per_request = load.batch * task.texts_per_item
-    rate = figures.requests_per_s * per_request
-    return Sample(
-        requests=figures.requests,
-        texts_per_s=rate,
-        tokens_per_s=rate * _mean_tokens(task, sent * load.batch),
-        p50_ms=figures.p50_ms,
-        p95_ms=figures.p95_ms,
-        p99_ms=figures.p99_ms,
-        cpu_ms_per_text=cpu_s * 1000 / max(sent * per_request, 1),
-        steps=steps,
-    )
-
-
 def _mean_tokens(task: Task, items: int) -> float:
     """Of the first `items` texts, which every run sends."""
     if not task.tokens:
@@ -142,23 +127,60 @@ def _mean_tokens(task: Task, items: int) -> float:
     return (full * sum(task.tokens) + sum(task.tokens[:rest])) / max(items, 1)
 
 
-class TritonContender:
-    """A model of a running tritonserver, driven by perf_analyzer over gRPC."""
+class ServedContender(ABC):
+    """A server in a session of its own that is sent requests."""
 
-    def __init__(self, name: str, what: str, model: str, server: ServerAddress, tool: PerfTool) -> None:
-        self.name, self.what, self.model = name, what, model
-        self._server, self._tool, self._pace = server, tool, Pace()
+    def __init__(self, name: str, what: str) -> None:
+        self.name, self.what, self._pace = name, what, Pace()
 
-    def start(self) -> dict[str, str]:
-        return dict(self._server.versions)
+    @abstractmethod
+    def find_session(self) -> int:
+        """Process id of the session's leader. Raises UnavailableError where it does not run."""
+
+    @abstractmethod
+    def send(self, task: Task, load: Load, requests: int, seconds: float) -> tuple[PerfFigures, Steps]:
+        """Sends so many requests, in about so many seconds. Blocks; raises UnavailableError."""
 
     def measure(self, task: Task, load: Load, seconds: float) -> Sample:
+        """One run of about `seconds`, after a short one where this load is new to it."""
         if not load.rate and not self._pace.is_known(task, load):
             self._run(task, load, 0.0)
         return self._run(task, load, seconds)
 
     def _run(self, task: Task, load: Load, seconds: float) -> Sample:
-        requests = self._pace.choose(task, load, seconds)
+        session, requests = self.find_session(), self._pace.choose(task, load, seconds)
+        busy = read_session_time(session)
+        figures, steps = self.send(task, load, requests, seconds)
+        cpu_s = read_session_time(session) - busy
+        self._pace.learn(task, load, figures.requests_per_s)
+        per_request = load.batch * task.texts_per_item
+        rate = figures.requests_per_s * per_request
+        return Sample(
+            requests=figures.requests,
+            texts_per_s=rate,
+            tokens_per_s=rate * _mean_tokens(task, requests * load.batch),
+            p50_ms=figures.p50_ms,
+            p95_ms=figures.p95_ms,
+            p99_ms=figures.p99_ms,
+            cpu_ms_per_text=cpu_s * 1000 / max(requests * per_request, 1),
+            steps=steps,
+        )
+
+
+class TritonContender(ServedContender):
+    """A model of a running tritonserver, driven by perf_analyzer over gRPC."""
+
+    def __init__(self, name: str, what: str, model: str, server: ServerAddress, tool: PerfTool) -> None:
+        super().__init__(name, what)
+        self.model, self._server, self._tool = model, server, tool
+
+    def start(self) -> dict[str, str]:
+        return dict(self._server.versions)
+
+    def find_session(self) -> int:
+        return self._server.pid
+
+    def send(self, task: Task, load: Load, requests: int, seconds: float) -> tuple[PerfFigures, Steps]:
         run = PerfRun(
             model=self.model,
             url=self._server.grpc_url,
@@ -170,13 +192,9 @@ class TritonContender:
             batch=load.batch,
             request_rate=load.rate,
         )
-        before, busy = self._count(), read_session_time(self._server.pid)
+        before = self._count()
         figures = self._run_patiently(run, PATIENCE_S + 10 * seconds)
-        cpu_s = read_session_time(self._server.pid) - busy
-        self._pace.learn(task, load, figures.requests_per_s)
-        return to_sample(
-            figures, task, load, sent=requests, cpu_s=cpu_s, steps=compare_counts(before, self._count())
-        )
+        return figures, compare_counts(before, self._count())
 
     def _run_patiently(self, run: PerfRun, timeout_s: float) -> PerfFigures:
         # perf_analyzer 2.51 at times waits for ever with a --request-count, while the server is idle.

@@ -13,19 +13,26 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common.processes import end_session, read_session_time, signal_group, wait_for_page
-from benchmarks.encoders.contenders import JOB_S, Load, Pace, Sample, Task, quiet_environment, to_sample
+from benchmarks.common.processes import end_session, signal_group, wait_for_page
+from benchmarks.encoders.contenders import (
+    JOB_S,
+    Load,
+    ServedContender,
+    Steps,
+    Task,
+    quiet_environment,
+)
 from benchmarks.encoders.http_load import HttpLoad, drive
 from trireme.errors import UnavailableError
 from trireme.machine import pick_ports
-from trireme.tune.perf_analyzer import read_export
+from trireme.tune.perf_analyzer import PerfFigures, read_export
 from trireme.types import FloatArray
 
 HOST = "127.0.0.1"
 START_S = 120.0
 
 
-class InfinityContender:
+class InfinityContender(ServedContender):
     """Infinity's own server with an embedder and a reranker, over its HTTP API."""
 
     def __init__(
@@ -40,9 +47,9 @@ class InfinityContender:
         versions: Mapping[str, str],
     ) -> None:
         """models: what the API calls them -> folders; "ranker" takes the tasks with passages, "embedder" others."""
-        self.name, self.what = name, what
+        super().__init__(name, what)
         self._binary, self._engine, self._models = environment / "bin" / "infinity_emb", engine, models
-        self._work, self._versions, self._pace = work, versions, Pace()
+        self._work, self._versions = work, versions
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> dict[str, str]:
@@ -71,15 +78,12 @@ class InfinityContender:
         lines = [line for line in log.read_text(errors="replace").splitlines() if "Error" in line]
         raise UnavailableError(f"infinity_emb did not start: {(lines or ['no word'])[-1].strip()[:300]}")
 
-    def measure(self, task: Task, load: Load, seconds: float) -> Sample:
-        if not self._pace.is_known(task, load):
-            self._run(task, load, 0.0)
-        return self._run(task, load, seconds)
-
-    def _run(self, task: Task, load: Load, seconds: float) -> Sample:
+    def find_session(self) -> int:
         if self._process is None:
             raise UnavailableError(f"{self.name} is not running")
-        requests = self._pace.choose(task, load, seconds)
+        return self._process.pid
+
+    def send(self, task: Task, load: Load, requests: int, seconds: float) -> tuple[PerfFigures, Steps]:
         document = json.loads(task.file.read_text(encoding="utf-8"))
         http = HttpLoad(
             url=self._url,
@@ -89,12 +93,9 @@ class InfinityContender:
             requests=requests,
             batch=load.batch,
         )
-        busy, client = read_session_time(self._process.pid), time.process_time()
+        began = time.process_time()
         export = drive(http, JOB_S)
-        cpu_s, client_s = read_session_time(self._process.pid) - busy, time.process_time() - client
-        figures = read_export(export, self.name, client_s)
-        self._pace.learn(task, load, figures.requests_per_s)
-        return to_sample(figures, task, load, sent=requests, cpu_s=cpu_s)
+        return read_export(export, self.name, time.process_time() - began), ()
 
     def embed(self, texts: Sequence[str]) -> FloatArray:
         body = json.dumps({"model": "embedder", "input": list(texts)}).encode()
