@@ -47,7 +47,7 @@ def format_document(report: BenchReport) -> str:
         poisson=[name for name in dict.fromkeys(p.scenario for p in report.points) if "Poisson" in name],
         padding=compute_pad_share(report, MIXED),
         differ=differ,
-        others_vectors=far,
+        far=far,
         is_whole=not (has_errors or report.failures or report.left_out or differ or far),
         plots=PLOTS,
     )

@@ -247,8 +247,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     smoke = "a minute of tiny sizes without rivals; prints, writes no file"
     parser.add_argument("--smoke", action="store_true", help=smoke)
-    prepare = "only build the models and have the rivals export theirs"
-    parser.add_argument("--prepare", action="store_true", help=prepare)
+    only = "only build the models and have the rivals export theirs"
+    parser.add_argument("--prepare", action="store_true", help=only)
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the inputs (default {SEED})")
     return run_script(parser, work, arguments)
 

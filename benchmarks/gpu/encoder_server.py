@@ -31,6 +31,7 @@ GRPC = f"127.0.0.1:{PORTS[1]}"
 # Requests at once, and texts in each.
 CLIENTS = ((1, 1), (32, 1), (128, 1), (8, 32), (32, 32))
 CHECKED = 128
+LOADS = ("short", "passages")
 
 
 def main() -> None:
@@ -40,14 +41,11 @@ def main() -> None:
     parser.add_argument("--triton", type=Path, required=True, help="a folder with triton/env.sh")
     parser.add_argument("--models", nargs="+", default=["minilm"])
     parser.add_argument("--instances", nargs="+", type=int, default=[1, 2, 4])
-    parser.add_argument("--precision", default="fp16")
-    parser.add_argument("--target", choices=("cpu", "gpu"), default="gpu")
-    parser.add_argument("--loads", nargs="+", default=["short", "passages"])
     parser.add_argument("--seconds", type=float, default=200, help="measure no more after so long")
     arguments = parser.parse_args()
     work, notes = arguments.work, Notes(arguments.work / "server.jsonl")
     texts = json.loads((work / "texts.json").read_text())["texts"]
-    for load in arguments.loads:
+    for load in LOADS:
         rows = {"data": [{"text": [text]} for text in texts[load]]}
         (work / f"{load}-input.json").write_text(json.dumps(rows))
     repository, log = work / "repository", work / "server.log"
@@ -64,7 +62,7 @@ def main() -> None:
         if is_ready:
             for name in names:
                 notes.write(model=name, **check(arguments, name, texts))
-            loads = [(name, load, *asked) for name in names for load in arguments.loads for asked in CLIENTS]
+            loads = [(name, load, *asked) for name in names for load in LOADS for asked in CLIENTS]
             for name, load, concurrency, batch in loads:
                 if notes.seconds() < arguments.seconds:
                     found = drive(arguments, name, load, concurrency, batch)
@@ -80,9 +78,9 @@ def build(arguments: argparse.Namespace, model: str, repository: Path, notes: No
         model=f"{model}-{arguments.instances[0]}",
         kind="text_encoder",
         source=str(arguments.work / model),
-        precision=arguments.precision,
+        precision="fp16",
         engine="torch",
-        target=arguments.target,
+        target="gpu",
         instances=arguments.instances[0],
         max_batch_size=512,
         dynamic_batching=True,
@@ -110,7 +108,7 @@ def check(arguments: argparse.Namespace, name: str, texts: dict[str, list[str]])
 
     found: dict[str, Any] = {}
     with TritonClient(GRPC) as client:
-        for load in arguments.loads:
+        for load in LOADS:
             vectors = client.infer(name, {"text": [[text] for text in texts[load][:CHECKED]]})["embedding"]
             if name.startswith("minilm"):
                 reference = np.load(arguments.work / "references.npz")[load][:CHECKED]
