@@ -23,6 +23,7 @@ THREADS = 4
 CHECKED = 256
 SINGLES = 100
 PADDED_TOKENS = 65536
+DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
 Texts = dict[str, list[str]]
 
 
@@ -31,10 +32,10 @@ class Engine:
 
     ways: tuple[str, ...] = ("ids", "texts")
 
-    def __init__(self, work: Path, models: Sequence[str], texts: Texts) -> None:
+    def __init__(self, work: Path, models: Sequence[str], texts: Texts, precision: str) -> None:
         from trireme.encode.tokenizer import Tokenizer
 
-        self.work, self.texts = work, texts
+        self.work, self.texts, self.precision = work, texts, precision
         self.tokenizer = Tokenizer.load(work / "minilm" / "tokenizer.json", 256)
         self.rows = {name: self.tokenizer.encode_texts(part) for name, part in texts.items()}
         self.models = {model: self.open(model) for model in models}
@@ -62,7 +63,7 @@ class Packed(Engine):
         from trireme.encode.text_encoder import EncoderSpec, TextEncoder
 
         began = time.monotonic()
-        session = open_session("torch", self.work / f"{model}-fp16", SessionOptions(0, 0))
+        session = open_session("torch", self.work / f"{model}-{self.precision}", SessionOptions(0, 0))
         print("opened", model, round(time.monotonic() - began, 2), "s", flush=True)
         spec = EncoderSpec(session._model.hidden_size, True, "", "", BUDGET, 1_000_000)
         return session, TextEncoder(self.tokenizer, session, spec)
@@ -141,7 +142,7 @@ class Vllm(Engine):
         return LLM(
             str(self.work / model),
             runner="pooling",
-            dtype="float16",
+            dtype=DTYPES[self.precision],
             max_num_seqs=1024,
             max_num_batched_tokens=BUDGET,
             gpu_memory_utilization=0.1,
@@ -165,7 +166,7 @@ class Sentence(Engine):
         import torch
         from sentence_transformers import SentenceTransformer
 
-        kwargs = {"dtype": torch.float16, "attn_implementation": "sdpa"}
+        kwargs = {"dtype": getattr(torch, DTYPES[self.precision]), "attn_implementation": "sdpa"}
         return SentenceTransformer(
             str(self.work / model), device="cuda", model_kwargs=kwargs, local_files_only=True
         )
@@ -289,9 +290,10 @@ def load_engine() -> Callable[[Job], Job]:
     parser.add_argument("engine", choices=KINDS)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--models", nargs="+", required=True)
+    parser.add_argument("--precision", choices=("fp16", "bf16"), default="fp16")
     arguments = parser.parse_args()
     texts = json.loads((arguments.work / "texts.json").read_text())["texts"]
-    engine = KINDS[arguments.engine](arguments.work, arguments.models, texts)
+    engine = KINDS[arguments.engine](arguments.work, arguments.models, texts, arguments.precision)
     return partial(answer, engine)
 
 

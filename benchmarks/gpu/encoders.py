@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common.processes import JsonProcess
+from benchmarks.common.processes import JsonProcess, make_flags
 from benchmarks.common.report import PROJECT
 from benchmarks.gpu.machine import QUIET, SOURCE, Notes, read_end
 from trireme.errors import UnavailableError
@@ -27,11 +27,11 @@ LOADS = ("short", "passages")
 class Worker:
     """A process of encoder_engines.py."""
 
-    def __init__(self, work: Path, name: str, models: list[str], path: str) -> None:
+    def __init__(self, work: Path, name: str, models: list[str], path: str, precision: str) -> None:
         """Starts it and returns at once."""
         self.name, self.models, self._log = name, models, work / f"{name}.log"
         command = [sys.executable, "-m", "benchmarks.gpu.encoder_engines", name.partition("-")[0]]
-        command += ["--work", str(work), "--models", *models]
+        command += [*make_flags(work=work, precision=precision), "--models", *models]
         # Texts are part of what is measured here, with all threads.
         quiet = {**QUIET, "TOKENIZERS_PARALLELISM": "true"}
         environ = {**os.environ, **quiet, "PYTHONPATH": path}
@@ -49,7 +49,7 @@ class Worker:
         self._process.stop()
 
 
-def make_models(work: Path, models: list[str]) -> None:
+def make_models(work: Path, models: list[str], precisions: list[str]) -> None:
     """Checkpoints in fp16 and our files of them: `minilm` as it came, the others with random weights."""
     import torch
     import transformers
@@ -80,9 +80,10 @@ def make_models(work: Path, models: list[str]) -> None:
             torch.cuda.empty_cache()
         checkpoint = read_checkpoint(folder)
         graph = load_graph(checkpoint)
-        target = work / f"{name}-fp16"
-        target.mkdir(exist_ok=True)
-        write_packed(graph, checkpoint, "fp16", target)
+        for precision in precisions:
+            target = work / f"{name}-{precision}"
+            target.mkdir(exist_ok=True)
+            write_packed(graph, checkpoint, precision, target)
 
 
 def compare(work: Path, engine: str, model: str, load: str) -> dict[str, float]:
@@ -108,14 +109,14 @@ class Run:
 
     def start(self) -> list[tuple[Worker, str, str]]:
         """Every worker with each of its models and each load, in the order in which they are asked."""
-        models = self._arguments.models
-        self._workers = [Worker(self.work, "packed", models, str(SOURCE))]
+        models, precision = self._arguments.models, self._arguments.precision
+        self._workers = [Worker(self.work, "packed", models, str(SOURCE), precision)]
         if self._arguments.site:
             path = f"{self._arguments.site}:{SOURCE}"
             # Each its own process: one process of vLLM has one model.
-            self._workers += [Worker(self.work, f"vllm-{one}", [one], path) for one in models]
+            self._workers += [Worker(self.work, f"vllm-{one}", [one], path, precision) for one in models]
         if self._arguments.sentence:
-            self._workers.append(Worker(self.work, "sentence", models, str(SOURCE)))
+            self._workers.append(Worker(self.work, "sentence", models, str(SOURCE), precision))
         alive = []
         for worker in self._workers:
             found = worker.ask(200, do="load")
@@ -159,12 +160,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help=needed)
     parser.add_argument("--site", default="", help="a folder with vLLM; without it vLLM is left out")
     parser.add_argument("--models", nargs="+", default=["minilm", "base", "large"])
+    parser.add_argument("--precision", default="fp16")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=300, help="measure no more after so long")
     parser.add_argument("--sentence", action=argparse.BooleanOptionalAction, default=True)
     arguments = parser.parse_args()
     run = Run(arguments)
-    make_models(arguments.work, arguments.models)
+    make_models(arguments.work, arguments.models, ["fp16", "bf16"])
     run.note(made=arguments.models)
     try:
         pairs = run.start()
