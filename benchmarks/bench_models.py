@@ -19,7 +19,8 @@ from report import PROJECT
 from workloads import LONGEST
 
 from trireme.artifacts.config_writer import place_config
-from trireme.artifacts.manifest import MODEL_FILE, TOKENIZER_FILE, read_manifest
+from trireme.artifacts.encoder_engines import MODEL_FILE
+from trireme.artifacts.manifest import TOKENIZER_FILE, read_manifest
 from trireme.artifacts.recipe import RECIPE_FILE, Recipe, read_recipe, write_recipe
 from trireme.artifacts.repository import is_built, version_dir
 from trireme.errors import TriremeError, UnavailableError

@@ -116,9 +116,9 @@ def measure_cpu(options: argparse.Namespace, names: Sequence[str]) -> dict[str, 
 @contextmanager
 def open_engine(options: argparse.Namespace, name: str) -> Iterator[Any]:
     """The row's checkpoint exported for OpenVINO and loaded. Raises TriremeError when it cannot be."""
+    from trireme.artifacts.build import BuildOptions
     from trireme.artifacts.recipe import Recipe
     from trireme.artifacts.repository import version_dir
-    from trireme.export.pipeline import BuildOptions
     from trireme.export_llm.pipeline import build_llm
     from trireme.generate.engine import EngineOptions
     from trireme.generate.registry import open_engine as open_registered

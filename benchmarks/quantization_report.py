@@ -18,9 +18,9 @@ from typing import Any
 
 from report import Circumstances, format_circumstances, format_table
 
+from trireme.artifacts.gate import Gate
 from trireme.errors import GateError, InvalidInputError
-from trireme.quantize.figures import Figures
-from trireme.quantize.gate import DEFAULTS, check_gate
+from trireme.quantize.gate import DEFAULTS
 
 GPU_FILES = "*-quantization-gpu.json"
 NOT_MEASURED = "not measured"
@@ -198,11 +198,7 @@ def format_devices(report: QuantizationReport, other: QuantizationReport) -> str
 def judge_default(row: MethodRow) -> str:
     """Whether the row passes the default thresholds of its method: passes or fails."""
     try:
-        check_gate(
-            row.name,
-            Figures(**{**row.figures, "tokens": int(row.figures["tokens"])}),
-            DEFAULTS[row.method, row.bits],
-        )
+        Gate(row.name, DEFAULTS[row.method, row.bits]).check(row.figures)
     except GateError:
         return "fails"
     return "passes"

@@ -6,10 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from trireme.artifacts.recipe import ENCODER_KINDS, Recipe
+from trireme.artifacts.build import BuildOptions
+from trireme.artifacts.recipe import Recipe
 from trireme.artifacts.repository import list_recipes
 from trireme.errors import TriremeError
-from trireme.export.pipeline import BuildOptions, build_model
+from trireme.export.pipeline import build_model
 from trireme.export.progress import build_with_progress
 from trireme.export_llm.pipeline import build_llm
 
@@ -33,10 +34,10 @@ def main() -> None:
 
 def build_one(recipe: Recipe, options: BuildOptions) -> None:
     """Builds one model behind a progress bar and prints what came out."""
-    build = build_llm if recipe.kind == "generator" else build_model
+    build = build_llm if recipe.traits.is_generator else build_model
     manifest, was_built = build_with_progress(recipe, options, build)
     state = "built" if was_built else "already built"
-    engine = f" on {manifest.engine}" if recipe.kind in ENCODER_KINDS else ""
+    engine = f" on {manifest.engine}" if recipe.traits.is_encoder else ""
     print(f"{recipe.model}: {state}, {manifest.precision}{engine}, {manifest.total_bytes:,} bytes")
 
 

@@ -6,22 +6,15 @@ import argparse
 import sys
 from pathlib import Path
 
+from trireme.artifacts.build import BuildOptions
 from trireme.artifacts.recipe import RECIPE_FILE, Recipe, read_recipe, write_recipe
+from trireme.artifacts.recipe_arguments import add_recipe_arguments, given_values
 from trireme.errors import InvalidInputError, TriremeError
 from trireme.export.new_recipe import check_recipe_is_free
-from trireme.export.pipeline import BuildOptions
 from trireme.export.progress import build_with_progress
 from trireme.export_llm.pipeline import build_llm
 
 PROJECT = Path(__file__).resolve().parent.parent
-RECIPE_KEYS = (
-    "source",
-    "revision",
-    "target",
-    "max_model_len",
-    "max_logit_error",
-    "min_top1_agreement",
-)
 
 
 def main() -> None:
@@ -41,7 +34,7 @@ def main() -> None:
 
 def find_recipe(given: argparse.Namespace) -> Recipe:
     """The recipe of --recipe, or one made of the other arguments."""
-    values = {key: getattr(given, key) for key in RECIPE_KEYS if getattr(given, key) is not None}
+    values = given_values(given, "export_llm")
     if given.recipe is not None:
         if values or given.name:
             raise InvalidInputError(f"--recipe already says everything; drop {([*values] or ['name'])[0]}")
@@ -56,14 +49,9 @@ def find_recipe(given: argparse.Namespace) -> Recipe:
 def parse_arguments() -> argparse.Namespace:
     """The command line; keys of the recipe that are not given are None."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source", nargs="?", help="a checkpoint's folder, or its hub id (with --revision)")
     parser.add_argument("--name", help="the model's folder in the repository")
     parser.add_argument("--recipe", type=Path, help="a recipe.toml that says everything")
-    parser.add_argument("--revision", help="the hub commit to take, 40 hexadecimal digits")
-    parser.add_argument("--target", choices=("cpu", "gpu"), help="OpenVINO or vLLM; default: cpu")
-    parser.add_argument("--max-model-len", type=int, help="tokens of prompt and answer together")
-    parser.add_argument("--max-logit-error", type=float, help="threshold of the parity gate (cpu)")
-    parser.add_argument("--min-top1-agreement", type=float, help="threshold of the parity gate (cpu)")
+    add_recipe_arguments(parser, "export_llm")
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
     parser.add_argument("--cache", type=Path, default=Path(".trireme/sources"), help="downloaded checkpoints")
     parser.add_argument("--force", action="store_true", help="build again what is already there")

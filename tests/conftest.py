@@ -6,18 +6,17 @@ import string
 
 import pytest
 
+from trireme.checkpoints.families import FAMILIES, Sizes
+
 # Tests hold channels of gRPC while they start processes, as no program of ours does.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 SPECIAL = {"bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]"), "roberta": ("<s>", "<pad>", "</s>", "<unk>")}
-SIZES = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "max_position_embeddings": 66,
+TOKEN_IDS = {
+    "bert": {"pad_token_id": 0},
+    "roberta": {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2},
 }
-DISTIL_SIZES = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "max_position_embeddings": 66}
+SIZES = Sizes(hidden=32, inner=64, heads=2, layers=2, positions=66)
 
 
 # Files whose tests share what takes long to start, or is there once: one worker runs all of them.
@@ -86,23 +85,20 @@ def make_checkpoint():
 
         torch.manual_seed(7)
         folder.mkdir(parents=True, exist_ok=True)
-        style = "roberta" if "roberta" in family else "bert"
+        row = FAMILIES[family]
+        style = "roberta" if row.first_position == "after padding" else "bert"
         vocabulary = make_tokenizer(folder, style)
-        names = {
-            "bert": "Bert",
-            "roberta": "Roberta",
-            "xlm-roberta": "XLMRoberta",
-            "distilbert": "DistilBert",
-        }
-        prefix = names[family]
-        sizes = dict(DISTIL_SIZES if family == "distilbert" else SIZES)
-        if style == "roberta":
-            sizes |= {"type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+        sizes = {key: size for (key, _), size in zip(row.sizes, SIZES, strict=True)}
+        if row.segments and style == "roberta":
+            sizes[row.segments[0]] = 1
+        sizes |= TOKEN_IDS[style]
         if labels is not None:
             sizes |= {"id2label": dict(enumerate(labels)), "label2id": {b: a for a, b in enumerate(labels)}}
-        config = getattr(transformers, f"{prefix}Config")(**{"vocab_size": vocabulary, **sizes, **more})
+        config = getattr(transformers, f"{row.class_name}Config")(
+            **{"vocab_size": vocabulary, **sizes, **more}
+        )
         head = "Model" if labels is None else "ForSequenceClassification"
-        model = getattr(transformers, prefix + head)(config)
+        model = getattr(transformers, row.class_name + head)(config)
         with torch.no_grad():
             for weight in model.parameters():
                 # Larger than the library's start, so that texts differ from each other.

@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 from processor_seconds import read_processor_seconds
 
+from trireme.artifacts.build import BuildOptions
 from trireme.artifacts.config_writer import place_config
 from trireme.artifacts.manifest import read_manifest, write_manifest
 from trireme.artifacts.recipe import Recipe, write_recipe
-from trireme.export.pipeline import BuildOptions, build_model
+from trireme.export.pipeline import build_model
 
 ROOT = Path(__file__).parents[2]
 HTTP, GRPC, METRICS = 18100, 18101, 18102

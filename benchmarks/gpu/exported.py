@@ -89,7 +89,7 @@ def export(arguments: argparse.Namespace) -> dict[str, Any]:
         "export_memory_mb": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6),
         "bytes": sum(path.stat().st_size for path in files),
         "said": done.stdout.strip().splitlines(),
-        "instance_group": re.findall(r"instance_group.*", config),
+        "instance_group": [" ".join(one.split()) for one in re.findall(r"instance_group \{[^}]*\}", config)],
     }
 
 

@@ -8,10 +8,10 @@ import argparse
 import json
 from pathlib import Path
 
+from trireme.artifacts.build import BuildOptions
 from trireme.artifacts.config_writer import place_config
 from trireme.artifacts.manifest import Manifest, hash_file, write_manifest
 from trireme.artifacts.recipe import Recipe, write_recipe
-from trireme.export.pipeline import BuildOptions
 from trireme.export_llm.pipeline import build_llm
 
 # Listed where vLLM makes the weights up itself, and nothing reads it.

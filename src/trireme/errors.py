@@ -13,12 +13,20 @@ class TriremeError(Exception):
     """Base of every error that Trireme raises on purpose."""
 
     code: ClassVar[ErrorCode] = "INTERNAL"
+    # Stands behind the code where a program must tell this error from others of its code.
+    reason: ClassVar[str] = ""
 
 
 class InvalidInputError(TriremeError):
     """The request or argument is wrong; the sender must change it."""
 
     code: ClassVar[ErrorCode] = "INVALID_ARG"
+
+
+class PromptTooLongError(InvalidInputError):
+    """The prompt leaves the model no room to answer; the message has both numbers. A shorter one may fit."""
+
+    reason: ClassVar[str] = "PROMPT_TOO_LONG"
 
 
 class SettingError(InvalidInputError):

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from trireme.documents.load import Limits, Skipped, load
 from trireme.errors import UnavailableError
-from trireme.ingest.publish import Publisher, Tally
-from trireme.ingest.queue import Found, JobInfo, JobQuery, JobQueue
+from trireme.ingest.publish import PublishCounts, Publisher
+from trireme.ingest.queue import FoundJobs, JobInfo, JobQuery, JobQueue
+from trireme.retry import Pauses, retry
 from trireme.served_encoders import ServedEncoders, open_worker
 from trireme.settings import Settings
 from trireme.storage import open_documents, open_queue, open_store
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.3
 # A worker that is started again after a crash is away for a moment.
 NO_WORKER_SECONDS = 5.0
-# How long a database may be away while jobs are waited for.
-PATIENCE_SECONDS = 120.0
+# A database may be away for two minutes while jobs are waited for.
+PAUSES = Pauses(POLL_SECONDS, POLL_SECONDS, patience=120.0)
 NAMED_DEAD = 20
 
 
@@ -179,19 +180,12 @@ def wait_for(
             time.sleep(POLL_SECONDS)
 
 
-def _find(queue: JobQueue, batch: str) -> Found:
+def _find(queue: JobQueue, batch: str) -> FoundJobs:
     """The numbers of a batch, from a database that may be away for a while."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            return queue.find(JobQuery(batch=batch, limit=0))
-        except UnavailableError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(POLL_SECONDS)
+    return retry(lambda: queue.find(JobQuery(batch=batch, limit=0)), UnavailableError, PAUSES, time.sleep)
 
 
-def _show_tally(progress: Progress, task: object, path: Path, tally: Tally) -> None:
+def _show_tally(progress: Progress, task: object, path: Path, tally: PublishCounts) -> None:
     progress.update(task, description=f"Reading {path}", completed=tally.seen)  # type: ignore[arg-type]
 
 

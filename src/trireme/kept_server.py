@@ -9,10 +9,13 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from trireme.artifacts.machine_config import MACHINE_CONFIG, place_machine_configs
 from trireme.errors import SettingError, UnavailableError
+from trireme.machine import read_machine
 from trireme.settings import Settings
 from trireme.triton.canary import Canary
 from trireme.triton.metrics import count_answered, has_pending, read_metrics
@@ -23,14 +26,26 @@ from trireme.triton.wire import own_address
 # A server that ends so often before it was ever ready will not get ready; one that is killed may.
 MOST_FALSE_STARTS = 3
 MOST_KILLED_STARTS = 10
-LONGEST_PAUSE_SECONDS = 15.0
-PORT_SECONDS = 30.0
-# How long a model may owe an answer, and answer nobody else meanwhile, and how often each is asked.
-HUNG_SECONDS = 30.0
-CANARY_SECONDS = 10.0
-# Less than what is between two canaries.
-QUIET_SECONDS = 4.0
 PREVIOUS_LOG = "tritonserver.previous.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds.
+
+    pause: the longest between two starts. port: how long the ports may stay taken after a server ended. hung:
+    how long a model may owe an answer, and answer nobody else meanwhile. canary: between two questions to each
+    model. quiet: without a request before a server that has grown is started again; less than `canary`.
+    """
+
+    pause: float = 15.0
+    port: float = 30.0
+    hung: float = 30.0
+    canary: float = 10.0
+    quiet: float = 4.0
+
+
+DEFAULT_TIMING = Timing()
 
 
 class KeptServer:
@@ -40,9 +55,10 @@ class KeptServer:
     under way would never end.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, timing: Timing = DEFAULT_TIMING) -> None:
         """Starts nothing."""
         self._settings = settings
+        self._timing = timing
         self._database_url = settings.database_url
         self._note = settings.data_dir / "tritonserver.pid"
         self._was_ready = self._was_ever_ready = False
@@ -105,9 +121,16 @@ class KeptServer:
         elif self._stubs is not None and (models := self._stubs.ended()):
             self._start_again(f"The process of model {', '.join(models)} ended", notice)
         elif self._canary is not None and (models := self._canary.hung):
-            self._start_again(f"Model {', '.join(models)} has not answered for {HUNG_SECONDS:.0f} s", notice)
+            self._start_again(
+                f"Model {', '.join(models)} has not answered for {self._timing.hung:.0f} s", notice
+            )
         elif self._has_outgrown() and self._is_quiet():
             self._start_again(f"tritonserver has grown by {self._growth() / 1e9:.1f} GB", notice)
+
+    def _fit_machine(self) -> str:
+        """The name of the models' configurations for this machine's cores; "" where none has one."""
+        cores = read_machine().cores
+        return MACHINE_CONFIG if place_machine_configs(self._settings.model_repository, cores) else ""
 
     def _growth(self) -> int:
         """Bytes that the server and its stubs hold more than when they were ready."""
@@ -118,14 +141,14 @@ class KeptServer:
         return 0 < self._settings.server_growth_bytes < self._growth()
 
     def _is_quiet(self) -> bool:
-        """Whether no request has ended and none was under way for QUIET_SECONDS, over several calls."""
+        """Whether no request has ended and none was under way for Timing.quiet, over several calls."""
         with suppress(UnavailableError):
             page = read_metrics(self._settings.host, self._settings.metrics_port)
             seen = (count_answered(page), has_pending(page))
             if seen != self._last_seen or seen[1]:
                 self._last_seen, self._quiet_since = seen, time.monotonic()
                 return False
-            return time.monotonic() - self._quiet_since > QUIET_SECONDS
+            return time.monotonic() - self._quiet_since > self._timing.quiet
         return False
 
     def _see_ready(self) -> None:
@@ -133,7 +156,7 @@ class KeptServer:
         self._stubs = StubTable(self.server.pid)
         self._first_bytes = self._stubs.resident_bytes()
         models = sorted({stub.model for stub in self._stubs.stubs})
-        self._canary = _CanaryThread(self._settings, models)
+        self._canary = _CanaryThread(self._settings, models, self._timing)
 
     def _forget(self) -> None:
         self._stubs = None
@@ -174,12 +197,12 @@ class KeptServer:
     def _wait_for_room(self, error: Exception) -> None:
         """Ports that the kernel has not freed yet, or a disk that is full: the next call tries again."""
         self._ended_at = self._ended_at or time.monotonic()
-        if isinstance(error, SettingError) and time.monotonic() - self._ended_at > PORT_SECONDS:
+        if isinstance(error, SettingError) and time.monotonic() - self._ended_at > self._timing.port:
             raise error
 
     def _pause(self) -> float:
         """Seconds until it may be started once more: none for the first time, then longer and longer."""
-        return min(LONGEST_PAUSE_SECONDS, 2.0 ** (self._false_starts - 1)) if self._false_starts else 0.0
+        return min(self._timing.pause, 2.0 ** (self._false_starts - 1)) if self._false_starts else 0.0
 
     def _launch(self) -> TritonServer:
         settings = self._settings
@@ -193,6 +216,7 @@ class KeptServer:
             log_file=settings.data_dir / "logs" / "tritonserver.log",
             response_cache_bytes=settings.response_cache_bytes,
             opens_shared_memory=settings.shared_memory == "on",
+            config_name=self._fit_machine(),
         )
         told = {"TRIREME_DATABASE_URL": self._database_url, "TRIREME_SERVER_RESTARTS": str(self._restarts)}
         environ = {**os.environ, **{key: value for key, value in told.items() if value}}
@@ -236,10 +260,11 @@ def _claim_port(port: int, name: str) -> socket.socket:
 
 
 class _CanaryThread:
-    """Asks each model now and then; `hung` names those that gave no answer, to anybody, for HUNG_SECONDS."""
+    """Asks each model now and then; `hung` names those that gave no answer, to anybody, for Timing.hung."""
 
-    def __init__(self, settings: Settings, models: list[str]) -> None:
+    def __init__(self, settings: Settings, models: list[str], timing: Timing) -> None:
         self._settings = settings
+        self._timing = timing
         self._models = models
         self._closed = threading.Event()
         self.hung: list[str] = []
@@ -253,9 +278,9 @@ class _CanaryThread:
     def _run(self) -> None:
         address = own_address(self._settings.host, self._settings.grpc_port)
         with Canary(address) as canary:
-            while not self._closed.wait(CANARY_SECONDS):
+            while not self._closed.wait(self._timing.canary):
                 before = self._count()
-                silent = canary.silent(self._models, HUNG_SECONDS)
+                silent = canary.silent(self._models, self._timing.hung)
                 after = self._count()
                 hung = [model for model in silent if before.get(model) == after.get(model)]
                 # Silence that ends with the server, or with this watch, says nothing of a model.

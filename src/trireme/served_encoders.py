@@ -26,8 +26,6 @@ from trireme.types import FloatArray
 
 # How long a collection's embedder is taken for granted.
 REMEMBER_SECONDS = 2.0
-# Kinds whose requests people wait for; encoders count their own.
-INTERACTIVE_KINDS = ("cross_encoder", "classifier", "generator", "rag")
 
 
 class ServedEncoders:
@@ -67,7 +65,7 @@ class ServedEncoders:
 
     def _by_digest(self, collection: str, digest: str) -> Encoder:
         for recipe in list_recipes(self._settings.model_repository):
-            if recipe.kind == "text_encoder" and is_built(self._settings.model_repository, recipe):
+            if recipe.traits.makes_vectors and is_built(self._settings.model_repository, recipe):
                 encoder = self._load(recipe.model)
                 if encoder.embedder.digest == digest:
                     return encoder
@@ -164,7 +162,7 @@ def open_worker(
 def watched_models(settings: Settings) -> list[str]:
     """Models whose every request is interactive. Encoders report their interactive requests themselves."""
     recipes = list_recipes(settings.model_repository)
-    return [recipe.model for recipe in recipes if recipe.kind in INTERACTIVE_KINDS]
+    return [recipe.model for recipe in recipes if recipe.traits.is_interactive]
 
 
 def read_load(settings: Settings, models: Collection[str]) -> tuple[int, bool] | None:

@@ -92,9 +92,9 @@ def _postgres_documents(url: str, storage: str) -> DocumentStore:
 
 
 def _postgres_queue(url: str, timeout: float) -> JobQueue:
-    from trireme.postgres.queue import ProcrastinateQueue
+    from trireme.postgres.queue import ProcrastinateQueue, QueueTiming
 
-    return ProcrastinateQueue(url, timeout)
+    return ProcrastinateQueue(url, QueueTiming(timeout))
 
 
 def _postgres_index_builder(url: str, exact_below: int) -> IndexBuilder:

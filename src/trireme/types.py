@@ -133,11 +133,19 @@ class Classified:
 
 @dataclass(frozen=True, slots=True)
 class BatchStats:
-    """What one micro-batched run cost: real tokens, padding added, micro-batches run."""
+    """What runs cost: real tokens, padding added, micro-batches run."""
 
     tokens: int = 0
     pad_tokens: int = 0
     micro_batches: int = 0
+
+    def __add__(self, other: BatchStats) -> BatchStats:
+        """Both together."""
+        return BatchStats(
+            self.tokens + other.tokens,
+            self.pad_tokens + other.pad_tokens,
+            self.micro_batches + other.micro_batches,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,13 @@ import psycopg
 import pytest
 
 from fakes.memory_store import MemoryStore
+from trireme.ingest.queue import JobQueue
 from trireme.local.postgres import LocalPostgres, start_postgres
 from trireme.storage import VectorStore, open_store
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+from queues import MemoryWorld, PostgresWorld
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +53,17 @@ def store(request: pytest.FixtureRequest) -> Iterator[VectorStore]:
     for info in opened.collections(None):
         opened.drop(info.tenant, info.collection)
     opened.close()
+
+
+@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.e2e)])
+def world(request: pytest.FixtureRequest) -> Iterator[MemoryWorld | PostgresWorld]:
+    """What several processes with a job queue share."""
+    is_fake = request.param == "memory"
+    made = MemoryWorld() if is_fake else PostgresWorld(request.getfixturevalue("database").url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def queue(world: MemoryWorld | PostgresWorld) -> JobQueue:
+    return world.open()

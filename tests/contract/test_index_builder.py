@@ -10,7 +10,7 @@ import pytest
 
 from trireme.errors import UnavailableError
 from trireme.ingest.documents import Indexed
-from trireme.postgres import index_builder as postgres_index_builder
+from trireme.postgres.index_builder import PostgresIndexBuilder
 from trireme.storage import open_documents, open_index_builder, open_queue
 from trireme.types import Document, Embedder, Passage
 
@@ -35,6 +35,10 @@ class World:
 
     def open_builder(self):
         return self.resources.enter_context(closing(open_index_builder(self.url, 20)))
+
+    def open_strict_builder(self, **limits):
+        """A builder with other limits of what a load is."""
+        return self.resources.enter_context(closing(PostgresIndexBuilder(self.url, 20, **limits)))
 
     def publish(self, *ids):
         documents = [Document(one, "", ("text",), one, digest=one) for one in ids]
@@ -88,24 +92,23 @@ def test_a_collection_gets_its_index_once_it_has_reached_the_size(world):
         pytest.param(1, 31, id="the load goes on, but the collection is not very large yet"),
     ],
 )
-def test_no_index_is_built_while(world, monkeypatch, bulk, most):
-    monkeypatch.setattr(postgres_index_builder, "BULK_DOCUMENTS", bulk)
-    monkeypatch.setattr(postgres_index_builder, "MOST_UNINDEXED", most)
+def test_no_index_is_built_while(world, bulk, most):
+    builder = world.open_strict_builder(bulk_documents=bulk, most_unindexed=most)
     world.publish("first", "second", "third", "fourth")
     first, second = world.queue.take(2)
     world.load(30, first)
-    assert world.builder.build_due() == 0
+    assert builder.build_due() == 0
     world.load(1, second)
-    assert world.builder.build_due() == 1
+    assert builder.build_due() == 1
 
 
-def test_dead_documents_and_other_collections_are_no_load(world, monkeypatch):
-    monkeypatch.setattr(postgres_index_builder, "BULK_DOCUMENTS", 1)
+def test_dead_documents_and_other_collections_are_no_load(world):
+    builder = world.open_strict_builder(bulk_documents=1)
     world.load(30)
     world.publish("dead")
     world.queue.settle(world.queue.take(1), "dead", "broken")
     world.queue.publish("t", "other", [Document("waits", "", ("text",), "waits", digest="1")])
-    assert world.builder.build_due() == 1
+    assert builder.build_due() == 1
 
 
 def test_a_build_that_is_cancelled_ends_soon_and_is_done_anew_by_another_builder(world):

@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 
+from trireme.artifacts.build import BuildOptions
 from trireme.artifacts.recipe import Recipe
 from trireme.encode.engines.openvino import share_cores
 from trireme.encode.engines.table import open_session
@@ -12,7 +13,7 @@ from trireme.encode.session import SessionOptions, TokenBatch
 from trireme.errors import ArtifactError, SettingError
 from trireme.export.graph import load_graph
 from trireme.export.measure import open_torch
-from trireme.export.pipeline import BuildOptions, build_model
+from trireme.export.pipeline import build_model
 
 MAX_LENGTH = 64
 pytestmark = pytest.mark.filterwarnings("ignore:this processor has no AVX-512 VNNI")

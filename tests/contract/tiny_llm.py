@@ -14,7 +14,8 @@ def write_tiny_llm(folder: Path, vocabulary: int = 128) -> int:
     import openvino
     from safetensors.numpy import save_file
 
-    from trireme.export_llm.architecture import read_architecture, read_config
+    from trireme.checkpoints.config import read_config
+    from trireme.export_llm.architecture import read_architecture
     from trireme.export_llm.constants import ConstantStore
     from trireme.export_llm.graph import build_graph
     from trireme.export_llm.weights import Weights

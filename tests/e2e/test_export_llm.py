@@ -9,7 +9,8 @@ import pytest
 from stacks import ROOT
 
 from trireme.artifacts.manifest import hash_file, read_manifest, verify_files
-from trireme.export_llm.architecture import read_architecture, read_config
+from trireme.checkpoints.config import read_config
+from trireme.export_llm.architecture import read_architecture
 from trireme.export_llm.quantization import read_quantization
 from trireme.export_llm.reference import compute_logits
 from trireme.export_llm.serving_files import ServedGraph

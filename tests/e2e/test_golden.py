@@ -1,7 +1,6 @@
 """Encoders against golden vectors of the published checkpoint, and every batch against its single texts."""
 
 import json
-import queue
 import random
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from trireme.checkpoints.source import fetch_source
 from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
 from trireme.encode.engines.onnx import OnnxSession
 from trireme.encode.session import SessionOptions
-from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
+from trireme.encode.text_encoder import EncoderSpec, TextEncoder
 from trireme.encode.tokenizer import Tokenizer
 from trireme.export.checkpoint import read_checkpoint
 from trireme.export.graph import export_onnx, load_graph
@@ -55,8 +54,7 @@ def fp32(tmp_path_factory):
 
 
 def embed(encoder, texts):
-    (answer,), _ = encoder.embed([EmbedRequest(texts, "passage")])
-    return np.stack([row.vector for row in answer])
+    return np.stack([row.vector for row in encoder.embed(texts, "passage")])
 
 
 def mixed_texts(texts, count=60):
@@ -113,12 +111,10 @@ def test_the_fp32_export_of_the_reranker_equals_the_golden_scores(tmp_path, pair
     checkpoint = read_checkpoint(folder, recipe.kind, has_adapter=True)
     export_onnx(load_graph(checkpoint, ROOT / recipe.adapter), tmp_path / "model.onnx")
     tokenizer = Tokenizer.load(ROOT / "model_repository/reranker/1/tokenizer.json", 256)
-    spec = RankerSpec(max_batch_tokens=2048, max_text_bytes=10_000, max_passages=100)
+    spec = RankerSpec(max_batch_tokens=2048, max_text_bytes=10_000, max_passages=100, needs_prior=True)
     ranker = CrossEncoder(tokenizer, OnnxSession(tmp_path, SessionOptions()), spec)
     request = RankRequest(pairs["query"], pairs["passages"], np.array(pairs["prior"], np.float32))
-    found = queue.SimpleQueue()
-    ranker.score([request], lambda _, answer: found.put(answer))
-    answer = found.get(timeout=60)
+    [answer] = ranker.rank([request]).result()
     ranker.close()
     assert answer.score.tolist() == pytest.approx(golden_scores, abs=1e-4)
 

@@ -54,18 +54,12 @@ class SumSession:
 
 
 class OverlapSession:
-    """Scores a pair by its prior plus the number of query ids found in the passage."""
+    """Scores a pair by the number of query ids found in the passage."""
 
     cost = RunCost()
     streams = 1
 
-    def __init__(self, with_prior: bool = True) -> None:
-        self.input_names = [
-            "input_ids",
-            "attention_mask",
-            "token_type_ids",
-            *(["prior"] if with_prior else []),
-        ]
+    input_names = ("input_ids", "attention_mask", "token_type_ids")
 
     def run(self, batch):
         feeds = pad_rows(batch, self.cost)
@@ -76,5 +70,4 @@ class OverlapSession:
             words = [(i, t) for i, m, t in zip(row, mask, types, strict=True) if m and i > 3]
             passage = {i for i, t in words if t == 1}
             scores.append(sum(i in passage for i, t in words if t == 0))
-        score = np.array(scores, np.float32)
-        return score + feeds["prior"] if "prior" in self.input_names else score
+        return np.array(scores, np.float32)

@@ -11,16 +11,17 @@ from time import monotonic
 
 from trireme.errors import DocumentError
 from trireme.ingest.queue import (
+    DEFAULT_BACK_OFF,
     MAX_ATTEMPTS,
     MAX_FAILURES,
-    Found,
+    BackOff,
+    FoundJobs,
     Job,
     JobInfo,
     JobQuery,
     JobState,
     Outcome,
     Published,
-    back_off,
     check_document,
     check_limit,
     check_query,
@@ -97,10 +98,12 @@ class MemoryQueue:
         *,
         timeout: float = 15.0,
         clock: Callable[[], float] = monotonic,
+        back_off: BackOff = DEFAULT_BACK_OFF,
     ) -> None:
         self.jobs = jobs or MemoryJobs()
         self._clock = clock
         self._timeout = timeout
+        self._back_off = back_off
         self._claim = ""
 
     def publish(
@@ -163,11 +166,11 @@ class MemoryQueue:
         entry.error = error
         entry.failures += 1
         entry.job = dataclasses.replace(entry.job, attempts=entry.job.attempts + 1)
-        entry.ready_at = self._clock() + back_off(entry.failures)
+        entry.ready_at = self._clock() + self._back_off.after(entry.failures)
         if outcome == "dead" or entry.failures >= MAX_FAILURES:
             entry.state = "dead"
 
-    def find(self, query: JobQuery) -> Found:
+    def find(self, query: JobQuery) -> FoundJobs:
         """See JobQueue.find."""
         check_query(query)
         with self.jobs.lock:
@@ -175,7 +178,7 @@ class MemoryQueue:
             workers = sum(1 for beat in self.jobs.takers.values() if self._clock() - beat < self._timeout)
         counts = {state: sum(1 for job in found if job.state == state) for state in ("waiting", "running")}
         ended = {state: sum(1 for job in found if job.state == state) for state in ("done", "dead")}
-        return Found(tuple(found[: query.limit]), **counts, **ended, workers=workers)
+        return FoundJobs(tuple(found[: query.limit]), **counts, **ended, workers=workers)
 
     def retry(self, ids: Sequence[str]) -> list[str]:
         """See JobQueue.retry."""

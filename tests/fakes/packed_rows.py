@@ -30,8 +30,7 @@ def take_row(batch, row):
     """One row as a batch of its own."""
     start = int(batch.lengths[:row].sum())
     part = slice(start, start + int(batch.lengths[row]))
-    prior = None if batch.prior is None else batch.prior[row : row + 1]
-    return TokenBatch(batch.ids[part], batch.type_ids[part], batch.lengths[row : row + 1], prior)
+    return TokenBatch(batch.ids[part], batch.type_ids[part], batch.lengths[row : row + 1])
 
 
 def run_original(graph, batch):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from trireme.errors import PromptTooLongError
 from trireme.rag.ports import Generated
 from trireme.types import Embedding, Hit
 
@@ -51,9 +52,7 @@ class FakeSteps:
         self._call("generate")
         self.prompts.append(messages)
         if len(messages[-1]["content"]) > self.longest_prompt:
-            from trireme.errors import InvalidInputError
-
-            raise InvalidInputError("prompt has 99 tokens, the context holds 50; shorten it")
+            raise PromptTooLongError("prompt has 99 tokens, the context holds 50; shorten it")
         spoken = self.said.split(" ")
         try:
             for count, word in enumerate(spoken, 1):

@@ -45,10 +45,8 @@ def write_reranker(tokenizer: Any, folder: str) -> None:
             pairs["query"], passage, truncation="only_second", max_length=256, return_tensors="pt"
         )
         with torch.inference_mode():
-            score = model(
-                inputs["input_ids"], inputs["attention_mask"], inputs["token_type_ids"], torch.tensor([prior])
-            )
-        scores.append(round(score.item(), 6))
+            adjustment = model(inputs["input_ids"], inputs["attention_mask"], inputs["token_type_ids"])
+        scores.append(round(prior + adjustment.item(), 6))
     golden = {"adapter_sha256": hash_file(adapter / "adapter.safetensors"), "scores": scores}
     (HERE / "reranker.json").write_text(json.dumps(golden) + "\n")
 

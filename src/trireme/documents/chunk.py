@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 
-from trireme.documents.blocks import SENTENCE_END, Block, blocks
+from trireme.documents.blocks import Block, blocks
 from trireme.errors import InvalidInputError
+from trireme.passage_text import LEAD, SENTENCE_END
 from trireme.types import Document, Passage
 
 # Tokens of each of several texts, without special tokens.
 TokenCounter = Callable[[Sequence[str]], Sequence[int]]
 
 # Part of what a document's digest should cover: raise it when the same text would give other passages.
-CHUNKER_VERSION = 3
+CHUNKER_VERSION = 4
 MAX_TOKENS = 256
 # [CLS] and [SEP].
 SPECIAL_TOKENS = 2
@@ -28,9 +30,19 @@ BATCH_CHARACTERS = 1 << 15
 
 WORD = re.compile(r"[a-zA-Z]+|\w|[^\w\s]")
 SPACED_WORD = re.compile(r"\S+\s*")
+SPACED_SENTENCE_END = re.compile(rf"(?:{SENTENCE_END.pattern})\s*")
 
 # A text that is not cut any further, with its size in tokens.
 Unit = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What becomes a passage: the headings above it, the line made of title and headings, its own text."""
+
+    heading: tuple[str, ...]
+    lead: str
+    body: str
 
 
 def estimate_tokens(texts: Sequence[str]) -> list[int]:
@@ -48,39 +60,36 @@ def chunk(
 
     Each starts with its title and headings and repeats the end of the one before; words are never cut, unless
     one alone is too long. Ids are `<document id>#<number>`; metadata holds source, title, heading, position,
-    and what the document brings, which wins where it has one of these names.
+    and what the document brings, which wins where it has one of these names; and LEAD (see passage_text).
     A whole document becomes one passage under its own id. Reads the document's parts as it goes and raises
     what they raise; the same text gives the same passages wherever its parts end.
     """
     if max_tokens < 2 * SMALLEST_BUDGET:
         raise InvalidInputError(f"max_tokens must be at least {2 * SMALLEST_BUDGET}, got {max_tokens}")
     if document.whole:
-        yield _passage(document, document.id, _join(document.title, document.text), (), 0)
+        yield _passage(document, document.id, _Piece((), document.title, document.text), 0)
         return
-    for position, (heading, text) in enumerate(_pieces(document, max_tokens, count_tokens)):
-        yield _passage(document, f"{document.id}#{position}", text, heading, position)
+    for position, piece in enumerate(_pieces(document, max_tokens, count_tokens)):
+        yield _passage(document, f"{document.id}#{position}", piece, position)
 
 
-def _passage(document: Document, key: str, text: str, heading: tuple[str, ...], position: int) -> Passage:
+def _passage(document: Document, key: str, piece: _Piece, position: int) -> Passage:
+    lead, body = piece.lead.strip(), piece.body.strip()
+    text = "\n".join(part for part in (lead, body) if part)
     # What the document brings wins: it is what its owner filters by.
     metadata = {
         "source": document.source,
         "title": document.title,
-        "heading": " > ".join(heading),
+        "heading": " > ".join(piece.heading),
         "position": position,
         **document.extra,
+        LEAD: len(text) - len(body) if body else 0,
     }
     return Passage(key, text, json.dumps(metadata, ensure_ascii=False))
 
 
-def _join(lead: str, text: str) -> str:
-    return "\n".join(part for part in (lead.strip(), text.strip()) if part)
-
-
-def _pieces(
-    document: Document, max_tokens: int, count_tokens: TokenCounter
-) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Each passage's headings and text."""
+def _pieces(document: Document, max_tokens: int, count_tokens: TokenCounter) -> Iterator[_Piece]:
+    """The passages, in order."""
     number, lead = -1, ""
     heading: tuple[str, ...] = ()
     packer = _Packer(0)
@@ -88,7 +97,7 @@ def _pieces(
         sentences = iter(_count(batch, count_tokens))
         for block, units in zip(batch, sentences, strict=True):
             if block.section != number:
-                yield from ((heading, _join(lead, piece)) for piece in packer.close())
+                yield from (_Piece(heading, lead, body) for body in packer.close())
                 number, heading = block.section, block.heading
                 lead = _lead(document.title, heading, max_tokens // 4, count_tokens)
                 packer = _Packer(max_tokens - SPECIAL_TOKENS - count_tokens([lead])[0])
@@ -96,8 +105,8 @@ def _pieces(
             if short and block.ends_paragraph:
                 last, size = short[-1]
                 short[-1] = last.rstrip() + "\n\n", size
-            yield from ((heading, _join(lead, piece)) for piece in packer.add(short))
-    yield from ((heading, _join(lead, piece)) for piece in packer.close())
+            yield from (_Piece(heading, lead, body) for body in packer.add(short))
+    yield from (_Piece(heading, lead, body) for body in packer.close())
 
 
 def _batches(found: Iterable[Block]) -> Iterator[list[Block]]:
@@ -116,7 +125,7 @@ def _batches(found: Iterable[Block]) -> Iterator[list[Block]]:
 
 def _count(batch: Sequence[Block], count_tokens: TokenCounter) -> Iterator[list[Unit]]:
     """The sentences of each block with the white space after them, and their sizes."""
-    sentences = [_split_after(SENTENCE_END, block.text) for block in batch]
+    sentences = [_split_after(SPACED_SENTENCE_END, block.text) for block in batch]
     units = iter(_measure([text for texts in sentences for text in texts], count_tokens))
     for texts in sentences:
         yield [next(units) for _ in texts]

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from trireme.passage_text import FENCE
+
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
@@ -28,7 +30,7 @@ CONTAINERS = frozenset(("blockquote_open", "list_item_open"))
 ATTRIBUTES = re.compile(r"(?<!\\)\{:?\s?[#.][^{}]*\}\s*$")
 # The start of a line that is more than text to Markdown: a heading, a fence, HTML, a definition, a rule; with any
 # backslashes before it, of which the first one makes it text.
-_MARK = r"\\*(?:\#{1,6}(?:\s|$)|```|~~~|<[A-Za-z/!?]|\[[^\]\n]*\]:|[=-]+[ \t]*$)"
+_MARK = rf"\\*(?:\#{{1,6}}(?:\s|$)|{FENCE}|<[A-Za-z/!?]|\[[^\]\n]*\]:|[=-]+[ \t]*$)"
 SPECIAL_LINE = re.compile(rf"^([ ]{{0,3}})(?={_MARK})", re.MULTILINE)
 ESCAPED_LINE = re.compile(rf"^([ ]{{0,3}})\\(?={_MARK})")
 PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
@@ -73,15 +75,18 @@ class Window:
     skipped: int
 
 
-def read_windows(parts: Iterable[str]) -> Iterator[Window]:
-    """All lines of a text that comes in parts, in windows that do not depend on where the parts end."""
+def read_windows(parts: Iterable[str], characters: int = WINDOW_CHARACTERS) -> Iterator[Window]:
+    """All lines of a text that comes in parts, in windows that do not depend on where the parts end.
+
+    characters: of one window, more only where a single line has more.
+    """
     waiting: list[Line] = []
     size = 0
     opening: list[str] = []
     for line in lines_of(parts):
         waiting.append(line)
         size += len(line.text) + 1
-        if size >= WINDOW_CHARACTERS:
+        if size >= characters:
             window, opening = _take(waiting, opening, is_last=False)
             yield window
             waiting = waiting[len(window.lines) :]

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 
-from trireme.encode.row_queue import Done, RowQueue
+from trireme.encode.row_queue import Pending, RowQueue
 from trireme.encode.session import Session
-from trireme.encode.text_encoder import EmbedRequest, TextEncoder, check_size, check_text
+from trireme.encode.text_encoder import EmbedRequest, TextEncoder, check_size, check_text, named_row
 from trireme.encode.tokenizer import Row, Tokenizer
-from trireme.errors import InvalidInputError, TriremeError
-from trireme.types import BatchStats, Classified, FloatArray, Scored
-
-A = TypeVar("A")
+from trireme.errors import InvalidInputError
+from trireme.types import Classified, FloatArray, Scored
 
 # Between the lowest score read and the highest that is not; far above float32's rounding.
 UNREAD_GAP = 1e-3
@@ -51,6 +48,18 @@ class RankerSpec:
     rerank_depth: int = 0
     labels: tuple[str, ...] = ()
     activation: str = "softmax"
+    # The session's output is added to a prior, the cosine of query and passage.
+    needs_prior: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """The pairs of one row of a request that are read: which passages, their tokens, and what is added to them."""
+
+    request: RankRequest
+    chosen: list[int]
+    rows: list[Row]
+    prior: FloatArray | np.float32
 
 
 class CrossEncoder:
@@ -63,11 +72,10 @@ class CrossEncoder:
         spec: RankerSpec,
         prior_encoder: TextEncoder | None = None,
     ) -> None:
-        """prior_encoder: embeds query and passages where the graph wants a prior and a request has none."""
+        """prior_encoder: embeds query and passages where the spec needs a prior and a request has none."""
         self._tokenizer = tokenizer
         self.queue = RowQueue(session, spec.max_batch_tokens)
         self._prior_encoder = prior_encoder
-        self.needs_prior = "prior" in session.input_names
         self.spec = spec
 
     def close(self) -> None:
@@ -76,47 +84,34 @@ class CrossEncoder:
         if self._prior_encoder is not None:
             self._prior_encoder.queue.close()
 
-    def score(self, requests: Sequence[RankRequest], done: Callable[[int, Scored | Exception], None]) -> None:
-        """Calls `done` once for each request, perhaps from other threads, with its position and scores.
+    def rank(self, requests: Sequence[RankRequest]) -> Pending[list[Scored]]:
+        """The scores of each row of a request, in the order of its passages.
 
-        The scores are in the order of its passages. What is no TriremeError is what the session raised. Blocks
-        while it tokenizes, and while a request without a prior is embedded; does not wait for runs.
+        Blocks while it tokenizes, and while a row without a prior is embedded; does not wait for runs. Raises
+        InvalidInputError, which names the row where there are several; then nothing of the request is run.
         """
         for position, request in enumerate(requests):
-            try:
+            with named_row(position, len(requests)):
                 self._check(request)
-                prior = self._prior(request) if self.needs_prior else None
-                read = self._choose(request)
-                rows = self._tokenizer.encode_pairs(request.query, [request.passages[i] for i in read])
-                spread = partial(_spread, request, read, rows)
-                self.queue.submit(
-                    rows,
-                    _answer_with(spread, partial(done, position)),
-                    None if prior is None else prior[read],
-                )
-            except Exception as error:
-                # Whatever it is, it ends this request alone: those before it are in the queue already.
-                done(position, error)
+        readings = []
+        for position, request in enumerate(requests):
+            with named_row(position, len(requests)):
+                readings.append(self._read(request))
+        rows = [row for reading in readings for row in reading.rows]
+        return Pending(self.queue.submit(rows), partial(_scores, readings))
 
-    def classify(self, texts: Sequence[str], done: Callable[[int, Classified | Exception], None]) -> None:
-        """Calls `done` once for each text, as `score` does, with every label and its score, best first."""
-        good = []
+    def classify(self, texts: Sequence[str]) -> Pending[list[Classified]]:
+        """Every label of each text with its score, best first. Raises as `rank`."""
         for position, text in enumerate(texts):
-            try:
+            with named_row(position, len(texts)):
                 check_text("text", text, self.spec.max_text_bytes)
-                good.append(position)
-            except TriremeError as error:
-                done(position, error)
-        rows = self._tokenizer.encode_texts([texts[position] for position in good])
-        for position, row in zip(good, rows, strict=True):
-            try:
-                label = partial(self._label, row)
-                self.queue.submit([row], _answer_with(label, partial(done, position)))
-            except TriremeError as error:
-                done(position, error)
+        rows = self._tokenizer.encode_texts(texts)
+        return Pending(self.queue.submit(rows), partial(self._labels, rows))
 
-    def _label(self, row: Row, outputs: FloatArray) -> Classified:
-        logits = outputs[0]
+    def _labels(self, rows: Sequence[Row], outputs: FloatArray) -> list[Classified]:
+        return [self._label(row, logits) for row, logits in zip(rows, outputs, strict=True)]
+
+    def _label(self, row: Row, logits: FloatArray) -> Classified:
         if self.spec.activation == "sigmoid":
             score = 1 / (1 + np.exp(-logits))
         elif self.spec.activation == "identity":
@@ -127,6 +122,12 @@ class CrossEncoder:
         order = np.argsort(-score, kind="stable")
         labels = tuple(self.spec.labels[i] for i in order)
         return Classified(labels, score[order].astype(np.float32), row.truncated_tokens)
+
+    def _read(self, request: RankRequest) -> _Reading:
+        chosen = self._choose(request)
+        prior = self._prior(request)[chosen] if self.spec.needs_prior else np.float32(0)
+        rows = self._tokenizer.encode_pairs(request.query, [request.passages[i] for i in chosen])
+        return _Reading(request, chosen, rows, prior)
 
     def _check(self, request: RankRequest) -> None:
         check_text("query", request.query, self.spec.max_text_bytes)
@@ -158,41 +159,29 @@ class CrossEncoder:
             )
         # A blank passage has no embedding: it is no neighbour of anything.
         visible = [i for i, passage in enumerate(request.passages) if passage.strip()]
-        embeddings, _ = self._prior_encoder.embed(
-            [
-                EmbedRequest([request.query], "query"),
-                EmbedRequest([request.passages[i] for i in visible], "passage"),
-            ]
-        )
-        vectors = []
-        for answer in embeddings:
-            if isinstance(answer, TriremeError):
-                raise answer
-            vectors.append([embedding.vector for embedding in answer])
+        query = self._prior_encoder.submit(EmbedRequest([request.query], ["query"]))
+        passages = self._prior_encoder.embed([request.passages[i] for i in visible], "passage")
         prior = np.zeros(len(request.passages), np.float32)
         if visible:
-            prior[visible] = np.stack(vectors[1]) @ vectors[0][0]
+            prior[visible] = np.stack([one.vector for one in passages]) @ query.result()[0].vector
         return prior
 
 
-def _answer_with(make: Callable[[FloatArray], A], answer: Callable[[A | Exception], None]) -> Done:
-    """What a queue calls with the outputs of a request: hands on what `make` makes of them, or what was raised."""
-
-    def done(outputs: FloatArray | Exception, _: BatchStats) -> None:
-        try:
-            found = outputs if isinstance(outputs, Exception) else make(outputs)
-        except Exception as error:
-            found = error
-        answer(found)
-
-    return done
+def _scores(readings: Sequence[_Reading], outputs: FloatArray) -> list[Scored]:
+    found = []
+    start = 0
+    for reading in readings:
+        end = start + len(reading.rows)
+        found.append(_spread(reading, outputs[start:end].reshape(-1) + reading.prior))
+        start = end
+    return found
 
 
-def _spread(request: RankRequest, read: list[int], rows: Sequence[Row], outputs: FloatArray) -> Scored:
+def _spread(reading: _Reading, scores: FloatArray) -> Scored:
     """Scores of all passages: those not read come below the read ones, in the order they were found in."""
-    scores = outputs.reshape(-1)
+    request, read = reading.request, reading.chosen
     cut = np.zeros(len(request.passages), np.int32)
-    cut[read] = [row.truncated_tokens for row in rows]
+    cut[read] = [row.truncated_tokens for row in reading.rows]
     if request.order is None or len(read) == len(request.passages):
         return Scored(scores, cut)
     unread = np.setdiff1d(np.arange(len(request.passages)), read)

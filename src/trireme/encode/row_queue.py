@@ -2,41 +2,51 @@
 
 from __future__ import annotations
 
-import queue
-import sys
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import partial
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from trireme.encode.batching import plan_micro_batches
-from trireme.encode.runner import make_batch, pad_tokens, run_rows
-from trireme.encode.session import Session, TokenBatch
+from trireme.encode.runner import make_batch, pad_tokens
+from trireme.encode.session import Session
 from trireme.encode.tokenizer import Row
 from trireme.errors import UnavailableError
 from trireme.types import BatchStats, FloatArray
 
-# Outputs [rows, ...] in the rows' order, or what the session raised.
-Done = Callable[["FloatArray | Exception", BatchStats], None]
+A = TypeVar("A")
 
-# Rows looked at for one plan: more find no better company, and planning takes the time of the runs.
+# Looking further groups rows no better, and delays the runs.
 PLANNED_ROWS = 128
 # Work for less than this is not shared out among idle threads.
 LEAST_SHARE_TOKENS = 64
 
 
+@dataclass(frozen=True, slots=True)
+class Pending(Generic[A]):
+    """An answer that is on its way: the outputs [rows, ...] of its rows, and what is made of them.
+
+    `outputs` is set by the thread that ran the last row, which has others to run: what listens to it must not
+    take time. `make` is called by whoever takes the answer.
+    """
+
+    outputs: Future[FloatArray]
+    make: Callable[[FloatArray], A]
+
+    def result(self) -> A:
+        """The answer. Blocks; raises what the session raised."""
+        return self.make(self.outputs.result())
+
+
 @dataclass(slots=True, eq=False)
 class _Request:
     rows: Sequence[Row]
-    prior: FloatArray | None
-    done: Done
+    future: Future[FloatArray]
     outputs: list[FloatArray | None]
     left: int
-    is_quick: bool
-    pad_tokens: int = 0
-    micro_batches: int = 0
     is_failed: bool = False
 
 
@@ -50,7 +60,7 @@ class _Waiting:
 
 
 class RowQueue:
-    """One thread for each of the session's streams takes a micro-batch and runs it; another one hands outputs over.
+    """One thread for each of the session's streams takes a micro-batch and runs it.
 
     The oldest waiting row is always in the next micro-batch; of the others those that make it cheapest (see
     plan_micro_batches). So a text joins whatever runs next, not the request or batch that it came with.
@@ -62,16 +72,11 @@ class RowQueue:
         session: Session,
         max_batch_tokens: int,
         finish: Callable[[FloatArray], FloatArray] | None = None,
-        observe: Callable[[BatchStats], None] | None = None,
     ) -> None:
-        """finish: changes the outputs [rows, ...] of a micro-batch.
-
-        observe: is told the cost of each, by the thread that hands outputs over.
-        """
+        """finish: changes the outputs [rows, ...] of a micro-batch."""
         self._session = session
         self._max_batch_tokens = max_batch_tokens
         self._finish = finish
-        self.observe = observe
         self._waiting: list[_Waiting] = []
         self._waiting_tokens = 0
         # Micro-batches of the oldest waiting rows; None once rows have come since they were planned.
@@ -80,22 +85,18 @@ class RowQueue:
         self._running = 0
         self._is_closed = False
         self._threads: list[threading.Thread] = []
-        # What is finished, for the thread that answers: sending takes as long as a short text, mostly in waiting.
-        self._finished: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._answerer = threading.Thread(target=self._answer, name="answers", daemon=True)
+        self._cost = BatchStats()
 
-    def submit(
-        self, rows: Sequence[Row], done: Done, prior: FloatArray | None = None, *, is_quick: bool = False
-    ) -> None:
-        """`done` is called once, from another thread, with the outputs of `rows`. Does not block.
+    def submit(self, rows: Sequence[Row]) -> Future[FloatArray]:
+        """The outputs [len(rows), ...] of `rows`, in their order, or what the session raised. Does not block.
 
-        `done` must not raise. is_quick: it takes no time, so the thread that ran the last row calls it.
-        prior: float32 [len(rows)]. Raises UnavailableError after `close`. No rows: `done` is called at once.
+        Raises UnavailableError after `close`. No rows: the outputs, [0], are there at once.
         """
+        future: Future[FloatArray] = Future()
         if not rows:
-            done(np.zeros((0,), np.float32), BatchStats())
-            return
-        request = _Request(rows, prior, done, [None] * len(rows), len(rows), is_quick)
+            future.set_result(np.zeros((0,), np.float32))
+            return future
+        request = _Request(rows, future, [None] * len(rows), len(rows))
         entries = [_Waiting(request, index, len(row.ids)) for index, row in enumerate(rows)]
         with self._changed:
             if self._is_closed:
@@ -105,25 +106,13 @@ class RowQueue:
             self._waiting_tokens += sum(entry.length for entry in entries)
             self._plan = None
             self._changed.notify_all()
+        return future
 
-    def run(self, rows: Sequence[Row], prior: FloatArray | None = None) -> tuple[FloatArray, BatchStats]:
-        """Outputs [len(rows), ...] and what they cost. Blocks; raises what the session raises."""
-        if self._session.streams == 1 and not self._threads:
-            outputs, stats = run_rows(self._session, rows, self._max_batch_tokens, prior)
-            return (self._finish(outputs) if self._finish and len(outputs) else outputs), stats
-        answers: list[tuple[FloatArray | Exception, BatchStats]] = []
-        answered = threading.Event()
-
-        def take(outputs: FloatArray | Exception, stats: BatchStats) -> None:
-            answers.append((outputs, stats))
-            answered.set()
-
-        self.submit(rows, take, prior, is_quick=True)
-        answered.wait()
-        [(answer, cost)] = answers
-        if isinstance(answer, Exception):
-            raise answer
-        return answer, cost
+    def take_cost(self) -> BatchStats:
+        """What the micro-batches since the last call cost."""
+        with self._changed:
+            cost, self._cost = self._cost, BatchStats()
+        return cost
 
     def wait_for_room(self, tokens: int) -> None:
         """Blocks while more than `tokens` wait for their run."""
@@ -137,9 +126,6 @@ class RowQueue:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
-        if self._threads:
-            self._finished.put(None)
-            self._answerer.join()
 
     def _start_threads(self) -> None:
         if not self._threads:
@@ -147,7 +133,7 @@ class RowQueue:
                 threading.Thread(target=self._work, name=f"rows-{n}", daemon=True)
                 for n in range(self._session.streams)
             ]
-            for thread in (*self._threads, self._answerer):
+            for thread in self._threads:
                 thread.start()
 
     def _work(self) -> None:
@@ -182,34 +168,29 @@ class RowQueue:
         return [[oldest[i] for i in batch] for batch in sorted(plan, key=min)]
 
     def _run(self, batch: list[_Waiting]) -> None:
-        pads = pad_tokens([entry.length for entry in batch], self._session.cost)
         try:
-            outputs = self._session.run(_to_batch(batch))
+            outputs = self._session.run(make_batch([entry.request.rows[entry.index] for entry in batch]))
             if self._finish:
                 outputs = self._finish(outputs)
         except Exception as error:
             self._fail({id(entry.request): entry.request for entry in batch}, error)
             return
-        for request in self._hand_over(batch, outputs, pads):
-            tokens = sum(len(row.ids) for row in request.rows)
-            stats = BatchStats(tokens, request.pad_tokens, request.micro_batches)
-            self._end(request, np.stack([row for row in request.outputs if row is not None]), stats)
-        if self.observe:
-            cost = BatchStats(sum(entry.length for entry in batch), sum(pads), 1)
-            self._finished.put(partial(self.observe, cost))
+        for request in self._hand_over(batch, outputs):
+            request.future.set_result(np.stack([row for row in request.outputs if row is not None]))
 
-    def _hand_over(self, batch: list[_Waiting], outputs: FloatArray, pads: list[int]) -> list[_Request]:
-        """Gives each row its output; the requests that are complete with it."""
+    def _hand_over(self, batch: list[_Waiting], outputs: FloatArray) -> list[_Request]:
+        """Gives each row its output and counts the cost; the requests that are complete with it."""
         complete = []
+        lengths = [entry.length for entry in batch]
+        padding = sum(pad_tokens(lengths, self._session.cost))
         with self._changed:
-            for request in {id(entry.request): entry.request for entry in batch}.values():
-                request.micro_batches += 1
-            for entry, output, pad in zip(batch, outputs, pads, strict=True):
+            self._cost += BatchStats(sum(lengths), padding, 1)
+            for entry, output in zip(batch, outputs, strict=True):
                 request = entry.request
                 request.outputs[entry.index] = output
-                request.pad_tokens += pad
                 request.left -= 1
-                if request.left == 0 and not request.is_failed:
+                # A row that failed is never counted: no request both fails and completes.
+                if request.left == 0:
                     complete.append(request)
         return complete
 
@@ -224,25 +205,4 @@ class RowQueue:
             self._plan = None
             self._changed.notify_all()
         for request in failed:
-            self._end(request, error, BatchStats())
-
-    def _end(self, request: _Request, outputs: FloatArray | Exception, stats: BatchStats) -> None:
-        if request.is_quick:
-            request.done(outputs, stats)
-        else:
-            self._finished.put(partial(request.done, outputs, stats))
-
-    def _answer(self) -> None:
-        while (answer := self._finished.get()) is not None:
-            try:
-                answer()
-            except Exception:
-                # Told as at a thread's end; but this one has the answers of others still to give.
-                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
-
-
-def _to_batch(batch: list[_Waiting]) -> TokenBatch:
-    priors = [entry.request.prior for entry in batch]
-    chosen = [prior[entry.index] for prior, entry in zip(priors, batch, strict=True) if prior is not None]
-    rows = [entry.request.rows[entry.index] for entry in batch]
-    return make_batch(rows, np.array(chosen, np.float32) if chosen else None)
+            request.future.set_exception(error)

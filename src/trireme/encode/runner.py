@@ -19,19 +19,15 @@ WARM_UP_SECONDS = 2.0
 MIN_TOKENS = 3
 
 
-def run_rows(
-    session: Session, rows: Sequence[Row], max_batch_tokens: int, prior: FloatArray | None = None
-) -> tuple[FloatArray, BatchStats]:
-    """Outputs [len(rows), ...] in the rows' order, and what they cost. `prior`: float32 [len(rows)]."""
+def run_rows(session: Session, rows: Sequence[Row], max_batch_tokens: int) -> tuple[FloatArray, BatchStats]:
+    """Outputs [len(rows), ...] in the rows' order, and what they cost."""
     lengths = [len(row.ids) for row in rows]
     batches = plan_micro_batches(lengths, max_batch_tokens, session.cost)
     outputs: list[FloatArray] = []
     padded = 0
     for batch in batches:
         padded += sum(pad_tokens([lengths[i] for i in batch], session.cost))
-        outputs.append(
-            session.run(make_batch([rows[i] for i in batch], None if prior is None else prior[batch]))
-        )
+        outputs.append(session.run(make_batch([rows[i] for i in batch])))
     joined = np.concatenate(outputs) if outputs else np.zeros((0,), np.float32)
     ordered = np.empty_like(joined)
     ordered[[i for batch in batches for i in batch]] = joined
@@ -60,19 +56,17 @@ def warm_up(session: Session, max_length: int, seconds: float = WARM_UP_SECONDS)
                 return calls
             ids = np.zeros(rows * min(width, max_length), np.int64)
             lengths = np.full(rows, len(ids) // rows, np.int64)
-            prior = np.zeros(rows, np.float32) if "prior" in session.input_names else None
             # Sessions take their streams in turn, and each makes kernels of its own.
             for _ in range(session.streams):
-                session.run(TokenBatch(ids, ids, lengths, prior))
+                session.run(TokenBatch(ids, ids, lengths))
                 calls += 1
     return calls
 
 
-def make_batch(rows: Sequence[Row], prior: FloatArray | None = None) -> TokenBatch:
-    """The rows as a session takes them. `prior`: float32 [len(rows)]."""
+def make_batch(rows: Sequence[Row]) -> TokenBatch:
+    """The rows as a session takes them."""
     return TokenBatch(
         ids=np.fromiter(chain.from_iterable(row.ids for row in rows), np.int64),
         type_ids=np.fromiter(chain.from_iterable(row.type_ids for row in rows), np.int64),
         lengths=np.array([len(row.ids) for row in rows], np.int64),
-        prior=prior,
     )

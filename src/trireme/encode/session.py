@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trireme.encode.batching import RunCost
-from trireme.errors import InvalidInputError
+from trireme.errors import ArtifactError, InvalidInputError
 from trireme.types import FloatArray
 
 Feeds = dict[str, npt.NDArray[Any]]
@@ -18,27 +19,30 @@ Feeds = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class TokenBatch:
-    """Rows one behind the other: `ids` and `type_ids` int64 [tokens], `lengths` int64 [rows], sum = tokens.
-
-    `prior` is float32 [rows], for graphs that take one.
-    """
+    """Rows one behind the other: `ids` and `type_ids` int64 [tokens], `lengths` int64 [rows], sum = tokens."""
 
     ids: npt.NDArray[np.int64]
     type_ids: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
-    prior: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
     """threads: within an operator, 0 for the engine's choice. `device_id`: of a CUDA device, None for the CPU.
 
-    max_length: tokens of the longest row, which padding must not pass; 0 where it may.
+    max_length: tokens of the longest row, which padding must not pass; 0 where it may. instances: how many
+    sessions share the machine's cores.
     """
 
     threads: int = 0
     device_id: int | None = None
     max_length: int = 0
+    instances: int = 1
+
+    @property
+    def cores(self) -> int:
+        """This session's share of the cores that the process may use."""
+        return max(1, len(os.sched_getaffinity(0)) // self.instances)
 
 
 class Session(Protocol):
@@ -46,7 +50,7 @@ class Session(Protocol):
 
     @property
     def input_names(self) -> Sequence[str]:
-        """Names of the graph's inputs: input_ids, attention_mask, token_type_ids, prior."""
+        """Names of the graph's inputs: input_ids, attention_mask, token_type_ids."""
 
     @property
     def cost(self) -> RunCost:
@@ -70,17 +74,18 @@ def check_rows(lengths: npt.NDArray[np.int64], positions: int) -> int:
     return longest
 
 
+def check_inputs(names: Sequence[str], file: str) -> list[str]:
+    """The names of a graph's inputs, in order. Raises ArtifactError for one that `pad_rows` does not make."""
+    for name in names:
+        if name not in ("input_ids", "attention_mask", "token_type_ids"):
+            raise ArtifactError(f"{file} wants an input {name!r}, which nothing gives; build the model again")
+    return list(names)
+
+
 def pad_rows(batch: TokenBatch, cost: RunCost) -> Feeds:
-    """input_ids, attention_mask, token_type_ids [rows, width] int64, and the prior where there is one."""
+    """input_ids, attention_mask, token_type_ids [rows, width] int64."""
     rows, width = len(batch.lengths), cost.width(int(batch.lengths.max()))
     inside = np.arange(width) < batch.lengths[:, None]
     ids, types = np.zeros((rows, width), np.int64), np.zeros((rows, width), np.int64)
     ids[inside], types[inside] = batch.ids, batch.type_ids
-    feeds: Feeds = {
-        "input_ids": ids,
-        "attention_mask": inside.astype(np.int64),
-        "token_type_ids": types,
-    }
-    if batch.prior is not None:
-        feeds["prior"] = batch.prior
-    return feeds
+    return {"input_ids": ids, "attention_mask": inside.astype(np.int64), "token_type_ids": types}

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from trireme.encode.row_queue import RowQueue
+from trireme.encode.row_queue import Pending, RowQueue
 from trireme.encode.session import Session
 from trireme.encode.tokenizer import Row, Tokenizer
-from trireme.errors import InvalidInputError, TriremeError
-from trireme.types import BatchStats, Embedding, FloatArray, InputType
+from trireme.errors import InvalidInputError
+from trireme.types import Embedding, FloatArray, InputType
 
 
 @dataclass(frozen=True, slots=True)
 class EmbedRequest:
-    """Texts of one request. `dimensions` None keeps the model's own."""
+    """Texts of one request, each with its input type. `dimensions` None keeps the model's own."""
 
     texts: Sequence[str]
-    input_type: InputType
+    input_types: Sequence[InputType]
     dimensions: int | None = None
 
 
@@ -35,9 +37,6 @@ class EncoderSpec:
     max_text_bytes: int
 
 
-Answer = list[Embedding] | Exception
-
-
 class TextEncoder:
     """Embeds texts with one session. Thread-safe; the rows of all callers share micro-batches."""
 
@@ -48,87 +47,47 @@ class TextEncoder:
         self.spec = spec
 
     def embed(
-        self, requests: Sequence[EmbedRequest]
-    ) -> tuple[list[list[Embedding] | TriremeError], BatchStats]:
-        """One answer per request, in order: its embeddings, or the error of that request alone. Blocks.
+        self, texts: Sequence[str], input_type: InputType, dimensions: int | None = None
+    ) -> list[Embedding]:
+        """The embeddings of `texts`, in their order. Blocks; raises as `submit`, and what the session raises."""
+        return self.submit(EmbedRequest(texts, [input_type] * len(texts), dimensions)).result()
 
-        A request that fails its checks joins no micro-batch. Raises what the session raises.
+    def submit(self, request: EmbedRequest) -> Pending[list[Embedding]]:
+        """The embeddings of the request's texts, in their order. Tokenizes; does not wait for runs.
+
+        Raises InvalidInputError, which names the row where there are several; then nothing of it is run.
         """
-        answers, rows = self._read(requests)
-        good = [position for position, answer in enumerate(answers) if answer is None]
-        vectors, stats = self.queue.run([row for position in good for row in rows[position]])
-        taken = 0
-        for position in good:
-            count = len(rows[position])
-            answers[position] = _answer(requests[position], rows[position], vectors[taken : taken + count])
-            taken += count
-        return [answer for answer in answers if answer is not None], stats
-
-    def submit(self, requests: Sequence[EmbedRequest], done: Callable[[int, Answer], None]) -> None:
-        """Calls `done` once for each request with its position and answer, perhaps from other threads.
-
-        What is no TriremeError is what the session raised. Tokenizes; does not wait for runs.
-        """
-        answers, rows = self._read(requests)
-        for position, request in enumerate(requests):
-            answer = answers[position]
-            if answer is not None:
-                done(position, answer)
-                continue
-
-            def finish(
-                outputs: FloatArray | Exception,
-                _: BatchStats,
-                position: int = position,
-                request: EmbedRequest = request,
-            ) -> None:
-                if isinstance(outputs, Exception):
-                    done(position, outputs)
-                else:
-                    done(position, _answer(request, rows[position], outputs))
-
-            try:
-                self.queue.submit(rows[position], finish)
-            except TriremeError as error:
-                done(position, error)
-
-    def _read(
-        self, requests: Sequence[EmbedRequest]
-    ) -> tuple[list[list[Embedding] | TriremeError | None], list[list[Row]]]:
-        """The error of each request that is wrong, None for the others, and the rows of each."""
-        errors: list[list[Embedding] | TriremeError | None] = []
-        prompted: list[str] = []
-        for request in requests:
-            try:
-                self._check(request)
-            except TriremeError as error:
-                errors.append(error)
-                continue
-            prompt = self.spec.query_prompt if request.input_type == "query" else self.spec.passage_prompt
-            prompted += [prompt + text for text in request.texts]
-            errors.append(None)
-        encoded = iter(self._tokenizer.encode_texts(prompted))
-        rows = [
-            [] if error is not None else [next(encoded) for _ in request.texts]
-            for request, error in zip(requests, errors, strict=True)
-        ]
-        return errors, rows
+        self._check(request)
+        prompts = {"query": self.spec.query_prompt, "passage": self.spec.passage_prompt}
+        texts = [prompts[kind] + text for text, kind in zip(request.texts, request.input_types, strict=True)]
+        rows = self._tokenizer.encode_texts(texts)
+        return Pending(self.queue.submit(rows), partial(_embeddings, request.dimensions, rows))
 
     def _check(self, request: EmbedRequest) -> None:
-        for text in request.texts:
-            check_text("text", text, self.spec.max_text_bytes)
+        for position, text in enumerate(request.texts):
+            with named_row(position, len(request.texts)):
+                check_text("text", text, self.spec.max_text_bytes)
         wanted = request.dimensions
         if wanted is not None and not 1 <= wanted <= self.spec.dimensions:
             raise InvalidInputError(f"dimensions must be from 1 to {self.spec.dimensions}, got {wanted}")
 
 
-def _answer(request: EmbedRequest, rows: Sequence[Row], vectors: FloatArray) -> list[Embedding]:
-    if request.dimensions is not None and rows:
-        vectors = _normalize(vectors[:, : request.dimensions])
+def _embeddings(dimensions: int | None, rows: Sequence[Row], vectors: FloatArray) -> list[Embedding]:
+    if dimensions is not None and rows:
+        vectors = _normalize(vectors[:, :dimensions])
     return [
         Embedding(vector, len(row.ids), row.truncated_tokens)
         for vector, row in zip(vectors, rows, strict=True)
     ]
+
+
+@contextmanager
+def named_row(position: int, rows: int) -> Iterator[None]:
+    """Within it a wrong input is named by its row, where the request has several."""
+    try:
+        yield
+    except InvalidInputError as error:
+        raise (error if rows == 1 else InvalidInputError(f"row {position}: {error}")) from None
 
 
 def check_text(name: str, text: str, max_bytes: int) -> None:

@@ -14,10 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from trireme.errors import UnsupportedError
-from trireme.export.checkpoint_files import (
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
+from trireme.checkpoints.config import (
     WEIGHTS_FILE,
     find_variant,
     read_json,
@@ -25,6 +22,8 @@ from trireme.export.checkpoint_files import (
     read_optional,
     refuse,
 )
+from trireme.checkpoints.families import FAMILIES
+from trireme.errors import UnsupportedError
 from trireme.export.sentence_files import MODULES_FILE
 
 if TYPE_CHECKING:
@@ -32,14 +31,10 @@ if TYPE_CHECKING:
 
     Tensors = dict[str, Tensor]
 
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
 _PREFIX = "base_model.model."
-_BASE_PREFIXES = {
-    "bert": "bert.",
-    "roberta": "roberta.",
-    "xlm-roberta": "roberta.",
-    "distilbert": "distilbert.",
-}
-_CLASSIFIERS = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "distilbert": "DistilBert"}
 _ENCODER_PARTS = ("embeddings", "encoder", "transformer", "pooler")
 # Keys that make another calculation of an adapter; the others say how it was trained.
 _OTHER_KINDS = (
@@ -174,7 +169,7 @@ def _load_base(base: Path, family: str) -> Tensors:
     names = sorted(shards) or [f"model.{variant}.safetensors" if variant else WEIGHTS_FILE]
     if outside := [name for name in names if Path(name).name != name]:
         raise UnsupportedError(f"{index} names a file outside its folder: {outside[0]!r}")
-    prefix = _BASE_PREFIXES.get(family, "")
+    prefix = f"{FAMILIES[family].prefix}." if family in FAMILIES else ""
     weights: Tensors = {}
     for name in names:
         for key, value in load_file(base / name).items():
@@ -220,7 +215,7 @@ def _scale(config: dict[str, Any], module: str, rank: int) -> float:
 
 def _find_weight(name: str, weights: Tensors) -> str | None:
     """The weight of that name, of a model with or without a head."""
-    candidates = [name, *(prefix + name for prefix in _BASE_PREFIXES.values())]
+    candidates = [name, *(f"{family.prefix}.{name}" for family in FAMILIES.values())]
     return next((candidate for candidate in candidates if candidate in weights), None)
 
 
@@ -233,6 +228,7 @@ def _describe_head(path: Path, config: dict[str, Any], model: dict[str, Any], we
     if len(model.get("id2label") or {"0": "", "1": ""}) != labels:
         model["id2label"] = {str(number): f"LABEL_{number}" for number in range(labels)}
         model["label2id"] = {name: int(number) for number, name in model["id2label"].items()}
-    model["architectures"] = [f"{_CLASSIFIERS.get(model['model_type'], '')}ForSequenceClassification"]
+    family = FAMILIES.get(model["model_type"])
+    model["architectures"] = [f"{family.class_name if family else ''}ForSequenceClassification"]
     path.unlink()
     path.write_text(json.dumps(model, indent=2), encoding="utf-8")

@@ -11,32 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from trireme.artifacts.recipe import Recipe
+from trireme.checkpoints.config import find_variant, read_config, read_json, read_optional, refuse
+from trireme.checkpoints.families import FAMILIES, EncoderFamily
 from trireme.errors import UnsupportedError
-from trireme.export.checkpoint_files import find_variant, read_json, read_optional, refuse
 from trireme.export.head import read_activation, read_labels
 from trireme.export.sentence_files import CONFIG_FILE, DenseLayer, SentenceFiles, read_sentence_files
 
-# Families whose tiny random models are tested to export and to equal torch.
-FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert")
-# Their position table starts after the padding index.
-OFFSET_FAMILIES = ("roberta", "xlm-roberta")
 # tokenizer_config.json without a limit holds a number like 10**30.
 NO_LIMIT = 1_000_000
-
-# What transformers takes for keys that a config.json leaves out.
-_DEFAULTS: dict[str, Any] = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_attention_heads": 12,
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-}
-_DISTIL_DEFAULTS: dict[str, Any] = {
-    "dim": 768,
-    "hidden_dim": 3072,
-    "n_heads": 12,
-    "max_position_embeddings": 512,
-}
 
 # Keys of config.json that transformers wrote once and ignores now, or that make another model of an encoder.
 _ONLY_VALUES: dict[str, tuple[Any, ...]] = {
@@ -60,7 +42,7 @@ class Checkpoint:
     folder: Path
     transformer_dir: Path
     kind: str
-    family: str
+    family: EncoderFamily
     hidden_size: int
     has_segments: bool
     max_length: int
@@ -84,19 +66,18 @@ def read_checkpoint(folder: Path, kind: str = "", has_adapter: bool = False) -> 
     Raises UnsupportedError naming the file and the key, family or module that is in the way.
     """
     files = read_sentence_files(folder)
-    config_path = files.transformer_dir / "config.json"
-    _check_config(config_path, read_json(config_path))
     config = read_config(files.transformer_dir)
+    family = _check_config(files.transformer_dir / "config.json", config)
     _check_tokenizer_config(files.transformer_dir / "tokenizer_config.json")
     variant = find_variant(files.transformer_dir)
     found = Checkpoint(
         folder=folder,
         transformer_dir=files.transformer_dir,
         kind=kind or _detect_kind(config, files),
-        family=config["model_type"],
-        hidden_size=int(config.get("hidden_size") or config["dim"]),
-        has_segments=config["model_type"] != "distilbert" and config["type_vocab_size"] > 1,
-        max_length=_max_length(files, config),
+        family=family,
+        hidden_size=family.sizes.read(config).hidden,
+        has_segments=family.has_segments(config),
+        max_length=_max_length(files, family.longest_row(config)),
         lowercase=files.lowercase,
         variant=variant,
     )
@@ -109,7 +90,7 @@ def read_checkpoint(folder: Path, kind: str = "", has_adapter: bool = False) -> 
         return _check_prompts(
             replace(
                 found,
-                pooling=files.pooling,
+                pooling=files.pooling or family.pooling,
                 normalize=files.normalize,
                 dense=files.dense,
                 truncate=files.truncate,
@@ -136,36 +117,23 @@ def apply_recipe(checkpoint: Checkpoint, recipe: Recipe) -> Checkpoint:
     )
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a supported family, with transformers' defaults for keys of sizes that it leaves out."""
-    config = read_json(folder / "config.json")
-    return {**(_DISTIL_DEFAULTS if config.get("model_type") == "distilbert" else _DEFAULTS), **config}
-
-
-def check_weights(folder: Path) -> None:
-    """Raises UnsupportedError unless `folder` holds safetensors; a pickle in their place is named."""
-    if not any(folder.glob("*.safetensors")):
-        find_variant(folder)
-
-
 def position_limit(checkpoint: Checkpoint) -> int:
     """Tokens of the longest row that the checkpoint has positions for."""
-    return _position_limit(read_config(checkpoint.transformer_dir))
+    return checkpoint.family.longest_row(read_json(checkpoint.transformer_dir / "config.json"))
 
 
-def _check_config(path: Path, config: dict[str, Any]) -> None:
-    for name in ("config.json", "tokenizer_config.json"):
-        if "auto_map" in read_optional(path.parent / name):
-            raise UnsupportedError(
-                f"{path.parent / name} asks for code of its own (auto_map), which is never run"
-            )
-    family = config.get("model_type")
-    if family not in FAMILIES:
-        raise UnsupportedError(f"model_type {family!r} is not supported; supported: {', '.join(FAMILIES)}")
+def _check_config(path: Path, config: dict[str, Any]) -> EncoderFamily:
+    """The family of a config.json, without a key that makes another model of it."""
+    family = FAMILIES.get(str(config.get("model_type")))
+    if family is None:
+        raise UnsupportedError(
+            f"model_type {config.get('model_type')!r} is not supported; supported: {', '.join(FAMILIES)}"
+        )
     for key, values in _ONLY_VALUES.items():
-        if config.get(key) not in values:
+        if config.get(key) not in values and not (family.is_causal and key == "is_decoder"):
             wanted = "leave it out" if values == (None,) else f"supported: {values[1]!r}"
             raise refuse(path, key, config[key], f"such a model is not supported; {wanted}")
+    return family
 
 
 def _check_tokenizer_config(path: Path) -> None:
@@ -235,16 +203,8 @@ def _with_labels(found: Checkpoint, config: dict[str, Any], files: SentenceFiles
     return replace(found, labels=labels, activation=activation)
 
 
-def _position_limit(config: dict[str, Any]) -> int:
-    positions = int(config["max_position_embeddings"])
-    if config["model_type"] in OFFSET_FAMILIES:
-        padding = config.get("pad_token_id")
-        return positions - (1 if padding is None else int(padding)) - 1
-    return positions
-
-
-def _max_length(files: SentenceFiles, config: dict[str, Any]) -> int:
-    limit, stated = _position_limit(config), files.max_length
+def _max_length(files: SentenceFiles, limit: int) -> int:
+    stated = files.max_length
     if stated is None:
         tokenizer = read_optional(files.transformer_dir / "tokenizer_config.json")
         # max_len is its old name.

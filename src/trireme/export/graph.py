@@ -17,25 +17,26 @@ from trireme.export.checkpoint import Checkpoint
 from trireme.export.weights import DenseBlock, load_dense, load_pretrained_model
 
 OPSET = 17
-# The embedding table of words, in transformers' encoders and in ours.
-WORD_TABLES = ("word_embeddings", "words")
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A module to export: its inputs in order ([B, L] int64, `prior` [B] float32) and its output's name."""
+    """A module to export: its inputs in order, each [B, L] int64, and its output's name.
+
+    needs_prior: the output is what the cosine of query and passage is adjusted by.
+    """
 
     module: nn.Module
     input_names: tuple[str, ...]
     output_name: str
     dimensions: int
+    needs_prior: bool = False
 
     @property
     def vocabulary(self) -> int:
         """Rows of the table of words."""
-        tables = dict(self.module.named_modules())
-        names = [name for name in tables if name.rpartition(".")[2] in WORD_TABLES]
-        return int(tables[names[0]].num_embeddings)
+        encoder: Any = next(self.module.children())
+        return int(encoder.get_input_embeddings().num_embeddings)
 
 
 class PooledEncoder(nn.Module):
@@ -115,7 +116,7 @@ def load_graph(checkpoint: Checkpoint, adapter: Path | None = None) -> Graph:
 def export_onnx(graph: Graph, path: Path) -> None:
     """Writes `graph` as ONNX in fp32 to `path`, with batch and length free."""
     ids = torch.ones(2, 8, dtype=torch.int64)
-    example = {"attention_mask": ids, "token_type_ids": torch.zeros_like(ids), "prior": torch.zeros(2)}
+    example = {"token_type_ids": torch.zeros_like(ids)}
     with torch.no_grad(), warnings.catch_warnings():
         # The TorchScript exporter warns of its own age and of shapes it traces; the parity gate judges.
         warnings.simplefilter("ignore")
@@ -126,8 +127,8 @@ def export_onnx(graph: Graph, path: Path) -> None:
             input_names=list(graph.input_names),
             output_names=[graph.output_name],
             dynamic_axes={
-                **{name: {0: "batch", 1: "length"} for name in graph.input_names if name != "prior"},
-                **{name: {0: "batch"} for name in (graph.output_name, "prior")},
+                **{name: {0: "batch", 1: "length"} for name in graph.input_names},
+                graph.output_name: {0: "batch"},
             },
             opset_version=OPSET,
             dynamo=False,
@@ -143,5 +144,5 @@ def _residual_reranker(checkpoint: Checkpoint, adapter: Path) -> Graph:
     from trireme.export.residual import load_reranker
 
     module = load_reranker(checkpoint.transformer_dir, adapter)
-    names = ("input_ids", "attention_mask", "token_type_ids", "prior")
-    return Graph(module.eval(), names, "score", 1)
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    return Graph(module.eval(), names, "score", 1, needs_prior=True)

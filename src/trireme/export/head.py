@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from trireme.checkpoints.config import refuse
 from trireme.errors import UnsupportedError
-from trireme.export.checkpoint_files import refuse
 
 ACTIVATIONS = ("softmax", "sigmoid", "identity")
 _BY_PROBLEM = {

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from trireme.artifacts.manifest import TOKENIZER_FILE
+from trireme.artifacts.parity_texts import PAIRS, TEXTS
 from trireme.errors import GateError, UnsupportedError
 from trireme.export.checkpoint import Checkpoint
 from trireme.export.graph import Graph
 from trireme.export.parity import Feeds, Run, compare_scores, compare_vectors, run_texts
-from trireme.export.parity_texts import PAIRS, TEXTS
 from trireme.export.tokenizer_file import load_pretrained
 from trireme.types import FloatArray
 
@@ -88,9 +88,8 @@ def open_built(version_dir: Path, engine: str, max_length: int) -> Run:
 
     def run(feeds: Feeds) -> FloatArray:
         inside = feeds["attention_mask"].astype(bool)
-        prior = feeds["prior"] if "prior" in session.input_names else None
         ids, types = feeds["input_ids"][inside], feeds["token_type_ids"][inside]
-        return session.run(TokenBatch(ids, types, inside.sum(1), prior))
+        return session.run(TokenBatch(ids, types, inside.sum(1)))
 
     return run
 

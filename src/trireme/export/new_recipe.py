@@ -14,8 +14,6 @@ from trireme.export.adapter import merged_source
 from trireme.export.checkpoint import read_checkpoint
 
 _SERVING: dict[str, Any] = {"dynamic_batching": True, "response_cache": True, "warmup": True}
-# A reranker's request already holds many passages.
-_BATCH_SIZES = {"text_encoder": 64, "classifier": 64, "cross_encoder": 16}
 
 
 def make_recipe(model: str, values: Mapping[str, Any], cache: Path) -> Recipe:
@@ -31,7 +29,7 @@ def make_recipe(model: str, values: Mapping[str, Any], cache: Path) -> Recipe:
         with merged_source(folder, cache) as merged:
             given["kind"] = read_checkpoint(merged).kind
     recipe = Recipe(model, **given)
-    return replace(recipe, max_batch_size=_BATCH_SIZES[recipe.kind], **_SERVING)
+    return replace(recipe, max_batch_size=recipe.traits.batch_size, **_SERVING)
 
 
 def check_recipe_is_free(recipe: Recipe, repository: Path) -> None:

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from trireme.artifacts.manifest import GRAPH_FILE, TOKENIZER_FILE
+from trireme.artifacts.encoder_engines import GRAPH_FILE
+from trireme.artifacts.manifest import TOKENIZER_FILE
 from trireme.export.calibration import make_odd_texts, make_pairs, make_texts, read_paragraphs
 from trireme.export.checkpoint import Checkpoint
-from trireme.export.parity import Feeds, make_prior
+from trireme.export.parity import Feeds
 
 # How much of the outliers weights take over, from 0 to 1.
 SMOOTHING = 0.7
@@ -87,7 +88,6 @@ def _feeds(tokenizer: Any, text: Any, names: Sequence[str], index: int) -> Feeds
         "input_ids": np.array([row.ids], np.int64),
         "attention_mask": np.ones((1, len(row.ids)), np.int64),
         "token_type_ids": np.array([row.type_ids], np.int64),
-        "prior": np.array([make_prior(index)], np.float32),
     }
     return {name: feeds[name] for name in names}
 

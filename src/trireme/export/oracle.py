@@ -8,8 +8,7 @@ reading of the same folder: encode_query and encode_document, predict, or the te
 from __future__ import annotations
 
 import json
-import queue
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,15 +18,15 @@ import numpy as np
 import torch
 
 from trireme.artifacts.recipe import Recipe
+from trireme.checkpoints.config import read_json, read_optional
 from trireme.encode.batching import RunCost
 from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
 from trireme.encode.session import TokenBatch, pad_rows
-from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
+from trireme.encode.text_encoder import EncoderSpec, TextEncoder
 from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import GateError, UnsupportedError
 from trireme.export.adapter import mirror
 from trireme.export.checkpoint import Checkpoint, position_limit
-from trireme.export.checkpoint_files import read_json, read_optional
 from trireme.export.graph import Graph
 from trireme.export.head import stated_activation
 from trireme.export.precision import quiet_logging
@@ -112,10 +111,7 @@ def _check_vectors(
     )
     try:
         for kind, prompt in kinds:
-            answer = encoder.embed([EmbedRequest(TEXTS, kind)])[0][0]
-            if isinstance(answer, Exception):
-                raise answer
-            ours = np.stack([embedding.vector for embedding in answer])
+            ours = np.stack([embedding.vector for embedding in encoder.embed(TEXTS, kind)])
             theirs = _encode(library, kind, prompt, folder)
             if checkpoint.normalize or recipe.normalize is not None:
                 ours, theirs = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (ours, theirs))
@@ -155,8 +151,7 @@ def _check_scores(
     ranker = CrossEncoder(tokenizer, session, RankerSpec(_BATCH_TOKENS, 1_000_000, len(TEXTS)))
     try:
         requests = [RankRequest(query, TEXTS) for query in TEXTS[:3]]
-        answers = _collect(lambda done: ranker.score(requests, done), len(requests))
-        ours = np.concatenate([answer.score for answer in answers])
+        ours = np.concatenate([answer.score for answer in ranker.rank(requests).result()])
     finally:
         ranker.close()
     pairs = [(request.query, text) for request in requests for text in TEXTS]
@@ -174,7 +169,7 @@ def _check_labels(
         RankerSpec(_BATCH_TOKENS, 1_000_000, 1, labels=checkpoint.labels, activation=checkpoint.activation),
     )
     try:
-        answers = _collect(lambda done: classifier.classify(TEXTS, done), len(TEXTS))
+        answers = classifier.classify(TEXTS).result()
     finally:
         classifier.close()
     rows = _classify(recipe, checkpoint, folder)
@@ -254,17 +249,6 @@ def _check_length(recipe: Recipe, checkpoint: Checkpoint, library: str, length: 
     if wanted != checkpoint.max_length:
         raise _error(recipe, library, f"it cuts texts at {wanted} tokens, we at {checkpoint.max_length}")
     return wanted
-
-
-def _collect(start: Callable[[Callable[[int, Any], None]], None], count: int) -> list[Any]:
-    """The answers that `start` hands to its callback, in order. Blocks; raises the first that is an error."""
-    arrived: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
-    start(lambda position, answer: arrived.put((position, answer)))
-    answers = dict(arrived.get() for _ in range(count))
-    for answer in answers.values():
-        if isinstance(answer, Exception):
-            raise answer
-    return [answers[position] for position in range(count)]
 
 
 def _judge_scores(

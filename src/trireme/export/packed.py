@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trireme.checkpoints.config import read_json
 from trireme.encode.packed.bert import DTYPES
 from trireme.encode.packed.config import CONFIG_FILE, WEIGHTS_FILE, PackedConfig, ResidualConfig, write_config
 from trireme.encode.packed.cpu_kernels import find_misfit
 from trireme.errors import UnsupportedError
-from trireme.export.checkpoint import OFFSET_FAMILIES, Checkpoint, read_config
+from trireme.export.checkpoint import Checkpoint
 from trireme.export.graph import Graph, PooledEncoder, SequenceClassifier
 from trireme.export.sentence_files import DenseLayer
 from trireme.export.weights import DenseBlock
@@ -25,37 +26,12 @@ BYTE = 127.0
 
 _ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
 _DENSE_ACTIVATIONS = {"Identity": "", "Tanh": "tanh", "ReLU": "relu"}
-_SIZES = ("hidden_size", "intermediate_size", "num_attention_heads")
-_BERT = {
-    "layers": "encoder.layer",
-    "qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
-    "out": "attention.output.dense",
-    "attention_norm": "attention.output.LayerNorm",
-    "up": "intermediate.dense",
-    "down": "output.dense",
-    "output_norm": "output.LayerNorm",
-}
-_DISTILBERT = {
-    "layers": "transformer.layer",
-    "qkv": ("attention.q_lin", "attention.k_lin", "attention.v_lin"),
-    "out": "attention.out_lin",
-    "attention_norm": "sa_layer_norm",
-    "up": "ffn.lin1",
-    "down": "ffn.lin2",
-    "output_norm": "output_layer_norm",
-}
-# Layers between the first token's state and the logits, with their activations.
-_HEADS = {
-    "bert": (("bert.pooler.dense", "tanh"), ("classifier", "")),
-    "distilbert": (("pre_classifier", "relu"), ("classifier", "")),
-    "roberta": (("classifier.dense", "tanh"), ("classifier.out_proj", "")),
-    "xlm-roberta": (("classifier.dense", "tanh"), ("classifier.out_proj", "")),
-}
 
 
 def write_packed(graph: Graph, checkpoint: Checkpoint, precision: str, folder: Path) -> None:
     """Writes FILES into `folder`. Raises UnsupportedError for what the packed encoder cannot run."""
     module = graph.module
+    encoder: Any
     if isinstance(module, PooledEncoder):
         encoder, pooling = module.encoder, module.pooling
         if unknown := _find_unknown_end(checkpoint.dense, checkpoint.truncate):
@@ -66,12 +42,13 @@ def write_packed(graph: Graph, checkpoint: Checkpoint, precision: str, folder: P
     elif isinstance(module, SequenceClassifier):
         encoder, pooling = getattr(module.classifier, str(module.classifier.base_model_prefix)), "cls"
         states = module.classifier.state_dict()
-        dense = [(_linear(states, name), activation) for name, activation in _HEADS[checkpoint.family]]
+        dense = [(_linear(states, name), activation) for name, activation in checkpoint.family.head or ()]
     else:
         _write_residual(module, checkpoint, precision, folder)
         return
-    config = _packed_config(encoder.config, checkpoint, precision)
-    weights = _encoder_weights(encoder.state_dict(), checkpoint, encoder.config)
+    stated: dict[str, Any] = encoder.config.to_dict()
+    config = _packed_config(stated, checkpoint, precision)
+    weights = _encoder_weights(encoder.state_dict(), checkpoint, stated)
     for number, (parts, _) in enumerate(dense):
         weights |= {f"dense.{number}.{name}": value for name, value in parts.items()}
     packed = PackedConfig(
@@ -92,7 +69,7 @@ def _write_residual(module: Any, checkpoint: Checkpoint, precision: str, folder:
 
     if precision != "int8":
         raise UnsupportedError("engine torch runs no reranker with an adapter; use openvino or onnx")
-    stated = AutoConfig.from_pretrained(str(checkpoint.transformer_dir), local_files_only=True)
+    stated = AutoConfig.from_pretrained(str(checkpoint.transformer_dir), local_files_only=True).to_dict()
     states = {encoder_name(name): value for name, value in module.encoder.state_dict().items()}
     own = {
         name.removeprefix("interaction."): value
@@ -140,14 +117,13 @@ def quantize_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def find_obstacle(checkpoint: Checkpoint) -> str:
     """Why engine vnni cannot run `checkpoint`; "" where it can. Reads its config.json."""
-    config = read_config(checkpoint.transformer_dir)
-    is_distil = checkpoint.family == "distilbert"
-    sizes = ("dim", "hidden_dim", "n_heads") if is_distil else _SIZES
-    if misfit := find_misfit(*(int(config[name]) for name in sizes)):
-        return misfit
-    stated = config.get("activation" if is_distil else "hidden_act", "gelu")
-    unknown = _find_unknown(stated, config.get("position_embedding_type") or "absolute")
-    return unknown or _find_unknown_end(checkpoint.dense, checkpoint.truncate)
+    config = read_json(checkpoint.transformer_dir / "config.json")
+    sizes = checkpoint.family.sizes.read(config)
+    return (
+        find_misfit(sizes.hidden, sizes.inner, sizes.heads)
+        or _find_unknown(checkpoint, config)
+        or _find_unknown_end(checkpoint.dense, checkpoint.truncate)
+    )
 
 
 def _find_unknown_end(dense: Sequence[DenseLayer], truncate: int) -> str:
@@ -160,52 +136,58 @@ def _find_unknown_end(dense: Sequence[DenseLayer], truncate: int) -> str:
     return f"it has truncate_dim {truncate}" if truncate else ""
 
 
-def _find_unknown(activation: str, position_embedding_type: str) -> str:
+def _find_unknown(checkpoint: Checkpoint, config: Mapping[str, Any]) -> str:
     """What of a model no packed encoder knows; "" for nothing."""
+    family = checkpoint.family
+    if family.layers is None or (checkpoint.kind != "text_encoder" and family.head is None):
+        return f"it has a model_type {family.model_type!r}"
+    activation = config.get(family.activation, "gelu")
     if activation not in _ACTIVATIONS:
         return f"it has an activation {activation!r}"
+    position_embedding_type = config.get("position_embedding_type") or "absolute"
     if position_embedding_type != "absolute":
         return f"it has a position_embedding_type {position_embedding_type!r}"
     return ""
 
 
-def _packed_config(config: Any, checkpoint: Checkpoint, precision: str) -> dict[str, Any]:
-    # DistilBERT has names of its own, and fixes the norm's epsilon in its code.
-    is_distil = checkpoint.family == "distilbert"
-    stated = config.activation if is_distil else config.hidden_act
-    unknown = _find_unknown(stated, getattr(config, "position_embedding_type", "absolute"))
-    if unknown:
+def _packed_config(config: Mapping[str, Any], checkpoint: Checkpoint, precision: str) -> dict[str, Any]:
+    if unknown := _find_unknown(checkpoint, config):
         raise UnsupportedError(f"a packed encoder cannot run {checkpoint.folder}: {unknown}; use engine onnx")
+    family = checkpoint.family
+    sizes = family.sizes.read(config)
+    fixed = family.layers.norm_eps if family.layers else None
     return {
         "precision": precision,
-        "layers": config.n_layers if is_distil else config.num_hidden_layers,
-        "heads": config.n_heads if is_distil else config.num_attention_heads,
-        "norm_eps": 1e-12 if is_distil else config.layer_norm_eps,
-        "activation": _ACTIVATIONS[stated],
+        "layers": sizes.layers,
+        "heads": sizes.heads,
+        "norm_eps": config["layer_norm_eps"] if fixed is None else fixed,
+        "activation": _ACTIVATIONS[config[family.activation]],
         "has_segments": checkpoint.has_segments,
     }
 
 
-def _encoder_weights(states: dict[str, Tensor], checkpoint: Checkpoint, config: Any) -> dict[str, Tensor]:
-    names = _DISTILBERT if checkpoint.family == "distilbert" else _BERT
+def _encoder_weights(
+    states: dict[str, Tensor], checkpoint: Checkpoint, config: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    family = checkpoint.family
+    names = family.layers
+    assert names is not None  # noqa: S101 - _packed_config has refused it
     word = states["embeddings.word_embeddings.weight"]
-    # Positions of these families begin after the padding index.
-    skipped = int(config.pad_token_id) + 1 if checkpoint.family in OFFSET_FAMILIES else 0
     segment = states.get("embeddings.token_type_embeddings.weight", torch.zeros(1, word.shape[1]))
+    position = states["embeddings.position_embeddings.weight"]
     weights = {
         "embeddings.word": word,
-        "embeddings.position": states["embeddings.position_embeddings.weight"][skipped:],
+        "embeddings.position": position[family.skipped_positions(config) :],
         "embeddings.segment": segment if checkpoint.has_segments else segment[:1],
         **_prefixed("embeddings.norm", _linear(states, "embeddings.LayerNorm")),
     }
-    layers = config.n_layers if checkpoint.family == "distilbert" else config.num_hidden_layers
-    for number in range(layers):
-        source, target = f"{names['layers']}.{number}", f"layers.{number}"
-        parts = [_linear(states, f"{source}.{name}") for name in names["qkv"]]
+    for number in range(family.sizes.read(config).layers):
+        source, target = f"{names.layers}.{number}", f"layers.{number}"
+        parts = [_linear(states, f"{source}.{name}") for name in names.qkv]
         fused = {name: torch.cat([part[name] for part in parts]) for name in ("weight", "bias")}
         weights |= _prefixed(f"{target}.qkv", fused)
         for part in ("out", "attention_norm", "up", "down", "output_norm"):
-            weights |= _prefixed(f"{target}.{part}", _linear(states, f"{source}.{names[part]}"))
+            weights |= _prefixed(f"{target}.{part}", _linear(states, f"{source}.{getattr(names, part)}"))
     return weights
 
 

@@ -6,30 +6,20 @@ and by the largest difference over the spread of the original scores.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from trireme.artifacts.gate import Thresholds
 from trireme.artifacts.recipe import Recipe
-from trireme.errors import GateError
 from trireme.types import FloatArray
 
 Feeds = dict[str, npt.NDArray[Any]]
 Run = Callable[[Feeds], FloatArray]
 BATCH = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Thresholds:
-    """What a figure must at least (`least`) or at most (`most`) be, by the figure's name."""
-
-    least: Mapping[str, float]
-    most: Mapping[str, float]
-
 
 _VECTOR_LEAST = {
     "fp32": {"cosine_min": 0.99999, "cosine_mean": 0.99999},
@@ -52,25 +42,6 @@ def read_thresholds(recipe: Recipe) -> Thresholds:
         {"rank_correlation": _RANK_LEAST[recipe.precision] if rank is None else rank},
         {"score_difference": _SCORE_MOST[recipe.precision] if most is None else most},
     )
-
-
-def check_gate(model: str, figures: Mapping[str, float], thresholds: Thresholds) -> None:
-    """Raises GateError with all figures when one is past its threshold."""
-    failed = [
-        f"{name} {figures[name]:.6f} is below {limit}"
-        for name, limit in thresholds.least.items()
-        if not figures[name] >= limit
-    ] + [
-        f"{name} {figures[name]:.6f} is above {limit}"
-        for name, limit in thresholds.most.items()
-        if not figures[name] <= limit
-    ]
-    if failed:
-        every = ", ".join(f"{name}={value:.6f}" for name, value in sorted(figures.items()))
-        raise GateError(
-            f"{model} is too far from its original, nothing was placed: {'; '.join(failed)} (all figures: {every});"
-            " choose a higher precision or set other thresholds in the recipe"
-        )
 
 
 def compare_vectors(original: FloatArray, exported: FloatArray) -> dict[str, float]:
@@ -114,15 +85,9 @@ def run_texts(run: Run, tokenizer: Any, texts: Sequence[Any], batch: int = BATCH
             "input_ids": np.array([item.ids for item in encoded], np.int64),
             "attention_mask": np.array([item.attention_mask for item in encoded], np.int64),
             "token_type_ids": np.array([item.type_ids for item in encoded], np.int64),
-            "prior": np.array([make_prior(start + i) for i in range(len(encoded))], np.float32),
         }
         parts.append(run(feeds))
     return np.concatenate(parts)
-
-
-def make_prior(index: int) -> float:
-    """A fixed stand-in for the retrieval score of the pair at `index`, in [0.1, 0.8)."""
-    return 0.1 + 0.7 * ((index * 37) % 64) / 64
 
 
 def open_onnx(path: Path, threads: int = 0) -> Run:

@@ -7,16 +7,17 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from trireme.artifacts.build import BuildOptions, Notice, Outcome
 from trireme.artifacts.manifest import Manifest
 from trireme.artifacts.recipe import Recipe
-from trireme.export.pipeline import BuildOptions, Notice, build_model
+from trireme.export.pipeline import build_model
 
-Build = Callable[[Recipe, BuildOptions, Notice], tuple[Manifest, bool]]
+Build = Callable[[Recipe, BuildOptions, Notice], Outcome[Manifest]]
 
 
 def build_with_progress(
     recipe: Recipe, options: BuildOptions, build: Build = build_model
-) -> tuple[Manifest, bool]:
+) -> Outcome[Manifest]:
     """As `build`, naming each step while it runs; silent where stderr is no terminal."""
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())

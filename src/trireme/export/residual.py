@@ -2,10 +2,10 @@
 
 score = prior + share(query) * (lexical + neural), for one query and one passage.
 
-`prior` is the cosine of the frozen embedder. `lexical` is a BM25-like coverage of the query's
-word pieces by the passage, computed from the token ids with a stored table of weights (Robertson
-and Zaragoza, "The Probabilistic Relevance Framework", 2009). `neural` is the output of the same
-BERT encoder over the pair, with a low-rank adapter (Hu et al., "LoRA", 2021), kept within
+The module computes what is added to `prior`, the cosine of the frozen embedder. `lexical` is a BM25-like
+coverage of the query's word pieces by the passage, computed from the token ids with a stored table of
+weights (Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009). `neural` is the output of
+the same BERT encoder over the pair, with a low-rank adapter (Hu et al., "LoRA", 2021), kept within
 +-`bound` by tanh. B is the batch, L the tokens of a pair, V the vocabulary, H the hidden size.
 """
 
@@ -131,6 +131,10 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.num_hidden_layers))
         self.apart = apart
 
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The table of words, under the name that transformers has for it."""
+        return self.words
+
     def separate(self, input_ids: Tensor, attention_mask: Tensor, types: Tensor) -> Tensor:
         """Three int64 [B, L] -> states [B, L, H] of query and passage read apart."""
         middle = (1 - types) * functional.pad(types, (0, 1))[:, 1:]
@@ -220,7 +224,7 @@ class Interaction(nn.Module):
 
 
 class ResidualReranker(nn.Module):
-    """Scores (query, passage) pairs; with a zero head and zero term weights, returns `prior`."""
+    """Adjusts the cosine of (query, passage) pairs; with a zero head and zero term weights, by nothing."""
 
     def __init__(self, shape: EncoderShape, settings: ResidualSettings) -> None:
         super().__init__()
@@ -254,15 +258,14 @@ class ResidualReranker(nn.Module):
         room = (passage.sum(1) / self.settings.short_passage).clamp(max=1.0)
         return room * (self.settings.long_query / (query.sum(1) + 1.0)).clamp(max=1.0)
 
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor, prior: Tensor
-    ) -> Tensor:
-        """int64 [B, L] x3 and float [B] -> score [B]; higher is better."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
+        """int64 [B, L] x3 -> what is added to the cosine [B]; higher is better."""
         query, passage = self.parts(attention_mask, token_type_ids)
         states = self.encoder.separate(input_ids, attention_mask, token_type_ids)
         terms: Tensor = self.interaction(input_ids, states, query, passage)
         neural = self.settings.strength * self.neural(states, attention_mask, passage)
-        return prior + self.share(query, passage) * (terms + neural)
+        adjustment: Tensor = self.share(query, passage) * (terms + neural)
+        return adjustment
 
 
 def encoder_name(name: str) -> str:

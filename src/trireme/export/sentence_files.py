@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trireme.artifacts.recipe import POOLINGS
-from trireme.errors import UnsupportedError
-from trireme.export.checkpoint_files import (
+from trireme.checkpoints.config import (
     WEIGHTS_FILE,
     find_variant,
     read_json,
@@ -20,6 +19,7 @@ from trireme.export.checkpoint_files import (
     read_optional,
     refuse,
 )
+from trireme.errors import UnsupportedError
 
 MODULES_FILE = "modules.json"
 CONFIG_FILE = "config_sentence_transformers.json"
@@ -88,7 +88,7 @@ class SentenceFiles:
     kind: str = ""
     max_length: int | None = None
     lowercase: bool = False
-    pooling: str = "mean"
+    pooling: str = ""
     pools_prompt: bool = True
     normalize: bool = False
     dense: tuple[DenseLayer, ...] = ()

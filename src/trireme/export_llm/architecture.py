@@ -7,21 +7,18 @@ defaults of the configuration classes of transformers.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from trireme.checkpoints.config import CONFIG_FILE
+from trireme.checkpoints.families import LLM_FAMILIES, LlmFamily
 from trireme.errors import UnsupportedError
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 # What an error says of a model that only vLLM runs.
 ON_GPU = "; on a GPU vLLM runs others (--target gpu)"
 ROPE_TYPES = ("default", "linear", "llama3")
-CONFIG_FILE = "config.json"
 
-_MISTRAL_WINDOW = 4096
-_QWEN3_HEAD_DIM = 128
+_WINDOW = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,49 +55,38 @@ class Architecture:
     has_head_norms: bool
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a checkpoint. Raises UnsupportedError when it is missing, broken, or asks for own code."""
-    document = _read_json(folder / CONFIG_FILE)
-    for name in (CONFIG_FILE, "tokenizer_config.json"):
-        path = folder / name
-        if path.is_file() and "auto_map" in _read_json(path):
-            raise UnsupportedError(f"{path} asks for code of its own (auto_map), which is never run")
-    return document
-
-
 def read_architecture(config: dict[str, Any], max_model_len: int | None = None) -> Architecture:
     """The model of a config.json. `max_model_len` is the longest context it is to serve, in tokens.
 
     That must be within the window of sliding attention, where there is one.
     Raises UnsupportedError naming the key that is missing or that this export does not know.
     """
-    family = config.get("model_type")
-    if family not in FAMILIES:
+    family = LLM_FAMILIES.get(str(config.get("model_type")))
+    if family is None:
         raise UnsupportedError(
-            f"model_type {family!r} is not supported; supported: {', '.join(FAMILIES)}{ON_GPU}"
+            f"model_type {config.get('model_type')!r} is not supported;"
+            f" supported: {', '.join(LLM_FAMILIES)}{ON_GPU}"
         )
     if config.get("hidden_act", "silu") != "silu":
         raise UnsupportedError(f"hidden_act {config['hidden_act']!r} is not supported; supported: silu")
     heads, hidden = read_size(config, "num_attention_heads"), read_size(config, "hidden_size")
-    own_head_dim = config.get("head_dim") or (_QWEN3_HEAD_DIM if family == "qwen3" else hidden // heads)
-    has_attention_bias = bool(config.get("attention_bias", False)) and family in ("llama", "qwen3")
     found = Architecture(
-        family=family,
+        family=family.model_type,
         vocabulary=read_size(config, "vocab_size"),
         hidden=hidden,
         inner=read_size(config, "intermediate_size"),
         layers=read_size(config, "num_hidden_layers"),
         heads=heads,
         kv_heads=_kv_heads(config, family, heads),
-        head_dim=int(own_head_dim),
+        head_dim=int(config.get("head_dim") or family.head_dim or hidden // heads),
         norm_epsilon=float(config.get("rms_norm_eps", 1e-6)),
         rope=_read_rope(config),
         positions=read_size(config, "max_position_embeddings"),
         is_tied=bool(config.get("tie_word_embeddings", False)),
-        has_qkv_bias=has_attention_bias or family == "qwen2",
-        has_output_bias=has_attention_bias,
-        has_mlp_bias=bool(config.get("mlp_bias", False)) and family == "llama",
-        has_head_norms=family == "qwen3",
+        has_qkv_bias=_has_bias(config, family.qkv_bias, "attention_bias"),
+        has_output_bias=_has_bias(config, family.output_bias, "attention_bias"),
+        has_mlp_bias=_has_bias(config, family.mlp_bias, "mlp_bias"),
+        has_head_norms=family.has_head_norms,
     )
     if heads % found.kv_heads or found.head_dim % 2:
         raise UnsupportedError(
@@ -115,7 +101,11 @@ def read_architecture(config: dict[str, Any], max_model_len: int | None = None) 
     return found
 
 
-def _check_window(config: dict[str, Any], family: str, length: int) -> None:
+def _has_bias(config: dict[str, Any], rule: str, key: str) -> bool:
+    return rule == "always" or (rule == "stated" and bool(config.get(key, False)))
+
+
+def _check_window(config: dict[str, Any], family: LlmFamily, length: int) -> None:
     window = _sliding_window(config, family)
     if window is not None and length > window:
         raise UnsupportedError(
@@ -124,18 +114,15 @@ def _check_window(config: dict[str, Any], family: str, length: int) -> None:
         )
 
 
-def _sliding_window(config: dict[str, Any], family: str) -> int | None:
+def _sliding_window(config: dict[str, Any], family: LlmFamily) -> int | None:
     """The window of attention in tokens; None where every layer sees everything."""
-    if family == "llama":
-        return None
-    window: int | None = config.get("sliding_window", _MISTRAL_WINDOW)
-    if family == "mistral":
-        return window
-    return window if config.get("use_sliding_window", False) else None
+    is_switched_on = family.window == "switched" and config.get("use_sliding_window", False)
+    window: int | None = config.get("sliding_window", _WINDOW)
+    return window if family.window == "always" or is_switched_on else None
 
 
-def _kv_heads(config: dict[str, Any], family: str, heads: int) -> int:
-    if config.get("num_key_value_heads") is None and family == "llama":
+def _kv_heads(config: dict[str, Any], family: LlmFamily, heads: int) -> int:
+    if config.get("num_key_value_heads") is None and not family.needs_kv_heads:
         return heads
     return read_size(config, "num_key_value_heads")
 
@@ -177,15 +164,3 @@ def read_size(config: dict[str, Any], key: str) -> int:
     if type(value) is not int or value < 1:
         raise UnsupportedError(f"{CONFIG_FILE} must set {key} to a whole number above 0, it is {value!r}")
     return value
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UnsupportedError(f"{path} is missing; name a folder with a Hugging Face checkpoint") from None
-    except ValueError as error:
-        raise UnsupportedError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise UnsupportedError(f"{path} must hold a JSON object")
-    return document

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from trireme.checkpoints.config import CONFIG_FILE
 from trireme.checkpoints.tensors import TensorEntry, TensorFiles
 from trireme.errors import UnsupportedError
-from trireme.export_llm.architecture import CONFIG_FILE, read_size
+from trireme.export_llm.architecture import read_size
 
 # Quantizations that vLLM 0.24 reads from safetensors. Measured here: awq, gptq and bitsandbytes.
 GPU_METHODS = (

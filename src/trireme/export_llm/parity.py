@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from trireme.artifacts.gate import Thresholds
 from trireme.artifacts.manifest import TOKENIZER_FILE
+from trireme.artifacts.parity_texts import TEXTS
 from trireme.artifacts.recipe import Recipe
 from trireme.errors import InvalidInputError
-from trireme.export.parity import Thresholds
-from trireme.export.parity_texts import TEXTS
 from trireme.types import FloatArray
 
 PROMPTS = 4
@@ -23,7 +23,9 @@ MIN_TOP1_AGREEMENT = 0.95
 
 
 def read_thresholds(recipe: Recipe) -> Thresholds:
-    """The recipe's thresholds, or the defaults."""
+    """The recipe's thresholds, or the defaults; none for a checkpoint that is placed as it is."""
+    if recipe.target == "gpu":
+        return Thresholds({}, {})
     error, agreement = recipe.max_logit_error, recipe.min_top1_agreement
     return Thresholds(
         {"top1_agreement": MIN_TOP1_AGREEMENT if agreement is None else agreement},

@@ -8,27 +8,26 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trireme.artifacts.config_writer import place_config
-from trireme.artifacts.inputs import find_same, hash_folder, read_tools
+from trireme.artifacts.build import BuildOptions, Built, Notice, Outcome, build
+from trireme.artifacts.encoder_engines import GRAPH_FILE
+from trireme.artifacts.gate import Gate
+from trireme.artifacts.inputs import Inputs, hash_folder, read_tools
 from trireme.artifacts.manifest import (
     CONFIG_FILE,
-    GRAPH_FILE,
     TOKENIZER_FILE,
     Manifest,
     hash_file,
-    hash_json,
-    write_manifest,
 )
-from trireme.artifacts.placing import VERSION, stage_version
-from trireme.artifacts.recipe import Recipe
+from trireme.artifacts.recipe import Recipe, build_keys
+from trireme.artifacts.version_place import VersionPlace
+from trireme.checkpoints.config import check_weights, read_config
 from trireme.checkpoints.source import SAFE_SUFFIXES, fetch_source
 from trireme.checkpoints.tensors import weight_files
 from trireme.errors import InvalidInputError, UnsupportedError
-from trireme.export.checkpoint import check_weights
-from trireme.export.pipeline import BuildOptions, Notice
-from trireme.export_llm.architecture import Architecture, read_architecture, read_config
+from trireme.export_llm.architecture import Architecture, read_architecture
 from trireme.export_llm.checkpoint_files import check_for_gpu, link_checkpoint, name_gpu_precision
 from trireme.export_llm.gpu_config import read_gpu_model
+from trireme.export_llm.parity import read_thresholds
 from trireme.export_llm.quantization import Quantization, read_quantization
 from trireme.generate.chat import TEMPLATE_FOLDER, ChatTemplate, named_template
 from trireme.generate.model_files import read_eos_token_ids
@@ -36,15 +35,7 @@ from trireme.generate.tokenizer import LlmTokenizer
 
 TOOLS = {"cpu": ("trireme", "numpy", "openvino", "tokenizers"), "gpu": ("trireme",)}
 # Recipe keys that change the files; the others only change config.pbtxt.
-BUILD_KEYS = (
-    "kind",
-    "source",
-    "revision",
-    "target",
-    "max_model_len",
-    "max_logit_error",
-    "min_top1_agreement",
-)
+BUILD_KEYS = build_keys("export_llm")
 # Copied beside the graph; the tokenizer must be there.
 TEXT_FILES = (
     CONFIG_FILE,
@@ -72,49 +63,38 @@ class Source:
     max_model_len: int
 
 
-def build_llm(
-    recipe: Recipe, options: BuildOptions, notice: Notice = lambda step: None
-) -> tuple[Manifest, bool]:
+def build_llm(recipe: Recipe, options: BuildOptions, notice: Notice = lambda step: None) -> Outcome[Manifest]:
     """Builds and places the generator of `recipe`; returns its manifest and whether anything was built.
 
     Blocks for seconds to minutes; `notice` hears the name of each step. Nothing is built when the same
     inputs are already placed and whole, unless `options.force`. Raises UnsupportedError, ArtifactError,
     UnavailableError, InvalidInputError, and GateError past a threshold; then nothing is placed.
     """
-    if recipe.kind != "generator":
+    if not recipe.traits.is_generator:
         raise InvalidInputError(
             f"{recipe.model} is of kind {recipe.kind!r}: this builds generators;"
             " build/export_encoder.py builds encoders"
         )
-    model_dir = options.repository / recipe.model
     notice("fetch")
     folder = fetch_source(recipe, options.cache, options.project)
-    tools = read_tools(TOOLS[recipe.target])
-    digest = digest_inputs(recipe, folder, tools)
-    present = None if options.force else find_same(model_dir / VERSION, digest)
-    if present is not None:
-        place_config(model_dir, recipe)
-        return present, False
     notice("read")
     source = read_source(folder, recipe)
-    with stage_version(model_dir, _bytes_needed(folder, recipe.target)) as stage:
-        make = _make_graph if recipe.target == "cpu" else _make_links
-        precision, figures = make(recipe, source, stage, notice)
-        _copy_templates(folder, stage)
-        figures = {**figures, **read_quantization_figures(folder)}
-        manifest = replace(_describe(recipe, source, stage, precision), figures=figures, tools=tools)
-        manifest = replace(manifest, inputs_digest=digest)
-        write_manifest(stage, manifest)
-        notice("place")
-    place_config(model_dir, recipe)
-    return manifest, True
+    inputs = collect_inputs(recipe, folder)
+    return build(
+        inputs,
+        lambda stage: _make(recipe, inputs, source, stage, notice),
+        Gate(recipe.model, read_thresholds(recipe)),
+        VersionPlace(options.repository, recipe, _bytes_needed(folder, recipe.target)),
+        force=options.force,
+        notice=notice,
+    )
 
 
-def digest_inputs(recipe: Recipe, folder: Path, tools: dict[str, str]) -> str:
-    """sha256 over what shapes the files: the recipe's build keys, the checkpoint's files, tool versions."""
+def collect_inputs(recipe: Recipe, folder: Path) -> Inputs:
+    """What shapes the files: the recipe's build keys, the checkpoint's files, tool versions."""
     values = asdict(recipe)
     keys = {key: values[key] for key in BUILD_KEYS}
-    return hash_json({"recipe": keys, "files": hash_folder(folder, SAFE_SUFFIXES), "tools": tools})
+    return Inputs(keys, {"files": hash_folder(folder, SAFE_SUFFIXES)}, read_tools(TOOLS[recipe.target]))
 
 
 def read_source(folder: Path, recipe: Recipe) -> Source:
@@ -178,14 +158,25 @@ def read_quantization_figures(folder: Path) -> dict[str, float]:
         ) from None
 
 
+def _make(recipe: Recipe, inputs: Inputs, source: Source, stage: Path, notice: Notice) -> Built[Manifest]:
+    """Writes the generator's files into `stage`; only a graph has figures to judge."""
+    make = _make_graph if recipe.target == "cpu" else _make_links
+    precision, figures = make(recipe, source, stage, notice)
+    _copy_templates(source.folder, stage)
+    kept = read_quantization_figures(source.folder)
+    return Built(
+        figures,
+        lambda: replace(_describe(recipe, inputs, source, stage, precision), figures={**figures, **kept}),
+    )
+
+
 def _make_graph(recipe: Recipe, source: Source, stage: Path, notice: Notice) -> tuple[str, dict[str, float]]:
-    """Writes the OpenVINO graph and lets the gate judge it; returns its precision and figures."""
+    """Writes the OpenVINO graph; returns its precision, and figures against the checkpoint."""
     import openvino
 
-    from trireme.export.parity import check_gate
     from trireme.export_llm.constants import ConstantStore
     from trireme.export_llm.graph import build_graph
-    from trireme.export_llm.parity import compare_logits, make_prompts, read_thresholds
+    from trireme.export_llm.parity import compare_logits, make_prompts
     from trireme.export_llm.reference import compute_logits
     from trireme.export_llm.serving_files import ServedGraph
     from trireme.export_llm.weights import Weights
@@ -207,7 +198,6 @@ def _make_graph(recipe: Recipe, source: Source, stage: Path, notice: Notice) -> 
     notice("compare")
     served = ServedGraph(stage / GRAPH_FILE, compile_properties(recipe.threads), max(map(len, prompts)))
     figures = dict(compare_logits(before, [served.logits(prompt) for prompt in prompts]))
-    check_gate(recipe.model, figures, read_thresholds(recipe))
     return _name_precision(quantization, store.kept_fp32), figures
 
 
@@ -236,7 +226,7 @@ def _make_links(recipe: Recipe, source: Source, stage: Path, notice: Notice) -> 
     return name_gpu_precision(source.folder, source.config), {}
 
 
-def _describe(recipe: Recipe, source: Source, stage: Path, precision: str) -> Manifest:
+def _describe(recipe: Recipe, inputs: Inputs, source: Source, stage: Path, precision: str) -> Manifest:
     names = sorted(path.name for path in stage.iterdir())
     return Manifest(
         model=recipe.model,
@@ -248,6 +238,8 @@ def _describe(recipe: Recipe, source: Source, stage: Path, precision: str) -> Ma
         max_length=source.max_model_len,
         files={name: hash_file(stage / name) for name in names},
         sizes={name: (stage / name).stat().st_size for name in names},
+        tools=inputs.tools,
+        inputs_digest=inputs.digest,
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from trireme.errors import InvalidInputError, TriremeError, UnavailableError
+from trireme.errors import InvalidInputError, PromptTooLongError, TriremeError, UnavailableError
 from trireme.generate.chat import ChatTemplate
 from trireme.generate.detokenizer import Detokenizer
 from trireme.generate.engine import Chunk, Engine, EngineRequest, EngineStats, FinishReason, Sampling
@@ -134,7 +134,7 @@ class Generator:
         prompt = self._tokenize(request)
         room = self._options.max_model_len - len(prompt)
         if room < 1:
-            raise InvalidInputError(
+            raise PromptTooLongError(
                 f"the prompt has {len(prompt)} tokens, but prompt and answer together may have"
                 f" {self._options.max_model_len}; shorten it"
             )
@@ -220,7 +220,7 @@ class Generator:
     def _check_size(self, name: str, *texts: str) -> None:
         size = sum(len(text.encode()) for text in texts)
         if size > self._options.max_text_bytes:
-            raise InvalidInputError(
+            raise PromptTooLongError(
                 f"{name} has {size} bytes, the limit is {self._options.max_text_bytes}; shorten it"
             )
 

@@ -1,4 +1,4 @@
-"""The second step of a worker: pieces of many documents are embedded together, within the throttle."""
+"""The second step of a worker: passages of many documents are embedded together, within the throttle."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from time import monotonic
 
 from trireme.errors import TriremeError, UnavailableError
 from trireme.ingest.encoder import Encoder
-from trireme.ingest.jobs_in_hand import Piece, StoppedError, Unit, WorkerState
+from trireme.ingest.jobs_in_hand import DocumentPart, HeldPassage, StoppedError, WorkerState
 from trireme.ingest.throttle import Throttle
+from trireme.retry import Pauses, retry
 from trireme.types import FloatArray
 
-IDLE_SECONDS = 0.5
 # A batch during which the server ended so often, and came back, is taken for the reason.
 MAX_VANISHED = 3
 
 
 class Sender:
-    """Takes pieces from `cut` and puts units whose vectors are all there into `finished`."""
+    """Takes passages from `cut` and puts parts whose vectors are all there into `finished`."""
 
     def __init__(
-        self, state: WorkerState, throttle: Throttle, cut: queue.Queue[Piece], finished: queue.Queue[Unit]
+        self,
+        state: WorkerState,
+        throttle: Throttle,
+        cut: queue.Queue[HeldPassage],
+        finished: queue.Queue[DocumentPart],
     ) -> None:
         self._state = state
         self._throttle = throttle
@@ -40,27 +44,27 @@ class Sender:
     def run(self) -> None:
         """Blocks until the worker is told to stop. For several threads at once."""
         while not self._state.stop.is_set():
-            first = self._next(IDLE_SECONDS)
+            first = self._next(self._state.timing.idle)
             if first is None:
                 continue
             with self._throttle.turn():
-                # Who waited long for a turn stops here: what it holds goes back.
+                # Stopped while waiting for a turn: these passages return to the queue.
                 if self._state.stop.is_set():
                     return
                 self._embed(self._collect(first))
 
-    def _next(self, seconds: float) -> Piece | None:
+    def _next(self, seconds: float) -> HeldPassage | None:
         try:
             return self._cut.get(timeout=seconds)
         except queue.Empty:
             return None
 
-    def _collect(self, first: Piece) -> list[Piece]:
+    def _collect(self, first: HeldPassage) -> list[HeldPassage]:
         """`first` and what comes after it, up to the budget; what the cutter has not brought yet stays away."""
-        batch, encoder = [first], first.unit.open.encoder
+        batch, encoder = [first], first.part.held.encoder
         left = self._throttle.budget() - first.tokens
         while left > 0 and len(batch) < encoder.max_rows:
-            # To look at the next and to take it is one act: the other sender takes pieces too.
+            # To look at the next and to take it is one act: the other sender takes passages too.
             with self._cut.mutex:
                 following = self._cut.queue[0] if self._cut.queue else None
                 if following is None or following.tokens > left or not _is_same(following, encoder):
@@ -71,12 +75,12 @@ class Sender:
             left -= following.tokens
         return batch
 
-    def _embed(self, batch: list[Piece]) -> None:
-        """Embed pieces of one encoder; halves of what fails, until the guilty one is alone."""
-        batch = [piece for piece in batch if not piece.unit.open.is_broken]
+    def _embed(self, batch: list[HeldPassage]) -> None:
+        """Embed passages of one encoder; halves of what fails, until the guilty one is alone."""
+        batch = [passage for passage in batch if not passage.part.held.is_broken]
         if not batch:
             return
-        encoder = batch[0].unit.open.encoder
+        encoder = batch[0].part.held.encoder
         try:
             vectors = self._ask(encoder, batch)
         except StoppedError:
@@ -87,43 +91,42 @@ class Sender:
                 self._embed(batch[:half])
                 self._embed(batch[half:])
                 return
-            opened = batch[0].unit.open
-            opened.is_broken = True
+            held = batch[0].part.held
+            held.is_broken = True
             if not isinstance(error, TriremeError):
-                self._state.report(f"document {opened.job.document.id!r}: {traceback.format_exc()}")
+                self._state.report(f"document {held.job.document.id!r}: {traceback.format_exc()}")
                 error = TriremeError(f"internal error while it was embedded: {type(error).__name__}")
-            self._state.fail([opened.job], error)
+            self._state.fail([held.job], error)
             return
-        for piece, vector in zip(batch, vectors, strict=True):
-            unit = piece.unit
-            unit.vectors[piece.index] = vector
+        for passage, vector in zip(batch, vectors, strict=True):
+            part = passage.part
+            part.vectors[passage.index] = vector
             with self._state.changed:
-                unit.left -= 1
-                is_complete = unit.left == 0
+                part.left -= 1
+                is_complete = part.left == 0
             if is_complete:
-                self._finished.put(unit)
+                self._finished.put(part)
 
-    def _ask(self, encoder: Encoder, batch: list[Piece]) -> FloatArray:
-        vanished = 0
-        while True:
+    def _ask(self, encoder: Encoder, batch: list[HeldPassage]) -> FloatArray:
+        def send() -> FloatArray:
             began = monotonic()
-            try:
-                with self._timed():
-                    vectors = encoder.embed([piece.text for piece in batch])
-                tokens = sum(piece.tokens for piece in batch)
-                self._throttle.record(tokens, monotonic() - began)
-                self._state.stats.tokens += tokens
-                return vectors
-            except UnavailableError as error:
-                vanished += 1
-                if vanished == MAX_VANISHED:
-                    raise TriremeError(
-                        f"the server ended {vanished} times while it had this: {error}"
-                    ) from None
-                self._state.tell(f"{error}; waiting")
-                while not encoder.is_ready():
-                    if self._state.stop.wait(IDLE_SECONDS):
-                        raise StoppedError from None
+            with self._timed():
+                vectors = encoder.embed([passage.text for passage in batch])
+            self._throttle.record(tokens, monotonic() - began)
+            return vectors
+
+        def wait_until_ready(_: float) -> None:
+            while not encoder.is_ready():
+                self._state.sleep(self._state.timing.idle)
+
+        tokens = sum(passage.tokens for passage in batch)
+        pauses = Pauses(attempts=MAX_VANISHED)
+        try:
+            vectors = retry(send, UnavailableError, pauses, wait_until_ready, self._state.tell_waiting)
+        except UnavailableError as error:
+            raise TriremeError(f"the server ended {MAX_VANISHED} times while it had this: {error}") from None
+        self._state.stats.tokens += tokens
+        return vectors
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
@@ -141,6 +144,6 @@ class Sender:
                     self._state.stats.embed_seconds += monotonic() - self._under_way_since
 
 
-def _is_same(piece: Piece, encoder: Encoder) -> bool:
-    other = piece.unit.open.encoder
+def _is_same(passage: HeldPassage, encoder: Encoder) -> bool:
+    other = passage.part.held.encoder
     return (other.model, other.embedder) == (encoder.model, encoder.embedder)

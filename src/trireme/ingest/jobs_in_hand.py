@@ -11,12 +11,12 @@ import numpy as np
 
 from trireme.errors import InvalidInputError, TriremeError, UnavailableError
 from trireme.ingest.encoder import Encoder
+from trireme.ingest.options import Sizes, Timing
 from trireme.ingest.queue import Job, JobQueue, Outcome
+from trireme.retry import retry
 from trireme.types import FloatArray, Passage
 
 T = TypeVar("T")
-
-RETRY_SECONDS = (0.2, 2.0)
 
 
 @dataclass
@@ -37,21 +37,21 @@ class WorkerStats:
 
 
 @dataclass(slots=True, eq=False)
-class OpenJob:
-    """A job in hand. `staged` counts the passages that are in the store already."""
+class HeldJob:
+    """A job in hand, with its encoder. `staged` counts the passages that are in the store already."""
 
     job: Job
     encoder: Encoder
     staged: int = 0
     is_broken: bool = False
-    waiting: dict[int, Unit] = field(default_factory=dict)
+    waiting: dict[int, DocumentPart] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
-class Unit:
+class DocumentPart:
     """Passages `position`... of one job, written together."""
 
-    open: OpenJob
+    held: HeldJob
     position: int
     passages: list[Passage]
     is_last: bool
@@ -61,7 +61,7 @@ class Unit:
 
     def stacked(self) -> FloatArray:
         """Its vectors [n, dimensions], all of which must be there."""
-        dimensions = self.open.encoder.embedder.dimensions
+        dimensions = self.held.encoder.embedder.dimensions
         rows = [vector for vector in self.vectors if vector is not None]
         return (
             np.stack(rows).astype(np.float32, copy=False) if rows else np.zeros((0, dimensions), np.float32)
@@ -69,16 +69,16 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class HeldPassage:
     """One passage on its way to the server."""
 
-    unit: Unit
+    part: DocumentPart
     index: int
     tokens: int
 
     @property
     def text(self) -> str:
-        return self.unit.passages[self.index].text
+        return self.part.passages[self.index].text
 
 
 class StoppedError(Exception):
@@ -91,8 +91,10 @@ class WorkerState:
     notice: is told in a sentence what a person should know, and not twice in a row.
     """
 
-    def __init__(self, jobs: JobQueue, notice: Callable[[str], None]) -> None:
+    def __init__(self, jobs: JobQueue, notice: Callable[[str], None], timing: Timing, sizes: Sizes) -> None:
         self._jobs = jobs
+        self.timing = timing
+        self.sizes = sizes
         self._notice = notice
         self._held: dict[str, Job] = {}
         self._told = ""
@@ -119,16 +121,20 @@ class WorkerState:
                 self.changed.wait(0.2)
 
     def patiently(self, act: Callable[[], T], over: type[TriremeError] = UnavailableError) -> T:
-        """`act`, again and again while it raises `over`. Raises StoppedError once told to stop."""
-        pause, longest = RETRY_SECONDS
-        while True:
-            try:
-                return act()
-            except over as error:
-                self.tell(f"{error}; waiting")
-                if self.stop.wait(pause):
-                    raise StoppedError from None
-                pause = min(pause * 2, longest)
+        """What `act` returns, called until it does not raise `over`, with longer and longer pauses.
+
+        Raises StoppedError once the worker is stopped.
+        """
+        return retry(act, over, self.timing.retry, self.sleep, self.tell_waiting)
+
+    def sleep(self, seconds: float) -> None:
+        """Blocks for so long. Raises StoppedError once the worker is stopped."""
+        if self.stop.wait(seconds):
+            raise StoppedError
+
+    def tell_waiting(self, error: Exception) -> None:
+        """Notice that what failed is waited for."""
+        self.tell(f"{error}; waiting")
 
     def tell(self, text: str) -> None:
         """Notice once."""
@@ -144,9 +150,9 @@ class WorkerState:
     def settle(self, jobs: Sequence[Job], outcome: Outcome, error: str = "") -> None:
         """End jobs that were not done, once the queue answers."""
         self.patiently(lambda: self._jobs.settle(jobs, outcome, error), TriremeError)
-        self.let_go(jobs)
+        self.release(jobs)
 
-    def let_go(self, jobs: Sequence[Job]) -> None:
+    def release(self, jobs: Sequence[Job]) -> None:
         """Jobs that have ended are no longer in hand."""
         with self.changed:
             for job in jobs:

@@ -12,13 +12,20 @@ from trireme.ingest.documents import DocumentStore
 from trireme.ingest.queue import JobQueue
 from trireme.types import Document
 
-BATCH_SOURCES = 500
-# Of one transaction: what it holds back from others, and does again after a crash.
-BATCH_BYTES = 8_000_000
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """Of one transaction: what it holds back from others, and does again after a crash."""
+
+    sources: int = 500
+    bytes: int = 8_000_000
+
+
+DEFAULT_LIMITS = BatchLimits()
 
 
 @dataclass
-class Tally:
+class PublishCounts:
     """What became of the sources so far. `missing` counts documents that were deleted as such."""
 
     seen: int = 0
@@ -40,6 +47,8 @@ class Publisher:
         scope: tuple[str, str],
         batch: str,
         skipped: Skipped,
+        *,
+        limits: BatchLimits = DEFAULT_LIMITS,
     ) -> None:
         """scope: tenant and collection."""
         self._queue = queue
@@ -47,11 +56,12 @@ class Publisher:
         self._scope = scope
         self._batch = batch
         self._skipped = skipped
+        self._limits = limits
         self._ids: set[bytes] = set()
         self._is_sure = True
-        self.tally = Tally()
+        self.tally = PublishCounts()
 
-    def publish(self, sources: Iterable[Source], progress: Callable[[Tally], None]) -> None:
+    def publish(self, sources: Iterable[Source], progress: Callable[[PublishCounts], None]) -> None:
         """Publish what is not stored as it is, nor waits as it is. Raises UnavailableError; then the same again
         goes on where it ended."""
         batch: list[Source] = []
@@ -61,7 +71,7 @@ class Publisher:
             if self._is_new(source):
                 batch.append(source)
                 size += source.size
-            if len(batch) >= BATCH_SOURCES or size >= BATCH_BYTES:
+            if len(batch) >= self._limits.sources or size >= self._limits.bytes:
                 self._publish(batch)
                 batch, size = [], 0
                 progress(self.tally)

@@ -16,13 +16,26 @@ JobState = Literal["waiting", "running", "done", "dead", "cancelled"]
 Outcome = Literal["failed", "dead", "released"]
 
 STATES: tuple[JobState, ...] = ("waiting", "running", "done", "dead", "cancelled")
-# A failed job waits 2, 8, 32 and 128 s before it is tried again; then it is dead.
+# After so many failures a job is dead.
 MAX_FAILURES = 5
-BACK_OFF_SECONDS = 2.0
-BACK_OFF_FACTOR = 4.0
 # A job whose worker died this often is taken alone, so that it can take no other down with it; and then dies.
 SUSPECT_AFTER = 3
 MAX_ATTEMPTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class BackOff:
+    """How long a failed job waits before it is tried again: 2, 8, 32 and 128 s."""
+
+    seconds: float = 2.0
+    factor: float = 4.0
+
+    def after(self, failures: int) -> float:
+        """Seconds to wait after so many failures, 1 or more."""
+        return self.seconds * self.factor ** (failures - 1)
+
+
+DEFAULT_BACK_OFF = BackOff()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +96,7 @@ class JobQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundJobs:
     """The first jobs by id, the number of all by state, and how many workers are alive."""
 
     jobs: tuple[JobInfo, ...]
@@ -134,7 +147,7 @@ class JobQueue(Protocol):
         """
         ...
 
-    def find(self, query: JobQuery) -> Found:
+    def find(self, query: JobQuery) -> FoundJobs:
         """Jobs and their numbers. An id that nobody has given out is not among them."""
         ...
 
@@ -145,11 +158,6 @@ class JobQueue(Protocol):
     def close(self) -> None:
         """Give back what this taker holds and free the connections."""
         ...
-
-
-def back_off(failures: int) -> float:
-    """Seconds to wait after so many failures, 1 or more."""
-    return BACK_OFF_SECONDS * BACK_OFF_FACTOR ** (failures - 1)
 
 
 def check_query(query: JobQuery) -> None:

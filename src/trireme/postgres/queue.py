@@ -16,16 +16,17 @@ from typing import Any
 
 from trireme.errors import TriremeError, UnavailableError
 from trireme.ingest.queue import (
+    DEFAULT_BACK_OFF,
     MAX_ATTEMPTS,
     MAX_FAILURES,
     SUSPECT_AFTER,
-    Found,
+    BackOff,
+    FoundJobs,
     Job,
     JobInfo,
     JobQuery,
     Outcome,
     Published,
-    back_off,
     check_limit,
     check_query,
     check_scope,
@@ -35,17 +36,11 @@ from trireme.postgres.publish import publish_documents
 from trireme.postgres.queue_schema import SEARCH_PATH
 from trireme.postgres.queue_sql import FIND, PLAN, PRUNE, QUEUE, SUBMISSIONS, TAKE
 from trireme.postgres.schema import migrate
+from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from trireme.types import Document
 
-DEFAULT_TIMEOUT_SECONDS = 15.0
-# Heartbeats in one timeout: several may be lost before a worker counts as dead.
-BEATS = 5
 KEPT_HOURS = 24
-PRUNE_SECONDS = 300.0
 PRUNE_ROWS = 5_000
-VERB_SECONDS = 10.0
-# Parts of a large document are parsed while they are published.
-PUBLISH_SECONDS = 3600.0
 
 REOPEN = "the database went away while documents were published; publish these documents again"
 DIED = "its worker died {} times while it had this document"
@@ -59,16 +54,41 @@ STATUS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class QueueTiming:
+    """timeout: seconds without a heartbeat after which a taker has lost its jobs.
+
+    beats: heartbeats in one timeout, of which several may be lost. prune: seconds between two looks for jobs
+    that ended long ago. back_off: of failed jobs.
+    """
+
+    timeout: float = 15.0
+    beats: int = 5
+    prune: float = 300.0
+    back_off: BackOff = DEFAULT_BACK_OFF
+
+    @property
+    def beat(self) -> float:
+        """Seconds between two heartbeats."""
+        return self.timeout / self.beats
+
+
+DEFAULT_TIMING = QueueTiming()
+
+
 class ProcrastinateQueue:
     """A JobQueue in PostgreSQL and one taker of it.
 
-    From the first `take` to `close` a thread sends heartbeats; a taker without any for `timeout` seconds has
-    lost its jobs. Connects at first use.
+    From the first `take` to `close` a thread sends heartbeats. Connects at first use.
     """
 
-    def __init__(self, url: str, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> None:
-        self._pool = ConnectionPool(url, 3, _configure)
-        self._timeout = timeout
+    def __init__(
+        self, url: str, timing: QueueTiming = DEFAULT_TIMING, timeouts: Timeouts = DEFAULT_TIMEOUTS
+    ) -> None:
+        self._pool = ConnectionPool(url, 3, _configure, timeouts)
+        self._timing = timing
+        # Held by `take` and by each heartbeat: a heartbeat finds no number whose transaction is still open.
+        self._registering = threading.Lock()
         self._worker: int | None = None
         self._closed = threading.Event()
         self._beating: threading.Thread | None = None
@@ -90,7 +110,7 @@ class ProcrastinateQueue:
             begun = True
             return publish_documents(connection, (tenant, collection, batch), documents)
 
-        return self._pool.run(work, PUBLISH_SECONDS)
+        return self._pool.run(work, self._pool.timeouts.publish)
 
     def take(self, limit: int) -> list[Job]:
         """See JobQueue.take."""
@@ -110,24 +130,19 @@ class ProcrastinateQueue:
             rows = connection.execute(SUBMISSIONS, (list(attempts),)).fetchall()
             return [self._job(row, worker, attempts[row[0]]) for row in sorted(rows)]
 
-        return self._pool.run(work, VERB_SECONDS)
+        with self._registering:
+            return self._pool.run(work, self._pool.timeouts.queue)
 
     def settle(self, jobs: Sequence[Job], outcome: Outcome, error: str = "") -> None:
         """See JobQueue.settle."""
 
         def work(connection: DeadlineConnection) -> None:
             for job in jobs:
-                held = connection.execute(
-                    "SELECT failures FROM procrastinate_jobs j JOIN submissions s ON s.job = j.id "
-                    "WHERE j.id = %s AND j.status = 'doing' AND j.worker_id = %s FOR UPDATE OF j",
-                    (int(job.id), int(job.claim)),
-                ).fetchone()
-                if held is not None:
-                    _settle(connection, int(job.id), outcome, int(held[0]) + 1, error)
+                self._settle(connection, job, outcome, error)
 
-        self._pool.run(work, VERB_SECONDS)
+        self._pool.run(work, self._pool.timeouts.queue)
 
-    def find(self, query: JobQuery) -> Found:
+    def find(self, query: JobQuery) -> FoundJobs:
         """See JobQueue.find."""
         check_query(query)
         # An id that is no number was never given out.
@@ -140,14 +155,14 @@ class ProcrastinateQueue:
             "tenant": query.tenant,
             "collection": query.collection,
             "limit": query.limit,
-            "timeout": self._timeout,
+            "timeout": self._timing.timeout,
             "batch": query.batch,
         }
         condition = FIND + (" AND job.args ->> 'batch' = %(batch)s" if query.batch else "")
         # The index of batches holds no finished jobs.
         unfinished = condition + (" AND job.status IN ('todo', 'doing', 'failed')" if query.batch else "")
 
-        def work(connection: DeadlineConnection) -> Found:
+        def work(connection: DeadlineConnection) -> FoundJobs:
             counts = dict.fromkeys(STATUS.values(), 0)
             for status, count in connection.execute(
                 f"SELECT job.status::text, count(*) {unfinished} GROUP BY 1".encode(), parameters
@@ -157,7 +172,7 @@ class ProcrastinateQueue:
             workers = connection.execute(
                 "SELECT count(*) FROM procrastinate_workers "
                 "WHERE last_heartbeat > now() - make_interval(secs => %s)",
-                (self._timeout,),
+                (self._timing.timeout,),
             ).fetchone()
             rows = (
                 connection.execute(
@@ -169,11 +184,11 @@ class ProcrastinateQueue:
                 if query.limit
                 else []
             )
-            return Found(
+            return FoundJobs(
                 tuple(_info(row) for row in rows), **counts, workers=int(workers[0]) if workers else 0
             )
 
-        return self._pool.run(work, VERB_SECONDS)
+        return self._pool.run(work, self._pool.timeouts.queue)
 
     def retry(self, ids: Sequence[str]) -> list[str]:
         """See JobQueue.retry."""
@@ -191,7 +206,7 @@ class ProcrastinateQueue:
             )
             return [str(one) for (one,) in sorted(rows)]
 
-        return self._pool.run(work, VERB_SECONDS)
+        return self._pool.run(work, self._pool.timeouts.queue)
 
     def close(self) -> None:
         """End the heartbeats and take this taker off the list; jobs in its hands come back at once."""
@@ -203,9 +218,35 @@ class ProcrastinateQueue:
             # Where the database is away, the timeout will tell the others.
             with contextlib.suppress(TriremeError):
                 self._pool.run(
-                    lambda c: c.execute("SELECT procrastinate_unregister_worker_v1(%s)", (worker,)), 2.0
+                    lambda c: c.execute("SELECT procrastinate_unregister_worker_v1(%s)", (worker,)),
+                    self._pool.timeouts.leave_queue,
                 )
         self._pool.close()
+
+    def _settle(self, connection: DeadlineConnection, job: Job, outcome: Outcome, error: str) -> None:
+        number = int(job.id)
+        held = connection.execute(
+            "SELECT failures FROM procrastinate_jobs j JOIN submissions s ON s.job = j.id "
+            "WHERE j.id = %s AND j.status = 'doing' AND j.worker_id = %s FOR UPDATE OF j",
+            (number, int(job.claim)),
+        ).fetchone()
+        if held is None:
+            return
+        if outcome == "released":
+            connection.execute(
+                "UPDATE procrastinate_jobs SET status = 'todo', worker_id = NULL WHERE id = %s", (number,)
+            )
+            return
+        failures = int(held[0]) + 1
+        connection.execute("UPDATE submissions SET failures = %s WHERE job = %s", (failures, number))
+        if outcome == "dead" or failures >= MAX_FAILURES:
+            _bury(connection, number, error)
+            return
+        connection.execute("UPDATE submissions SET error = %s WHERE job = %s", (error, number))
+        connection.execute(
+            "SELECT procrastinate_retry_job_v2(%s, now() + make_interval(secs => %s), NULL, NULL, NULL)",
+            (number, self._timing.back_off.after(failures)),
+        )
 
     def _job(self, row: tuple[Any, ...], worker: int, attempts: int) -> Job:
         job, tenant, collection, document_id, digest, title, source, whole, extra, text, staged, with_ = row
@@ -219,9 +260,10 @@ class ProcrastinateQueue:
             self._beating.start()
 
     def _keep_beating(self) -> None:
-        while not self._closed.wait(self._timeout / BEATS):
+        while not self._closed.wait(self._timing.beat):
             try:
-                self._pool.run(self._beat, self._timeout / 2)
+                with self._registering:
+                    self._pool.run(self._beat, self._timing.timeout / 2)
             except TriremeError:
                 # The database is away: this thread tries again, and so does whoever works.
                 continue
@@ -241,9 +283,9 @@ class ProcrastinateQueue:
 
     def _recover(self, connection: DeadlineConnection) -> None:
         """Give jobs of dead workers back, or up; forget jobs that ended long ago."""
-        if monotonic() - self._recovered_at < self._timeout / BEATS:
+        if monotonic() - self._recovered_at < self._timing.beat:
             return
-        connection.execute("SELECT procrastinate_prune_stalled_workers_v1(%s)", (self._timeout,))
+        connection.execute("SELECT procrastinate_prune_stalled_workers_v1(%s)", (self._timing.timeout,))
         lost = connection.execute(
             "SELECT id, attempts FROM procrastinate_jobs WHERE status = 'doing' AND worker_id IS NULL "
             "AND queue_name = %s ORDER BY id FOR UPDATE SKIP LOCKED",
@@ -255,7 +297,7 @@ class ProcrastinateQueue:
             else:
                 _bury(connection, job, DIED.format(attempts + 1))
         self._recovered_at = monotonic()
-        if monotonic() - self._pruned_at > PRUNE_SECONDS:
+        if monotonic() - self._pruned_at > self._timing.prune:
             connection.execute(PRUNE, (KEPT_HOURS, PRUNE_ROWS))
             self._pruned_at = monotonic()
 
@@ -273,7 +315,7 @@ class _Parts:
                 lambda c, n=n: c.execute(  # type: ignore[misc]
                     "SELECT text FROM submission_parts WHERE job = %s AND n = %s", (self.job, n)
                 ).fetchone(),
-                VERB_SECONDS,
+                self.pool.timeouts.queue,
             )
             if row is None:
                 return
@@ -284,23 +326,6 @@ def _configure(connection: DeadlineConnection) -> None:
     migrate(connection)
     connection.execute(SEARCH_PATH, (False,))
     connection.execute("SET jit = off")
-
-
-def _settle(connection: DeadlineConnection, job: int, outcome: Outcome, failures: int, error: str) -> None:
-    if outcome == "released":
-        connection.execute(
-            "UPDATE procrastinate_jobs SET status = 'todo', worker_id = NULL WHERE id = %s", (job,)
-        )
-        return
-    connection.execute("UPDATE submissions SET failures = %s WHERE job = %s", (failures, job))
-    if outcome == "dead" or failures >= MAX_FAILURES:
-        _bury(connection, job, error)
-        return
-    connection.execute("UPDATE submissions SET error = %s WHERE job = %s", (error, job))
-    connection.execute(
-        "SELECT procrastinate_retry_job_v2(%s, now() + make_interval(secs => %s), NULL, NULL, NULL)",
-        (job, back_off(failures)),
-    )
 
 
 def _bury(connection: DeadlineConnection, job: int, error: str) -> None:

@@ -60,6 +60,7 @@ TABLES = """
         text text NOT NULL,
         metadata json NOT NULL,
         embedding vector NOT NULL,
+        tsv tsvector NOT NULL,
         PRIMARY KEY (job, position)
     );
 
@@ -76,7 +77,7 @@ TABLES = """
 
 
 def create_queue(connection: Connection[Any]) -> None:
-    """Make the queue's tables in schema trireme, in the open transaction: version 3 of the schema.
+    """Make the queue's tables in schema trireme, in the open transaction.
 
     procrastinate's part is that of release 3.10; a later one brings migrations of its own, which then become
     a version of ours.

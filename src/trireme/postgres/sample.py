@@ -5,7 +5,6 @@ from __future__ import annotations
 from trireme.postgres.pool import ConnectionPool, DeadlineConnection
 from trireme.types import Passage
 
-SAMPLE_SECONDS = 60.0
 # Keys in the order of their hashes: the same sample each time, spread over the whole collection.
 _SAMPLE = (
     "SELECT p.id, p.text, p.metadata::text FROM trireme.passages p JOIN trireme.collections c "
@@ -26,6 +25,6 @@ def sample_passages(url: str, tenant: str, collection: str, count: int, seed: in
 
     pool = ConnectionPool(url, 1, lambda connection: None)
     try:
-        return pool.run(work, SAMPLE_SECONDS)
+        return pool.run(work, pool.timeouts.read_passages)
     finally:
         pool.close()

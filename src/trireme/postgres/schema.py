@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -12,45 +12,29 @@ from trireme.errors import UnsupportedError
 from trireme.postgres.functions import FUNCTIONS
 from trireme.postgres.pool import DeadlineConnection
 from trireme.postgres.queue_schema import create_queue
-from trireme.postgres.words import rewrite_words
+from trireme.postgres.timeouts import DEFAULT_TIMEOUTS
 
 # Any fixed numbers: they serialize the processes on one database.
 MIGRATION_LOCK = 7_239_161_004
 INDEX_LOCK = 7_239_161_005
 # The first with iterative index scans.
 OLDEST_PGVECTOR = (0, 8)
-# A database of version 1 with a million passages is rewritten by version 2.
-MIGRATION_SECONDS = 3600.0
+# Versions 1 to 4 were never released.
+FIRST_VERSION = 5
 
 # Searches run as this role, which row-level security holds to the tenant of the setting `trireme.tenant`.
 TENANT_ROLE = "trireme_tenant"
 
-VERSION_1 = """
+TABLES = """
     CREATE TABLE trireme.collections (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         tenant text COLLATE "C" NOT NULL,
         collection text COLLATE "C" NOT NULL,
-        embedder text NOT NULL,
-        dimensions integer NOT NULL,
         passages bigint NOT NULL DEFAULT 0,
         UNIQUE (tenant, collection)
     );
-    -- Rows stay in line up to 8 kB: fetching each vector from a TOAST table slows exact search down.
-    CREATE TABLE trireme.passages (
-        collection_id bigint NOT NULL REFERENCES trireme.collections (id),
-        id text COLLATE "C" NOT NULL,
-        text text NOT NULL,
-        metadata json NOT NULL,
-        embedding vector NOT NULL,
-        PRIMARY KEY (collection_id, id)
-    ) WITH (toast_tuple_target = 8160);
-    """
 
-VERSION_2 = """
-    -- Texts and vectors part: a text is stored once, its vectors once for each index version.
-    ALTER TABLE trireme.passages RENAME TO passages_1;
-    ALTER TABLE trireme.passages_1 RENAME CONSTRAINT passages_pkey TO passages_1_pkey;
-
+    -- A text is stored once, its vectors once for each index version.
     CREATE TABLE trireme.indexes (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         collection_id bigint NOT NULL REFERENCES trireme.collections (id) ON DELETE CASCADE,
@@ -95,8 +79,8 @@ VERSION_2 = """
         text text NOT NULL,
         metadata json NOT NULL,
         filterable jsonb GENERATED ALWAYS AS (trireme.filterable(metadata)) STORED,
-        -- A tsvector holds 1 MB; words of the first 100,000 characters always fit.
-        tsv tsvector GENERATED ALWAYS AS (to_tsvector('pg_catalog.english', left(text, 100000))) STORED,
+        -- The words are read before they come here (retrieve/words.py).
+        tsv tsvector NOT NULL,
         UNIQUE (collection_id, id)
     -- Uncompressed up to 8 kB: full text reads the words of every candidate.
     ) WITH (toast_tuple_target = 8160);
@@ -113,36 +97,11 @@ VERSION_2 = """
         CHECK (num_nonnulls(embedding, half) = 1)
     ) WITH (toast_tuple_target = 8160);
 
-    INSERT INTO trireme.indexes (collection_id, embedder, dimensions, state)
-        SELECT id, embedder, dimensions, 'active' FROM trireme.collections;
-    INSERT INTO trireme.passages (collection_id, tenant, id, text, metadata)
-        SELECT c.id, c.tenant, p.id, p.text, p.metadata
-        FROM trireme.passages_1 p JOIN trireme.collections c ON c.id = p.collection_id;
-    INSERT INTO trireme.embeddings (index_id, passage_key, tenant, embedding)
-        SELECT i.id, n.key, n.tenant, p.embedding
-        FROM trireme.passages_1 p
-        JOIN trireme.passages n ON n.collection_id = p.collection_id AND n.id = p.id
-        JOIN trireme.indexes i ON i.collection_id = p.collection_id;
-
     CREATE INDEX passages_collection ON trireme.passages (collection_id, key);
     CREATE INDEX passages_document ON trireme.passages (document_key);
     CREATE INDEX passages_tsv ON trireme.passages USING gin (tsv);
     CREATE INDEX passages_filterable ON trireme.passages USING gin (filterable jsonb_path_ops);
     CREATE INDEX embeddings_passage ON trireme.embeddings (passage_key);
-    -- A collection that had an HNSW index has one again.
-    DO $$
-    DECLARE one record;
-    BEGIN
-        FOR one IN SELECT i.id, i.dimensions FROM trireme.indexes i
-            WHERE to_regclass('trireme.passages_hnsw_' || i.collection_id) IS NOT NULL
-        LOOP
-            EXECUTE format('CREATE INDEX embeddings_hnsw_%s ON trireme.embeddings USING hnsw '
-                '((embedding::vector(%s)) vector_cosine_ops) WHERE index_id = %s',
-                one.id, one.dimensions, one.id);
-        END LOOP;
-    END $$;
-    DROP TABLE trireme.passages_1;
-    ALTER TABLE trireme.collections DROP COLUMN embedder, DROP COLUMN dimensions;
 
     ALTER TABLE trireme.collections ENABLE ROW LEVEL SECURITY;
     ALTER TABLE trireme.indexes ENABLE ROW LEVEL SECURITY;
@@ -165,73 +124,73 @@ VERSION_2 = """
         trireme.embeddings TO trireme_tenant;
     """
 
-VERSION_4 = """
-    -- The words are read before they come here (retrieve/words.py).
-    ALTER TABLE trireme.passages ALTER COLUMN tsv DROP EXPRESSION, ALTER COLUMN tsv SET NOT NULL;
-    -- What is staged has no words yet: its documents are begun anew.
-    DELETE FROM trireme.staged;
-    UPDATE trireme.submissions SET staged = 0, staged_with = '' WHERE staged > 0;
-    ALTER TABLE trireme.staged ADD COLUMN tsv tsvector NOT NULL;
-    DROP FUNCTION IF EXISTS trireme.match_text(bigint, text, jsonb, bigint, bigint);
-    """
+
+def _create(connection: Connection[Any]) -> None:
+    connection.execute((TABLES + FUNCTIONS).encode())
+    create_queue(connection)
 
 
-def _take_words(connection: Connection[Any]) -> None:
-    """Version 4: words as retrieve/words.py reads them, also of what is stored."""
-    connection.execute((VERSION_4 + FUNCTIONS).encode())
-    rewrite_words(connection)
-
-
-# SQL, or what runs on the connection of the open transaction; one for each version of the schema.
+# SQL, or what runs on the connection of the open transaction.
 Migration = str | Callable[[Connection[Any]], None]
-MIGRATIONS: tuple[Migration, ...] = (VERSION_1, VERSION_2 + FUNCTIONS, create_queue, _take_words)
+# The first makes FIRST_VERSION, each further one brings the version before to the next.
+MIGRATIONS: tuple[Migration, ...] = (_create,)
 
 
-def migrate(connection: DeadlineConnection) -> None:
-    """Bring the schema to this version, in the open transaction. Safe in several processes at once.
+def migrate(
+    connection: DeadlineConnection,
+    steps: Sequence[Migration] = MIGRATIONS,
+    seconds: float = DEFAULT_TIMEOUTS.migrate,
+) -> None:
+    """Bring the schema to the version of the last of `steps`, in the open transaction. Safe in several processes.
 
-    Waits for as long as a migration takes, whatever the connection's deadline is. Raises UnsupportedError
-    when pgvector is missing or too old, when the role of the tenants is missing and may not be made, or when
-    a newer Trireme made the schema.
+    Waits for `seconds`, whatever the connection's deadline is. Raises UnsupportedError when pgvector is missing
+    or too old, when the role of the tenants is missing and may not be made, or when the schema is older than
+    FIRST_VERSION or a newer Trireme's.
     """
-    if _is_current(connection):
+    if _is_current(connection, steps):
         return
     began, deadline = monotonic(), connection.deadline
-    connection.deadline = began + MIGRATION_SECONDS
+    connection.deadline = began + seconds
     try:
-        _migrate(connection)
+        _migrate(connection, steps)
     finally:
         # What comes after it has the time that was left before, or all would be undone.
         connection.deadline = deadline + (monotonic() - began)
 
 
-def _migrate(connection: DeadlineConnection) -> None:
+def _migrate(connection: DeadlineConnection, steps: Sequence[Migration]) -> None:
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
     _require_pgvector(connection)
     _require_tenant_role(connection)
     connection.execute("CREATE SCHEMA IF NOT EXISTS trireme")
     connection.execute("CREATE TABLE IF NOT EXISTS trireme.migrations (version integer PRIMARY KEY)")
-    done = _version(connection)
-    if done > len(MIGRATIONS):
+    done, last = _version(connection), FIRST_VERSION + len(steps) - 1
+    if 0 < done < FIRST_VERSION:
         raise UnsupportedError(
-            f"the database has schema version {done}, newer than version {len(MIGRATIONS)}: upgrade Trireme"
+            f"the database has schema version {done}, which this Trireme does not read: set TRIREME_DATABASE_URL"
+            " to a new database, or remove the folder postgres in TRIREME_DATA_DIR, and ingest again"
         )
-    for version in range(done, len(MIGRATIONS)):
-        step = MIGRATIONS[version]
+    if done > last:
+        raise UnsupportedError(
+            f"the database has schema version {done}, newer than version {last}: upgrade Trireme"
+        )
+    for version in range(max(done + 1, FIRST_VERSION), last + 1):
+        step = steps[version - FIRST_VERSION]
         if isinstance(step, str):
             connection.execute(step.encode())
         else:
             step(connection)
-        connection.execute("INSERT INTO trireme.migrations VALUES (%s)", (version + 1,))
+        connection.execute("INSERT INTO trireme.migrations VALUES (%s)", (version,))
 
 
-def _is_current(connection: Connection[Any]) -> bool:
+def _is_current(connection: Connection[Any], steps: Sequence[Migration]) -> bool:
     row = connection.execute("SELECT to_regclass('trireme.migrations') IS NOT NULL").fetchone()
-    return bool(row and row[0]) and _version(connection) == len(MIGRATIONS)
+    return bool(row and row[0]) and _version(connection) == FIRST_VERSION + len(steps) - 1
 
 
 def _version(connection: Connection[Any]) -> int:
-    row = connection.execute("SELECT count(*) FROM trireme.migrations").fetchone()
+    """The schema's version, 0 where there is none."""
+    row = connection.execute("SELECT coalesce(max(version), 0) FROM trireme.migrations").fetchone()
     return int(row[0]) if row else 0
 
 

@@ -13,16 +13,11 @@ from trireme.postgres.pool import ConnectionPool, DeadlineConnection
 from trireme.postgres.rows import allow_seconds, find_index, lock_collection, write_passages
 from trireme.postgres.schema import migrate
 from trireme.postgres.search import MAX_EF_SEARCH, SearchLimits, enter_tenant, find_hits
+from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from trireme.postgres.versions import PostgresVersions, list_versions
 from trireme.retrieve.store import check_embedder, check_names, check_put, check_query, raise_unknown
 from trireme.retrieve.versions import check_storage
 from trireme.types import CollectionInfo, Embedder, FloatArray, Hit, IndexVersion, Passage, StoreQuery
-
-READ_SECONDS = 3.0
-WRITE_SECONDS = 60.0
-READY_SECONDS = 1.0
-# A collection of a million passages is deleted within minutes.
-DROP_SECONDS = 3600.0
 
 
 class PostgresStore:
@@ -34,7 +29,14 @@ class PostgresStore:
     """
 
     def __init__(
-        self, url: str, pool_size: int, exact_below: int, ef_search: int, storage: str = "float32"
+        self,
+        url: str,
+        pool_size: int,
+        exact_below: int,
+        ef_search: int,
+        storage: str = "float32",
+        *,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
     ) -> None:
         """Does not connect. `storage` is that of collections made here: float32, float16 or binary.
 
@@ -47,9 +49,9 @@ class PostgresStore:
         check_storage(storage)
         self._limits = SearchLimits(exact_below, ef_search)
         self._storage = storage
-        self._pool = ConnectionPool(url, pool_size, self._configure)
+        self._pool = ConnectionPool(url, pool_size, self._configure, timeouts)
         # Its own connection: a server whose connections are all in use is busy, not unready.
-        self._probe_pool = ConnectionPool(url, 1, self._configure)
+        self._probe_pool = ConnectionPool(url, 1, self._configure, timeouts)
 
     def put(
         self,
@@ -64,18 +66,18 @@ class PostgresStore:
         rows = list(row_of.values())
 
         def work(connection: DeadlineConnection) -> tuple[int, bool]:
-            allow_seconds(connection, WRITE_SECONDS)
+            allow_seconds(connection, self._pool.timeouts.write_passages)
             active = lock_collection(connection, tenant, collection, embedder, storage=self._storage)
             write_passages(connection, active, [passages[row] for row in rows], embeddings[rows])
             return active.index_id, lacks_hnsw(connection, active.index_id, self._limits.exact_below)
 
-        index_id, is_due = self._pool.run(work, WRITE_SECONDS)
+        index_id, is_due = self._pool.run(work, self._pool.timeouts.write_passages)
         if is_due:
             ensure_hnsw(self._pool, index_id, self._limits.exact_below)
         return len(rows)
 
     def search(self, query: StoreQuery) -> list[Hit]:
-        """See VectorStore.search. Ends within about 3 s, whatever the database does."""
+        """See VectorStore.search. Ends within about Timeouts.search (3 s), whatever the database does."""
         check_query(query)
 
         def work(connection: DeadlineConnection) -> list[Hit]:
@@ -86,7 +88,7 @@ class PostgresStore:
             check_embedder(query.collection, index.embedder, query.embedder, index.model)
             return find_hits(connection, index, query, self._limits)
 
-        return self._pool.run(work, READ_SECONDS)
+        return self._pool.run(work, self._pool.timeouts.search)
 
     def collections(self, tenant: str | None) -> list[CollectionInfo]:
         """See VectorStore.collections."""
@@ -95,7 +97,7 @@ class PostgresStore:
             return list_versions(connection, tenant, None)
 
         versions: dict[tuple[str, str], list[IndexVersion]] = {}
-        for version in self._pool.run(work, READ_SECONDS):
+        for version in self._pool.run(work, self._pool.timeouts.search):
             versions.setdefault((version.tenant, version.collection), []).append(version)
         return [
             CollectionInfo(*key, active.embedder, active.vectors, tuple(found))
@@ -109,7 +111,7 @@ class PostgresStore:
         check_names(tenant, collection)
 
         def work(connection: DeadlineConnection) -> int:
-            allow_seconds(connection, DROP_SECONDS)
+            allow_seconds(connection, self._pool.timeouts.drop)
             row = connection.execute(
                 "SELECT id, passages FROM trireme.collections WHERE tenant = %s AND collection = %s FOR UPDATE",
                 (tenant, collection),
@@ -126,7 +128,7 @@ class PostgresStore:
             connection.execute("DELETE FROM trireme.collections WHERE id = %s", (row[0],))
             return int(row[1])
 
-        dropped = self._pool.run(work, DROP_SECONDS)
+        dropped = self._pool.run(work, self._pool.timeouts.drop)
         drop_unused(self._pool)
         return dropped
 
@@ -141,7 +143,7 @@ class PostgresStore:
         # In a thread, since connecting to a host that drops packets cannot be given less than two seconds.
         thread = threading.Thread(target=self._probe, args=(answer,), daemon=True)
         thread.start()
-        thread.join(READY_SECONDS)
+        thread.join(self._pool.timeouts.ready)
         return answer.is_set()
 
     def close(self) -> None:
@@ -151,7 +153,9 @@ class PostgresStore:
 
     def _probe(self, answer: threading.Event) -> None:
         try:
-            self._probe_pool.run(lambda c: c.execute("SELECT FROM trireme.collections LIMIT 1"), READ_SECONDS)
+            self._probe_pool.run(
+                lambda c: c.execute("SELECT FROM trireme.collections LIMIT 1"), self._pool.timeouts.search
+            )
         except Exception:
             return
         answer.set()
@@ -159,7 +163,7 @@ class PostgresStore:
     def _configure(self, connection: DeadlineConnection) -> None:
         migrate(connection)
         register_vector(connection)
-        allow_seconds(connection, READ_SECONDS, local=False)
+        allow_seconds(connection, self._pool.timeouts.search, local=False)
         # One search is one core's work: with many at once, parallel workers and JIT only add overhead.
         connection.execute("SET max_parallel_workers_per_gather = 0")
         connection.execute("SET jit = off")

@@ -22,10 +22,6 @@ from trireme.retrieve.versions import (
 )
 from trireme.types import Embedder, FloatArray, IndexVersion
 
-READ_SECONDS = 60.0
-WRITE_SECONDS = 60.0
-DROP_SECONDS = 3600.0
-
 _WITHOUT_VECTOR = (
     "FROM trireme.passages p WHERE p.collection_id = %(collection)s AND p.key > %(after)s AND NOT EXISTS "
     "(SELECT FROM trireme.embeddings e WHERE e.index_id = %(index)s AND e.passage_key = p.key)"
@@ -76,13 +72,13 @@ class PostgresVersions:
             ).fetchone()
             return _version(connection, made[0] if made else 0)
 
-        return self._pool.run(work, WRITE_SECONDS)
+        return self._pool.run(work, self._pool.timeouts.write_passages)
 
     def missing(self, number: int, limit: int) -> list[Unembedded]:
         """See IndexVersions.missing."""
 
         def work(connection: DeadlineConnection) -> list[Unembedded]:
-            allow_seconds(connection, READ_SECONDS)
+            allow_seconds(connection, self._pool.timeouts.read_passages)
             index, progress, _ = _row(connection, number)
             # From the start again in the end: keys are given out before they are committed.
             for after in (progress, 0):
@@ -94,13 +90,13 @@ class PostgresVersions:
                     return [Unembedded(*row) for row in rows]
             return []
 
-        return self._pool.run(work, READ_SECONDS)
+        return self._pool.run(work, self._pool.timeouts.read_passages)
 
     def fill(self, number: int, keys: Sequence[int], embeddings: FloatArray) -> int:
         """See IndexVersions.fill."""
 
         def work(connection: DeadlineConnection) -> int:
-            allow_seconds(connection, WRITE_SECONDS)
+            allow_seconds(connection, self._pool.timeouts.write_passages)
             # Fills of one version take turns; nobody drops it meanwhile.
             index, _, _ = _row(connection, number, lock="FOR NO KEY UPDATE OF i")
             check_fill(index.embedder, keys, embeddings)
@@ -120,14 +116,14 @@ class PostgresVersions:
                 )
             return len(places)
 
-        return self._pool.run(work, WRITE_SECONDS)
+        return self._pool.run(work, self._pool.timeouts.write_passages)
 
     def switch(self, number: int) -> None:
         """See IndexVersions.switch."""
         ensure_hnsw(self._pool, number, self._exact_below)
 
         def work(connection: DeadlineConnection) -> None:
-            allow_seconds(connection, WRITE_SECONDS)
+            allow_seconds(connection, self._pool.timeouts.write_passages)
             index, _, state = _row(connection, number, lock="FOR UPDATE OF c")
             # Read again: it may have changed while the collection was locked by another.
             index, _, state = _row(connection, number)
@@ -150,21 +146,21 @@ class PostgresVersions:
             )
             connection.execute("UPDATE trireme.indexes SET state = 'active' WHERE id = %s", (number,))
 
-        self._pool.run(work, WRITE_SECONDS)
+        self._pool.run(work, self._pool.timeouts.write_passages)
         drop_unused(self._pool)
 
     def drop(self, number: int) -> None:
         """See IndexVersions.drop."""
 
         def work(connection: DeadlineConnection) -> None:
-            allow_seconds(connection, DROP_SECONDS)
+            allow_seconds(connection, self._pool.timeouts.drop)
             _, _, state = _row(connection, number, lock="FOR UPDATE OF i")
             if state == "active":
                 raise InvalidInputError("this is the active version; switch to another one first")
             connection.execute("DELETE FROM trireme.embeddings WHERE index_id = %s", (number,))
             connection.execute("DELETE FROM trireme.indexes WHERE id = %s", (number,))
 
-        self._pool.run(work, DROP_SECONDS)
+        self._pool.run(work, self._pool.timeouts.drop)
         drop_unused(self._pool)
 
 

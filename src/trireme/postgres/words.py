@@ -10,18 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from psycopg import Connection
-
-from trireme.retrieve.words import MOST_REPEATS, PASSAGE_CHARACTERS, passage_words, query_words
-
-MIGRATED_ROWS = 2000
-
-REWRITE = """
-    UPDATE trireme.passages p SET tsv = new.tsv
-    FROM (SELECT key, to_tsvector('pg_catalog.english', plain) || exact::tsvector AS tsv
-        FROM unnest(%b::bigint[], %b::text[], %b::text[]) AS new (key, plain, exact)) AS new
-    WHERE p.key = new.key AND p.tsv IS DISTINCT FROM new.tsv
-    """
+from trireme.retrieve.words import MOST_REPEATS, passage_words, query_words
 
 
 def passage_columns(text: str) -> tuple[str, str]:
@@ -41,30 +30,6 @@ def query_columns(text: str) -> dict[str, Any]:
         "plain_compounds": " ".join(filter(_is_plain, words.compounds)),
         "compounds": [word for word in words.compounds if not _is_plain(word)],
     }
-
-
-def rewrite_words(connection: Connection[Any]) -> None:
-    """Read the words of all stored passages anew, in the open transaction."""
-    index = connection.execute("SELECT pg_get_indexdef(to_regclass('trireme.passages_tsv'))").fetchone()
-    # Built at once it takes a fraction of the time of a million changes.
-    connection.execute("DROP INDEX trireme.passages_tsv")
-    after = 0
-    while rows := _next_rows(connection, after):
-        after = rows[-1][0]
-        columns = [passage_columns(text) for _, text in rows]
-        connection.execute(REWRITE, ([key for key, _ in rows], *map(list, zip(*columns, strict=True))))
-    if index:
-        connection.execute(str(index[0]).encode())
-    if after:
-        # Searches weigh the commonest words by the planner's statistics.
-        connection.execute("ANALYZE trireme.passages")
-
-
-def _next_rows(connection: Connection[Any], after: int) -> list[tuple[int, str]]:
-    return connection.execute(
-        "SELECT key, left(text, %s) FROM trireme.passages WHERE key > %s ORDER BY key LIMIT %s",
-        (PASSAGE_CHARACTERS, after, MIGRATED_ROWS),
-    ).fetchall()
 
 
 def _is_plain(word: str) -> bool:

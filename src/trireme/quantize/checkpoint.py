@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trireme.checkpoints.config import check_weights, read_config
+from trireme.checkpoints.tensors import TensorFiles
 from trireme.errors import UnsupportedError
-from trireme.export.checkpoint import check_weights
 
 # Decoder blocks of q/k/v/o and gate/up/down projections: what both quantizers and both engines know.
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
-_DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1}
-# A header beyond this is no checkpoint but a broken or hostile file.
-_MOST_HEADER_BYTES = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +43,17 @@ def read_causal_lm(folder: Path) -> CausalLM:
     Raises UnsupportedError naming the file or architecture that is in the way: a pickle, code of its own,
     an unknown architecture, a checkpoint that is quantized already.
     """
-    config = _read_json(folder / "config.json")
+    config = read_config(folder)
     check_weights(folder)
     architecture = _check_config(folder, config)
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
         raise UnsupportedError(f"{folder} holds no tokenizer.json or tokenizer.model")
-    shapes = read_tensors(folder)
-    if not shapes:
+    tensors = TensorFiles(folder).entries
+    if not tensors:
         raise UnsupportedError(f"{folder} holds safetensors without any tensor")
-    sizes = {name: math.prod(shape) for name, (_, shape) in shapes.items()}
-    dtypes: dict[str, int] = {}
-    for name, (dtype, _) in shapes.items():
-        dtypes[dtype] = dtypes.get(dtype, 0) + sizes[name]
+    sizes: dict[str, int] = {}
+    for entry in tensors.values():
+        sizes[entry.dtype] = sizes.get(entry.dtype, 0) + math.prod(entry.shape)
     return CausalLM(
         folder=folder,
         architecture=architecture,
@@ -67,10 +62,12 @@ def read_causal_lm(folder: Path) -> CausalLM:
         vocab_size=int(config["vocab_size"]),
         max_positions=int(config["max_position_embeddings"]),
         parameters=sum(sizes.values()),
-        weight_bytes=sum(sizes[name] * _DTYPE_BYTES.get(dtype, 4) for name, (dtype, _) in shapes.items()),
-        dtype=max(dtypes, key=lambda name: dtypes[name]),
+        weight_bytes=sum(entry.size for entry in tensors.values()),
+        dtype=max(sizes, key=lambda name: sizes[name]),
         linears=tuple(
-            (shape[1], shape[0]) for name, (_, shape) in sorted(shapes.items()) if _is_projection(name, shape)
+            (entry.shape[1], entry.shape[0])
+            for name, entry in sorted(tensors.items())
+            if _is_projection(name, entry.shape)
         ),
     )
 
@@ -90,30 +87,7 @@ def check_groups(model: CausalLM, group_size: int, outputs_multiple: int) -> Non
             )
 
 
-def read_tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name -> (dtype, shape) of every tensor in the folder's safetensors files, from their headers alone.
-
-    Raises UnsupportedError naming a file whose header cannot be read.
-    """
-    found: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with path.open("rb") as stream:
-                (length,) = struct.unpack("<Q", stream.read(8))
-                header = json.loads(stream.read(min(length, _MOST_HEADER_BYTES)))
-        except (OSError, ValueError, struct.error):
-            raise UnsupportedError(f"{path} is not a safetensors file; fetch it again") from None
-        for name, entry in header.items():
-            if name != "__metadata__":
-                found[name] = (entry["dtype"], tuple(entry["shape"]))
-    return found
-
-
 def _check_config(folder: Path, config: dict[str, Any]) -> str:
-    for name in ("config.json", "tokenizer_config.json"):
-        path = folder / name
-        if path.is_file() and "auto_map" in _read_json(path):
-            raise UnsupportedError(f"{path} asks for code of its own (auto_map), which is never run")
     architecture = str((config.get("architectures") or [config.get("model_type", "none")])[0])
     if architecture not in ARCHITECTURES:
         raise UnsupportedError(
@@ -130,12 +104,3 @@ def _check_config(folder: Path, config: dict[str, Any]) -> str:
 
 def _is_projection(name: str, shape: tuple[int, ...]) -> bool:
     return len(shape) == 2 and ".layers." in name and name.endswith("_proj.weight")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise UnsupportedError(f"{path} is missing; name a folder with a Hugging Face checkpoint") from None
-    except ValueError as error:
-        raise UnsupportedError(f"{path} is not valid JSON: {error}") from None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from trireme.artifacts.manifest import hash_file
-from trireme.errors import ArtifactError
+from trireme.artifacts.placing import stage_folder
+from trireme.errors import ArtifactError, InvalidInputError
 
 QUANTIZATION_FILE = "quantization.json"
 FORMAT_VERSION = 1
@@ -89,7 +92,33 @@ def verify_quantization(folder: Path, manifest: QuantizationManifest) -> None:
             raise ArtifactError(f"{path} is not the file in {QUANTIZATION_FILE}; quantize again with --force")
 
 
-def hash_folder(folder: Path) -> dict[str, str]:
-    """sha256 of every file in `folder` but the manifest, by name."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != QUANTIZATION_FILE)
-    return {str(path.relative_to(folder)): hash_file(path) for path in files}
+@dataclass(frozen=True, slots=True)
+class FolderPlace:
+    """The folder of one checkpoint. `reserve` says how many bytes a run needs, and is asked when one begins."""
+
+    out: Path
+    reserve: Callable[[], int]
+
+    def find_same(self, digest: str) -> QuantizationManifest | None:
+        """The manifest of what is there; None for nothing. Raises InvalidInputError for anything else."""
+        if not self.out.exists():
+            return None
+        try:
+            manifest = read_quantization(self.out)
+            verify_quantization(self.out, manifest)
+        except ArtifactError as error:
+            raise InvalidInputError(f"{self.out} is there and not whole ({error})") from None
+        if manifest.inputs_digest != digest:
+            raise InvalidInputError(f"{self.out} is there, made of other inputs; --force replaces it")
+        return manifest
+
+    def stage(self) -> AbstractContextManager[Path]:
+        """As stage_folder."""
+        return stage_folder(self.out, self.reserve())
+
+    def write_manifest(self, stage: Path, manifest: QuantizationManifest) -> None:
+        """Writes quantization.json."""
+        write_quantization(stage, manifest)
+
+    def finish(self) -> None:
+        """Nothing follows from the recipe alone."""

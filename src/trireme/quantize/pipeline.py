@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import resource
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from trireme.artifacts.manifest import hash_file, hash_json
+from trireme.artifacts.build import Built, Outcome, build
+from trireme.artifacts.gate import Gate
+from trireme.artifacts.inputs import Inputs, hash_folder, read_tools
+from trireme.artifacts.placing import check_place
 from trireme.artifacts.recipe import Recipe
 from trireme.checkpoints.source import SAFE_SUFFIXES, fetch_source
-from trireme.errors import ArtifactError, InvalidInputError, TriremeError, UnavailableError
+from trireme.errors import ArtifactError, TriremeError, UnavailableError
 from trireme.quantize import bnb, gptq, unquantized
 from trireme.quantize.checkpoint import CausalLM, check_groups, read_causal_lm
 from trireme.quantize.estimate import Estimate, estimate_run, measure_rates
 from trireme.quantize.evaluate import judge, keep_weights, use_float_activations
 from trireme.quantize.figures import Figures
 from trireme.quantize.files import finish_checkpoint
-from trireme.quantize.gate import Thresholds, check_gate, read_thresholds
+from trireme.quantize.gate import ADVICE, read_thresholds
 from trireme.quantize.manifest import (
     QUANTIZATION_FILE,
+    FolderPlace,
     QuantizationManifest,
-    hash_folder,
-    read_quantization,
-    verify_quantization,
-    write_quantization,
 )
-from trireme.quantize.placing import check_place, stage_folder
 from trireme.quantize.quiet import output_to
 from trireme.quantize.recipe import QuantizeRecipe
 from trireme.quantize.texts import Passage, Texts, read_texts
@@ -68,7 +65,7 @@ class Watch:
 
 def quantize_checkpoint(
     recipe: QuantizeRecipe, out: Path, options: RunOptions, watch: Watch | None = None
-) -> tuple[QuantizationManifest, bool]:
+) -> Outcome[QuantizationManifest]:
     """Quantizes the source of `recipe` into the folder `out`; returns its manifest and whether it was made now.
 
     Blocks for seconds to hours. Nothing is made when `out` holds the checkpoint of the same inputs, unless
@@ -87,22 +84,22 @@ def quantize_checkpoint(
     with _captured(options.log):
         encode, prefix = unquantized.open_tokenizer(model.folder)
     texts = read_texts(recipe, encode, prefix, options.sample, model.max_positions)
-    sources = _hash_sources(model.folder)
-    digest = _digest_inputs(recipe, sources, texts)
-    present = _find_present(out, digest, options.force)
-    if present is not None:
-        return present, False
-    estimate = estimate_run(model, recipe, measure_rates(model, recipe.device))
-    watch.estimated(model, estimate)
-    with stage_folder(out, int(_SPACE_FACTOR * estimate.output_bytes)) as stage:
-        seconds = _write(model, recipe, texts, stage, log=options.log, watch=watch)
-        figures = _judge(model, recipe, texts.evaluation, stage, log=options.log, watch=watch)
-        thresholds = read_thresholds(recipe)
-        check_gate(out.name, figures, thresholds)
-        made = _describe(model, recipe, texts, stage, figures=figures, thresholds=thresholds, seconds=seconds)
-        manifest = replace(made, inputs_digest=digest, source_files=sources)
-        write_quantization(stage, manifest)
-    return manifest, True
+    inputs = collect_inputs(recipe, model.folder, texts)
+    gate = Gate(out.name, read_thresholds(recipe), ADVICE)
+    run = _Run(model, recipe, texts, inputs, gate, options.log, watch)
+    return build(inputs, run.make, gate, FolderPlace(out, run.reserve), force=options.force)
+
+
+def collect_inputs(recipe: QuantizeRecipe, folder: Path, texts: Texts) -> Inputs:
+    """What shapes the checkpoint: the recipe, the source's files, both texts, tool versions."""
+    values = {key: value for key, value in asdict(recipe).items() if key not in _LOOSE_KEYS}
+    read = {
+        "sources": hash_folder(folder, SAFE_SUFFIXES, pattern="*"),
+        "calibration": texts.calibration.digest if texts.calibration else "",
+        "evaluation": texts.evaluation.digest,
+    }
+    tools = read_tools((*TOOLS, *METHOD_TOOLS.get(recipe.method, ("bitsandbytes",))))
+    return Inputs(values, read, tools)
 
 
 def _check_machine(recipe: QuantizeRecipe) -> None:
@@ -121,88 +118,104 @@ def _fetch(recipe: QuantizeRecipe, cache: Path) -> Path:
     return fetch_source(Recipe("source", "generator", source=recipe.source, revision=recipe.revision), cache)
 
 
-def _write(
-    model: CausalLM, recipe: QuantizeRecipe, texts: Texts, stage: Path, *, log: Path, watch: Watch
-) -> float:
-    """Writes the checkpoint into `stage`; returns the wall seconds it took."""
-    started = time.monotonic()
-    watch.begin("quantize", model.layers if texts.calibration else 0)
-    with _captured(log):
-        described = None
-        if recipe.method == "none":
-            dtype = unquantized.write_half(model, stage)
-        else:
-            dtype = unquantized.name_of(gptq.compute_dtype(model, recipe.device))
-            if texts.calibration is None:
-                described = bnb.write_quantized(model, stage, recipe)
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What is about to be quantized. `log` takes what the libraries print."""
+
+    model: CausalLM
+    recipe: QuantizeRecipe
+    texts: Texts
+    inputs: Inputs
+    gate: Gate
+    log: Path
+    watch: Watch
+
+    def reserve(self) -> int:
+        """Bytes that the run needs on disk; the watch hears the whole estimate."""
+        estimate = estimate_run(self.model, self.recipe, measure_rates(self.model, self.recipe.device))
+        self.watch.estimated(self.model, estimate)
+        return int(_SPACE_FACTOR * estimate.output_bytes)
+
+    def make(self, stage: Path) -> Built[QuantizationManifest]:
+        """Writes the checkpoint into `stage` and compares it with its original."""
+        seconds = self._write(stage)
+        figures = asdict(self._judge(stage))
+        return Built(figures, lambda: self._describe(stage, figures, seconds))
+
+    def _write(self, stage: Path) -> float:
+        """Writes the checkpoint; returns the wall seconds it took."""
+        started = time.monotonic()
+        model, recipe, calibration = self.model, self.recipe, self.texts.calibration
+        self.watch.begin("quantize", model.layers if calibration else 0)
+        with _captured(self.log):
+            described = None
+            if recipe.method == "none":
+                dtype = unquantized.write_half(model, stage)
             else:
-                windows = texts.calibration.windows
-                described = gptq.write_quantized(model, stage, recipe, windows, watch.advance)
-        finish_checkpoint(model.folder, stage, described, dtype)
-    gc.collect()
-    return time.monotonic() - started
+                dtype = unquantized.name_of(gptq.compute_dtype(model, recipe.device))
+                if calibration is None:
+                    described = bnb.write_quantized(model, stage, recipe)
+                else:
+                    described = gptq.write_quantized(
+                        model, stage, recipe, calibration.windows, self.watch.advance
+                    )
+            finish_checkpoint(model.folder, stage, described, dtype)
+        gc.collect()
+        return time.monotonic() - started
 
+    def _judge(self, stage: Path) -> Figures:
+        """The figures of the checkpoint as it lies on disk."""
+        recipe, windows = self.recipe, self.texts.evaluation.windows
+        self.watch.begin("evaluate", len(windows))
+        with _captured(self.log):
+            original = unquantized.load_original(self.model.folder, recipe.device)
+            use_float_activations(original, keep_weights)
+            if recipe.method == "none":
+                quantized = unquantized.load_original(stage, recipe.device)
+                use_float_activations(quantized, keep_weights)
+            elif recipe.group:
+                quantized = gptq.load_quantized(stage, recipe)
+                use_float_activations(quantized, partial(_stored_weights, gptq.dequantize))
+            else:
+                quantized = bnb.load_quantized(stage, recipe)
+                use_float_activations(quantized, keep_weights)
+            return judge(original, quantized, windows, self.watch.advance)
 
-def _judge(
-    model: CausalLM, recipe: QuantizeRecipe, passage: Passage, stage: Path, *, log: Path, watch: Watch
-) -> Figures:
-    """The figures of the checkpoint as it lies on disk."""
-    watch.begin("evaluate", len(passage.windows))
-    with _captured(log):
-        original = unquantized.load_original(model.folder, recipe.device)
-        use_float_activations(original, keep_weights)
-        if recipe.method == "none":
-            quantized = unquantized.load_original(stage, recipe.device)
-            use_float_activations(quantized, keep_weights)
-        elif recipe.group:
-            quantized = gptq.load_quantized(stage, recipe)
-            use_float_activations(quantized, partial(_stored_weights, gptq.dequantize))
-        else:
-            quantized = bnb.load_quantized(stage, recipe)
-            use_float_activations(quantized, keep_weights)
-        return judge(original, quantized, passage.windows, watch.advance)
+    def _describe(self, stage: Path, figures: dict[str, float], seconds: float) -> QuantizationManifest:
+        """The manifest of the files in `stage`."""
+        model, recipe = self.model, self.recipe
+        source = Path(recipe.source)
+        files = hash_folder(stage, without=QUANTIZATION_FILE)
+        return QuantizationManifest(
+            method=recipe.method,
+            bits=recipe.width,
+            group_size=recipe.group,
+            sym=recipe.sym and recipe.method == "gptq",
+            architecture=model.architecture,
+            parameters=model.parameters,
+            # An absolute path says more of the machine than of the checkpoint.
+            source=source.name if source.is_absolute() else recipe.source,
+            revision=recipe.revision,
+            device=recipe.device,
+            seed=recipe.seed,
+            calibration=_describe_text(self.texts.calibration, recipe),
+            evaluation=_describe_text(self.texts.evaluation, recipe),
+            figures=figures,
+            thresholds=self.gate.thresholds.named(),
+            tools=self.inputs.tools,
+            files=files,
+            sizes={name: (stage / name).stat().st_size for name in files},
+            seconds=round(seconds, 1),
+            memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            note=recipe.note,
+            inputs_digest=self.inputs.digest,
+            source_files=self.inputs.read["sources"],
+        )
 
 
 def _stored_weights(dequantize: Callable[[Any], Any], module: Any) -> Any:
     packed = dequantize(module)
     return keep_weights(module) if packed is None else packed
-
-
-def _describe(
-    model: CausalLM,
-    recipe: QuantizeRecipe,
-    texts: Texts,
-    stage: Path,
-    *,
-    figures: Figures,
-    thresholds: Thresholds,
-    seconds: float,
-) -> QuantizationManifest:
-    files = hash_folder(stage)
-    source = Path(recipe.source)
-    return QuantizationManifest(
-        method=recipe.method,
-        bits=recipe.width,
-        group_size=recipe.group,
-        sym=recipe.sym and recipe.method == "gptq",
-        architecture=model.architecture,
-        parameters=model.parameters,
-        # An absolute path says more of the machine than of the checkpoint.
-        source=source.name if source.is_absolute() else recipe.source,
-        revision=recipe.revision,
-        device=recipe.device,
-        seed=recipe.seed,
-        calibration=_describe_text(texts.calibration, recipe),
-        evaluation=_describe_text(texts.evaluation, recipe),
-        figures=asdict(figures),
-        thresholds=asdict(thresholds),
-        tools=_read_tools(recipe.method),
-        files=files,
-        sizes={name: (stage / name).stat().st_size for name in files},
-        seconds=round(seconds, 1),
-        memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        note=recipe.note,
-    )
 
 
 def _describe_text(passage: Passage | None, recipe: QuantizeRecipe) -> dict[str, Any]:
@@ -217,50 +230,7 @@ def _describe_text(passage: Passage | None, recipe: QuantizeRecipe) -> dict[str,
     }
 
 
-def _read_tools(method: str) -> dict[str, str]:
-    return {name: _read_version(name) for name in (*TOOLS, *METHOD_TOOLS.get(method, ("bitsandbytes",)))}
-
-
-def _read_version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        # A package on the path without its metadata, such as a checkout, may still say it.
-        return str(getattr(sys.modules.get(name), "__version__", "not installed"))
-
-
-def _hash_sources(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.iterdir() if path.suffix in SAFE_SUFFIXES and path.is_file())
-    return {path.name: hash_file(path) for path in files}
-
-
-def _digest_inputs(recipe: QuantizeRecipe, sources: dict[str, str], texts: Texts) -> str:
-    values = {key: value for key, value in asdict(recipe).items() if key not in _LOOSE_KEYS}
-    return hash_json(
-        {
-            "recipe": values,
-            "sources": sources,
-            "calibration": texts.calibration.digest if texts.calibration else "",
-            "evaluation": texts.evaluation.digest,
-            "tools": _read_tools(recipe.method),
-        }
-    )
-
-
-def _find_present(out: Path, digest: str, force: bool) -> QuantizationManifest | None:
-    if force or not out.exists():
-        return None
-    try:
-        manifest = read_quantization(out)
-        verify_quantization(out, manifest)
-    except ArtifactError as error:
-        raise InvalidInputError(f"{out} is there and not whole ({error})") from None
-    if manifest.inputs_digest != digest:
-        raise InvalidInputError(f"{out} is there, made of other inputs; --force replaces it")
-    return manifest
-
-
-@contextlib.contextmanager
+@contextmanager
 def _captured(log: Path) -> Iterator[None]:
     """Sends the libraries' talk to `log`, and turns what they raise into an error of ours that names it."""
     try:

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 
 import numpy as np
 
-from trireme.errors import InvalidInputError
+from trireme.errors import PromptTooLongError
 from trireme.rag.citations import check_citations
 from trireme.rag.extract import cite_sentence, find_sentences, rank_sentences
 from trireme.rag.ports import AnswerOptions, AnswerPart, Citation, Generated, Question, Steps, Usage
@@ -162,8 +162,8 @@ def _read_llm(
                     has_begun = True
                     yield given, piece
                 return
-            except InvalidInputError as error:
-                # Only the LLM counts its tokens; it refuses a prompt that is too long and says so.
-                if has_begun or given == 1 or "token" not in str(error):
+            except PromptTooLongError:
+                # Only the LLM counts its tokens.
+                if has_begun or given == 1:
                     raise
         given -= 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from trireme.passage_text import FENCE
+
 # "In which", "on what": the word that asks may come second.
 _ASKS_FACT = re.compile(
     r"\W*(?:(?:at|by|for|from|in|of|on|since|to|until|with)\s+)?"
@@ -15,7 +17,7 @@ _NAMES_CODE = re.compile(
     r"\b(?:code|commands?|curl|example|expression|flags?|line|options?|query|syntax)\b", re.IGNORECASE
 )
 _INLINE_CODE = re.compile(r"`[^`]+`[.,;]?")
-_FENCES = ("```", "~~~")
+_FENCE = re.compile(FENCE)
 
 
 def asks_for_fact(question: str) -> bool:
@@ -29,4 +31,4 @@ def asks_for_fact(question: str) -> bool:
 def is_code(sentence: str) -> bool:
     """Whether a sentence of a passage is nothing but Markdown code: a block of its own, or one span."""
     text = sentence.strip()
-    return text.startswith(_FENCES) or bool(_INLINE_CODE.fullmatch(text))
+    return bool(_FENCE.match(text) or _INLINE_CODE.fullmatch(text))

@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_FENCE = re.compile(r"\s*(```|~~~)")
+from trireme.passage_text import FENCE, SENTENCE_END
+
+_FENCE = re.compile(rf"\s*(?:{FENCE})")
 _HEADING = re.compile(r"#{1,6}\s")
 _RULE = re.compile(r"\s*([-=*_]\s?){3,}\s*$")
 _ITEM = re.compile(r"\s*(?:[-*+•]|\d{1,3}[.)])\s+")
@@ -15,7 +17,6 @@ _ROW_RULE = re.compile(r"\s*\|[\s:|-]+\|\s*$")
 _PLAIN_WORD = re.compile(r"(?<!\S)[^\W\d_]{2,}(?=[\s,;:.)]|$)")
 # Words in one cell that make a row of a table a sentence.
 ROW_WORDS = 3
-_END = re.compile(r"[.!?…]+[\"'”’»)\]*_`]*(?=\s|$)|[。！？]+[”’」』）]*")
 _WORD_BEFORE = re.compile(r"[^\s(\[\"“'‘/-]+$")
 _NEXT_WORD = re.compile(r"\s*([\"'“‘(\[*]*)([^\s,;:]*)")
 _ACRONYM = re.compile(r"(?:[a-z]\.)+[a-z]", re.IGNORECASE)
@@ -152,7 +153,7 @@ def _split(passage: str, start: int, end: int) -> list[tuple[int, int]]:
     spans = []
     block = passage[start:end]
     first = 0
-    for found in _END.finditer(block):
+    for found in SENTENCE_END.finditer(block):
         if _ends_sentence(block, first, found):
             spans.append((first, found.end()))
             first = found.end()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trireme.documents.blocks import SENTENCE_END
 from trireme.errors import GateError, InvalidInputError
+from trireme.passage_text import SENTENCE_END, find_lead
 from trireme.quality import evaluate, read_queries
 from trireme.types import FloatArray, Hit, Passage, QualityFigures
 
@@ -113,24 +112,13 @@ def _pick_sentences(passage: Passage) -> list[str]:
 
     Without the lead of title and headings, which many passages share.
     """
-    body = passage.text
-    lead, _, rest = body.partition("\n")
-    if rest.strip() and _has_lead(passage, lead):
-        body = rest
+    body = passage.text[find_lead(passage.text, passage.metadata) :]
     starts = [0, *(found.end() for found in SENTENCE_END.finditer(body))]
     sentences = [body[a:b].split() for a, b in zip(starts, [*starts[1:], len(body)], strict=True)]
     whole = [words for words in sentences if len(words) >= FEWEST_WORDS]
     # The first and the last one may be the overlap with a neighbour.
     order = sorted(range(len(whole)), key=lambda place: abs(place - len(whole) // 2))
     return [" ".join(whole[place][:MOST_WORDS]) for place in order]
-
-
-def _has_lead(passage: Passage, line: str) -> bool:
-    metadata = json.loads(passage.metadata)
-    if not isinstance(metadata, dict):
-        return False
-    named = [str(metadata.get(key) or "") for key in ("title", "heading")]
-    return any(name and (name in line or line in name) for name in named)
 
 
 def read_judged(folder: Path) -> HeldQueries:

@@ -15,6 +15,7 @@ from trireme.errors import InvalidInputError, NotFoundError, UnavailableError
 from trireme.ingest.encoder import Encoder
 from trireme.ingest.throttle import Throttle
 from trireme.retrieve.versions import IndexVersions, Unembedded
+from trireme.retry import Pauses, retry
 from trireme.types import FloatArray, IndexVersion
 
 Result = TypeVar("Result")
@@ -25,9 +26,7 @@ STEP_SECONDS = 10.0
 # Requests at once, to keep the server's cores busy while nobody else does.
 IN_FLIGHT = 3
 # A server or database that is started again is waited for.
-PATIENCE_SECONDS = 600.0
-FIRST_WAIT_SECONDS = 0.5
-LONGEST_WAIT_SECONDS = 15.0
+PAUSES = Pauses(0.5, 15.0, patience=600.0)
 # Writers may add passages between the last look and the switch; each time there are fewer.
 SWITCH_ATTEMPTS = 20
 
@@ -46,11 +45,12 @@ class Filler:
     notice: Callable[[str], None] = lambda _: None
     clock: Callable[[], float] = monotonic
     wait: Callable[[float], object] = sleep
+    pauses: Pauses = PAUSES
 
     def fill(self, version: IndexVersion, encoder: Encoder) -> int:
         """Embed what the version lacks until nothing is missing; returns how many passages that were.
 
-        Blocks. Raises UnavailableError once server or database have been away for PATIENCE_SECONDS.
+        Blocks. Raises UnavailableError once server or database have been away for the patience of `pauses`.
         """
         check_encoder(version, encoder)
         filled = 0
@@ -75,7 +75,7 @@ class Filler:
             except UnavailableError:
                 if attempt == SWITCH_ATTEMPTS - 1:
                     raise
-                self.wait(FIRST_WAIT_SECONDS)
+                self.wait(self.pauses.first)
             else:
                 return
 
@@ -109,16 +109,14 @@ class Filler:
 
     def _patiently(self, call: Callable[[], Result]) -> Result:
         """What `call` returns, once it does not raise UnavailableError any more."""
-        until, pause = self.clock() + PATIENCE_SECONDS, FIRST_WAIT_SECONDS
-        while True:
-            try:
-                return call()
-            except UnavailableError as error:
-                if self.clock() + pause > until:
-                    raise
-                self.notice(f"{error}; trying again")
-            self.wait(pause)
-            pause = min(2 * pause, LONGEST_WAIT_SECONDS)
+        return retry(
+            call,
+            UnavailableError,
+            self.pauses,
+            self.wait,
+            lambda error: self.notice(f"{error}; trying again"),
+            clock=self.clock,
+        )
 
 
 def _next_request(sizes: Sequence[int], start: int, budget: int, most: int) -> int:

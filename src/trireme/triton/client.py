@@ -1,9 +1,7 @@
-"""A gRPC client of the served models: typed calls in, typed errors out."""
+"""A gRPC client of the served models: typed calls in, typed errors out. async_client.py is its twin."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import queue
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -11,56 +9,36 @@ from typing import Any
 
 import numpy as np
 
-from trireme.errors import (
-    InvalidInputError,
-    NotFoundError,
-    TriremeError,
-    UnavailableError,
-    UnsupportedError,
+from trireme.errors import TriremeError, UnavailableError
+from trireme.rag.ports import AnswerMode, AnswerPart
+from trireme.triton import calls
+from trireme.triton.calls import GeneratedPart
+from trireme.triton.wire import (
+    CHANNEL_OPTIONS,
+    Outputs,
+    Rows,
+    Value,
+    answer_of,
+    client_error,
+    infer_request,
+    is_final,
+    outputs_of,
+    stream_request,
 )
-from trireme.rag.ports import AnswerMode, AnswerPart, Citation, Usage
-from trireme.triton.wire import BULK_ID, Value, is_final, outputs_of, stream_request, strip_code
 from trireme.types import FloatArray, Hit, InputType, SearchMode
-
-Rows = dict[str, list[list[Any]]]
-
-# Of the two priorities of a text encoder: behind every request that says nothing.
-BULK_PRIORITY = 2
-
-_ERRORS: dict[str, type[TriremeError]] = {
-    "INVALID_ARGUMENT": InvalidInputError,
-    "INVALID_ARG": InvalidInputError,
-    "NOT_FOUND": NotFoundError,
-    "UNAVAILABLE": UnavailableError,
-    "DEADLINE_EXCEEDED": UnavailableError,
-    "UNIMPLEMENTED": UnsupportedError,
-    "UNSUPPORTED": UnsupportedError,
-}
-# Triton's words for a stub that is gone, and for models of a server that stops.
-_PASSING = ("is not healthy", "has no available versions", "server is stopping", "Server is stopping")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class GeneratedPart:
-    """A part of the LLM's text. The last one has the finish_reason (stop, length, cancelled) and the counts."""
-
-    text: str
-    finish_reason: str = ""
-    input_tokens: int = 0
-    output_tokens: int = 0
 
 
 class TritonClient:
     """Calls one server. Every call blocks at most `timeout` seconds and raises TriremeError."""
 
     def __init__(self, url: str, timeout: float = 60.0) -> None:
-        """url: host:port of the gRPC endpoint."""
-        from tritonclient import grpc
+        """url: host:port of the gRPC endpoint. Connects when it is first used."""
+        import grpc
+        from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-        self._grpc = grpc
-        self._client = grpc.InferenceServerClient(url)
-        # Of streams, made when the first one is opened.
-        self._channel: Any = None
+        self._messages: Any = service_pb2
+        self._channel = grpc.insecure_channel(url, CHANNEL_OPTIONS)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._url = url
         self._timeout = timeout
 
@@ -71,10 +49,8 @@ class TritonClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
-        if self._channel is not None:
-            self._channel.close()
+        """Close the connection."""
+        self._channel.close()
 
     def embed(
         self,
@@ -87,12 +63,11 @@ class TritonClient:
     ) -> FloatArray:
         """Embeddings [len(texts), dimensions] of texts, `batch_size` texts a request.
 
-        bulk: behind every request that is not, and not counted as somebody who waits.
+        bulk: runs after all interactive requests, and is not counted as one.
         """
         parts: list[FloatArray] = []
         for start in range(0, len(texts), batch_size):
-            rows = texts[start : start + batch_size]
-            inputs: Rows = {"text": [[t] for t in rows], "input_type": [[input_type] for _ in rows]}
+            inputs = calls.embed_inputs(texts[start : start + batch_size], input_type)
             parts.append(self.infer(model, inputs, bulk=bulk)["embedding"])
         return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
@@ -111,14 +86,10 @@ class TritonClient:
 
         `filter` is a JSON object that the metadata of every passage found must contain.
         """
-        inputs: Rows = {"query": [[query]]}
-        given = {"top_k": top_k, "tenant": tenant, "collection": collection}
-        given |= {"filter": filter, "search_mode": search_mode}
-        inputs |= {name: [[value]] for name, value in given.items() if value is not None}
-        outputs = self.infer(model, inputs)
-        columns = [[value.decode() for value in outputs[name][0]] for name in ("id", "text", "metadata")]
-        scores = [float(score) for score in outputs["score"][0]]
-        return [Hit(*row) for row in zip(*columns, scores, strict=True)]
+        inputs = calls.search_inputs(
+            query, top_k=top_k, tenant=tenant, collection=collection, filter=filter, search_mode=search_mode
+        )
+        return calls.read_hits(self.infer(model, inputs))
 
     def ask(
         self,
@@ -136,13 +107,10 @@ class TritonClient:
 
         sampling: parameters of the LLM, such as max_tokens. Closing the generator ends the answer on the server.
         """
-        given = {"answer_mode": mode, "top_k": top_k, "tenant": tenant, "collection": collection}
-        inputs: dict[str, Value] = {"text_input": question, "stream": stream}
-        inputs |= {name: value for name, value in given.items() if value is not None}
-        if sampling is not None:
-            inputs["sampling_parameters"] = json.dumps(dict(sampling))
+        scope = {"tenant": tenant, "collection": collection}
+        inputs = calls.ask_inputs(question, mode=mode, top_k=top_k, sampling=sampling, stream=stream, **scope)
         for outputs in self.stream(model, inputs):
-            yield _answer_part({name: values[0].decode() for name, values in outputs.items()})
+            yield calls.read_answer_part(outputs)
 
     def generate(
         self,
@@ -158,33 +126,18 @@ class TritonClient:
         prompt: a text, or messages of {"role", "content"}. sampling: max_tokens, temperature, stop and so on.
         Closing the generator ends the request on the server.
         """
-        is_text = isinstance(prompt, str)
-        inputs: dict[str, Any] = {"text_input": prompt} if is_text else {"messages": json.dumps(list(prompt))}
-        inputs |= {"stream": stream, "exclude_input_in_output": True}
-        inputs |= dict.fromkeys(
-            ("return_finish_reason", "return_num_input_tokens", "return_num_output_tokens"), True
-        )
-        if tenant is not None:
-            inputs["tenant"] = tenant
-        if sampling is not None:
-            inputs["sampling_parameters"] = json.dumps(dict(sampling))
-        for outputs in self.stream(model, inputs):
-            yield GeneratedPart(
-                text=outputs["text_output"][0].decode(),
-                finish_reason=outputs["finish_reason"][0].decode(),
-                input_tokens=int(outputs["num_input_tokens"][0]) if "num_input_tokens" in outputs else 0,
-                output_tokens=int(outputs["num_output_tokens"][0]) if "num_output_tokens" in outputs else 0,
-            )
+        for outputs in self.stream(model, calls.generate_inputs(prompt, tenant, sampling, stream=stream)):
+            yield calls.read_generated(outputs)
 
-    def stream(self, model: str, inputs: Mapping[str, Value]) -> Generator[dict[str, Any], None, None]:
+    def stream(self, model: str, inputs: Mapping[str, Value]) -> Generator[Outputs, None, None]:
         """Output arrays by name of each response of a decoupled model. Inputs are single values.
 
         Waits at most the client's timeout for each response. Closing the generator cancels the request.
         """
         answers: queue.Queue[Any] = queue.Queue()
-        call = self._open_stream(model, inputs)
+        call = self._stub.ModelStreamInfer(iter([stream_request(model, inputs)]))
         # tritonclient's own streams leave a thread behind for each one that is cancelled.
-        reader = threading.Thread(target=_read_stream, args=(call, answers.put), daemon=True)
+        reader = threading.Thread(target=_read_stream, args=(call, answers.put, self._url), daemon=True)
         reader.start()
         has_ended = False
         try:
@@ -193,16 +146,9 @@ class TritonClient:
                 if isinstance(answer, TriremeError):
                     has_ended = True
                     raise answer
-                if isinstance(answer, Exception):
-                    has_ended = True
-                    raise self._typed(answer.code().name, answer.details() or "")  # type: ignore[attr-defined]
-                response = answer.infer_response
-                if answer.error_message:
-                    has_ended = True
-                    raise self._typed("", answer.error_message.removeprefix(f"[request id: {response.id}] "))
-                has_ended = is_final(response)
-                if response.outputs:
-                    yield outputs_of(response)
+                has_ended = is_final(answer)
+                if answer.outputs:
+                    yield outputs_of(answer)
         except queue.Empty:
             raise UnavailableError(f"model {model} sent nothing for {self._timeout:.0f} s") from None
         finally:
@@ -211,105 +157,48 @@ class TritonClient:
                 call.cancel()
             reader.join(self._timeout)
 
-    def _open_stream(self, model: str, inputs: Mapping[str, Value]) -> Any:
-        import grpc
-        from tritonclient.grpc import service_pb2_grpc
-
-        if self._channel is None:
-            self._channel = grpc.insecure_channel(self._url, [("grpc.max_receive_message_length", -1)])
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
-        return stub.ModelStreamInfer(iter([stream_request(model, inputs)]))
-
-    def infer(self, model: str, inputs: Rows, *, bulk: bool = False) -> dict[str, Any]:
+    def infer(self, model: str, inputs: Rows, *, bulk: bool = False) -> Outputs:
         """Output arrays by name. Inputs are rows of str (STRING), int (INT32) or float (FP32)."""
-        from tritonclient.utils import InferenceServerException
+        import grpc
 
-        tensors = [self._tensor(name, rows) for name, rows in inputs.items()]
         try:
-            result = self._client.infer(
-                model,
-                tensors,
-                request_id=BULK_ID if bulk else "",
-                priority=BULK_PRIORITY if bulk else 0,
-                client_timeout=self._timeout,
-            )
-        except InferenceServerException as error:
-            status = str(error.status() or "").rpartition(".")[2]
-            raise self._typed(status, str(error.message())) from None
-        outputs = {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}
-        if not outputs:
-            raise InvalidInputError(
-                "the response cache of the server kept an error of this very request as an empty answer;"
-                " change the request, or turn the cache off (TRIREME_RESPONSE_CACHE_BYTES=0)"
-            )
-        return outputs
+            response = self._stub.ModelInfer(infer_request(model, inputs, bulk=bulk), timeout=self._timeout)
+        except grpc.RpcError as error:
+            raise _typed(error, self._url) from None
+        return answer_of(response)
 
     def is_ready(self, model: str = "") -> bool:
         """Whether the server, or one model, says it is ready. Never raises."""
-        from tritonclient.utils import InferenceServerException
+        import grpc
 
         try:
-            answer = self._client.is_model_ready(model) if model else self._client.is_server_ready()
-        except InferenceServerException:
+            if model:
+                answer = self._stub.ModelReady(
+                    self._messages.ModelReadyRequest(name=model), timeout=self._timeout
+                )
+            else:
+                answer = self._stub.ServerReady(self._messages.ServerReadyRequest(), timeout=self._timeout)
+        except grpc.RpcError:
             return False
-        return bool(answer)
-
-    def _tensor(self, name: str, rows: list[list[Any]]) -> Any:
-        first = rows[0][0] if rows[0] else ""
-        if isinstance(first, str):
-            array = np.array([[v.encode() for v in row] for row in rows], dtype=object).reshape(len(rows), -1)
-            datatype = "BYTES"
-        else:
-            array = np.array(rows, np.int32 if isinstance(first, int) else np.float32)
-            datatype = "INT32" if isinstance(first, int) else "FP32"
-        tensor = self._grpc.InferInput(name, list(array.shape), datatype)
-        tensor.set_data_from_numpy(array)
-        return tensor
-
-    def _typed(self, status: str, message: str) -> TriremeError:
-        for request_id in ("<id_unknown>", BULK_ID):
-            message = message.removeprefix(f"[request id: {request_id}] ")
-        code, message = strip_code(message)
-        if not code and (unavailable := self._unavailable(status, message)):
-            return UnavailableError(unavailable)
-        return _ERRORS.get(code or status, TriremeError)(message)
-
-    def _unavailable(self, status: str, message: str) -> str:
-        """What to say where it is the server and not the request that is at fault, else nothing."""
-        if status == "UNAVAILABLE" and "onnect" in message:
-            return f"no server answers at {self._url}; start one with: make serve"
-        if status in ("UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED"):
-            return f"the server at {self._url} did not answer ({message}); try again"
-        # What Triton calls an internal error, or not found, while a process or the server ends.
-        if any(said in message for said in _PASSING):
-            return f"the server at {self._url} lost a process ({message}); try again once it is started"
-        return ""
+        return bool(answer.ready)
 
 
-def _read_stream(call: Any, put: Callable[[Any], None]) -> None:
-    """Each message of `call`, then what ended it; nothing after a final response is waited for."""
+def _read_stream(call: Any, put: Callable[[Any], None], url: str) -> None:
+    """Each response of `call`, then the error that ended it; nothing after a final response is waited for."""
     import grpc
 
     try:
         for message in call:
-            put(message)
+            response = message.infer_response
+            if message.error_message:
+                said = message.error_message.removeprefix(f"[request id: {response.id}] ")
+                put(client_error("", said, url))
+            else:
+                put(response)
         put(UnavailableError("the server ended the stream before its last response; try again"))
     except grpc.RpcError as error:
-        put(error)
+        put(_typed(error, url))
 
 
-def _answer_part(outputs: dict[str, str]) -> AnswerPart:
-    if "usage" not in outputs:
-        return AnswerPart(outputs["text_output"])
-    # A newer server may count more.
-    known = {field.name for field in dataclasses.fields(Usage)}
-    given = {key: value for key, value in json.loads(outputs["usage"]).items() if key in known}
-    usage: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
-    }
-    return AnswerPart(
-        outputs["text_output"],
-        tuple(Citation(**citation) for citation in json.loads(outputs["citations"])),
-        Usage(**usage),
-        outputs["finish_reason"],
-    )
+def _typed(error: Any, url: str) -> TriremeError:
+    return client_error(error.code().name, error.details() or "", url)

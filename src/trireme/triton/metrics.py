@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import re
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Collection, Iterable
 
-from trireme.artifacts.recipe import ENSEMBLE_KINDS, Recipe
+from trireme.artifacts.recipe import Recipe
 from trireme.errors import UnavailableError
 
 # A model says each second whether it is ready.
 STALE_SECONDS = 4.0
 
 # Requests that people wait for: an encoder's own count leaves a worker's bulk out, other models have none.
-_INTERACTIVE = re.compile(r"^trireme_interactive_requests_total\{[^}]*\} (\S+)$", re.MULTILINE)
-_ANSWERED = re.compile(r'^nv_inference_request_success\{model="([^"]+)"[^}]*\} (\S+)$', re.MULTILINE)
-_ENDED = re.compile(
-    r'^(?:nv_inference_request_success|nv_inference_request_failure)\{[^}]*model="([^"]+)"[^}]*\} (\S+)$',
-    re.MULTILINE,
-)
-_PENDING = re.compile(r"^nv_inference_pending_request_count\{[^}]*\} (\S+)$", re.MULTILINE)
-_DECODING = re.compile(r"^vllm:num_requests_running\{[^}]*\} (\S+)$", re.MULTILINE)
-
-_CHECKED = re.compile(r"^trireme_model_checked_seconds\{([^}]*)\} (\S+)$", re.MULTILINE)
-_READY = re.compile(r"^trireme_model_ready\{([^}]*)\} (\S+)$", re.MULTILINE)
-_MODEL = re.compile(r'(?:^|,)model="([^"]+)"')
+_INTERACTIVE = "trireme_interactive_requests_total"
+_ANSWERED = "nv_inference_request_success"
+_FAILED = "nv_inference_request_failure"
+_PENDING = "nv_inference_pending_request_count"
+_DECODING = "vllm:num_requests_running"
 
 
 def read_metrics(host: str, port: int) -> str:
@@ -47,17 +39,16 @@ def read_readiness(host: str, port: int, recipes: Iterable[Recipe] = ()) -> dict
     """
     page = read_metrics(host, port)
     fresh = time.time() - STALE_SECONDS
-    checked = {labels: float(value) for labels, value in _CHECKED.findall(page)}
+    checked = {_key(labels): value for labels, value in read_samples(page, "trireme_model_checked_seconds")}
     recipes = list(recipes)
     said: dict[str, bool] = {}
-    for labels, value in _READY.findall(page):
-        model = _MODEL.search(labels)
-        name = model[1] if model else ""
-        is_ready = float(value) == 1.0 and checked.get(labels, 0.0) >= fresh
+    for labels, value in read_samples(page, "trireme_model_ready"):
+        name = labels.get("model", "")
+        is_ready = value == 1.0 and checked.get(_key(labels), 0.0) >= fresh
         # Each instance speaks for itself.
         said[name] = is_ready and said.get(name, True)
     for recipe in recipes:
-        if recipe.kind not in ENSEMBLE_KINDS:
+        if not recipe.traits.is_ensemble:
             said.setdefault(recipe.model, False)
     whole = {
         recipe.model: said.get(recipe.model, True) and all(said.get(step, False) for step in recipe.steps)
@@ -71,20 +62,39 @@ def count_interactive(page: str, models: Collection[str]) -> tuple[int, bool]:
 
     models: those that do nothing in bulk, such as rerankers. Only a growing number means something.
     """
-    counts = list(_INTERACTIVE.findall(page))
-    counts += [value for model, value in _ANSWERED.findall(page) if model in models]
-    is_decoding = any(float(value) > 0 for value in _DECODING.findall(page))
-    return int(sum(map(float, counts))), is_decoding
+    count = sum(value for _, value in read_samples(page, _INTERACTIVE))
+    count += sum(value for labels, value in read_samples(page, _ANSWERED) if labels.get("model") in models)
+    return int(count), any(value > 0 for _, value in read_samples(page, _DECODING))
 
 
 def count_answered(page: str) -> dict[str, float]:
     """Requests that each model has ended since the server started, with an answer or an error."""
     counts: dict[str, float] = {}
-    for model, value in _ENDED.findall(page):
-        counts[model] = counts.get(model, 0.0) + float(value)
+    for labels, value in read_samples(page, _ANSWERED, _FAILED):
+        model = labels.get("model", "")
+        counts[model] = counts.get(model, 0.0) + value
     return counts
 
 
 def has_pending(page: str) -> bool:
     """Whether a request waits in one of Triton's queues, or the LLM writes."""
-    return any(float(value) > 0 for value in (*_PENDING.findall(page), *_DECODING.findall(page)))
+    return any(value > 0 for _, value in read_samples(page, _PENDING, _DECODING))
+
+
+def read_samples(page: str, *names: str) -> list[tuple[dict[str, str], float]]:
+    """Labels and value of every sample that has one of `names`. Raises UnavailableError for no page of metrics."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    try:
+        return [
+            (sample.labels, float(sample.value))
+            for family in text_string_to_metric_families(page)
+            for sample in family.samples
+            if sample.name in names
+        ]
+    except ValueError as error:
+        raise UnavailableError(f"the server's metrics cannot be read: {error}") from None
+
+
+def _key(labels: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(labels.items()))

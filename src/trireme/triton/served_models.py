@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -11,17 +10,17 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
 
-from trireme.artifacts.recipe import ENSEMBLE_KINDS, KINDS
+from trireme.artifacts.kinds import KINDS
 from trireme.errors import UnavailableError
-from trireme.triton.metrics import read_metrics, read_readiness
+from trireme.triton.metrics import read_metrics, read_readiness, read_samples
 
 SECONDS = 5.0
 # Triton counts the requests of every model that it has loaded, ensembles too.
-_COUNTED = re.compile(r'^nv_inference_request_success\{[^}]*model="([^"]+)"', re.MULTILINE)
+_COUNTED = "nv_inference_request_success"
 # Our only ensemble, as its recipe calls it.
-(ENSEMBLE_KIND,) = ENSEMBLE_KINDS
+ENSEMBLE_KIND = next(kind.name for kind in KINDS.values() if kind.is_ensemble)
 # Backends of ours say each second whether they are ready.
-_SPEAKING = frozenset(KINDS) - {ENSEMBLE_KIND}
+_SPEAKING = frozenset(kind.backend for kind in KINDS.values()) - {""}
 
 
 class _RefusedError(UnavailableError):
@@ -70,10 +69,12 @@ def _read_index(server: str, host: str, metrics_port: int) -> list[dict[str, Any
         index = _ask(server, "repository/index", b"{}")
     except _RefusedError as error:
         try:
-            names = dict.fromkeys(_COUNTED.findall(read_metrics(host, metrics_port)))
+            counted = read_samples(read_metrics(host, metrics_port), _COUNTED)
         except UnavailableError:
             raise error from None
-        return [{"name": name, "state": "READY"} for name in names]
+        return [
+            {"name": name, "state": "READY"} for name in dict.fromkeys(one["model"] for one, _ in counted)
+        ]
     if not isinstance(index, list) or not all(isinstance(entry, dict) and "name" in entry for entry in index):
         raise UnavailableError(f"what answers at {server} is no tritonserver")
     # A folder of the repository that nobody asked to load has no state.

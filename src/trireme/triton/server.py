@@ -41,6 +41,8 @@ class ServerConfig:
     log_file: Path
     response_cache_bytes: int = 0
     opens_shared_memory: bool = False
+    # Of configs/NAME.pbtxt in a model's folder, which is read instead of its config.pbtxt; "": none.
+    config_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,8 @@ def server_command(config: ServerConfig, files: ServerFiles) -> list[str]:
             f"--cache-directory={files.caches}",
             f"--cache-config=local,size={config.response_cache_bytes}",
         ]
+    if config.config_name:
+        command.append(f"--model-config-name={config.config_name}")
     command += lock_protocols(opens_shared_memory=config.opens_shared_memory)
     return deepen_stacks(command)
 

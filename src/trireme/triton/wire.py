@@ -1,4 +1,4 @@
-"""Requests of the KServe v2 protocol as gRPC messages: a cancelled stream of tritonclient leaves a thread."""
+"""The KServe v2 protocol as gRPC messages, and what our models say in it: pure, for clients in and outside."""
 
 from __future__ import annotations
 
@@ -8,13 +8,72 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from trireme.errors import TriremeError
+import numpy as np
+
+from trireme.errors import (
+    InvalidInputError,
+    NotFoundError,
+    PromptTooLongError,
+    TriremeError,
+    UnavailableError,
+    UnsupportedError,
+)
 
 Value = str | bool | int | float
+# Rows of str (STRING), int (INT32) or float (FP32), all of one length.
+Rows = Mapping[str, list[list[Any]]]
+Outputs = dict[str, Any]
 
 # The request id of bulk requests. Triton's priority alone does not reach a backend.
 BULK_ID = "bulk"
+# Of the two priorities of a text encoder: behind every request that says nothing.
+BULK_PRIORITY = 2
+# An answer may hold many vectors.
+CHANNEL_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - what a server is bound to, not we
+
+# The one table of errors: our models' codes, and the statuses of gRPC that Triton makes of them.
+_ERRORS: dict[str, type[TriremeError]] = {
+    "INVALID_ARG": InvalidInputError,
+    "INVALID_ARGUMENT": InvalidInputError,
+    "NOT_FOUND": NotFoundError,
+    "UNAVAILABLE": UnavailableError,
+    "DEADLINE_EXCEEDED": UnavailableError,
+    "UNSUPPORTED": UnsupportedError,
+    "UNIMPLEMENTED": UnsupportedError,
+}
+_REASONS: dict[str, type[TriremeError]] = {PromptTooLongError.reason: PromptTooLongError}
+_CODE = re.compile(
+    r"(?P<ensemble>in ensemble '[^']*', )?"
+    r"\[(?P<code>INVALID_ARG|NOT_FOUND|UNAVAILABLE|UNSUPPORTED|ALREADY_EXISTS|CANCELLED|INTERNAL)\] "
+    r"(?:\[(?P<reason>PROMPT_TOO_LONG)\] )?"
+)
+# Triton calls these internal errors, or not found: it has no status of its own for them, only these words.
+_NOT_LOADED = "is not ready."
+_STUB_GONE = "is not healthy"
+_PASSING = (_STUB_GONE, "has no available versions", "server is stopping", "Server is stopping")
+# gRPC has one status for a server that is not there and one that went away; it says which in words.
+_NOT_CONNECTED = "onnect"
+
+
+def own_address(host: str, port: int) -> str:
+    """host:port at which a server bound to `host` answers its own machine."""
+    host = _EVERYWHERE.get(host, host)
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+def infer_request(model: str, inputs: Rows, *, bulk: bool = False) -> Any:
+    """A ModelInferRequest of rows. bulk: it runs after all interactive requests, and is not counted as one."""
+    from tritonclient.grpc import service_pb2
+
+    request = service_pb2.ModelInferRequest(model_name=model, id=BULK_ID if bulk else "")
+    for name, rows in inputs.items():
+        datatype, shape, raw = _encode_rows(rows)
+        request.inputs.add(name=name, datatype=datatype, shape=shape)
+        request.raw_input_contents.append(raw)
+    if bulk:
+        request.parameters["priority"].uint64_param = BULK_PRIORITY
+    return request
 
 
 def stream_request(
@@ -45,12 +104,81 @@ def is_final(response: Any) -> bool:
     return bool(response.parameters["triton_final_response"].bool_param)
 
 
-def outputs_of(response: Any) -> dict[str, Any]:
+def outputs_of(response: Any) -> Outputs:
     """The output arrays of a ModelInferResponse by name."""
     from tritonclient.grpc import InferResult
 
     result = InferResult(response)
     return {output.name: result.as_numpy(output.name) for output in response.outputs}
+
+
+def answer_of(response: Any) -> Outputs:
+    """As `outputs_of`, of a request that is answered once. Raises InvalidInputError for an empty answer."""
+    outputs = outputs_of(response)
+    if not outputs:
+        raise InvalidInputError(
+            "the response cache of the server kept an error of this very request as an empty answer;"
+            " change the request, or turn the cache off (TRIREME_RESPONSE_CACHE_BYTES=0)"
+        )
+    return outputs
+
+
+def client_error(status: str, message: str, url: str) -> TriremeError:
+    """The typed error of a client of the server at `url`. status: the name of gRPC's, "" on a stream."""
+    for request_id in ("<id_unknown>", BULK_ID):
+        message = message.removeprefix(f"[request id: {request_id}] ")
+    code, reason, said = _read_code(message)
+    if not code and (unavailable := _say_unavailable(status, said, url)):
+        return UnavailableError(unavailable)
+    return _find_error(code or status, reason)(said)
+
+
+def step_error(model: str, message: str) -> TriremeError:
+    """The typed error that `model` of our own server answered with, its name in front."""
+    code, reason, said = _read_code(message)
+    if not code and said.endswith(_NOT_LOADED):
+        return UnavailableError(f"model {model} is not loaded; trireme ready says which models answer")
+    if _STUB_GONE in said:
+        return UnavailableError(f"model {model}: its process ended; try again once it is started")
+    return _find_error(code, reason)(f"model {model}: {said}")
+
+
+def write_code(error: TriremeError) -> str:
+    """The text of an error, its code and its reason, if any, in front: "[NOT_FOUND] no collection 'x'"."""
+    reason = f"[{error.reason}] " if error.reason else ""
+    return f"[{error.code}] {reason}{error}"
+
+
+def strip_code(message: str) -> tuple[str, str]:
+    """The code that `write_code` put in front, or "", and the text without it.
+
+    Triton puts the ensemble's name before an error of one of its steps; the name stays.
+    """
+    code, _, said = _read_code(message)
+    return code, said
+
+
+def _read_code(message: str) -> tuple[str, str, str]:
+    """Code and reason, "" where there is none, and the text without them."""
+    found = _CODE.match(message)
+    if not found:
+        return "", "", message
+    return found["code"], found["reason"] or "", (found["ensemble"] or "") + message[found.end() :]
+
+
+def _find_error(code: str, reason: str) -> type[TriremeError]:
+    return _REASONS.get(reason) or _ERRORS.get(code, TriremeError)
+
+
+def _say_unavailable(status: str, message: str, url: str) -> str:
+    """What to say where it is the server and not the request that is at fault, else nothing."""
+    if status == "UNAVAILABLE" and _NOT_CONNECTED in message:
+        return f"no server answers at {url}; start one with: make serve"
+    if status in ("UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED"):
+        return f"the server at {url} did not answer ({message}); try again"
+    if any(said in message for said in _PASSING):
+        return f"the server at {url} lost a process ({message}); try again once it is started"
+    return ""
 
 
 def _encode(value: Value) -> tuple[str, bytes]:
@@ -61,31 +189,19 @@ def _encode(value: Value) -> tuple[str, bytes]:
         return "INT32", struct.pack("<i", value)
     if isinstance(value, float):
         return "FP32", struct.pack("<f", value)
-    data = value.encode()
-    return "BYTES", len(data).to_bytes(4, "little") + data
+    return "BYTES", _encode_text(value)
 
 
-def own_address(host: str, port: int) -> str:
-    """host:port at which a server bound to `host` answers its own machine."""
-    host = _EVERYWHERE.get(host, host)
-    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+def _encode_rows(rows: list[list[Any]]) -> tuple[str, list[int], bytes]:
+    """Data type, shape and bytes of a tensor [rows, n]."""
+    first = rows[0][0] if rows[0] else ""
+    shape = [len(rows), len(rows[0])]
+    if isinstance(first, str):
+        return "BYTES", shape, b"".join(_encode_text(value) for row in rows for value in row)
+    datatype, kind = ("INT32", np.int32) if isinstance(first, int) else ("FP32", np.float32)
+    return datatype, shape, np.array(rows, kind).tobytes()
 
 
-def write_code(error: TriremeError) -> str:
-    """The text of an error with its code in front: "[NOT_FOUND] no collection 'x'"."""
-    return f"[{error.code}] {error}"
-
-
-def strip_code(message: str) -> tuple[str, str]:
-    """The code that `write_code` put in front, or "", and the text without it.
-
-    Triton puts the ensemble's name before an error of one of its steps; the name stays.
-    """
-    found = _CODE.match(message)
-    return (found["code"], (found["ensemble"] or "") + message[found.end() :]) if found else ("", message)
-
-
-_CODE = re.compile(
-    r"(?P<ensemble>in ensemble '[^']*', )?"
-    r"\[(?P<code>INVALID_ARG|NOT_FOUND|UNAVAILABLE|UNSUPPORTED|ALREADY_EXISTS|CANCELLED|INTERNAL)\] "
-)
+def _encode_text(text: str) -> bytes:
+    data = text.encode()
+    return len(data).to_bytes(4, "little") + data

@@ -6,11 +6,10 @@ models' files and recipes, the workload, the setting, the load and the length of
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 from trireme.artifacts.manifest import hash_json
 from trireme.errors import UnavailableError
+from trireme.locks import hold_lock
 from trireme.tune.measure import Measurer, Point
 from trireme.tune.setting import Setting
 
@@ -101,13 +101,7 @@ class JournaledMeasurer:
         return point
 
 
-@contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> AbstractContextManager[None]:
     """One tuner at a time: two would measure each other. Makes the folder. Raises UnavailableError."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UnavailableError(f"another tuner works in {folder}; wait for it to end") from None
-        yield
+    return hold_lock(folder / ".lock", f"another tuner works in {folder}; wait for it to end")

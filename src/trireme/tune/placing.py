@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import signal
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from typing import Any
 
 from trireme.artifacts.config_writer import config_files
 from trireme.artifacts.manifest import MANIFEST_FILE, format_manifest, read_manifest
-from trireme.artifacts.placing import lock_model
+from trireme.artifacts.placing import lock_model, sync
 from trireme.artifacts.recipe import RECIPE_FILE, parse_recipe
 from trireme.artifacts.recipe_edit import edit_recipe
 from trireme.artifacts.repository import version_dir
@@ -230,19 +229,13 @@ def _hash(content: bytes | None) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
+    path.write_bytes(content)
+    sync(path)
 
 
 def _replace(source: Path, target: Path) -> None:
     source.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(target.parent)
 
 
 def _remove(path: Path) -> None:

@@ -15,8 +15,9 @@ from rich.console import Console
 
 import trireme
 from trireme.artifacts.inputs import hash_folder
+from trireme.artifacts.kinds import ENCODER_KINDS
 from trireme.artifacts.manifest import read_manifest
-from trireme.artifacts.recipe import ENCODER_KINDS, RECIPE_FILE, Recipe
+from trireme.artifacts.recipe import RECIPE_FILE, Recipe
 from trireme.artifacts.repository import is_built, list_recipes, version_dir
 from trireme.errors import ArtifactError, NotFoundError, UnavailableError, UnsupportedError
 from trireme.machine import Machine, read_machine, read_versions
@@ -160,7 +161,7 @@ def find_target(model: str, recipes: Sequence[Recipe]) -> Recipe:
     """The recipe named. Raises NotFoundError naming those there are, UnsupportedError for other kinds."""
     for recipe in recipes:
         if recipe.model == model:
-            if recipe.kind not in (*ENCODER_KINDS, "search"):
+            if not (recipe.traits.is_encoder or recipe.traits.is_ensemble):
                 raise UnsupportedError(
                     f"{model} is of kind {recipe.kind!r}; the tuner takes encoders ({', '.join(ENCODER_KINDS)})"
                     " and search chains"
@@ -173,11 +174,11 @@ def find_target(model: str, recipes: Sequence[Recipe]) -> Recipe:
 
 def find_tuned(target: Recipe, served: Sequence[Recipe]) -> list[Recipe]:
     """The models whose settings are searched: the target, or the encoders of a chain, the costliest kind first."""
-    if target.kind != "search":
+    if not target.traits.is_ensemble:
         return [target]
-    steps = [recipe for recipe in served if recipe.model in target.steps and recipe.kind in ENCODER_KINDS]
+    steps = [recipe for recipe in served if recipe.model in target.steps and recipe.traits.is_encoder]
     return sorted(
-        steps, key=lambda recipe: (recipe.kind != "cross_encoder", target.steps.index(recipe.model))
+        steps, key=lambda recipe: (not recipe.traits.scores_pairs, target.steps.index(recipe.model))
     )
 
 
@@ -203,7 +204,7 @@ def open_workload(options: TuneOptions, target: Recipe, scratch: Path) -> Worklo
     """The user's workload, or one drawn from the texts; for a chain with the corpus it searches."""
     if options.workload is None:
         return make_workload(scratch, options.texts, target, entries=ENTRIES, seed=options.seed)
-    is_chain = target.kind == "search"
+    is_chain = target.traits.is_ensemble
     corpus = write_corpus(scratch, read_paragraphs(options.texts)) if is_chain else None
     return read_workload(options.workload, target, corpus)
 

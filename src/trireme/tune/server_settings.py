@@ -11,11 +11,12 @@ from types import TracebackType
 from typing import Any
 
 from trireme.artifacts.config_writer import place_config
+from trireme.artifacts.machine_config import fit_cores
 from trireme.artifacts.recipe import RECIPE_FILE, Recipe, write_recipe
 from trireme.artifacts.repository import version_dir
 from trireme.errors import UnavailableError
 from trireme.indexing import ingest_path
-from trireme.machine import pick_ports
+from trireme.machine import pick_ports, read_machine
 from trireme.settings import Settings
 from trireme.stack import Stack
 from trireme.triton.server import ServerConfig, TritonServer
@@ -189,4 +190,4 @@ def place_copy(repository: Path, recipe: Recipe) -> None:
     changes: dict[str, Any] = {"response_cache": False} if recipe.response_cache else {}
     copied = replace(recipe, **changes)
     write_recipe(repository / recipe.model / RECIPE_FILE, copied)
-    place_config(repository / recipe.model, copied)
+    place_config(repository / recipe.model, fit_cores(copied, read_machine().cores))

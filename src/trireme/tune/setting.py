@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from trireme.artifacts.recipe import ENCODER_KINDS, Recipe
+from trireme.artifacts.kinds import ENCODER_KINDS
+from trireme.artifacts.machine_config import fit_cores
+from trireme.artifacts.recipe import Recipe
 from trireme.errors import UnsupportedError
 
 INSTANCES, THREADS = "instances", "threads"
@@ -93,7 +95,7 @@ def make_space(
     start: list[tuple[str, int]] = []
     steps: list[Step] = []
     for recipe in recipes:
-        if recipe.kind not in ENCODER_KINDS:
+        if not recipe.traits.is_encoder:
             raise UnsupportedError(
                 f"{recipe.model} is of kind {recipe.kind!r}; the tuner takes encoders ({', '.join(ENCODER_KINDS)})"
                 " and search chains"
@@ -101,7 +103,7 @@ def make_space(
         for key, listed in _list_values(recipe, cores, slo_p95_ms, least_batch_size):
             name, now = f"{recipe.model}.{key}", getattr(recipe, key)
             start.append((name, now))
-            values[name] = _order({*listed, now}, key)
+            values[name] = _order({*listed, now}, key, recipe, cores)
         steps += _make_steps(recipe.model, values)
     return Space(Setting(tuple(start)), values, tuple(steps))
 
@@ -116,7 +118,9 @@ def _list_values(
     recipe: Recipe, cores: int, slo_p95_ms: float, least_batch_size: int | None
 ) -> Iterator[tuple[str, Sequence[int]]]:
     on_cpu = recipe.target == "cpu"
-    yield INSTANCES, _powers(cores) if on_cpu else GPU_INSTANCES
+    # 0 stands for the number that it means here.
+    open_to = fit_cores(recipe, cores).instances if recipe.instances == 0 else 0
+    yield INSTANCES, [count for count in _powers(cores) if count != open_to] if on_cpu else GPU_INSTANCES
     if on_cpu:
         # 0, one per core, stands for the whole machine.
         now = () if recipe.threads == cores else (0,)
@@ -134,9 +138,10 @@ def _powers(most: int) -> list[int]:
     return sorted({most, *(2**exponent for exponent in range(most.bit_length()) if 2**exponent <= most)})
 
 
-def _order(listed: set[int], key: str) -> tuple[int, ...]:
-    # 0 threads are one per core: more than any number below that.
-    return tuple(sorted(listed, key=lambda value: (key == THREADS and value == 0, value)))
+def _order(listed: set[int], key: str, recipe: Recipe, cores: int) -> tuple[int, ...]:
+    # 0 threads are an instance's share of the cores; 0 instances are as many as pay.
+    meant = {THREADS: cores, INSTANCES: fit_cores(recipe, cores).instances}
+    return tuple(sorted(listed, key=lambda value: (value or meant.get(key, 0), value == 0)))
 
 
 def _make_steps(model: str, values: Mapping[str, tuple[int, ...]]) -> Iterator[Step]:

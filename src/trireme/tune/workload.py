@@ -21,15 +21,6 @@ SHORTEST_PASSAGE = 60
 CORPUS_PASSAGES = 1000
 # Generated pages are no sample: their figures change with every run.
 GENERATED = ("quality.md", "performance.md", "quantization.md")
-# Kind -> inputs that every request needs, and those it may have besides.
-_INPUTS = {
-    "text_encoder": ({"text"}, {"input_type", "dimensions"}),
-    "classifier": ({"text"}, set[str]()),
-    "cross_encoder": ({"query", "passages"}, {"prior"}),
-    "search": ({"query"}, {"top_k", "collection", "tenant"}),
-}
-# Of any length, which perf_analyzer cannot guess.
-_OPEN_INPUTS = ("passages", "prior")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +60,22 @@ def read_workload(path: Path, recipe: Recipe, corpus: Path | None = None) -> Wor
 
 
 def _check_entry(path: Path, position: int, entry: Any, recipe: Recipe) -> None:
-    needed, optional = _INPUTS[recipe.kind]
+    contract = recipe.traits.contract
+    known = contract.needed | contract.optional
     if not isinstance(entry, dict):
         raise InvalidInputError(f"the workload {path}: entry {position} is not an object of inputs")
     for name in entry:
-        if name not in needed | optional:
-            known = ", ".join(sorted(needed | optional))
+        if name not in known:
             raise InvalidInputError(
                 f"the workload {path}: entry {position} has {name!r}, which {recipe.model} does not take;"
-                f" its inputs are {known}"
+                f" its inputs are {', '.join(sorted(known))}"
             )
-        if name in _OPEN_INPUTS and not _has_shape(entry[name]):
+        if name in contract.open_inputs and not _has_shape(entry[name]):
             raise InvalidInputError(
                 f"the workload {path}: entry {position} must give {name} with its shape,"
                 f' as {{"content": [...], "shape": [N]}}'
             )
-    if missing := needed - set(entry):
+    if missing := contract.needed - set(entry):
         raise InvalidInputError(f"the workload {path}: entry {position} lacks {min(missing)!r}")
 
 
@@ -109,9 +100,9 @@ def make_workload(folder: Path, texts: Path, recipe: Recipe, *, entries: int, se
     paragraphs = read_paragraphs(texts)
     queries = draw_texts(paragraphs, entries + len(paragraphs), QUERY_WORDS, rng)[-entries:]
     requests: list[dict[str, Any]]
-    if recipe.kind == "cross_encoder":
+    if recipe.traits.scores_pairs:
         requests = [make_pair(query, paragraphs, rng) for query in queries[: max(entries // 5, 1)]]
-    elif recipe.kind == "search":
+    elif recipe.traits.is_ensemble:
         requests = [{"query": [query]} for query in queries]
     else:
         passages = draw_texts(paragraphs, entries // 2, PASSAGE_WORDS, rng)
@@ -120,7 +111,7 @@ def make_workload(folder: Path, texts: Path, recipe: Recipe, *, entries: int, se
         requests = [{"text": [text]} for text in mixed]
     path = folder / "workload.json"
     path.write_text(json.dumps({"data": requests}, ensure_ascii=False), encoding="utf-8")
-    corpus = write_corpus(folder, paragraphs) if recipe.kind == "search" else None
+    corpus = write_corpus(folder, paragraphs) if recipe.traits.is_ensemble else None
     made = read_workload(path, recipe, corpus)
     return Workload(f"{texts.name}, seed {seed}", path, made.digest, made.entries, made.shapes, made.corpus)
 

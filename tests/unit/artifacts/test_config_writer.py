@@ -1,6 +1,7 @@
 import pytest
+from google.protobuf import json_format
 
-from trireme.artifacts.config_writer import config_files, warmup_files, write_config
+from trireme.artifacts.config_writer import config_files, render, warmup_files, write_config
 from trireme.artifacts.recipe import Recipe
 
 SEARCH = {
@@ -40,6 +41,21 @@ def test_every_config_parses_and_batches(recipe):
     assert config.name == recipe.model
     assert config.max_batch_size == recipe.max_batch_size >= 1
     assert write_config(recipe) == write_config(recipe)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"instance_grop": [{"count": 1}]},
+        {"instance_group": [{"cont": 1}]},
+        {"input": [{"data_type": "TYPE_TEXT"}]},
+        {"max_batch_size": "many"},
+    ],
+    ids=lambda config: next(iter(config)),
+)
+def test_a_field_or_value_that_triton_does_not_know_is_an_error_where_it_is_written(config):
+    with pytest.raises(json_format.ParseError, match=r"instance_grop|cont|TYPE_TEXT|many"):
+        render(config)
 
 
 def test_an_encoder_is_batched_cached_warmed_and_told_its_limits():

@@ -1,25 +1,39 @@
+import sys
+from dataclasses import replace
 from importlib.metadata import version
+from types import ModuleType
 
-import pytest
-
-from trireme.artifacts.inputs import find_same, hash_folder, read_tools
-from trireme.artifacts.manifest import Manifest, hash_file, write_manifest
-
-
-@pytest.fixture
-def placed(tmp_path):
-    for name in ("model.onnx", "tokenizer.json"):
-        (tmp_path / name).write_text(name)
-    files = {name: hash_file(tmp_path / name) for name in ("model.onnx", "tokenizer.json")}
-    sizes = dict.fromkeys(files, 10)
-    manifest = Manifest("m", "text_encoder", "s", "", "fp32", 8, 64, files, sizes, inputs_digest="abc")
-    write_manifest(tmp_path, manifest)
-    return tmp_path
+from trireme.artifacts.inputs import Inputs, hash_folder, read_tools
+from trireme.artifacts.manifest import hash_file, hash_json
 
 
 def test_versions_are_those_that_are_installed():
     found = read_tools(["numpy", "no-such-package"])
     assert found == {"numpy": version("numpy"), "no-such-package": "not installed"}
+
+
+def test_a_tool_without_package_metadata_tells_its_version_itself(monkeypatch):
+    module = ModuleType("loosetool")
+    module.__version__ = "1.2"
+    monkeypatch.setitem(sys.modules, "loosetool", module)
+    assert read_tools(["loosetool"]) == {"loosetool": "1.2"}
+
+
+def test_recipe_files_and_tools_each_make_another_digest():
+    inputs = Inputs({"precision": "int8"}, {"files": {"a": "1"}}, {"torch": "2"})
+    assert inputs.digest == Inputs({"precision": "int8"}, {"files": {"a": "1"}}, {"torch": "2"}).digest
+    others = (
+        replace(inputs, recipe={"precision": "fp32"}),
+        replace(inputs, read={"files": {"a": "2"}}),
+        replace(inputs, tools={"torch": "3"}),
+    )
+    assert len({inputs.digest, *(other.digest for other in others)}) == 4
+
+
+def test_the_digest_is_that_of_versions_that_are_placed_already():
+    document = {"recipe": {"kind": "generator"}, "files": {"a": "1"}, "tools": {"torch": "2"}}
+    inputs = Inputs(document["recipe"], {"files": document["files"]}, document["tools"])
+    assert inputs.digest == hash_json(document)
 
 
 def test_a_folder_is_hashed_by_the_files_that_matter(tmp_path):
@@ -28,14 +42,5 @@ def test_a_folder_is_hashed_by_the_files_that_matter(tmp_path):
         (tmp_path / name).write_text(name)
     found = hash_folder(tmp_path, (".json",))
     assert found == {name: hash_file(tmp_path / name) for name in ("a.json", "sub/b.json")}
-
-
-def test_the_same_inputs_are_found_while_their_files_are_whole(placed):
-    assert find_same(placed, "abc").model == "m"
-    assert find_same(placed, "other") is None
-    (placed / "model.onnx").write_text("changed")
-    assert find_same(placed, "abc") is None
-
-
-def test_nothing_placed_is_not_the_same(tmp_path):
-    assert find_same(tmp_path / "absent", "abc") is None
+    assert list(hash_folder(tmp_path, (".json",), pattern="*")) == ["a.json"]
+    assert list(hash_folder(tmp_path, without="a.json")) == ["c.md", "sub/b.json"]

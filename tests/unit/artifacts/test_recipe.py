@@ -1,6 +1,7 @@
 import pytest
 
-from trireme.artifacts.recipe import Recipe, read_recipe
+from trireme.artifacts.kinds import KINDS
+from trireme.artifacts.recipe import Recipe, build_keys, parameter_keys, read_recipe
 from trireme.errors import SettingError
 
 
@@ -94,3 +95,30 @@ def test_a_missing_recipe_is_named(tmp_path):
 def test_a_model_name_is_one_plain_folder(name):
     with pytest.raises(SettingError, match="model name"):
         Recipe(name, "sort")
+
+
+# Built models carry a digest of these: one key more or less, and all of them are built again.
+DIGESTED = {
+    "export_encoder": {
+        *("kind", "source", "revision", "package", "weights_sha256", "precision", "target", "engine"),
+        *("calibration", "max_length", "pooling", "normalize", "query_prompt", "passage_prompt"),
+        *("min_cosine", "mean_cosine", "min_rank_correlation", "max_score_difference"),
+    },
+    "export_llm": {
+        *("kind", "source", "revision", "target"),
+        *("max_model_len", "max_logit_error", "min_top1_agreement"),
+    },
+}
+
+
+@pytest.mark.parametrize("builder", DIGESTED)
+def test_the_keys_that_a_build_is_told_apart_by_stay_the_same(builder):
+    assert set(build_keys(builder)) == DIGESTED[builder]
+
+
+def test_a_parameter_is_for_the_kinds_that_are_told_it():
+    told = {name: parameter_keys(kind) for name, kind in KINDS.items()}
+    assert "engine" in told["generator"] and "engine" not in told["text_encoder"]
+    assert "steps" in told["rag"]
+    assert told["search"] == ()
+    assert told["sort"] == ("default_top_k", "max_top_k")

@@ -78,5 +78,5 @@ def test_what_cannot_be_edited_line_by_line_is_named():
 
 
 def test_a_value_out_of_range_is_named():
-    with pytest.raises(SettingError, match="instances must be at least 1"):
-        edit_recipe(RECIPE, "m", {"instances": 0})
+    with pytest.raises(SettingError, match="threads must be at least 0"):
+        edit_recipe(RECIPE, "m", {"threads": -1})

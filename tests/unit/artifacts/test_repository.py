@@ -2,7 +2,7 @@ import pytest
 
 from trireme.artifacts.manifest import Manifest, write_manifest
 from trireme.artifacts.recipe import Recipe, write_recipe
-from trireme.artifacts.repository import list_models, version_dir
+from trireme.artifacts.repository import find_model, list_models, version_dir
 from trireme.errors import ArtifactError, NotFoundError
 
 
@@ -26,6 +26,18 @@ def test_models_are_listed_built_or_not(tmp_path):
     assert built.figures == figures
     assert (order.name, order.kind, order.is_built) == ("order", "sort", True)
     assert (unbuilt.name, unbuilt.precision, unbuilt.is_built) == ("unbuilt", "int8", False)
+
+
+def test_a_served_model_is_found_by_the_backend_that_serves_its_kind(tmp_path):
+    add(tmp_path, Recipe("grades", "classifier", source="x"))
+    (tmp_path / "grades" / "1").mkdir()
+    files, sizes = ({"model.onnx": "0", "tokenizer.json": "1"}, {"model.onnx": 7, "tokenizer.json": 3})
+    made = Manifest("grades", "classifier", "x", "", "fp32", 2, 64, files, sizes, labels=("a", "b"))
+    write_manifest(tmp_path / "grades" / "1", made)
+    found = find_model(tmp_path, "grades", "cross_encoder")
+    assert found is not None and found.kind == "classifier"
+    assert find_model(tmp_path, "grades", "text_encoder") is None
+    assert find_model(tmp_path, "none", "cross_encoder") is None
 
 
 def test_the_highest_version_is_taken_by_number(tmp_path):

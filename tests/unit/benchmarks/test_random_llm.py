@@ -25,7 +25,8 @@ def test_the_vocabulary_has_room_for_every_token(tokenizer, tmp_path):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("quantization", [None, "awq"])
 def test_a_shrunk_shape_is_a_checkpoint_that_the_export_reads(shape, quantization, tokenizer, tmp_path):
-    from trireme.export_llm.architecture import read_architecture, read_config
+    from trireme.checkpoints.config import read_config
+    from trireme.export_llm.architecture import read_architecture
     from trireme.export_llm.quantization import read_quantization
     from trireme.export_llm.reference import compute_logits
     from trireme.export_llm.weights import Weights

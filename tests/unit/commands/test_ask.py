@@ -4,8 +4,7 @@ import json
 import pytest
 from rich.console import Console
 
-from trireme.commands.ask import MODES
-from trireme.commands.ask import print_answer, print_answer_json
+from trireme.commands.ask import MODES, print_answer, print_answer_json
 from trireme.rag.ports import ANSWER_MODES, AnswerPart, Citation, Usage
 
 CITED = Citation(1, "ships.md#0", "ships.md", 6, 41, 0.75, 1.0, "A trireme had three banks of oars.")

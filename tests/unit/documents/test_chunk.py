@@ -7,6 +7,7 @@ import pytest
 
 from trireme.documents.chunk import chunk, estimate_tokens
 from trireme.errors import DocumentError, InvalidInputError
+from trireme.passage_text import LEAD, find_lead
 from trireme.types import Document, Passage
 
 
@@ -39,6 +40,7 @@ def test_passages_start_with_title_and_headings_and_never_cross_a_heading():
         "title": "Ships",
         "heading": "Oars > Upper bank",
         "position": 2,
+        LEAD: len("Ships > Oars > Upper bank\n"),
     }
 
 
@@ -121,8 +123,22 @@ def test_what_a_document_says_of_itself_wins_over_what_we_say_of_it():
     own = {"language": "en", "source": {"file": "a.pdf"}, "title": None, "position": "bow"}
     for whole in (False, True):
         (passage,) = cut(document("text", extra=own, whole=whole))
-        assert json.loads(passage.metadata) == {"heading": "", **own}
+        assert json.loads(passage.metadata) == {"heading": "", **own, LEAD: len("Ships\n")}
         assert passage.text == "Ships\ntext"
+
+
+@pytest.mark.parametrize("title", ["", "Ships", " Ships and\noars ", "long title " * 500])
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_length_of_the_lead_is_known_whatever_the_document_says_of_itself(title, whole):
+    extra = {LEAD: 99, "title": "other", "heading": None}
+    found = cut(document("intro\n\n# Oars\n\nThe first. The second.", title, extra=extra, whole=whole))
+    bodies = ["intro\n\n# Oars\n\nThe first. The second."] if whole else ["intro", "The first. The second."]
+    assert [one.text[find_lead(one.text, one.metadata) :] for one in found] == bodies
+
+
+def test_a_passage_of_a_lead_alone_has_no_lead():
+    (passage,) = cut(document("", "Title", whole=True))
+    assert (passage.text, find_lead(passage.text, passage.metadata)) == ("Title", 0)
 
 
 def test_the_given_counter_decides():
@@ -144,6 +160,7 @@ TEXTS = {
     "one line": " ".join(SENTENCES * 60),
     "no sentence": "oar " * 40_000,
     "no word": "x" * 70_000 + "漢字。" * 8000,
+    "a row of dots": "." * 100_000 + "x. end",
     "spaces": "a" + " " * 50_000 + "b" + "\n \t\n" * 5000 + "c",
     "headings alone": "".join(f"# heading {n}\n" for n in range(6000)),
     "a heading too long": "# " + "word " * 100 + "\n\ntext\n#no heading\n####### nor this\n# yes #\nmore",

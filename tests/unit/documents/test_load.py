@@ -85,11 +85,8 @@ def test_a_file_without_read_permission_is_skipped(tmp_path, reason_of):
     assert "Permission denied" in reason_of(tmp_path)
 
 
-def test_the_digest_is_known_without_parsing_and_changes_with_the_bytes_and_the_fingerprint(
-    tmp_path, monkeypatch
-):
-    monkeypatch.setattr("trireme.documents.load._READERS", {".pdf": None, ".txt": None})
-    (tmp_path / "a.pdf").write_bytes(b"never parsed")
+def test_the_digest_is_known_without_parsing_and_changes_with_the_bytes_and_the_fingerprint(tmp_path):
+    (tmp_path / "a.pdf").write_bytes(b"never parsed, as it is no PDF")
 
     def digest(fingerprint: str = "256 tokens") -> str:
         (source,) = load(tmp_path, fingerprint=fingerprint)
@@ -97,11 +94,13 @@ def test_the_digest_is_known_without_parsing_and_changes_with_the_bytes_and_the_
 
     first = digest()
     assert len(first) == 64
+    with pytest.raises(DocumentError):
+        next(load(tmp_path)).open()
     assert digest() == first
     assert digest("512 tokens") != first
     os.utime(tmp_path / "a.pdf", (0, 0))
     assert digest() == first
-    (tmp_path / "a.pdf").write_bytes(b"never parsed.")
+    (tmp_path / "a.pdf").write_bytes(b"never parsed, as it is no PDF.")
     assert digest() != first
 
 

@@ -4,9 +4,8 @@ from time import perf_counter
 import pytest
 from markdown_it import MarkdownIt
 
-from trireme.documents import markdown
 from trireme.documents.blocks import Block, blocks
-from trireme.documents.markdown import heading_line, literal, read_windows
+from trireme.documents.markdown import WINDOW_CHARACTERS, heading_line, literal, read_windows
 
 FENCE = "`" * 3
 
@@ -15,8 +14,9 @@ def outline(text: str) -> list[tuple[tuple[str, ...], str]]:
     return [(block.heading, block.text) for block in blocks((text,))]
 
 
-def headings(text: str) -> list[tuple[int, str]]:
-    found = [one for window in read_windows((text,)) for _, one in sorted(window.headings.items())]
+def headings(text: str, window_characters: int = WINDOW_CHARACTERS) -> list[tuple[int, str]]:
+    windows = read_windows((text,), window_characters)
+    found = [one for window in windows for _, one in sorted(window.headings.items())]
     return [(one.level, one.title) for one in found]
 
 
@@ -93,15 +93,14 @@ def test_any_text_has_the_headings_that_markdown_it_finds():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_windows_change_nothing_where_blocks_fit_into_them(monkeypatch, seed):
+def test_windows_change_nothing_where_blocks_fit_into_them(seed):
     generator = random.Random(seed)
     sections = ["\n".join([*generator.choices(PIECES, k=6), "\nend\n", "# next\n\n"]) for _ in range(200)]
     # Without those that leave a fence or HTML open.
     text = "".join(one for one in sections if oracle(one)[-1:] == [(1, one.count("\n") - 2)])
     whole = list(blocks((text,)))
-    monkeypatch.setattr(markdown, "WINDOW_CHARACTERS", 1000)
-    assert len(list(read_windows((text,)))) > 3
-    assert list(blocks((text,))) == whole
+    assert len(list(read_windows((text,), 1000))) > 3
+    assert list(blocks((text,), 1000)) == whole
 
 
 @pytest.mark.parametrize(
@@ -118,18 +117,16 @@ def test_windows_change_nothing_where_blocks_fit_into_them(monkeypatch, seed):
         ("| a |\n|---|", "| # |", ""),
     ],
 )
-def test_a_block_longer_than_a_window_stays_one_block(monkeypatch, opening, inside, closing):
-    monkeypatch.setattr(markdown, "WINDOW_CHARACTERS", 500)
+def test_a_block_longer_than_a_window_stays_one_block(opening, inside, closing):
     for count in (40, 200, 201, 202, 203, 204, 205, 206):
         body = "\n".join([opening, *[inside] * count, closing])
         text = f"# A\n\n{body}\n\n# B\n\nafter\n\n# C\n\nend"
-        assert headings(text) == [(1, "A"), (1, "B"), (1, "C")]
+        assert headings(text, 500) == [(1, "A"), (1, "B"), (1, "C")]
 
 
-def test_a_line_longer_than_a_window_is_text_and_the_fence_around_it_stays(monkeypatch):
-    monkeypatch.setattr(markdown, "WINDOW_CHARACTERS", 40_000)
+def test_a_line_longer_than_a_window_is_text_and_the_fence_around_it_stays():
     long = "# x" * 100_000
-    assert headings(f"{FENCE}\n{long}\n# comment\n{FENCE}\n\n{long}\n\n# B") == [(1, "B")]
+    assert headings(f"{FENCE}\n{long}\n# comment\n{FENCE}\n\n{long}\n\n# B", 40_000) == [(1, "B")]
 
 
 @pytest.mark.parametrize("title", [

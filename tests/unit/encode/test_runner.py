@@ -1,5 +1,3 @@
-import numpy as np
-
 from fakes.encoders import SumSession, word_tokenizer
 from trireme.encode.batching import RunCost
 from trireme.encode.runner import run_rows, warm_up
@@ -31,17 +29,6 @@ def test_no_rows_run_nothing():
     assert len(output) == 0
     assert session.shapes == []
     assert stats.micro_batches == 0
-
-
-def test_the_prior_follows_its_row_through_the_sorting():
-    class PriorSession(SumSession):
-        def run(self, batch):
-            return batch.prior
-
-    rows = word_tokenizer().encode_texts(["a", "a b c d", "a b"])
-    session = PriorSession(inputs=("prior",))
-    output, _ = run_rows(session, rows, 6, prior=np.array([1, 2, 3], np.float32))
-    assert output.tolist() == [1, 2, 3]
 
 
 def test_a_warm_up_runs_every_width_alone_then_more_rows():

@@ -7,13 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from trireme.artifacts.build import BuildOptions
 from trireme.artifacts.recipe import Recipe
 from trireme.errors import UnsupportedError
 from trireme.export.adapter import merged_source
 from trireme.export.checkpoint import read_checkpoint
 from trireme.export.graph import load_graph
 from trireme.export.new_recipe import make_recipe
-from trireme.export.pipeline import BuildOptions, build_model
+from trireme.export.pipeline import build_model
 
 IDS = torch.tensor([[2, 5, 9, 13, 3]])
 RANK, ALPHA = 4, 8

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from trireme.artifacts.recipe import Recipe
+from trireme.checkpoints.families import FAMILIES
 from trireme.errors import GateError, UnsupportedError
-from trireme.export.checkpoint import FAMILIES, apply_recipe, read_checkpoint
+from trireme.export.checkpoint import apply_recipe, read_checkpoint
 from trireme.export.graph import load_graph
 from trireme.export.oracle import check_reading
 from trireme.export.tokenizer_file import feed_segments, load_pretrained, write_tokenizer

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from trireme.artifacts.build import BuildOptions
 from trireme.artifacts.manifest import read_manifest, verify_files
 from trireme.artifacts.recipe import Recipe
 from trireme.encode.engines.table import open_session
@@ -10,7 +11,7 @@ from trireme.encode.packed import cpu_kernels as vnni_kernels
 from trireme.encode.session import SessionOptions
 from trireme.errors import GateError, NotFoundError, SettingError, UnsupportedError
 from trireme.export import pipeline
-from trireme.export.pipeline import BuildOptions, build_model
+from trireme.export.pipeline import build_model
 
 LOOSE = {"min_cosine": 0.5, "mean_cosine": 0.9}
 CALIBRATION = "\n\n".join(f"paragraph {n}: oars, sails and keels of ship number {n * n}." for n in range(12))

@@ -83,25 +83,22 @@ def batch(*pairs: tuple[list[int], list[int]]):
 
 
 PAIRS = [([5, 9, 41], [7, 6, 9, 41, 12, 30]), ([8], [8, 9]), ([20, 21, 22, 23, 24], list(range(10, 35)))]
-PRIOR = [0.3, -0.2, 0.8]
 
 
 @torch.no_grad()
-def test_a_zero_head_and_zero_term_weights_return_the_prior(base_dir: Path):
-    prior = torch.tensor(PRIOR)
-    assert torch.equal(new_model(base_dir)(*batch(*PAIRS), prior), prior)
+def test_a_zero_head_and_zero_term_weights_adjust_nothing(base_dir: Path):
+    assert torch.equal(new_model(base_dir)(*batch(*PAIRS)), torch.zeros(len(PAIRS)))
 
 
 @torch.no_grad()
 def test_the_merged_model_scores_as_the_unmerged_one(base_dir: Path, adapter_dir: Path):
-    prior = torch.tensor(PRIOR)
     apart = residual.load_unmerged(base_dir, adapter_dir)
     merged = residual.load_reranker(base_dir, adapter_dir)
     assert any(isinstance(m, residual.LowRankLinear) for m in apart.modules())
     assert not any(isinstance(m, residual.LowRankLinear) for m in merged.modules())
-    scores = merged(*batch(*PAIRS), prior)
-    assert (scores - prior).abs().min() > 1e-4
-    torch.testing.assert_close(scores, apart(*batch(*PAIRS), prior), atol=1e-5, rtol=0)
+    adjustments = merged(*batch(*PAIRS))
+    assert adjustments.abs().min() > 1e-4
+    torch.testing.assert_close(adjustments, apart(*batch(*PAIRS)), atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
@@ -116,8 +113,8 @@ def test_a_saved_adapter_scores_as_the_model_it_was_saved_from(base_dir: Path, a
 @torch.no_grad()
 def test_a_padded_batch_scores_as_its_pairs_one_by_one(base_dir: Path, adapter_dir: Path):
     model = residual.load_reranker(base_dir, adapter_dir)
-    together = model(*batch(*PAIRS), torch.tensor(PRIOR))
-    single = [model(*batch(pair), torch.tensor([p])) for pair, p in zip(PAIRS, PRIOR, strict=True)]
+    together = model(*batch(*PAIRS))
+    single = [model(*batch(pair)) for pair in PAIRS]
     torch.testing.assert_close(together, torch.cat(single), atol=1e-5, rtol=0)
 
 
@@ -168,7 +165,6 @@ def test_word_evidence_counts_stems_and_whole_words_only():
 
 
 @torch.no_grad()
-def test_a_pair_without_passage_keeps_the_prior(base_dir: Path, adapter_dir: Path):
+def test_a_pair_without_passage_keeps_its_cosine(base_dir: Path, adapter_dir: Path):
     model = residual.load_reranker(base_dir, adapter_dir)
-    score = model(*batch(([5, 9], [])), torch.tensor([0.4]))
-    assert score.tolist() == pytest.approx([0.4])
+    assert model(*batch(([5, 9], []))).tolist() == pytest.approx([0.0])

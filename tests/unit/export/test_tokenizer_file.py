@@ -3,12 +3,13 @@ import sys
 
 import pytest
 
+from trireme.artifacts.build import BuildOptions
+from trireme.artifacts.parity_texts import TEXTS
 from trireme.artifacts.recipe import Recipe
 from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import UnsupportedError
 from trireme.export.checkpoint import read_checkpoint
-from trireme.export.parity_texts import TEXTS
-from trireme.export.pipeline import BuildOptions, build_model
+from trireme.export.pipeline import build_model
 from trireme.export.tokenizer_file import find_beyond, load_pretrained, write_tokenizer
 
 

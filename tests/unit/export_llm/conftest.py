@@ -173,7 +173,8 @@ def read_weights():
     """read_weights(folder) -> Weights as the build reads them."""
 
     def read(folder):
-        from trireme.export_llm.architecture import read_architecture, read_config
+        from trireme.checkpoints.config import read_config
+        from trireme.export_llm.architecture import read_architecture
         from trireme.export_llm.quantization import read_quantization
         from trireme.export_llm.weights import Weights
 

@@ -1,9 +1,7 @@
-import json
-
 import pytest
 
 from trireme.errors import UnsupportedError
-from trireme.export_llm.architecture import Rope, read_architecture, read_config
+from trireme.export_llm.architecture import Rope, read_architecture
 
 LLAMA = {
     "model_type": "llama",
@@ -100,20 +98,3 @@ def test_a_mistral_without_the_key_slides_over_4096_tokens():
     config = {**GROUPED, "model_type": "mistral", "max_position_embeddings": 32_768}
     with pytest.raises(UnsupportedError, match="at most 4096"):
         read_architecture(config)
-
-
-@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
-def test_a_checkpoint_that_brings_code_is_refused(name, tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
-    assert read_config(tmp_path) == LLAMA
-    (tmp_path / name).write_text(json.dumps({"auto_map": {"AutoModel": "own.Model"}}))
-    with pytest.raises(UnsupportedError, match=f"{name} asks for code of its own"):
-        read_config(tmp_path)
-
-
-@pytest.mark.parametrize("text", [None, "{", "[]"])
-def test_a_missing_or_broken_config_is_named(text, tmp_path):
-    if text is not None:
-        (tmp_path / "config.json").write_text(text)
-    with pytest.raises(UnsupportedError, match=r"config\.json"):
-        read_config(tmp_path)

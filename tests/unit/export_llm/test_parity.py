@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 
+from trireme.artifacts.gate import Gate
 from trireme.artifacts.recipe import Recipe
 from trireme.errors import GateError
-from trireme.export.parity import check_gate
 from trireme.export_llm.parity import compare_logits, make_prompts, read_thresholds
 
 RNG = np.random.default_rng(0)
@@ -33,7 +33,7 @@ def test_nan_does_not_pass_the_gate():
     recipe = Recipe("m", "generator", source="x")
     for order in (slice(None), slice(None, None, -1)):
         with pytest.raises(GateError, match="logit_error nan"):
-            check_gate("m", compare_logits(LOGITS[order], broken[order]), read_thresholds(recipe))
+            Gate("m", read_thresholds(recipe)).check(compare_logits(LOGITS[order], broken[order]))
 
 
 def test_the_recipe_sets_the_thresholds():

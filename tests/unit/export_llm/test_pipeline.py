@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import pytest
 
+from trireme.artifacts.build import BuildOptions
 from trireme.artifacts.manifest import hash_file, read_manifest, verify_files
 from trireme.artifacts.recipe import Recipe
 from trireme.errors import ArtifactError, GateError, InvalidInputError, UnsupportedError
-from trireme.export.pipeline import BuildOptions
 from trireme.export_llm.pipeline import build_llm
 from trireme.generate.chat import ChatTemplate
 from trireme.generate.messages import Message

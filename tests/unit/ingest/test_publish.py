@@ -7,9 +7,8 @@ from fakes.memory_documents import MemoryDocuments
 from fakes.memory_queue import MemoryJobs, MemoryQueue
 from trireme.documents.source import Skipped, Source, broken_source
 from trireme.errors import DocumentError, UnavailableError
-from trireme.ingest import publish
 from trireme.ingest.documents import Indexed
-from trireme.ingest.publish import Publisher
+from trireme.ingest.publish import DEFAULT_LIMITS, BatchLimits, Publisher
 from trireme.ingest.queue import JobQuery
 from trireme.types import Document, Embedder, Passage
 
@@ -29,9 +28,11 @@ class Bench:
 
         return Source(key, digest, size, read)
 
-    def publish(self, *sources):
+    def publish(self, *sources, limits=DEFAULT_LIMITS):
         self.skipped = Skipped()
-        self.publisher = Publisher(self.queue, self.documents, ("t", "c"), "batch", self.skipped)
+        self.publisher = Publisher(
+            self.queue, self.documents, ("t", "c"), "batch", self.skipped, limits=limits
+        )
         self.publisher.publish(sources, lambda tally: None)
         return self.publisher.tally
 
@@ -79,21 +80,18 @@ def test_a_source_that_cannot_be_read_is_skipped_with_its_reason(bench):
     assert bench.skipped.lines() == ("bad: it is encrypted", "half: its page 2 is damaged")
 
 
-def test_an_id_that_is_given_twice_is_kept_once_however_far_apart(bench, monkeypatch):
-    monkeypatch.setattr(publish, "BATCH_SOURCES", 2)
+def test_an_id_that_is_given_twice_is_kept_once_however_far_apart(bench):
     sources = [bench.source(key) for key in ("a", "b", "a", "c", "a")]
-    assert bench.publish(*sources).published == 3
+    assert bench.publish(*sources, limits=BatchLimits(sources=2)).published == 3
     assert [name for name, _ in bench.skipped.files] == ["a", "a"]
 
 
-@pytest.mark.parametrize("limit", [{"BATCH_SOURCES": 10}, {"BATCH_BYTES": 100}])
-def test_transactions_are_bounded_by_number_and_size(bench, monkeypatch, limit):
-    for name, value in limit.items():
-        monkeypatch.setattr(publish, name, value)
+@pytest.mark.parametrize("limits", [BatchLimits(sources=10), BatchLimits(bytes=100)])
+def test_transactions_are_bounded_by_number_and_size(bench, limits):
     calls = []
     real = bench.queue.publish
-    monkeypatch.setattr(bench.queue, "publish", lambda *a: calls.append(len(a[2])) or real(*a))
-    bench.publish(*(bench.source(f"d{n}") for n in range(35)))
+    bench.queue.publish = lambda *a: calls.append(len(a[2])) or real(*a)
+    bench.publish(*(bench.source(f"d{n}") for n in range(35)), limits=limits)
     assert calls == [10, 10, 10, 5]
 
 
@@ -121,8 +119,7 @@ def test_nothing_is_deleted_where_a_line_of_a_corpus_could_be_any_document(bench
     assert bench.documents.ids("t", "c") == ["a", "b"]
 
 
-def test_a_database_that_goes_away_ends_the_call_and_the_next_goes_on(bench, monkeypatch):
-    monkeypatch.setattr(publish, "BATCH_SOURCES", 1)
+def test_a_database_that_goes_away_ends_the_call_and_the_next_goes_on(bench):
     real, calls = bench.queue.publish, []
 
     def once(*arguments):
@@ -131,10 +128,10 @@ def test_a_database_that_goes_away_ends_the_call_and_the_next_goes_on(bench, mon
             raise UnavailableError("gone")
         return real(*arguments)
 
-    monkeypatch.setattr(bench.queue, "publish", once)
+    bench.queue.publish = once
     sources = [bench.source(f"d{n}") for n in range(5)]
     with pytest.raises(UnavailableError):
-        bench.publish(*sources)
+        bench.publish(*sources, limits=BatchLimits(sources=1))
     tally = bench.publish(*sources)
     assert (tally.unchanged, tally.published) == (2, 3)
     assert bench.queue.find(JobQuery()).waiting == 5

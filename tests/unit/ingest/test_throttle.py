@@ -1,17 +1,14 @@
 """How fast the worker goes, on a clock that the test moves."""
 
-from contextlib import closing
+import threading
+import time
 
 import pytest
 
-from trireme.ingest.throttle import (
-    BUSY_SHARE,
-    LEAST_TOKENS,
-    MOST_TOKENS,
-    QUIET_SECONDS,
-    REQUEST_SECONDS,
-    Throttle,
-)
+from trireme.ingest.throttle import DEFAULT_LIMITS, Throttle, ThrottleLimits
+
+LEAST_TOKENS, MOST_TOKENS = DEFAULT_LIMITS.least_tokens, DEFAULT_LIMITS.most_tokens
+BUSY_SHARE, QUIET_SECONDS = DEFAULT_LIMITS.busy_share, DEFAULT_LIMITS.quiet_seconds
 
 
 class Clock:
@@ -60,7 +57,7 @@ def test_requests_grow_to_what_the_server_does_in_a_moment(clock):
     for _ in range(50):
         tokens = throttle.budget()
         assert send(throttle, clock, tokens / 100_000, tokens) == 0
-    assert throttle.budget() == pytest.approx(100_000 * REQUEST_SECONDS, rel=0.01)
+    assert throttle.budget() == pytest.approx(100_000 * DEFAULT_LIMITS.request_seconds, rel=0.01)
     for _ in range(50):
         send(throttle, clock, 0.001, MOST_TOKENS)
     assert throttle.budget() == MOST_TOKENS
@@ -69,9 +66,10 @@ def test_requests_grow_to_what_the_server_does_in_a_moment(clock):
     assert throttle.budget() == LEAST_TOKENS
 
 
-def test_while_others_use_the_server_it_has_a_small_share_of_its_time(clock):
+@pytest.mark.parametrize("share", [BUSY_SHARE, 0.25])
+def test_while_others_use_the_server_it_has_a_small_share_of_its_time(clock, share):
     traffic = Traffic(clock, *(100 + n * 0.5 for n in range(200)))
-    throttle = Throttle(traffic, clock, clock.wait)
+    throttle = Throttle(traffic, clock, clock.wait, ThrottleLimits(busy_share=share))
     for _ in range(20):
         send(throttle, clock, 0.05)
     began, busy = clock.now, 0.0
@@ -79,7 +77,7 @@ def test_while_others_use_the_server_it_has_a_small_share_of_its_time(clock):
         send(throttle, clock, 0.05)
         busy += 0.05
     assert throttle.is_busy
-    assert busy / (clock.now - began) == pytest.approx(BUSY_SHARE, rel=0.1)
+    assert busy / (clock.now - began) == pytest.approx(share, rel=0.1)
     assert throttle.paused_seconds > 0
     assert throttle.budget() == LEAST_TOKENS
 
@@ -132,17 +130,38 @@ def test_the_server_is_asked_five_times_a_second_at_most(clock):
     assert traffic.looks <= 6
 
 
-def test_only_one_request_is_under_way_while_others_use_the_server(clock):
-    throttle = Throttle(lambda: (0, True), clock, clock.wait)
-    with throttle.turn():
-        assert not throttle._turn.acquire(blocking=False)
-    with closing(_Released(throttle)):
-        assert throttle._turn.acquire(blocking=False)
+class Meeting:
+    """Two threads that each take a turn; `most` counts those that had one at once."""
 
-
-class _Released:
     def __init__(self, throttle):
         self.throttle = throttle
+        self.lock = threading.Lock()
+        self.inside = self.most = 0
 
-    def close(self):
-        self.throttle._turn.release()
+    def hold(self, seconds):
+        """Takes one turn for so long, or until both threads have one."""
+        with self.throttle.turn():
+            with self.lock:
+                self.inside += 1
+                self.most = max(self.most, self.inside)
+            deadline = time.monotonic() + seconds
+            while self.most < 2 and time.monotonic() < deadline:
+                time.sleep(0.001)
+            with self.lock:
+                self.inside -= 1
+
+    def run(self, seconds):
+        threads = [threading.Thread(target=self.hold, args=(seconds,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return self.most
+
+
+def test_only_one_request_is_under_way_while_others_use_the_server(clock):
+    assert Meeting(Throttle(lambda: (0, True), clock, clock.wait)).run(seconds=0.1) == 1
+
+
+def test_several_requests_are_under_way_while_nobody_else_uses_the_server(clock):
+    assert Meeting(Throttle(lambda: (0, False), clock, clock.wait)).run(seconds=10) == 2

@@ -1,29 +1,26 @@
-"""How the tables come to be: from nothing, from an older version, and by a user with few rights."""
+"""How the tables come to be: from nothing, version by version, and by a user with few rights."""
 
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 import psycopg
 import pytest
-from pgvector import Vector
 from psycopg import sql
 
-import trireme.postgres.schema as module
 from trireme.errors import UnsupportedError
 from trireme.local.postgres import LocalPostgres, start_postgres
 from trireme.postgres.pool import ConnectionPool
-from trireme.postgres.schema import MIGRATIONS, TENANT_ROLE, VERSION_1, migrate
+from trireme.postgres.schema import FIRST_VERSION, MIGRATIONS, TENANT_ROLE, migrate
 from trireme.postgres.store import PostgresStore
-from trireme.types import CollectionInfo, Embedder, FloatArray, Passage, StoreQuery
+from trireme.types import Embedder, FloatArray, Passage, StoreQuery
 
 pytestmark = pytest.mark.e2e
 
 EMBEDDER = Embedder("a" * 64, 4)
-OTHER = Embedder("b" * 64, 3)
-ODD_METADATA = '{"k":  "\\u0000", "n": 1.50}'
 
 
 @pytest.fixture
@@ -54,97 +51,61 @@ def vectors(count: int, dimensions: int) -> FloatArray:
     return np.random.default_rng(1).normal(size=(count, dimensions)).astype(np.float32)
 
 
-def make_version_1(url: str) -> None:
-    """A database as version 1 left it: two tenants, two embedders, one collection with an HNSW index."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("CREATE EXTENSION vector")
-        connection.execute("CREATE SCHEMA trireme")
-        connection.execute("CREATE TABLE trireme.migrations (version integer PRIMARY KEY)")
-        connection.execute(VERSION_1.encode())
-        connection.execute("INSERT INTO trireme.migrations VALUES (1)")
-        for tenant, collection, embedder in (("t", "c", EMBEDDER), ("u", "c", EMBEDDER), ("u", "d", OTHER)):
-            row = connection.execute(
-                "INSERT INTO trireme.collections (tenant, collection, embedder, dimensions, passages) "
-                "VALUES (%s, %s, %s, %s, 50) RETURNING id",
-                (tenant, collection, embedder.digest, embedder.dimensions),
-            ).fetchone()
-            assert row is not None
-            for n, vector in enumerate(vectors(50, embedder.dimensions)):
-                connection.execute(
-                    "INSERT INTO trireme.passages VALUES (%s, %s, %s, %s, %s::vector)",
-                    (row[0], f"{n:02d}", f"text {n} of {tenant}", ODD_METADATA, Vector(vector).to_text()),
-                )
-        connection.execute(
-            "CREATE INDEX passages_hnsw_1 ON trireme.passages "
-            "USING hnsw ((embedding::vector(4)) vector_cosine_ops) WHERE collection_id = 1"
-        )
+def version_of(url: str) -> object:
+    return rows(url, "SELECT max(version) FROM trireme.migrations")[0][0]
 
 
-def test_a_database_of_version_1_is_migrated_and_loses_nothing(database: LocalPostgres):
-    make_version_1(database.url)
+@pytest.mark.parametrize("version", range(1, FIRST_VERSION))
+def test_a_database_from_before_the_first_version_is_refused_with_what_to_do(database, version):
+    execute(
+        database.url,
+        "CREATE SCHEMA trireme",
+        "CREATE TABLE trireme.migrations (version integer PRIMARY KEY)",
+        f"INSERT INTO trireme.migrations SELECT generate_series(1, {version})",
+    )
     store = PostgresStore(database.url, 2, exact_below=10, ef_search=100)
-    assert store.collections(None) == [
-        CollectionInfo("t", "c", EMBEDDER, 50),
-        CollectionInfo("u", "c", EMBEDDER, 50),
-        CollectionInfo("u", "d", OTHER, 50),
-    ]
-    for tenant, collection, embedder in (("t", "c", EMBEDDER), ("u", "c", EMBEDDER), ("u", "d", OTHER)):
-        stored = vectors(50, embedder.dimensions)
-        hits = store.search(StoreQuery(stored[7], embedder, 50, tenant, collection))
-        assert (hits[0].id, hits[0].text, hits[0].metadata) == ("07", f"text 7 of {tenant}", ODD_METADATA)
-        assert hits[0].score == pytest.approx(1.0, abs=1e-6)
-        assert len(hits) == 50
-    assert store.put("u", "c", EMBEDDER, [Passage("07", "new")], vectors(1, 4)) == 1
-    assert store.collections("u")[0].passages == 50
-    store.close()
-    indexes = "SELECT indexname FROM pg_indexes WHERE indexname LIKE '%hnsw%' ORDER BY indexname"
-    # The one that was there, and the one that the put made.
-    assert rows(database.url, indexes) == [("embeddings_hnsw_1",), ("embeddings_hnsw_2",)]
-    tables = "SELECT relname::text FROM pg_class WHERE relname LIKE 'passages\\_1%'"
-    assert rows(database.url, tables) == []
+    with pytest.raises(UnsupportedError, match=f"schema version {version}, .* ingest again"):
+        store.collections(None)
+    assert not store.is_ready()
+    assert version_of(database.url) == version
 
 
-def test_a_database_of_version_3_finds_the_words_of_what_it_holds_as_new_ones(database: LocalPostgres):
-    with psycopg.connect(database.url) as connection:
-        connection.execute("CREATE EXTENSION vector")
-        connection.execute("CREATE ROLE trireme_tenant NOLOGIN")
-        connection.execute("CREATE SCHEMA trireme")
-        connection.execute("CREATE TABLE trireme.migrations (version integer PRIMARY KEY)")
-        for number, step in enumerate(MIGRATIONS[:3], 1):
-            connection.execute(step.encode()) if isinstance(step, str) else step(connection)
-            connection.execute("INSERT INTO trireme.migrations VALUES (%s)", (number,))
-        connection.execute(
-            "INSERT INTO trireme.collections (tenant, collection, passages) VALUES ('t', 'c', 2)"
-        )
-        connection.execute(
-            "INSERT INTO trireme.indexes (collection_id, embedder, dimensions, state) VALUES (1, %s, 4, 'active')",
-            (EMBEDDER.digest,),
-        )
-        for key, text in enumerate(("in config/settings.toml", "港口在夜间关闭"), 1):
-            connection.execute(
-                "INSERT INTO trireme.passages (collection_id, tenant, id, text, metadata) "
-                "VALUES (1, 't', %s, %s, '{}')",
-                (str(key), text),
-            )
-            connection.execute(
-                "INSERT INTO trireme.embeddings (index_id, passage_key, tenant, embedding) VALUES (1, %s, 't', %s)",
-                (key, Vector(vectors(1, 4)[0]).to_text()),
-            )
+def test_a_database_of_a_newer_version_is_refused_with_what_to_do(database):
+    use_store(database.url)
+    execute(database.url, f"INSERT INTO trireme.migrations VALUES ({FIRST_VERSION + len(MIGRATIONS)})")
     store = PostgresStore(database.url, 2, exact_below=10, ef_search=100)
-    for words, found in (("settings", ["1"]), ("夜间", ["2"]), ("config", ["1"])):
-        query = StoreQuery(vectors(1, 4)[0], EMBEDDER, 5, "t", "c", text=words, mode="text")
-        assert [hit.id for hit in store.search(query)] == found
-    store.close()
-    index = "SELECT indexdef FROM pg_indexes WHERE indexname = 'passages_tsv'"
-    assert rows(database.url, index) == [("CREATE INDEX passages_tsv ON trireme.passages USING gin (tsv)",)]
+    with pytest.raises(UnsupportedError, match="upgrade Trireme"):
+        store.collections(None)
 
 
-def test_a_migration_that_takes_longer_than_the_request_that_began_it_is_kept(database, monkeypatch):
-    monkeypatch.setattr(module, "MIGRATIONS", (*MIGRATIONS, "SELECT pg_sleep(1.2)"))
-    pool = ConnectionPool(database.url, 1, migrate)
-    version = pool.run(lambda c: c.execute("SELECT count(*) FROM trireme.migrations").fetchone(), 1.0)
+def test_a_later_version_is_added_once_to_what_is_there_and_loses_nothing(database):
+    use_store(database.url)
+    steps = (
+        *MIGRATIONS,
+        "CREATE TABLE trireme.second AS SELECT count(*) AS passages FROM trireme.passages",
+        lambda connection: connection.execute("INSERT INTO trireme.second VALUES (7)"),
+    )
+    for _ in range(2):
+        pool = ConnectionPool(database.url, 1, partial(migrate, steps=steps))
+        found = pool.run(lambda c: c.execute("SELECT passages FROM trireme.second").fetchall(), 60.0)
+        pool.close()
+        assert found == [(1,), (7,)]
+    assert version_of(database.url) == FIRST_VERSION + len(steps) - 1
+
+
+def test_a_new_database_gets_all_versions(database):
+    pool = ConnectionPool(database.url, 1, partial(migrate, steps=(*MIGRATIONS, "SELECT 1")))
+    pool.run(lambda c: c.execute("SELECT FROM trireme.passages"), 60.0)
     pool.close()
-    assert version == (len(MIGRATIONS) + 1,)
+    assert version_of(database.url) == FIRST_VERSION + len(MIGRATIONS)
+
+
+def test_a_migration_that_takes_longer_than_the_request_that_began_it_is_kept(database):
+    slow = partial(migrate, steps=(*MIGRATIONS, "SELECT pg_sleep(1.2)"))
+    pool = ConnectionPool(database.url, 1, slow)
+    pool.run(lambda c: c.execute("SELECT 1"), 1.0)
+    pool.close()
+    assert version_of(database.url) == FIRST_VERSION + len(MIGRATIONS)
 
 
 def make_owner(server: LocalPostgres, rights: str = "") -> str:

@@ -58,7 +58,7 @@ def test_a_quantized_checkpoint_is_not_quantized_again(copy):
 
 def test_a_cut_file_is_named(copy):
     (copy / "model.safetensors").write_bytes(b"\x10\x00\x00")
-    with pytest.raises(UnsupportedError, match=r"model\.safetensors is not a safetensors file"):
+    with pytest.raises(UnsupportedError, match=r"model\.safetensors is not a whole safetensors file"):
         read_causal_lm(copy)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from trireme.errors import ArtifactError, GateError, InvalidInputError, UnavailableError, UnsupportedError
-from trireme.quantize import pipeline, unquantized
+from trireme.quantize import unquantized
 from trireme.quantize.manifest import read_quantization, verify_quantization
 from trireme.quantize.pipeline import RunOptions, Watch, quantize_checkpoint
 from trireme.quantize.recipe import QuantizeRecipe
@@ -136,11 +136,3 @@ def test_a_missing_gpu_is_said(llama, options, out, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UnavailableError, match="torch sees no GPU; use --device cpu"):
         quantize_checkpoint(recipe(llama, device="cuda"), out, options)
-
-
-def test_a_tool_without_package_metadata_tells_its_version_itself(monkeypatch):
-    module = type(sys)("loosetool")
-    module.__version__ = "1.2"
-    monkeypatch.setitem(sys.modules, "loosetool", module)
-    assert pipeline._read_version("loosetool") == "1.2"
-    assert pipeline._read_version("no-such-tool") == "not installed"

@@ -130,8 +130,8 @@ def test_a_prompt_too_long_with_one_passage_is_refused():
 
 
 def test_another_refusal_of_the_llm_is_not_tried_again():
-    steps = FakeSteps(HITS, error=("generate", InvalidInputError("temperature must be 0 or more")))
-    with pytest.raises(InvalidInputError, match="temperature"):
+    steps = FakeSteps(HITS, error=("generate", InvalidInputError("max_tokens must be at least 1")))
+    with pytest.raises(InvalidInputError, match="max_tokens"):
         ask(steps, mode="generative")
     assert steps.calls.count("generate") == 1
 

@@ -26,6 +26,15 @@ def test_title_and_headings_are_context_and_no_sentence(title, heading, first):
     assert found.text == "The port is 8000." == one.text[found.start : found.end]
 
 
+def test_the_context_is_as_long_as_was_stored_whatever_the_title_is():
+    metadata = json.dumps({"title": None, "source": "a", "trireme_lead": len("Ships\nand oars\n")})
+    one = hit("a", "Ships\nand oars\nThey have oars.", metadata=metadata)
+    assert find_context(one) == "Ships\nand oars"
+    assert [found.text for found in sentences_of(one)] == ["They have oars."]
+    none = hit("a", "Ships\nThey have oars.", metadata=json.dumps({"title": "Ships", "trireme_lead": 0}))
+    assert find_context(none) == ""
+
+
 def test_a_first_line_that_is_no_heading_is_a_sentence():
     found = sentences_of(passage("Triremes are ships.\nThey have oars.", "Boats"))
     assert [one.text for one in found] == ["Triremes are ships.", "They have oars."]

@@ -19,6 +19,13 @@ def test_a_known_item_is_asked_for_by_a_sentence_from_its_middle_and_not_by_its_
     assert list(held.qrels.values()) == [{"a#0": 1}]
 
 
+def test_a_known_item_is_asked_for_without_the_lead_whose_length_is_stored():
+    text = "A title with a period. And more words\nThree banks of oars moved it."
+    metadata = json.dumps({"title": "changed by its owner", "trireme_lead": text.index("Three")})
+    held = known_items([Passage("a#0", text, metadata)])
+    assert list(held.queries.values()) == ["Three banks of oars moved it."]
+
+
 def test_each_passage_is_asked_for_once_before_any_is_asked_for_again():
     texts = [f"The first of {n} overlaps. The middle of {n} does not. The last of {n} does." for n in "ab"]
     held = known_items([passage("a", texts[0]), passage("b", texts[1])], count=3)

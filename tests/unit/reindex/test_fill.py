@@ -9,7 +9,7 @@ from trireme.ingest.encoder import Encoder
 from trireme.ingest.throttle import Throttle
 from trireme.reindex.fill import (
     IN_FLIGHT,
-    PATIENCE_SECONDS,
+    PAUSES,
     STEP,
     STEP_SECONDS,
     SWITCH_ATTEMPTS,
@@ -213,7 +213,7 @@ def test_a_server_that_stays_away_ends_the_run_with_its_error(store, clock):
     version, server = begin(store), FakeServer(clock, away=range(3, 10_000))
     with pytest.raises(UnavailableError, match="no server answers"):
         filler(store, clock).fill(version, server.encoder)
-    assert PATIENCE_SECONDS * 0.5 < clock.now < PATIENCE_SECONDS * 2 * IN_FLIGHT
+    assert PAUSES.patience * 0.5 < clock.now < PAUSES.patience * 2 * IN_FLIGHT
 
 
 def test_a_slow_server_does_not_keep_finished_vectors_from_being_stored_for_long(store, clock):

@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 from tritonclient.grpc import InferInput, service_pb2
 
-from trireme.triton.wire import is_final, outputs_of, stream_request
+from trireme.errors import NotFoundError, PromptTooLongError
+from trireme.triton.wire import (
+    infer_request,
+    is_final,
+    outputs_of,
+    step_error,
+    stream_request,
+    strip_code,
+    write_code,
+)
 
 
 @pytest.mark.parametrize(
@@ -34,3 +43,44 @@ def test_a_response_is_read_back():
     response.outputs.add(name="n", datatype="UINT32", shape=[1])
     response.raw_output_contents.append(b"\x07\0\0\0")
     assert outputs_of(response)["n"].tolist() == [7]
+
+
+def test_a_code_that_was_written_is_read_again():
+    assert strip_code(write_code(NotFoundError("no collection 'x'"))) == ("NOT_FOUND", "no collection 'x'")
+
+
+@pytest.mark.parametrize(
+    "message, code, text",
+    [
+        (
+            "in ensemble 'search', [INVALID_ARG] text is empty",
+            "INVALID_ARG",
+            "in ensemble 'search', text is empty",
+        ),
+        ("unexpected shape for input 'text'", "", "unexpected shape for input 'text'"),
+        ("[REQUEST] of somebody", "", "[REQUEST] of somebody"),
+        ("text is [INVALID_ARG] in the middle", "", "text is [INVALID_ARG] in the middle"),
+    ],
+)
+def test_only_a_code_in_front_or_behind_the_ensemble_is_one(message, code, text):
+    assert strip_code(message) == (code, text)
+
+
+def test_a_reason_stands_behind_the_code_and_comes_back_as_its_error():
+    text = write_code(PromptTooLongError("99 tokens"))
+    assert text == "[INVALID_ARG] [PROMPT_TOO_LONG] 99 tokens"
+    error = step_error("llm", text)
+    assert (type(error), str(error)) == (PromptTooLongError, "model llm: 99 tokens")
+
+
+@pytest.mark.parametrize(
+    ("rows", "datatype"), [([["a", "ü"], ["", "b"]], "BYTES"), ([[1], [2]], "INT32"), ([[0.5, 1.0]], "FP32")]
+)
+def test_rows_are_encoded_as_tritonclient_does(rows, datatype):
+    kinds = {"BYTES": object, "INT32": np.int32, "FP32": np.float32}
+    plain = [[v.encode() if isinstance(v, str) else v for v in row] for row in rows]
+    theirs = InferInput("x", [len(rows), len(rows[0])], datatype)
+    theirs.set_data_from_numpy(np.array(plain, dtype=kinds[datatype]).reshape(len(rows), -1))
+    request = infer_request("embedding", {"x": rows})
+    assert request.inputs[0] == theirs._get_tensor()
+    assert request.raw_input_contents[0] == theirs._get_content()

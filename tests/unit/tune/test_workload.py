@@ -99,6 +99,16 @@ def test_an_open_input_needs_its_shape(tmp_path):
     assert read_workload(path, RERANKER).shapes == ("passages:2",)
 
 
+def test_a_workload_may_have_every_input_of_the_models_contract(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text('{"data": [{"query": ["q"], "filter": ["{}"], "search_mode": ["text"], "top_k": [3]}]}')
+    assert read_workload(path, SEARCH).entries == 1
+    scored = {"content": [0.5], "shape": [1]}
+    entry = {"query": ["q"], "passages": {"content": ["a"], "shape": [1]}, "rank_score": scored}
+    path.write_text(json.dumps({"data": [entry]}))
+    assert read_workload(path, RERANKER).shapes == ("passages:1", "rank_score:1")
+
+
 def test_a_workload_that_is_not_there_is_named(tmp_path):
     with pytest.raises(NotFoundError, match="absent"):
         read_workload(tmp_path / "absent.json", EMBEDDING)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trireme.encode.batching import RunCost
-from trireme.encode.session import SessionOptions, TokenBatch, pad_rows
+from trireme.encode.session import SessionOptions, TokenBatch, check_inputs, pad_rows
 from trireme.errors import ArtifactError
 from trireme.types import FloatArray
 
@@ -24,7 +24,7 @@ class OnnxSession:
         import onnxruntime as ort
 
         settings = ort.SessionOptions()
-        settings.intra_op_num_threads = options.threads
+        settings.intra_op_num_threads = options.threads or (options.cores if options.instances > 1 else 0)
         settings.log_severity_level = 3
         # Requests come in bursts; spinning threads would take the cores from the tokenizer and the clients.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -37,7 +37,7 @@ class OnnxSession:
         except Exception as error:  # ONNX Runtime raises its own unrelated classes
             raise ArtifactError(f"cannot load {path.name}: {error}; build the model again") from error
         self._output = self._session.get_outputs()[0].name
-        self.input_names = [node.name for node in self._session.get_inputs()]
+        self.input_names = check_inputs([node.name for node in self._session.get_inputs()], path.name)
 
     def run(self, batch: TokenBatch) -> FloatArray:
         """The graph's first output, float32 [rows, ...]."""

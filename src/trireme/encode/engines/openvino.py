@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import queue
 from pathlib import Path
 from typing import Any
 
 from trireme.encode.batching import RunCost
-from trireme.encode.session import SessionOptions, TokenBatch, pad_rows
+from trireme.encode.session import SessionOptions, TokenBatch, check_inputs, pad_rows
 from trireme.errors import ArtifactError
 from trireme.types import FloatArray
 
@@ -26,7 +25,7 @@ class OpenVinoSession:
         # On one AVX-512 core a call takes 1.5 to 3 ms, the more the more its shape differs from that of the call
         # before, and 0.075 ms a token; one of a new shape 10 ms more.
         self.cost = RunCost(call_tokens=20, few_shapes=True, max_width=options.max_length)
-        self.streams, threads = share_cores(len(os.sched_getaffinity(0)), options.threads)
+        self.streams, threads = share_cores(options.cores, options.threads)
         core = openvino.Core()
         properties: dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT" if self.streams > 1 else "LATENCY",
@@ -41,7 +40,7 @@ class OpenVinoSession:
             model = core.compile_model(core.read_model(folder / GRAPH_FILE), "CPU", properties)
         except RuntimeError as error:
             raise ArtifactError(f"cannot load {GRAPH_FILE}: {error}; build the model again") from error
-        self.input_names = [node.get_any_name() for node in model.inputs]
+        self.input_names = check_inputs([node.get_any_name() for node in model.inputs], GRAPH_FILE)
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(self.streams):
             self._requests.put(model.create_infer_request())

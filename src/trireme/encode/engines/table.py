@@ -14,9 +14,9 @@ def open_session(engine: str, folder: Path, options: SessionOptions) -> Session:
 
     Raises ArtifactError for files that cannot be loaded.
     """
-    if engine not in _ENGINES:
-        raise SettingError(f"engine must be one of {', '.join(sorted(_ENGINES))}, got {engine!r}")
-    return _ENGINES[engine](folder, options)
+    if engine not in OPENERS:
+        raise SettingError(f"engine must be one of {', '.join(sorted(OPENERS))}, got {engine!r}")
+    return OPENERS[engine](folder, options)
 
 
 def _open_onnx(folder: Path, options: SessionOptions) -> Session:
@@ -43,7 +43,7 @@ def _open_vnni(folder: Path, options: SessionOptions) -> Session:
     return VnniSession(folder, options)
 
 
-_ENGINES: dict[str, Callable[[Path, SessionOptions], Session]] = {
+OPENERS: dict[str, Callable[[Path, SessionOptions], Session]] = {
     "onnx": _open_onnx,
     "openvino": _open_openvino,
     "torch": _open_torch,

@@ -34,8 +34,9 @@ class TorchSession:
         Raises ArtifactError for files it cannot read, UnavailableError for a GPU that is absent or full.
         """
         device = torch.device("cpu" if options.device_id is None else f"cuda:{options.device_id}")
-        if options.threads and device.type == "cpu":
-            torch.set_num_threads(options.threads)
+        threads = options.threads or (options.cores if options.instances > 1 else 0)
+        if threads and device.type == "cpu":
+            torch.set_num_threads(threads)
         if device.type == "cuda" and not torch.cuda.is_available():
             raise UnavailableError(
                 f"torch {torch.__version__} sees no GPU; install torch for CUDA, or build for the target cpu"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ class VnniSession:
     cost = RunCost(call_tokens=0, pads=False)
 
     def __init__(self, folder: Path, options: SessionOptions) -> None:
-        """`options.threads`: how many runs go on side by side, 0 for one per core.
+        """`options.threads`: how many runs go on side by side, 0 for one per core of its share.
 
         Raises ArtifactError for files it cannot read, UnavailableError where the kernels are not compiled.
         """
@@ -45,9 +44,7 @@ class VnniSession:
         ]
         self._ranker = config.residual and ResidualRanker(self._encoder, config.residual, weights)
         self.input_names = ["input_ids", *(["token_type_ids"] if config.has_segments else [])]
-        if self._ranker:
-            self.input_names.append("prior")
-        self.streams = options.threads or len(os.sched_getaffinity(0))
+        self.streams = options.threads or options.cores
 
     def run(self, batch: TokenBatch) -> FloatArray:
         """Pooled rows, logits or scores: float32 [rows, ...].
@@ -56,8 +53,7 @@ class VnniSession:
         """
         rows = self._pack(batch)
         if self._ranker:
-            prior = np.zeros(len(batch.lengths), np.float32) if batch.prior is None else batch.prior
-            return self._ranker.score(rows, prior)
+            return self._ranker.adjust(rows)
         hidden = self._encoder.embed(rows)
         self._encoder.run(hidden, rows, 0, self._encoder.layers)
         pooled = pool_rows(hidden, rows.offsets, self._config.pooling)

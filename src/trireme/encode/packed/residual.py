@@ -1,4 +1,4 @@
-"""The default reranker's scores over packed rows; trireme.export.residual says what they are made of.
+"""The default reranker's adjustments over packed rows; trireme.export.residual says what they are made of.
 
 A row is a pair `[CLS] query [SEP] passage [SEP]`, its passage and the last [SEP] in segment 1.
 """
@@ -31,7 +31,7 @@ class _Pair:
 
 
 class ResidualRanker:
-    """prior + share * (evidence of terms + evidence of the network). Holds weights only; thread-safe."""
+    """share * (evidence of terms + evidence of the network). Holds weights only; thread-safe."""
 
     def __init__(
         self, encoder: VnniEncoder, config: ResidualConfig, weights: Mapping[str, npt.NDArray[Any]]
@@ -50,8 +50,8 @@ class ResidualRanker:
         self._weight, self._centre = floats["weight"], floats["centre"]
         self._head, self._head_bias = floats["head.weight"].reshape(-1), float(floats["head.bias"].item())
 
-    def score(self, rows: PackedRows, prior: FloatArray) -> FloatArray:
-        """Scores [rows], higher is better. `prior`: float32 [rows]. The caller has checked ids and lengths."""
+    def adjust(self, rows: PackedRows) -> FloatArray:
+        """What each pair's cosine is adjusted by, float32 [rows]. The caller has checked ids and lengths."""
         config, encoder = self._config, self._encoder
         apart, pairs = _separate(rows)
         hidden = encoder.embed(apart)
@@ -62,8 +62,8 @@ class ResidualRanker:
         encoder.run(hidden, rows, config.apart, encoder.layers)
         raw = np.array([self._read(hidden, pair) for pair in pairs], np.float32)
         neural = config.strength * config.bound * np.tanh(raw / config.bound)
-        scores: FloatArray = prior + _shares(config, pairs) * (terms + neural)
-        return scores
+        adjustments: FloatArray = _shares(config, pairs) * (terms + neural)
+        return adjustments
 
     def _read(self, hidden: FloatArray, pair: _Pair) -> float:
         passage = hidden[pair.passage]

@@ -5,20 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from trireme.errors import (
-    InvalidInputError,
-    NotFoundError,
-    TriremeError,
-    UnavailableError,
-    UnsupportedError,
-)
-from trireme.triton.wire import strip_code
-
-_ERRORS: dict[str, type[TriremeError]] = {
-    kind.code: kind for kind in (InvalidInputError, NotFoundError, UnavailableError, UnsupportedError)
-}
-
-Outputs = dict[str, Any]
+from trireme.triton.wire import Outputs, step_error
 
 
 def call_model(pb: Any, model: str, inputs: list[Any], outputs: Sequence[str]) -> Outputs:
@@ -35,15 +22,5 @@ def read_answer(model: str, response: Any) -> Outputs:
     """The outputs of a response by name. Raises the typed error that it carries."""
     if response.has_error():
         # Within the server an error arrives as an internal one, whatever it was.
-        raise typed_error(model, *strip_code(str(response.error().message())))
+        raise step_error(model, str(response.error().message()))
     return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
-
-
-def typed_error(model: str, code: str, message: str) -> TriremeError:
-    """The error that `model` answered with, its name in front. `code` is Triton's, or empty."""
-    # Triton calls it an internal error that a model is not loaded, or its process gone.
-    if message.endswith("is not ready."):
-        return UnavailableError(f"model {model} is not loaded; trireme ready says which models answer")
-    if " is not healthy" in message:
-        return UnavailableError(f"model {model}: its process ended; try again once it is started")
-    return _ERRORS.get(code, TriremeError)(f"model {model}: {message}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,9 @@ from trireme.artifacts.repository import version_dir
 from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
 from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import InvalidInputError
+from trireme.triton.backends.config import ModelConfig
 from trireme.triton.backends.health import EncoderHealth, UsageMeter
-from trireme.triton.backends.model import BackendModel, ModelConfig, submit_rows
+from trireme.triton.backends.model import BackendModel
 from trireme.triton.backends.tensors import float_tensor, read_strings, read_tensor, string_tensor
 from trireme.triton.backends.text_encoder import HELD_BATCHES, load_text_encoder, open_encoder_session
 from trireme.types import Classified, Scored
@@ -39,16 +39,16 @@ class CrossEncoderModel(BackendModel):
             rerank_depth=0 if classifies else config.read_int("rerank_depth"),
             labels=tuple(manifest.labels),
             activation=manifest.activation,
+            needs_prior=manifest.needs_prior,
         )
         prior_encoder = None
-        if "prior" in session.input_names:
+        if manifest.needs_prior:
             embedder = version_dir(config.repository, config.read_text("embedder"))
             # Runs only for requests without a prior: its kernels wait for the first of them.
             prior_encoder, _ = load_text_encoder(config, embedder, budget, warms_up=False)
         self._encoder = CrossEncoder(tokenizer, session, spec, prior_encoder)
         self._health = EncoderHealth(config.version_dir, manifest.files, session, tokenizer)
-        self._usage = UsageMeter(self._health.usage_counters(self))
-        self._encoder.queue.observe = self._usage.add
+        self._usage = UsageMeter(self.metrics, self._encoder.queue.take_cost)
         self._room = HELD_BATCHES * budget
         self._classifies = classifies
 
@@ -61,15 +61,16 @@ class CrossEncoderModel(BackendModel):
 
     def execute(self, requests: list[Any]) -> None:
         """Returns before the responses are sent, once few enough rows wait."""
-        if self._classifies:
-            submit = partial(submit_rows, submit=self._encoder.classify)
-            self.answer_later(requests, self._read_texts, submit, self._write_labels)
-        else:
-            submit = partial(submit_rows, submit=self._encoder.score)
-            self.answer_later(requests, self._read_pairs, submit, self._write_scores)
+        for reply in self.replies.owed(requests):
+            with reply:
+                if self._classifies:
+                    texts = [row[0] for row in read_strings(self.pb, reply.request, "text")]
+                    reply.when(self._encoder.classify(texts), self._write_labels)
+                else:
+                    reply.when(self._encoder.rank(self._read_pairs(reply.request)), self._write_scores)
         self._encoder.queue.wait_for_room(self._room)
 
-    def took(self, seconds: float) -> None:
+    def on_answered(self, seconds: float) -> None:
         """See BackendModel."""
         self._usage.add_request(seconds)
 
@@ -91,9 +92,6 @@ class CrossEncoderModel(BackendModel):
         cut = np.stack([row.truncated_tokens for row in answer])
         scores = float_tensor(self.pb, "score", [row.score for row in answer])
         return [scores, self.pb.Tensor("truncated_tokens", cut)]
-
-    def _read_texts(self, request: Any) -> list[str]:
-        return [row[0] for row in read_strings(self.pb, request, "text")]
 
     def _write_labels(self, answer: list[Classified]) -> list[Any]:
         return [

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,13 @@ from trireme.generate.registry import open_engine
 from trireme.generate.sampling import parse_parameters
 from trireme.generate.service import GenerateRequest, Generator, Piece, ServiceOptions
 from trireme.generate.tokenizer import LlmTokenizer
+from trireme.triton.backends.client_watch import Client, ClientWatch
+from trireme.triton.backends.config import ModelConfig
 from trireme.triton.backends.generator_metrics import GeneratorMetrics
-from trireme.triton.backends.model import BackendModel, ModelConfig
+from trireme.triton.backends.model import BackendModel
 from trireme.triton.backends.tensors import read_scalar
 from trireme.types import DEFAULT_TENANT
 
-# How often each open request is asked whether its client is gone: every question crosses into the server.
-WATCH_SECONDS = 0.1
 CANCEL_PARAMETER = "cancel"
 # A request id that may be named in a cancel must not be one that others can guess.
 MIN_CANCEL_ID = 32
@@ -47,25 +47,14 @@ class Wanted:
     output_tokens: bool = False
 
 
-@dataclass(slots=True)
-class _Client:
-    """One open request: whom to send to. `id` is the generator's, once it has accepted.
+@dataclass(slots=True, eq=False)
+class _Open:
+    """One open request. `id` is the generator's, once it has accepted."""
 
-    `lock` keeps the final response and the question whether the client is gone apart: with the former the
-    server frees what the latter reads.
-    """
-
-    sender: Any
+    client: Client
     triton_id: str
     wanted: Wanted
     id: str = ""
-    is_open: bool = True
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def is_gone(self) -> bool:
-        """Whether nobody waits for the answer any more."""
-        with self.lock:
-            return self.is_open and bool(self.sender.is_cancelled())
 
 
 class GeneratorModel(BackendModel):
@@ -102,49 +91,48 @@ class GeneratorModel(BackendModel):
         engine = open_engine(config.read_text("engine"), options)
         self._generator = Generator(engine, tokenizer, template, service)
         self._generator.warm_up()
-        self._metrics = GeneratorMetrics(self, self._generator)
-        self._clients: dict[int, _Client] = {}
+        self._generator_metrics = GeneratorMetrics(self.metrics, self._generator)
+        self._open: dict[int, _Open] = {}
         self._lock = threading.Lock()
-        self._stopped = threading.Event()
-        self._client_watch = threading.Thread(target=self._watch_clients, name="client-watch", daemon=True)
-        self._client_watch.start()
+        self._watch = ClientWatch()
 
     def is_ready(self) -> bool:
         return self._generator.is_ready()
 
     def close(self) -> None:
-        self._stopped.set()
-        self._client_watch.join()
+        self._watch.close()
         self._generator.close()
-        self._metrics.close()
+        self._generator_metrics.close()
 
     def execute(self, requests: list[Any]) -> None:
         """Accepts each request or sends its error; never raises, returns before there is an answer."""
         for request in requests:
-            sender = request.get_response_sender()
+            client = Client(request.get_response_sender())
             try:
-                self._start(request, sender)
+                self._start(request, client)
             except TriremeError as error:
-                self._send(sender, self.error_response(error), is_last=True)
+                self._send(client, self.replies.error_response(error), is_last=True)
             except Exception:
-                self._send(sender, self.error_response(self._unexpected()), is_last=True)
+                self._send(client, self.replies.error_response(self.replies.unexpected()), is_last=True)
 
-    def _start(self, request: Any, sender: Any) -> None:
+    def _start(self, request: Any, client: Client) -> None:
         parameters = _read_parameters(request)
         if CANCEL_PARAMETER in parameters:
             self._cancel_by_id(str(parameters[CANCEL_PARAMETER]))
             wanted = Wanted(finish_reason=self._flag(request, "return_finish_reason"))
             response = self.pb.InferenceResponse(self._tensors(Piece(finish_reason="cancelled"), wanted))
-            self._send(sender, response, is_last=True)
+            self._send(client, response, is_last=True)
             return
         asked, wanted = self._read(request, parameters)
-        client = _Client(sender, request.request_id(), wanted)
+        opened = _Open(client, request.request_id(), wanted)
         with self._lock:
-            self._clients[id(client)] = client
+            self._open[id(opened)] = opened
+        # Also what still waits or makes no token now.
+        self._watch.add(opened, client.is_gone, lambda: self._generator.cancel(opened.id))
         try:
-            client.id = self._generator.accept(asked, lambda piece: self._deliver(client, piece))
+            opened.id = self._generator.accept(asked, lambda piece: self._deliver(opened, piece))
         except Exception:
-            self._forget(client)
+            self._forget(opened)
             raise
 
     def _read(self, request: Any, parameters: dict[str, Any]) -> tuple[GenerateRequest, Wanted]:
@@ -184,23 +172,20 @@ class GeneratorModel(BackendModel):
     def _flag(self, request: Any, name: str) -> bool:
         return bool(read_scalar(self.pb, request, name))
 
-    def _deliver(self, client: _Client, piece: Piece) -> None:
+    def _deliver(self, opened: _Open, piece: Piece) -> None:
         """Called by the generator's thread."""
         is_last = piece.is_last
         try:
             if piece.error is not None:
-                response = self.error_response(piece.error)
+                response = self.replies.error_response(piece.error)
             else:
-                response = self.pb.InferenceResponse(self._tensors(piece, client.wanted))
+                response = self.pb.InferenceResponse(self._tensors(piece, opened.wanted))
         except Exception:
-            self._generator.cancel(client.id)
-            response, is_last = self.error_response(self._unexpected()), True
+            self._generator.cancel(opened.id)
+            response, is_last = self.replies.error_response(self.replies.unexpected()), True
         if is_last:
-            self._forget(client)
-        with client.lock:
-            if client.is_open:
-                client.is_open = not is_last
-                self._send(client.sender, response, is_last=is_last)
+            self._forget(opened)
+        self._send(opened.client, response, is_last=is_last)
 
     def _tensors(self, piece: Piece, wanted: Wanted) -> list[Any]:
         tensors = [self._strings("text_output", wanted.prefix + piece.text)]
@@ -215,8 +200,9 @@ class GeneratorModel(BackendModel):
     def _strings(self, name: str, text: str) -> Any:
         return self.pb.Tensor(name, np.array([text.encode()], dtype=object))
 
-    def _send(self, sender: Any, response: Any, *, is_last: bool) -> None:
-        sender.send(response, self.pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL if is_last else 0)
+    def _send(self, client: Client, response: Any, *, is_last: bool) -> None:
+        flags = self.pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL if is_last else 0
+        client.send(response, flags, is_last=is_last)
 
     def _cancel_by_id(self, triton_id: str) -> None:
         if len(triton_id) < MIN_CANCEL_ID:
@@ -224,22 +210,14 @@ class GeneratorModel(BackendModel):
                 f"cancel takes a request id of at least {MIN_CANCEL_ID} characters, such as a UUID's hex digits"
             )
         with self._lock:
-            found = [client.id for client in self._clients.values() if client.triton_id == triton_id]
+            found = [opened.id for opened in self._open.values() if opened.triton_id == triton_id]
         for request_id in found:
             self._generator.cancel(request_id)
 
-    def _forget(self, client: _Client) -> None:
+    def _forget(self, opened: _Open) -> None:
+        self._watch.remove(opened)
         with self._lock:
-            self._clients.pop(id(client), None)
-
-    def _watch_clients(self) -> None:
-        """Cancels what nobody waits for any more, also what still waits or makes no token now."""
-        while not self._stopped.wait(WATCH_SECONDS):
-            with self._lock:
-                clients = [client for client in self._clients.values() if client.id]
-            for client in clients:
-                if client.is_gone():
-                    self._generator.cancel(client.id)
+            self._open.pop(id(opened), None)
 
 
 def _read_parameters(request: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trireme.generate.service import Generator, Observation
 
 if TYPE_CHECKING:
-    from trireme.triton.backends.model import BackendModel
+    from trireme.triton.backends.metrics import ModelMetrics
 
 PERIOD_SECONDS = 0.2
 PREFIX = "vllm:"
@@ -25,41 +25,41 @@ OUTCOMES = ("stop", "length", "cancelled", "error")
 class GeneratorMetrics:
     """Gauges, counters and histograms of one generator, at most PERIOD_SECONDS old."""
 
-    def __init__(self, model: BackendModel, generator: Generator) -> None:
+    def __init__(self, metrics: ModelMetrics, generator: Generator) -> None:
         self._generator = generator
-        self._running = model.gauge(f"{PREFIX}num_requests_running", "Requests being decoded")
-        self._waiting = model.gauge(f"{PREFIX}num_requests_waiting", "Requests that wait for a place")
-        self._kv_usage = model.gauge(f"{PREFIX}kv_cache_usage_perc", "Share of the KV cache in use, 0 to 1")
+        self._running = metrics.gauge(f"{PREFIX}num_requests_running", "Requests being decoded")
+        self._waiting = metrics.gauge(f"{PREFIX}num_requests_waiting", "Requests that wait for a place")
+        self._kv_usage = metrics.gauge(f"{PREFIX}kv_cache_usage_perc", "Share of the KV cache in use, 0 to 1")
         self._counters = {
-            "input_tokens": model.counter(f"{PREFIX}prompt_tokens_total", "Prompt tokens read"),
-            "output_tokens": model.counter(f"{PREFIX}generation_tokens_total", "Tokens generated"),
-            "prefix_cache_queries": model.counter(
+            "input_tokens": metrics.counter(f"{PREFIX}prompt_tokens_total", "Prompt tokens read"),
+            "output_tokens": metrics.counter(f"{PREFIX}generation_tokens_total", "Tokens generated"),
+            "prefix_cache_queries": metrics.counter(
                 f"{PREFIX}prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache"
             ),
-            "prefix_cache_hits": model.counter(
+            "prefix_cache_hits": metrics.counter(
                 f"{PREFIX}prefix_cache_hits_total", "Prompt tokens found in the prefix cache"
             ),
-            "restarts": model.counter(
+            "restarts": metrics.counter(
                 "trireme_engine_restarts_total", "Starts of the engine after a failure"
             ),
         }
         self._counted = dict.fromkeys(self._counters, 0)
         self._outcomes = {
-            outcome: model.counter(
+            outcome: metrics.counter(
                 f"{PREFIX}request_success_total", "Requests ended, by how they ended", finished_reason=outcome
             )
             for outcome in OUTCOMES
         }
         self._histograms = {
-            "time_to_first_token": model.histogram(
+            "time_to_first_token": metrics.histogram(
                 f"{PREFIX}time_to_first_token_seconds", "From request to first token", FIRST_TOKEN_SECONDS
             ),
-            "seconds_per_token": model.histogram(
+            "seconds_per_token": metrics.histogram(
                 f"{PREFIX}request_time_per_output_token_seconds",
                 "Mean time between the tokens of one request",
                 TOKEN_SECONDS,
             ),
-            "seconds": model.histogram(
+            "seconds": metrics.histogram(
                 f"{PREFIX}e2e_request_latency_seconds", "From request to last token", REQUEST_SECONDS
             ),
         }

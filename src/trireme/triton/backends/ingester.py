@@ -15,7 +15,8 @@ from trireme.ingest.queue import JobQuery, check_scope, check_text
 from trireme.metadata import read_json
 from trireme.settings import read_settings
 from trireme.storage import open_queue
-from trireme.triton.backends.model import BackendModel, ModelConfig
+from trireme.triton.backends.config import ModelConfig
+from trireme.triton.backends.model import BackendModel
 from trireme.triton.backends.tensors import read_scalar, read_strings, read_tensor, string_tensor
 from trireme.types import Document
 
@@ -73,7 +74,7 @@ class IngesterModel(BackendModel):
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response per request."""
-        return self.answer_all(requests, self._read, self._compute, self._write)
+        return self.replies.answer_all(requests, self._read, self._compute, self._write)
 
     def _read(self, request: Any) -> IngestRequest:
         tenant = self._name(request, "tenant", self._tenant)

@@ -16,8 +16,7 @@ from collections.abc import Generator, Mapping
 from typing import Any
 
 from trireme.errors import TriremeError, UnavailableError
-from trireme.triton.backends.bls import Outputs, typed_error
-from trireme.triton.wire import Value, is_final, outputs_of, stream_request, strip_code
+from trireme.triton.wire import Outputs, Value, is_final, outputs_of, step_error, stream_request
 
 # What a model is given to say that a cancelled request has ended; then the call itself is ended.
 CANCEL_SECONDS = 5.0
@@ -144,8 +143,7 @@ class StreamedCall:
                 self._patience.cancel()
 
     def _error(self, message: str) -> TriremeError:
-        code, said = strip_code(message.removeprefix(f"[request id: {self._id}] "))
-        return typed_error(self._model, code, said)
+        return step_error(self._model, message.removeprefix(f"[request id: {self._id}] "))
 
     def _lost(self, error: Any) -> TriremeError:
         if self._was_silent:

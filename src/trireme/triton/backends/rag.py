@@ -19,9 +19,11 @@ from trireme.rag.answer import answer
 from trireme.rag.ports import ANSWER_MODES, AnswerOptions, AnswerPart, Question
 from trireme.rag.prompt import PROMPT_FILE, read_prompt
 from trireme.settings import read_settings
-from trireme.triton.backends.model import BackendModel, ModelConfig
+from trireme.triton.backends.client_watch import Client, ClientWatch
+from trireme.triton.backends.config import ModelConfig
+from trireme.triton.backends.model import BackendModel
 from trireme.triton.backends.own_port import OwnPort
-from trireme.triton.backends.rag_steps import Client, ClientWatch, GoneError, StepNames, TritonSteps
+from trireme.triton.backends.rag_steps import GoneError, StepNames, TritonSteps
 from trireme.triton.backends.tensors import read_scalar, read_top_k
 from trireme.triton.wire import own_address
 
@@ -83,7 +85,7 @@ class RagModel(BackendModel):
             except TriremeError as error:
                 self._send_error(client, error)
             except Exception:
-                self._send_error(client, self._unexpected())
+                self._send_error(client, self.replies.unexpected())
             else:
                 self._threads.submit(self._answer, asked, client)
 
@@ -128,7 +130,7 @@ class RagModel(BackendModel):
         except TriremeError as error:
             self._send_error(client, error)
         except Exception:
-            self._send_error(client, self._unexpected())
+            self._send_error(client, self.replies.unexpected())
         finally:
             self._places.release()
 
@@ -158,7 +160,7 @@ class RagModel(BackendModel):
         client.send(self.pb.InferenceResponse(output_tensors=tensors), flags, is_last=is_last)
 
     def _send_error(self, client: Client, error: TriremeError) -> None:
-        response = self.error_response(error)
+        response = self.replies.error_response(error)
         client.send(response, self.pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL, is_last=True)
 
     def _tensor(self, name: str, text: str) -> Any:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +12,12 @@ import numpy as np
 
 from trireme.errors import TriremeError
 from trireme.rag.ports import Generated, Question
-from trireme.triton.backends.bls import Outputs, call_model
+from trireme.triton.backends.bls import call_model
+from trireme.triton.backends.client_watch import ClientWatch
 from trireme.triton.backends.own_port import OwnPort
 from trireme.triton.backends.tensors import float_tensor, string_tensor
-from trireme.triton.wire import Value
+from trireme.triton.wire import Outputs, Value
 from trireme.types import Embedding, FloatArray, Hit
-
-WATCH_SECONDS = 0.05
 
 
 class GoneError(Exception):
@@ -34,79 +32,6 @@ class StepNames:
     retriever: str
     reranker: str
     generator: str
-
-
-class Client:
-    """Who waits for the answer of one request. Its last response closes it."""
-
-    def __init__(self, sender: Any) -> None:
-        self._sender = sender
-        # With its last response Triton forgets the request: to ask after it then would read freed memory.
-        self._lock = threading.Lock()
-        self._is_closed = False
-
-    def is_gone(self) -> bool:
-        """Whether nobody waits any more: the request was cancelled, or has had its last response."""
-        with self._lock:
-            return self._is_closed or bool(self._sender.is_cancelled())
-
-    def send(self, response: Any, flags: int, *, is_last: bool) -> None:
-        """One response; nothing after the last. A response of None with the final flag only ends the request."""
-        with self._lock:
-            if self._is_closed:
-                return
-            self._is_closed = is_last
-            if response is None:
-                self._sender.send(flags=flags)
-            else:
-                self._sender.send(response, flags)
-
-
-class ClientWatch:
-    """Ends what runs for a client within 0.1 s of its going away, also while no answer comes that could tell."""
-
-    def __init__(self) -> None:
-        self._watched: dict[object, tuple[Callable[[], bool], Callable[[], None]]] = {}
-        self._lock = threading.Lock()
-        self._has_work = threading.Event()
-        self._is_closed = False
-        self._thread = threading.Thread(target=self._watch, name="client-watch", daemon=True)
-        self._thread.start()
-
-    @contextmanager
-    def watching(self, is_gone: Callable[[], bool], end: Callable[[], None]) -> Iterator[None]:
-        """Within it `end` is called as soon as `is_gone`, and again: what it ends may not have begun yet."""
-        key = object()
-        with self._lock:
-            self._watched[key] = (is_gone, end)
-        self._has_work.set()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._watched.pop(key, None)
-
-    def close(self) -> None:
-        """Ends the thread; blocks until it has."""
-        self._is_closed = True
-        self._has_work.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        pause = threading.Event()
-        while True:
-            self._has_work.wait()
-            if self._is_closed:
-                return
-            with self._lock:
-                watched = list(self._watched.values())
-                if not watched:
-                    self._has_work.clear()
-                    continue
-            for is_gone, end in watched:
-                if is_gone():
-                    end()
-            pause.wait(WATCH_SECONDS)
 
 
 class TritonSteps:

@@ -24,7 +24,8 @@ from trireme.retrieve.store import check_mode
 from trireme.settings import read_settings
 from trireme.storage import open_store
 from trireme.triton.backends.bls import call_model
-from trireme.triton.backends.model import BackendModel, ModelConfig
+from trireme.triton.backends.config import ModelConfig
+from trireme.triton.backends.model import BackendModel
 from trireme.triton.backends.tensors import hit_tensors, read_scalar, read_tensor, read_top_k, string_tensor
 from trireme.types import Embedder, Hit, StoreQuery
 
@@ -77,7 +78,7 @@ class RetrieverModel(BackendModel):
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response per request."""
-        return self.answer_all(requests, self._read, self._search, self._write)
+        return self.replies.answer_all(requests, self._read, self._search, self._write)
 
     def _read(self, request: Any) -> StoreQuery:
         vectors = read_tensor(self.pb, request, "embedding")

@@ -8,7 +8,8 @@ import numpy as np
 
 from trireme.artifacts.config_writer import PARAMETERS
 from trireme.errors import InvalidInputError, TriremeError
-from trireme.triton.backends.model import BackendModel, ModelConfig
+from trireme.triton.backends.config import ModelConfig
+from trireme.triton.backends.model import BackendModel
 from trireme.triton.backends.tensors import hit_tensors, read_scalar, read_strings, read_tensor, read_top_k
 from trireme.types import Hit
 
@@ -29,7 +30,7 @@ class SortModel(BackendModel):
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response per request."""
-        return self.answer_all(requests, self._read, self._compute, self._write)
+        return self.replies.answer_all(requests, self._read, self._compute, self._write)
 
     def _read(self, request: Any) -> list[Hit]:
         top_k = read_top_k(read_scalar(self.pb, request, "top_k"), self._default_top_k, self._max_top_k)

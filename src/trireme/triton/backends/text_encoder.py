@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,11 +12,12 @@ from trireme.artifacts.manifest import Manifest, read_manifest, verify_files
 from trireme.encode.engines.table import open_session
 from trireme.encode.runner import warm_up
 from trireme.encode.session import Session, SessionOptions
-from trireme.encode.text_encoder import Answer, EmbedRequest, EncoderSpec, TextEncoder
+from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
 from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import InvalidInputError
+from trireme.triton.backends.config import ModelConfig
 from trireme.triton.backends.health import EncoderHealth, UsageMeter
-from trireme.triton.backends.model import BackendModel, ModelConfig, submit_rows
+from trireme.triton.backends.model import BackendModel
 from trireme.triton.backends.tensors import float_tensor, is_bulk, read_strings, read_tensor
 from trireme.types import Embedding, InputType
 
@@ -51,7 +51,9 @@ def open_encoder_session(
     config: ModelConfig, version_dir: Path, manifest: Manifest, *, warms_up: bool
 ) -> Session:
     """The session of a version folder with the model's settings. Raises SettingError, ArtifactError."""
-    options = SessionOptions(config.read_int("threads"), config.device_id, manifest.max_length)
+    options = SessionOptions(
+        config.read_int("threads"), config.device_id, manifest.max_length, config.instances
+    )
     session = open_session(manifest.engine, version_dir, options)
     if warms_up:
         warm_up(session, manifest.max_length)
@@ -70,11 +72,10 @@ class TextEncoderModel(BackendModel):
         )
         self._default_input_type = _input_type(config.read_text("default_input_type"))
         # What a worker looks at before it sends more.
-        self._interactive = self.counter(
+        self._interactive = self.metrics.counter(
             "trireme_interactive_requests_total", "Requests that were not a worker's bulk"
         )
-        self._usage = UsageMeter(self._health.usage_counters(self))
-        self._encoder.queue.observe = self._usage.add
+        self._usage = UsageMeter(self.metrics, self._encoder.queue.take_cost)
         self._room = HELD_BATCHES * budget
 
     def is_ready(self) -> bool:
@@ -87,42 +88,29 @@ class TextEncoderModel(BackendModel):
     def execute(self, requests: list[Any]) -> None:
         """Returns before the responses are sent, once few enough texts wait."""
         interactive = sum(not is_bulk(request) for request in requests)
-        self.answer_later(requests, self._read, self._submit, self._write)
+        for reply in self.replies.owed(requests):
+            with reply:
+                reply.when(self._encoder.submit(self._read(reply.request)), self._write)
         if interactive:
             # A call to the server, for which no request need wait.
             self._interactive.increment(interactive)
         # The rest waits in Triton's queue, which knows priorities, time-outs and clients that have gone away.
         self._encoder.queue.wait_for_room(self._room)
 
-    def took(self, seconds: float) -> None:
+    def on_answered(self, seconds: float) -> None:
         """See BackendModel."""
         self._usage.add_request(seconds)
 
-    def _read(self, request: Any) -> list[EmbedRequest]:
-        """One EmbedRequest per row, since every row may have its own input_type."""
+    def _read(self, request: Any) -> EmbedRequest:
         texts = [row[0] for row in read_strings(self.pb, request, "text")]
         types = [self._default_input_type] * len(texts)
         if read_tensor(self.pb, request, "input_type") is not None:
             types = [_input_type(row[0]) for row in read_strings(self.pb, request, "input_type")]
         wanted = read_tensor(self.pb, request, "dimensions")
-        sizes = [None] * len(texts) if wanted is None else [int(n) for n in wanted.reshape(-1)]
-        if len(set(sizes)) > 1:
+        sizes = set() if wanted is None else set(wanted.reshape(-1).tolist())
+        if len(sizes) > 1:
             raise InvalidInputError("dimensions differ within one request; send one request per size")
-        rows = zip(texts, types, sizes, strict=True)
-        return [EmbedRequest([text], kind, size) for text, kind, size in rows]
-
-    def _submit(
-        self,
-        requests: list[list[EmbedRequest]],
-        answer: Callable[[int, list[Embedding] | Exception], None],
-    ) -> None:
-        def submit(rows: list[EmbedRequest], done: Callable[[int, Any], None]) -> None:
-            def take(place: int, found: Answer) -> None:
-                done(place, found if isinstance(found, Exception) else found[0])
-
-            self._encoder.submit(rows, take)
-
-        submit_rows(requests, answer, submit)
+        return EmbedRequest(texts, types, sizes.pop() if sizes else None)
 
     def _write(self, answer: list[Embedding]) -> list[Any]:
         counts = np.array([[row.token_count] for row in answer], np.int32)

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fakes.packed_rows import POOLING_KEYS, draw_rows, run_original, take_row
+from trireme.checkpoints.families import FAMILIES
 from trireme.encode.engines import vnni as vnni_session
 from trireme.encode.engines.vnni import VnniSession, pool_rows
 from trireme.encode.packed import cpu_kernels as vnni_kernels
@@ -21,7 +22,7 @@ from trireme.encode.packed.config import POOLINGS, read_config
 from trireme.encode.packed.cpu_kernels import PLAIN, PackedRows, VnniEncoder, find_misfit, open_kernels
 from trireme.encode.session import SessionOptions
 from trireme.errors import ArtifactError, InvalidInputError, UnavailableError
-from trireme.export.checkpoint import FAMILIES, read_checkpoint
+from trireme.export.checkpoint import read_checkpoint
 from trireme.export.graph import load_graph
 from trireme.export.packed import find_obstacle, write_packed
 
@@ -34,10 +35,9 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).parents[4]
+PACKED = [name for name, family in FAMILIES.items() if family.layers]
 # One row alone in a tile, several tiles of 12, several panels of 32 keys; together more than a block.
 LENGTHS = np.array([7, 1, 30, 12, 2, 65, 33, 13], np.int64)
-SIZES = {"hidden_size": 64, "intermediate_size": 96}
-DISTIL_SIZES = {"dim": 64, "hidden_dim": 96}
 
 
 @pytest.fixture
@@ -45,7 +45,8 @@ def export(make_checkpoint, tmp_path):
     """export(family, ...) -> (session, graph, checkpoint); files in tmp_path / "packed"."""
 
     def make(family="bert", labels=None, prepare=lambda folder: None, **config):
-        sizes = DISTIL_SIZES if family == "distilbert" else SIZES
+        keys = FAMILIES[family].sizes
+        sizes = {keys.hidden[0]: 64, keys.inner[0]: 96}
         folder = make_checkpoint(tmp_path / "source", family, labels, **{**sizes, **config})
         prepare(folder)
         checkpoint = read_checkpoint(folder)
@@ -69,7 +70,7 @@ def assert_near(found, expected, least=0.995):
     assert cosines.min() > least, cosines
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", PACKED)
 def test_vectors_of_every_family_are_near_those_of_transformers(family, export):
     session, graph, checkpoint = export(family)
     batch = make_batch(checkpoint, np.minimum(LENGTHS, 64))
@@ -109,7 +110,7 @@ def test_pooling_takes_the_rows_it_names():
 
 
 @pytest.mark.parametrize("labels", [["one"], ["one", "two", "three"]], ids=["reranker", "classifier"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", PACKED)
 def test_heads_of_every_family_are_near_those_of_transformers(family, labels, export):
     session, graph, checkpoint = export(family, labels)
     batch = make_batch(checkpoint, np.minimum(LENGTHS, 64))
@@ -278,7 +279,7 @@ def test_a_model_whose_sizes_do_not_fit_is_told_so(make_checkpoint, tmp_path):
         "activation": ({"hidden_act": "silu"}, "it has an activation 'silu'"),
         "fitting": ({}, ""),
     }.items():
-        folder = make_checkpoint(tmp_path / name, "bert", **SIZES, **config)
+        folder = make_checkpoint(tmp_path / name, "bert", hidden_size=64, intermediate_size=96, **config)
         assert find_obstacle(read_checkpoint(folder)) == obstacle
 
 

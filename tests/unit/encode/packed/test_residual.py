@@ -52,8 +52,8 @@ def reranker(make_checkpoint, tmp_path):
         words.centre.copy_(torch.tensor([0.1, 0.05, 0.5]))
         module.side.normal_(std=0.3)
         module.head.weight.normal_(std=0.1)
-    names = ("input_ids", "attention_mask", "token_type_ids", "prior")
-    graph = Graph(module.eval(), names, "score", 1)
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    graph = Graph(module.eval(), names, "score", 1, needs_prior=True)
     target = tmp_path / "packed"
     target.mkdir()
     write_packed(graph, checkpoint, "int8", target)
@@ -68,8 +68,7 @@ def make_batch(pairs=PAIRS, seed=1):
         ids += [CLS, *pieces[0], SEP, *pieces[1], SEP]
         types += [0] * (query + 2) + [1] * (passage + 1)
         lengths.append(query + passage + 3)
-    prior = rng.uniform(0.1, 0.9, len(pairs)).astype(np.float32)
-    return TokenBatch(np.array(ids), np.array(types), np.array(lengths), prior)
+    return TokenBatch(np.array(ids), np.array(types), np.array(lengths))
 
 
 def test_scores_are_near_those_of_the_module(reranker):
@@ -79,7 +78,7 @@ def test_scores_are_near_those_of_the_module(reranker):
     assert found.shape == (len(PAIRS),) and found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=0.02)
     # The evidence moves scores further than that.
-    assert np.abs(expected - batch.prior).max() > 0.1
+    assert np.abs(expected).max() > 0.1
 
 
 def test_term_evidence_is_exact_where_the_network_says_nothing(reranker, tmp_path):
@@ -101,8 +100,8 @@ def test_a_pair_alone_gets_the_score_it_gets_among_others(reranker):
     np.testing.assert_array_equal(np.concatenate(alone), session.run(batch))
 
 
-def test_the_session_asks_for_a_prior(reranker):
-    assert reranker[0].input_names == ["input_ids", "token_type_ids", "prior"]
+def test_the_session_knows_nothing_of_a_prior(reranker):
+    assert reranker[0].input_names == ["input_ids", "token_type_ids"]
 
 
 def test_the_config_names_what_scores_are_made_with(reranker, tmp_path):

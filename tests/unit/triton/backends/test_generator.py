@@ -209,7 +209,7 @@ def test_a_response_that_cannot_be_made_ends_the_request_with_an_error(make, mon
 def test_the_metrics_follow_the_requests(make, pb):
     model = make()
     ask(model, text_input="one two three").wait()
-    model._metrics.close()
+    model._generator_metrics.close()
     metrics = {name: metric.value for name, metric in pb.MetricFamily.metrics.items()}
     assert metrics["vllm:generation_tokens_total/llm"] == metrics["vllm:prompt_tokens_total/llm"] > 0
     assert metrics["vllm:num_requests_running/llm"] == 0

@@ -5,9 +5,9 @@ import weakref
 
 import pytest
 
-from fakes.fake_pb import Request, arguments, strings
+from fakes.fake_pb import arguments, strings
 from trireme.errors import InvalidInputError, TriremeError
-from trireme.triton.backends.model import BackendModel, RowJoin
+from trireme.triton.backends.model import BackendModel
 from trireme.triton.backends.tensors import read_strings, string_tensor
 
 
@@ -24,7 +24,7 @@ class Upper(BackendModel):
         return self.ready
 
     def execute(self, requests):
-        return self.answer_all(requests, self._read, self._compute, self._write)
+        return self.replies.answer_all(requests, self._read, self._compute, self._write)
 
     def _read(self, request):
         text = read_strings(self.pb, request, "text")[0][0]
@@ -122,7 +122,7 @@ def test_the_restarts_of_the_server_are_shown(pb, tmp_path, monkeypatch):
 def test_an_unloaded_model_holds_no_metric_of_the_server(pb, tmp_path):
     model = Upper()
     model.initialize(arguments(tmp_path, size=3))
-    counter = model.counter("made", "by a test")
+    counter = model.metrics.counter("made", "by a test")
     counter.increment(1)
     metrics = [weakref.ref(metric) for metric in pb.MetricFamily.metrics.values()]
     assert metrics
@@ -138,7 +138,7 @@ def test_an_unloaded_model_holds_no_metric_of_the_server(pb, tmp_path):
 def test_a_load_that_fails_holds_no_metric_of_the_server(pb, tmp_path):
     class Failing(Upper):
         def load(self, config):
-            self.counted = self.counter("made", "by a test")
+            self.counted = self.metrics.counter("made", "by a test")
             raise TriremeError("cannot")
 
     with pytest.raises(pb.TritonModelException, match="cannot"):
@@ -182,99 +182,3 @@ def test_a_gpu_instance_carries_its_device(pb, tmp_path):
     model.initialize(args)
     model.finalize()
     assert model.config.device_id == 1
-
-
-class Later(Upper):
-    """As Upper, but answers when `finish` is called, last request first."""
-
-    def execute(self, requests):
-        self.pending = []
-        return self.answer_later(requests, self._read, self._submit, self._write)
-
-    def _submit(self, texts, answer):
-        if "all" in texts:
-            answer(0, "EARLY")
-            raise ValueError("secret detail")
-        self.pending = [(answer, n, text) for n, text in enumerate(texts)]
-
-    def finish(self):
-        for answer, n, text in reversed(self.pending):
-            answer(n, TriremeError("cannot") if text == "cannot" else text.upper())
-
-
-@pytest.fixture
-def later(pb, tmp_path):
-    model = Later()
-    model.initialize(arguments(tmp_path, size=3))
-    yield model
-    model.finalize()
-
-
-def requests_of(*texts):
-    return [Request(text=strings([text])) for text in texts]
-
-
-def test_answers_may_come_later_in_any_order_and_bad_requests_fail_alone(later):
-    requests = requests_of("a", "no", "cannot", "bug", "b")
-    assert later.execute(requests) is None
-    good, refused, failed, broken, last = requests
-    assert (refused.response.error.code, refused.response.error.message) == (
-        "INVALID_ARG",
-        "[INVALID_ARG] text must not be no",
-    )
-    assert not good.sent
-    later.finish()
-    assert good.response.outputs["text"].tolist() == [[b"A"]]
-    assert last.response.outputs["text"].tolist() == [[b"B"]]
-    assert failed.response.error.message == "[INTERNAL] cannot"
-    assert "secret detail" not in broken.response.error.message
-
-
-def test_errors_that_come_later_are_counted_by_code(later, pb, tmp_path):
-    later.execute(requests_of("a", "no", "cannot", "bug"))
-    later.finish()
-    name = f"trireme_request_failures_total/{tmp_path.name}"
-    counts = {key: one.value for key, one in pb.MetricFamily.metrics.items() if key.startswith(name)}
-    assert counts == {f"{name}/INVALID_ARG": 1, f"{name}/INTERNAL": 2}
-
-
-def test_a_submit_that_breaks_ends_the_requests_that_have_no_answer_yet(later, pb):
-    first, second = requests = requests_of("all", "a")
-    later.execute(requests)
-    assert first.response.outputs["text"].tolist() == [[b"EARLY"]]
-    assert second.response.error.code == "INTERNAL"
-    assert "secret detail" in pb.Logger.errors[0]
-    assert "secret detail" not in second.response.error.message
-
-
-def test_a_response_that_cannot_be_sent_is_logged_and_the_others_are_sent(later, pb):
-    first, second = requests = requests_of("a", "b")
-
-    def fail(response, flags=0):
-        raise RuntimeError("gone")
-
-    second.send = fail
-    later.execute(requests)
-    later.finish()
-    assert first.response.outputs["text"].tolist() == [[b"A"]]
-    assert "gone" in pb.Logger.errors[0]
-
-
-def test_rows_join_into_one_answer_whatever_their_order():
-    answers = []
-    join = RowJoin(2, answers.append)
-    join.put(1, "b")
-    assert answers == []
-    join.put(0, "a")
-    assert answers == [["a", "b"]]
-
-
-def test_a_bad_row_is_named_and_an_unexpected_error_is_passed_on():
-    answers = []
-    for second in (InvalidInputError("too long"), ValueError("bug")):
-        join = RowJoin(2, answers.append)
-        join.put(0, "a")
-        join.put(1, second)
-    refused, broken = answers
-    assert str(refused) == "row 1: too long"
-    assert isinstance(broken, ValueError)

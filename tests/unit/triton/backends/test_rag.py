@@ -9,8 +9,9 @@ import pytest
 
 from trireme.errors import InvalidInputError, NotFoundError, TriremeError, UnavailableError
 from trireme.rag.ports import Question
+from trireme.triton.backends.client_watch import Client, ClientWatch
 from trireme.triton.backends.rag import RagModel, write_sampling
-from trireme.triton.backends.rag_steps import Client, ClientWatch, GoneError, StepNames, TritonSteps
+from trireme.triton.backends.rag_steps import GoneError, StepNames, TritonSteps
 
 NAMES = StepNames("embedding", "search__retrieve", "reranker", "llm")
 QUESTION = Question("what?", "auto", 3, "ours", "handbook")

@@ -1,4 +1,4 @@
-"""Files of a checkpoint folder: JSON documents and safetensors, each error naming file and key. No torch."""
+"""The JSON files of a checkpoint folder, each error naming file and key; code and pickles are refused. No torch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,18 @@ from typing import Any
 from trireme.errors import UnsupportedError
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+CONFIG_FILE = "config.json"
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 WEIGHTS_FILE = "model.safetensors"
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a checkpoint. Raises UnsupportedError when it is missing, broken, or asks for own code."""
+    config = read_json(folder / CONFIG_FILE)
+    for name in (CONFIG_FILE, TOKENIZER_CONFIG_FILE):
+        if "auto_map" in read_optional(folder / name):
+            raise UnsupportedError(f"{folder / name} asks for code of its own (auto_map), which is never run")
+    return config
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -40,6 +49,12 @@ def refuse(path: Path, key: str, value: Any, reason: str) -> UnsupportedError:
     """The error for a key of `path` that is not read: it names file, key, value and what to do."""
     shown = json.dumps(value, ensure_ascii=False)
     return UnsupportedError(f"{path}: {key} = {shown if len(shown) < 100 else shown[:96] + ' ...'}: {reason}")
+
+
+def check_weights(folder: Path) -> None:
+    """Raises UnsupportedError unless `folder` holds safetensors; a pickle in their place is named."""
+    if not any(folder.glob("*.safetensors")):
+        find_variant(folder)
 
 
 def find_variant(folder: Path) -> str:

@@ -1,0 +1,143 @@
+"""The tensors that models take and give: what clients, backends and measurements rely on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+# As docs/contracts.md writes them; protobuf says TYPE_STRING and so on.
+DataType = Literal["STRING", "FP32", "INT32", "UINT32", "BOOL"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One input or output. `size` is its length, the batch dimension left out; -1: any length, zero included.
+
+    `is_ragged`: the rows of one batch may differ in length.
+    """
+
+    name: str
+    data_type: DataType
+    size: int = 1
+    is_optional: bool = False
+    is_ragged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What a kind of model takes and gives, in the order of config.pbtxt."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """Names of the inputs that every request must have."""
+        return frozenset(tensor.name for tensor in self.inputs if not tensor.is_optional)
+
+    @property
+    def optional(self) -> frozenset[str]:
+        """Names of the inputs that a request may leave out."""
+        return frozenset(tensor.name for tensor in self.inputs) - self.needed
+
+    @property
+    def open_inputs(self) -> frozenset[str]:
+        """Names of the inputs of any length."""
+        return frozenset(tensor.name for tensor in self.inputs if tensor.size == -1)
+
+
+def _optional(*tensors: Tensor) -> tuple[Tensor, ...]:
+    return tuple(replace(tensor, is_optional=True) for tensor in tensors)
+
+
+_TOP_K = _optional(Tensor("top_k", "INT32"))
+_OWNER = _optional(Tensor("collection", "STRING"), Tensor("tenant", "STRING"))
+_SCOPE = (*_TOP_K, *_OWNER)
+_FOUND_BY = _optional(Tensor("filter", "STRING"), Tensor("search_mode", "STRING"))
+# What a search tells the step that finds passages.
+SEARCH_SCOPE = (*_SCOPE, *_FOUND_BY)
+_HITS = (
+    Tensor("id", "STRING", -1),
+    Tensor("text", "STRING", -1),
+    Tensor("metadata", "STRING", -1),
+    Tensor("score", "FP32", -1),
+)
+_STREAMED = _optional(Tensor("stream", "BOOL"), Tensor("sampling_parameters", "STRING"))
+
+TEXT_ENCODER = Contract(
+    inputs=(
+        Tensor("text", "STRING"),
+        *_optional(Tensor("input_type", "STRING"), Tensor("dimensions", "INT32")),
+    ),
+    outputs=(
+        Tensor("embedding", "FP32", -1),
+        Tensor("token_count", "INT32"),
+        Tensor("truncated_tokens", "INT32"),
+    ),
+)
+CROSS_ENCODER = Contract(
+    inputs=(
+        Tensor("query", "STRING"),
+        Tensor("passages", "STRING", -1, is_ragged=True),
+        *_optional(
+            Tensor("prior", "FP32", -1, is_ragged=True),
+            Tensor("rank_score", "FP32", -1, is_ragged=True),
+        ),
+    ),
+    outputs=(Tensor("score", "FP32", -1), Tensor("truncated_tokens", "INT32", -1)),
+)
+CLASSIFIER = Contract(
+    inputs=(Tensor("text", "STRING"),),
+    outputs=(Tensor("label", "STRING", -1), Tensor("score", "FP32", -1)),
+)
+RETRIEVER = Contract(
+    inputs=(Tensor("embedding", "FP32", -1), Tensor("query", "STRING"), *SEARCH_SCOPE),
+    outputs=(*_HITS, Tensor("rank_score", "FP32", -1)),
+)
+SORT = Contract(inputs=(*_HITS, *_TOP_K), outputs=_HITS)
+SEARCH = Contract(inputs=(Tensor("query", "STRING"), *SEARCH_SCOPE), outputs=_HITS)
+INGESTER = Contract(
+    inputs=_optional(
+        # Not `id`: the generate endpoint keeps that name for itself.
+        Tensor("document_id", "STRING", -1),
+        Tensor("text", "STRING", -1),
+        Tensor("title", "STRING", -1),
+        Tensor("metadata", "STRING", -1),
+        Tensor("job_id", "STRING", -1),
+        *_OWNER,
+    ),
+    outputs=(Tensor("job_id", "STRING", -1), Tensor("state", "STRING", -1), Tensor("error", "STRING", -1)),
+)
+GENERATOR = Contract(
+    inputs=_optional(
+        Tensor("text_input", "STRING"),
+        Tensor("messages", "STRING"),
+        Tensor("tools", "STRING"),
+        *_STREAMED,
+        Tensor("exclude_input_in_output", "BOOL"),
+        Tensor("return_finish_reason", "BOOL"),
+        Tensor("return_num_input_tokens", "BOOL"),
+        Tensor("return_num_output_tokens", "BOOL"),
+        Tensor("tenant", "STRING"),
+    ),
+    outputs=(
+        Tensor("text_output", "STRING", -1),
+        Tensor("finish_reason", "STRING", -1),
+        Tensor("num_input_tokens", "UINT32", -1),
+        Tensor("num_output_tokens", "UINT32", -1),
+    ),
+)
+RAG = Contract(
+    inputs=(
+        Tensor("text_input", "STRING"),
+        *_STREAMED,
+        *_SCOPE,
+        *_optional(Tensor("answer_mode", "STRING")),
+    ),
+    outputs=(
+        Tensor("text_output", "STRING", -1),
+        Tensor("citations", "STRING", -1),
+        Tensor("usage", "STRING", -1),
+        Tensor("finish_reason", "STRING", -1),
+    ),
+)

@@ -1,0 +1,211 @@
+"""The asynchronous twin of client.py: the same calls, over grpc.aio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import numpy as np
+
+from trireme.errors import TriremeError, UnavailableError
+from trireme.rag.ports import AnswerMode, AnswerPart
+from trireme.triton import calls
+from trireme.triton.calls import GeneratedPart
+from trireme.triton.wire import (
+    CHANNEL_OPTIONS,
+    Outputs,
+    Rows,
+    Value,
+    answer_of,
+    client_error,
+    infer_request,
+    is_final,
+    outputs_of,
+    stream_request,
+)
+from trireme.types import FloatArray, Hit, InputType, SearchMode
+
+
+class AsyncTritonClient:
+    """Calls one server from one event loop. Every call takes at most `timeout` seconds and raises TriremeError."""
+
+    def __init__(self, url: str, timeout: float = 60.0) -> None:
+        """url: host:port of the gRPC endpoint. For a running event loop; connects when it is first used."""
+        import grpc.aio
+        from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+        self._messages: Any = service_pb2
+        self._channel = grpc.aio.insecure_channel(url, CHANNEL_OPTIONS)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._url = url
+        self._timeout = timeout
+
+    async def __aenter__(self) -> AsyncTritonClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._channel.close()
+
+    async def embed(
+        self,
+        texts: Sequence[str],
+        input_type: InputType,
+        model: str = "embedding",
+        batch_size: int = 32,
+        *,
+        bulk: bool = False,
+    ) -> FloatArray:
+        """See TritonClient.embed. The requests go out together."""
+        parts = await asyncio.gather(
+            *(
+                self.infer(
+                    model, calls.embed_inputs(texts[start : start + batch_size], input_type), bulk=bulk
+                )
+                for start in range(0, len(texts), batch_size)
+            )
+        )
+        return np.concatenate([one["embedding"] for one in parts]) if parts else np.zeros((0, 0), np.float32)
+
+    async def search(
+        self,
+        query: str,
+        top_k: int | None = None,
+        tenant: str | None = None,
+        collection: str | None = None,
+        model: str = "search",
+        *,
+        filter: str | None = None,
+        search_mode: SearchMode | None = None,
+    ) -> list[Hit]:
+        """See TritonClient.search."""
+        inputs = calls.search_inputs(
+            query, top_k=top_k, tenant=tenant, collection=collection, filter=filter, search_mode=search_mode
+        )
+        return calls.read_hits(await self.infer(model, inputs))
+
+    async def ask(
+        self,
+        question: str,
+        mode: AnswerMode | None = None,
+        top_k: int | None = None,
+        tenant: str | None = None,
+        collection: str | None = None,
+        *,
+        sampling: Mapping[str, Any] | None = None,
+        stream: bool = True,
+        model: str = "rag",
+    ) -> AsyncGenerator[AnswerPart, None]:
+        """See TritonClient.ask."""
+        scope = {"tenant": tenant, "collection": collection}
+        inputs = calls.ask_inputs(question, mode=mode, top_k=top_k, sampling=sampling, stream=stream, **scope)
+        async with aclosing(self.stream(model, inputs)) as responses:
+            async for outputs in responses:
+                yield calls.read_answer_part(outputs)
+
+    async def generate(
+        self,
+        prompt: str | Sequence[Mapping[str, str]],
+        tenant: str | None = None,
+        *,
+        sampling: Mapping[str, Any] | None = None,
+        stream: bool = True,
+        model: str = "llm",
+    ) -> AsyncGenerator[GeneratedPart, None]:
+        """See TritonClient.generate."""
+        inputs = calls.generate_inputs(prompt, tenant, sampling, stream=stream)
+        async with aclosing(self.stream(model, inputs)) as responses:
+            async for outputs in responses:
+                yield calls.read_generated(outputs)
+
+    async def stream(self, model: str, inputs: Mapping[str, Value]) -> AsyncGenerator[Outputs, None]:
+        """See TritonClient.stream. Closing the generator, or cancelling its task, cancels the request."""
+        import grpc.aio
+
+        call = self._stub.ModelStreamInfer(iter([stream_request(model, inputs)]))
+        has_ended = False
+        try:
+            while not has_ended:
+                message = await self._read(call, model)
+                if message is grpc.aio.EOF:
+                    has_ended = True
+                    raise await _ended_early(call, self._url)
+                response = message.infer_response
+                if message.error_message:
+                    has_ended = True
+                    said = message.error_message.removeprefix(f"[request id: {response.id}] ")
+                    raise client_error("", said, self._url)
+                has_ended = is_final(response)
+                if response.outputs:
+                    yield outputs_of(response)
+        except grpc.RpcError as error:
+            has_ended = True
+            raise _typed(error, self._url) from None
+        finally:
+            # A cancel that meets the end of its request can crash tritonserver before 25.01.
+            if not has_ended:
+                call.cancel()
+
+    async def _read(self, call: Any, model: str) -> Any:
+        """The next message of a stream. Not by asyncio.wait_for, which can lose a cancel before Python 3.12."""
+        is_silent = False
+
+        def give_up() -> None:
+            nonlocal is_silent
+            is_silent = True
+            call.cancel()
+
+        timer = asyncio.get_running_loop().call_later(self._timeout, give_up)
+        try:
+            return await call.read()
+        except asyncio.CancelledError:
+            if not is_silent:
+                raise
+            raise UnavailableError(f"model {model} sent nothing for {self._timeout:.0f} s") from None
+        finally:
+            timer.cancel()
+
+    async def infer(self, model: str, inputs: Rows, *, bulk: bool = False) -> Outputs:
+        """See TritonClient.infer."""
+        import grpc
+
+        try:
+            request = infer_request(model, inputs, bulk=bulk)
+            response = await self._stub.ModelInfer(request, timeout=self._timeout)
+        except grpc.RpcError as error:
+            raise _typed(error, self._url) from None
+        return answer_of(response)
+
+    async def is_ready(self, model: str = "") -> bool:
+        """See TritonClient.is_ready."""
+        import grpc
+
+        try:
+            if model:
+                request = self._messages.ModelReadyRequest(name=model)
+                answer = await self._stub.ModelReady(request, timeout=self._timeout)
+            else:
+                request = self._messages.ServerReadyRequest()
+                answer = await self._stub.ServerReady(request, timeout=self._timeout)
+        except grpc.RpcError:
+            return False
+        return bool(answer.ready)
+
+
+async def _ended_early(call: Any, url: str) -> TriremeError:
+    """Why a stream ended before a final response."""
+    import grpc
+
+    status = await call.code()
+    if status is grpc.StatusCode.OK:
+        return UnavailableError("the server ended the stream before its last response; try again")
+    return client_error(status.name, await call.details() or "", url)
+
+
+def _typed(error: Any, url: str) -> TriremeError:
+    return client_error(error.code().name, error.details() or "", url)

@@ -1,0 +1,117 @@
+"""What the served models are asked, and what their outputs say: pure, shared by both clients."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trireme.rag.ports import AnswerMode, AnswerPart, Citation, Usage
+from trireme.triton.wire import Outputs, Rows, Value
+from trireme.types import Hit, InputType, SearchMode
+
+_COUNTS = ("return_finish_reason", "return_num_input_tokens", "return_num_output_tokens")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GeneratedPart:
+    """A part of the LLM's text. The last one has the finish_reason (stop, length, cancelled) and the counts."""
+
+    text: str
+    finish_reason: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+def embed_inputs(texts: Sequence[str], input_type: InputType) -> Rows:
+    """Inputs of a text encoder."""
+    return {"text": [[text] for text in texts], "input_type": [[input_type] for _ in texts]}
+
+
+def search_inputs(
+    query: str,
+    *,
+    top_k: int | None,
+    tenant: str | None,
+    collection: str | None,
+    filter: str | None,
+    search_mode: SearchMode | None,
+) -> Rows:
+    """Inputs of `search`. None leaves the server's default."""
+    given = {"query": query, "top_k": top_k, "tenant": tenant, "collection": collection}
+    given |= {"filter": filter, "search_mode": search_mode}
+    return {name: [[value]] for name, value in given.items() if value is not None}
+
+
+def read_hits(outputs: Outputs) -> list[Hit]:
+    """The passages of an answer of `search` or of a retriever, best first."""
+    columns = [[value.decode() for value in outputs[name][0]] for name in ("id", "text", "metadata")]
+    scores = [float(score) for score in outputs["score"][0]]
+    return [Hit(*row) for row in zip(*columns, scores, strict=True)]
+
+
+def ask_inputs(
+    question: str,
+    *,
+    mode: AnswerMode | None,
+    top_k: int | None,
+    tenant: str | None,
+    collection: str | None,
+    sampling: Mapping[str, Any] | None,
+    stream: bool,
+) -> dict[str, Value]:
+    """Inputs of `rag`. None leaves the server's default; sampling: parameters of the LLM."""
+    given = {"answer_mode": mode, "top_k": top_k, "tenant": tenant, "collection": collection}
+    inputs: dict[str, Value] = {"text_input": question, "stream": stream}
+    inputs |= {name: value for name, value in given.items() if value is not None}
+    return inputs | _sampling(sampling)
+
+
+def read_answer_part(outputs: Outputs) -> AnswerPart:
+    """One part of an answer of `rag`; the last has citations and usage."""
+    said = {name: values[0].decode() for name, values in outputs.items()}
+    if "usage" not in said:
+        return AnswerPart(said["text_output"])
+    # A newer server may count more.
+    known = {field.name for field in dataclasses.fields(Usage)}
+    given = {key: value for key, value in json.loads(said["usage"]).items() if key in known}
+    usage: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
+    }
+    return AnswerPart(
+        said["text_output"],
+        tuple(Citation(**citation) for citation in json.loads(said["citations"])),
+        Usage(**usage),
+        said["finish_reason"],
+    )
+
+
+def generate_inputs(
+    prompt: str | Sequence[Mapping[str, str]],
+    tenant: str | None,
+    sampling: Mapping[str, Any] | None,
+    *,
+    stream: bool,
+) -> dict[str, Value]:
+    """Inputs of a generator. prompt: a text, or messages of {"role", "content"}."""
+    inputs: dict[str, Value] = {"stream": stream, "exclude_input_in_output": True}
+    inputs |= {"text_input": prompt} if isinstance(prompt, str) else {"messages": json.dumps(list(prompt))}
+    inputs |= dict.fromkeys(_COUNTS, True)
+    if tenant is not None:
+        inputs["tenant"] = tenant
+    return inputs | _sampling(sampling)
+
+
+def read_generated(outputs: Outputs) -> GeneratedPart:
+    """One part of a generator's text."""
+    return GeneratedPart(
+        text=outputs["text_output"][0].decode(),
+        finish_reason=outputs["finish_reason"][0].decode(),
+        input_tokens=int(outputs["num_input_tokens"][0]) if "num_input_tokens" in outputs else 0,
+        output_tokens=int(outputs["num_output_tokens"][0]) if "num_output_tokens" in outputs else 0,
+    )
+
+
+def _sampling(sampling: Mapping[str, Any] | None) -> dict[str, Value]:
+    return {} if sampling is None else {"sampling_parameters": json.dumps(dict(sampling))}

@@ -1,0 +1,69 @@
+"""A gRPC server of the KServe v2 protocol whose answers a person can predict."""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import grpc
+import numpy as np
+from tritonclient.grpc import service_pb2 as messages
+from tritonclient.grpc import service_pb2_grpc
+
+
+def response_of(outputs, *, is_last=True, request_id=""):
+    """A ModelInferResponse of arrays by name; text as BYTES."""
+    response = messages.ModelInferResponse(id=request_id)
+    for name, rows in outputs.items():
+        array = np.array(rows)
+        if array.dtype.kind == "U":
+            raw = b"".join(len(v.encode()).to_bytes(4, "little") + v.encode() for v in array.reshape(-1))
+            datatype = "BYTES"
+        else:
+            datatype = {"f": "FP32", "i": "INT32"}[array.dtype.kind]
+            raw = array.astype(np.float32 if datatype == "FP32" else np.int32).tobytes()
+        response.outputs.add(name=name, datatype=datatype, shape=array.shape)
+        response.raw_output_contents.append(raw)
+    response.parameters["triton_final_response"].bool_param = is_last
+    return response
+
+
+class ScriptedServer(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """`infer(request, context)` gives an answer, `stream(request, context)` its responses, one by one."""
+
+    def __init__(self):
+        self.infer = lambda request, context: response_of({"x": [[1]]})
+        self.stream = lambda request, context: iter(())
+        self.requests = []
+        self.cancelled = 0
+
+    def ModelInfer(self, request, context):  # noqa: N802 - the protocol's name
+        self.requests.append(request)
+        return self.infer(request, context)
+
+    def ModelStreamInfer(self, requests, context):  # noqa: N802 - the protocol's name
+        request = next(requests)
+        self.requests.append(request)
+        for one in self.stream(request, context):
+            if isinstance(one, str):
+                yield messages.ModelStreamInferResponse(error_message=one)
+            else:
+                yield messages.ModelStreamInferResponse(infer_response=one)
+
+    def ServerReady(self, request, context):  # noqa: N802 - the protocol's name
+        return messages.ServerReadyResponse(ready=True)
+
+    def ModelReady(self, request, context):  # noqa: N802 - the protocol's name
+        return messages.ModelReadyResponse(ready=request.name == "embedding")
+
+
+@contextmanager
+def serving():
+    """A running server and its URL."""
+    server = grpc.server(ThreadPoolExecutor(4))
+    scripted = ScriptedServer()
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(scripted, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield scripted, f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
