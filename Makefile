@@ -13,6 +13,8 @@ QUANTIZE_VENV := .venv-quantize
 QUANTIZE_STAMP := $(QUANTIZE_VENV)/.made
 # Compiled with the package: engine vnni.
 KERNELS := $(wildcard src/trireme/encode/kernels/*.cpp src/trireme/encode/kernels/*.h) build/kernels_hook.py
+# How many processes share the tests that measure no times. Each has servers of its own: about 5 GB of memory.
+TEST_WORKERS ?= 2
 # 0: make bench measures ours alone.
 RIVALS ?= 1
 
@@ -29,7 +31,8 @@ models: $(SERVE_STAMP)  ## build the default models that are not in model_reposi
 	@$(BIN)/python build/build_defaults.py
 
 test: $(DEV_STAMP) models  ## run every test that needs no GPU, end to end ones included
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder -m "not alone"
+	@$(BIN)/python -m pytest -m alone
 
 check: $(DEV_STAMP)  ## formatting, lint, types, import rules
 	@$(BIN)/ruff format --check .

@@ -19,6 +19,28 @@ TOKEN_IDS = {
 SIZES = Sizes(hidden=32, inner=64, heads=2, layers=2, positions=66)
 
 
+# Files whose tests share what takes long to start, or is there once: one worker runs all of them.
+SHARING = {
+    "perf_analyzer": ("bench", "generator_clients"),
+    "stack": ("ask", "bad_input", "by_hand", "golden", "quality", "readme", "reranker", "search"),
+    "serving": ("ingest", "serve"),
+}
+GROUPS = {f"tests/e2e/test_{name}.py": shared for shared, names in SHARING.items() for name in names}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Workers of pytest-xdist share the suite by files: what a file sets up is set up once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFiles(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return GROUPS.get(file, file)
+
+    return ByFiles(config, log)
+
+
 def make_tokenizer(folder, style):
     """A word-piece tokenizer of single letters, digits and a few signs, in BERT's or RoBERTa's frame."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors

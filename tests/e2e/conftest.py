@@ -1,4 +1,4 @@
-"""One real stack for the session: PostgreSQL, tritonserver and the default models on free ports."""
+"""What runs once for many modules: a stack of the default models, and `trireme serve` over the documents."""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ from trireme.triton.client import TritonClient
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from stacks import ROOT, settings_on_free_ports
+from stacks import ROOT, Serving, settings_on_free_ports
 
 CORPUS = {
     "batching.md": "# Batching\n\nThe dynamic batcher waits for more requests, at most half a millisecond.",
@@ -47,11 +47,23 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory, corpus):
+    """The default models and a worker; the corpus is in the default collection. Nothing in it is killed."""
     settings = settings_on_free_ports(tmp_path_factory.mktemp("data"))
     with Stack(settings) as running:
         ingest_path(settings, corpus, running.database_url, Console(quiet=True))
         running.start_worker()
         yield running
+
+
+@pytest.fixture(scope="session")
+def serving(tmp_path_factory):
+    """`trireme serve` over the project's documents; it starts again what is killed of it."""
+    running = Serving(settings_on_free_ports(tmp_path_factory.mktemp("serve") / "data"), ROOT / "docs")
+    try:
+        running.wait_until_ready()
+        yield running
+    finally:
+        running.stop()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
 """Settings for servers of a test's own, and waiting for what they do."""
 
 import dataclasses
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,15 +20,25 @@ from trireme.triton.server import ServerConfig, TritonServer
 ROOT = Path(__file__).parents[2]
 
 
+# Below the ports that the kernel gives to clients, which could take one before its server does.
+PORTS_OF_A_WORKER = 2000
+FIRST_PORT = 10_000 + PORTS_OF_A_WORKER * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+# Each port once in a run; another run on this machine begins elsewhere.
+_PORTS = itertools.cycle(random.sample(range(FIRST_PORT, FIRST_PORT + PORTS_OF_A_WORKER), PORTS_OF_A_WORKER))
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago; all are held at once, so they differ."""
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
+    """Ports that nobody listens on, and that no other worker of this run picks."""
+    return list(itertools.islice(filter(_is_free, _PORTS), count))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def settings_on_free_ports(data_dir: Path, **changes) -> Settings:

@@ -4,9 +4,11 @@ import subprocess
 import sys
 
 import psutil
+import pytest
 from stacks import ROOT
 
 
+@pytest.mark.alone
 def test_a_smoke_run_measures_ours_and_prints_every_bar():
     # In the checkout's own data folder, where perf_analyzer is kept once it is downloaded.
     command = [sys.executable, "-m", "benchmarks.encoders.run", "--smoke"]

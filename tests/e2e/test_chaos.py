@@ -57,6 +57,7 @@ def stack(tmp_path_factory):
                 process.kill()
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(int(SECONDS) * 2 + 900)
 def test_whatever_dies_everything_serves_again_and_nothing_is_lost(stack):
     settings, judge = stack.settings, Judge()

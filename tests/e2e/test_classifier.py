@@ -39,43 +39,53 @@ def checkpoint(tmp_path_factory):
     return folder, model, tokenizer
 
 
-@pytest.fixture(scope="module", params=["onnx", "openvino", "torch"])
-def client(request, checkpoint, tmp_path_factory):
+ENGINES = ("onnx", "openvino", "torch")
+
+
+@pytest.fixture(scope="module")
+def client(checkpoint, tmp_path_factory):
+    """One server of a model for each engine."""
     repository = tmp_path_factory.mktemp("models")
     script = ROOT / "build" / "export_encoder.py"
-    command = [sys.executable, script, checkpoint[0], "--name", "weather", "--repository", repository]
-    command += ["--engine", request.param, "--precision", "fp32"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    for engine in ENGINES:
+        command = [sys.executable, script, checkpoint[0], "--name", f"weather-{engine}"]
+        command += ["--repository", repository, "--engine", engine, "--precision", "fp32"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
     with start_server(repository, tmp_path_factory.mktemp("server")) as server:
         server.wait_until_ready()
         with TritonClient(f"{server.config.host}:{server.config.grpc_port}") as opened:
             yield opened
 
 
+@pytest.fixture(params=ENGINES)
+def model(request):
+    return f"weather-{request.param}"
+
+
 @pytest.mark.parametrize("text", TEXTS)
-def test_labels_and_scores_are_those_of_the_original(client, checkpoint, text):
+def test_labels_and_scores_are_those_of_the_original(client, model, checkpoint, text):
     import torch
 
-    _, model, tokenizer = checkpoint
+    _, original, tokenizer = checkpoint
     with torch.inference_mode():
         inputs = tokenizer(text, truncation=True, max_length=32, return_tensors="pt")
         inputs.pop("token_type_ids", None)
-        expected = torch.softmax(model(**inputs).logits[0], 0)
+        expected = torch.softmax(original(**inputs).logits[0], 0)
     order = expected.argsort(descending=True).tolist()
-    answer = client.infer("weather", {"text": [[text]]})
+    answer = client.infer(model, {"text": [[text]]})
     assert [label.decode() for label in answer["label"][0]] == [LABELS[i] for i in order]
     assert answer["score"][0].tolist() == pytest.approx([expected[i].item() for i in order], abs=1e-4)
 
 
-def test_a_batch_equals_its_single_texts(client):
-    together = client.infer("weather", {"text": [[text] for text in TEXTS]})
+def test_a_batch_equals_its_single_texts(client, model):
+    together = client.infer(model, {"text": [[text] for text in TEXTS]})
     for row, text in enumerate(TEXTS):
-        alone = client.infer("weather", {"text": [[text]]})
+        alone = client.infer(model, {"text": [[text]]})
         assert together["label"][row].tolist() == alone["label"][0].tolist()
         assert together["score"][row].tolist() == pytest.approx(alone["score"][0].tolist(), abs=1e-5)
 
 
-def test_an_empty_text_is_refused(client):
+def test_an_empty_text_is_refused(client, model):
     with pytest.raises(InvalidInputError, match="is empty"):
-        client.infer("weather", {"text": [["a"], [""]]})
+        client.infer(model, {"text": [["a"], [""]]})

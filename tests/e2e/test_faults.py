@@ -57,7 +57,8 @@ class Kept:
         return next(stub.pid for stub in StubTable(self.stack.server.pid).stubs if stub.model == model)
 
     def engine(self):
-        """The process of the LLM engine: a child of llm's stub."""
+        """The process of the LLM engine, once there is one: a child of llm's stub."""
+        wait_until(lambda: len(psutil.Process(self.stub("llm")).children()) == 1)
         (child,) = psutil.Process(self.stub("llm")).children()
         return child
 

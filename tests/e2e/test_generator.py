@@ -292,6 +292,7 @@ def test_a_request_joins_while_another_decodes(client):
     assert len(remaining) > 20
 
 
+@pytest.mark.alone
 def test_a_client_that_goes_away_stops_the_decoding(client, server):
     cancelled = metric(server, "request_success_total", "slow", finished_reason="cancelled")
     running = client.generate("word " * 400, model="slow")

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from contextlib import closing
@@ -11,22 +10,13 @@ from contextlib import closing
 import psutil
 import psycopg
 import pytest
-from stacks import ROOT, Serving, environment_of, settings_on_free_ports, wait_until
+from stacks import ROOT, environment_of, settings_on_free_ports, wait_until
 
 from trireme.errors import InvalidInputError, NotFoundError, UnavailableError
+from trireme.ingest.queue import JobQuery
 from trireme.stack import Stack
 from trireme.storage import open_queue
 from trireme.triton.client import TritonClient
-
-
-@pytest.fixture(scope="module")
-def serving(tmp_path_factory):
-    running = Serving(settings_on_free_ports(tmp_path_factory.mktemp("ingest") / "data"))
-    try:
-        running.wait_until_ready()
-        yield running
-    finally:
-        running.stop()
 
 
 @pytest.fixture(scope="module")
@@ -302,12 +292,10 @@ def test_a_worker_ends_cleanly_on_sigterm(idle_stack):
     worker = subprocess.Popen(
         [sys.executable, "-m", "trireme.cli", "worker"], env=environ, stdout=subprocess.PIPE, text=True
     )
-    time.sleep(3)
-    worker.terminate()
-    output, _ = worker.communicate(timeout=30)
-    assert worker.returncode == 0
-    assert "Indexed 0 documents" in output
     with closing(open_queue(stack.database_url, 15)) as queue:
-        from trireme.ingest.queue import JobQuery
-
+        wait_until(lambda: queue.find(JobQuery(limit=0)).workers == 1)
+        worker.terminate()
+        output, _ = worker.communicate(timeout=30)
+        assert worker.returncode == 0
+        assert "Indexed 0 documents" in output
         assert queue.find(JobQuery(limit=0)).workers == 0

@@ -143,7 +143,7 @@ def has_jobs_in_hand(settings):
 
 
 @pytest.fixture
-def serving(tmp_path):
+def victim(tmp_path):
     repository = tmp_path / "repository"
     repository.mkdir()
     (repository / "embedding").symlink_to(ROOT / "model_repository" / "embedding")
@@ -159,10 +159,10 @@ def serving(tmp_path):
 
 
 @pytest.mark.timeout(7200)
-def test_whatever_is_killed_every_document_is_there_exactly_once(serving, tmp_path, quiet_console):
+def test_whatever_is_killed_every_document_is_there_exactly_once(victim, tmp_path, quiet_console):
     random_ = random.Random(SEED)
-    settings = serving.settings
-    victims = Victims(serving)
+    settings = victim.settings
+    victims = Victims(victim)
     (tmp_path / "corpus").mkdir()
     slices, expected = write_documents(tmp_path / "corpus", random_)
     # As many of each, in any order.
@@ -196,7 +196,7 @@ def test_whatever_is_killed_every_document_is_there_exactly_once(serving, tmp_pa
     found = state_of_jobs(settings)
     assert found.dead == 0, found.jobs
     check_what_is_stored(settings, tmp_path / "corpus", expected)
-    assert "Traceback" not in serving.output
+    assert "Traceback" not in victim.output
     assert "Traceback" not in (settings.data_dir / "logs" / "worker.log").read_text()
     assert sum(killed.values()) == KILLS
     assert in_flight > 0

@@ -15,9 +15,12 @@ from trireme.triton.client import TritonClient
 from trireme.triton.metrics import read_readiness
 
 
-@pytest.fixture
-def own_stack(tmp_path, corpus):
-    settings = settings_on_free_ports(tmp_path)
+@pytest.fixture(scope="module")
+def own_stack(tmp_path_factory, corpus):
+    """Over a copy of the models, whose files a test changes."""
+    folder = tmp_path_factory.mktemp("outages")
+    shutil.copytree(ROOT / "model_repository", folder / "models")
+    settings = settings_on_free_ports(folder / "data", model_repository=folder / "models")
     with Stack(settings) as running:
         ingest_path(settings, corpus, running.database_url, Console(quiet=True))
         yield running
@@ -58,12 +61,9 @@ def _answers(client, expected):
         return False
 
 
-def test_a_model_whose_files_change_while_it_serves_is_not_ready(tmp_path, corpus):
-    repository = tmp_path / "models"
-    shutil.copytree(ROOT / "model_repository", repository)
-    settings = settings_on_free_ports(tmp_path / "data", model_repository=repository)
-    with Stack(settings) as running:
-        wait_until(lambda: ready(running).get("embedding", False))
-        weights = max((repository / "embedding" / "1").iterdir(), key=lambda path: path.stat().st_size)
-        weights.write_bytes(weights.read_bytes()[:-1])
-        wait_until(lambda: not ready(running)["embedding"])
+def test_a_model_whose_files_change_while_it_serves_is_not_ready(own_stack):
+    wait_until(lambda: ready(own_stack).get("embedding", False))
+    version = own_stack.settings.model_repository / "embedding" / "1"
+    weights = max(version.iterdir(), key=lambda path: path.stat().st_size)
+    weights.write_bytes(weights.read_bytes()[:-1])
+    wait_until(lambda: not ready(own_stack)["embedding"])

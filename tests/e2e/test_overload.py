@@ -29,6 +29,7 @@ def stack(tmp_path_factory, corpus):
         yield running
 
 
+@pytest.mark.alone
 def test_every_request_of_too_many_clients_ends_and_the_server_is_as_before(stack):
     url = stack.settings.grpc_url
     ended, longest, wrong = Counter(), [0.0], []

@@ -227,6 +227,7 @@ def can_generate(client):
         return False
 
 
+@pytest.mark.alone
 def test_a_client_that_goes_away_stops_the_llm(client, settings):
     running = client.ask("oars", mode="generative", sampling=ENDLESS)
     next(running)

@@ -1,14 +1,16 @@
 """The documented ways to search, against the real server."""
 
 import json
+import re
 import urllib.request
 
 import numpy as np
 import pytest
-from stacks import ROOT
+from stacks import ROOT, wait_until
 
 from trireme.artifacts.manifest import read_manifest
 from trireme.errors import InvalidInputError, UnavailableError
+from trireme.triton.metrics import read_metrics
 
 
 def post(settings, path, body):
@@ -140,30 +142,19 @@ def test_a_collection_by_an_embedder_that_is_not_here_is_refused_and_named(clien
 
 
 def test_tokens_padding_and_micro_batches_are_counted(client, settings):
-    import re
-    import time
+    counted = ("tokens_total", "pad_tokens_total", "micro_batches_total", "request_seconds_total")
 
-    from trireme.triton.metrics import read_metrics
-
-    names = ("tokens_total", "pad_tokens_total", "micro_batches_total", "request_seconds_total")
-
-    def read():
+    def read(name):
         page = read_metrics(settings.host, settings.metrics_port)
-        return [
-            float(re.search(rf'^trireme_encoder_{name}\{{model="embedding"[^}}]*\}} (\S+)$', page, re.M)[1])
-            for name in names
-        ]
+        return float(re.search(rf'^trireme_{name}\{{[^}}]*model="embedding"[^}}]*\}} (\S+)$', page, re.M)[1])
 
     def settle():
-        """The counters once they have stood still: the backend tells them at the latest after two seconds."""
-        last = read()
-        for _ in range(10):
-            time.sleep(2.5)
-            now = read()
-            if now == last:
-                return now
-            last = now
-        raise AssertionError("somebody else uses the server")
+        """The counters once the backend has told what it knew: it does when it finds out whether it is ready."""
+        # One may have begun before.
+        for _ in range(2):
+            known = read("model_checked_seconds")
+            wait_until(lambda known=known: read("model_checked_seconds") > known)
+        return [read(f"encoder_{name}") for name in counted]
 
     before = settle()
     # Rows of five, five and seven tokens. Padded, widths are even: together as wide as eight, apart six and eight.

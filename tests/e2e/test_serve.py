@@ -13,16 +13,6 @@ import pytest
 from stacks import ROOT, Serving, environment_of, settings_on_free_ports, wait_until
 
 
-@pytest.fixture(scope="module")
-def serving(tmp_path_factory):
-    running = Serving(settings_on_free_ports(tmp_path_factory.mktemp("serve") / "data"), ROOT / "docs")
-    try:
-        running.wait_until_ready()
-        yield running
-    finally:
-        running.stop()
-
-
 def test_serve_says_what_is_served_and_which_commands_to_try(serving):
     for model in ("embedding", "retriever", "search"):
         assert model in serving.output

@@ -236,7 +236,12 @@ def _try_launch(
         server = _popen(command, layout, account, log)
     # Reaps it whenever it ends, so that no zombie looks like a running server.
     threading.Thread(target=server.wait, daemon=True).start()
-    _await(lambda: server.poll() is not None or _socket_dir(layout) == socket_dir, deadline)
+    try:
+        _await(lambda: server.poll() is not None or _socket_dir(layout) == socket_dir, deadline)
+    except BaseException:
+        # Nobody else would end what a signal has interrupted here.
+        server.send_signal(signal.SIGQUIT)
+        raise
     if _socket_dir(layout) == socket_dir:
         return True
     if server.poll() is None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
@@ -171,6 +172,27 @@ def test_a_server_that_cannot_start_says_why(data_dir):
     (data_dir / "postgres/cluster/postgresql.conf").write_text("no_such_setting = 1\n")
     with pytest.raises(UnavailableError, match="did not start"):
         start_postgres(data_dir)
+
+
+def test_a_start_that_is_interrupted_leaves_no_server(data_dir, monkeypatch):
+    def interrupt(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        # It waits for the server that it has launched, and for nothing before.
+        patched.setattr(time, "sleep", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            start_postgres(data_dir)
+    cluster = str(data_dir.resolve() / "postgres/cluster")
+    assert Path(cluster, "PG_VERSION").exists()
+    wait_until(lambda: not any(cluster in command_line(one) for one in psutil.process_iter()))
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def test_stopping_after_the_files_were_removed_is_no_error(data_dir):
