@@ -81,7 +81,10 @@ class RowQueue:
         self._waiting_tokens = 0
         # Micro-batches of the oldest waiting rows; None once rows have come since they were planned.
         self._plan: list[list[_Waiting]] | None = None
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        # Apart, so that a row wakes one thread that runs rows, and not all of them and who waits for room.
+        self._has_rows = threading.Condition(self._lock)
+        self._has_room = threading.Condition(self._lock)
         self._running = 0
         self._is_closed = False
         self._threads: list[threading.Thread] = []
@@ -98,32 +101,33 @@ class RowQueue:
             return future
         request = _Request(rows, future, [None] * len(rows), len(rows))
         entries = [_Waiting(request, index, len(row.ids)) for index, row in enumerate(rows)]
-        with self._changed:
+        with self._lock:
             if self._is_closed:
                 raise UnavailableError("the model is being unloaded; try again")
             self._start_threads()
             self._waiting += entries
             self._waiting_tokens += sum(entry.length for entry in entries)
             self._plan = None
-            self._changed.notify_all()
+            self._has_rows.notify(len(entries))
         return future
 
     def take_cost(self) -> BatchStats:
         """What the micro-batches since the last call cost."""
-        with self._changed:
+        with self._lock:
             cost, self._cost = self._cost, BatchStats()
         return cost
 
     def wait_for_room(self, tokens: int) -> None:
         """Blocks while more than `tokens` wait for their run."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting_tokens <= tokens or self._is_closed)
+        with self._has_room:
+            self._has_room.wait_for(lambda: self._waiting_tokens <= tokens or self._is_closed)
 
     def close(self) -> None:
         """Runs what waits, then ends the threads; blocks until they have. Idempotent."""
-        with self._changed:
+        with self._lock:
             self._is_closed = True
-            self._changed.notify_all()
+            self._has_rows.notify_all()
+            self._has_room.notify_all()
         for thread in self._threads:
             thread.join()
 
@@ -138,15 +142,15 @@ class RowQueue:
 
     def _work(self) -> None:
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._is_closed)
+            with self._has_rows:
+                self._has_rows.wait_for(lambda: self._waiting or self._is_closed)
                 if not self._waiting:
                     return
                 batch = self._take()
                 self._running += 1
-                self._changed.notify_all()
+                self._has_room.notify_all()
             self._run(batch)
-            with self._changed:
+            with self._lock:
                 self._running -= 1
 
     def _take(self) -> list[_Waiting]:
@@ -183,7 +187,7 @@ class RowQueue:
         complete = []
         lengths = [entry.length for entry in batch]
         padding = sum(pad_tokens(lengths, self._session.cost))
-        with self._changed:
+        with self._lock:
             self._cost += BatchStats(sum(lengths), padding, 1)
             for entry, output in zip(batch, outputs, strict=True):
                 request = entry.request
@@ -196,13 +200,13 @@ class RowQueue:
 
     def _fail(self, requests: dict[int, _Request], error: Exception) -> None:
         """Ends the requests with `error`; their other rows need not run."""
-        with self._changed:
+        with self._lock:
             failed = [request for request in requests.values() if not request.is_failed]
             for request in failed:
                 request.is_failed = True
             self._waiting = [entry for entry in self._waiting if id(entry.request) not in requests]
             self._waiting_tokens = sum(entry.length for entry in self._waiting)
             self._plan = None
-            self._changed.notify_all()
+            self._has_room.notify_all()
         for request in failed:
             request.future.set_exception(error)
