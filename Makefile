@@ -45,14 +45,14 @@ format: $(DEV_STAMP)  ## format and fix what can be fixed
 	@$(BIN)/ruff check --fix .
 
 bench: $(DEV_STAMP) models $(if $(filter-out 0,$(RIVALS)),rivals-env)  ## measure the encoders beside their rivals (RIVALS=0: alone); DATA=FOLDER of BEIR; writes docs/performance.md
-	@$(if $(filter-out 0,$(RIVALS)),$(BIN)/python benchmarks/bench.py --prepare $(if $(DATA),--data $(DATA)))
-	@$(BIN)/python benchmarks/bench.py $(if $(DATA),--data $(DATA)) $(if $(filter-out 0,$(RIVALS)),,--no-rivals)
+	@$(if $(filter-out 0,$(RIVALS)),$(BIN)/python -m benchmarks.encoders.run --prepare $(if $(DATA),--data $(DATA)))
+	@$(BIN)/python -m benchmarks.encoders.run $(if $(DATA),--data $(DATA)) $(if $(filter-out 0,$(RIVALS)),,--no-rivals)
 
 bench-ingestion: $(DEV_STAMP) models rivals-env  ## measure ingestion beside a plain script, and 200,000 passages; writes docs/ingestion-speed.md
-	@$(BIN)/python benchmarks/ingestion.py
+	@$(BIN)/python -m benchmarks.ingestion.run
 
 rivals-env: $(SERVE_STAMP)  ## set up .venv-rivals, in which make bench runs the rivals
-	@$(BIN)/python benchmarks/setup_rivals.py --torch-args="$(TORCH_ARGS)"
+	@$(BIN)/python -m benchmarks.rivals.setup --torch-args="$(TORCH_ARGS)"
 
 kill-test: $(DEV_STAMP) models  ## kill worker, server and database 100 times while 2,000 documents are indexed
 	@KILL_TEST_KILLS=100 KILL_TEST_DOCUMENTS=2000 $(BIN)/python -m pytest -s tests/e2e/test_kill.py
@@ -65,7 +65,7 @@ fuzz: $(DEV_STAMP) models  ## send 100,000 requests of a seed, good and bad, to 
 
 quality: $(DEV_STAMP) models  ## measure retrieval quality on a BEIR folder, DATA=FOLDER; writes docs/quality.md
 	@test -n "$(DATA)" || { echo "name the folder: make quality DATA=FOLDER" >&2; exit 1; }
-	@$(BIN)/python benchmarks/quality.py --data $(DATA)
+	@$(BIN)/python -m benchmarks.search.quality --data $(DATA)
 
 tune: $(DEV_STAMP) models  ## find and write the best serving settings: make tune MODEL=embedding SLO=50 (p95 in ms)
 	@test -n "$(MODEL)" -a -n "$(SLO)" || { echo "name both: make tune MODEL=embedding SLO=50" >&2; exit 1; }

@@ -13,7 +13,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 SPECIAL = {"bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]"), "roberta": ("<s>", "<pad>", "</s>", "<unk>")}
 TOKEN_IDS = {
-    "bert": {"pad_token_id": 0},
+    "bert": {"pad_token_id": 0, "cls_token_id": 2, "bos_token_id": 2, "sep_token_id": 3, "eos_token_id": 3},
     "roberta": {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2},
 }
 SIZES = Sizes(hidden=32, inner=64, heads=2, layers=2, positions=66)

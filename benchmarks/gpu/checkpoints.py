@@ -6,7 +6,6 @@ so memory holds one layer at a time.
 
 import argparse
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-SIDE_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
+from benchmarks.generation.random_llm import SPREAD, list_parts, write_parts
+
 NF4 = {
     "quant_method": "bitsandbytes",
     "load_in_4bit": True,
@@ -25,7 +25,6 @@ NF4 = {
     "bnb_4bit_quant_storage": "uint8",
     "llm_int8_skip_modules": ["lm_head"],
 }
-
 INT8 = {
     "quant_method": "bitsandbytes",
     "load_in_4bit": False,
@@ -47,58 +46,24 @@ def main() -> None:
     config["dtype"] = "bfloat16"
     if stated := CONFIGS[arguments.method]:
         config["quantization_config"] = stated
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    for name in SIDE_FILES:
-        if (arguments.shape / name).exists():
-            shutil.copy(arguments.shape / name, arguments.out / name)
-    (arguments.out / "config.json").write_text(json.dumps(config, indent=1))
     torch.manual_seed(0)
-    index: dict[str, str] = {}
-    for number, part in enumerate(_parts(config)):
+    write_parts(arguments.out, config, arguments.shape, _make_parts(config, arguments.method), save_file)
+
+
+def _make_parts(config: dict[str, Any], method: str) -> Iterator[dict[str, torch.Tensor]]:
+    for part in list_parts(config):
         tensors: dict[str, torch.Tensor] = {}
         for name, shape in part.items():
-            make = QUANTIZERS.get(arguments.method) if name.endswith("proj.weight") else None
-            tensors |= make(name, shape) if make else {name: _random(shape)}
-        file = f"model-{number:05d}.safetensors"
-        on_cpu = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(on_cpu, arguments.out / file, {"format": "pt"})
-        index |= dict.fromkeys(tensors, file)
-    document = {"metadata": {}, "weight_map": index}
-    (arguments.out / "model.safetensors.index.json").write_text(json.dumps(document))
-
-
-def _parts(config: dict[str, Any]) -> Iterator[dict[str, tuple[int, ...]]]:
-    """Names and shapes of a Llama's weights, one layer at a time."""
-    hidden, inner, vocabulary = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
-    heads, kv_heads = (
-        config[key] * config["head_dim"] for key in ("num_attention_heads", "num_key_value_heads")
-    )
-    yield {"model.embed_tokens.weight": (vocabulary, hidden), "model.norm.weight": (hidden,)}
-    if not config.get("tie_word_embeddings"):
-        yield {"lm_head.weight": (vocabulary, hidden)}
-    for layer in range(config["num_hidden_layers"]):
-        name = f"model.layers.{layer}."
-        yield {
-            f"{name}input_layernorm.weight": (hidden,),
-            f"{name}post_attention_layernorm.weight": (hidden,),
-            f"{name}self_attn.q_proj.weight": (heads, hidden),
-            f"{name}self_attn.k_proj.weight": (kv_heads, hidden),
-            f"{name}self_attn.v_proj.weight": (kv_heads, hidden),
-            f"{name}self_attn.o_proj.weight": (hidden, heads),
-            f"{name}mlp.gate_proj.weight": (inner, hidden),
-            f"{name}mlp.up_proj.weight": (inner, hidden),
-            f"{name}mlp.down_proj.weight": (hidden, inner),
-        }
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+            quantize = QUANTIZERS.get(method) if name.endswith("proj.weight") else None
+            tensors |= quantize(name, shape) if quantize else {name: _random(shape)}
+        yield {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def _random(shape: tuple[int, ...]) -> torch.Tensor:
     if len(shape) == 1:
         return torch.ones(shape, dtype=torch.bfloat16)
-    return torch.randn(shape, dtype=torch.bfloat16, device=_device()) * 0.02
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.randn(shape, dtype=torch.bfloat16, device=device) * SPREAD
 
 
 def _quantized_nf4(name: str, shape: tuple[int, ...]) -> dict[str, torch.Tensor]:

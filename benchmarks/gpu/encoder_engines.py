@@ -1,4 +1,4 @@
-"""One engine with its models loaded, answering commands from stdin: {"do", "model", "load"} -> RESULT {json}.
+"""One engine with its models loaded, answering jobs from stdin, a line of JSON each: {"do", "model", "load"}.
 
 Engines: `packed` is ours in process, `vllm` is vLLM's pooling mode, `sentence` is sentence-transformers and the
 same model of transformers on padded batches. Every one of them gets the same ids or the same texts.
@@ -7,20 +7,23 @@ same model of transformers on padded batches. Every one of them gets the same id
 import argparse
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.rivals.common import Job, serve
 
 BUDGET = 16384
 THREADS = 4
 CHECKED = 256
 SINGLES = 100
 PADDED_TOKENS = 65536
+DTYPES = {"fp16": "float16", "bf16": "bfloat16"}
 Texts = dict[str, list[str]]
 
 
@@ -33,14 +36,12 @@ class Engine:
         from trireme.encode.tokenizer import Tokenizer
 
         self.work, self.texts, self.precision = work, texts, precision
-        self.rows = {}
-        tokenizer = Tokenizer.load(work / "minilm" / "tokenizer.json", 256)
-        for name, part in texts.items():
-            self.rows[name] = tokenizer.encode_texts(part)
-        for model in models:
-            self.open(model)
+        self.tokenizer = Tokenizer.load(work / "minilm" / "tokenizer.json", 256)
+        self.rows = {name: self.tokenizer.encode_texts(part) for name, part in texts.items()}
+        self.models = {model: self.open(model) for model in models}
 
-    def open(self, model: str) -> None:
+    def open(self, model: str) -> Any:
+        """What `vectors` needs of a model."""
         raise NotImplementedError
 
     def vectors(self, way: str, model: str, load: str, part: slice) -> Any:
@@ -56,22 +57,16 @@ class Packed(Engine):
 
     ways = ("ids", "texts", "ids_threads", "texts_threads")
 
-    def open(self, model: str) -> None:
+    def open(self, model: str) -> Any:
         from trireme.encode.engines.table import open_session
         from trireme.encode.session import SessionOptions
         from trireme.encode.text_encoder import EncoderSpec, TextEncoder
-        from trireme.encode.tokenizer import Tokenizer
 
-        if not hasattr(self, "sessions"):
-            self.sessions: dict[str, Any] = {}
-            self.encoders: dict[str, Any] = {}
-        folder = self.work / f"{model}-{self.precision}"
         began = time.monotonic()
-        session = open_session("torch", folder, SessionOptions(0, 0))
+        session = open_session("torch", self.work / f"{model}-{self.precision}", SessionOptions(0, 0))
         print("opened", model, round(time.monotonic() - began, 2), "s", flush=True)
-        tokenizer = Tokenizer.load(self.work / "minilm" / "tokenizer.json", 256)
         spec = EncoderSpec(session._model.hidden_size, True, "", "", BUDGET, 1_000_000)
-        self.sessions[model], self.encoders[model] = session, TextEncoder(tokenizer, session, spec)
+        return session, TextEncoder(self.tokenizer, session, spec)
 
     def vectors(self, way: str, model: str, load: str, part: slice) -> Any:
         kind = way.removesuffix("_threads")
@@ -85,12 +80,11 @@ class Packed(Engine):
 
     def _piece(self, kind: str, model: str, load: str, part: slice) -> Any:
         from trireme.encode.runner import run_rows
-        from trireme.encode.text_encoder import EmbedRequest
 
+        session, encoder = self.models[model]
         if kind == "ids":
-            return run_rows(self.sessions[model], self.rows[load][part], BUDGET)[0]
-        answers, _ = self.encoders[model].embed([EmbedRequest(self.texts[load][part], "passage")])
-        return np.stack([embedding.vector for embedding in answers[0]])
+            return run_rows(session, self.rows[load][part], BUDGET)[0]
+        return np.stack([one.vector for one in encoder.embed(self.texts[load][part], "passage")])
 
     def measure_more(self, model: str, load: str) -> dict[str, Any]:
         """Time on the GPU alone, by events, of batches of BUDGET tokens, and what share of it is arithmetic."""
@@ -99,7 +93,7 @@ class Packed(Engine):
         from trireme.encode.engines import torch as torch_session
         from trireme.encode.runner import make_batch
 
-        session = self.sessions[model]
+        session, _ = self.models[model]
         model_, graphs = session._model, session._graphs
         layers, width = model_.config.layers, model_.hidden_size
         result: dict[str, Any] = {"batches": {}}
@@ -140,15 +134,13 @@ class Packed(Engine):
 class Vllm(Engine):
     """vLLM's LLM(runner="pooling"); `encode` gives tensors, which `embed` would turn into lists of Python."""
 
-    def open(self, model: str) -> None:
+    def open(self, model: str) -> Any:
         from vllm import LLM
 
-        if not hasattr(self, "llms"):
-            self.llms: dict[str, Any] = {}
-        self.llms[model] = LLM(
+        return LLM(
             str(self.work / model),
             runner="pooling",
-            dtype={"fp16": "float16", "bf16": "bfloat16"}[self.precision],
+            dtype=DTYPES[self.precision],
             max_num_seqs=1024,
             max_num_batched_tokens=BUDGET,
             gpu_memory_utilization=0.1,
@@ -161,22 +153,19 @@ class Vllm(Engine):
             prompts: Any = [{"prompt_token_ids": row.ids} for row in self.rows[load][part]]
         else:
             prompts = self.texts[load][part]
-        outputs = self.llms[model].encode(prompts, pooling_task="embed", use_tqdm=False)
+        outputs = self.models[model].encode(prompts, pooling_task="embed", use_tqdm=False)
         return np.stack([output.outputs.data.float().cpu().numpy() for output in outputs])
 
 
 class Sentence(Engine):
     """sentence-transformers' encode, and the transformers model on padded batches, both in half precision."""
 
-    def open(self, model: str) -> None:
+    def open(self, model: str) -> Any:
         import torch
         from sentence_transformers import SentenceTransformer
 
-        if not hasattr(self, "models"):
-            self.models: dict[str, Any] = {}
-        dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[self.precision]
-        kwargs = {"dtype": dtype, "attn_implementation": "sdpa"}
-        self.models[model] = SentenceTransformer(
+        kwargs = {"dtype": getattr(torch, DTYPES[self.precision]), "attn_implementation": "sdpa"}
+        return SentenceTransformer(
             str(self.work / model), device="cuda", model_kwargs=kwargs, local_files_only=True
         )
 
@@ -258,17 +247,21 @@ def measure_peak() -> dict[str, float]:
     return {"gemm_tflops": 2 * 8192**3 / product / 1e9, "copy_tb_per_s": 2 * 2**31 / copy / 1e9}
 
 
-def answer(engine: Engine, command: dict[str, Any]) -> dict[str, Any]:
-    """One command's figures: seconds of one pass over the load, by way; or vectors to a file; or extra ones."""
-    model, load = command["model"], command["load"]
+def answer(engine: Engine, job: Job) -> Job:
+    """One job's figures: seconds of one pass over the load, by way; or vectors to a file; or extra ones."""
+    if job["do"] == "load":
+        return {"ready": True}
+    if job["do"] == "peak":
+        return measure_peak()
+    model, load = job["model"], job["load"]
     whole = slice(0, len(engine.rows[load]))
-    if command["do"] == "check":
-        name = engine.work / f"vectors-{command['engine']}-{model}-{load}.npy"
+    if job["do"] == "check":
+        name = engine.work / f"vectors-{job['engine']}-{model}-{load}.npy"
         np.save(name, np.asarray(engine.vectors("ids", model, load, slice(0, CHECKED)), np.float32))
         return {}
-    if command["do"] == "extra":
+    if job["do"] == "extra":
         return engine.measure_more(model, load)
-    if command["do"] == "single":
+    if job["do"] == "single":
         seconds = []
         for i in range(SINGLES):
             began = time.perf_counter()
@@ -277,7 +270,7 @@ def answer(engine: Engine, command: dict[str, Any]) -> dict[str, Any]:
         return {"single_ms": 1000 * statistics.median(seconds)}
     found = {}
     for way in engine.ways:
-        if command["do"] == "warm":
+        if job["do"] == "warm":
             engine.vectors(way, model, load, whole)
         began = time.perf_counter()
         vectors = engine.vectors(way, model, load, whole)
@@ -286,27 +279,21 @@ def answer(engine: Engine, command: dict[str, Any]) -> dict[str, Any]:
     return {"seconds": found}
 
 
-def main() -> None:
+KINDS = {"packed": Packed, "vllm": Vllm, "sentence": Sentence}
+
+
+def load_engine() -> Callable[[Job], Job]:
+    """The engine of the command line, and what answers for it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("engine", choices=("packed", "vllm", "sentence"))
+    parser.add_argument("engine", choices=KINDS)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--models", nargs="+", required=True)
     parser.add_argument("--precision", choices=("fp16", "bf16"), default="fp16")
     arguments = parser.parse_args()
     texts = json.loads((arguments.work / "texts.json").read_text())["texts"]
-    kinds = {"packed": Packed, "vllm": Vllm, "sentence": Sentence}
-    engine = kinds[arguments.engine](arguments.work, arguments.models, texts, arguments.precision)
-    import torch
-
-    print("RESULT", json.dumps({"ready": True, "torch": torch.__version__}), flush=True)
-    for line in sys.stdin:
-        command = json.loads(line)
-        try:
-            result = measure_peak() if command["do"] == "peak" else answer(engine, command)
-        except Exception as error:
-            result = {"failed": f"{type(error).__name__}: {error}"[:500]}
-        print("RESULT", json.dumps({**command, **result}), flush=True)
+    engine = KINDS[arguments.engine](arguments.work, arguments.models, texts, arguments.precision)
+    return partial(answer, engine)
 
 
 if __name__ == "__main__":
-    main()
+    serve(load_engine)

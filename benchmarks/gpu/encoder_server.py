@@ -6,90 +6,82 @@ and more instances, and measures each with many texts. Lines go to server.jsonl 
 
 import argparse
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
+import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from processor_seconds import read_processor_seconds
 
+from benchmarks.common.processes import end_session, make_flags, read_named_times, wait_for_page
+from benchmarks.common.report import PROJECT
+from benchmarks.gpu.machine import SOURCE, Notes, read_end, ready_page, start_triton
 from trireme.artifacts.build import BuildOptions
 from trireme.artifacts.config_writer import place_config
 from trireme.artifacts.manifest import read_manifest, write_manifest
-from trireme.artifacts.recipe import Recipe, write_recipe
+from trireme.artifacts.recipe import RECIPE_FILE, Recipe, write_recipe
 from trireme.export.pipeline import build_model
 
-ROOT = Path(__file__).parents[2]
-HTTP, GRPC, METRICS = 18100, 18101, 18102
-WINDOW_MS = 2000
+PORTS = (18100, 18101, 18102)
+GRPC = f"127.0.0.1:{PORTS[1]}"
 # Requests at once, and texts in each.
 CLIENTS = ((1, 1), (32, 1), (128, 1), (8, 32), (32, 32))
 CHECKED = 128
+LOADS = ("short", "passages")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--work", type=Path, required=True, help="with texts.json, references.npz and minilm/"
-    )
+    needed = "with texts.json, references.npz and minilm/"
+    parser.add_argument("--work", type=Path, required=True, help=needed)
     parser.add_argument("--triton", type=Path, required=True, help="a folder with triton/env.sh")
     parser.add_argument("--models", nargs="+", default=["minilm"])
     parser.add_argument("--instances", nargs="+", type=int, default=[1, 2, 4])
-    parser.add_argument("--precision", default="fp16")
-    parser.add_argument("--target", choices=("cpu", "gpu"), default="gpu")
-    parser.add_argument("--loads", nargs="+", default=["short", "passages"])
     parser.add_argument("--seconds", type=float, default=200, help="measure no more after so long")
     arguments = parser.parse_args()
-    work, began = arguments.work, time.monotonic()
-
-    def note(**what: Any) -> None:
-        line = json.dumps({"at": round(time.monotonic() - began, 1), **what})
-        print(line[:900], flush=True)
-        with (work / "server.jsonl").open("a") as results:
-            results.write(line + "\n")
-
+    work, notes = arguments.work, Notes(arguments.work / "server.jsonl")
     texts = json.loads((work / "texts.json").read_text())["texts"]
-    for load in arguments.loads:
+    for load in LOADS:
         rows = {"data": [{"text": [text]} for text in texts[load]]}
         (work / f"{load}-input.json").write_text(json.dumps(rows))
-    repository = work / "repository"
-    names = []
-    for model in arguments.models:
-        names += list(build(arguments, model, repository, note))
-    server = start(arguments, repository)
+    repository, log = work / "repository", work / "server.log"
+    names = [name for model in arguments.models for name in build(arguments, model, repository, notes)]
+    backends = arguments.triton / "triton" / "backends"
+    backend = "text_encoder"
+    shutil.copytree(PROJECT / "python_backends" / backend, backends / backend, dirs_exist_ok=True)
+    server = start_triton(
+        arguments.triton, repository, PORTS, log, str(SOURCE), TOKENIZERS_PARALLELISM="true"
+    )
     try:
-        if wait_until_ready(server, note):
+        is_ready = wait_for_page(ready_page(PORTS[0]), server, 150)
+        notes.write(server="ready" if is_ready else "not ready", code=server.poll())
+        if is_ready:
             for name in names:
-                note(model=name, **check(arguments, name, texts))
-            for name in names:
-                for load in arguments.loads:
-                    for concurrency, batch in CLIENTS:
-                        if time.monotonic() - began < arguments.seconds:
-                            note(model=name, load=load, **drive(arguments, name, load, concurrency, batch))
+                notes.write(model=name, **check(arguments, name, texts))
+            loads = [(name, load, *asked) for name in names for load in LOADS for asked in CLIENTS]
+            for name, load, concurrency, batch in loads:
+                if notes.seconds() < arguments.seconds:
+                    found = drive(arguments, name, load, concurrency, batch)
+                    notes.write(model=name, load=load, concurrency=concurrency, batch=batch, **found)
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-        note(log=(work / "server.log").read_text(errors="replace")[-600:])
+        end_session(server, 0.0)
+        notes.write(log=read_end(log, 600))
 
 
-def build(arguments: argparse.Namespace, model: str, repository: Path, note: Any) -> Iterator[str]:
+def build(arguments: argparse.Namespace, model: str, repository: Path, notes: Notes) -> Iterator[str]:
     """One model per number of instances; the names. The first is built, the others are copies."""
     recipe = Recipe(
         model=f"{model}-{arguments.instances[0]}",
         kind="text_encoder",
         source=str(arguments.work / model),
-        precision=arguments.precision,
+        precision="fp16",
         engine="torch",
-        target=arguments.target,
+        target="gpu",
         instances=arguments.instances[0],
         max_batch_size=512,
         dynamic_batching=True,
@@ -98,68 +90,31 @@ def build(arguments: argparse.Namespace, model: str, repository: Path, note: Any
     )
     started = time.monotonic()
     manifest, _ = build_model(recipe, BuildOptions(repository=repository))
-    note(model=model, build_s=round(time.monotonic() - started, 1), figures=manifest.figures)
+    notes.write(model=model, build_s=round(time.monotonic() - started, 1), figures=manifest.figures)
     for count in arguments.instances:
         copied = replace(recipe, model=f"{model}-{count}", instances=count)
         folder = repository / copied.model
         if count != arguments.instances[0]:
             shutil.copytree(repository / recipe.model / "1", folder / "1")
             write_manifest(folder / "1", replace(read_manifest(folder / "1"), model=copied.model))
-        write_recipe(folder / "recipe.toml", copied)
+        write_recipe(folder / RECIPE_FILE, copied)
         place_config(folder, copied)
         yield copied.model
 
 
-def start(arguments: argparse.Namespace, repository: Path) -> subprocess.Popen[bytes]:
-    """tritonserver with our backend beside its own."""
-    triton = arguments.triton / "triton"
-    backend = triton / "backends" / "text_encoder"
-    shutil.copytree(ROOT / "python_backends" / "text_encoder", backend, dirs_exist_ok=True)
-    script = f'. {triton}/env.sh && TS_EXEC=1 && tritonserver_ "$@"'
-    options = ["--model-repository", str(repository), "--disable-auto-complete-config"]
-    options += ["--http-port", str(HTTP), "--grpc-port", str(GRPC), "--metrics-port", str(METRICS)]
-    options += ["--http-address", "127.0.0.1", "--grpc-address", "127.0.0.1", "--exit-timeout-secs", "5"]
-    return subprocess.Popen(
-        ["/bin/bash", "-c", script, "tritonserver", *options],
-        env={**os.environ, "T_PP": str(ROOT / "src"), "TOKENIZERS_PARALLELISM": "true"},
-        stdin=subprocess.DEVNULL,
-        stdout=(arguments.work / "server.log").open("ab"),
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-
-
-def wait_until_ready(server: subprocess.Popen[bytes], note: Any, seconds: float = 150) -> bool:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and server.poll() is None:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{HTTP}/v2/health/ready", timeout=2):
-                note(server="ready")
-                return True
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.3)
-    note(server="not ready", code=server.poll())
-    return False
-
-
 def check(arguments: argparse.Namespace, name: str, texts: dict[str, list[str]]) -> dict[str, Any]:
     """Cosine to fp32 of vectors that came over gRPC."""
-    import sys
-
     sys.path.insert(0, str(arguments.triton / "triton" / "pyclient"))
-    from tritonclient import grpc
+    from trireme.triton.client import TritonClient
 
-    client = grpc.InferenceServerClient(f"127.0.0.1:{GRPC}")
     found: dict[str, Any] = {}
-    for load in arguments.loads:
-        values = np.array([[text.encode()] for text in texts[load][:CHECKED]], dtype=object)
-        tensor = grpc.InferInput("text", list(values.shape), "BYTES")
-        tensor.set_data_from_numpy(values)
-        vectors = client.infer(name, [tensor]).as_numpy("embedding")
-        if name.startswith("minilm"):
-            reference = np.load(arguments.work / "references.npz")[load][:CHECKED]
-            unit = reference / np.linalg.norm(reference, axis=1, keepdims=True)
-            found[f"cosine_min_{load}"] = float((vectors * unit).sum(1).min())
+    with TritonClient(GRPC) as client:
+        for load in LOADS:
+            vectors = client.infer(name, {"text": [[text] for text in texts[load][:CHECKED]]})["embedding"]
+            if name.startswith("minilm"):
+                reference = np.load(arguments.work / "references.npz")[load][:CHECKED]
+                unit = reference / np.linalg.norm(reference, axis=1, keepdims=True)
+                found[f"cosine_min_{load}"] = float((vectors * unit).sum(1).min())
     return found
 
 
@@ -167,33 +122,22 @@ def drive(
     arguments: argparse.Namespace, name: str, load: str, concurrency: int, batch: int
 ) -> dict[str, Any]:
     """perf_analyzer's figures: three windows, and processor seconds of each process in that time."""
-    options = ["-m", name, "-u", f"127.0.0.1:{GRPC}", "-i", "grpc", "-b", str(batch)]
-    options += ["--input-data", str(arguments.work / f"{load}-input.json")]
-    options += ["--concurrency-range", str(concurrency), "-p", str(WINDOW_MS), "-r", "3", "-s", "1000"]
-    script = f'. {arguments.triton}/triton/env.sh && perf_ "$@"'
-    before, began = read_processor_seconds("triton"), time.monotonic()
-    done = subprocess.run(
-        ["/bin/bash", "-c", script, "perf", *options], capture_output=True, text=True, timeout=60, check=False
-    )
-    seconds = time.monotonic() - began
-    used = {
-        key: round((value - before.get(key, 0)) / seconds, 2)
-        for key, value in read_processor_seconds("triton").items()
-    }
+    options = ["-m", name, "-u", GRPC, "-i", "grpc", "-b", str(batch), "-p", "2000", "-r", "3", "-s", "1000"]
+    options += make_flags(input_data=arguments.work / f"{load}-input.json", concurrency_range=concurrency)
+    command = ["/bin/bash", "-c", f'. {arguments.triton}/triton/env.sh && perf_ "$@"', "perf", *options]
+    before, began = read_named_times("triton"), time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    seconds, after = time.monotonic() - began, read_named_times("triton")
+    used = {key: round((value - before.get(key, 0)) / seconds, 2) for key, value in after.items()}
     figure = re.search(r"throughput: ([\d.]+) infer/sec, latency ([\d.]+) usec", done.stdout)
-    percentiles = {
-        f"p{name_}_ms": float(value) / 1000
-        for name_, value in re.findall(r"p(50|95|99) latency: ([\d.]+) usec", done.stdout)
-    }
+    percentiles = re.findall(r"p(50|95|99) latency: ([\d.]+) usec", done.stdout)
     if figure is None:
-        return {"failed": (done.stdout + done.stderr)[-600:], "concurrency": concurrency, "batch": batch}
+        return {"failed": (done.stdout + done.stderr)[-600:]}
     # perf_analyzer counts texts, not requests, where a request holds several.
     return {
-        "concurrency": concurrency,
-        "batch": batch,
         "texts_per_s": float(figure[1]),
         "mean_ms": float(figure[2]) / 1000,
-        **percentiles,
+        **{f"p{percent}_ms": float(value) / 1000 for percent, value in percentiles},
         "cores": {key: value for key, value in used.items() if value > 0.05},
     }
 

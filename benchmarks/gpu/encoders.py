@@ -8,29 +8,20 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+from benchmarks.common.processes import JsonProcess, make_flags
+from benchmarks.common.report import PROJECT
+from benchmarks.gpu.machine import QUIET, SOURCE, Notes, read_end
+from trireme.errors import UnavailableError
+
 # Layers, hidden size, heads; random weights.
 SHAPES = {"base": (12, 768, 12), "large": (24, 1024, 16)}
 LOADS = ("short", "passages")
-ENVIRON = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    # Neither is in the packed vLLM.
-    "VLLM_USE_FLASHINFER_SAMPLER": "0",
-    "VLLM_USE_DEEP_GEMM": "0",
-    "PYTHONUNBUFFERED": "1",
-}
 
 
 class Worker:
@@ -38,53 +29,24 @@ class Worker:
 
     def __init__(self, work: Path, name: str, models: list[str], path: str, precision: str) -> None:
         """Starts it and returns at once."""
-        self.name, self.models = name, models
-        engine = name.partition("-")[0]
-        self.log = work / f"{name}.log"
-        command = [sys.executable, str(HERE / "encoder_engines.py"), engine, "--work", str(work)]
-        self._process = subprocess.Popen(
-            [*command, "--precision", precision, "--models", *models],
-            env={**os.environ, **ENVIRON, "PYTHONPATH": path},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.log.open("ab"),
-        )
-        self._results: list[dict[str, Any]] = []
-        self._changed = threading.Condition()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for raw in self._process.stdout:
-            line = raw.decode(errors="replace")
-            with self.log.open("a") as log:
-                log.write(line)
-            if line.startswith("RESULT "):
-                with self._changed:
-                    self._results.append(json.loads(line[7:]))
-                    self._changed.notify()
-        with self._changed:
-            self._results.append({"failed": self.log.read_text(errors="replace")[-1500:]})
-            self._changed.notify()
-
-    def next(self, seconds: float) -> dict[str, Any]:
-        with self._changed:
-            if not self._changed.wait_for(lambda: bool(self._results), seconds):
-                return {"failed": f"no answer in {seconds:.0f} s"}
-            return self._results.pop(0)
+        self.name, self.models, self._log = name, models, work / f"{name}.log"
+        command = [sys.executable, "-m", "benchmarks.gpu.encoder_engines", name.partition("-")[0]]
+        command += [*make_flags(work=work, precision=precision), "--models", *models]
+        # Texts are part of what is measured here, with all threads.
+        quiet = {**QUIET, "TOKENIZERS_PARALLELISM": "true"}
+        environ = {**os.environ, **quiet, "PYTHONPATH": path}
+        self._process = JsonProcess(name, command, self._log, environ, PROJECT)
 
     def ask(self, seconds: float = 60, **command: Any) -> dict[str, Any]:
-        assert self._process.stdin is not None
+        """Its answer, or why there is none."""
+        asked = {"engine": self.name, **command}
         try:
-            self._process.stdin.write(json.dumps({"engine": self.name, **command}).encode() + b"\n")
-            self._process.stdin.flush()
-        except OSError:
-            return {"failed": "the process has ended"}
-        return self.next(seconds)
+            return {**asked, **self._process.ask(asked, seconds)}
+        except UnavailableError as error:
+            return {**asked, "failed": str(error), "log": read_end(self._log)}
 
     def end(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        self._process.stop()
 
 
 def make_models(work: Path, models: list[str], precisions: list[str]) -> None:
@@ -141,33 +103,24 @@ class Run:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._arguments, self.work = arguments, arguments.work
-        self._began = time.monotonic()
+        self._notes = Notes(self.work / "results.jsonl")
+        self.note = self._notes.write
         self._workers: list[Worker] = []
-
-    def note(self, **what: Any) -> None:
-        line = json.dumps({"at": round(time.monotonic() - self._began, 1), **what})
-        print(line[:700], flush=True)
-        with (self.work / "results.jsonl").open("a") as results:
-            results.write(line + "\n")
-
-    def has_time(self) -> bool:
-        return time.monotonic() - self._began < self._arguments.seconds
 
     def start(self) -> list[tuple[Worker, str, str]]:
         """Every worker with each of its models and each load, in the order in which they are asked."""
         models, precision = self._arguments.models, self._arguments.precision
-        source = str(ROOT / "src")
-        self._workers = [Worker(self.work, "packed", models, source, precision)]
+        self._workers = [Worker(self.work, "packed", models, str(SOURCE), precision)]
         if self._arguments.site:
-            path = f"{self._arguments.site}:{source}"
+            path = f"{self._arguments.site}:{SOURCE}"
             # Each its own process: one process of vLLM has one model.
             self._workers += [Worker(self.work, f"vllm-{one}", [one], path, precision) for one in models]
         if self._arguments.sentence:
-            self._workers.append(Worker(self.work, "sentence", models, source, precision))
+            self._workers.append(Worker(self.work, "sentence", models, str(SOURCE), precision))
         alive = []
         for worker in self._workers:
-            found = worker.next(200)
-            self.note(engine=worker.name, **found)
+            found = worker.ask(200, do="load")
+            self.note(**found)
             alive += [] if "failed" in found else [worker]
         return [(w, one, load) for one in models for load in LOADS for w in alive if one in w.models]
 
@@ -192,7 +145,7 @@ class Run:
                 self.note(**worker.ask(do="single", model=model, load=load))
         for number in range(self._arguments.rounds):
             for worker, model, load in pairs:
-                if self.has_time():
+                if self._notes.seconds() < self._arguments.seconds:
                     self.note(round=number, **worker.ask(do="time", model=model, load=load))
 
     def end(self) -> None:
@@ -203,9 +156,8 @@ class Run:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--work", type=Path, required=True, help="with texts.json, references.npz and minilm/"
-    )
+    needed = "with texts.json, references.npz and minilm/"
+    parser.add_argument("--work", type=Path, required=True, help=needed)
     parser.add_argument("--site", default="", help="a folder with vLLM; without it vLLM is left out")
     parser.add_argument("--models", nargs="+", default=["minilm", "base", "large"])
     parser.add_argument("--precision", default="fp16")

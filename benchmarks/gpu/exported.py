@@ -15,15 +15,14 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
-from run import VLLM
+from benchmarks.common.processes import make_flags, wait_for_page
+from benchmarks.common.report import PROJECT
+from benchmarks.gpu.machine import SOURCE, read_end, ready_page, start_triton
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 MODEL = "exported"
 PORTS = (17000, 17001, 17002)
 # Lines of the server's log that say where the model runs and what it takes.
@@ -50,11 +49,16 @@ def main() -> None:
     if arguments.step == "export":
         return
     result: dict[str, Any] = json.loads(exported.read_text())
-    log = arguments.work / "server.log"
-    began = time.monotonic()
-    server = start(arguments, log)
+    log, backends = arguments.work / "server.log", arguments.work / "backends"
+    log.unlink(missing_ok=True)
+    shutil.copytree(arguments.triton / "triton" / "backends" / "python", backends / "python")
+    shutil.copytree(PROJECT / "python_backends" / "generator", backends / "generator")
+    began, path = time.monotonic(), f"{arguments.site}:{SOURCE}"
+    folder = "--backend-directory", str(backends)
+    server = start_triton(arguments.triton, arguments.work / "repository", PORTS, log, path, *folder)
     try:
-        wait_until_ready(server, log, arguments.start_seconds)
+        if not wait_for_page(ready_page(PORTS[0]), server, arguments.start_seconds):
+            raise SystemExit(f"not ready: {read_end(log, 2500)}")
         result["ready_after_s"] = round(time.monotonic() - began, 1)
         result |= read_state()
         result |= ask(arguments)
@@ -67,98 +71,57 @@ def main() -> None:
 
 def export(arguments: argparse.Namespace) -> dict[str, Any]:
     """Seconds and memory of the script, the size of the checkpoint, and the instance group that it wrote."""
-    command = [
-        sys.executable,
-        str(ROOT / "build" / "export_llm.py"),
-        str(arguments.checkpoint),
-        "--name",
-        MODEL,
-    ]
-    command += ["--target", "gpu", "--max-model-len", arguments.max_model_len]
-    command += ["--repository", str(arguments.work / "repository")]
-    (arguments.work / "repository").mkdir()
+    repository = arguments.work / "repository"
+    command = [sys.executable, str(PROJECT / "build" / "export_llm.py"), str(arguments.checkpoint)]
+    command += make_flags(
+        name=MODEL, target="gpu", max_model_len=arguments.max_model_len, repository=repository
+    )
+    repository.mkdir()
     began = time.monotonic()
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     seconds = time.monotonic() - began
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])
-    config = (arguments.work / "repository" / MODEL / "config.pbtxt").read_text()
-    files = (arguments.work / "repository" / MODEL / "1").iterdir()
+    config = (repository / MODEL / "config.pbtxt").read_text()
     return {
         "export_s": round(seconds, 1),
         "export_memory_mb": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6),
-        "bytes": sum(path.stat().st_size for path in files),
+        "bytes": sum(path.stat().st_size for path in (repository / MODEL / "1").iterdir()),
         "said": done.stdout.strip().splitlines(),
         "instance_group": [" ".join(one.split()) for one in re.findall(r"instance_group \{[^}]*\}", config)],
     }
 
 
-def start(arguments: argparse.Namespace, log: Path) -> subprocess.Popen[bytes]:
-    backends = arguments.work / "backends"
-    shutil.copytree(arguments.triton / "triton" / "backends" / "python", backends / "python")
-    shutil.copytree(ROOT / "python_backends" / "generator", backends / "generator")
-    script = f'. {arguments.triton}/triton/env.sh && TS_EXEC=1 && tritonserver_ "$@"'
-    http, grpc, metrics = map(str, PORTS)
-    command = ["bash", "-c", script, "tritonserver", "--backend-directory", str(backends)]
-    command += ["--model-repository", str(arguments.work / "repository"), "--disable-auto-complete-config"]
-    command += ["--http-port", http, "--grpc-port", grpc, "--metrics-port", metrics]
-    command += ["--exit-timeout-secs", "10"]
-    with log.open("wb") as stream:
-        return subprocess.Popen(
-            command,
-            env={**os.environ, **VLLM, "T_PP": f"{arguments.site}:{ROOT / 'src'}"},
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-
-def wait_until_ready(server: subprocess.Popen[bytes], log: Path, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and server.poll() is None:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{PORTS[0]}/v2/health/ready", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    raise SystemExit(f"not ready: {log.read_text(errors='replace')[-2500:]}")
-
-
 def read_state() -> dict[str, Any]:
     """The instance group as the server has it, and the model's readiness gauge."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{PORTS[0]}/v2/models/{MODEL}/config", timeout=5) as page:
-        group = json.loads(page.read())["instance_group"]
-    with urllib.request.urlopen(f"http://127.0.0.1:{PORTS[2]}/metrics", timeout=5) as page:
-        metrics = page.read().decode()
-    with urllib.request.urlopen(f"http://127.0.0.1:{PORTS[0]}/v2", timeout=5) as page:
-        version = json.loads(page.read())["version"]
-    ready = re.findall(r"^trireme_model_ready\{.*\} (\S+)$", metrics, re.MULTILINE)
-    return {"server": version, "served_instance_group": group, "model_ready": ready}
+
+    def read(port: int, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5) as page:
+            return str(page.read().decode())
+
+    ready = r"^trireme_model_ready\{.*\} (\S+)$"
+    return {
+        "server": json.loads(read(PORTS[0], "v2"))["version"],
+        "served_instance_group": json.loads(read(PORTS[0], f"v2/models/{MODEL}/config"))["instance_group"],
+        "model_ready": re.findall(ready, read(PORTS[2], "metrics"), re.MULTILINE),
+    }
 
 
 def ask(arguments: argparse.Namespace) -> dict[str, Any]:
     """A streamed and a whole answer through the project's own client."""
-    sys.path[:0] = [str(ROOT / "src"), str(arguments.triton / "triton" / "pyclient")]
+    sys.path.insert(0, str(arguments.triton / "triton" / "pyclient"))
     from trireme.triton.client import TritonClient
 
+    sampling = {"max_tokens": 24, "temperature": 0.0, "ignore_eos": True}
+    answers = []
     with TritonClient(f"127.0.0.1:{PORTS[1]}", timeout=60) as client:
-        answers = []
         for stream in (True, False):
-            sampling = {"max_tokens": 24, "temperature": 0.0, "ignore_eos": True}
-            parts = list(
-                client.generate("The city lies on the", sampling=sampling, stream=stream, model=MODEL)
-            )
+            asked = client.generate("The city lies on the", sampling=sampling, stream=stream, model=MODEL)
+            parts = list(asked)
+            said = {"stream": stream, "parts": len(parts), "text": "".join(part.text for part in parts)}
             last = parts[-1]
-            answers.append(
-                {
-                    "stream": stream,
-                    "parts": len(parts),
-                    "text": "".join(part.text for part in parts),
-                    "finish_reason": last.finish_reason,
-                    "tokens": [last.input_tokens, last.output_tokens],
-                }
-            )
+            tokens = [last.input_tokens, last.output_tokens]
+            answers.append({**said, "finish_reason": last.finish_reason, "tokens": tokens})
     return {"answers": answers, "answers_agree": answers[0]["text"] == answers[1]["text"]}
 
 

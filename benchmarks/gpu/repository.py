@@ -1,4 +1,4 @@
-"""A model repository of generators for a run on the GPU machine: NAME=CHECKPOINT pairs become model folders.
+"""A model repository of one generator for a run on the GPU machine: NAME=CHECKPOINT becomes a model folder.
 
 A checkpoint with weights goes the way of build/export_llm.py --target gpu. One without is placed as it is, for
 vLLM to make weights up.
@@ -8,10 +8,11 @@ import argparse
 import json
 from pathlib import Path
 
+from benchmarks.gpu.machine import BATCHED_TOKENS, MODEL_LENGTH
 from trireme.artifacts.build import BuildOptions
 from trireme.artifacts.config_writer import place_config
 from trireme.artifacts.manifest import Manifest, hash_file, write_manifest
-from trireme.artifacts.recipe import Recipe, write_recipe
+from trireme.artifacts.recipe import RECIPE_FILE, Recipe, write_recipe
 from trireme.export_llm.pipeline import build_llm
 
 # Listed where vLLM makes the weights up itself, and nothing reads it.
@@ -20,40 +21,31 @@ NO_WEIGHTS = "model.safetensors"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="+", metavar="NAME=CHECKPOINT")
+    parser.add_argument("model", metavar="NAME=CHECKPOINT")
     parser.add_argument("--repository", type=Path, required=True)
-    parser.add_argument("--engine", default="", help="default: vllm")
     parser.add_argument("--streams", type=int, default=64)
-    parser.add_argument("--max-model-len", type=int, default=2048)
-    parser.add_argument("--max-num-batched-tokens", type=int, default=8192)
     parser.add_argument("--gpu-memory-utilization", type=float, default=0.1)
     arguments = parser.parse_args()
-    for pair in arguments.models:
-        name, _, checkpoint = pair.partition("=")
-        _write_model(arguments, name, Path(checkpoint))
-
-
-def _write_model(arguments: argparse.Namespace, name: str, checkpoint: Path) -> None:
+    name, _, checkpoint = arguments.model.partition("=")
     folder = arguments.repository / name
     folder.mkdir(parents=True)
     recipe = Recipe(
         model=name,
         kind="generator",
-        source=str(checkpoint),
+        source=checkpoint,
         target="gpu",
-        engine=arguments.engine,
-        max_model_len=arguments.max_model_len,
+        max_model_len=MODEL_LENGTH,
         max_num_seqs=arguments.streams,
-        max_num_batched_tokens=arguments.max_num_batched_tokens,
+        max_num_batched_tokens=BATCHED_TOKENS,
         gpu_memory_utilization=arguments.gpu_memory_utilization,
         chat_text_input=False,
     )
-    write_recipe(folder / "recipe.toml", recipe)
-    if any(checkpoint.glob("*.safetensors")):
+    write_recipe(folder / RECIPE_FILE, recipe)
+    if any(Path(checkpoint).glob("*.safetensors")):
         build_llm(recipe, BuildOptions(arguments.repository, arguments.repository / ".sources"))
-        return
-    place_config(folder, recipe)
-    _place_without_weights(folder / "1", recipe, checkpoint)
+    else:
+        place_config(folder, recipe)
+        _place_without_weights(folder / "1", recipe, Path(checkpoint))
 
 
 def _place_without_weights(version: Path, recipe: Recipe, checkpoint: Path) -> None:
@@ -62,7 +54,7 @@ def _place_without_weights(version: Path, recipe: Recipe, checkpoint: Path) -> N
         if file.is_file():
             (version / file.name).hardlink_to(file)
     (version / NO_WEIGHTS).touch()
-    files = sorted(path for path in version.iterdir())
+    files = sorted(version.iterdir())
     config = json.loads((version / "config.json").read_text())
     manifest = Manifest(
         model=recipe.model,

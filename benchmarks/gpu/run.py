@@ -10,31 +10,26 @@ import argparse
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from processor_seconds import read_processor_seconds
-from prompts import OUTPUT_TOKENS
+from benchmarks.common.processes import end_session, has_page, make_flags, read_named_times
+from benchmarks.common.report import PROJECT
+from benchmarks.gpu.machine import (
+    OUTPUT_TOKENS,
+    SOURCE,
+    Notes,
+    read_end,
+    read_results,
+    ready_page,
+    start,
+    start_triton,
+)
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-VLLM = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "VLLM_NO_USAGE_STATS": "1",
-    # Neither is in the packed vLLM.
-    "VLLM_USE_FLASHINFER_SAMPLER": "0",
-    "VLLM_USE_DEEP_GEMM": "0",
-    "PYTHONUNBUFFERED": "1",
-}
 KV_CACHE_GIB = {"default": "1", "8b": "4"}
 # vLLM only asks for so much to be free when the size of the cache is given.
 MEMORY_SHARE = "0.03"
@@ -44,6 +39,7 @@ CONTRACT = "vllm"
 SHARED = (
     "vllm and not eos_ends and not full_queue and not waiting_request and not close_cancels and not prefix"
 )
+Process = subprocess.Popen[bytes]
 
 
 class Run:
@@ -53,80 +49,63 @@ class Run:
         self.work: Path = arguments.work
         self.site, self.triton = arguments.site, arguments.triton
         self.whole: list[str] = arguments.whole
-        self.server_path = f"{self.site}:{ROOT / 'src'}"
-        self.load = ("--streams", arguments.streams, "--rounds", arguments.rounds)
+        self.server_path = f"{self.site}:{SOURCE}"
+        self.load = make_flags(streams=arguments.streams, rounds=arguments.rounds)
         # Warm-up and three repetitions.
         self.tokens = int(arguments.streams) * (1 + 3 * int(arguments.rounds)) * OUTPUT_TOKENS
         self.deadline = time.monotonic() + arguments.seconds
         self.measure_seconds: float = arguments.measure_seconds
         self.work.mkdir(parents=True, exist_ok=True)
-        self.began = time.monotonic()
-        self.processes: list[subprocess.Popen[bytes]] = []
-
-    def note(self, **what: Any) -> None:
-        line = json.dumps({"at": round(time.monotonic() - self.began, 1), **what})
-        print(line, flush=True)
-        with (self.work / "results.jsonl").open("a") as results:
-            results.write(line + "\n")
+        self.note = Notes(self.work / "results.jsonl").write
+        self.processes: list[Process] = []
 
     def has_time(self, seconds: float) -> bool:
         return time.monotonic() + seconds < self.deadline
 
-    def start(self, name: str, command: list[str], **environ: str) -> subprocess.Popen[bytes]:
-        paths = f"{self.site}:{ROOT / 'src'}:{environ.pop('EXTRA_PATH', '')}"
-        with (self.work / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                command,
-                env={**os.environ, **VLLM, "PYTHONPATH": paths, **environ},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self.processes.append(process)
-        return process
+    def log(self, name: str) -> Path:
+        return self.work / f"{name}.log"
 
-    def python(self, name: str, script: str, *options: str, **environ: str) -> subprocess.Popen[bytes]:
-        return self.start(name, [sys.executable, str(HERE / script), *options], **environ)
+    def start(self, name: str, command: list[str], path: str = "", **environ: str) -> Process:
+        environ["PYTHONPATH"] = f"{self.server_path}:{path}"
+        self.processes.append(start(command, self.log(name), environ))
+        return self.processes[-1]
 
-    def end(self, process: subprocess.Popen[bytes]) -> None:
-        """Kill the process and all that it started; wait until they are gone, and their memory with them."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    def python(self, name: str, module: str, *options: str, path: str = "") -> Process:
+        return self.start(name, [sys.executable, "-m", f"benchmarks.gpu.{module}", *options], path)
+
+    def end(self, process: Process) -> None:
+        """Ends the process and all that it started; waits until they are gone, and their memory with them."""
+        end_session(process, 0.0)
         time.sleep(1.0)
 
-    def collect(self, name: str, process: subprocess.Popen[bytes], tokens: int = 0) -> bool:
+    def collect(self, name: str, process: Process, tokens: int = 0) -> bool:
         """Wait for a process; note its RESULT lines. False, with the log's end, where it failed or was too slow.
 
         `tokens`: what it has to make. One that is ended before says with them what its speed is below.
         """
+        late: dict[str, float] = {}
         try:
             code = process.wait(timeout=self.measure_seconds)
-            late = {}
         except subprocess.TimeoutExpired:
             # What still computes would disturb the next one.
             self.end(process)
             code = -1
             late = {"seconds": self.measure_seconds, **({"tokens": tokens} if tokens else {})}
-        text = (self.work / f"{name}.log").read_text(errors="replace")
-        results = [json.loads(line[7:]) for line in text.splitlines() if line.startswith("RESULT ")]
+        results = read_results(self.log(name))
         for result in results:
             self.note(name=name, **result)
         # One that had its result and was only slow to leave has not failed.
         was_measured = bool(results) and (code == 0 or bool(late))
         if not was_measured:
-            self.note(name=name, **late, failed=code, log=text[-1500:])
+            self.note(name=name, **late, failed=code, log=read_end(self.log(name)))
         return was_measured
 
     def kv_cache_gib(self, name: str) -> str:
         return KV_CACHE_GIB[shape_of(name)]
 
     def weights_gib(self, name: str) -> float | None:
-        for line in (self.work / f"{name}.log").read_text(errors="replace").splitlines():
-            if "Model loading took" in line:
-                return float(line.split("Model loading took")[1].split()[0])
-        return None
+        found = self.log(name).read_text(errors="replace").partition("Model loading took")[2].split()
+        return float(found[0]) if found else None
 
 
 class Server:
@@ -137,59 +116,36 @@ class Server:
         self.run, self.name, self.checkpoint, self.model = run, f"triton-{name}", checkpoint, name
         self.ports = [18000 + 10 * number + n for n in range(3)]
         repository = run.work / f"repository-{name}"
-        options = ["--repository", str(repository), *run.load[:2], "--gpu-memory-utilization", MEMORY_SHARE]
-        written = run.python(f"repository-{name}", "repository.py", f"{name}={checkpoint}", *options)
+        options = make_flags(repository=repository, gpu_memory_utilization=MEMORY_SHARE)
+        written = run.python(repository.name, "repository", f"{name}={checkpoint}", *options, *run.load[:2])
         if written.wait(timeout=120) != 0:
             raise RuntimeError(f"no repository for {name}")
-        http, grpc, metrics = map(str, self.ports)
-        script = f'. {run.triton}/triton/env.sh && TS_EXEC=1 && tritonserver_ "$@"'
-        options = ["--model-repository", str(repository), "--disable-auto-complete-config"]
-        options += [
-            "--http-port",
-            http,
-            "--grpc-port",
-            grpc,
-            "--metrics-port",
-            metrics,
-            "--exit-timeout-secs",
-            "5",
-        ]
-        self.process = run.start(
-            self.name,
-            ["bash", "-c", script, "tritonserver", *options],
-            T_PP=run.server_path,
+        self.process = start_triton(
+            run.triton,
+            repository,
+            self.ports,
+            run.log(self.name),
+            run.server_path,
             GENERATOR_KV_GIB=run.kv_cache_gib(name),
         )
+        run.processes.append(self.process)
 
     def is_ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[0]}/v2/health/ready", timeout=2):
-                return True
-        except (urllib.error.URLError, OSError):
-            return False
-
-    def is_alive(self) -> bool:
-        return self.process.poll() is None
+        return has_page(ready_page(self.ports[0]))
 
     def measure(self, name: str, *modes: str) -> bool:
         """False where it failed or took too long."""
-        before = read_processor_seconds()
-        log = f"client-{self.model}-{name}"
-        client = self.run.python(
-            log,
-            "streams.py",
-            *modes,
-            *("--model", self.model, "--tokenizer", str(self.checkpoint), *self.run.load),
-            *(
-                "--url",
-                f"127.0.0.1:{self.ports[1]}",
-                "--metrics",
-                f"http://127.0.0.1:{self.ports[2]}/metrics",
-            ),
-            EXTRA_PATH=f"{self.run.triton}/triton/pyclient",
+        before, log, here = read_named_times(), f"client-{self.model}-{name}", "127.0.0.1"
+        options = make_flags(
+            model=self.model,
+            tokenizer=self.checkpoint,
+            url=f"{here}:{self.ports[1]}",
+            metrics=f"http://{here}:{self.ports[2]}/metrics",
         )
+        path = f"{self.run.triton}/triton/pyclient"
+        client = self.run.python(log, "streams", *modes, *options, *self.run.load, path=path)
         was_measured = self.run.collect(log, client, self.run.tokens if name == "throughput" else 0)
-        used = {key: value - before.get(key, 0.0) for key, value in read_processor_seconds().items()}
+        used = {key: value - before.get(key, 0.0) for key, value in read_named_times().items()}
         busy = {key: round(value, 2) for key, value in used.items() if value > 0.3}
         self.run.note(name=self.name, measured=name, cpu_s=busy)
         return was_measured
@@ -216,27 +172,18 @@ class Offline:
         """Starts it and returns at once."""
         self.run, self.name = run, f"offline-{name}"
         self.go, self.ready = run.work / f"go-{name}", run.work / f"ready-{name}"
-        dummy = not any(checkpoint.glob("*.safetensors"))
-        self.process = run.python(
-            self.name,
-            "offline.py",
-            *("--model", str(checkpoint), "--go", str(self.go), "--ready", str(self.ready)),
-            *(
-                "--load-format",
-                "dummy" if dummy else "safetensors",
-                "--kv-cache-gib",
-                run.kv_cache_gib(name),
-                "--gpu-memory-utilization",
-                MEMORY_SHARE,
-                *run.load,
-            ),
+        options = make_flags(
+            model=checkpoint,
+            go=self.go,
+            ready=self.ready,
+            load_format="safetensors" if any(checkpoint.glob("*.safetensors")) else "dummy",
+            kv_cache_gib=run.kv_cache_gib(name),
+            gpu_memory_utilization=MEMORY_SHARE,
         )
+        self.process = run.python(self.name, "offline", *options, *run.load)
 
     def is_ready(self) -> bool:
         return self.ready.exists()
-
-    def is_alive(self) -> bool:
-        return self.process.poll() is None
 
     def measure(self) -> None:
         self.go.touch()
@@ -252,9 +199,8 @@ def wait_for_all(run: Run, engines: list[Offline | Server], seconds: float) -> N
             if engine.is_ready():
                 run.note(name=engine.name, ready=True, weights_gib=run.weights_gib(engine.name))
                 waiting.remove(engine)
-            elif not engine.is_alive():
-                text = (run.work / f"{engine.name}.log").read_text(errors="replace")
-                run.note(name=engine.name, failed="load", log=text[-1500:])
+            elif engine.process.poll() is not None:
+                run.note(name=engine.name, failed="load", log=read_end(run.log(engine.name)))
                 waiting.remove(engine)
         time.sleep(0.2)
     run.note(not_ready=[engine.name for engine in waiting])
@@ -263,44 +209,72 @@ def wait_for_all(run: Run, engines: list[Offline | Server], seconds: float) -> N
 def run_contract(run: Run, checkpoint: Path, tests: str, seconds: float) -> None:
     """The engines' contract: those of its tests that `tests` selects."""
     command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-c", os.devnull]
-    command += ["--import-mode=importlib", "--rootdir", str(ROOT), "-k", tests]
-    command += [str(ROOT / "tests" / "contract" / "test_engine.py")]
+    command += ["--import-mode=importlib", "--rootdir", str(PROJECT), "-k", tests]
+    command += [str(PROJECT / "tests" / "contract" / "test_engine.py")]
     suite = run.start("contract", command, ENGINE_TEST_MODEL=str(checkpoint))
     with contextlib.suppress(subprocess.TimeoutExpired):
         suite.wait(timeout=seconds)
-    text = (run.work / "contract.log").read_text(errors="replace")
+    text = run.log("contract").read_text(errors="replace")
     lines = [line for line in text.splitlines() if "PASSED" in line or "FAILED" in line or " passed" in line]
     run.note(name="contract", code=suite.poll(), checkpoint=checkpoint.name, tests=tests, lines=lines[-60:])
     run.end(suite)
 
 
+def start_servers(run: Run, pairs: list[tuple[str, str]]) -> list[Server]:
+    """One server each; they hash their checkpoints at the same time."""
+
+    def start(number: int, name: str, folder: str) -> Server | None:
+        try:
+            server = Server(run, name, Path(folder), number)
+        except Exception as error:
+            run.note(name=f"triton-{name}", failed=f"{type(error).__name__}: {error}")
+            return None
+        run.note(name=server.name, checkpoint=describe(name, Path(folder)))
+        return server
+
+    # It makes a folder of links once, and two that make it at the same time spoil it.
+    environ = {**os.environ, "T_PP": run.server_path}
+    subprocess.run(["/bin/bash", "-c", f". {run.triton}/triton/env.sh"], env=environ, check=False)
+    with ThreadPoolExecutor(max(1, len(pairs))) as pool:
+        jobs = [pool.submit(start, number, *pair) for number, pair in enumerate(pairs)]
+    return [server for job in jobs if (server := job.result()) is not None]
+
+
+def measure(run: Run, server: Server, offline: Offline | None) -> None:
+    if offline is not None and offline.is_ready() and run.has_time(20):
+        offline.measure()
+    if not server.is_ready() or not run.has_time(20):
+        run.note(name=server.name, failed="not ready" if not server.is_ready() else "no time")
+        return
+    server.measure("other", "single", "text")
+    if not server.measure("throughput", "throughput"):
+        # Its requests were cancelled with the client, but it is too slow to wait for.
+        run.end(server.process)
+        return
+    if server.model in run.whole:
+        for mode in ("answers", "tenants", "cancel"):
+            server.measure(mode, mode)
+
+
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkpoints", nargs="*", metavar="NAME=FOLDER")
-    parser.add_argument(
-        "--served", nargs="*", default=[], metavar="NAME=FOLDER", help="measured through tritonserver only"
-    )
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--site", type=Path, required=True)
-    parser.add_argument("--triton", type=Path, required=True)
-    parser.add_argument(
-        "--whole",
-        nargs="*",
-        default=[],
-        help="names whose answers in one response, cancels and tenants are tried, too",
-    )
-    parser.add_argument("--contract", type=Path, help="the checkpoint for the engine's contract suite")
-    parser.add_argument(
-        "--contract-shared", action="store_true", help="only those of its tests that share one engine"
-    )
-    parser.add_argument("--contract-seconds", type=float, default=400)
-    parser.add_argument("--start-seconds", type=float, default=240, help="how long engines may take to load")
-    parser.add_argument(
-        "--measure-seconds", type=float, default=60, help="what takes longer is ended and said to be slower"
-    )
-    parser.add_argument("--streams", default="64")
-    parser.add_argument("--rounds", default="5", help="requests on each stream and repetition")
-    parser.add_argument("--seconds", type=float, default=600)
+    add = parser.add_argument
+    add("checkpoints", nargs="*", metavar="NAME=FOLDER")
+    add("--served", nargs="*", default=[], metavar="NAME=FOLDER", help="measured through tritonserver only")
+    add("--work", type=Path, required=True)
+    add("--site", type=Path, required=True)
+    add("--triton", type=Path, required=True)
+    whole = "names whose answers in one response, cancels and tenants are tried, too"
+    add("--whole", nargs="*", default=[], help=whole)
+    add("--contract", type=Path, help="the checkpoint for the engine's contract suite")
+    add("--contract-shared", action="store_true", help="only those of its tests that share one engine")
+    add("--contract-seconds", type=float, default=400)
+    add("--start-seconds", type=float, default=240, help="how long engines may take to load")
+    slow = "what takes longer is ended and said to be slower"
+    add("--measure-seconds", type=float, default=60, help=slow)
+    add("--streams", default="64")
+    add("--rounds", default="5", help="requests on each stream and repetition")
+    add("--seconds", type=float, default=600)
     return parser.parse_args()
 
 
@@ -327,44 +301,6 @@ def main() -> None:
         run_contract(run, arguments.contract, tests, arguments.contract_seconds)
     run.note(name="end")
     (run.work / "done").touch()
-
-
-def start_servers(run: Run, pairs: list[tuple[str, str]]) -> list[Server]:
-    """One server each; they hash their checkpoints at the same time."""
-
-    def start(number: int, name: str, folder: str) -> Server | None:
-        try:
-            server = Server(run, name, Path(folder), number)
-        except Exception as error:
-            run.note(name=f"triton-{name}", failed=f"{type(error).__name__}: {error}")
-            return None
-        run.note(name=server.name, checkpoint=describe(name, Path(folder)))
-        return server
-
-    # It makes a folder of links once, and two that make it at the same time spoil it.
-    environ = {**os.environ, "T_PP": run.server_path}
-    command = ["bash", "-c", f". {run.triton}/triton/env.sh"]
-    subprocess.run(command, env=environ, check=False)
-    with ThreadPoolExecutor(max(1, len(pairs))) as pool:
-        jobs = [pool.submit(start, number, *pair) for number, pair in enumerate(pairs)]
-    return [server for job in jobs if (server := job.result()) is not None]
-
-
-def measure(run: Run, server: Server, offline: Offline | None) -> None:
-    if offline is not None and offline.is_ready() and run.has_time(20):
-        offline.measure()
-    if not server.is_ready() or not run.has_time(20):
-        run.note(name=server.name, failed="not ready" if not server.is_ready() else "no time")
-        return
-    server.measure("other", "single", "text")
-    if not server.measure("throughput", "throughput"):
-        # Its requests were cancelled with the client, but it is too slow to wait for.
-        run.end(server.process)
-        return
-    if server.model in run.whole:
-        server.measure("answers", "answers")
-        server.measure("tenants", "tenants")
-        server.measure("cancel", "cancel")
 
 
 if __name__ == "__main__":

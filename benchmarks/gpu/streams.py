@@ -7,124 +7,47 @@ shared).
 """
 
 import argparse
+import itertools
 import json
 import multiprocessing
-import queue
 import re
 import statistics
 import time
 import urllib.request
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from prompts import OUTPUT_TOKENS, PROMPT_TOKENS, Prompts
+from benchmarks.generation.clients import Answer, Stream, summarize
+from benchmarks.generation.prompts import Prompts
+from benchmarks.gpu.machine import OUTPUT_TOKENS, PROMPT_TOKENS
+from trireme.tune.perf_analyzer import compute_percentile
 
 CANCEL_TOKENS = 1500
-
-
-@dataclass
-class Answer:
-    """Times are of one clock for all processes of the machine, in seconds."""
-
-    sent: float
-    first: float
-    done: float
-    responses: int
-    output_tokens: int
-
-
-class Stream:
-    """One gRPC stream; answers one request at a time."""
-
-    def __init__(self, url: str, model: str, is_streamed: bool = True) -> None:
-        from tritonclient import grpc
-
-        self._grpc = grpc
-        self._is_streamed = is_streamed
-        self._model = model
-        self._client = grpc.InferenceServerClient(url)
-        self._events: queue.SimpleQueue[tuple[float, Any, Any]] = queue.SimpleQueue()
-        self._client.start_stream(lambda result, error: self._events.put((time.monotonic(), result, error)))
-
-    def send(self, text: str, max_tokens: int, tenant: str = "") -> float:
-        parameters = json.dumps({"max_tokens": max_tokens, "temperature": 0.0, "ignore_eos": True})
-        inputs = [
-            self._input("text_input", text.encode()),
-            self._input("sampling_parameters", parameters.encode()),
-        ]
-        inputs += [self._input(name, True) for name in ("return_finish_reason", "return_num_output_tokens")]
-        inputs.append(self._input("stream", self._is_streamed))
-        if tenant:
-            inputs.append(self._input("tenant", tenant.encode()))
-        sent = time.monotonic()
-        self._client.async_stream_infer(self._model, inputs, enable_empty_final_response=True)
-        return sent
-
-    def next(self) -> tuple[float, Any]:
-        """When the next response came, and the message."""
-        at, result, error = self._events.get(timeout=120)
-        if error is not None:
-            raise SystemExit(f"the server answered: {error}")
-        return at, result.get_response()
-
-    def ask(self, text: str, max_tokens: int = OUTPUT_TOKENS, tenant: str = "") -> Answer:
-        answer = Answer(self.send(text, max_tokens, tenant), 0.0, 0.0, 0, 0)
-        while True:
-            at, message = self.next()
-            if message.outputs:
-                answer.first = answer.first or at
-                answer.responses += 1
-                answer.output_tokens = _read_count(message) or answer.output_tokens
-            if message.parameters["triton_final_response"].bool_param:
-                answer.done = at
-                return answer
-
-    def leave(self) -> None:
-        """End the stream in the middle of an answer."""
-        self._client.stop_stream(cancel_requests=True)
-
-    def close(self) -> None:
-        self._client.stop_stream()
-        self._client.close()
-
-    def _input(self, name: str, value: bytes | bool) -> Any:
-        import numpy as np
-
-        kind = "BOOL" if isinstance(value, bool) else "BYTES"
-        tensor = self._grpc.InferInput(name, [1], kind)
-        tensor.set_data_from_numpy(np.array([value], dtype=bool if kind == "BOOL" else object))
-        return tensor
-
-
-def _read_count(message: Any) -> int:
-    for position, output in enumerate(message.outputs):
-        if output.name == "num_output_tokens" and message.raw_output_contents:
-            return int.from_bytes(message.raw_output_contents[position][:4], "little")
-    return 0
+# Metrics of the engine, and seconds until one is surely fresh.
+RUNNING, GENERATED, HITS = "num_requests_running", "generation_tokens_total", "prefix_cache_hits_total"
+REFRESH_S = 0.6
+PROCESSES, REPETITIONS = 8, 3
+TEXT = "The city lies on the river"
 
 
 def _work(arguments: argparse.Namespace, texts: list[list[str]], barrier: Any, results: Any) -> None:
     """One client process: a thread and a stream for each list of texts."""
-    import threading
-
     answers: list[Answer | str] = []
 
     def run(mine: list[str]) -> None:
         try:
             stream = Stream(arguments.url, arguments.model, arguments.is_streamed)
             barrier.wait(timeout=60)
-            answers.extend([stream.ask(text) for text in mine])
+            answers.extend([stream.ask(text, OUTPUT_TOKENS) for text in mine])
             stream.close()
-        except (Exception, SystemExit) as error:
+        except Exception as error:
             barrier.abort()
             answers.append(f"{type(error).__name__}: {error}")
 
-    threads = [threading.Thread(target=run, args=(mine,)) for mine in texts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(texts)) as pool:
+        list(pool.map(run, texts))
     results.put(answers)
 
 
@@ -135,7 +58,7 @@ def measure(arguments: argparse.Namespace, prompts: Prompts, seed: int) -> list[
     # Spawned: gRPC does not survive a fork.
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(arguments.streams), context.Queue()
-    count = min(arguments.processes, arguments.streams)
+    count = min(PROCESSES, arguments.streams)
     workers = [
         context.Process(target=_work, args=(arguments, per_stream[n::count], barrier, results))
         for n in range(count)
@@ -152,50 +75,37 @@ def measure(arguments: argparse.Namespace, prompts: Prompts, seed: int) -> list[
     return answers
 
 
-def throughput(arguments: argparse.Namespace) -> dict[str, Any]:
-    prompts = Prompts(arguments.tokenizer)
-    short = argparse.Namespace(**{**vars(arguments), "rounds": 1})
-    measure(short, prompts, seed=0)
-    runs = [measure(arguments, prompts, seed) for seed in range(1, arguments.repetitions + 1)]
-    rates, first = [], []
-    for answers in runs:
-        seconds = max(a.done for a in answers) - min(a.sent for a in answers)
-        rates.append(sum(a.output_tokens for a in answers) / seconds)
-        first += [a.first - a.sent for a in answers]
-    between = [
-        (a.done - a.first) / (a.output_tokens - 1) for answers in runs for a in answers if a.output_tokens > 1
-    ]
-    responses = [a.responses for answers in runs for a in answers]
+def throughput(arguments: argparse.Namespace, prompts: Prompts) -> dict[str, Any]:
+    measure(argparse.Namespace(**{**vars(arguments), "rounds": 1}), prompts, seed=0)
+    runs = [measure(arguments, prompts, seed) for seed in range(1, REPETITIONS + 1)]
+    rates = [summarize(run).tokens_per_second for run in runs]
+    every = [answer for run in runs for answer in run]
+    first = [answer.first - answer.sent for answer in every]
+    between = [(one.done - one.first) / (one.output_tokens - 1) for one in every]
     return {
         "output_tokens_per_s": statistics.median(rates),
         "output_tokens_per_s_all": rates,
         "ttft_ms_median": 1000 * statistics.median(first),
-        "ttft_ms_p95": 1000 * sorted(first)[int(0.95 * len(first))],
+        "ttft_ms_p95": 1000 * compute_percentile(first, 95),
         "inter_token_ms_median": 1000 * statistics.median(between),
-        "responses_per_answer": statistics.mean(responses),
+        "responses_per_answer": statistics.mean(answer.responses for answer in every),
         "requests": len(runs[0]),
     }
 
 
-def answers(arguments: argparse.Namespace) -> dict[str, Any]:
+def answers(arguments: argparse.Namespace, prompts: Prompts) -> dict[str, Any]:
     """Throughput without streaming: what it gains is what the sending of pieces costs."""
-    found = throughput(argparse.Namespace(**{**vars(arguments), "is_streamed": False}))
-    return {
-        "answers_tokens_per_s": found["output_tokens_per_s"],
-        "answers_tokens_per_s_all": found["output_tokens_per_s_all"],
-    }
+    found = throughput(argparse.Namespace(**{**vars(arguments), "is_streamed": False}), prompts)
+    rates = ("output_tokens_per_s", "output_tokens_per_s_all")
+    return {name.replace("output", "answers"): found[name] for name in rates}
 
 
-def single(arguments: argparse.Namespace) -> dict[str, Any]:
-    prompts = Prompts(arguments.tokenizer)
-    stream = Stream(arguments.url, arguments.model)
-    warm, *texts = prompts.texts(4, seed=101)
-    stream.ask(warm)
-    answers = [stream.ask(text) for text in texts]
-    stream.close()
+def single(arguments: argparse.Namespace, prompts: Prompts) -> dict[str, Any]:
+    with closing(Stream(arguments.url, arguments.model)) as stream:
+        _, *asked = [stream.ask(text, OUTPUT_TOKENS) for text in prompts.texts(4, seed=101)]
     return {
-        "single_stream_tokens_per_s": statistics.median(a.output_tokens / (a.done - a.sent) for a in answers),
-        "single_ttft_ms": 1000 * statistics.median(a.first - a.sent for a in answers),
+        "single_stream_tokens_per_s": statistics.median(a.output_tokens / (a.done - a.sent) for a in asked),
+        "single_ttft_ms": 1000 * statistics.median(a.first - a.sent for a in asked),
     }
 
 
@@ -209,85 +119,62 @@ def read_gauge(arguments: argparse.Namespace, name: str) -> float:
     return sum(map(float, found))
 
 
-def _wait(arguments: argparse.Namespace, name: str, is_reached: Any, seconds: float = 30.0) -> float:
-    """Seconds until the gauge is there."""
+def wait_for_running(arguments: argparse.Namespace, wanted: int, seconds: float = 30.0) -> float:
+    """Seconds until so many requests run."""
     began = time.monotonic()
-    while not is_reached(read_gauge(arguments, name)):
+    while (count := read_gauge(arguments, RUNNING)) != wanted:
         if time.monotonic() - began > seconds:
-            raise SystemExit(f"{name} did not change within {seconds} s: {read_gauge(arguments, name)}")
+            raise SystemExit(f"{count} requests run after {seconds} s instead of {wanted}")
         time.sleep(0.01)
     return time.monotonic() - began
 
 
-def cancel(arguments: argparse.Namespace) -> dict[str, Any]:
-    prompts = Prompts(arguments.tokenizer)
+def cancel(arguments: argparse.Namespace, prompts: Prompts) -> dict[str, Any]:
     times = []
-    for seed in range(arguments.repetitions):
+    for seed in range(REPETITIONS):
         streams = [Stream(arguments.url, arguments.model) for _ in range(arguments.streams)]
         for stream, text in zip(streams, prompts.texts(arguments.streams, seed=200 + seed), strict=True):
             stream.send(text, CANCEL_TOKENS)
         for stream in streams:
             stream.next()
-        _wait(arguments, arguments.running, lambda count: count == arguments.streams)
+        wait_for_running(arguments, arguments.streams)
         began = time.monotonic()
         for stream in streams:
             stream.leave()
         left = time.monotonic() - began
-        idle = left + _wait(arguments, arguments.running, lambda count: count == 0)
-        made = read_gauge(arguments, arguments.generated)
+        idle = left + wait_for_running(arguments, 0)
+        made = read_gauge(arguments, GENERATED)
         time.sleep(1.0)
-        times.append(
-            {
-                "leave_s": left,
-                "idle_s": idle,
-                "tokens_after": read_gauge(arguments, arguments.generated) - made,
-            }
-        )
+        after = read_gauge(arguments, GENERATED) - made
+        times.append({"leave_s": left, "idle_s": idle, "tokens_after": after})
     return {"cancel": times, "cancelled_streams": arguments.streams}
 
 
-def tenants(arguments: argparse.Namespace) -> dict[str, Any]:
+def tenants(arguments: argparse.Namespace, prompts: Prompts) -> dict[str, Any]:
     """Hit tokens after each of: a prompt by tenant a, again by a, by tenant b, again by b."""
-    prompts = Prompts(arguments.tokenizer)
-    stream = Stream(arguments.url, arguments.model)
-    text = prompts.texts(1, seed=300)[0]
-    before, hits = read_gauge(arguments, arguments.hits), []
-    for tenant in ("a", "a", "b", "b"):
-        stream.ask(text, 4, tenant)
-        # The gauge is refreshed now and then.
-        time.sleep(arguments.refresh)
-        now = read_gauge(arguments, arguments.hits)
-        hits.append(now - before)
-        before = now
-    stream.close()
+    [text] = prompts.texts(1, seed=300)
+    counts = [read_gauge(arguments, HITS)]
+    with closing(Stream(arguments.url, arguments.model)) as stream:
+        for tenant in ("a", "a", "b", "b"):
+            stream.ask(text, 4, tenant)
+            # The gauge is refreshed now and then.
+            time.sleep(REFRESH_S)
+            counts.append(read_gauge(arguments, HITS))
+    hits = [after - before for before, after in itertools.pairwise(counts)]
     return {"prefix_hit_tokens_a_a_b_b": hits, "prompt_tokens": PROMPT_TOKENS}
 
 
-def text(arguments: argparse.Namespace) -> dict[str, Any]:
+def text(arguments: argparse.Namespace, _prompts: Prompts) -> dict[str, Any]:
     """The beginning of an answer, to be looked at."""
-    from tritonclient import grpc
+    from trireme.triton.client import TritonClient
 
-    stream = Stream(arguments.url, arguments.model)
-    stream.send(arguments.text, 40)
-    pieces = []
-    while True:
-        message = stream.next()[1]
-        pieces += [
-            grpc.InferResult(message).as_numpy("text_output")[0].decode() for output in message.outputs[:1]
-        ]
-        if message.parameters["triton_final_response"].bool_param:
-            stream.close()
-            return {"prompt": arguments.text, "text": "".join(pieces), "responses": len(pieces)}
+    sampling = {"max_tokens": 40, "temperature": 0.0, "ignore_eos": True}
+    with TritonClient(arguments.url) as client:
+        parts = list(client.generate(TEXT, sampling=sampling, stream=True, model=arguments.model))
+    return {"prompt": TEXT, "text": "".join(part.text for part in parts), "responses": len(parts)}
 
 
-MODES = {
-    "throughput": throughput,
-    "answers": answers,
-    "single": single,
-    "cancel": cancel,
-    "tenants": tenants,
-    "text": text,
-}
+MODES = {mode.__name__: mode for mode in (throughput, answers, single, cancel, tenants, text)}
 
 
 def main() -> None:
@@ -298,24 +185,13 @@ def main() -> None:
     parser.add_argument("--url", default="127.0.0.1:8001")
     parser.add_argument("--metrics", default="http://127.0.0.1:8002/metrics")
     parser.add_argument("--streams", type=int, default=64)
-    parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--running", default="num_requests_running", help="the gauge of running requests")
-    parser.add_argument("--generated", default="generation_tokens_total")
-    parser.add_argument("--hits", default="prefix_cache_hits_total")
-    parser.add_argument("--text", default="The city lies on the river", help="the prompt of mode text")
-    parser.add_argument("--refresh", type=float, default=0.6, help="seconds until a metric is surely fresh")
     arguments = parser.parse_args()
     arguments.is_streamed = True
+    prompts = Prompts(arguments.tokenizer, PROMPT_TOKENS)
     for mode in arguments.modes:
-        result = {
-            "mode": mode,
-            "model": arguments.model,
-            "streams": arguments.streams,
-            **MODES[mode](arguments),
-        }
-        print("RESULT", json.dumps(result), flush=True)
+        result = {"mode": mode, "model": arguments.model, "streams": arguments.streams}
+        print("RESULT", json.dumps({**result, **MODES[mode](arguments, prompts)}), flush=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engines import read_versions
+from benchmarks.rivals.common import read_versions
 
 # Of 512 to 4,096 tokens a run, 512 and 1,024 were fastest on two AVX-512 cores, for passages and for the mix.
 RUN_TOKENS = 1024
@@ -63,6 +63,3 @@ class OrtEngine:
                 vectors[i] = output[row] / max(float(np.linalg.norm(output[row])), 1e-12)
             start += len(rows)
         return vectors
-
-    def rerank(self, query: str, passages: Sequence[str], prior: Sequence[float]) -> Any:
-        raise NotImplementedError("an embedding model scores no pairs")

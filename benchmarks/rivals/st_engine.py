@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engines import BATCH, CALIBRATION_TEXTS, read_versions
+from benchmarks.rivals.common import BATCH, CALIBRATION_TEXTS, read_versions
 
 VERSIONS = ("sentence-transformers", "transformers", "torch")
 BACKEND_VERSIONS = {
@@ -17,33 +17,28 @@ BACKEND_VERSIONS = {
 }
 
 
+FILES = {
+    "onnx-int8": "onnx/model_qint8_avx512_vnni.onnx",
+    "openvino-int8": "openvino/openvino_model_qint8_quantized.xml",
+}
+
+
 def _options(variant: str, threads: int) -> dict[str, Any]:
     """Keyword arguments of both classes for a variant whose file, where it needs one, is in the folder."""
     import torch
 
     torch.set_num_threads(threads)
-    if variant == "torch":
-        return {"backend": "torch", "model_kwargs": {"dtype": torch.float32}}
-    if variant == "torch-bf16":
-        return {"backend": "torch", "model_kwargs": {"dtype": torch.bfloat16}}
-    if variant in ("onnx", "onnx-o3", "onnx-int8"):
-        names = {
-            "onnx": "model.onnx",
-            "onnx-o3": "model_O3.onnx",
-            "onnx-int8": "model_qint8_avx512_vnni.onnx",
-        }
-        return {
-            "backend": "onnx",
-            "model_kwargs": {"provider": "CPUExecutionProvider", "file_name": f"onnx/{names[variant]}"},
-        }
-    if variant in ("openvino", "openvino-int8"):
-        name = "openvino_model.xml" if variant == "openvino" else "openvino_model_qint8_quantized.xml"
-        hints = {"INFERENCE_NUM_THREADS": str(threads), "PERFORMANCE_HINT": "LATENCY"}
-        return {
-            "backend": "openvino",
-            "model_kwargs": {"file_name": f"openvino/{name}", "ov_config": hints},
-        }
-    raise ValueError(f"no variant named {variant!r}")
+    provider = {"provider": "CPUExecutionProvider"}
+    hints = {"INFERENCE_NUM_THREADS": str(threads), "PERFORMANCE_HINT": "LATENCY"}
+    kwargs: dict[str, dict[str, Any]] = {
+        "torch": {"dtype": torch.float32},
+        "torch-bf16": {"dtype": torch.bfloat16},
+        "onnx-int8": {**provider, "file_name": FILES["onnx-int8"]},
+        "openvino-int8": {"file_name": FILES["openvino-int8"], "ov_config": hints},
+    }
+    if variant not in kwargs:
+        raise ValueError(f"no variant named {variant!r}")
+    return {"backend": variant.partition("-")[0], "model_kwargs": kwargs[variant]}
 
 
 def prepare_folder(model_class: Any, variant: str, source: Path, work: Path) -> Path:
@@ -55,7 +50,6 @@ def prepare_folder(model_class: Any, variant: str, source: Path, work: Path) -> 
 
     from sentence_transformers import (
         export_dynamic_quantized_onnx_model,
-        export_optimized_onnx_model,
         export_static_quantized_openvino_model,
     )
 
@@ -70,11 +64,9 @@ def prepare_folder(model_class: Any, variant: str, source: Path, work: Path) -> 
     kwargs = {"provider": "CPUExecutionProvider"} if backend == "onnx" else {}
     model = model_class(str(folder), backend=backend, model_kwargs={**kwargs, "export": True})
     model.save_pretrained(str(folder))
-    if variant == "onnx-int8":
+    if backend == "onnx":
         export_dynamic_quantized_onnx_model(model, "avx512_vnni", str(folder))
-    elif variant == "onnx-o3":
-        export_optimized_onnx_model(model, "O3", str(folder))
-    elif variant == "openvino-int8":
+    else:
         _quantize_openvino(export_static_quantized_openvino_model, model, folder, work)
     (folder / ".done").touch()
     return folder
@@ -99,18 +91,25 @@ def _quantize_openvino(export: Any, model: Any, folder: Path, work: Path) -> Non
     )
 
 
-class SentenceEngine:
-    """SentenceTransformer.encode, which sorts by length and runs batches of 32."""
+class _Engine:
+    """Both sort by length and run batches of 32."""
+
+    def __init__(self, model_class: Any, variant: str, model: Path, work: Path, threads: int) -> None:
+        self._backend = variant.partition("-")[0]
+        folder = prepare_folder(model_class, variant, model, work)
+        self._model = model_class(str(folder), device="cpu", **_options(variant, threads))
+
+    def versions(self) -> dict[str, str]:
+        return read_versions(*VERSIONS, *BACKEND_VERSIONS[self._backend])
+
+
+class SentenceEngine(_Engine):
+    """SentenceTransformer.encode."""
 
     def __init__(self, variant: str, model: Path, work: Path, threads: int) -> None:
         from sentence_transformers import SentenceTransformer
 
-        self._backend = variant.partition("-")[0]
-        folder = prepare_folder(SentenceTransformer, variant, model, work)
-        self._model = SentenceTransformer(str(folder), device="cpu", **_options(variant, threads))
-
-    def versions(self) -> dict[str, str]:
-        return read_versions(*VERSIONS, *BACKEND_VERSIONS[self._backend])
+        super().__init__(SentenceTransformer, variant, model, work, threads)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return [int(self._model.tokenize([text])["attention_mask"].sum()) for text in texts]
@@ -118,28 +117,17 @@ class SentenceEngine:
     def embed(self, texts: Sequence[str]) -> Any:
         return self._model.encode(list(texts), batch_size=BATCH, show_progress_bar=False)
 
-    def rerank(self, query: str, passages: Sequence[str], prior: Sequence[float]) -> Any:
-        raise NotImplementedError("an embedding model scores no pairs")
 
-
-class CrossEncoderEngine:
-    """CrossEncoder.predict, which sorts by length and runs batches of 32."""
+class CrossEncoderEngine(_Engine):
+    """CrossEncoder.predict."""
 
     def __init__(self, variant: str, model: Path, work: Path, threads: int) -> None:
         from sentence_transformers import CrossEncoder
 
-        self._backend = variant.partition("-")[0]
-        folder = prepare_folder(CrossEncoder, variant, model, work)
-        self._model = CrossEncoder(str(folder), device="cpu", **_options(variant, threads))
-
-    def versions(self) -> dict[str, str]:
-        return read_versions(*VERSIONS, *BACKEND_VERSIONS[self._backend])
+        super().__init__(CrossEncoder, variant, model, work, threads)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         return [len(ids) for ids in self._model.tokenizer(list(texts), truncation=True)["input_ids"]]
-
-    def embed(self, texts: Sequence[str]) -> Any:
-        raise NotImplementedError("a cross-encoder makes no vectors")
 
     def rerank(self, query: str, passages: Sequence[str], prior: Sequence[float]) -> Any:
         pairs = [(query, passage) for passage in passages]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engines import read_versions
+from benchmarks.rivals.common import read_versions
 
 
 class TriremeEngine:
@@ -20,7 +20,7 @@ class TriremeEngine:
         from trireme.artifacts.recipe import RECIPE_FILE, read_recipe
         from trireme.artifacts.repository import version_dir
         from trireme.encode.tokenizer import Tokenizer
-        from trireme.triton.backends.model import ModelConfig
+        from trireme.triton.backends.config import ModelConfig
         from trireme.triton.backends.text_encoder import load_text_encoder
 
         recipe = read_recipe(model / RECIPE_FILE)
@@ -43,14 +43,5 @@ class TriremeEngine:
     def count(self, texts: Sequence[str]) -> list[int]:
         return [len(row.ids) for row in self._tokenizer.encode_texts(texts)]
 
-    def embed(self, texts: Sequence[str]) -> Any:
-        from trireme.encode.text_encoder import EmbedRequest
-        from trireme.errors import TriremeError
-
-        [answer], _ = self._encoder.embed([EmbedRequest(texts, "passage")])
-        if isinstance(answer, TriremeError):
-            raise answer
-        return [row.vector for row in answer]
-
-    def rerank(self, query: str, passages: Sequence[str], prior: Sequence[float]) -> Any:
-        raise NotImplementedError("an embedding model scores no pairs")
+    def embed(self, texts: Sequence[str], input_type: str = "passage") -> Any:
+        return [row.vector for row in self._encoder.embed(texts, input_type)]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import BinaryIO
 
 from trireme.artifacts.machine_config import MACHINE_CONFIG, place_machine_configs
@@ -30,7 +31,7 @@ PREVIOUS_LOG = "tritonserver.previous.log"
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
+class KeeperTiming:
     """Seconds.
 
     pause: the longest between two starts. port: how long the ports may stay taken after a server ended. hung:
@@ -45,7 +46,7 @@ class Timing:
     quiet: float = 4.0
 
 
-DEFAULT_TIMING = Timing()
+DEFAULT_TIMING = KeeperTiming()
 
 
 class KeptServer:
@@ -55,15 +56,21 @@ class KeptServer:
     under way would never end.
     """
 
-    def __init__(self, settings: Settings, timing: Timing = DEFAULT_TIMING) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        timing: KeeperTiming = DEFAULT_TIMING,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         """Starts nothing."""
         self._settings = settings
         self._timing = timing
+        self._clock = clock
         self._database_url = settings.database_url
         self._note = settings.data_dir / "tritonserver.pid"
         self._was_ready = self._was_ever_ready = False
         self._false_starts = self._restarts = 0
-        self._due = 0.0
+        self._due = -math.inf
         self._ended_at: float | None = None
         self._first_bytes = 0
         self._last_seen: tuple[dict[str, float], bool] = ({}, True)
@@ -141,14 +148,14 @@ class KeptServer:
         return 0 < self._settings.server_growth_bytes < self._growth()
 
     def _is_quiet(self) -> bool:
-        """Whether no request has ended and none was under way for Timing.quiet, over several calls."""
+        """Whether no request has ended and none was under way for KeeperTiming.quiet, over several calls."""
         with suppress(UnavailableError):
             page = read_metrics(self._settings.host, self._settings.metrics_port)
             seen = (count_answered(page), has_pending(page))
             if seen != self._last_seen or seen[1]:
-                self._last_seen, self._quiet_since = seen, time.monotonic()
+                self._last_seen, self._quiet_since = seen, self._clock()
                 return False
-            return time.monotonic() - self._quiet_since > self._timing.quiet
+            return self._clock() - self._quiet_since > self._timing.quiet
         return False
 
     def _see_ready(self) -> None:
@@ -170,7 +177,7 @@ class KeptServer:
             most = MOST_KILLED_STARTS if self.server.was_killed() else MOST_FALSE_STARTS
             if self._false_starts >= most:
                 raise UnavailableError(f"tritonserver stopped; its log is {log}")
-        if time.monotonic() < self._due:
+        if self._clock() < self._due:
             return
         self._forget()
         # Requests that wait for what is gone end with the connection.
@@ -190,14 +197,14 @@ class KeptServer:
             f"{reason}; starting tritonserver again. What it said last is in {log.with_name(PREVIOUS_LOG)}."
         )
         self._false_starts = 0 if self._was_ready else self._false_starts + 1
-        self._due = time.monotonic() + self._pause()
+        self._due = self._clock() + self._pause()
         self._was_ready, self._ended_at = False, None
         self.server = launched
 
     def _wait_for_room(self, error: Exception) -> None:
         """Ports that the kernel has not freed yet, or a disk that is full: the next call tries again."""
-        self._ended_at = self._ended_at or time.monotonic()
-        if isinstance(error, SettingError) and time.monotonic() - self._ended_at > self._timing.port:
+        self._ended_at = self._clock() if self._ended_at is None else self._ended_at
+        if isinstance(error, SettingError) and self._clock() - self._ended_at > self._timing.port:
             raise error
 
     def _pause(self) -> float:
@@ -260,9 +267,9 @@ def _claim_port(port: int, name: str) -> socket.socket:
 
 
 class _CanaryThread:
-    """Asks each model now and then; `hung` names those that gave no answer, to anybody, for Timing.hung."""
+    """Asks each model now and then; `hung` names those that gave no answer, to anybody, for KeeperTiming.hung."""
 
-    def __init__(self, settings: Settings, models: list[str], timing: Timing) -> None:
+    def __init__(self, settings: Settings, models: list[str], timing: KeeperTiming) -> None:
         self._settings = settings
         self._timing = timing
         self._models = models

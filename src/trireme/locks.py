@@ -30,12 +30,13 @@ def share_lock(file: BinaryIO | int) -> None:
 
 
 @contextmanager
-def hold_lock(path: Path, refusal: str) -> Iterator[None]:
-    """Holds the lock of `path` during the block: a folder's own, or a file's, which is made where it is missing.
+def hold_lock(path: Path, refusal: str, *, is_folder: bool = False) -> Iterator[None]:
+    """Holds the lock of the file `path`, which is made where it is missing, or of a folder that is there.
 
     Raises UnavailableError with the text `refusal` while another holds it.
     """
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_WRONLY | os.O_CREAT, 0o666)
+    flags = os.O_RDONLY | os.O_DIRECTORY if is_folder else os.O_WRONLY | os.O_CREAT
+    descriptor = os.open(path, flags, 0o666)
     try:
         if not try_lock(descriptor):
             raise UnavailableError(refusal)

@@ -11,7 +11,7 @@ from stacks import ROOT
 @pytest.mark.alone
 def test_a_smoke_run_measures_ours_and_prints_every_bar():
     # In the checkout's own data folder, where perf_analyzer is kept once it is downloaded.
-    command = [sys.executable, str(ROOT / "benchmarks" / "bench.py"), "--smoke"]
+    command = [sys.executable, "-m", "benchmarks.encoders.run", "--smoke"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     for words in (
@@ -31,7 +31,7 @@ def test_a_smoke_run_measures_ours_and_prints_every_bar():
 
 
 def test_a_run_that_is_ended_leaves_no_process_behind():
-    command = [sys.executable, str(ROOT / "benchmarks" / "bench.py"), "--smoke"]
+    command = [sys.executable, "-m", "benchmarks.encoders.run", "--smoke"]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=ROOT
     )

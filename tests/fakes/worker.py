@@ -10,7 +10,7 @@ from fakes.memory_documents import MemoryDocuments
 from fakes.memory_queue import MemoryJobs, MemoryQueue
 from trireme.documents.chunk import chunk
 from trireme.ingest.encoder import Encoder
-from trireme.ingest.options import DEFAULT_SIZES, Timing
+from trireme.ingest.options import DEFAULT_SIZES, WorkerTiming
 from trireme.ingest.queue import BackOff, JobQuery
 from trireme.ingest.throttle import Throttle
 from trireme.ingest.worker import Worker
@@ -19,7 +19,7 @@ from trireme.types import Document, Embedder
 
 EMBEDDER = Embedder("a" * 64, 4)
 OTHER = Embedder("b" * 64, 4)
-QUICK = Timing(idle=0.02, write=0.02, retry=Pauses(0.01, 0.02))
+QUICK = WorkerTiming(idle=0.02, write=0.02, retry=Pauses(0.01, 0.02))
 
 
 def vector(text):

@@ -1,7 +1,6 @@
 """The keeper over servers that a person can predict: when it starts one again, and when it gives up."""
 
 import os
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +8,7 @@ import pytest
 
 from trireme import kept_server
 from trireme.errors import SettingError, UnavailableError
-from trireme.kept_server import KeptServer, Timing
+from trireme.kept_server import KeeperTiming, KeptServer
 from trireme.settings import Settings
 
 
@@ -79,20 +78,39 @@ def settings_of(data_dir, **changes):
     return Settings(**{"data_dir": data_dir, "http_port": 1, "grpc_port": 2, "metrics_port": 3, **changes})
 
 
-@pytest.fixture
-def timing():
-    return Timing()
+class Clock:
+    """Time that passes only where the test says so."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def pass_pause(self):
+        """So long that a server may be started again."""
+        self.now += KeeperTiming().pause
 
 
 @pytest.fixture
-def kept(tmp_path, monkeypatch, timing):
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def changes():
+    """Settings that are not the default ones."""
+    return {}
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch, clock, changes):
     Server.made, Server.refuse, Server.starts_ready, Stubs.gone, Canary.hung = [], [], True, [], []
     Stubs.bytes = 1_000_000_000
     monkeypatch.setattr(kept_server, "TritonServer", Server)
     monkeypatch.setattr(kept_server, "StubTable", Stubs)
     monkeypatch.setattr(kept_server, "_CanaryThread", Canary)
     (tmp_path / "logs").mkdir()
-    keeper = KeptServer(settings_of(tmp_path), timing)
+    keeper = KeptServer(settings_of(tmp_path, **changes), clock=clock)
     keeper.claim()
     keeper.start("postgresql://x")
     yield keeper
@@ -130,20 +148,22 @@ nv_inference_pending_request_count{model="embedding",version="1"} %d
 """
 
 
-@pytest.mark.parametrize("timing", [Timing(quiet=0.0)])
-def test_a_server_that_has_grown_is_started_again_once_it_is_quiet(kept, monkeypatch):
+def test_a_server_that_has_grown_is_started_again_once_it_is_quiet(kept, clock, monkeypatch):
     pages = iter([(1, 0), (2, 0), (2, 1), (2, 0), (2, 0)])
     monkeypatch.setattr(kept_server, "read_metrics", lambda *_: PAGE % next(pages))
     assert look_after(kept) == []
-    Stubs.bytes += kept._settings.server_growth_bytes + 1
+    Stubs.bytes += Settings().server_growth_bytes + 1
     # Its counters are read for the first time, move, then a request waits.
     assert [look_after(kept) for _ in range(3)] == [[], [], []]
-    said = look_after(kept) or look_after(kept)
+    # It is quiet for the first time, and then for long enough.
+    assert look_after(kept) == []
+    clock.now += KeeperTiming().quiet + 1
+    said = look_after(kept)
     assert said[0].startswith("tritonserver has grown by 2.1 GB; starting tritonserver again.")
 
 
-def test_growth_is_nobodys_concern_where_the_setting_is_zero(tmp_path, kept):
-    kept._settings = settings_of(tmp_path, server_growth_bytes=0)
+@pytest.mark.parametrize("changes", [{"server_growth_bytes": 0}])
+def test_growth_is_nobodys_concern_where_the_setting_is_zero(kept):
     Stubs.bytes *= 100
     assert look_after(kept) == []
 
@@ -167,29 +187,27 @@ def test_the_last_log_of_a_server_that_ended_is_kept(kept, tmp_path):
     assert log.with_name("tritonserver.previous.log").read_text() == "Signal (6) received."
 
 
-def test_one_that_was_ready_once_is_started_again_for_ever_but_not_at_once(kept):
+def test_one_that_was_ready_once_is_started_again_for_ever_but_not_at_once(kept, clock):
     Server.starts_ready = False
     kept.server.running = False
-    began = time.monotonic()
     for _ in range(3):
         look_after(kept)
         kept.server.running = False
     # The first goes at once, the next one after a pause.
     assert len(Server.made) - 1 < 3
-    assert time.monotonic() - began < 1
     for _ in range(20):
-        kept._due = 0.0
+        clock.pass_pause()
         look_after(kept)
         kept.server.running = False
     assert len(Server.made) > 20
 
 
-def test_one_that_never_was_ready_is_given_up(kept):
+def test_one_that_never_was_ready_is_given_up(kept, clock):
     kept._was_ever_ready = kept._was_ready = False
     Server.starts_ready = False
     with pytest.raises(UnavailableError, match="tritonserver stopped; its log is"):
         for _ in range(10):
-            kept._due = 0.0
+            clock.pass_pause()
             kept.server.running = False
             look_after(kept)
     assert len(Server.made) <= 1 + kept_server.MOST_FALSE_STARTS
@@ -203,14 +221,15 @@ def test_ports_that_are_not_free_yet_are_tried_again(kept):
     assert said.startswith("tritonserver ended")
 
 
-@pytest.mark.parametrize("timing", [Timing(port=0.0)])
-def test_ports_that_stay_taken_end_it(kept):
+def test_ports_that_stay_taken_end_it(kept, clock):
     kept.server.running = False
-    Server.refuse = [SettingError("cannot listen"), SettingError("cannot listen")]
+    Server.refuse = [SettingError("cannot listen") for _ in range(3)]
+    assert look_after(kept) == []
+    clock.now += KeeperTiming().port
+    assert look_after(kept) == []
+    clock.now += 1
     with pytest.raises(SettingError, match="cannot listen"):
-        for _ in range(2):
-            kept._due = 0.0
-            look_after(kept)
+        look_after(kept)
 
 
 def test_a_full_disk_keeps_it_trying(kept):

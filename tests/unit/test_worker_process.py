@@ -1,6 +1,5 @@
 """A worker as a child: killed, it is back at once; one that gives up is tried later and later."""
 
-import itertools
 import os
 import subprocess
 import sys
@@ -10,19 +9,34 @@ import psutil
 import pytest
 
 from trireme.settings import Settings, environment
-from trireme.worker_process import WorkerProcess
+from trireme.worker_process import DEFAULT_TIMING, RestartTiming, WorkerProcess
 
 # Nothing listens there: the worker waits.
 WAITS = environment(Settings(database_url="postgresql://127.0.0.1:1/none"))
 GIVES_UP = WAITS | {"TRIREME_NO_SUCH_SETTING": "1"}
 
 
+class Clock:
+    """Time that passes only where the test says so."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
 @pytest.fixture
-def start(tmp_path):
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def start(tmp_path, clock):
     started = []
 
-    def make(settings):
-        started.append(WorkerProcess({**os.environ, **settings}, tmp_path / "logs" / "worker.log"))
+    def make(settings, timing=DEFAULT_TIMING):
+        log = tmp_path / "logs" / "worker.log"
+        started.append(WorkerProcess({**os.environ, **settings}, log, timing, clock))
         return started[-1]
 
     yield make
@@ -37,31 +51,52 @@ def wait_until(condition, seconds=30):
         time.sleep(0.02)
 
 
-def test_a_worker_that_is_killed_is_started_again(start):
+def test_a_worker_that_is_killed_is_started_again(start, clock):
     notices = []
     worker = start(WAITS)
     first = worker.pid
     psutil.Process(first).kill()
     wait_until(lambda: not worker.is_running())
-    wait_until(lambda: worker.look_after(notices.append) or worker.is_running(), 5)
+    worker.look_after(notices.append)
+    clock.now += RestartTiming().pause
+    worker.look_after(notices.append)
+    assert worker.is_running()
     assert worker.pid != first
     assert len(notices) == 1
     assert "worker.log" in notices[0]
 
 
-def test_a_worker_that_gives_up_is_started_later_and_later(start, tmp_path):
-    notices, starts = [], [time.monotonic()]
+def test_a_worker_that_gives_up_is_started_later_and_later(start, clock, tmp_path):
     worker = start(GIVES_UP)
-    while len(starts) < 4:
-        known = worker.pid
-        wait_until(lambda: not worker.is_running())
-        wait_until(lambda known=known: worker.look_after(notices.append) or worker.pid != known)
-        starts.append(time.monotonic())
-    pauses = [after - before for before, after in itertools.pairwise(starts)]
-    assert pauses[2] > pauses[0] + 1.0
-    assert (tmp_path / "logs" / "worker.log").read_text().count(
-        "unknown setting TRIREME_NO_SUCH_SETTING"
-    ) >= 3
+    pauses = [starts_after(worker, clock) for _ in range(4)]
+    assert pauses == [1.0, 2.0, 4.0, 8.0]
+    wait_until(lambda: not worker.is_running())
+    log = (tmp_path / "logs" / "worker.log").read_text()
+    assert log.count("unknown setting TRIREME_NO_SUCH_SETTING") == 5
+
+
+def test_a_worker_that_gives_up_is_waited_for_no_longer_than_the_longest_pause(start, clock):
+    worker = start(GIVES_UP, RestartTiming(longest_pause=1.5))
+    assert [starts_after(worker, clock) for _ in range(3)] == [1.0, 1.5, 1.5]
+
+
+def test_a_worker_that_lived_long_is_started_again_soon(start, clock):
+    worker = start(GIVES_UP)
+    assert starts_after(worker, clock) == 1.0
+    clock.now += RestartTiming().long_life
+    assert starts_after(worker, clock) == 0.5
+
+
+def starts_after(worker, clock):
+    """Seconds from the end of the worker until it is started again."""
+    known, ended = worker.pid, None
+    wait_until(lambda: not worker.is_running())
+    while worker.pid == known:
+        worker.look_after(lambda notice: None)
+        ended = clock.now if ended is None else ended
+        if worker.pid == known:
+            clock.now += 0.25
+    return clock.now - ended
 
 
 def test_stopping_ends_the_process_and_may_be_done_twice(start):

@@ -45,7 +45,7 @@ def stage_folder(out: Path, bytes_needed: int) -> Iterator[Path]:
     out.parent.mkdir(parents=True, exist_ok=True)
     stage, replaced = out.with_name(f".{out.name}.tmp"), out.with_name(f".{out.name}.old")
     stage.mkdir(exist_ok=True)
-    with hold_lock(stage, f"another run writes {stage}; wait for it to end"):
+    with hold_lock(stage, f"another run writes {stage}; wait for it to end", is_folder=True):
         _restore(replaced, out)
         for path in stage.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()

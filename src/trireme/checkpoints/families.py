@@ -125,6 +125,11 @@ _BERT_SIZES = SizeKeys(
     layers=("num_hidden_layers", 12),
     positions=("max_position_embeddings", 512),
 )
+_MODERN_SIZES = _BERT_SIZES._replace(
+    inner=("intermediate_size", 1152),
+    layers=("num_hidden_layers", 22),
+    positions=("max_position_embeddings", 8192),
+)
 _DISTIL_SIZES = SizeKeys(
     hidden=("dim", 768),
     inner=("hidden_dim", 3072),
@@ -187,6 +192,15 @@ FAMILIES: Mapping[str, EncoderFamily] = _table(
             segments=None,
             layers=_DISTIL_LAYERS,
             head=_DISTIL_HEAD,
+        ),
+        EncoderFamily(
+            "modernbert",
+            "ModernBert",
+            "model",
+            "none",
+            _MODERN_SIZES,
+            activation="hidden_activation",
+            segments=None,
         ),
     )
 )

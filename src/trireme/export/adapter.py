@@ -35,7 +35,6 @@ ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 _PREFIX = "base_model.model."
-_ENCODER_PARTS = ("embeddings", "encoder", "transformer", "pooler")
 # Keys that make another calculation of an adapter; the others say how it was trained.
 _OTHER_KINDS = (
     "use_dora",
@@ -169,13 +168,13 @@ def _load_base(base: Path, family: str) -> Tensors:
     names = sorted(shards) or [f"model.{variant}.safetensors" if variant else WEIGHTS_FILE]
     if outside := [name for name in names if Path(name).name != name]:
         raise UnsupportedError(f"{index} names a file outside its folder: {outside[0]!r}")
-    prefix = f"{FAMILIES[family].prefix}." if family in FAMILIES else ""
     weights: Tensors = {}
     for name in names:
         for key, value in load_file(base / name).items():
-            is_bare = key.partition(".")[0] in _ENCODER_PARTS
-            weights[prefix + key if is_bare else key] = value.float() if value.is_floating_point() else value
-    return weights
+            weights[key] = value.float() if value.is_floating_point() else value
+    prefix = f"{FAMILIES[family].prefix}." if family in FAMILIES else ""
+    is_bare = not any(key.startswith(prefix) for key in weights)
+    return {prefix + key: value for key, value in weights.items()} if is_bare else weights
 
 
 def _apply(path: Path, config: dict[str, Any], adapter: Tensors, weights: Tensors) -> None:

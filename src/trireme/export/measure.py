@@ -53,7 +53,7 @@ def measure_quality(
 
     if checkpoint.kind != "text_encoder":
         raise UnsupportedError(
-            "--quality measures embedding models; run benchmarks/quality.py for a reranker"
+            "--quality measures embedding models; run benchmarks.search.quality for a reranker"
         )
     data = read_beir(folder)
     step = max(1, -(-len(data.queries) // max_queries))

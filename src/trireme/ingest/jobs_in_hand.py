@@ -11,7 +11,7 @@ import numpy as np
 
 from trireme.errors import InvalidInputError, TriremeError, UnavailableError
 from trireme.ingest.encoder import Encoder
-from trireme.ingest.options import Sizes, Timing
+from trireme.ingest.options import Sizes, WorkerTiming
 from trireme.ingest.queue import Job, JobQueue, Outcome
 from trireme.retry import retry
 from trireme.types import FloatArray, Passage
@@ -91,7 +91,9 @@ class WorkerState:
     notice: is told in a sentence what a person should know, and not twice in a row.
     """
 
-    def __init__(self, jobs: JobQueue, notice: Callable[[str], None], timing: Timing, sizes: Sizes) -> None:
+    def __init__(
+        self, jobs: JobQueue, notice: Callable[[str], None], timing: WorkerTiming, sizes: Sizes
+    ) -> None:
         self._jobs = jobs
         self.timing = timing
         self.sizes = sizes

@@ -10,7 +10,7 @@ RETRY = Pauses(0.2, 2.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
+class WorkerTiming:
     """Seconds that a worker waits.
 
     idle: for the next job or passage, where there is none, and for a model to be ready again. write: how long
@@ -42,5 +42,5 @@ class Sizes:
     cut_ahead: int = 256
 
 
-DEFAULT_TIMING = Timing()
+DEFAULT_TIMING = WorkerTiming()
 DEFAULT_SIZES = Sizes()

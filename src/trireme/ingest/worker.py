@@ -20,7 +20,7 @@ from trireme.ingest.embed import Sender
 from trireme.ingest.encoder import Encoders
 from trireme.ingest.index_builder import IndexBuilder
 from trireme.ingest.jobs_in_hand import DocumentPart, HeldPassage, StoppedError, WorkerState, WorkerStats
-from trireme.ingest.options import DEFAULT_SIZES, DEFAULT_TIMING, Sizes, Timing
+from trireme.ingest.options import DEFAULT_SIZES, DEFAULT_TIMING, Sizes, WorkerTiming
 from trireme.ingest.queue import JobQueue
 from trireme.ingest.throttle import Throttle
 from trireme.ingest.write import Writer
@@ -45,7 +45,7 @@ class Worker:
         *,
         throttle: Throttle,
         notice: Callable[[str], None],
-        timing: Timing = DEFAULT_TIMING,
+        timing: WorkerTiming = DEFAULT_TIMING,
         sizes: Sizes = DEFAULT_SIZES,
     ) -> None:
         self._throttle = throttle

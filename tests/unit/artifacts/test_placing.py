@@ -152,7 +152,7 @@ def test_a_second_run_on_the_same_folder_is_refused_and_disturbs_nothing(tmp_pat
     stage = tmp_path / ".model.tmp"
     stage.mkdir()
     (stage / "half").write_text("x")
-    with hold_lock(stage, "busy"):
+    with hold_lock(stage, "busy", is_folder=True):
         with pytest.raises(UnavailableError, match="another run writes"), stage_folder(tmp_path / "model", 1):
             pass
     assert (stage / "half").is_file()

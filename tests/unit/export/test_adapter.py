@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from trireme.artifacts.build import BuildOptions
 from trireme.artifacts.recipe import Recipe
+from trireme.checkpoints.families import FAMILIES
 from trireme.errors import UnsupportedError
 from trireme.export.adapter import merged_source
 from trireme.export.checkpoint import read_checkpoint
@@ -89,6 +90,24 @@ def test_an_adapter_is_added_to_its_base(config, scales, base, tmp_path):
     torch.testing.assert_close(vectors, run_hooked(base, pairs, scales, tmp_path), rtol=1e-4, atol=1e-5)
     assert (vectors - run_hooked(base, {}, scales, tmp_path)).abs().max() > 0.01
     assert list((tmp_path / "cache").iterdir()) == [], "the merged folder is removed"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_adapter_of_every_family_has_a_place_in_its_base(family, make_checkpoint, tmp_path):
+    before = load_file(make_checkpoint(tmp_path / "base", family) / "model.safetensors")
+    name = next(key for key in before if key.endswith(".weight") and ".0." in key and before[key].dim() == 2)
+    rows, columns = before[name].shape
+    down, up = torch.randn(RANK, columns), torch.randn(rows, RANK)
+    module = f"base_model.model.{name.removesuffix('.weight')}"
+    (tmp_path / "adapter").mkdir()
+    tensors = {f"{module}.lora_A.weight": down, f"{module}.lora_B.weight": up}
+    save_file(tensors, tmp_path / "adapter" / "adapter_model.safetensors")
+    document = {**LORA, "base_model_name_or_path": str(tmp_path / "base")}
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(document))
+    with merged_source(tmp_path / "adapter", tmp_path / "cache") as merged:
+        found = load_file(merged / "model.safetensors")[f"{FAMILIES[family].prefix}.{name}"]
+        assert load_graph(read_checkpoint(merged)).dimensions == 32
+    torch.testing.assert_close(found, before[name] + ALPHA / RANK * (up @ down))
 
 
 def test_a_base_beside_its_adapter_or_named_from_there_is_found(base, tmp_path):

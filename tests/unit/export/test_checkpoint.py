@@ -1,9 +1,12 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from trireme.artifacts.recipe import Recipe
+from trireme.checkpoints.families import FAMILIES
 from trireme.errors import UnsupportedError
+from trireme.export import checkpoint
 from trireme.export.checkpoint import apply_recipe, read_checkpoint
 
 BERT = {"model_type": "bert", "hidden_size": 32, "max_position_embeddings": 66, "type_vocab_size": 2}
@@ -287,3 +290,16 @@ def test_one_label_to_choose_from_is_refused(folder):
     write(folder, "config.json", {**BERT, "num_labels": 1, "problem_type": "single_label_classification"})
     with pytest.raises(UnsupportedError, match="problem_type"):
         read_checkpoint(folder, "classifier")
+
+
+def test_a_family_says_how_it_is_pooled_and_whether_it_is_a_decoder(folder, monkeypatch, add_sentence_files):
+    causal = replace(FAMILIES["bert"], model_type="causal", pooling="lasttoken", is_causal=True)
+    monkeypatch.setattr(checkpoint, "FAMILIES", {**FAMILIES, "causal": causal})
+    write(folder, "config.json", {**BERT, "model_type": "causal", "is_decoder": True})
+    assert read_checkpoint(folder).pooling == "lasttoken"
+    write(folder, "config.json", {**BERT, "model_type": "causal", "is_encoder_decoder": True})
+    with pytest.raises(UnsupportedError, match="is_encoder_decoder = true"):
+        read_checkpoint(folder)
+    write(folder, "config.json", {**BERT, "model_type": "causal"})
+    add_sentence_files(folder, {"pooling_mode": "mean"})
+    assert read_checkpoint(folder).pooling == "mean", "what the checkpoint says goes before"

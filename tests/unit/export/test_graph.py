@@ -33,6 +33,16 @@ def test_an_exported_encoder_equals_torch_alone_and_in_a_batch(family, make_chec
     assert np.abs(expected[0] - expected[1]).max() > 0.01
 
 
+def test_a_window_of_attention_that_a_row_is_longer_than_is_exported(make_checkpoint, tmp_path):
+    folder = make_checkpoint(tmp_path / "source", "modernbert", local_attention=8)
+    _, graph, tokenizer = export(folder, tmp_path)
+    expected = run_texts(open_torch(graph), tokenizer, TEXTS, batch=1)
+    assert np.abs(run_texts(open_onnx(tmp_path / "model.onnx"), tokenizer, TEXTS) - expected).max() < 1e-4
+    wide = load_graph(read_checkpoint(make_checkpoint(tmp_path / "wide", "modernbert")))
+    difference = np.abs(run_texts(open_torch(wide), tokenizer, TEXTS, batch=1) - expected).max(1)
+    assert difference[TEXTS.index("a")] < 1e-6 and difference[2] > 1e-3, "only a long row feels the window"
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_only_families_with_segments_take_token_types(family, make_checkpoint, tmp_path):
     graph = load_graph(read_checkpoint(make_checkpoint(tmp_path, family)))

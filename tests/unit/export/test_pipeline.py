@@ -6,6 +6,7 @@ import pytest
 from trireme.artifacts.build import BuildOptions
 from trireme.artifacts.manifest import read_manifest, verify_files
 from trireme.artifacts.recipe import Recipe
+from trireme.checkpoints.families import FAMILIES
 from trireme.encode.engines.table import open_session
 from trireme.encode.packed import cpu_kernels as vnni_kernels
 from trireme.encode.session import SessionOptions
@@ -94,6 +95,30 @@ def test_an_engine_that_is_named_and_does_not_fit_is_refused(source, options):
     with pytest.raises(UnsupportedError, match="size of a head 16 is no multiple of 32; use engine openvino"):
         build_model(recipe(source, precision="int8", engine="vnni", **LOOSE), options)
     assert not (options.repository / "tiny").exists()
+
+
+@pytest.fixture(params=[name for name, family in FAMILIES.items() if family.layers is None])
+def unpacked(request, make_checkpoint, tmp_path):
+    """(folder, family) of a checkpoint whose family has no packed form, of sizes that engine vnni can run."""
+    return make_checkpoint(tmp_path / "unpacked", request.param, **WIDE), request.param
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_a_family_without_a_packed_form_is_built_for_the_other_engines(engine, unpacked, options):
+    manifest, _ = build_model(recipe(unpacked[0], engine=engine), options)
+    assert manifest.engine == engine and manifest.figures["cosine_min"] >= 0.99999
+
+
+def test_int8_of_a_family_without_a_packed_form_goes_to_openvino(unpacked, options):
+    manifest, _ = build_model(recipe(unpacked[0], precision="int8", **LOOSE), options)
+    assert manifest.engine == "openvino"
+
+
+@pytest.mark.parametrize(("engine", "precision"), [("torch", "fp32"), ("vnni", "int8")])
+def test_a_packed_engine_refuses_a_family_without_a_packed_form(engine, precision, unpacked, options):
+    folder, family = unpacked
+    with pytest.raises(UnsupportedError, match=f"it has a model_type '{family}'; use engine"):
+        build_model(recipe(folder, precision=precision, engine=engine), options)
 
 
 def test_int8_passes_or_fails_the_gate_by_its_threshold(source, options):

@@ -48,7 +48,7 @@ def make(tmp_path):
 
 def test_a_folder_of_transformers_alone_says_nothing(tmp_path):
     found = read_sentence_files(tmp_path)
-    assert (found.kind, found.pooling, found.max_length) == ("", "mean", None)
+    assert (found.kind, found.pooling, found.max_length) == ("", "", None)
 
 
 @pytest.mark.parametrize(("model_type", "kind"), [(None, "text_encoder"), ("CrossEncoder", "cross_encoder")])

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from trireme.checkpoints.families import LLM_FAMILIES
 from trireme.export_llm.reference import compute_logits
 
 RNG = np.random.default_rng(0)
@@ -14,15 +15,14 @@ LLAMA3 = {
     "original_max_position_embeddings": 32,
 }
 MODELS = {
-    "llama": {},
+    **{family: {} for family in LLM_FAMILIES},
     "llama, tied, one head for all keys": {"tie_word_embeddings": True, "num_key_value_heads": 1},
     "llama with biases": {"attention_bias": True, "mlp_bias": True},
     "llama, heads wider than its states": {"head_dim": 32},
     "llama, linear rope": {"rope_parameters": {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 4.0}},
     "llama, llama3 rope": {"rope_parameters": LLAMA3},
-    "mistral": {"num_key_value_heads": 4},
-    "qwen2": {"tie_word_embeddings": True},
-    "qwen3": {},
+    "mistral, a head of keys for each": {"num_key_value_heads": 4},
+    "qwen2, tied": {"tie_word_embeddings": True},
 }
 
 

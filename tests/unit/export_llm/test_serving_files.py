@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from trireme.checkpoints.families import LLM_FAMILIES
 from trireme.export_llm.reference import compute_logits
 from trireme.export_llm.serving_files import ServedGraph
 from trireme.generate.openvino_properties import compile_properties
@@ -13,7 +14,7 @@ EXACT = {
 }
 
 
-@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("family", LLM_FAMILIES)
 def test_pages_give_the_logits_of_the_checkpoint(family, make_llm, read_weights, write_graph, tmp_path):
     folder, _ = make_llm(tmp_path / "source", family)
     served = ServedGraph(write_graph(folder, tmp_path / "graph"), EXACT, len(PROMPT))

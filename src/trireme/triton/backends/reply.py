@@ -7,7 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -52,12 +52,12 @@ class Replies:
 
     def send(self, sender: Any, began: float, response: Any) -> None:
         """Sends the one response of a request that came at `began`, monotonic seconds. Never raises."""
-        self._on_answered(time.monotonic() - began)
         try:
             sender.send(response, flags=self._pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-        except Exception:
+            self._on_answered(time.monotonic() - began)
+        except Exception as error:
             # Nobody is left to tell; the thread has other replies to send.
-            self.unexpected()
+            self.unexpected(error)
 
     def close(self) -> None:
         """Sends what is ready, then ends the thread; blocks until it has. Idempotent."""
@@ -106,8 +106,7 @@ class Replies:
         no model can see which of them asks.
         """
         code = getattr(self._pb.TritonError, error.code)
-        # Its frames hold the request, which holds shared memory, in a circle that only the collector opens.
-        error.__traceback__ = error.__context__ = error.__cause__ = None
+        _let_go(error)
         return self._pb.InferenceResponse(
             output_tensors=[], error=self._pb.TritonError(write_code(error), code)
         )
@@ -115,6 +114,8 @@ class Replies:
     def unexpected(self, error: Exception | None = None) -> TriremeError:
         """Logs `error`, or the one being handled; the error for the client, which says nothing of it."""
         trace = "".join(traceback.format_exception(error)) if error else traceback.format_exc()
+        if error is not None:
+            _let_go(error)
         self._pb.Logger.log_error(f"model {self._model}: {trace}")
         return TriremeError(f"internal error in model {self._model}; the server's log has the details")
 
@@ -125,16 +126,24 @@ class Replies:
     def _send_ready(self) -> None:
         while (send := self._ready.get()) is not None:
             send()
+            # Nothing is held while nothing comes.
+            del send
 
 
 class Reply:
-    """The reply that one request is owed. An exception raised within it is the reply, to this request alone."""
+    """The reply that one request is owed. An exception raised within it is the reply, to this request alone.
+
+    It lets go of request, answer and sender as soon as it is done with each, and nothing holds it then: what the
+    collector has to find, it frees in any thread and long after the server has forgotten the request, which ends
+    the server.
+    """
 
     def __init__(self, replies: Replies, request: Any) -> None:
         self.request = request
         self._replies = replies
         self._sender = request.get_response_sender()
         self._began = time.monotonic()
+        self._pending: tuple[Pending[Any], Write[Any]] | None = None
 
     def __enter__(self) -> Reply:
         return self
@@ -142,7 +151,6 @@ class Reply:
     def __exit__(
         self, _type: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> bool:
-        # A request that is over is let go of: it holds shared memory.
         self.request = None
         if not isinstance(error, Exception):
             return False
@@ -151,22 +159,35 @@ class Reply:
 
     def when(self, pending: Pending[A], write: Write[A]) -> None:
         """Replies with the tensors that `write` makes of the answer once it is there. Does not block."""
-        send = partial(self._take, pending, write)
-        pending.outputs.add_done_callback(lambda _: self._replies.put(send))
+        self._pending = (pending, write)
+        # The future keeps what listens to it: only this reply, which has let go of the future by then.
+        pending.outputs.add_done_callback(self._is_there)
 
-    def _take(self, pending: Pending[A], write: Write[A]) -> None:
+    def _is_there(self, _: Future[Any]) -> None:
+        self._replies.put(self._take)
+
+    def _take(self) -> None:
+        if self._pending is None:
+            return
+        (pending, write), self._pending = self._pending, None
         try:
-            answer: A | Exception = pending.result()
+            answer = pending.result()
         except Exception as error:
             answer = error
         self._send(answer, write)
 
     def _send(self, answer: Any, write: Write[Any]) -> None:
         response, code = self._replies.response(answer, write)
+        sender, self._sender = self._sender, None
+        self._replies.send(sender, self._began, response)
         if code:
             self._replies.count_failure(code)
-        self._replies.send(self._sender, self._began, response)
 
 
 def _no_tensors(_: Any) -> list[Any]:
     return []
+
+
+def _let_go(error: Exception) -> None:
+    """Its frames hold the request, which holds shared memory, in a circle that only the collector opens."""
+    error.__traceback__ = error.__context__ = error.__cause__ = None

@@ -1,6 +1,9 @@
 """Replies that are sent later: one to each request, whatever happens to it."""
 
+import gc
 import threading
+import time
+import weakref
 from concurrent.futures import Future
 
 import pytest
@@ -144,3 +147,28 @@ def test_the_thread_that_brings_an_answer_does_not_wait_for_its_sending(later):
     goes_on.set()
     later.replies.close()
     assert quick.response.outputs["text"].tolist() == [[b"B"]]
+
+
+class Held(Request):
+    """A request that can be watched."""
+
+
+@pytest.mark.parametrize("text", ["a", "no", "cannot", "bug", "submit"])
+def test_what_was_answered_is_let_go_of_without_the_collector(later, text):
+    gc.collect()
+    gc.disable()
+    try:
+        request = Held(text=strings([text]))
+        request.send, sent = (lambda response, flags=0: sent.append(response)), []
+        watched = weakref.ref(request)
+        later.execute([request])
+        del request
+        later.finish()
+        deadline = time.monotonic() + 10
+        while not sent and time.monotonic() < deadline:
+            time.sleep(0.001)
+        later.replies.close()
+        assert len(sent) == 1
+        assert watched() is None
+    finally:
+        gc.enable()
