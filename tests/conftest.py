@@ -22,7 +22,17 @@ SIZES = Sizes(hidden=32, inner=64, heads=2, layers=2, positions=66)
 # Files whose tests share what takes long to start, or is there once: one worker runs all of them.
 SHARING = {
     "perf_analyzer": ("bench", "generator_clients"),
-    "stack": ("ask", "bad_input", "by_hand", "golden", "quality", "readme", "reranker", "search"),
+    "stack": (
+        "ask",
+        "async_client",
+        "bad_input",
+        "by_hand",
+        "golden",
+        "quality",
+        "readme",
+        "reranker",
+        "search",
+    ),
     "serving": ("ingest", "serve"),
 }
 GROUPS = {f"tests/e2e/test_{name}.py": shared for shared, names in SHARING.items() for name in names}
