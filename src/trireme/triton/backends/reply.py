@@ -126,16 +126,14 @@ class Replies:
     def _send_ready(self) -> None:
         while (send := self._ready.get()) is not None:
             send()
-            # Nothing is held while nothing comes.
-            del send
 
 
 class Reply:
     """The reply that one request is owed. An exception raised within it is the reply, to this request alone.
 
-    It lets go of request, answer and sender as soon as it is done with each, and nothing holds it then: what the
-    collector has to find, it frees in any thread and long after the server has forgotten the request, which ends
-    the server.
+    It lets go of request and answer as soon as it is done with each, and nothing holds it once the next one is
+    there: what the collector has to find, it frees in any thread and long after the server has forgotten the
+    request, which ends the server.
     """
 
     def __init__(self, replies: Replies, request: Any) -> None:
@@ -178,8 +176,7 @@ class Reply:
 
     def _send(self, answer: Any, write: Write[Any]) -> None:
         response, code = self._replies.response(answer, write)
-        sender, self._sender = self._sender, None
-        self._replies.send(sender, self._began, response)
+        self._replies.send(self._sender, self._began, response)
         if code:
             self._replies.count_failure(code)
 
