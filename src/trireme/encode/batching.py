@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# Widths are multiples of a step that grows with them: the last step whose limit is above the width.
+# A width is rounded up to a multiple of the step of the largest limit below it.
 WIDTH_STEPS = ((0, 2), (32, 4), (128, 8), (256, 16))
 # Powers of two: rows x width then takes few values too, and kernels of linear layers are made per such value.
 ROW_COUNTS = tuple(1 << i for i in range(12))

@@ -1,1 +1,1 @@
-"""Checkpoints to ONNX. The only place, with build/, that imports torch."""
+"""Encoder checkpoints to graphs or packed weights, behind a gate that compares them with the original. Needs torch."""

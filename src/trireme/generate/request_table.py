@@ -15,7 +15,7 @@ CLOSED = "the LLM engine is closed; load the model again"
 class RequestTable:
     """Shared by engines that schedule on their own threads. Thread-safe; only `stream` blocks.
 
-    Gives every submitted request exactly one last chunk, whatever the engine still says of it.
+    Every request gets exactly one last chunk; what the engine sends afterwards is dropped.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ from trireme.tune.setting import Setting
 
 # Fewer rounds say nothing of their noise: they are measured whatever the time.
 LEAST_ROUNDS = 2
-# No gain below this is worth a change, however even the rounds were.
+# Smallest gain worth a change, however little the rounds vary.
 LEAST_NOISE = 0.02
 # Student's t, one-sided, 95 %, for 1, 2, 3 ... degrees of freedom.
 ONE_IN_TWENTY = (6.31, 2.92, 2.35, 2.13, 2.02, 1.94, 1.89, 1.86, 1.83)
