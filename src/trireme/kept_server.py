@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 import socket
@@ -16,6 +15,7 @@ from typing import BinaryIO
 
 from trireme.artifacts.machine_config import MACHINE_CONFIG, place_machine_configs
 from trireme.errors import SettingError, UnavailableError
+from trireme.locks import try_lock
 from trireme.machine import read_machine
 from trireme.settings import Settings
 from trireme.triton.canary import Canary
@@ -242,14 +242,12 @@ def _claim_folder(folder: Path) -> BinaryIO:
         raise SettingError(
             f"cannot write into {folder} ({error.strerror}); set TRIREME_DATA_DIR to a folder of yours"
         ) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not try_lock(lock):
         lock.close()
         raise SettingError(
             f"a server runs already with the data in {folder}: stop it, or give this one"
             " a TRIREME_DATA_DIR, TRIREME_HTTP_PORT, TRIREME_GRPC_PORT and TRIREME_METRICS_PORT of its own"
-        ) from None
+        )
     return lock
 
 

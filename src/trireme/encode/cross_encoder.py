@@ -53,7 +53,7 @@ class RankerSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
+class _PairsToRead:
     """The pairs of one row of a request that are read: which passages, their tokens, and what is added to them."""
 
     request: RankRequest
@@ -123,11 +123,11 @@ class CrossEncoder:
         labels = tuple(self.spec.labels[i] for i in order)
         return Classified(labels, score[order].astype(np.float32), row.truncated_tokens)
 
-    def _read(self, request: RankRequest) -> _Reading:
+    def _read(self, request: RankRequest) -> _PairsToRead:
         chosen = self._choose(request)
         prior = self._prior(request)[chosen] if self.spec.needs_prior else np.float32(0)
         rows = self._tokenizer.encode_pairs(request.query, [request.passages[i] for i in chosen])
-        return _Reading(request, chosen, rows, prior)
+        return _PairsToRead(request, chosen, rows, prior)
 
     def _check(self, request: RankRequest) -> None:
         check_text("query", request.query, self.spec.max_text_bytes)
@@ -167,7 +167,7 @@ class CrossEncoder:
         return prior
 
 
-def _scores(readings: Sequence[_Reading], outputs: FloatArray) -> list[Scored]:
+def _scores(readings: Sequence[_PairsToRead], outputs: FloatArray) -> list[Scored]:
     found = []
     start = 0
     for reading in readings:
@@ -177,7 +177,7 @@ def _scores(readings: Sequence[_Reading], outputs: FloatArray) -> list[Scored]:
     return found
 
 
-def _spread(reading: _Reading, scores: FloatArray) -> Scored:
+def _spread(reading: _PairsToRead, scores: FloatArray) -> Scored:
     """Scores of all passages: those not read come below the read ones, in the order they were found in."""
     request, read = reading.request, reading.chosen
     cut = np.zeros(len(request.passages), np.int32)

@@ -27,7 +27,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class _Template:
+class _Frame:
     """Special tokens around one or two texts: ids before, between and after, and each text's segment id."""
 
     before: list[int]
@@ -129,7 +129,7 @@ class Tokenizer:
         types += [*[second] * passage_keep, *template.after_types]
         return Row(ids, types, len(query) + len(passage) - query_keep - passage_keep)
 
-    def _read_template(self, pair: bool) -> _Template:
+    def _read_template(self, pair: bool) -> _Frame:
         """What the tokenizer's post-processor puts around texts, read off one letter.
 
         Cutting plain lists of ids and joining them by this is the same for every template, and does not copy
@@ -142,7 +142,7 @@ class Tokenizer:
         start, end = places[0][0], places[0][-1] + 1
         second, last = (places[1][0], places[1][-1] + 1) if pair else (end, end)
         ids, types = done.ids, done.type_ids
-        return _Template(
+        return _Frame(
             before=ids[:start],
             between=ids[end:second],
             after=ids[last:],

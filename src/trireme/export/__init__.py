@@ -1,1 +1,1 @@
-"""Encoder checkpoints to graphs or packed weights, behind a gate that compares them with the original. Needs torch."""
+"""Encoder checkpoints to graphs or packed weights, compared with the original by a gate. Needs torch."""

@@ -12,7 +12,13 @@ from torch import Tensor
 
 from trireme.checkpoints.config import read_json
 from trireme.encode.packed.bert import DTYPES
-from trireme.encode.packed.config import CONFIG_FILE, WEIGHTS_FILE, PackedConfig, ResidualConfig, write_config
+from trireme.encode.packed.config import (
+    PACKED_CONFIG_FILE,
+    PACKED_WEIGHTS_FILE,
+    PackedConfig,
+    ResidualConfig,
+    write_config,
+)
 from trireme.encode.packed.cpu_kernels import find_misfit
 from trireme.errors import UnsupportedError
 from trireme.export.checkpoint import Checkpoint
@@ -20,7 +26,7 @@ from trireme.export.graph import Graph, PooledEncoder, SequenceClassifier
 from trireme.export.sentence_files import DenseLayer
 from trireme.export.weights import DenseBlock
 
-FILES = (WEIGHTS_FILE, CONFIG_FILE)
+FILES = (PACKED_WEIGHTS_FILE, PACKED_CONFIG_FILE)
 # What a byte holds on either side of zero.
 BYTE = 127.0
 
@@ -92,10 +98,10 @@ def _write_residual(module: Any, checkpoint: Checkpoint, precision: str, folder:
 def _write_files(weights: dict[str, Tensor], config: PackedConfig, folder: Path) -> None:
     from safetensors.torch import save_file
 
-    save_file({name: value.contiguous() for name, value in weights.items()}, folder / WEIGHTS_FILE)
+    save_file({name: value.contiguous() for name, value in weights.items()}, folder / PACKED_WEIGHTS_FILE)
     # The library leaves it to its owner alone; a server may run as somebody else.
-    (folder / WEIGHTS_FILE).chmod(0o644)
-    write_config(folder / CONFIG_FILE, config)
+    (folder / PACKED_WEIGHTS_FILE).chmod(0o644)
+    write_config(folder / PACKED_CONFIG_FILE, config)
 
 
 def cast_weights(weights: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:

@@ -85,7 +85,7 @@ class LowRankLinear(nn.Module):
         return out
 
 
-class Layer(nn.Module):
+class PairLayer(nn.Module):
     """One post-norm BERT layer."""
 
     def __init__(self, shape: EncoderShape) -> None:
@@ -115,7 +115,7 @@ class Layer(nn.Module):
         return out
 
 
-class Encoder(nn.Module):
+class PairEncoder(nn.Module):
     """BERT layers, the first `apart` of which keep query and passage from seeing each other.
 
     Those layers give the states the embedder itself would give: positions start anew in the
@@ -128,7 +128,7 @@ class Encoder(nn.Module):
         self.positions = nn.Embedding(shape.max_position_embeddings, shape.hidden_size)
         self.types = nn.Embedding(shape.type_vocab_size, shape.hidden_size)
         self.norm = nn.LayerNorm(shape.hidden_size, eps=shape.layer_norm_eps)
-        self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.num_hidden_layers))
+        self.layers = nn.ModuleList(PairLayer(shape) for _ in range(shape.num_hidden_layers))
         self.apart = apart
 
     def get_input_embeddings(self) -> nn.Embedding:
@@ -229,7 +229,7 @@ class ResidualReranker(nn.Module):
     def __init__(self, shape: EncoderShape, settings: ResidualSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.encoder = Encoder(shape, settings.apart)
+        self.encoder = PairEncoder(shape, settings.apart)
         self.interaction = Interaction(shape.vocab_size, settings)
         self.side = nn.Parameter(torch.zeros(shape.hidden_size))
         self.head = nn.Linear(2 * shape.hidden_size, 1)
@@ -290,7 +290,7 @@ def encoder_name(name: str) -> str:
     return f"encoder.layer.{pieces[1]}.{renamed[pieces[2]]}.{pieces[3]}"
 
 
-def load_encoder(encoder: Encoder, weights: dict[str, Tensor]) -> None:
+def load_encoder(encoder: PairEncoder, weights: dict[str, Tensor]) -> None:
     """Copies BertModel weights (with or without the prefix 'bert.') into `encoder`."""
     found = {}
     for name in encoder.state_dict():

@@ -53,7 +53,7 @@ SCRATCH_FILE = "constants.tmp"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class LlmSource:
     """A checkpoint folder, read and found supported. `architecture`: of the graph, None for the GPU."""
 
     folder: Path
@@ -97,7 +97,7 @@ def collect_inputs(recipe: Recipe, folder: Path) -> Inputs:
     return Inputs(keys, {"files": hash_folder(folder, SAFE_SUFFIXES)}, read_tools(TOOLS[recipe.target]))
 
 
-def read_source(folder: Path, recipe: Recipe) -> Source:
+def read_source(folder: Path, recipe: Recipe) -> LlmSource:
     """The checkpoint in `folder`. Raises UnsupportedError or ArtifactError naming the file or key in the way."""
     config = read_config(folder)
     check_weights(folder)
@@ -106,11 +106,11 @@ def read_source(folder: Path, recipe: Recipe) -> Source:
         model = read_gpu_model(config, limit)
         _check_tokens(folder, model.vocabulary, may_add=True)
         _check_text_files(folder)
-        return Source(folder, config, None, model.vocabulary, limit or model.positions)
+        return LlmSource(folder, config, None, model.vocabulary, limit or model.positions)
     architecture = read_architecture(config, limit)
     _check_tokens(folder, architecture.vocabulary, may_add=False)
     _check_text_files(folder)
-    return Source(folder, config, architecture, architecture.vocabulary, limit or architecture.positions)
+    return LlmSource(folder, config, architecture, architecture.vocabulary, limit or architecture.positions)
 
 
 def _check_tokens(folder: Path, size: int, *, may_add: bool) -> None:
@@ -158,7 +158,7 @@ def read_quantization_figures(folder: Path) -> dict[str, float]:
         ) from None
 
 
-def _make(recipe: Recipe, inputs: Inputs, source: Source, stage: Path, notice: Notice) -> Built[Manifest]:
+def _make(recipe: Recipe, inputs: Inputs, source: LlmSource, stage: Path, notice: Notice) -> Built[Manifest]:
     """Writes the generator's files into `stage`; only a graph has figures to judge."""
     make = _make_graph if recipe.target == "cpu" else _make_links
     precision, figures = make(recipe, source, stage, notice)
@@ -170,7 +170,9 @@ def _make(recipe: Recipe, inputs: Inputs, source: Source, stage: Path, notice: N
     )
 
 
-def _make_graph(recipe: Recipe, source: Source, stage: Path, notice: Notice) -> tuple[str, dict[str, float]]:
+def _make_graph(
+    recipe: Recipe, source: LlmSource, stage: Path, notice: Notice
+) -> tuple[str, dict[str, float]]:
     """Writes the OpenVINO graph; returns its precision, and figures against the checkpoint."""
     import openvino
 
@@ -218,7 +220,9 @@ def _copy_templates(folder: Path, stage: Path) -> None:
         (stage / named_template(path.stem)).write_bytes(path.read_bytes())
 
 
-def _make_links(recipe: Recipe, source: Source, stage: Path, notice: Notice) -> tuple[str, dict[str, float]]:
+def _make_links(
+    recipe: Recipe, source: LlmSource, stage: Path, notice: Notice
+) -> tuple[str, dict[str, float]]:
     """Places the checkpoint's own files; returns its precision, and no figures, since nothing is changed."""
     check_for_gpu(source.folder, source.config)
     notice("link")
@@ -226,7 +230,7 @@ def _make_links(recipe: Recipe, source: Source, stage: Path, notice: Notice) -> 
     return name_gpu_precision(source.folder, source.config), {}
 
 
-def _describe(recipe: Recipe, inputs: Inputs, source: Source, stage: Path, precision: str) -> Manifest:
+def _describe(recipe: Recipe, inputs: Inputs, source: LlmSource, stage: Path, precision: str) -> Manifest:
     names = sorted(path.name for path in stage.iterdir())
     return Manifest(
         model=recipe.model,

@@ -7,7 +7,7 @@ import threading
 from trireme.generate.engine import Chunk
 
 
-class Outbox:
+class ChunkQueue:
     """Chunks on their way to the one consumer; what a slow consumer missed is joined, request by request."""
 
     def __init__(self) -> None:

@@ -94,7 +94,7 @@ class EngineOptions:
     gpu_memory_utilization: float = 0.9
     # Threads for one step; 0 means one per core.
     threads: int = 0
-    # The process that started this one: an engine's own processes end once it is gone. 0: they do not watch an owner.
+    # The process that started this one: an engine's own processes end with it. 0: they do not watch an owner.
     owner_pid: int = 0
 
 

@@ -24,7 +24,7 @@ READ_BYTES = 1 << 20
 OWNER_PERIOD_SECONDS = 1.0
 
 
-class Worker:
+class EngineWorker:
     """One pipeline and the requests in it."""
 
     def __init__(self, options: dict[str, Any], out: Any) -> None:
@@ -172,7 +172,7 @@ def main() -> None:
     with os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)
         try:
-            worker = Worker(json.loads(sys.argv[1]), out)
+            worker = EngineWorker(json.loads(sys.argv[1]), out)
             out.write(b'{"ready":true}\n')
             out.flush()
             worker.run(sys.stdin.fileno())

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trireme.errors import ArtifactError, InvalidInputError, TriremeError, UnavailableError
-from trireme.generate.chunk_queue import Outbox
+from trireme.generate.chunk_queue import ChunkQueue
 from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, EngineStats, FinishReason, Sampling
 
 RESTART_PAUSE_SECONDS = 5.0
@@ -87,7 +87,7 @@ class VllmEngine:
     def __init__(self, options: EngineOptions) -> None:
         """Blocks until the model is loaded. Raises ArtifactError where it cannot be."""
         self._options = options
-        self._outbox = Outbox()
+        self._chunks = ChunkQueue()
         self._lock = threading.Lock()
         self._unfinished: set[str] = set()
         self._is_ready = False
@@ -127,7 +127,7 @@ class VllmEngine:
 
     def stream(self) -> Iterator[list[Chunk]]:
         """See `Engine.stream`. A consumer that is slower than the steps gets several steps' tokens in one chunk."""
-        while chunks := self._outbox.take():
+        while chunks := self._chunks.take():
             yield chunks
 
     def cancel(self, request_id: str) -> None:
@@ -170,7 +170,7 @@ class VllmEngine:
         try:
             self._loop.run_until_complete(self._supervise())
         finally:
-            self._outbox.close()
+            self._chunks.close()
             with self._lock:
                 self._loop.close()
             self._started.set()
@@ -246,7 +246,7 @@ class VllmEngine:
             self._collectors[request_id] = await self._llm.add_request(request_id, prompt, parameters)
         except ValueError as error:
             self._finish(request_id)
-            self._outbox.put(
+            self._chunks.put(
                 [Chunk(request_id, error=InvalidInputError(f"vLLM refuses the request: {error}"))]
             )
             return
@@ -277,7 +277,7 @@ class VllmEngine:
             if chunk.is_last:
                 self._finish(chunk.request_id)
         if chunks:
-            self._outbox.put(chunks)
+            self._chunks.put(chunks)
 
     async def _end_all(self) -> None:
         """Give every unfinished request its last chunk: cancelled after `close`, else the error."""
@@ -296,7 +296,7 @@ class VllmEngine:
         ]
         for chunk in left:
             self._finish(chunk.request_id)
-        self._outbox.put(left)
+        self._chunks.put(left)
 
     def _finish(self, request_id: str) -> None:
         self._collectors.pop(request_id, None)

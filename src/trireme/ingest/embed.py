@@ -6,11 +6,13 @@ import queue
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from time import monotonic
 
 from trireme.errors import TriremeError, UnavailableError
 from trireme.ingest.encoder import Encoder
 from trireme.ingest.jobs_in_hand import DocumentPart, HeldPassage, StoppedError, WorkerState
+from trireme.ingest.peek_queue import PeekQueue
 from trireme.ingest.throttle import Throttle
 from trireme.retry import Pauses, retry
 from trireme.types import FloatArray
@@ -26,7 +28,7 @@ class Sender:
         self,
         state: WorkerState,
         throttle: Throttle,
-        cut: queue.Queue[HeldPassage],
+        cut: PeekQueue[HeldPassage],
         finished: queue.Queue[DocumentPart],
     ) -> None:
         self._state = state
@@ -65,12 +67,9 @@ class Sender:
         left = self._throttle.budget() - first.tokens
         while left > 0 and len(batch) < encoder.max_rows:
             # To look at the next and to take it is one act: the other sender takes passages too.
-            with self._cut.mutex:
-                following = self._cut.queue[0] if self._cut.queue else None
-                if following is None or following.tokens > left or not _is_same(following, encoder):
-                    break
-                self._cut.queue.popleft()
-                self._cut.not_full.notify()
+            following = self._cut.take_if(partial(_fits, encoder, left))
+            if following is None:
+                break
             batch.append(following)
             left -= following.tokens
         return batch
@@ -144,6 +143,8 @@ class Sender:
                     self._state.stats.embed_seconds += monotonic() - self._under_way_since
 
 
-def _is_same(passage: HeldPassage, encoder: Encoder) -> bool:
+def _fits(encoder: Encoder, tokens: int, passage: HeldPassage) -> bool:
+    """Whether it can join a request of this encoder with room for so many tokens."""
     other = passage.part.held.encoder
-    return (other.model, other.embedder) == (encoder.model, encoder.embedder)
+    is_same = (other.model, other.embedder) == (encoder.model, encoder.embedder)
+    return is_same and passage.tokens <= tokens

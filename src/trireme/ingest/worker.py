@@ -21,6 +21,7 @@ from trireme.ingest.encoder import Encoders
 from trireme.ingest.index_builder import IndexBuilder
 from trireme.ingest.jobs_in_hand import DocumentPart, HeldPassage, StoppedError, WorkerState, WorkerStats
 from trireme.ingest.options import DEFAULT_SIZES, DEFAULT_TIMING, Sizes, WorkerTiming
+from trireme.ingest.peek_queue import PeekQueue
 from trireme.ingest.queue import JobQueue
 from trireme.ingest.throttle import Throttle
 from trireme.ingest.write import Writer
@@ -53,7 +54,7 @@ class Worker:
         self._is_cancelled = False
         self._index_error = ""
         self._state = WorkerState(jobs, notice, timing, sizes)
-        cut: queue.Queue[HeldPassage] = queue.Queue(sizes.cut_ahead)
+        cut: PeekQueue[HeldPassage] = PeekQueue(sizes.cut_ahead)
         # Not bounded, but the cutter sees to it that little is in hand.
         finished: queue.Queue[DocumentPart] = queue.Queue()
         self._cutter = Cutter(self._state, documents, encoders, cut, finished)

@@ -34,7 +34,7 @@ from trireme.quantize.manifest import (
 )
 from trireme.quantize.quiet import output_to
 from trireme.quantize.recipe import QuantizeRecipe
-from trireme.quantize.texts import Passage, Texts, read_texts
+from trireme.quantize.texts import CutText, Texts, read_texts
 
 TOOLS = ("trireme", "torch", "transformers", "safetensors", "tokenizers")
 METHOD_TOOLS = {"awq": ("gptqmodel",), "gptq": ("gptqmodel",), "none": ()}
@@ -55,7 +55,7 @@ class RunOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class RunWatch:
     """Who follows a run. `begin` hears a step's name and how often `advance` will be called in it (0: unknown)."""
 
     estimated: Callable[[CausalLM, Estimate], None] = lambda model, estimate: None
@@ -64,7 +64,7 @@ class Watch:
 
 
 def quantize_checkpoint(
-    recipe: QuantizeRecipe, out: Path, options: RunOptions, watch: Watch | None = None
+    recipe: QuantizeRecipe, out: Path, options: RunOptions, watch: RunWatch | None = None
 ) -> Outcome[QuantizationManifest]:
     """Quantizes the source of `recipe` into the folder `out`; returns its manifest and whether it was made now.
 
@@ -72,7 +72,7 @@ def quantize_checkpoint(
     `options.force`. Raises InvalidInputError, UnsupportedError, UnavailableError, ArtifactError, and GateError
     past a threshold; then nothing is placed and an older `out` stays as it is.
     """
-    watch = watch or Watch()
+    watch = watch or RunWatch()
     check_place(out, QUANTIZATION_FILE)
     options.log.unlink(missing_ok=True)
     watch.begin("read", 0)
@@ -128,7 +128,7 @@ class _Run:
     inputs: Inputs
     gate: Gate
     log: Path
-    watch: Watch
+    watch: RunWatch
 
     def reserve(self) -> int:
         """Bytes that the run needs on disk; the watch hears the whole estimate."""
@@ -218,7 +218,7 @@ def _stored_weights(dequantize: Callable[[Any], Any], module: Any) -> Any:
     return keep_weights(module) if packed is None else packed
 
 
-def _describe_text(passage: Passage | None, recipe: QuantizeRecipe) -> dict[str, Any]:
+def _describe_text(passage: CutText | None, recipe: QuantizeRecipe) -> dict[str, Any]:
     if passage is None:
         return {}
     return {

@@ -19,15 +19,15 @@ from rich.progress import (
 from trireme.quantize.checkpoint import CausalLM
 from trireme.quantize.estimate import Estimate
 from trireme.quantize.manifest import QuantizationManifest
-from trireme.quantize.pipeline import Watch
+from trireme.quantize.pipeline import RunWatch
 from trireme.quantize.quiet import keep_stderr
 
 UNITS = {"quantize": "layers", "evaluate": "windows"}
 
 
 @contextlib.contextmanager
-def show_run() -> Iterator[Watch]:
-    """A `Watch` that writes to stderr: bars in a terminal, one line for each step elsewhere."""
+def show_run() -> Iterator[RunWatch]:
+    """A `RunWatch` that writes to stderr: bars in a terminal, one line for each step elsewhere."""
     with keep_stderr() as stream:
         console = Console(file=stream)
         columns = (
@@ -57,8 +57,8 @@ class _Bars:
         self._progress, self._console = progress, console
         self._task = progress.add_task("start", total=None, unit="")
 
-    def watch(self) -> Watch:
-        return Watch(self.estimated, self.begin, self.advance)
+    def watch(self) -> RunWatch:
+        return RunWatch(self.estimated, self.begin, self.advance)
 
     def estimated(self, model: CausalLM, estimate: Estimate) -> None:
         self._console.print(format_estimate(model, estimate), highlight=False, soft_wrap=True)

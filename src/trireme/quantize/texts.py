@@ -21,7 +21,7 @@ Windows = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class CutText:
     """A text cut into windows of token ids. `name` is its file's name, `digest` its sha256."""
 
     name: str
@@ -38,8 +38,8 @@ class Passage:
 class Texts:
     """Both texts of a run. A method that needs no calibration has none."""
 
-    calibration: Passage | None
-    evaluation: Passage
+    calibration: CutText | None
+    evaluation: CutText
 
 
 def read_texts(
@@ -77,7 +77,7 @@ def cut_windows(ids: Sequence[int], prefix: Sequence[int], length: int, most: in
 
 def _cut_calibration(
     recipe: QuantizeRecipe, name: str, text: str, encode: Encode, prefix: Sequence[int]
-) -> Passage:
+) -> CutText:
     ids = encode(text)
     windows = cut_windows(ids, prefix, recipe.sequence_length, recipe.most_samples)
     least = recipe.samples or LEAST_SAMPLES
@@ -87,15 +87,15 @@ def _cut_calibration(
             f" {recipe.sequence_length}; {least} are needed: give a longer text with --calibration, or lower"
             " --samples or --sequence-length"
         )
-    return Passage(name, _digest(text), windows)
+    return CutText(name, _digest(text), windows)
 
 
 def _cut_evaluation(
     recipe: QuantizeRecipe, name: str, text: str, encode: Encode, prefix: Sequence[int]
-) -> Passage:
+) -> CutText:
     ids = encode(text)
     most = recipe.eval_tokens // recipe.sequence_length
-    passage = Passage(name, _digest(text), cut_windows(ids, prefix, recipe.sequence_length, most))
+    passage = CutText(name, _digest(text), cut_windows(ids, prefix, recipe.sequence_length, most))
     if passage.tokens < LEAST_EVAL_TOKENS:
         raise InvalidInputError(
             f"eval text {name} has {len(ids):,} tokens, too few for windows of {recipe.sequence_length}"

@@ -32,7 +32,7 @@ def base_dir(tmp_path: Path) -> Path:
     torch.manual_seed(7)
     folder = tmp_path / "base"
     folder.mkdir()
-    encoder = residual.Encoder(SHAPE, apart=1)
+    encoder = residual.PairEncoder(SHAPE, apart=1)
     named = {residual.encoder_name(n): v.contiguous() for n, v in encoder.state_dict().items()}
     save_file(named, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(vars(SHAPE) | {"model_type": "bert"}))

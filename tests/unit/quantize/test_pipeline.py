@@ -8,7 +8,7 @@ import pytest
 from trireme.errors import ArtifactError, GateError, InvalidInputError, UnavailableError, UnsupportedError
 from trireme.quantize import unquantized
 from trireme.quantize.manifest import read_quantization, verify_quantization
-from trireme.quantize.pipeline import RunOptions, Watch, quantize_checkpoint
+from trireme.quantize.pipeline import RunOptions, RunWatch, quantize_checkpoint
 from trireme.quantize.recipe import QuantizeRecipe
 
 
@@ -30,7 +30,7 @@ def out(tmp_path):
 
 def test_a_run_places_a_whole_checkpoint_with_its_manifest(llama, options, out):
     steps = []
-    watch = Watch(
+    watch = RunWatch(
         estimated=lambda model, estimate: steps.append(("estimated", estimate.output_bytes)),
         begin=lambda step, total: steps.append((step, total)),
     )

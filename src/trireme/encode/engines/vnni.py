@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trireme.encode.batching import RunCost
-from trireme.encode.packed.config import CONFIG_FILE, WEIGHTS_FILE, PackedConfig, read_config
+from trireme.encode.packed.config import PACKED_CONFIG_FILE, PACKED_WEIGHTS_FILE, PackedConfig, read_config
 from trireme.encode.packed.cpu_kernels import PackedRows, VnniEncoder, open_kernels
 from trireme.encode.packed.residual import ResidualRanker
 from trireme.encode.session import SessionOptions, TokenBatch, check_rows
@@ -113,10 +113,10 @@ def _read(folder: Path) -> tuple[PackedConfig, dict[str, npt.NDArray[Any]]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    config = read_config(folder / CONFIG_FILE)
+    config = read_config(folder / PACKED_CONFIG_FILE)
     if config.precision != "int8":
         raise ArtifactError(f"engine vnni runs int8, the model is {config.precision}; build it again")
     try:
-        return config, load_file(folder / WEIGHTS_FILE)
+        return config, load_file(folder / PACKED_WEIGHTS_FILE)
     except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"cannot load {WEIGHTS_FILE}: {error}; build the model again") from error
+        raise ArtifactError(f"cannot load {PACKED_WEIGHTS_FILE}: {error}; build the model again") from error

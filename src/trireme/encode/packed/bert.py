@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trireme.encode.packed.config import CONFIG_FILE, WEIGHTS_FILE, PackedConfig, read_config
+from trireme.encode.packed.config import PACKED_CONFIG_FILE, PACKED_WEIGHTS_FILE, PackedConfig, read_config
 from trireme.errors import ArtifactError
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -212,7 +212,7 @@ class _Taker:
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._weights:
-            raise ArtifactError(f"{WEIGHTS_FILE} holds no weight {name!r}; build the model again")
+            raise ArtifactError(f"{PACKED_WEIGHTS_FILE} holds no weight {name!r}; build the model again")
         return self._weights[name]
 
     def optional(self, name: str) -> Tensor | None:
@@ -241,11 +241,11 @@ def read_packed(folder: Path, device: torch.device) -> tuple[PackedConfig, dict[
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    config = read_config(folder / CONFIG_FILE)
+    config = read_config(folder / PACKED_CONFIG_FILE)
     if config.precision not in DTYPES:
         raise ArtifactError(f"torch runs no {config.precision} of this kind; build the model again")
     try:
-        weights = load_file(folder / WEIGHTS_FILE, device=str(device))
+        weights = load_file(folder / PACKED_WEIGHTS_FILE, device=str(device))
     except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"cannot load {WEIGHTS_FILE}: {error}; build the model again") from error
+        raise ArtifactError(f"cannot load {PACKED_WEIGHTS_FILE}: {error}; build the model again") from error
     return config, weights

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from trireme.errors import ArtifactError
 
-CONFIG_FILE = "packed.json"
-WEIGHTS_FILE = "model.safetensors"
-FORMAT_VERSION = 1
+PACKED_CONFIG_FILE = "packed.json"
+PACKED_WEIGHTS_FILE = "model.safetensors"
+PACKED_FORMAT_VERSION = 1
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
@@ -61,7 +61,7 @@ class PackedConfig:
 
 def write_config(path: Path, config: PackedConfig) -> None:
     """Writes packed.json."""
-    document = {"format_version": FORMAT_VERSION, **asdict(config)}
+    document = {"format_version": PACKED_FORMAT_VERSION, **asdict(config)}
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
@@ -69,8 +69,8 @@ def read_config(path: Path) -> PackedConfig:
     """The config at `path`. Raises ArtifactError for a file that is missing, damaged or of another version."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        if document.pop("format_version", None) != FORMAT_VERSION:
-            raise ValueError(f"it is not of format version {FORMAT_VERSION}")
+        if document.pop("format_version", None) != PACKED_FORMAT_VERSION:
+            raise ValueError(f"it is not of format version {PACKED_FORMAT_VERSION}")
         residual = document.pop("residual", None)
         config = PackedConfig(
             **{**document, "dense": tuple(document["dense"])},

@@ -48,7 +48,7 @@ class Wanted:
 
 
 @dataclass(slots=True, eq=False)
-class _Open:
+class _OpenRequest:
     """One open request. `id` is the generator's, once it has accepted."""
 
     client: Client
@@ -92,7 +92,7 @@ class GeneratorModel(BackendModel):
         self._generator = Generator(engine, tokenizer, template, service)
         self._generator.warm_up()
         self._generator_metrics = GeneratorMetrics(self.metrics, self._generator)
-        self._open: dict[int, _Open] = {}
+        self._open: dict[int, _OpenRequest] = {}
         self._lock = threading.Lock()
         self._watch = ClientWatch()
 
@@ -124,7 +124,7 @@ class GeneratorModel(BackendModel):
             self._send(client, response, is_last=True)
             return
         asked, wanted = self._read(request, parameters)
-        opened = _Open(client, request.request_id(), wanted)
+        opened = _OpenRequest(client, request.request_id(), wanted)
         with self._lock:
             self._open[id(opened)] = opened
         # Also what still waits or makes no token now.
@@ -172,7 +172,7 @@ class GeneratorModel(BackendModel):
     def _flag(self, request: Any, name: str) -> bool:
         return bool(read_scalar(self.pb, request, name))
 
-    def _deliver(self, opened: _Open, piece: Piece) -> None:
+    def _deliver(self, opened: _OpenRequest, piece: Piece) -> None:
         """Called by the generator's thread."""
         is_last = piece.is_last
         try:
@@ -214,7 +214,7 @@ class GeneratorModel(BackendModel):
         for request_id in found:
             self._generator.cancel(request_id)
 
-    def _forget(self, opened: _Open) -> None:
+    def _forget(self, opened: _OpenRequest) -> None:
         self._watch.remove(opened)
         with self._lock:
             self._open.pop(id(opened), None)
