@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
-from trireme.export.residual import Encoder
+from trireme.export.residual import PairEncoder
 
 CLS, SEP = 101, 102
 PASSAGE, QUERY, PAIR = 253, 200, 256
@@ -121,7 +121,7 @@ def pairs(data: Store, query: Tensor, passage: Tensor) -> tuple[Tensor, Tensor, 
 
 
 @torch.inference_mode()
-def embed(encoder: Encoder, tokens: Tensor, length: Tensor, batch: int = 1024) -> Tensor:
+def embed(encoder: PairEncoder, tokens: Tensor, length: Tensor, batch: int = 1024) -> Tensor:
     """The embedder's unit vectors [N, H]: mean over all tokens of a text with [CLS] and [SEP].
 
     `encoder` keeps the parts apart in all its layers.

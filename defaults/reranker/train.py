@@ -29,7 +29,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from trireme.export.residual import (
-    Encoder,
+    PairEncoder,
     ResidualReranker,
     ResidualSettings,
     adapter_config,
@@ -247,7 +247,7 @@ def evaluation_rows(data: Store, limit: int, seed: int) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def vectors_of(encoder: Encoder, data: Store) -> tuple[Tensor, Tensor]:
+def vectors_of(encoder: PairEncoder, data: Store) -> tuple[Tensor, Tensor]:
     """Unit vectors of the queries and of the passages."""
     with torch.autocast(data.queries.device.type, torch.float16, data.queries.is_cuda):
         return (
@@ -299,7 +299,7 @@ def main() -> None:
     )
     model = new_model(args.base, settings, arrays).to(device)
     shape = read_shape(args.base)
-    embedder = Encoder(shape, shape.num_hidden_layers).requires_grad_(False)
+    embedder = PairEncoder(shape, shape.num_hidden_layers).requires_grad_(False)
     load_encoder(embedder, load_file(args.base / "model.safetensors"))
     embedder.to(device)
     names = {str(a[0]) for k, a in arrays.items() if k.endswith(".name")} - set(args.hold)

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import BinaryIO
 
 from trireme.artifacts.machine_config import MACHINE_CONFIG, place_machine_configs
-from trireme.errors import SettingError, UnavailableError
+from trireme.errors import SettingError, TriremeError, UnavailableError
 from trireme.locks import try_lock
 from trireme.machine import read_machine
 from trireme.settings import Settings
@@ -70,6 +70,7 @@ class KeptServer:
         self._note = settings.data_dir / "tritonserver.pid"
         self._was_ready = self._was_ever_ready = False
         self._false_starts = self._restarts = 0
+        self._config_name = ""
         self._due = -math.inf
         self._ended_at: float | None = None
         self._first_bytes = 0
@@ -136,8 +137,11 @@ class KeptServer:
 
     def _fit_machine(self) -> str:
         """The name of the models' configurations for this machine's cores; "" where none has one."""
-        cores = read_machine().cores
-        return MACHINE_CONFIG if place_machine_configs(self._settings.model_repository, cores) else ""
+        # A recipe that is being edited must not keep the server from a start again: it has what it had.
+        with suppress(TriremeError):
+            has_any = place_machine_configs(self._settings.model_repository, read_machine().cores)
+            self._config_name = MACHINE_CONFIG if has_any else ""
+        return self._config_name
 
     def _growth(self) -> int:
         """Bytes that the server and its stubs hold more than when they were ready."""

@@ -74,7 +74,7 @@ def _find(url: str) -> Storage:
     # libpq takes both names.
     scheme = "postgresql" if scheme == "postgres" else scheme
     if scheme not in STORAGES:
-        known = ", ".join(f"{name}://" for name in sorted(STORAGES))
+        known = " or ".join(f"{name}://" for name in (*sorted(STORAGES), "postgres"))
         raise SettingError(f"TRIREME_DATABASE_URL must start with {known}")
     return STORAGES[scheme]
 

@@ -17,7 +17,7 @@ from stacks import ROOT, environment_of, settings_on_free_ports, wait_until
 sys.path.insert(0, str(ROOT / "tests"))
 
 from chaos.faults import Faults
-from chaos.load import TENANTS, Clients, Judge, RunWatch, marker
+from chaos.load import TENANTS, Clients, Judge, Watch, marker
 from chaos.stack import ChaosStack
 from trireme.artifacts.repository import list_recipes
 from trireme.errors import UnavailableError
@@ -71,7 +71,7 @@ def test_whatever_dies_everything_serves_again_and_nothing_is_lost(stack):
 
     index_first_documents(stack)
     with ExitStack() as running:
-        watch = RunWatch(is_ready, settings.grpc_url)
+        watch = Watch(is_ready, settings.grpc_url)
         running.callback(watch.close)
         clients = Clients(settings.grpc_url, judge, random.Random(SEED))
         running.callback(clients.close)

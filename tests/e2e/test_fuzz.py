@@ -25,7 +25,7 @@ from fuzz.make import make_call
 from fuzz.regressions import REGRESSIONS
 from fuzz.run import Run
 from fuzz.send import Reply, Sender
-from fuzz.watch import RunWatch
+from fuzz.watch import Watch
 
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "5000"))
 SEED = int(os.environ.get("FUZZ_SEED", "12"))
@@ -61,7 +61,7 @@ def sender(served):
 
 @pytest.mark.parametrize("regression", REGRESSIONS, ids=lambda one: one.name)
 def test_what_was_found_once_is_answered(served, sender, regression):
-    watch = RunWatch(served.server.pid)
+    watch = Watch(served.server.pid)
     reply = sender.send(regression.call)
     assert not judge(regression.call, reply)
     assert not watch.ended()

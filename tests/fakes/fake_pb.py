@@ -18,6 +18,7 @@ TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
 
 class TritonError:
     INVALID_ARG, NOT_FOUND, UNAVAILABLE, INTERNAL = "INVALID_ARG", "NOT_FOUND", "UNAVAILABLE", "INTERNAL"
+    UNSUPPORTED, ALREADY_EXISTS, CANCELLED = "UNSUPPORTED", "ALREADY_EXISTS", "CANCELLED"
 
     def __init__(self, message, code):
         self.message, self.code = message, code

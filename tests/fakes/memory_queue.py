@@ -191,7 +191,7 @@ class MemoryQueue:
             return dead
 
     def close(self) -> None:
-        """This taker is gone; jobs in its state come back."""
+        """This taker is gone; jobs in its hands come back."""
         self.jobs.takers.pop(self._claim, None)
 
     def _may_take(self, entry: _Entry) -> bool:

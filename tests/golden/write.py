@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 import transformers
-from trireme.export.source import fetch_source
 
 from trireme.artifacts.manifest import hash_file
 from trireme.artifacts.recipe import read_recipe
+from trireme.checkpoints.source import fetch_source
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

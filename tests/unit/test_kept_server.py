@@ -1,5 +1,6 @@
 """The keeper over servers that a person can predict: when it starts one again, and when it gives up."""
 
+import dataclasses
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,8 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 from trireme import kept_server
+from trireme.artifacts.recipe import Recipe, write_recipe
 from trireme.errors import SettingError, UnavailableError
 from trireme.kept_server import KeeperTiming, KeptServer
+from trireme.machine import read_machine
 from trireme.settings import Settings
 
 
@@ -75,7 +78,8 @@ class Canary:
 
 def settings_of(data_dir, **changes):
     """Ports that nobody serves: those of a `make serve` beside the tests stay free of them."""
-    return Settings(**{"data_dir": data_dir, "http_port": 1, "grpc_port": 2, "metrics_port": 3, **changes})
+    ports = {"http_port": 1, "grpc_port": 2, "metrics_port": 3}
+    return Settings(**{"data_dir": data_dir, "model_repository": data_dir / "models", **ports, **changes})
 
 
 class Clock:
@@ -110,6 +114,7 @@ def kept(tmp_path, monkeypatch, clock, changes):
     monkeypatch.setattr(kept_server, "StubTable", Stubs)
     monkeypatch.setattr(kept_server, "_CanaryThread", Canary)
     (tmp_path / "logs").mkdir()
+    (tmp_path / "models").mkdir(exist_ok=True)
     keeper = KeptServer(settings_of(tmp_path, **changes), clock=clock)
     keeper.claim()
     keeper.start("postgresql://x")
@@ -126,6 +131,28 @@ def look_after(keeper):
 def test_a_server_that_serves_is_left_alone(kept):
     assert look_after(kept) == []
     assert len(Server.made) == 1
+
+
+@pytest.fixture
+def sixteen_cores(monkeypatch, tmp_path):
+    recipe = Recipe("embedding", "text_encoder", source="x/y", instances=0)
+    (tmp_path / "models" / "embedding").mkdir(parents=True)
+    write_recipe(tmp_path / "models" / "embedding" / "recipe.toml", recipe)
+    machine = dataclasses.replace(read_machine(), cores=16)
+    monkeypatch.setattr(kept_server, "read_machine", lambda: machine)
+
+
+def test_the_server_is_started_with_the_configurations_of_the_machine(sixteen_cores, kept):
+    assert Server.made[0].config.config_name == "machine"
+
+
+def test_a_recipe_that_is_being_edited_does_not_keep_the_server_from_a_start_again(
+    sixteen_cores, kept, tmp_path
+):
+    (tmp_path / "models" / "embedding" / "recipe.toml").write_text("kind = ")
+    Stubs.gone = ["embedding"]
+    look_after(kept)
+    assert [one.config.config_name for one in Server.made] == ["machine", "machine"]
 
 
 def test_a_server_whose_stub_ended_is_replaced_at_once_and_the_model_is_named(kept):

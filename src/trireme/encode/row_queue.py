@@ -150,6 +150,8 @@ class RowQueue:
                 self._running += 1
                 self._has_room.notify_all()
             self._run(batch)
+            # Its requests are answered: a thread that waits holds none of them.
+            del batch
             with self._lock:
                 self._running -= 1
 

@@ -73,11 +73,6 @@ class Weights:
         """The layer that makes logits: the embedding itself in tied models."""
         return EMBEDDING if self.architecture.is_tied else HEAD
 
-    @property
-    def float_dtype(self) -> str:
-        """How the checkpoint stores its embedding: F32, F16 or BF16."""
-        return self._tensors.entry(f"{EMBEDDING}.weight").dtype
-
     def _is_packed(self, prefix: str) -> bool:
         return f"{prefix}.qweight" in self._tensors.entries
 

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from trireme.errors import SettingError
 from trireme.generate.engine import Engine, EngineOptions
 
-DEFAULT_ENGINES = {"cpu": "openvino", "gpu": "vllm"}
-
 
 def open_engine(name: str, options: EngineOptions) -> Engine:
     """Load the model and start the engine; blocks until it could serve. Raises SettingError for an unknown name.

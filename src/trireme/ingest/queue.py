@@ -49,7 +49,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job in a worker's state. `claim` names who took it: whoever finishes it must show it.
+    """A job in a worker's hands. `claim` names who took it: whoever finishes it must show it.
 
     attempts: how often it was taken and did not end well. staged, staged_with: how many of its chunks are
     stored already, and the digest of the embedder whose vectors they have.

@@ -45,7 +45,7 @@ class Writer:
                 self._write(group)
 
     def _more(self, passages: int) -> Iterator[DocumentPart]:
-        """Units that are finished within a moment: a transaction for many small documents."""
+        """Parts that are finished within a moment: a transaction for many small documents."""
         deadline = monotonic() + self._state.timing.write
         while passages < self._state.sizes.written_passages and not self._state.stop.is_set():
             try:

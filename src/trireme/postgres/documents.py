@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -104,7 +105,7 @@ class PostgresDocuments:
     """
 
     def __init__(self, url: str, storage: str = "float32", timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
-        self._pool = ConnectionPool(url, 3, _configure, timeouts)
+        self._pool = ConnectionPool(url, 3, partial(_configure, timeouts), timeouts)
         self._storage = storage
 
     def digests(
@@ -224,10 +225,10 @@ class PostgresDocuments:
         self._pool.close()
 
 
-def _configure(connection: DeadlineConnection) -> None:
+def _configure(timeouts: Timeouts, connection: DeadlineConnection) -> None:
     from pgvector.psycopg import register_vector
 
-    migrate(connection)
+    migrate(connection, seconds=timeouts.migrate)
     connection.execute(SEARCH_PATH, (False,))
     register_vector(connection)
     connection.execute("SET jit = off")

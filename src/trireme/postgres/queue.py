@@ -11,6 +11,7 @@ import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -85,7 +86,7 @@ class ProcrastinateQueue:
     def __init__(
         self, url: str, timing: QueueTiming = DEFAULT_TIMING, timeouts: Timeouts = DEFAULT_TIMEOUTS
     ) -> None:
-        self._pool = ConnectionPool(url, 3, _configure, timeouts)
+        self._pool = ConnectionPool(url, 3, partial(_configure, timeouts), timeouts)
         self._timing = timing
         # Held by `take` and by each heartbeat: a heartbeat finds no number whose transaction is still open.
         self._registering = threading.Lock()
@@ -322,8 +323,8 @@ class _Parts:
             yield row[0]
 
 
-def _configure(connection: DeadlineConnection) -> None:
-    migrate(connection)
+def _configure(timeouts: Timeouts, connection: DeadlineConnection) -> None:
+    migrate(connection, seconds=timeouts.migrate)
     connection.execute(SEARCH_PATH, (False,))
     connection.execute("SET jit = off")
 

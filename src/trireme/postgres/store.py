@@ -161,7 +161,7 @@ class PostgresStore:
         answer.set()
 
     def _configure(self, connection: DeadlineConnection) -> None:
-        migrate(connection)
+        migrate(connection, seconds=self._pool.timeouts.migrate)
         register_vector(connection)
         allow_seconds(connection, self._pool.timeouts.search, local=False)
         # One search is one core's work: with many at once, parallel workers and JIT only add overhead.

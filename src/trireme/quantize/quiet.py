@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-LAST_LINES = 3
-
 
 @contextlib.contextmanager
 def output_to(log: Path) -> Iterator[None]:

@@ -61,16 +61,12 @@ class AsyncTritonClient:
         *,
         bulk: bool = False,
     ) -> FloatArray:
-        """See TritonClient.embed. The requests go out together."""
-        parts = await asyncio.gather(
-            *(
-                self.infer(
-                    model, calls.embed_inputs(texts[start : start + batch_size], input_type), bulk=bulk
-                )
-                for start in range(0, len(texts), batch_size)
-            )
-        )
-        return np.concatenate([one["embedding"] for one in parts]) if parts else np.zeros((0, 0), np.float32)
+        """See TritonClient.embed. One request after the other: callers that want several at once gather calls."""
+        parts: list[FloatArray] = []
+        for start in range(0, len(texts), batch_size):
+            inputs = calls.embed_inputs(texts[start : start + batch_size], input_type)
+            parts.append((await self.infer(model, inputs, bulk=bulk))["embedding"])
+        return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
     async def search(
         self,
@@ -147,8 +143,11 @@ class AsyncTritonClient:
             has_ended = True
             raise _typed(error, self._url) from None
         finally:
-            # A cancel that meets the end of its request can crash tritonserver before 25.01.
-            if not has_ended:
+            # A cancel that meets the end of its request can crash tritonserver before 25.01, and a call that is
+            # dropped before its status is there counts as cancelled.
+            if has_ended:
+                await asyncio.wait([asyncio.ensure_future(call.code())], timeout=self._timeout)
+            else:
                 call.cancel()
 
     async def _read(self, call: Any, model: str) -> Any:

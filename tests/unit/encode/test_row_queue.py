@@ -1,4 +1,5 @@
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -61,6 +62,24 @@ def test_a_lone_request_is_shared_out_among_idle_streams():
     one.result(10)
     queue.close()
     assert [rows for rows, _ in session.shapes] == [8, 8]
+
+
+def test_each_row_of_a_request_wakes_a_stream_that_idles():
+    session = Gate(streams=3, cost=RunCost(call_tokens=1))
+    queue = RowQueue(session, max_batch_tokens=10_000)
+    first = queue.submit(rows_of("a"))
+    session.opened.release(1)
+    first.result(10)
+    assert session.entered.acquire(timeout=10)
+    # Every thread has looked once and waits now.
+    deadline = time.monotonic() + 10
+    while len(queue._has_rows._waiters) < 3 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    queue.submit(rows_of(*["a b c d e f"] * 24))
+    for _ in range(3):
+        assert session.entered.acquire(timeout=10)
+    session.opened.release(24)
+    queue.close()
 
 
 def test_rows_of_several_requests_run_together_and_each_gets_its_own():

@@ -1,4 +1,4 @@
-"""What is written for the packed encoder; tests/unit/encode/test_torch_session.py runs it."""
+"""What is written for the packed encoder; tests/unit/encode/engines/test_torch.py runs it."""
 
 import json
 

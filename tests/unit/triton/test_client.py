@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import json
 import threading
+import time
 from contextlib import closing
 
 import grpc
@@ -200,6 +201,25 @@ def test_leaving_a_stream_ends_it_at_the_server(client, server):
     server.stream = write
     assert len(client.call("stream", "llm", {"text_input": "a"}, most=2)) == 2
     assert left.wait(10)
+
+
+def test_a_stream_that_was_read_to_its_end_is_not_cancelled(client, server):
+    """The server learns of a cancel that a client sends with or after the last response."""
+    codes = []
+
+    def write(request, context):
+        yield response_of({"x": [1]}, is_last=False)
+        yield response_of({"x": [2]})
+        # A client that cancels now is seen here; one that waits for the status is not.
+        time.sleep(0.05)
+        codes.append(context.is_active())
+
+    server.stream = write
+    assert len(client.call("stream", "llm", {"text_input": "a"})) == 2
+    deadline = time.monotonic() + 10
+    while not codes and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert codes == [True]
 
 
 def test_an_empty_answer_of_the_cache_is_refused(client, server):

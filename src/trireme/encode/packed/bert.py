@@ -93,7 +93,7 @@ class PackedBert:
     """The model; holds weights only, `operators` do the rest."""
 
     def __init__(self, config: PackedConfig, weights: dict[str, Tensor], operators: Operators) -> None:
-        """`weights`: named as in packed_config, on the device they run on. Raises ArtifactError."""
+        """`weights`: named as in packed.config, on the device they run on. Raises ArtifactError."""
         self.config = config
         self.operators = operators
         self.dtype = DTYPES[config.precision]

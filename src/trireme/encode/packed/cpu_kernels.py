@@ -108,7 +108,7 @@ class VnniEncoder:
     def __init__(
         self, library: ctypes.CDLL, config: PackedConfig, weights: Mapping[str, npt.NDArray[Any]]
     ) -> None:
-        """`weights`: named as in packed_config, in int8. Raises ArtifactError for one that is missing or misfit."""
+        """`weights`: named as in packed.config, in int8. Raises ArtifactError for one that is missing or misfit."""
         self._library = library
         self.layers = config.layers
         self._arena = _Arena(weights)

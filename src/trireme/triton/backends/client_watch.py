@@ -71,8 +71,9 @@ class ClientWatch:
 
     def close(self) -> None:
         """Ends the thread; blocks until it has."""
-        self._is_closed = True
-        self._has_work.set()
+        with self._lock:
+            self._is_closed = True
+            self._has_work.set()
         self._thread.join()
 
     def _watch(self) -> None:
@@ -83,7 +84,7 @@ class ClientWatch:
                 return
             with self._lock:
                 watched = list(self._watched.values())
-                if not watched:
+                if not watched and not self._is_closed:
                     self._has_work.clear()
                     continue
             for is_gone, end in watched:

@@ -83,8 +83,10 @@ class Replies:
                 answers[position] = error
         try:
             computed: list[Any] = compute([value for _, value in readable]) if readable else []
-        except Exception as error:
+        except TriremeError as error:
             computed = [error] * len(readable)
+        except Exception as error:
+            computed = [self.unexpected(error)] * len(readable)
         for (position, _), answer in zip(readable, computed, strict=True):
             answers[position] = answer
         return [self.response(answer, write)[0] for answer in answers]
