@@ -12,7 +12,7 @@ from trireme.documents.chunk import chunk
 from trireme.ingest.encoder import Encoder
 from trireme.ingest.options import DEFAULT_SIZES, WorkerTiming
 from trireme.ingest.queue import BackOff, JobQuery
-from trireme.ingest.throttle import Throttle
+from trireme.ingest.throttle import Throttle, ThrottleLimits
 from trireme.ingest.worker import Worker
 from trireme.retry import Pauses
 from trireme.types import Document, Embedder
@@ -71,7 +71,7 @@ class Bench:
     """Queue, documents, server, index builder and one worker that waits for next to nothing."""
 
     def __init__(self, timing=QUICK, sizes=DEFAULT_SIZES):
-        self.timing, self.sizes = timing, sizes
+        self.timing, self.sizes, self.limits = timing, sizes, ThrottleLimits()
         self.jobs = MemoryJobs()
         self.queue = self.open_queue()
         self.documents = MemoryDocuments(self.jobs)
@@ -92,7 +92,7 @@ class Bench:
             self.documents,
             self,
             self.builder,
-            throttle=Throttle(lambda: None),
+            throttle=Throttle(lambda: None, limits=self.limits),
             notice=self.notices.append,
             timing=self.timing,
             sizes=self.sizes,

@@ -6,16 +6,19 @@ import time
 from fakes.worker import document, wait_until
 from trireme.errors import InvalidInputError, TriremeError, UnavailableError
 from trireme.ingest.queue import JobQuery
+from trireme.ingest.throttle import ThrottleLimits
 
 
 def test_passages_of_many_documents_share_requests_up_to_the_budget(bench):
+    bench.limits = ThrottleLimits(least_tokens=200, most_tokens=200)
+    bench.worker = bench.hire()
     bench.server.trouble = lambda texts: time.sleep(0.02)
     bench.publish(*(document(f"d{n}", "word " * 60 + str(n)) for n in range(40)))
     bench.run()
     sizes = [len(request) for request in bench.server.requests]
     assert sum(sizes) == 40
     assert max(sizes) > 1
-    assert max(sum(len(text.split()) for text in request) for request in bench.server.requests) <= 16_384
+    assert max(sum(len(text.split()) for text in request) for request in bench.server.requests) <= 200
 
 
 def test_a_poison_document_ends_alone_and_names_its_error(bench):
