@@ -29,23 +29,30 @@ def fit_cores(recipe: Recipe, cores: int) -> Recipe:
 def place_machine_configs(repository: Path, cores: int) -> bool:
     """Writes, or removes, the configuration for `cores` of each model; returns whether any model has one.
 
-    A repository that cannot be written is served with what it holds. Raises NotFoundError, SettingError.
+    One that cannot be written is served by its config.pbtxt where a file in it is of another machine or recipe.
+    Raises NotFoundError, SettingError.
     """
     is_any = False
     for recipe in list_recipes(repository):
         path = repository / recipe.model / "configs" / f"{MACHINE_CONFIG}.pbtxt"
         fitted = fit_cores(recipe, cores)
+        text = "" if recipe.instances or fitted.instances == 1 else write_config(fitted)
         try:
-            if fitted == recipe or fitted.instances == 1:
-                path.unlink(missing_ok=True)
-                continue
-            text = write_config(fitted)
-            if not path.is_file() or path.read_text(encoding="utf-8") != text:
-                path.parent.mkdir(exist_ok=True)
-                fresh = path.with_suffix(".tmp")
-                fresh.write_text(text, encoding="utf-8")
-                fresh.replace(path)
+            _place(path, text)
         except OSError:
-            pass
-        is_any = is_any or path.is_file()
+            return False
+        is_any = is_any or bool(text)
     return is_any
+
+
+def _place(path: Path, text: str) -> None:
+    """Makes `path` hold `text`, or not be there for "". Raises OSError."""
+    if not text:
+        # A read-only file system refuses to remove even what is not there.
+        if path.exists():
+            path.unlink()
+    elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.parent.mkdir(exist_ok=True)
+        fresh = path.with_suffix(".tmp")
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)

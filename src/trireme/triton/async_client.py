@@ -19,10 +19,12 @@ from trireme.triton.wire import (
     Rows,
     Value,
     answer_of,
+    call_error,
     client_error,
     infer_request,
     is_final,
     outputs_of,
+    stream_error,
     stream_request,
 )
 from trireme.types import FloatArray, Hit, InputType, SearchMode
@@ -134,14 +136,13 @@ class AsyncTritonClient:
                 response = message.infer_response
                 if message.error_message:
                     has_ended = True
-                    said = message.error_message.removeprefix(f"[request id: {response.id}] ")
-                    raise client_error("", said, self._url)
+                    raise stream_error(message, self._url)
                 has_ended = is_final(response)
                 if response.outputs:
                     yield outputs_of(response)
         except grpc.RpcError as error:
             has_ended = True
-            raise _typed(error, self._url) from None
+            raise call_error(error, self._url) from None
         finally:
             # A cancel that meets the end of its request can crash tritonserver before 25.01, and a call that is
             # dropped before its status is there counts as cancelled.
@@ -177,7 +178,7 @@ class AsyncTritonClient:
             request = infer_request(model, inputs, bulk=bulk)
             response = await self._stub.ModelInfer(request, timeout=self._timeout)
         except grpc.RpcError as error:
-            raise _typed(error, self._url) from None
+            raise call_error(error, self._url) from None
         return answer_of(response)
 
     async def is_ready(self, model: str = "") -> bool:
@@ -204,7 +205,3 @@ async def _ended_early(call: Any, url: str) -> TriremeError:
     if status is grpc.StatusCode.OK:
         return UnavailableError("the server ended the stream before its last response; try again")
     return client_error(status.name, await call.details() or "", url)
-
-
-def _typed(error: Any, url: str) -> TriremeError:
-    return client_error(error.code().name, error.details() or "", url)

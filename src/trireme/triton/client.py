@@ -19,10 +19,11 @@ from trireme.triton.wire import (
     Rows,
     Value,
     answer_of,
-    client_error,
+    call_error,
     infer_request,
     is_final,
     outputs_of,
+    stream_error,
     stream_request,
 )
 from trireme.types import FloatArray, Hit, InputType, SearchMode
@@ -164,7 +165,7 @@ class TritonClient:
         try:
             response = self._stub.ModelInfer(infer_request(model, inputs, bulk=bulk), timeout=self._timeout)
         except grpc.RpcError as error:
-            raise _typed(error, self._url) from None
+            raise call_error(error, self._url) from None
         return answer_of(response)
 
     def is_ready(self, model: str = "") -> bool:
@@ -189,16 +190,7 @@ def _read_stream(call: Any, put: Callable[[Any], None], url: str) -> None:
 
     try:
         for message in call:
-            response = message.infer_response
-            if message.error_message:
-                said = message.error_message.removeprefix(f"[request id: {response.id}] ")
-                put(client_error("", said, url))
-            else:
-                put(response)
+            put(stream_error(message, url) if message.error_message else message.infer_response)
         put(UnavailableError("the server ended the stream before its last response; try again"))
     except grpc.RpcError as error:
-        put(_typed(error, url))
-
-
-def _typed(error: Any, url: str) -> TriremeError:
-    return client_error(error.code().name, error.details() or "", url)
+        put(call_error(error, url))

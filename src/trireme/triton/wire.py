@@ -127,15 +127,26 @@ def client_error(status: str, message: str, url: str) -> TriremeError:
     """The typed error of a client of the server at `url`. status: the name of gRPC's, "" on a stream."""
     for request_id in ("<id_unknown>", BULK_ID):
         message = message.removeprefix(f"[request id: {request_id}] ")
-    code, reason, said = _read_code(message)
+    code, reason, said = read_code(message)
     if not code and (unavailable := _say_unavailable(status, said, url)):
         return UnavailableError(unavailable)
     return _find_error(code or status, reason)(said)
 
 
+def call_error(error: Any, url: str) -> TriremeError:
+    """As `client_error`, of a grpc.RpcError."""
+    return client_error(error.code().name, error.details() or "", url)
+
+
+def stream_error(message: Any, url: str) -> TriremeError:
+    """As `client_error`, of a ModelStreamInferResponse that carries an error."""
+    said = message.error_message.removeprefix(f"[request id: {message.infer_response.id}] ")
+    return client_error("", said, url)
+
+
 def step_error(model: str, message: str) -> TriremeError:
     """The typed error that `model` of our own server answered with, its name in front."""
-    code, reason, said = _read_code(message)
+    code, reason, said = read_code(message)
     if not code and said.endswith(_NOT_LOADED):
         return UnavailableError(f"model {model} is not loaded; trireme ready says which models answer")
     if _STUB_GONE in said:
@@ -149,17 +160,11 @@ def write_code(error: TriremeError) -> str:
     return f"[{error.code}] {reason}{error}"
 
 
-def strip_code(message: str) -> tuple[str, str]:
-    """The code that `write_code` put in front, or "", and the text without it.
+def read_code(message: str) -> tuple[str, str, str]:
+    """Code and reason that `write_code` put in front, "" where there is none, and the text without them.
 
     Triton puts the ensemble's name before an error of one of its steps; the name stays.
     """
-    code, _, said = _read_code(message)
-    return code, said
-
-
-def _read_code(message: str) -> tuple[str, str, str]:
-    """Code and reason, "" where there is none, and the text without them."""
     found = _CODE.match(message)
     if not found:
         return "", "", message

@@ -57,7 +57,20 @@ def test_a_configuration_of_another_machine_or_setting_is_removed(tmp_path):
     assert not place_machine_configs(tmp_path, 16)
 
 
-def test_a_repository_that_cannot_be_written_is_served_with_what_it_holds(tmp_path):
+def test_a_repository_that_cannot_be_written_is_served_by_what_is_committed(tmp_path):
     place(tmp_path, OPEN)
     (tmp_path / "m" / "configs").write_text("in the way")
     assert not place_machine_configs(tmp_path, 16)
+
+
+def test_an_old_configuration_that_cannot_be_replaced_is_not_served(tmp_path, monkeypatch):
+    place(tmp_path, OPEN)
+    assert place_machine_configs(tmp_path, 16)
+    written = tmp_path / "m" / "configs" / "machine.pbtxt"
+
+    def refuse(*_, **__):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(type(written), "write_text", refuse)
+    assert place_machine_configs(tmp_path, 16)
+    assert not place_machine_configs(tmp_path, 8)

@@ -7,9 +7,9 @@ from trireme.triton.wire import (
     infer_request,
     is_final,
     outputs_of,
+    read_code,
     step_error,
     stream_request,
-    strip_code,
     write_code,
 )
 
@@ -46,7 +46,7 @@ def test_a_response_is_read_back():
 
 
 def test_a_code_that_was_written_is_read_again():
-    assert strip_code(write_code(NotFoundError("no collection 'x'"))) == ("NOT_FOUND", "no collection 'x'")
+    assert read_code(write_code(NotFoundError("no collection 'x'"))) == ("NOT_FOUND", "", "no collection 'x'")
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,13 @@ def test_a_code_that_was_written_is_read_again():
     ],
 )
 def test_only_a_code_in_front_or_behind_the_ensemble_is_one(message, code, text):
-    assert strip_code(message) == (code, text)
+    assert read_code(message) == (code, "", text)
 
 
 def test_a_reason_stands_behind_the_code_and_comes_back_as_its_error():
     text = write_code(PromptTooLongError("99 tokens"))
     assert text == "[INVALID_ARG] [PROMPT_TOO_LONG] 99 tokens"
+    assert read_code(text) == ("INVALID_ARG", "PROMPT_TOO_LONG", "99 tokens")
     error = step_error("llm", text)
     assert (type(error), str(error)) == (PromptTooLongError, "model llm: 99 tokens")
 
