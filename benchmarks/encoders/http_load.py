@@ -60,7 +60,7 @@ def drive(load: HttpLoad, timeout_s: float) -> dict[str, Any]:
     """The export of one run. Blocks; raises UnavailableError for an answer that is none, or none in time."""
     try:
         return asyncio.run(asyncio.wait_for(_drive(load), timeout_s))
-    except asyncio.TimeoutError:
+    except TimeoutError:
         raise UnavailableError(f"{load.model} took over {timeout_s:.0f} s") from None
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from benchmarks.common.report import PROJECT, show_progress_note
 from benchmarks.common.script import make_parser, run_script
@@ -25,15 +26,20 @@ def list_rivals() -> list[str]:
     return sorted(path.stem for path in LOCKS.glob("*.lock"))
 
 
-def hash_lock(name: str) -> str:
+def hash_lock(lock: Path) -> str:
     """What the environment must have been made from."""
-    return hashlib.sha256((LOCKS / f"{name}.lock").read_bytes()).hexdigest()
+    return hashlib.sha256(lock.read_bytes()).hexdigest()
+
+
+def is_made_from(folder: Path, lock: Path) -> bool:
+    """Whether the environment is there and of this lock file."""
+    stamp = folder / MADE
+    return stamp.is_file() and stamp.read_text(encoding="utf-8") == hash_lock(lock)
 
 
 def is_made(name: str) -> bool:
-    """Whether the environment is there and of this lock file."""
-    stamp = ENVIRONMENTS / name / MADE
-    return stamp.is_file() and stamp.read_text(encoding="utf-8") == hash_lock(name)
+    """As `is_made_from`, by the rival's name."""
+    return is_made_from(ENVIRONMENTS / name, LOCKS / f"{name}.lock")
 
 
 def read_failure(name: str) -> str:
@@ -44,15 +50,21 @@ def read_failure(name: str) -> str:
 
 def make_environment(name: str, python: str, torch_arguments: Sequence[str]) -> str:
     """Makes the environment anew. Blocks for minutes; returns "" or why it failed, which is noted beside it."""
-    folder = ENVIRONMENTS / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.parent.mkdir(exist_ok=True)
+    folder, lock = ENVIRONMENTS / name, LOCKS / f"{name}.lock"
     pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     steps = (
         ("its environment", [python, "-m", "venv", str(folder)]),
         ("torch", [*pip, *torch_arguments, TORCH]),
-        ("its libraries", [*pip, "--no-deps", "-r", str(LOCKS / f"{name}.lock")]),
+        ("its libraries", [*pip, "--no-deps", "-r", str(lock)]),
     )
+    return install(folder, lock, steps)
+
+
+def install(folder: Path, lock: Path, steps: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """Makes the environment in `folder` anew by `steps`: what each makes, and how. See `make_environment`."""
+    name = folder.name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(exist_ok=True)
     for number, (what, command) in enumerate(steps, start=1):
         show_progress_note(f"{name}: {what} ({number} of {len(steps)})")
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -62,7 +74,7 @@ def make_environment(name: str, python: str, torch_arguments: Sequence[str]) -> 
             folder.mkdir(exist_ok=True)
             (folder / FAILED).write_text(f"{what} cannot be installed: {reason}\n", encoding="utf-8")
             return reason
-    (folder / MADE).write_text(hash_lock(name), encoding="utf-8")
+    (folder / MADE).write_text(hash_lock(lock), encoding="utf-8")
     return ""
 
 

@@ -8,14 +8,18 @@ import os
 import sys
 
 from trireme.commands.ask import add_ask
+from trireme.commands.budgets import add_budgets
 from trireme.commands.collections import add_collections, add_drop
 from trireme.commands.delete import add_delete
+from trireme.commands.gateway import add_gateway
 from trireme.commands.ingest import add_ingest
 from trireme.commands.jobs import add_jobs
+from trireme.commands.keys import add_keys
 from trireme.commands.models import add_env, add_models, add_ready
 from trireme.commands.reindex import add_reindex
 from trireme.commands.search import add_search
 from trireme.commands.serve import add_serve
+from trireme.commands.usage import add_usage
 from trireme.commands.work import add_worker
 from trireme.errors import TriremeError
 from trireme.settings import read_settings
@@ -23,6 +27,7 @@ from trireme.settings import read_settings
 # In the order of help.
 COMMANDS = (
     add_serve,
+    add_gateway,
     add_search,
     add_ask,
     add_ingest,
@@ -30,6 +35,9 @@ COMMANDS = (
     add_jobs,
     add_delete,
     add_reindex,
+    add_keys,
+    add_budgets,
+    add_usage,
     add_models,
     add_collections,
     add_drop,

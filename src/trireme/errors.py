@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 ErrorCode = Literal[
-    "INVALID_ARG", "NOT_FOUND", "UNAVAILABLE", "UNSUPPORTED", "ALREADY_EXISTS", "CANCELLED", "INTERNAL"
+    "INVALID_ARG",
+    "UNAUTHENTICATED",
+    "PERMISSION_DENIED",
+    "NOT_FOUND",
+    "TOO_LARGE",
+    "RESOURCE_EXHAUSTED",
+    "UNAVAILABLE",
+    "DEADLINE_EXCEEDED",
+    "UNSUPPORTED",
+    "ALREADY_EXISTS",
+    "CANCELLED",
+    "INTERNAL",
 ]
 
 
@@ -18,9 +29,13 @@ class TriremeError(Exception):
 
 
 class InvalidInputError(TriremeError):
-    """The request or argument is wrong; the sender must change it."""
+    """The request or argument is wrong; the sender must change it. `param` names the field, where there is one."""
 
     code: ClassVar[ErrorCode] = "INVALID_ARG"
+
+    def __init__(self, message: str, param: str = "") -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class PromptTooLongError(InvalidInputError):
@@ -49,6 +64,64 @@ class EmbedderMismatchError(InvalidInputError):
         self.model = model
 
 
+class UnauthenticatedError(TriremeError):
+    """No key, or none that is in force."""
+
+    code: ClassVar[ErrorCode] = "UNAUTHENTICATED"
+
+
+class PermissionDeniedError(TriremeError):
+    """The key is in force and may not do this; the message says what it may."""
+
+    code: ClassVar[ErrorCode] = "PERMISSION_DENIED"
+
+
+class TooLargeError(TriremeError):
+    """The request's body is larger, deeper or has more items than is taken; the message has both numbers."""
+
+    code: ClassVar[ErrorCode] = "TOO_LARGE"
+
+
+class ResourceExhaustedError(TriremeError):
+    """The share of a key is used up. `retry_after`: seconds until there is more, 0 if waiting does not help."""
+
+    code: ClassVar[ErrorCode] = "RESOURCE_EXHAUSTED"
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class BudgetExceededError(ResourceExhaustedError):
+    """A budget leaves too little for a request; the message says which one, and when it begins anew.
+
+    level: gateway, tenant or user. window: minute, day or month. unit: tokens or nanos (billionths of a US dollar),
+    in which cap, spent and held are. resets_at: milliseconds (Unix).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        retry_after: float,
+        *,
+        level: str,
+        window: str,
+        unit: str,
+        cap: int,
+        spent: int,
+        held: int,
+        resets_at: int,
+    ) -> None:
+        super().__init__(message, retry_after)
+        self.level = level
+        self.window = window
+        self.unit = unit
+        self.cap = cap
+        self.spent = spent
+        self.held = held
+        self.resets_at = resets_at
+
+
 class NotFoundError(TriremeError):
     """A collection, model or file that was named does not exist."""
 
@@ -59,6 +132,12 @@ class UnavailableError(TriremeError):
     """A part that the request needs does not answer now; the same request may work later."""
 
     code: ClassVar[ErrorCode] = "UNAVAILABLE"
+
+
+class DeadlineError(UnavailableError):
+    """The answer did not come within the time that the request has."""
+
+    code: ClassVar[ErrorCode] = "DEADLINE_EXCEEDED"
 
 
 class UnsupportedError(TriremeError):

@@ -6,7 +6,7 @@ import math
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,11 +61,13 @@ class KeptServer:
         settings: Settings,
         timing: KeeperTiming = DEFAULT_TIMING,
         clock: Callable[[], float] = monotonic,
+        withheld: Collection[str] = (),
     ) -> None:
-        """Starts nothing."""
+        """Starts nothing. withheld: environment variables that the server does not get."""
         self._settings = settings
         self._timing = timing
         self._clock = clock
+        self._withheld = frozenset(withheld)
         self._database_url = settings.database_url
         self._note = settings.data_dir / "tritonserver.pid"
         self._was_ready = self._was_ever_ready = False
@@ -94,7 +96,7 @@ class KeptServer:
         folder = self._settings.data_dir
         self._claims.enter_context(_claim_folder(folder))
         for name in ("http_port", "grpc_port", "metrics_port"):
-            self._claims.enter_context(_claim_port(getattr(self._settings, name), name))
+            self._claims.enter_context(claim_port(getattr(self._settings, name), name))
 
     def start(self, database_url: str) -> None:
         """Starts it and waits until it is ready. Raises TriremeError; then nothing is left running."""
@@ -230,7 +232,8 @@ class KeptServer:
             config_name=self._fit_machine(),
         )
         told = {"TRIREME_DATABASE_URL": self._database_url, "TRIREME_SERVER_RESTARTS": str(self._restarts)}
-        environ = {**os.environ, **{key: value for key, value in told.items() if value}}
+        inherited = {key: value for key, value in os.environ.items() if key not in self._withheld}
+        environ = {**inherited, **{key: value for key, value in told.items() if value}}
         launched = TritonServer(config, environ)
         with suppress(OSError):
             self._note.write_text(str(launched.pid))
@@ -255,8 +258,11 @@ def _claim_folder(folder: Path) -> BinaryIO:
     return lock
 
 
-def _claim_port(port: int, name: str) -> socket.socket:
-    """A name in Linux's abstract namespace, which is free again when this process dies."""
+def claim_port(port: int, name: str) -> socket.socket:
+    """A name in Linux's abstract namespace, which is free again when this process dies.
+
+    Raises SettingError, which names the setting `name`, while another process has it.
+    """
     claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         claim.bind(f"\0trireme-port-{port}")

@@ -3,51 +3,127 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from trireme.errors import SettingError
 
 PREFIX = "TRIREME_"
 SWITCH = ("on", "off")
-# End of a setting's name -> its least value, and what it is.
-_NUMBERS = {
-    "_BYTES": (0, "a number of bytes"),
-    "_SECONDS": (1, "a number of seconds, at least 1"),
-    "_RESTARTS": (0, "a number"),
-}
+# HMAC keys made by hand that are shorter could be guessed.
+SHORTEST_SECRET = 32
+# Of Valkey or Redis; an s: over TLS.
+STORE_SCHEMES = ("redis://", "rediss://", "valkey://", "valkeys://", "unix://")
+
+Value = str | int | Path
+# A variable's text and the setting's default -> the value. Raises ValueError with what follows the key's name.
+Parser = Callable[[str, Any], Value]
+
+
+def _port(raw: str, _: Value) -> Value:
+    if not raw.isdecimal() or not 0 < int(raw) < 65536:
+        raise ValueError(f"must be a TCP port from 1 to 65535, got {raw!r}")
+    return int(raw)
+
+
+def _number(least: int, what: str) -> Parser:
+    def parse(raw: str, _: Value) -> Value:
+        if not raw.isdecimal() or int(raw) < least:
+            raise ValueError(f"must be {what}, got {raw!r}")
+        return int(raw)
+
+    return parse
+
+
+def _path(raw: str, _: Value) -> Value:
+    if not raw:
+        raise ValueError("must be a path, got an empty value")
+    return Path(raw)
+
+
+def _text(raw: str, default: Value) -> Value:
+    if not raw:
+        raise ValueError(f"must not be empty; unset it for the default {default!r}")
+    return raw
+
+
+def _text_or_nothing(raw: str, _: Value) -> Value:
+    return raw
+
+
+def _switch(raw: str, _: Value) -> Value:
+    if raw not in SWITCH:
+        raise ValueError(f"must be {' or '.join(SWITCH)}, got {raw!r}")
+    return raw
+
+
+def _secret(raw: str, _: Value) -> Value:
+    if raw and len(raw) < SHORTEST_SECRET:
+        raise ValueError(f"must have at least {SHORTEST_SECRET} characters; openssl rand -hex 32 makes one")
+    return raw
+
+
+def _store_url(raw: str, _: Value) -> Value:
+    if raw and not raw.startswith(STORE_SCHEMES):
+        # The URL may hold a password: it is not quoted.
+        raise ValueError(f"must begin with one of {', '.join(STORE_SCHEMES)}")
+    return raw
+
+
+def _reads(parse: Parser) -> dict[str, Parser]:
+    """The metadata of a field that `parse` reads."""
+    return {"parse": parse}
+
+
+PORT, PATH, TEXT, SECRET = _reads(_port), _reads(_path), _reads(_text), _reads(_secret)
+STORE = _reads(_store_url)
+BYTES = _reads(_number(0, "a number of bytes"))
+# A server that holds nothing has 1 MiB; 0 would be no limit to Valkey.
+CACHE_BYTES = _reads(_number(8 << 20, f"a number of bytes, at least {8 << 20}"))
+SECONDS = _reads(_number(1, "a number of seconds, at least 1"))
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything a user may set. Ports are TCP ports; paths may be relative to the working directory."""
 
-    host: str = "127.0.0.1"
-    http_port: int = 8000
-    grpc_port: int = 8001
-    metrics_port: int = 8002
-    data_dir: Path = Path(".trireme")
-    model_repository: Path = Path("model_repository")
-    backend_directory: Path = Path("python_backends")
+    host: str = field(default="127.0.0.1", metadata=TEXT)
+    http_port: int = field(default=8000, metadata=PORT)
+    grpc_port: int = field(default=8001, metadata=PORT)
+    metrics_port: int = field(default=8002, metadata=PORT)
+    data_dir: Path = field(default=Path(".trireme"), metadata=PATH)
+    model_repository: Path = field(default=Path("model_repository"), metadata=PATH)
+    backend_directory: Path = field(default=Path("python_backends"), metadata=PATH)
     # Holds a password: kept out of repr, never logged.
-    database_url: str = field(default="", repr=False)
-    tenant: str = "default"
-    collection: str = "default"
+    database_url: str = field(default="", repr=False, metadata=_reads(_text_or_nothing))
+    # Valkey or Redis of budgets, and of cached answers unless they have their own; both may hold passwords.
+    redis_url: str = field(default="", repr=False, metadata=STORE)
+    cache_url: str = field(default="", repr=False, metadata=STORE)
+    # Memory of the embedded store of cached answers.
+    cache_bytes: int = field(default=256 << 20, metadata=CACHE_BYTES)
+    tenant: str = field(default="default", metadata=TEXT)
+    collection: str = field(default="default", metadata=TEXT)
+    gateway_host: str = field(default="127.0.0.1", metadata=TEXT)
+    gateway_port: int = field(default=8080, metadata=PORT)
+    gateway_file: Path = field(default=Path("gateway.toml"), metadata=PATH)
+    # What tenants' cache salts are derived from; "": kept in the data directory. Never logged.
+    gateway_secret: str = field(default="", repr=False, metadata=SECRET)
     # 0 leaves Triton's response cache off: it keeps errors and answers them empty (docs/decisions).
-    response_cache_bytes: int = 0
+    response_cache_bytes: int = field(default=0, metadata=BYTES)
     # Of one document: a larger one is refused by name. HTML and the XML of DOCX are parsed whole.
-    max_document_bytes: int = 1 << 30
-    max_parsed_bytes: int = 32 << 20
+    max_document_bytes: int = field(default=1 << 30, metadata=BYTES)
+    max_parsed_bytes: int = field(default=32 << 20, metadata=BYTES)
 
     # A worker without a sign of life for so long is taken for dead, and others get its documents.
-    worker_timeout_seconds: int = 15
+    worker_timeout_seconds: int = field(default=15, metadata=SECONDS)
     # on: clients on this machine may register shared memory, also that of other processes of this user.
-    shared_memory: str = "off"
+    shared_memory: str = field(default="off", metadata=_reads(_switch))
     # A server that has grown by more since its start is started again at a quiet moment; 0: never.
-    server_growth_bytes: int = 2 << 30
+    server_growth_bytes: int = field(default=2 << 30, metadata=BYTES)
     # `trireme serve` tells its server, which shows it as a metric.
-    server_restarts: int = 0
+    server_restarts: int = field(default=0, metadata=_reads(_number(0, "a number")))
 
     @property
     def grpc_url(self) -> str:
@@ -62,14 +138,17 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """
     environ = os.environ if environ is None else environ
     known = {PREFIX + f.name.upper(): f for f in fields(Settings)}
-    values: dict[str, str | int | Path] = {}
+    values: dict[str, Value] = {}
     for key, raw in environ.items():
         if not key.startswith(PREFIX):
             continue
         if key not in known:
             raise SettingError(f"unknown setting {key}; known settings: {', '.join(sorted(known))}")
-        default = getattr(Settings(), known[key].name)
-        values[known[key].name] = _parse(key, raw, default)
+        setting = known[key]
+        try:
+            values[setting.name] = setting.metadata["parse"](raw, setting.default)
+        except ValueError as error:
+            raise SettingError(f"{key} {error}") from None
     return Settings(**values)  # type: ignore[arg-type]
 
 
@@ -77,24 +156,3 @@ def environment(settings: Settings) -> dict[str, str]:
     """The variables that make `read_settings` return `settings`, for a child process."""
     values = {field.name: getattr(settings, field.name) for field in fields(settings)}
     return {PREFIX + name.upper(): str(value) for name, value in values.items() if value != ""}
-
-
-def _parse(key: str, raw: str, default: object) -> str | int | Path:
-    for suffix, (least, what) in _NUMBERS.items():
-        if key.endswith(suffix):
-            if not raw.isdecimal() or int(raw) < least:
-                raise SettingError(f"{key} must be {what}, got {raw!r}")
-            return int(raw)
-    if isinstance(default, int):
-        if not raw.isdecimal() or not 0 < int(raw) < 65536:
-            raise SettingError(f"{key} must be a TCP port from 1 to 65535, got {raw!r}")
-        return int(raw)
-    if isinstance(default, Path):
-        if not raw:
-            raise SettingError(f"{key} must be a path, got an empty value")
-        return Path(raw)
-    if default in SWITCH and raw not in SWITCH:
-        raise SettingError(f"{key} must be {' or '.join(SWITCH)}, got {raw!r}")
-    if not raw and default:
-        raise SettingError(f"{key} must not be empty; unset it for the default {default!r}")
-    return raw

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from trireme.access.keys import KeyStore
+from trireme.budget.caps import CapStore
+from trireme.budget.ledger import Ledger
+from trireme.cache.index import SemanticIndex
+from trireme.cache.port import CacheStore
+from trireme.cache.promise import PromiseStore
 from trireme.errors import SettingError
 from trireme.ingest.documents import DocumentStore
 from trireme.ingest.index_builder import IndexBuilder
 from trireme.ingest.queue import JobQueue
+from trireme.retrieve.revisions import CollectionRevisions
 from trireme.retrieve.store import VectorStore
 from trireme.types import Passage
+
+if TYPE_CHECKING:
+    from trireme.redis.budgets import RedisBudgets
 
 # Measured, 384 dimensions, one busy core: exact takes 1.5, 3, 9, 17 ms for 1,000, 2,000, 5,000, 10,000 passages,
 # HNSW with 100 candidates 2, 2.5, 4, 5 ms with recall@10 of 0.998 or more on clustered vectors. They meet here.
@@ -28,6 +39,12 @@ class Storage:
     queue: Callable[[str, float], JobQueue]
     index_builder: Callable[[str, int], IndexBuilder]
     sample: Callable[[str, str, str, int], list[Passage]]
+    keys: Callable[[str], KeyStore]
+    caps: Callable[[str], CapStore]
+    ledger: Callable[[str], Ledger]
+    revisions: Callable[[str], CollectionRevisions]
+    semantic_index: Callable[[str, str, int], SemanticIndex]
+    promises: Callable[[str], PromiseStore]
 
 
 def open_store(
@@ -67,6 +84,52 @@ def open_index_builder(url: str, exact_below: int) -> IndexBuilder:
 def sample_passages(url: str, tenant: str, collection: str, count: int) -> list[Passage]:
     """At most `count` passages of a collection in a random but repeatable choice. Raises UnavailableError."""
     return _find(url).sample(url, tenant, collection, count)
+
+
+def open_keys(url: str) -> KeyStore:
+    """The keys of `url`. Raises SettingError."""
+    return _find(url).keys(url)
+
+
+def open_caps(url: str) -> CapStore:
+    """The caps of `url`. Raises SettingError."""
+    return _find(url).caps(url)
+
+
+def open_ledger(url: str) -> Ledger:
+    """The ledger of `url`. Raises SettingError."""
+    return _find(url).ledger(url)
+
+
+def open_budgets(url: str) -> RedisBudgets:
+    """The budget store of `url`, for one event loop; it connects at first use. Raises SettingError."""
+    from trireme.redis.budgets import RedisBudgets
+    from trireme.redis.connection import RedisStore
+
+    return RedisBudgets(RedisStore(url))
+
+
+def open_revisions(url: str) -> CollectionRevisions:
+    """The revisions of the collections of `url`. Raises SettingError."""
+    return _find(url).revisions(url)
+
+
+def open_semantic_index(url: str, embedder: str, dimensions: int) -> SemanticIndex:
+    """The index of answered questions at `url`, of one embedder by its digest. Raises SettingError."""
+    return _find(url).semantic_index(url, embedder, dimensions)
+
+
+def open_promises(url: str) -> PromiseStore:
+    """What is known of the semantic cache's promises at `url`. Raises SettingError."""
+    return _find(url).promises(url)
+
+
+def open_cache(url: str) -> CacheStore:
+    """The store of kept answers at `url`, a Valkey's or Redis's. Raises SettingError without quoting it."""
+    from trireme.redis.cache import RedisCache
+    from trireme.redis.connection import RedisStore
+
+    return RedisCache(RedisStore(url))
 
 
 def _find(url: str) -> Storage:
@@ -109,8 +172,54 @@ def _postgres_sample(url: str, tenant: str, collection: str, count: int) -> list
     return sample(url, tenant, collection, count)
 
 
+def _postgres_keys(url: str) -> KeyStore:
+    from trireme.postgres.keys import PostgresKeys
+
+    return PostgresKeys(url)
+
+
+def _postgres_caps(url: str) -> CapStore:
+    from trireme.postgres.caps import PostgresCaps
+
+    return PostgresCaps(url)
+
+
+def _postgres_ledger(url: str) -> Ledger:
+    from trireme.postgres.ledger import PostgresLedger
+
+    return PostgresLedger(url)
+
+
+def _postgres_revisions(url: str) -> CollectionRevisions:
+    from trireme.postgres.revisions import PostgresRevisions
+
+    return PostgresRevisions(url)
+
+
+def _postgres_semantic_index(url: str, embedder: str, dimensions: int) -> SemanticIndex:
+    from trireme.postgres.semantic import PostgresSemanticIndex
+
+    return PostgresSemanticIndex(url, embedder, dimensions)
+
+
+def _postgres_promises(url: str) -> PromiseStore:
+    from trireme.postgres.semantic_promises import PostgresPromises
+
+    return PostgresPromises(url)
+
+
 STORAGES = {
     "postgresql": Storage(
-        _postgres_store, _postgres_documents, _postgres_queue, _postgres_index_builder, _postgres_sample
+        _postgres_store,
+        _postgres_documents,
+        _postgres_queue,
+        _postgres_index_builder,
+        _postgres_sample,
+        _postgres_keys,
+        _postgres_caps,
+        _postgres_ledger,
+        _postgres_revisions,
+        _postgres_semantic_index,
+        _postgres_promises,
     ),
 }

@@ -467,6 +467,54 @@ def test_prompts_that_begin_alike_are_answered_with_prefix_caching(engine_kind, 
     assert 0 <= stats.prefix_cache_hits <= stats.prefix_cache_queries
 
 
+# Engines that say of each request what their prefix cache had.
+COUNTING = ("FakeEngine", "VllmEngine")
+
+
+def said_cached(driver: Driver, request_id: str) -> int | None:
+    """What the first chunk of a request says; checks that no later one says anything else."""
+    said = [chunk.cached_tokens for chunk in driver.chunks[request_id]]
+    assert set(said[1:]) <= {said[0], None}
+    return said[0]
+
+
+def cached_of(driver: Driver, *args, **kwargs) -> int | None:
+    request_id = driver.submit(*args, **kwargs)
+    assert driver.finish(request_id)[1].error is None
+    return said_cached(driver, request_id)
+
+
+def test_a_prompt_that_comes_again_was_cached_and_for_another_salt_it_was_not(own):
+    long = tuple(5 + (7 * n) % 50 for n in range(200))
+    said = [cached_of(own, long, salt=salt) for salt in ("a", "a", "b", "b")]
+    if not any(isinstance_of(own, name) for name in COUNTING):
+        assert said == [None] * 4
+        return
+    assert said[0] == said[2] == 0
+    assert 0 < said[1] == said[3] <= len(long)
+    begun_alike = cached_of(own, (*long[:100], *range(60, 100)), salt="a")
+    assert 0 < begun_alike <= 100
+    assert own.engine.stats().prefix_cache_hits == said[1] + said[3] + begun_alike
+
+
+@pytest.mark.parametrize("own", [{"prefix_caching": False}], indirect=True)
+def test_without_prefix_caching_nothing_is_cached(own):
+    counts = any(isinstance_of(own, name) for name in COUNTING)
+    assert [cached_of(own) for _ in range(2)] == [0 if counts else None] * 2
+
+
+@pytest.mark.parametrize("own", [{"max_num_seqs": 1}], indirect=True)
+def test_a_request_whose_prompt_was_never_read_says_nothing_of_the_cache(own):
+    long = own.submit(sampling=LONG)
+    own.wait_for(lambda: own.tokens(long))
+    waiting = own.submit()
+    own.engine.cancel(waiting)
+    own.finish(waiting)
+    assert said_cached(own, waiting) is None
+    own.engine.cancel(long)
+    own.finish(long)
+
+
 def test_an_unknown_engine_is_refused_with_the_known_ones(engine_kind):
     with pytest.raises(SettingError, match="fake, openvino, vllm"):
         open_engine("steam", options_of(engine_kind))

@@ -13,7 +13,10 @@ from trireme.triton.client import TritonClient
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from gateways import gateway_over
 from stacks import ROOT, Serving, settings_on_free_ports
+
+from fakes.upstreams import serving as serving_upstream
 
 CORPUS = {
     "batching.md": "# Batching\n\nThe dynamic batcher waits for more requests, at most half a millisecond.",
@@ -64,6 +67,16 @@ def serving(tmp_path_factory):
         yield running
     finally:
         running.stop()
+
+
+@pytest.fixture(scope="session")
+def gateway(stack, tmp_path_factory):
+    """A gateway over `stack` and over fakes of OpenAI's and Anthropic's API: gateways.py has its chains."""
+    with (
+        serving_upstream() as upstream,
+        gateway_over(stack, upstream, tmp_path_factory.mktemp("gw")) as running,
+    ):
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -42,14 +42,16 @@ def _is_free(port: int) -> bool:
 
 
 def settings_on_free_ports(data_dir: Path, **changes) -> Settings:
-    http, grpc, metrics = free_ports(3)
+    http, grpc, metrics, gateway = free_ports(4)
     settings = Settings(
         http_port=http,
         grpc_port=grpc,
         metrics_port=metrics,
+        gateway_port=gateway,
         data_dir=data_dir,
         model_repository=ROOT / "model_repository",
         backend_directory=ROOT / "python_backends",
+        gateway_file=ROOT / "gateway.toml",
     )
     return dataclasses.replace(settings, **changes)
 

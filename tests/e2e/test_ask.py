@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from rich.console import Console
@@ -11,11 +12,6 @@ from stacks import ROOT, environment_of
 
 from trireme.indexing import ingest_path
 from trireme.triton.client import TritonClient
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 QUESTIONS = tomllib.loads((ROOT / "defaults" / "questions.toml").read_text())["question"]
 RIGHT_SHARE = 0.8

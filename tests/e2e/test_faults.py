@@ -58,9 +58,15 @@ class Kept:
 
     def engine(self):
         """The process of the LLM engine, once there is one: a child of llm's stub."""
-        wait_until(lambda: len(psutil.Process(self.stub("llm")).children()) == 1)
-        (child,) = psutil.Process(self.stub("llm")).children()
-        return child
+        found = []
+
+        def has_one():
+            # It may end between two looks: the one that was seen is returned.
+            found[:] = psutil.Process(self.stub("llm")).children()
+            return len(found) == 1
+
+        wait_until(has_one)
+        return found[0]
 
     def serves(self):
         """Whether every chain answers now."""
@@ -220,7 +226,7 @@ def test_a_server_whose_supervisor_was_killed_is_ended_by_the_next_start(tmp_pat
     note = settings.data_dir / "tritonserver.pid"
     with (tmp_path / "out").open("wb") as out:
         first = subprocess.Popen(command, env=environment_of(settings), stdout=out, stderr=out)
-        wait_until(lambda: note.exists() and first.poll() is None, 60)
+        wait_until(lambda: note.exists() and note.read_text() and first.poll() is None, 60)
         # In the middle of its start.
         first.kill()
         first.wait()

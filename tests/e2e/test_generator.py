@@ -1,5 +1,6 @@
 """The generator backend on a real server: streams, parameters, chat, cancels, overload, failure."""
 
+import asyncio
 import json
 import re
 import threading
@@ -16,6 +17,10 @@ from stacks import start_server, wait_until
 from tritonclient import grpc
 
 from trireme.errors import InvalidInputError, TriremeError, UnavailableError
+from trireme.providers.chat import ChatCall, Message, Text, Usage
+from trireme.providers.port import AttemptLimits
+from trireme.providers.triton_chat import TritonChat
+from trireme.triton.async_client import AsyncTritonClient
 from trireme.triton.client import TritonClient
 from trireme.triton.metrics import read_metrics, read_readiness
 
@@ -24,16 +29,28 @@ STEP_SECONDS = 0.02
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """echo answers at once; slow has two places and two that wait; chat has a template; tiny is the real engine."""
+    """echo answers at once; slow has two places and two that wait; chat has a template; tiny is the real engine.
+
+    older is as chat, of a configuration that knows nothing of cached tokens.
+    """
     repository = tmp_path_factory.mktemp("models")
     place_generator(repository, "echo", {}, chat_text_input=False)
     slow = {"step_seconds": STEP_SECONDS, "failing_token": failing_token(), "restart_seconds": 0.5}
     place_generator(repository, "slow", slow, chat_text_input=False, max_num_seqs=2, max_waiting=2)
     place_generator(repository, "chat", {})
     place_generator(repository, "tiny", max_num_seqs=8)
+    write_older_config(place_generator(repository, "older", {}) / "config.pbtxt")
     with start_server(repository, tmp_path_factory.mktemp("run")) as running:
         running.wait_until_ready()
         yield running
+
+
+def write_older_config(path):
+    """As it was before generators said how many tokens were cached."""
+    tensor = r'(input|output) {\n  name: "(return_)?num_cached_tokens"\n[^}]*}\n'
+    older, count = re.subn(tensor, "", path.read_text())
+    assert count == 2
+    path.write_text(older)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +62,7 @@ def client(server):
 @pytest.fixture(autouse=True)
 def _nothing_left_running(server):
     yield
-    for model in ("echo", "slow", "chat", "tiny"):
+    for model in ("echo", "slow", "chat", "tiny", "older"):
         wait_until(lambda model=model: metric(server, "num_requests_running", model) == 0, 10)
 
 
@@ -136,6 +153,38 @@ def test_outputs_come_only_when_they_are_asked_for(client):
     (outputs,) = client.stream("echo", {"text_input": "ab", "return_num_output_tokens": True})
     assert set(outputs) == {"text_output", "num_output_tokens"}
     assert outputs["num_output_tokens"].dtype == np.uint32
+
+
+def usage_of(server, model, tenant="acme"):
+    """As a gateway reads it, of a chat with the same text."""
+
+    async def run():
+        provider = TritonChat(AsyncTritonClient(f"{server.config.host}:{server.config.grpc_port}"))
+        call = ChatCall(
+            "openai", model, (Message("user", (Text("one two three"),)),), tenant=tenant, max_tokens=4
+        )
+        try:
+            events = [event async for event in provider.chat(call, model, AttemptLimits())]
+        finally:
+            await provider.close()
+        return next(event for event in events if isinstance(event, Usage))
+
+    return asyncio.run(run())
+
+
+def test_a_chat_says_what_the_prefix_cache_had_for_its_tenant(server):
+    first, again, other = (usage_of(server, "chat", tenant) for tenant in ("new", "new", "other"))
+    assert (first.cached_tokens, again.cached_tokens, other.cached_tokens) == (0, first.input_tokens, 0)
+    assert first.input_tokens > 0
+
+
+@pytest.mark.parametrize("model", ["tiny", "older"])
+def test_where_nobody_counts_cached_tokens_a_chat_says_none(server, model):
+    """tiny: OpenVINO does not count. older: is not asked."""
+    for _ in range(2):
+        usage = usage_of(server, model)
+        assert usage.input_tokens > 0
+        assert usage.cached_tokens is None
 
 
 def test_messages_go_through_the_chat_template(client):

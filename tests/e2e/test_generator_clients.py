@@ -83,7 +83,7 @@ def test_perf_analyzer_streams_from_it(server, url, tmp_path):
             "text_input": [f"Tell me about ship number {number}."],
             "stream": [True],
             # As GenAI-Perf writes it.
-            "sampling_parameters": ['{"max_tokens": "8", "min_tokens": "8"}'],
+            "sampling_parameters": ['{"max_tokens": "64", "min_tokens": "64"}'],
         }
         for number in range(8)
     ]
@@ -105,7 +105,9 @@ def test_perf_analyzer_streams_from_it(server, url, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     requests = json.loads((tmp_path / "export.json").read_text())["experiments"][0]["requests"]
     assert len(requests) >= 8
-    assert all(len(request["response_timestamps"]) >= 8 for request in requests)
+    # Pieces that a slow client missed are joined, so 64 tokens come in 64 responses or fewer.
+    assert all(len(request["response_timestamps"]) >= 2 for request in requests)
+    assert sum(len(request["response_timestamps"]) for request in requests) > 8 * len(requests)
 
 
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case["prompt"][8:30])

@@ -114,6 +114,13 @@ def test_a_generated_answer_streams_with_checked_citations(client):
     assert 0 < last.usage.time_to_first_token_ms < last.usage.total_ms
 
 
+def test_a_question_that_comes_again_finds_its_prompt_in_the_llms_prefix_cache(client):
+    usages = [list(client.ask("oars of old", mode="generative"))[-1].usage for _ in range(2)]
+    # The fixed part of the prompt is the same for every question.
+    assert usages[0].cached_tokens < usages[0].prompt_tokens
+    assert usages[1].cached_tokens == usages[1].prompt_tokens > 0
+
+
 def test_without_streaming_one_response_has_everything(client):
     (part,) = client.ask("oars [1]", mode="generative", stream=False)
     assert part.text.endswith("The passages do not say.")

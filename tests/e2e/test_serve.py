@@ -1,11 +1,14 @@
 """`trireme serve` and the other commands, as a newcomer runs them."""
 
+import http.client
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -67,6 +70,60 @@ def test_ready_exits_with_zero_when_everything_answers(serving):
     assert "retriever: ready" in done.stdout
 
 
+def first_key(output):
+    """The secret in the line that a reader copies."""
+    (found,) = re.findall(r"OPENAI_API_KEY=(tr-\S+)", output)
+    return found
+
+
+def status_of(settings, key):
+    """The status of the gateway's list of models for a key; None while nobody answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", settings.gateway_port, timeout=30)
+    with closing(connection):
+        try:
+            connection.request("GET", "/v1/models", headers={"authorization": f"Bearer {key}"})
+            return connection.getresponse().status
+        except OSError:
+            return None
+
+
+def test_serve_says_where_the_gateway_is_and_prints_a_key_that_opens_it(serving):
+    url = f"http://127.0.0.1:{serving.settings.gateway_port}/v1"
+    lines = serving.output.splitlines()
+    assert f"Gateway: {url}" in lines
+    assert f"  export OPENAI_BASE_URL={url} OPENAI_API_KEY={first_key(serving.output)}" in lines
+    # The gateway reads its keys each second.
+    wait_until(lambda: status_of(serving.settings, first_key(serving.output)) == 200)
+    assert status_of(serving.settings, "tr-wrong") == 401
+
+
+def test_a_key_is_in_force_soon_after_it_was_made_and_no_longer_soon_after_it_was_revoked(serving):
+    made = serving.run("keys", "create", "--tenant", "acme", "--user", "ann")
+    assert made.returncode == 0, made.stderr
+    secret = made.stdout.strip()
+    key = re.search(r"key_[0-9a-f]+", made.stderr).group()
+    wait_until(lambda: status_of(serving.settings, secret) == 200)
+    listed = serving.run("keys", "list", "--tenant", "acme").stdout
+    assert key in listed
+    assert secret not in listed
+    assert serving.run("keys", "revoke", key).returncode == 0
+    wait_until(lambda: status_of(serving.settings, secret) == 401)
+    # It names them for people, and shows none of them.
+    log = (serving.settings.data_dir / "logs" / "gateway.log").read_text()
+    assert key in log
+    assert secret not in log
+
+
+def test_a_gateway_that_is_killed_is_started_again(serving):
+    found = [
+        child for child in psutil.Process(serving.process.pid).children() if "gateway" in child.cmdline()
+    ]
+    (gateway,) = found
+    gateway.kill()
+    wait_until(lambda: "The gateway ended; starting it again." in serving.output)
+    wait_until(lambda: status_of(serving.settings, first_key(serving.output)) == 200)
+
+
 def test_an_ingested_file_is_found_in_its_collection_and_dropped_with_it(serving, tmp_path):
     (tmp_path / "note.txt").write_text("The harbour master keeps the keys of the boathouse.")
     (tmp_path / "photo.raw").write_bytes(b"\x00\x01")
@@ -98,6 +155,54 @@ def test_a_second_server_on_the_same_ports_is_refused_and_the_first_goes_on(serv
     assert serving.run("search", "oars").returncode == 0
 
 
+def test_a_gateways_port_that_is_taken_is_named_before_anything_starts(tmp_path):
+    settings = settings_on_free_ports(tmp_path / "data")
+    with socket.create_server(("127.0.0.1", settings.gateway_port)):
+        done = subprocess.run(
+            [sys.executable, "-m", "trireme.cli", "serve"],
+            env=environment_of(settings),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert "TRIREME_GATEWAY_PORT" in done.stderr
+    assert not (settings.data_dir / "postgres").exists()
+
+
+def test_a_gateway_file_that_cannot_be_read_is_named_before_anything_starts(tmp_path):
+    (tmp_path / "gateway.toml").write_text("[models.a]\nchain = []\n")
+    settings = settings_on_free_ports(tmp_path / "data", gateway_file=tmp_path / "gateway.toml")
+    done = subprocess.run(
+        [sys.executable, "-m", "trireme.cli", "serve"],
+        env=environment_of(settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "gateway.toml: models.a.chain is empty" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not settings.data_dir.exists()
+
+
+def test_a_gateway_whose_supervisor_was_killed_leaves_its_port_to_the_next_one(tmp_path):
+    settings = settings_on_free_ports(tmp_path / "data")
+    first = Serving(settings)
+    first.wait_until_ready()
+    left = psutil.Process(first.process.pid).children(recursive=True)
+    first.process.kill()
+    first.process.wait()
+    second = Serving(settings)
+    try:
+        second.wait_until_ready()
+        wait_until(lambda: status_of(settings, first_key(first.output)) == 200)
+    finally:
+        second.stop()
+    _, alive = psutil.wait_procs(left, timeout=60)
+    assert not alive
+
+
 def test_an_embedded_database_that_dies_is_started_again(serving):
     pid_file = serving.settings.data_dir / "postgres/cluster/postmaster.pid"
     os.kill(int(pid_file.read_text().split()[0]), signal.SIGKILL)
@@ -110,6 +215,7 @@ def test_ctrl_c_stops_every_process_and_a_second_start_finds_the_index(tmp_path,
     first = Serving(settings, corpus)
     first.wait_until_ready()
     assert "Indexed" in first.output
+    assert first_key(first.output)
     postmaster = int((settings.data_dir / "postgres/cluster/postmaster.pid").read_text().split()[0])
     family = first.interrupt()
     names = {process.pid for process in family}
@@ -121,6 +227,8 @@ def test_ctrl_c_stops_every_process_and_a_second_start_finds_the_index(tmp_path,
     second = Serving(settings, corpus)
     second.wait_until_ready()
     assert "Indexed" not in second.output
+    assert "Gateway: " in second.output
+    assert "API_KEY" not in second.output
     assert "oars" in second.run("search", "banks of oars").stdout
     second.interrupt()
 

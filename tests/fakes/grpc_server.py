@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 import grpc
 import numpy as np
+from tritonclient.grpc import model_config_pb2, service_pb2_grpc
 from tritonclient.grpc import service_pb2 as messages
-from tritonclient.grpc import service_pb2_grpc
 
 
 def response_of(outputs, *, is_last=True, request_id=""):
@@ -26,6 +26,14 @@ def response_of(outputs, *, is_last=True, request_id=""):
     return response
 
 
+def config_of(name, *, backend="", platform="", inputs=(), rows=0):
+    """What a server says of one of its models."""
+    config = model_config_pb2.ModelConfig(name=name, backend=backend, platform=platform, max_batch_size=rows)
+    for one in inputs:
+        config.input.add(name=one)
+    return config
+
+
 class ScriptedServer(service_pb2_grpc.GRPCInferenceServiceServicer):
     """`infer(request, context)` gives an answer, `stream(request, context)` its responses, one by one."""
 
@@ -34,6 +42,8 @@ class ScriptedServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.stream = lambda request, context: iter(())
         self.requests = []
         self.cancelled = 0
+        self.configs = {}
+        self.config_questions = []
 
     def ModelInfer(self, request, context):  # noqa: N802 - the protocol's name
         self.requests.append(request)
@@ -47,6 +57,14 @@ class ScriptedServer(service_pb2_grpc.GRPCInferenceServiceServicer):
                 yield messages.ModelStreamInferResponse(error_message=one)
             else:
                 yield messages.ModelStreamInferResponse(infer_response=one)
+
+    def ModelConfig(self, request, context):  # noqa: N802 - the protocol's name
+        self.config_questions.append(request.name)
+        if request.name not in self.configs:
+            context.abort(
+                grpc.StatusCode.NOT_FOUND, f"Request for unknown model: '{request.name}' is not found"
+            )
+        return messages.ModelConfigResponse(config=self.configs[request.name])
 
     def ServerReady(self, request, context):  # noqa: N802 - the protocol's name
         return messages.ServerReadyResponse(ready=True)

@@ -58,6 +58,6 @@ class FakeSteps:
             for count, word in enumerate(spoken, 1):
                 self.now += 1
                 is_last = count == len(spoken)
-                yield Generated(word + ("" if is_last else " "), "stop" if is_last else "", 7, count)
+                yield Generated(word + ("" if is_last else " "), "stop" if is_last else "", 7, count, 4)
         finally:
             self.closed = True

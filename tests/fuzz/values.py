@@ -158,6 +158,7 @@ SAMPLING_ENDS: dict[str, tuple[Any, ...]] = {
     "stop": ("", "a", ["a"] * 16, ["a"] * 17, "a" * 1000, "a" * 1001, ["\ud800"], [1], [""], "\x00", "é"),
     "stop_token_ids": ([], [0], [2**31 - 1], [2**31], [-1], [1] * 17, ["1"], [1.5]),
     "ignore_eos": (True, False, "true", 1),
+    "include_stop_str_in_output": (True, False, "true", 1),
 }
 
 

@@ -29,16 +29,17 @@ def main() -> None:
         vectors.append([round(x, 6) for x in torch.nn.functional.normalize(vector, dim=0).tolist()])
     golden = {"weights_sha256": recipe.weights_sha256, "vectors": vectors}
     (HERE / "embedding.json").write_text(json.dumps(golden) + "\n")
-    write_reranker(tokenizer, folder)
+    write_scores(tokenizer, folder, "reranker", "pairs.json")
+    write_scores(tokenizer, folder, "equivalence", "questions.json")
 
 
-def write_reranker(tokenizer: Any, folder: str) -> None:
+def write_scores(tokenizer: Any, folder: str, model_name: str, texts: str) -> None:
     """Scores pairs one by one with the adapter beside the base weights, not merged into them."""
     from trireme.export.residual import load_unmerged
 
-    adapter = ROOT / "defaults/reranker"
+    adapter = ROOT / "defaults" / model_name
     model = load_unmerged(Path(folder), adapter)
-    pairs = json.loads((HERE / "pairs.json").read_text())
+    pairs = json.loads((HERE / texts).read_text())
     scores = []
     for passage, prior in zip(pairs["passages"], pairs["prior"], strict=True):
         inputs = tokenizer(
@@ -48,7 +49,7 @@ def write_reranker(tokenizer: Any, folder: str) -> None:
             adjustment = model(inputs["input_ids"], inputs["attention_mask"], inputs["token_type_ids"])
         scores.append(round(prior + adjustment.item(), 6))
     golden = {"adapter_sha256": hash_file(adapter / "adapter.safetensors"), "scores": scores}
-    (HERE / "reranker.json").write_text(json.dumps(golden) + "\n")
+    (HERE / f"{model_name}.json").write_text(json.dumps(golden) + "\n")
 
 
 if __name__ == "__main__":

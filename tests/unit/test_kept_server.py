@@ -296,3 +296,19 @@ def test_the_process_id_is_written_down_while_a_server_runs(kept, tmp_path):
     assert note.read_text() == str(os.getpid())
     kept.stop()
     assert not note.exists()
+
+
+def test_what_is_withheld_does_not_reach_the_server(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept_server, "TritonServer", Server)
+    monkeypatch.setattr(kept_server, "StubTable", Stubs)
+    monkeypatch.setattr(kept_server, "_CanaryThread", Canary)
+    monkeypatch.setenv("PROVIDER_KEY", "canary")
+    monkeypatch.setenv("ANOTHER", "kept")
+    keeper = KeptServer(settings_of(tmp_path), withheld={"PROVIDER_KEY"})
+    keeper.claim()
+    try:
+        keeper.start("postgresql://x")
+        assert "PROVIDER_KEY" not in Server.made[-1].environ
+        assert Server.made[-1].environ["ANOTHER"] == "kept"
+    finally:
+        keeper.stop()

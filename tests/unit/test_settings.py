@@ -1,9 +1,14 @@
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 
 from trireme.errors import SettingError
 from trireme.settings import Settings, environment, read_settings
+
+SECRET = "0123456789abcdef0123456789abcdef"
+DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
 
 
 def test_without_variables_the_defaults_hold_and_bind_to_loopback():
@@ -54,7 +59,15 @@ def test_a_number_of_seconds_is_at_least_one(value):
 
 def test_a_child_process_gets_the_same_settings():
     given = Settings(
-        http_port=9000, database_url="postgresql://h/db", collection="notes", data_dir=Path("/data")
+        http_port=9000,
+        database_url="postgresql://h/db",
+        collection="notes",
+        data_dir=Path("/data"),
+        gateway_host="::1",
+        gateway_port=9080,
+        gateway_file=Path("other.toml"),
+        gateway_secret=SECRET,
+        server_growth_bytes=0,
     )
     assert read_settings(environment(given)) == given
     assert read_settings(environment(Settings())) == Settings()
@@ -65,3 +78,38 @@ def test_a_switch_is_on_or_off(raw):
     with pytest.raises(SettingError, match="TRIREME_SHARED_MEMORY must be on or off"):
         read_settings({"TRIREME_SHARED_MEMORY": raw})
     assert read_settings({"TRIREME_SHARED_MEMORY": "on"}).shared_memory == "on"
+
+
+def test_every_setting_is_read_by_the_parser_of_its_field():
+    for field in dataclasses.fields(Settings):
+        text = str(field.default)
+        assert field.metadata["parse"](text, field.default) == field.default
+
+
+def test_the_gateways_secret_is_long_or_left_out_and_stays_out_of_texts():
+    settings = read_settings({"TRIREME_GATEWAY_SECRET": SECRET})
+    assert settings.gateway_secret == SECRET
+    assert SECRET not in repr(settings)
+    assert read_settings({"TRIREME_GATEWAY_SECRET": ""}).gateway_secret == ""
+    with pytest.raises(SettingError, match="TRIREME_GATEWAY_SECRET must have at least 32") as caught:
+        read_settings({"TRIREME_GATEWAY_SECRET": "a short one"})
+    assert "a short one" not in str(caught.value)
+
+
+def test_the_docs_name_every_setting_with_its_default():
+    rows = dict(re.findall(r"^\| `(TRIREME_[A-Z_]+)` \| `?([^|`]+?)`? \|", DOCS.read_text(), re.MULTILINE))
+    defaults = {f"TRIREME_{f.name.upper()}": str(f.default) or "empty" for f in dataclasses.fields(Settings)}
+    assert rows == defaults
+
+
+def test_a_cache_that_would_have_no_limit_is_refused():
+    with pytest.raises(SettingError, match="TRIREME_CACHE_BYTES must be a number of bytes, at least 8388608"):
+        read_settings({"TRIREME_CACHE_BYTES": "0"})
+
+
+def test_a_url_of_a_store_that_names_no_store_is_refused_without_its_password():
+    with pytest.raises(SettingError, match="TRIREME_REDIS_URL must begin with one of redis://") as raised:
+        read_settings({"TRIREME_REDIS_URL": "http://:secret@host"})
+    assert "secret" not in str(raised.value)
+    assert read_settings({"TRIREME_CACHE_URL": "valkey://host:1/0"}).cache_url == "valkey://host:1/0"
+    assert "secret" not in repr(read_settings({"TRIREME_REDIS_URL": "redis://:secret@host"}))

@@ -50,6 +50,9 @@ def _optional(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(replace(tensor, is_optional=True) for tensor in tensors)
 
 
+# Asks a generator for num_cached_tokens. Configurations written before it was there do not take it.
+CACHED_FLAG = "return_num_cached_tokens"
+
 _TOP_K = _optional(Tensor("top_k", "INT32"))
 _OWNER = _optional(Tensor("collection", "STRING"), Tensor("tenant", "STRING"))
 _SCOPE = (*_TOP_K, *_OWNER)
@@ -118,6 +121,7 @@ GENERATOR = Contract(
         Tensor("return_finish_reason", "BOOL"),
         Tensor("return_num_input_tokens", "BOOL"),
         Tensor("return_num_output_tokens", "BOOL"),
+        Tensor(CACHED_FLAG, "BOOL"),
         Tensor("tenant", "STRING"),
     ),
     outputs=(
@@ -125,6 +129,7 @@ GENERATOR = Contract(
         Tensor("finish_reason", "STRING", -1),
         Tensor("num_input_tokens", "UINT32", -1),
         Tensor("num_output_tokens", "UINT32", -1),
+        Tensor("num_cached_tokens", "UINT32", -1),
     ),
 )
 RAG = Contract(

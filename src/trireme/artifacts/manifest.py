@@ -18,6 +18,8 @@ from trireme.types import Embedder
 MANIFEST_FILE = "manifest.json"
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
+# Share of false hits -> threshold, of a model whose score decides: {"0.01": 0.8}.
+THRESHOLDS_FILE = "thresholds.json"
 # What each engine of encoders loads.
 ENCODER_FILES = {engine.name: engine.files for engine in ENGINES.values()}
 FORMAT_VERSION = 1

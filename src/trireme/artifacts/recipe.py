@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import sys
+import tomllib
 import types
 from collections.abc import Callable, Collection
 from dataclasses import Field, dataclass, field, fields
@@ -15,11 +15,6 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from trireme.artifacts.encoder_engines import check_engine, default_engine, describe_engines
 from trireme.artifacts.kinds import KINDS, Builder, Kind
 from trireme.errors import SettingError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 RECIPE_FILE = "recipe.toml"
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")

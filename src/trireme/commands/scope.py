@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from trireme.errors import NotFoundError
+from trireme.errors import InvalidInputError, NotFoundError
 from trireme.settings import Settings
 
 
@@ -13,6 +13,14 @@ def add_scope(command: argparse.ArgumentParser, *, with_collection: bool = True)
     command.add_argument("--tenant", help="whose passages (TRIREME_TENANT)")
     if with_collection:
         command.add_argument("--collection", help="which collection (TRIREME_COLLECTION)")
+
+
+def refuse_empty(arguments: argparse.Namespace, *names: str) -> None:
+    """Raises InvalidInputError for an option that was given without a value."""
+    # An unset variable of a shell script would else mean another tenant.
+    for name in names:
+        if getattr(arguments, name) == "":
+            raise InvalidInputError(f"--{name} is empty; name one or leave it out", name)
 
 
 def database_url(settings: Settings) -> str:
@@ -25,3 +33,11 @@ def database_url(settings: Settings) -> str:
             f"no database runs in {settings.data_dir}; start it with: make serve, or set TRIREME_DATABASE_URL"
         )
     return url
+
+
+def store_urls(settings: Settings) -> tuple[str, str]:
+    """Where budgets and cached answers are: the settings' stores, or the embedded ones that run; "" for none."""
+    from trireme.local.valkey import running_urls
+
+    budgets, cache = ("", "") if settings.redis_url else running_urls(settings.data_dir) or ("", "")
+    return settings.redis_url or budgets, settings.cache_url or settings.redis_url or cache

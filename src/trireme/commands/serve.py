@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 def add_serve(commands: Any) -> None:
     """Add the command to argparse's subparsers; it sets `run`, as in cli.py."""
-    command = commands.add_parser("serve", help="start PostgreSQL and tritonserver in the foreground")
+    command = commands.add_parser(
+        "serve", help="start PostgreSQL, tritonserver, the worker and the gateway in the foreground"
+    )
     command.add_argument("--corpus", type=Path, help="index this file or folder on the first run")
     command.set_defaults(run=_serve)
 
@@ -36,16 +38,21 @@ def serve(settings: Settings, corpus: Path | None, console: Console) -> None:
 
     Raises TriremeError when a part cannot start or ends, KeyboardInterrupt on a signal; nothing is left running.
     """
+    from trireme.gateway.file import read_gateway_file
     from trireme.stack import Stack, interruptible
 
+    # A fault in it is told before anything starts.
+    read_gateway_file(settings.gateway_file)
     with interruptible(), ExitStack() as resources:
         with console.status("Starting PostgreSQL and tritonserver"):
-            stack = resources.enter_context(Stack(settings))
+            stack = resources.enter_context(Stack(settings, has_gateway=True))
         stack.start_worker()
+        with console.status("Starting the gateway"):
+            stack.start_gateway()
         if corpus is not None and not _has_collection(settings, stack.database_url):
             report = _index(stack, corpus, console)
             console.print(f"Indexed {corpus}: {report.passages} passages of {report.published} documents.")
-        _announce(settings, console)
+        _announce(settings, _first_key(settings, stack.database_url), console)
         stack.wait(console.print)
 
 
@@ -66,17 +73,37 @@ def _has_collection(settings: Settings, database_url: str) -> bool:
     return any(info.collection == settings.collection for info in found)
 
 
-def _announce(settings: Settings, console: Console) -> None:
+def _first_key(settings: Settings, database_url: str) -> str:
+    """The secret of a new key of the setting's tenant, in a database that has never had one; "" in any other."""
+    from trireme.access.keys import Key, new_key_id
+    from trireme.commands.keys import create_key
+    from trireme.storage import open_keys
+
+    with closing(open_keys(database_url)) as store:
+        return "" if store.find() else create_key(store, Key(new_key_id(), settings.tenant))
+
+
+def _announce(settings: Settings, key: str, console: Console) -> None:
+    from trireme.commands.gateway import base_url
     from trireme.commands.tables import models_table
 
     host, http = settings.host, settings.http_port
     console.print(models_table(settings.model_repository))
     console.print(
         f"Ready: HTTP {host}:{http}, gRPC {settings.grpc_url}, metrics {host}:{settings.metrics_port}."
-        " Ctrl-C stops everything.\n\nTry in another terminal:",
+        f" Ctrl-C stops everything.\nGateway: {base_url(settings)}",
         highlight=False,
         soft_wrap=True,
     )
+    if key:
+        console.print(
+            f"A key of tenant {settings.tenant}, shown this once; trireme keys create makes more:\n"
+            f"  export OPENAI_BASE_URL={base_url(settings)} OPENAI_API_KEY={key}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    console.print("\nTry in another terminal:", highlight=False)
     body = '{"query": "what does the dynamic batcher wait for?", "top_k": 3}'
     for command in (
         '.venv/bin/trireme ask "how do I change the port?"',

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from trireme.access.keys import Key
+    from trireme.budget.caps import Cap
+    from trireme.budget.ledger import UsageRow
+    from trireme.budget.port import Counter
+    from trireme.budget.standing import Place
     from trireme.ingest.queue import JobInfo
 
 
@@ -96,4 +102,83 @@ def jobs_table(jobs: Sequence[JobInfo]) -> Table:
     for job in jobs:
         row = (job.id, job.collection, job.document, job.state, str(job.attempts), job.error)
         table.add_row(*(escape(cell) for cell in row))
+    return table
+
+
+def keys_table(keys: Sequence[Key]) -> Table:
+    """Keys with what they are limited to, the time of this machine's zone, and whether they are in force."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in (
+        "key",
+        "tenant",
+        "user",
+        "models",
+        "collections",
+        "endpoints",
+        "a minute",
+        "made",
+        "state",
+    ):
+        table.add_column(column, justify="right" if column == "a minute" else "left", overflow="fold")
+    for key in keys:
+        lists = (", ".join(names) or "all" for names in (key.models, key.collections, key.endpoints))
+        made = datetime.fromtimestamp(key.created_at).astimezone().strftime("%Y-%m-%d %H:%M")
+        limit = str(key.requests_per_minute or "all")
+        row = (key.id, key.tenant, key.user, *lists, limit, made, "revoked" if key.is_revoked else "in force")
+        table.add_row(*(escape(cell) for cell in row))
+    return table
+
+
+def budgets_table(caps: Sequence[Cap], counters: Mapping[Place, Counter] | None) -> Table:
+    """Caps in both units; with `counters` also what is spent and held now, empty where that is not known."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from trireme.budget.dollars import write_dollars
+    from trireme.budget.standing import place_of
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    now = [] if counters is None else ["spent", "held"]
+    for column in ("tenant", "user", "window"):
+        table.add_column(column, overflow="fold")
+    for column in ("tokens", *now, "dollars", *now):
+        table.add_column(column, justify="right")
+    for cap in caps:
+        tokens = ["" if cap.tokens is None else f"{cap.tokens:,}"]
+        dollars = ["" if cap.nanos is None else write_dollars(cap.nanos)]
+        if counters is not None:
+            found = counters.get(place_of(cap))
+            tokens += [f"{found.spent_tokens:,}", f"{found.held_tokens:,}"] if found else ["", ""]
+            nanos = (found.spent_nanos, found.held_nanos) if found else ()
+            dollars += [write_dollars(one) for one in nanos] or ["", ""]
+        whose = (_whose(cap.tenant, "the gateway"), _whose(cap.user, ""))
+        table.add_row(*(escape(name) for name in whose), cap.window, *tokens, *dollars)
+    return table
+
+
+def _whose(name: str, nobody: str) -> str:
+    from trireme.budget.caps import EACH
+
+    return "each" if name == EACH else name or nobody
+
+
+def usage_table(by: str, rows: Sequence[UsageRow], total: UsageRow) -> Table:
+    """Groups with what was used and what it cost, and a line of all."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from trireme.budget.dollars import write_dollars
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(by, overflow="fold")
+    for column in ("requests", "attempts", "input", "cached", "output", "dollars", "saved"):
+        table.add_column(column, justify="right")
+    for row in (*rows, total):
+        counts = (row.requests, row.attempts, row.input_tokens, row.cached_tokens, row.output_tokens)
+        money = (write_dollars(row.nanos), write_dollars(row.saved_nanos))
+        style = "bold" if row is total else ""
+        table.add_row(escape(row.name) or "none", *(f"{one:,}" for one in counts), *money, style=style)
     return table

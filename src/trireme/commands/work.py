@@ -74,7 +74,7 @@ def run_worker(
         with open_worker(settings, database_url, notice) as worker:
             stop.append(worker.stop)
             if parent:
-                threading.Thread(target=_watch, args=(parent, worker.stop), daemon=True).start()
+                threading.Thread(target=watch_parent, args=(parent, worker.stop), daemon=True).start()
             worker.run(drain=drain)
             return replace(worker.stats)
     finally:
@@ -82,7 +82,8 @@ def run_worker(
             signal.signal(number, handler)
 
 
-def _watch(parent: int, stop: Callable[[], None]) -> None:
+def watch_parent(parent: int, stop: Callable[[], None]) -> None:
+    """Blocks until process `parent` is no longer this one's parent, and then calls `stop`."""
     while os.getppid() == parent:
         sleep(PARENT_SECONDS)
     stop()

@@ -21,7 +21,7 @@ from trireme.documents.source import Limits, Skipped, Source, broken_source
 from trireme.errors import DocumentError, InvalidInputError, NotFoundError
 from trireme.types import MAX_ID_BYTES, Document
 
-__all__ = ["Limits", "Skipped", "Source", "load", "open_all"]
+__all__ = ["SUFFIXES", "Limits", "Skipped", "Source", "load", "load_file", "open_all"]
 
 CORPUS = "corpus.jsonl"
 # Part of every digest: raise it when the same bytes would give another text.
@@ -42,6 +42,7 @@ _READERS: dict[str, Reader] = {
     ".dotx": read_docx,
     ".dotm": read_docx,
 }
+SUFFIXES = tuple(sorted(_READERS))
 DEFAULT_LIMITS = Limits()
 
 
@@ -59,7 +60,7 @@ def load(
     skipped = Skipped() if skipped is None else skipped
     if not path.exists():
         raise NotFoundError(f"no file or folder {path}; check the path")
-    mark = f"{LOADER_VERSION}\n{fingerprint}\n".encode()
+    mark = _mark(fingerprint)
     found_in = None
     if path.is_dir() and (path / CORPUS).is_file():
         path, found_in = path / CORPUS, path.resolve()
@@ -72,10 +73,9 @@ def load(
     if not path.is_dir():
         if path.suffix.lower() not in _READERS:
             raise InvalidInputError(
-                f"cannot read {path.name}: known files are {', '.join(sorted(_READERS))}, {CORPUS}"
+                f"cannot read {path.name}: known files are {', '.join(SUFFIXES)}, {CORPUS}"
             )
-        real = path.resolve()
-        yield _source(real, real.parent, path.name, limits, mark)
+        yield load_file(path, path.name, limits, fingerprint)
         return
     root = path.resolve()
     for file, problem in walk(path):
@@ -86,6 +86,15 @@ def load(
             skipped.unknown_suffixes[_printable(file.suffix.lower()) or "(none)"] += 1
         else:
             yield _source(file, root, name, limits, mark)
+
+
+def load_file(file: Path, name: str, limits: Limits = DEFAULT_LIMITS, fingerprint: str = "") -> Source:
+    """The source of one file, under `name` wherever it lies. Its own suffix, one of SUFFIXES, says how it is read.
+
+    As with `load`, nothing is parsed yet, and a file that cannot be read is a source whose opening says why.
+    """
+    real = file.resolve()
+    return _source(real, real.parent, name, limits, _mark(fingerprint))
 
 
 def open_all(sources: Iterator[Source], skipped: Skipped) -> Iterator[Document]:
@@ -100,6 +109,10 @@ def open_all(sources: Iterator[Source], skipped: Skipped) -> Iterator[Document]:
             skipped.add(source.id, str(error))
             continue
         yield document
+
+
+def _mark(fingerprint: str) -> bytes:
+    return f"{LOADER_VERSION}\n{fingerprint}\n".encode()
 
 
 def _source(file: Path, root: Path, name: str, limits: Limits, mark: bytes) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from trireme.artifacts.encoder_engines import ENGINES
 from trireme.artifacts.gate import Gate
 from trireme.artifacts.inputs import Inputs, hash_folder, read_tools
 from trireme.artifacts.kinds import ENCODER_KINDS
-from trireme.artifacts.manifest import ENCODER_FILES, TOKENIZER_FILE, Manifest, hash_file
+from trireme.artifacts.manifest import ENCODER_FILES, THRESHOLDS_FILE, TOKENIZER_FILE, Manifest, hash_file
 from trireme.artifacts.recipe import Recipe, build_keys
 from trireme.artifacts.version_place import VersionPlace
 from trireme.checkpoints.source import SAFE_SUFFIXES, fetch_source
@@ -162,6 +163,18 @@ def _make(work: Work, stage: Path, notice: Notice) -> Built[Manifest]:
     return Built(figures, describe)
 
 
+def _place_thresholds(work: Work, stage: Path) -> tuple[str, ...]:
+    """The file of thresholds that an adapter brings for the recipe's engine, if it does: they were measured on one
+    engine's scores and hold for no other's."""
+    if work.adapter is None:
+        return ()
+    measured = work.adapter / f"thresholds.{work.recipe.encoder_engine}.json"
+    if not measured.is_file():
+        return ()
+    shutil.copyfile(measured, stage / THRESHOLDS_FILE)
+    return (THRESHOLDS_FILE,)
+
+
 def _load(work: Work, stage: Path) -> tuple[Checkpoint, Any]:
     """The checkpoint as its tokenizer feeds it, and its module; its tokenizer is in `stage` then.
 
@@ -187,7 +200,7 @@ def _load(work: Work, stage: Path) -> tuple[Checkpoint, Any]:
 def _describe(work: Work, checkpoint: Checkpoint, graph: Any, stage: Path) -> Manifest:
     """The manifest of the files in `stage`, without figures."""
     recipe = work.recipe
-    names = (*ENCODER_FILES[recipe.encoder_engine], TOKENIZER_FILE)
+    names = (*ENCODER_FILES[recipe.encoder_engine], TOKENIZER_FILE, *_place_thresholds(work, stage))
     return Manifest(
         model=recipe.model,
         kind=checkpoint.kind,

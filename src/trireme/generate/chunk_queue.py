@@ -39,4 +39,6 @@ class ChunkQueue:
 
 
 def _join(earlier: Chunk, later: Chunk) -> Chunk:
-    return Chunk(later.request_id, earlier.tokens + later.tokens, later.finish_reason, later.error)
+    tokens = earlier.tokens + later.tokens
+    cached = earlier.cached_tokens if later.cached_tokens is None else later.cached_tokens
+    return Chunk(later.request_id, tokens, later.finish_reason, later.error, cached)

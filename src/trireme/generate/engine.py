@@ -50,12 +50,16 @@ class Chunk:
     """New tokens of one request. A finish_reason or an error makes it the request's last.
 
     The token that ended it (eos or a stop token id) is not among `tokens`.
+    cached_tokens: how many tokens of the prompt the prefix cache had. Said by the first chunk that a step makes for
+    the request, so that it is known however the answer ends; later ones may repeat it. None: the engine does not
+    count, or no step read the prompt.
     """
 
     request_id: str
     tokens: tuple[int, ...] = ()
     finish_reason: FinishReason = ""
     error: TriremeError | None = None
+    cached_tokens: int | None = None
 
     @property
     def is_last(self) -> bool:

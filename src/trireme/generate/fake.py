@@ -30,6 +30,7 @@ class Knobs:
 @dataclass(slots=True)
 class _Answer:
     request: EngineRequest
+    cached: int = 0
     made: int = 0
     random: random.Random = field(default_factory=random.Random)
 
@@ -38,7 +39,8 @@ class FakeEngine:
     """One token per running request and step. Greedy, or without a seed: the prompt's tokens in order, then eos.
 
     With a seed and a temperature each token is drawn from the prompt's. With ignore_eos, and below min_tokens, it
-    starts over.
+    starts over. Its prefix cache has the last 100 prompts: what a prompt has in common with one of the same salt is
+    cached, token by token.
     """
 
     def __init__(self, options: EngineOptions, knobs: Knobs | None = None) -> None:
@@ -117,9 +119,9 @@ class FakeEngine:
         for request in self._table.admit():
             self._answers[request.request_id] = _Answer(
                 request,
+                self._look_up(request),
                 random=random.Random(request.sampling.seed),  # noqa: S311 - a fake draws no secrets
             )
-            self._remember(request)
         if any(self._knobs.failing_token in answer.request.prompt for answer in self._answers.values()):
             raise RuntimeError("the failing token was in a prompt")
         chunks = [self._next_chunk(answer) for answer in self._answers.values()]
@@ -138,9 +140,9 @@ class FakeEngine:
         token = self._next_token(answer) if may_end else self._other_token(answer, stops)
         answer.made += 1
         if token in stops and may_end:
-            return Chunk(request.request_id, finish_reason="stop")
-        reason = "length" if answer.made >= sampling.max_tokens else ""
-        return Chunk(request.request_id, (token,), "length" if reason else "")
+            return Chunk(request.request_id, finish_reason="stop", cached_tokens=answer.cached)
+        is_full = answer.made >= sampling.max_tokens
+        return Chunk(request.request_id, (token,), "length" if is_full else "", cached_tokens=answer.cached)
 
     def _next_token(self, answer: _Answer) -> int:
         prompt, sampling = answer.request.prompt, answer.request.sampling
@@ -155,13 +157,16 @@ class FakeEngine:
         others = [token for token in answer.request.prompt if token not in stops] or answer.request.prompt
         return others[answer.made % len(others)]
 
-    def _remember(self, request: EngineRequest) -> None:
+    def _look_up(self, request: EngineRequest) -> int:
+        """How many tokens of the prompt are cached; from now on, all of it are."""
         self._queries += len(request.prompt)
         if not self._options.prefix_caching:
-            return
+            return 0
         known = [prompt for salt, prompt in self._prompts if salt == request.cache_salt]
-        self._hits += max((_shared(prompt, request.prompt) for prompt in known), default=0)
+        cached = max((_shared(prompt, request.prompt) for prompt in known), default=0)
+        self._hits += cached
         self._prompts.append((request.cache_salt, request.prompt))
+        return cached
 
     def _restart(self, error: RuntimeError) -> None:
         self._answers.clear()

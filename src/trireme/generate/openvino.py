@@ -46,7 +46,8 @@ class OpenVinoEngine:
     """Steps run in a child process. A step that fails, or a process that dies, fails what is open and starts anew.
 
     A request starts when the KV cache has room for its prompt and max_tokens, so none is thrown out later. The
-    library has no cache salt: prefixes are shared between tenants. It does not count prefix-cache hits.
+    library has no cache salt: prefixes are shared between tenants. It does not count prefix-cache hits,
+    neither in all nor of a request: chunks have no cached_tokens.
     """
 
     def __init__(self, options: EngineOptions) -> None:

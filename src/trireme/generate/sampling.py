@@ -21,6 +21,8 @@ MAX_COUNT = 2**31 - 1
 MAX_DIGITS = 400
 # OpenAI's newer name of max_tokens; where both come, it counts.
 COMPLETION_TOKENS = "max_completion_tokens"
+# vLLM's name.
+SHOW_STOP = "include_stop_str_in_output"
 # Below it the softmax overflows to one-hot or to NaN; vLLM raises smaller ones to it, too.
 MIN_TEMPERATURE = 0.01
 # OpenAI's limit, and vLLM's since 0.24.
@@ -47,10 +49,14 @@ RANGES: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """A request's parameters: `sampling` goes to the engine, `stop` strings are found in the text."""
+    """A request's parameters: `sampling` goes to the engine, `stop` strings are found in the text.
+
+    shows_stop: the one that is found is part of the answer.
+    """
 
     sampling: Sampling
     stop: tuple[str, ...] = ()
+    shows_stop: bool = False
 
 
 def parse_parameters(text: str | None, default_max_tokens: int) -> Parameters:
@@ -78,8 +84,8 @@ def parse_parameters(text: str | None, default_max_tokens: int) -> Parameters:
         raise InvalidInputError(
             f"min_tokens must be at most max_tokens, which is {values['max_tokens']}, got {values['min_tokens']}"
         )
-    stop = values.pop("stop", ())
-    return Parameters(Sampling(**values), stop)
+    stop, shows_stop = values.pop("stop", ()), values.pop(SHOW_STOP, False)
+    return Parameters(Sampling(**values), stop, shows_stop)
 
 
 def _check_fixed(key: str, value: Any) -> None:
@@ -224,6 +230,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "stop": _stop,
     "stop_token_ids": _token_ids,
     "ignore_eos": _flag,
+    SHOW_STOP: _flag,
 }
 
 _ONE_ANSWER = "a request has one answer"
@@ -247,7 +254,6 @@ _FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
     "guided_decoding": (({},), _NO_GRAMMAR),
     "structured_outputs": (({},), _NO_GRAMMAR),
     "response_format": (({"type": "text"},), _NO_GRAMMAR),
-    "include_stop_str_in_output": ((False,), "a stop string is not part of the answer"),
     "skip_special_tokens": ((True,), "special tokens are not part of the answer"),
     "spaces_between_special_tokens": ((True, False), "special tokens are not part of the answer"),
     "detokenize": ((True,), "an answer is text"),

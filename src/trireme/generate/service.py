@@ -44,13 +44,17 @@ class GenerateRequest:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of an answer. A finish_reason or an error makes it the last, which carries the token counts."""
+    """A piece of an answer. A finish_reason or an error makes it the last, which carries the token counts.
+
+    cached_tokens: see Chunk.
+    """
 
     text: str = ""
     finish_reason: FinishReason = ""
     error: TriremeError | None = None
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int | None = None
 
     @property
     def is_last(self) -> bool:
@@ -102,6 +106,7 @@ class _Open:
     min_tokens: int = 0
     is_observed: bool = True
     output_tokens: int = 0
+    cached_tokens: int | None = None
     began: float = field(default_factory=time.monotonic)
     first_token: float | None = None
     last_token: float = 0.0
@@ -147,10 +152,15 @@ class Generator:
             stream=request.stream,
             input_tokens=len(prompt),
             detokenizer=Detokenizer(self._tokenizer),
-            stops=StopStrings(request.parameters.stop),
+            stops=StopStrings(request.parameters.stop, is_shown=request.parameters.shows_stop),
             min_tokens=sampling.min_tokens,
         )
         return self._submit(opened, prompt, sampling, self._salt(request.tenant))
+
+    def count_tokens(self, request: GenerateRequest) -> int:
+        """How many tokens its prompt has, the chat template's included. Blocks and raises as `accept`; a prompt
+        that leaves no room to answer is counted, too."""
+        return len(self._tokenize(request))
 
     def cancel(self, request_id: str) -> None:
         """End a request; its last piece says cancelled. Unknown and ended ids are left alone. Does not block."""
@@ -280,6 +290,8 @@ class Generator:
             self._engine.cancel(chunk.request_id)
 
     def _piece(self, opened: _Open, chunk: Chunk, now: float) -> Piece:
+        if chunk.cached_tokens is not None:
+            opened.cached_tokens = chunk.cached_tokens
         if chunk.tokens:
             if opened.first_token is None:
                 opened.first_token = now
@@ -300,7 +312,7 @@ class Generator:
             return Piece(text)
         whole = "".join((*opened.unsent, text))
         error = None if reason == "stop" else chunk.error
-        return Piece(whole, reason, error, opened.input_tokens, opened.output_tokens)
+        return Piece(whole, reason, error, opened.input_tokens, opened.output_tokens, opened.cached_tokens)
 
     def _new_text(self, opened: _Open, tokens: tuple[int, ...]) -> str:
         """The text to show for new tokens; `output_tokens` counts them already. No stop string is looked for below

@@ -6,9 +6,10 @@ from __future__ import annotations
 class StopStrings:
     """Finds the first stop string of one request. Text that could still become one is held back."""
 
-    def __init__(self, stops: tuple[str, ...]) -> None:
-        """stops: none of them empty; may be none at all."""
+    def __init__(self, stops: tuple[str, ...], *, is_shown: bool = False) -> None:
+        """stops: none of them empty; may be none at all. is_shown: the one that is found is part of the text."""
         self._stops = stops
+        self._is_shown = is_shown
         self._longest = max(map(len, stops), default=0)
         self._held = ""
         self.found = False
@@ -25,7 +26,8 @@ class StopStrings:
         ends = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if ends:
             self.found = True
-            shown, self._held = self._held[: min(ends)[1]], ""
+            end, at = min(ends)
+            shown, self._held = self._held[: end if self._is_shown else at], ""
             return shown
         kept = self._longest_beginning()
         shown = self._held[: len(self._held) - kept]

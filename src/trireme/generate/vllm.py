@@ -350,13 +350,16 @@ def _read_output(request_id: str, output: Any) -> Chunk:
     """One RequestOutput with the tokens since the last one."""
     completion = output.outputs[0]
     tokens = tuple(completion.token_ids)
+    # Of its first prefill, in every output; 0 as well before there was one, as in an abort of what waits.
+    cached = output.num_cached_tokens if tokens else None
     if not output.finished:
-        return Chunk(request_id, tokens)
+        return Chunk(request_id, tokens, cached_tokens=cached)
     reason = completion.finish_reason
     if reason not in _FINISH_REASONS:
-        return Chunk(request_id, tokens, error=_engine_failed())
+        return Chunk(request_id, tokens, error=_engine_failed(), cached_tokens=cached)
     # vLLM delivers the token that ended the request; stop strings, which have none, are never given to it.
-    return Chunk(request_id, tokens[:-1] if reason == "stop" else tokens, _FINISH_REASONS[reason])
+    said = tokens[:-1] if reason == "stop" else tokens
+    return Chunk(request_id, said, _FINISH_REASONS[reason], cached_tokens=cached)
 
 
 def _engine_failed() -> UnavailableError:

@@ -13,8 +13,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +23,7 @@ from urllib.parse import quote
 
 from trireme.errors import UnavailableError, UnsupportedError
 from trireme.local.account import Account, let_through, unprivileged_account
+from trireme.local.shared_server import hold_start_lock, is_server_of, wait_until
 from trireme.local.socket_dir import make_socket_dir, remove_socket_dir
 from trireme.locks import share_lock, try_lock
 
@@ -237,7 +237,7 @@ def _try_launch(
     # Reaps it whenever it ends, so that no zombie looks like a running server.
     threading.Thread(target=server.wait, daemon=True).start()
     try:
-        _await(lambda: server.poll() is not None or _socket_dir(layout) == socket_dir, deadline)
+        wait_until(lambda: server.poll() is not None or _socket_dir(layout) == socket_dir, deadline)
     except BaseException:
         # Nobody else would end what a signal has interrupted here.
         server.send_signal(signal.SIGQUIT)
@@ -280,7 +280,7 @@ def _shut_down(layout: _Layout) -> None:
             os.kill(pid, stop_signal)
         except ProcessLookupError:
             break
-        _await(lambda: not _is_server(pid, layout), time.monotonic() + STOP_SECONDS)
+        wait_until(lambda: not _is_server(pid, layout), time.monotonic() + STOP_SECONDS)
     remove_socket_dir(socket_dir)
 
 
@@ -302,15 +302,7 @@ def _postmaster(layout: _Layout) -> tuple[int | None, Path | None]:
 
 
 def _is_server(pid: int, layout: _Layout) -> bool:
-    """Whether process `pid` is the PostgreSQL of this data directory."""
-    try:
-        if Path("/proc/self/cmdline").exists():
-            arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
-        else:
-            arguments = subprocess.check_output(["/bin/ps", "-o", "command=", "-p", str(pid)])
-    except (OSError, subprocess.CalledProcessError):
-        return False
-    return os.fsencode(layout.cluster) in arguments
+    return is_server_of(pid, layout.cluster)
 
 
 def _socket_dir(layout: _Layout) -> Path | None:
@@ -333,7 +325,7 @@ def _await_socket(layout: _Layout) -> Path | None:
     pid, _ = _postmaster(layout)
     if pid is not None:
         deadline = time.monotonic() + START_SECONDS
-        _await(lambda: _socket_dir(layout) is not None or not _is_server(pid, layout), deadline)
+        wait_until(lambda: _socket_dir(layout) is not None or not _is_server(pid, layout), deadline)
     return _socket_dir(layout)
 
 
@@ -343,20 +335,5 @@ def _last_words(layout: _Layout) -> str:
     return telling[-1] if telling else "it said nothing"
 
 
-@contextmanager
-def _start_lock(layout: _Layout) -> Iterator[None]:
-    """One process at a time starts or stops the server."""
-    with (layout.home / "start.lock").open("ab") as lock:
-        if not _await(lambda: try_lock(lock), time.monotonic() + 2 * START_SECONDS):
-            raise UnavailableError(
-                f"another process is still starting PostgreSQL in {layout.home}; try again"
-            )
-        yield
-
-
-def _await(condition: Callable[[], bool], deadline: float) -> bool:
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
+def _start_lock(layout: _Layout) -> AbstractContextManager[None]:
+    return hold_start_lock(layout.home, "PostgreSQL", 2 * START_SECONDS)

@@ -1,4 +1,4 @@
-"""The private folder of the server's Unix socket: the same one from start to start where that is safe."""
+"""The private folder of a server's Unix socket: the same one from start to start where that is safe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from trireme.local.account import Account
 
-PREFIX = "trireme-pg-"
+PREFIX = "trireme-db-"
 # sun_path holds 108 bytes with its NUL; macOS has 104.
 MAX_SOCKET_PATH = 103
 

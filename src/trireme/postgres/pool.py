@@ -19,7 +19,7 @@ T = TypeVar("T")
 RV = TypeVar("RV")
 
 NO_ANSWER = "the database does not answer; check TRIREME_DATABASE_URL or start it"
-LOST_AT_COMMIT = "the database went away while it committed; put the same passages again, which is safe"
+LOST_AT_COMMIT = "the database went away while it committed; do the same again, which is safe"
 
 
 class DeadlineConnection(psycopg.Connection[tuple[Any, ...]]):

@@ -9,9 +9,12 @@ from typing import Any
 from psycopg import Connection, errors, sql
 
 from trireme.errors import UnsupportedError
+from trireme.postgres.budget_schema import TABLES as BUDGET_TABLES
 from trireme.postgres.functions import FUNCTIONS
+from trireme.postgres.key_schema import TABLES as KEY_TABLES
 from trireme.postgres.pool import DeadlineConnection
 from trireme.postgres.queue_schema import create_queue
+from trireme.postgres.revision_schema import TABLES as REVISIONS
 from trireme.postgres.timeouts import DEFAULT_TIMEOUTS
 
 # Any fixed numbers: they serialize the processes on one database.
@@ -133,7 +136,7 @@ def _create(connection: Connection[Any]) -> None:
 # SQL, or what runs on the connection of the open transaction.
 Migration = str | Callable[[Connection[Any]], None]
 # The first makes FIRST_VERSION, each further one brings the version before to the next.
-MIGRATIONS: tuple[Migration, ...] = (_create,)
+MIGRATIONS: tuple[Migration, ...] = (_create, KEY_TABLES, BUDGET_TABLES, REVISIONS)
 
 
 def migrate(

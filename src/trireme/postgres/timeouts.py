@@ -31,6 +31,20 @@ class Timeouts:
     queue: float = 10.0
     leave_queue: float = 2.0
     publish: float = 3600.0
+    # One key that is made or revoked, and the list of them.
+    keys: float = 5.0
+    # All keys in force: 100,000 take about 1 s.
+    read_keys: float = 10.0
+    # A request waits for it.
+    count_request: float = 2.0
+    # One cap that is put, and the list of them.
+    caps: float = 5.0
+    # All caps.
+    read_caps: float = 10.0
+    # A batch of rows of the ledger.
+    record_usage: float = 10.0
+    # A million rows of the ledger take 2 to 3 s.
+    read_usage: float = 30.0
     # A new version of the schema may rewrite a million passages.
     migrate: float = 3600.0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import tomllib
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -10,11 +10,6 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from trireme.errors import SettingError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 # Method -> the bit widths it can write; the first is its default.
 METHODS: Mapping[str, tuple[int, ...]] = {

@@ -140,6 +140,7 @@ def _generate(
     account.note(
         prompt_tokens=last.prompt_tokens,
         completion_tokens=last.completion_tokens,
+        cached_tokens=last.cached_tokens,
         context_passages=given,
         grounded=bool(checked.citations),
         unknown_citations=checked.unknown,

@@ -38,12 +38,16 @@ class AnswerOptions:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A piece of the LLM's text. The last one has a finish_reason and the token counts."""
+    """A piece of the LLM's text. The last one has a finish_reason and the token counts.
+
+    cached_tokens: of the prompt, those that the LLM's prefix cache had; None where it does not say.
+    """
 
     text: str = ""
     finish_reason: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +75,14 @@ class Usage:
     `answer_mode` is what was done: extractive, generative or none (nothing found). `best_score` is the best
     sentence's, None where sentences were not ranked. `grounded`: at least one citation holds. Numbers of
     citations that were dropped are in `unknown_citations` (no such passage) and `unsupported_citations`
-    (no word in common with the passage).
+    (no word in common with the passage). cached_tokens: see Generated.
     """
 
     answer_mode: str
     embedding_tokens: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int | None = None
     passages: int = 0
     sentences: int = 0
     context_passages: int = 0

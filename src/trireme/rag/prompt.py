@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from trireme.errors import SettingError
 from trireme.rag.sentences import split_sentences
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 PROMPT_FILE = "prompt.toml"
 # About 256 tokens of English, the longest passage that ingest makes.

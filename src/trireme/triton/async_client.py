@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from trireme.errors import TriremeError, UnavailableError
+from trireme.errors import DeadlineError, NotFoundError, TriremeError, UnavailableError
 from trireme.rag.ports import AnswerMode, AnswerPart
 from trireme.triton import calls
-from trireme.triton.calls import GeneratedPart
+from trireme.triton.calls import GeneratedPart, ModelFacts
+from trireme.triton.left_calls import end_call, result_of
 from trireme.triton.wire import (
     CHANNEL_OPTIONS,
     Outputs,
+    Parameter,
     Rows,
     Value,
     answer_of,
@@ -121,15 +124,25 @@ class AsyncTritonClient:
             async for outputs in responses:
                 yield calls.read_generated(outputs)
 
-    async def stream(self, model: str, inputs: Mapping[str, Value]) -> AsyncGenerator[Outputs, None]:
-        """See TritonClient.stream. Closing the generator, or cancelling its task, cancels the request."""
+    async def stream(
+        self,
+        model: str,
+        inputs: Mapping[str, Value],
+        *,
+        parameters: Mapping[str, Parameter] = MappingProxyType({}),
+        patience: Callable[[], float] | None = None,
+    ) -> AsyncGenerator[Outputs, None]:
+        """See TritonClient.stream. Closing the generator, or cancelling its task, cancels the request.
+
+        patience: asked before each response how many seconds it may take; else `timeout`. Raises DeadlineError.
+        """
         import grpc.aio
 
-        call = self._stub.ModelStreamInfer(iter([stream_request(model, inputs)]))
+        call = self._stub.ModelStreamInfer(iter([stream_request(model, inputs, parameters=parameters)]))
         has_ended = False
         try:
             while not has_ended:
-                message = await self._read(call, model)
+                message = await self._read(call, model, patience() if patience else self._timeout)
                 if message is grpc.aio.EOF:
                     has_ended = True
                     raise await _ended_early(call, self._url)
@@ -149,37 +162,48 @@ class AsyncTritonClient:
             if has_ended:
                 await asyncio.wait([asyncio.ensure_future(call.code())], timeout=self._timeout)
             else:
-                call.cancel()
+                end_call(call)
 
-    async def _read(self, call: Any, model: str) -> Any:
-        """The next message of a stream. Not by asyncio.wait_for, which can lose a cancel before Python 3.12."""
-        is_silent = False
-
-        def give_up() -> None:
-            nonlocal is_silent
-            is_silent = True
-            call.cancel()
-
-        timer = asyncio.get_running_loop().call_later(self._timeout, give_up)
+    async def _read(self, call: Any, model: str, seconds: float) -> Any:
+        """The next message of a stream."""
         try:
-            return await call.read()
-        except asyncio.CancelledError:
-            if not is_silent:
-                raise
-            raise UnavailableError(f"model {model} sent nothing for {self._timeout:.0f} s") from None
-        finally:
-            timer.cancel()
+            return await result_of(call, call.read(), seconds)
+        except DeadlineError:
+            raise DeadlineError(f"model {model} sent nothing for {seconds:.0f} s") from None
 
-    async def infer(self, model: str, inputs: Rows, *, bulk: bool = False) -> Outputs:
+    async def infer(
+        self,
+        model: str,
+        inputs: Rows,
+        *,
+        bulk: bool = False,
+        parameters: Mapping[str, Parameter] = MappingProxyType({}),
+    ) -> Outputs:
         """See TritonClient.infer."""
         import grpc
 
         try:
-            request = infer_request(model, inputs, bulk=bulk)
-            response = await self._stub.ModelInfer(request, timeout=self._timeout)
+            request = infer_request(model, inputs, bulk=bulk, parameters=parameters)
+            call = self._stub.ModelInfer(request, timeout=self._timeout)
+            response = await result_of(call, call)
         except grpc.RpcError as error:
             raise call_error(error, self._url) from None
         return answer_of(response)
+
+    async def read_facts(self, model: str, seconds: float = 0.0) -> ModelFacts:
+        """What the model's configuration says of it. seconds: in place of `timeout`. Raises NotFoundError."""
+        import grpc
+
+        try:
+            request = self._messages.ModelConfigRequest(name=model)
+            call = self._stub.ModelConfig(request, timeout=seconds or self._timeout)
+            answer = await result_of(call, call)
+        except grpc.RpcError as error:
+            typed = call_error(error, self._url)
+            if isinstance(typed, NotFoundError):
+                typed = NotFoundError(f"no model {model[:80]!r} is served here")
+            raise typed from None
+        return calls.read_facts(answer.config)
 
     async def is_ready(self, model: str = "") -> bool:
         """See TritonClient.is_ready."""

@@ -7,26 +7,60 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trireme.artifacts.contracts import CACHED_FLAG
+from trireme.artifacts.kinds import KINDS
 from trireme.rag.ports import AnswerMode, AnswerPart, Citation, Usage
 from trireme.triton.wire import Outputs, Rows, Value
 from trireme.types import Hit, InputType, SearchMode
 
+# Our only ensemble, as its recipe calls it.
+ENSEMBLE_KIND = next(kind.name for kind in KINDS.values() if kind.is_ensemble)
 _COUNTS = ("return_finish_reason", "return_num_input_tokens", "return_num_output_tokens")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GeneratedPart:
-    """A part of the LLM's text. The last one has the finish_reason (stop, length, cancelled) and the counts."""
+    """A part of the LLM's text. The last one has the finish_reason (stop, length, cancelled) and the counts.
+
+    cached_tokens: of the prompt, those that the engine's prefix cache had; None where it was not asked for, and
+    where the engine does not count.
+    """
 
     text: str
     finish_reason: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int | None = None
 
 
-def embed_inputs(texts: Sequence[str], input_type: InputType) -> Rows:
-    """Inputs of a text encoder."""
-    return {"text": [[text] for text in texts], "input_type": [[input_type] for _ in texts]}
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a model's configuration says. kind: its backend, or that of an ensemble (see served_models).
+
+    inputs: their names. max_batch_size: rows of one request at most, 0 where requests have no rows.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    max_batch_size: int
+
+
+def read_facts(config: Any) -> ModelFacts:
+    """Of a ModelConfig message."""
+    kind = ENSEMBLE_KIND if config.platform == "ensemble" else config.backend
+    return ModelFacts(config.name, kind, tuple(one.name for one in config.input), config.max_batch_size)
+
+
+def embed_inputs(
+    texts: Sequence[str], input_type: InputType | None = None, dimensions: int | None = None
+) -> Rows:
+    """Inputs of a text encoder. None leaves the server's default."""
+    rows: dict[str, list[list[Any]]] = {"text": [[text] for text in texts]}
+    for name, value in (("input_type", input_type), ("dimensions", dimensions)):
+        if value is not None:
+            rows[name] = [[value]] * len(texts)
+    return rows
 
 
 def search_inputs(
@@ -93,11 +127,17 @@ def generate_inputs(
     sampling: Mapping[str, Any] | None,
     *,
     stream: bool,
+    asks_cached: bool = False,
 ) -> dict[str, Value]:
-    """Inputs of a generator. prompt: a text, or messages of {"role", "content"}."""
+    """Inputs of a generator. prompt: a text, or messages of {"role", "content"}.
+
+    asks_cached: for cached_tokens, too. Only a model whose inputs have CACHED_FLAG takes the question.
+    """
     inputs: dict[str, Value] = {"stream": stream, "exclude_input_in_output": True}
     inputs |= {"text_input": prompt} if isinstance(prompt, str) else {"messages": json.dumps(list(prompt))}
     inputs |= dict.fromkeys(_COUNTS, True)
+    if asks_cached:
+        inputs[CACHED_FLAG] = True
     if tenant is not None:
         inputs["tenant"] = tenant
     return inputs | _sampling(sampling)
@@ -110,6 +150,7 @@ def read_generated(outputs: Outputs) -> GeneratedPart:
         finish_reason=outputs["finish_reason"][0].decode(),
         input_tokens=int(outputs["num_input_tokens"][0]) if "num_input_tokens" in outputs else 0,
         output_tokens=int(outputs["num_output_tokens"][0]) if "num_output_tokens" in outputs else 0,
+        cached_tokens=int(outputs["num_cached_tokens"][0]) if "num_cached_tokens" in outputs else None,
     )
 
 

@@ -57,6 +57,19 @@ def read_readiness(host: str, port: int, recipes: Iterable[Recipe] = ()) -> dict
     return said | whole
 
 
+def read_loads(host: str, port: int) -> dict[str, tuple[str, ...]]:
+    """What each model says that its instances have loaded: names, sorted. Raises UnavailableError.
+
+    A model is missing where one of them does not know, or nobody has said anything for STALE_SECONDS.
+    """
+    fresh = time.time() - STALE_SECONDS
+    said: dict[str, set[str]] = {}
+    for labels, value in read_samples(read_metrics(host, port), "trireme_model_loaded_seconds"):
+        if value >= fresh:
+            said.setdefault(labels.get("model", ""), set()).add(labels.get("digest", ""))
+    return {name: tuple(sorted(names)) for name, names in said.items() if "" not in names}
+
+
 def count_interactive(page: str, models: Collection[str]) -> tuple[int, bool]:
     """How many requests people have sent since the server started, and whether the LLM writes for one now.
 

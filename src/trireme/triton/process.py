@@ -37,3 +37,17 @@ def end_process(process: subprocess.Popen[bytes], seconds: float) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def has_ended(group: int) -> bool:
+    """Whether nothing of a process group runs any more. Its files and ports are free only then, and not as soon as
+    its leader is a zombie: threads and children may be ending still."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # Behind the name, which may hold anything: state, parent, group; the 18th is the number of threads.
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group and not (fields[0] in "ZX" and int(fields[17]) <= 1):
+            return False
+    return True

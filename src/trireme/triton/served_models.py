@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import urllib.error
 import urllib.parse
@@ -12,13 +13,12 @@ from typing import Any
 
 from trireme.artifacts.kinds import KINDS
 from trireme.errors import UnavailableError
-from trireme.triton.metrics import read_metrics, read_readiness, read_samples
+from trireme.triton.calls import ENSEMBLE_KIND
+from trireme.triton.metrics import read_loads, read_metrics, read_readiness, read_samples
 
 SECONDS = 5.0
 # Triton counts the requests of every model that it has loaded, ensembles too.
 _COUNTED = "nv_inference_request_success"
-# Our only ensemble, as its recipe calls it.
-ENSEMBLE_KIND = next(kind.name for kind in KINDS.values() if kind.is_ensemble)
 # Backends of ours say each second whether they are ready.
 _SPEAKING = frozenset(kind.backend for kind in KINDS.values()) - {""}
 
@@ -29,12 +29,18 @@ class _RefusedError(UnavailableError):
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """One model of the server. `kind` is its backend; `reason` says why one could not be loaded."""
+    """One model of the server. `kind` is its backend; `reason` says why one could not be loaded.
+
+    inputs: names of its tensors. digest: of what it and all that it calls have loaded; another one after each load,
+    "" where that is not known.
+    """
 
     name: str
     kind: str
     is_ready: bool
     reason: str = ""
+    inputs: tuple[str, ...] = ()
+    digest: str = ""
 
 
 def read_served_models(host: str, http_port: int, metrics_port: int) -> list[ServedModel]:
@@ -49,9 +55,9 @@ def read_served_models(host: str, http_port: int, metrics_port: int) -> list[Ser
     loaded = [entry["name"] for entry in index if entry["state"] == "READY"]
     configs = {name: _read_config(server, name) for name in loaded}
     try:
-        said = read_readiness(host, metrics_port)
+        said, loads = read_readiness(host, metrics_port), read_loads(host, metrics_port)
     except UnavailableError:
-        said = dict.fromkeys(loaded, True)
+        said, loads = dict.fromkeys(loaded, True), {}
     # Of models that are not ours nothing is known but that they are loaded.
     own = {name: said.get(name, _kind(config) not in _SPEAKING) for name, config in configs.items()}
     found = {}
@@ -59,7 +65,9 @@ def read_served_models(host: str, http_port: int, metrics_port: int) -> list[Ser
         config = configs.get(entry["name"], {})
         is_ready = own.get(entry["name"], False) and all(own.get(step, False) for step in _steps(config))
         reason = str(entry.get("reason") or "")
-        found[entry["name"]] = ServedModel(entry["name"], _kind(config), is_ready, reason)
+        inputs = tuple(str(tensor.get("name")) for tensor in config.get("input") or ())
+        digest = _digest(entry["name"], configs, loads)
+        found[entry["name"]] = ServedModel(entry["name"], _kind(config), is_ready, reason, inputs, digest)
     return [found[name] for name in sorted(found)]
 
 
@@ -91,6 +99,24 @@ def _steps(config: dict[str, Any]) -> list[str]:
     named = (config.get("parameters") or {}).get("steps") or {}
     called = str(named.get("string_value") or "").split(",")
     return [*(step["model_name"] for step in steps), *filter(None, called)]
+
+
+def _digest(
+    name: str,
+    configs: dict[str, dict[str, Any]],
+    loads: dict[str, tuple[str, ...]],
+    above: tuple[str, ...] = (),
+) -> str:
+    """Of configuration, loads and steps. "" where one of them is not known, as of models that are not ours."""
+    config = configs.get(name)
+    if not config or name in above:
+        return ""
+    is_ensemble = _kind(config) == ENSEMBLE_KIND
+    steps = [_digest(step, configs, loads, (*above, name)) for step in _steps(config)]
+    if not all(steps) or (not is_ensemble and name not in loads):
+        return ""
+    said = json.dumps([config, loads.get(name, ()), steps], sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def _read_config(server: str, name: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from trireme.errors import SettingError, UnavailableError, UnsupportedError
 from trireme.triton.fences import deepen_stacks, lock_protocols
 from trireme.triton.mended import read_mended
-from trireme.triton.process import end_process, start_process
+from trireme.triton.process import end_process, has_ended, start_process
 from trireme.triton.shared_memory import remove_leftovers
 
 STOP_SECONDS = 15.0
@@ -68,7 +68,7 @@ def find_server() -> ServerFiles:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = root / "python_backend_stubs" / version / "triton_python_backend_stub"
     if not stub.is_file():
-        raise UnsupportedError(f"the server has no stub for Python {version}; use Python 3.10 to 3.13")
+        raise UnsupportedError(f"the server has no stub for Python {version}; use Python 3.11 to 3.13")
     backend = root / "backends" / "python"
     return ServerFiles(
         binary=root / "bin" / "tritonserver",
@@ -166,7 +166,7 @@ class TritonServer:
         """Starts the process and returns at once. Raises SettingError for a port in use, UnsupportedError."""
         files = find_server()
         for name in ("http_port", "grpc_port", "metrics_port"):
-            _check_port_is_free(config.host, getattr(config, name), name)
+            check_port_is_free(config.host, getattr(config, name), name)
         place_python_backend(files, config.backend_directory)
         remove_leftovers()
         config.log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -257,7 +257,7 @@ def end_leftover(note: Path) -> None:
         # It leads its own session, which its stubs share.
         os.killpg(pid, signal.SIGKILL)
     deadline = time.monotonic() + STOP_SECONDS
-    while Path(f"/proc/{pid}/exe").exists() and time.monotonic() < deadline:
+    while not has_ended(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
@@ -270,7 +270,8 @@ def shell_exports(environ: Mapping[str, str]) -> str:
     )
 
 
-def _check_port_is_free(host: str, port: int, name: str) -> None:
+def check_port_is_free(host: str, port: int, name: str) -> None:
+    """Raises SettingError, which names the setting `name`, where nobody can listen on host:port now."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from trireme.errors import (
+    DeadlineError,
     InvalidInputError,
     NotFoundError,
     PromptTooLongError,
@@ -20,6 +21,8 @@ from trireme.errors import (
 )
 
 Value = str | bool | int | float
+# Of a request, beside its tensors.
+Parameter = str | bool
 # Rows of str (STRING), int (INT32) or float (FP32), all of one length.
 Rows = Mapping[str, list[list[Any]]]
 Outputs = dict[str, Any]
@@ -28,8 +31,13 @@ Outputs = dict[str, Any]
 BULK_ID = "bulk"
 # Of the two priorities of a text encoder: behind every request that says nothing.
 BULK_PRIORITY = 2
-# An answer may hold many vectors.
-CHANNEL_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+# An answer may hold many vectors. A server that was started again is found again within a second.
+CHANNEL_OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - what a server is bound to, not we
 
 # The one table of errors: our models' codes, and the statuses of gRPC that Triton makes of them.
@@ -38,7 +46,7 @@ _ERRORS: dict[str, type[TriremeError]] = {
     "INVALID_ARGUMENT": InvalidInputError,
     "NOT_FOUND": NotFoundError,
     "UNAVAILABLE": UnavailableError,
-    "DEADLINE_EXCEEDED": UnavailableError,
+    "DEADLINE_EXCEEDED": DeadlineError,
     "UNSUPPORTED": UnsupportedError,
     "UNIMPLEMENTED": UnsupportedError,
 }
@@ -54,6 +62,11 @@ _STUB_GONE = "is not healthy"
 _PASSING = (_STUB_GONE, "has no available versions", "server is stopping", "Server is stopping")
 # gRPC has one status for a server that is not there and one that went away; it says which in words.
 _NOT_CONNECTED = "onnect"
+_INT32 = range(-(2**31), 2**31)
+
+
+class NoServerError(UnavailableError):
+    """Nobody answers at the address: no request left us."""
 
 
 def own_address(host: str, port: int) -> str:
@@ -62,8 +75,17 @@ def own_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
-def infer_request(model: str, inputs: Rows, *, bulk: bool = False) -> Any:
-    """A ModelInferRequest of rows. bulk: it runs after all interactive requests, and is not counted as one."""
+def infer_request(
+    model: str,
+    inputs: Rows,
+    *,
+    bulk: bool = False,
+    parameters: Mapping[str, Parameter] = MappingProxyType({}),
+) -> Any:
+    """A ModelInferRequest of rows. bulk: it runs after all interactive requests, and is not counted as one.
+
+    Raises InvalidInputError for what no tensor can hold: half of a surrogate pair, a number beyond INT32.
+    """
     from tritonclient.grpc import service_pb2
 
     request = service_pb2.ModelInferRequest(model_name=model, id=BULK_ID if bulk else "")
@@ -73,6 +95,7 @@ def infer_request(model: str, inputs: Rows, *, bulk: bool = False) -> Any:
         request.raw_input_contents.append(raw)
     if bulk:
         request.parameters["priority"].uint64_param = BULK_PRIORITY
+    _set_parameters(request, parameters)
     return request
 
 
@@ -80,11 +103,11 @@ def stream_request(
     model: str,
     inputs: Mapping[str, Value],
     key: str = "",
-    parameters: Mapping[str, str] = MappingProxyType({}),
+    parameters: Mapping[str, Parameter] = MappingProxyType({}),
 ) -> Any:
     """A ModelInferRequest of single values for a decoupled model, which ends with a response that says so.
 
-    str is sent as BYTES, int as INT32, float as FP32. `key` is the request's id.
+    str is sent as BYTES, int as INT32, float as FP32. `key` is the request's id. Raises as `infer_request`.
     """
     from tritonclient.grpc import service_pb2
 
@@ -93,8 +116,7 @@ def stream_request(
         datatype, raw = _encode(value)
         request.inputs.add(name=name, datatype=datatype, shape=[1])
         request.raw_input_contents.append(raw)
-    for name, text in parameters.items():
-        request.parameters[name].string_param = text
+    _set_parameters(request, parameters)
     request.parameters["triton_enable_empty_final_response"].bool_param = True
     return request
 
@@ -128,8 +150,8 @@ def client_error(status: str, message: str, url: str) -> TriremeError:
     for request_id in ("<id_unknown>", BULK_ID):
         message = message.removeprefix(f"[request id: {request_id}] ")
     code, reason, said = read_code(message)
-    if not code and (unavailable := _say_unavailable(status, said, url)):
-        return UnavailableError(unavailable)
+    if not code and (fault := _server_fault(status, said, url)):
+        return fault
     return _find_error(code or status, reason)(said)
 
 
@@ -175,15 +197,26 @@ def _find_error(code: str, reason: str) -> type[TriremeError]:
     return _REASONS.get(reason) or _ERRORS.get(code, TriremeError)
 
 
-def _say_unavailable(status: str, message: str, url: str) -> str:
-    """What to say where it is the server and not the request that is at fault, else nothing."""
+def _server_fault(status: str, message: str, url: str) -> UnavailableError | None:
+    """The error where it is the server and not the request that is at fault."""
     if status == "UNAVAILABLE" and _NOT_CONNECTED in message:
-        return f"no server answers at {url}; start one with: make serve"
+        return NoServerError(f"no server answers at {url}; start one with: make serve")
     if status in ("UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED"):
-        return f"the server at {url} did not answer ({message}); try again"
+        kind = DeadlineError if status == "DEADLINE_EXCEEDED" else UnavailableError
+        return kind(f"the server at {url} did not answer ({message}); try again")
     if any(said in message for said in _PASSING):
-        return f"the server at {url} lost a process ({message}); try again once it is started"
-    return ""
+        return UnavailableError(
+            f"the server at {url} lost a process ({message}); try again once it is started"
+        )
+    return None
+
+
+def _set_parameters(request: Any, parameters: Mapping[str, Parameter]) -> None:
+    for name, value in parameters.items():
+        if isinstance(value, bool):
+            request.parameters[name].bool_param = value
+        else:
+            request.parameters[name].string_param = _without_halves(value)
 
 
 def _encode(value: Value) -> tuple[str, bytes]:
@@ -191,7 +224,7 @@ def _encode(value: Value) -> tuple[str, bytes]:
     if isinstance(value, bool):
         return "BOOL", bytes([value])
     if isinstance(value, int):
-        return "INT32", struct.pack("<i", value)
+        return "INT32", struct.pack("<i", _check_number(value))
     if isinstance(value, float):
         return "FP32", struct.pack("<f", value)
     return "BYTES", _encode_text(value)
@@ -203,10 +236,27 @@ def _encode_rows(rows: list[list[Any]]) -> tuple[str, list[int], bytes]:
     shape = [len(rows), len(rows[0])]
     if isinstance(first, str):
         return "BYTES", shape, b"".join(_encode_text(value) for row in rows for value in row)
-    datatype, kind = ("INT32", np.int32) if isinstance(first, int) else ("FP32", np.float32)
-    return datatype, shape, np.array(rows, kind).tobytes()
+    if isinstance(first, int):
+        return "INT32", shape, np.array([[_check_number(n) for n in row] for row in rows], np.int32).tobytes()
+    return "FP32", shape, np.array(rows, np.float32).tobytes()
+
+
+def _check_number(number: int) -> int:
+    if number not in _INT32:
+        raise InvalidInputError(f"{str(number)[:20]} is too large a number; send one below {_INT32.stop}")
+    return number
 
 
 def _encode_text(text: str) -> bytes:
-    data = text.encode()
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(
+            f"a text has half of a surrogate pair at character {error.start}; send valid Unicode"
+        ) from None
     return len(data).to_bytes(4, "little") + data
+
+
+def _without_halves(text: str) -> str:
+    """What a request says beside its tensors is for logs: half of a surrogate pair must not fail it."""
+    return text.encode("utf-8", "replace").decode()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from trireme.documents.load import Skipped, Source, load, open_all
+from trireme.documents.load import Skipped, Source, load, load_file, open_all
 from trireme.errors import DocumentError, InvalidInputError, NotFoundError
 from trireme.types import Document
 
@@ -244,3 +244,19 @@ def test_more_bytes_than_the_limit_are_refused_by_size_alone_naming_the_setting(
 def test_a_source_is_frozen():
     with pytest.raises(AttributeError):
         Source("a", "", 0, lambda: Document("a", "", (), "a")).id = "b"
+
+
+def test_one_file_is_read_under_a_name_of_its_own(tmp_path):
+    (tmp_path / "upload.md").write_text("text without a heading")
+    source = load_file(tmp_path / "upload.md", "Notes of Ann")
+    document = source.open()
+    assert (source.id, document.id, document.title, document.source) == ("Notes of Ann",) * 4
+    assert source.digest == next(load(tmp_path / "upload.md")).digest
+
+
+def test_one_file_that_cannot_be_read_says_why_when_it_is_opened(tmp_path):
+    (tmp_path / "upload.md").write_text("")
+    with pytest.raises(DocumentError, match="it is empty"):
+        load_file(tmp_path / "upload.md", "a").open()
+    with pytest.raises(DocumentError, match="it cannot be read"):
+        load_file(tmp_path / "none.md", "a").open()

@@ -2,6 +2,8 @@
 
 import threading
 
+import pytest
+
 from trireme.errors import UnavailableError
 from trireme.generate.chunk_queue import ChunkQueue
 from trireme.generate.engine import Chunk
@@ -27,6 +29,14 @@ def test_an_error_joins_the_tokens_before_it():
     chunks.put([Chunk("a", (1,))])
     chunks.put([Chunk("a", error=error)])
     assert chunks.take() == [Chunk("a", (1,), error=error)]
+
+
+@pytest.mark.parametrize("later", [0, None])
+def test_what_the_prefix_cache_had_is_kept(later):
+    chunks = ChunkQueue()
+    chunks.put([Chunk("a", (1,), cached_tokens=0)])
+    chunks.put([Chunk("a", (2,), "stop", cached_tokens=later)])
+    assert chunks.take() == [Chunk("a", (1, 2), "stop", cached_tokens=0)]
 
 
 def test_taking_waits_for_a_chunk_of_another_thread():

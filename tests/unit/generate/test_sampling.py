@@ -36,6 +36,12 @@ def test_every_parameter_arrives():
     assert parsed.sampling == Sampling(**(values | {"stop_token_ids": (3, 4)}))
 
 
+def test_a_stop_string_may_be_part_of_the_answer():
+    assert parse(stop="a", include_stop_str_in_output=True).shows_stop
+    assert not parse(stop="a", include_stop_str_in_output="false").shows_stop
+    assert not parse(stop="a").shows_stop
+
+
 def test_numbers_may_come_as_strings():
     parsed = parse(max_tokens="7", temperature="0.5", top_k="-1", ignore_eos="True", stop="x")
     assert parsed == Parameters(Sampling(max_tokens=7, temperature=0.5, top_k=0, ignore_eos=True), ("x",))
@@ -163,7 +169,6 @@ def test_what_other_servers_offer_may_be_sent_where_it_changes_nothing(key, valu
         ("bad_words", ["x"], "cannot be weighted"),
         ("guided_decoding", {"regex": "a+"}, "held to a form"),
         ("response_format", {"type": "json_object"}, "held to a form"),
-        ("include_stop_str_in_output", True, "not part of the answer"),
         ("skip_special_tokens", False, "not part of the answer"),
         ("lora_name", "mine", "no adapters"),
     ],

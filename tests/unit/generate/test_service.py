@@ -62,7 +62,8 @@ def make(byte_level):
 
 def ask(generator, text="one two three", *, stream=True, stop=(), messages=None, tenant="t", **sampling):
     answer = Answer()
-    parameters = Parameters(Sampling(**({"max_tokens": 1000} | sampling)), tuple(stop))
+    shows_stop = sampling.pop("shows_stop", False)
+    parameters = Parameters(Sampling(**({"max_tokens": 1000} | sampling)), tuple(stop), shows_stop)
     request = GenerateRequest(parameters, None if messages else text, messages, stream, tenant)
     answer.id = generator.accept(request, answer)
     return answer
@@ -92,9 +93,31 @@ def test_a_stop_string_ends_the_answer_before_it_and_frees_the_engine(make):
     for stream in (True, False):
         answer = ask(generator, "one two three four five", stream=stream, stop=["three"]).wait()
         assert (answer.text, answer.last.finish_reason) == ("one two ", "stop")
+        shown = ask(generator, "one two three four", stream=stream, stop=["three"], shows_stop=True).wait()
+        assert (shown.text, shown.last.finish_reason) == ("one two three", "stop")
+        assert shown.last.text.endswith("three")
     wait_until(lambda: fake.stats().running == 0)
     later = ask(generator, "and again").wait()
     assert later.text == "and again"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("stop", [(), ("three",)])
+def test_the_last_piece_says_what_the_prefix_cache_had_for_the_tenant(make, stream, stop):
+    generator, _ = make()
+
+    def cached(text, tenant):
+        return ask(generator, text, stream=stream, stop=stop, tenant=tenant).wait().last.cached_tokens
+
+    said = [cached("one two three", tenant) for tenant in ("a", "a", "b")]
+    whole = generator.count_tokens(GenerateRequest(Parameters(Sampling(1)), "one two three"))
+    assert said == [0, whole, 0]
+    assert 0 < cached("one two four", "a") < whole
+
+
+def test_pieces_before_the_last_say_nothing_of_the_cache(make):
+    answer = ask(make()[0]).wait()
+    assert {piece.cached_tokens for piece in answer.pieces[:-1]} == {None}
 
 
 def wait_until(condition):

@@ -65,3 +65,17 @@ def test_what_was_held_back_comes_at_the_end():
     finder = StopStrings(("###",))
     assert finder.push("done ##") == "done "
     assert finder.finish() == "##"
+
+
+@pytest.mark.parametrize("stops", [["END"], ["END", "the END"], ["never"]])
+def test_a_stop_string_that_is_shown_is_the_end_of_one_piece(stops):
+    text = "the ENd is not the END, is it"
+    for size in range(1, len(text) + 1):
+        finder = StopStrings(tuple(stops), is_shown=True)
+        made = [finder.push(text[start : start + size]) for start in range(0, len(text), size)]
+        if not finder.found:
+            assert "".join(made) + finder.finish() == text
+            continue
+        assert "".join(made) == "the ENd is not the END"
+        last = next(piece for piece in reversed(made) if piece)
+        assert last.endswith(max(stops, key=len))

@@ -35,6 +35,7 @@ class Collector:
         self.output.outputs[0].token_ids += output.outputs[0].token_ids
         self.output.outputs[0].finish_reason = output.outputs[0].finish_reason
         self.output.finished = output.finished
+        # As in vLLM, num_cached_tokens stays that of the first.
 
     def get_nowait(self) -> Any:
         output, self.output = self.output, None
@@ -110,9 +111,9 @@ class StandIn:
         self.loop.call_soon_threadsafe(self._death.set)
 
 
-def output(tokens: list[int], reason: str | None = None) -> Any:
+def output(tokens: list[int], reason: str | None = None, cached: int = 0) -> Any:
     completion = types.SimpleNamespace(token_ids=list(tokens), finish_reason=reason)
-    return types.SimpleNamespace(outputs=[completion], finished=reason is not None)
+    return types.SimpleNamespace(outputs=[completion], finished=reason is not None, num_cached_tokens=cached)
 
 
 @pytest.fixture
@@ -218,8 +219,9 @@ def test_a_step_of_two_requests_is_one_list(engine, made, answers):
     submit(engine, made[0], "a")
     submit(engine, made[0], "b")
     made[0].step({"a": output([11]), "b": output([21], "length")})
-    assert answers.last("b") == Chunk("b", (21,), "length")
-    assert answers.lists == [[Chunk("a", (11,)), Chunk("b", (21,), "length")]]
+    ended = Chunk("b", (21,), "length", cached_tokens=0)
+    assert answers.last("b") == ended
+    assert answers.lists == [[Chunk("a", (11,), cached_tokens=0), ended]]
 
 
 def test_tokens_of_steps_that_the_consumer_missed_come_in_one_chunk(engine, made):
@@ -228,7 +230,23 @@ def test_tokens_of_steps_that_the_consumer_missed_come_in_one_chunk(engine, made
         made[0].step({"a": output([token])})
     made[0].step({"a": output([13], "length")})
     asyncio.run_coroutine_threadsafe(asyncio.sleep(0), made[0].loop).result(10)
-    assert next(engine.stream()) == [Chunk("a", (11, 12, 13), "length")]
+    assert next(engine.stream()) == [Chunk("a", (11, 12, 13), "length", cached_tokens=0)]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "reason"), [([11], None), ([7], "stop"), ([11], "length"), ([11], "error")]
+)
+def test_a_chunk_says_what_the_prefix_cache_had(engine, made, answers, tokens, reason):
+    submit(engine, made[0], "a")
+    made[0].step({"a": output(tokens, reason, 112)})
+    wait_until(lambda: bool(answers.of("a")))
+    assert answers.of("a")[0].cached_tokens == 112
+
+
+def test_an_abort_of_a_request_that_waits_says_nothing_of_the_cache(engine, made, answers):
+    submit(engine, made[0], "a")
+    engine.cancel("a")
+    assert answers.last("a") == Chunk("a", finish_reason="cancelled")
 
 
 @pytest.mark.parametrize("ignore_eos", [False, True])
@@ -249,7 +267,7 @@ def test_the_token_that_ended_the_answer_is_left_out(engine, made, answers):
 
 def test_a_request_that_ended_while_it_was_added_is_answered(engine, made, answers):
     submit(engine, made[0], "a", prompt=(99,))
-    assert answers.last("a") == Chunk("a", (1,), "length")
+    assert answers.last("a") == Chunk("a", (1,), "length", cached_tokens=0)
 
 
 def test_the_salt_goes_with_the_prompt(engine, made):

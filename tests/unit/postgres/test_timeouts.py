@@ -11,11 +11,17 @@ import numpy as np
 import psycopg
 import pytest
 
+from trireme.access.keys import Key
+from trireme.budget.caps import Cap
+from trireme.budget.ledger import LedgerRow, Recorded, SumQuery, UsageQuery
 from trireme.errors import UnavailableError
 from trireme.ingest.queue import JobQuery
 from trireme.local.postgres import start_postgres
+from trireme.postgres.caps import PostgresCaps
 from trireme.postgres.documents import PostgresDocuments
 from trireme.postgres.index_builder import PostgresIndexBuilder
+from trireme.postgres.keys import PostgresKeys
+from trireme.postgres.ledger import PostgresLedger
 from trireme.postgres.queue import ProcrastinateQueue
 from trireme.postgres.store import PostgresStore
 from trireme.postgres.timeouts import Timeouts
@@ -25,7 +31,11 @@ pytestmark = pytest.mark.e2e
 
 EMBEDDER = Embedder("a" * 64, 2)
 ONE = np.ones((1, 2), np.float32)
-TABLES = "collections, indexes, documents, passages, embeddings, submissions, procrastinate_jobs"
+TABLES = (
+    "collections, indexes, documents, passages, embeddings, submissions, procrastinate_jobs,"
+    " keys, key_revision, key_minutes, caps, cap_revision, ledger"
+)
+ROW = Recorded(LedgerRow("a", "r", "t", "u", "k", "chat", "local", "llm", "local:llm", 0))
 QUICK, LONG = 0.6, 30.0
 OTHERS = {one.name: LONG for one in dataclasses.fields(Timeouts) if one.name != "connect"}
 
@@ -57,6 +67,18 @@ def open_builder(url: str, timeouts: Timeouts) -> PostgresIndexBuilder:
     return PostgresIndexBuilder(url, 1000, timeouts=timeouts)
 
 
+def open_keys(url: str, timeouts: Timeouts) -> PostgresKeys:
+    return PostgresKeys(url, timeouts)
+
+
+def open_caps(url: str, timeouts: Timeouts) -> PostgresCaps:
+    return PostgresCaps(url, timeouts)
+
+
+def open_ledger(url: str, timeouts: Timeouts) -> PostgresLedger:
+    return PostgresLedger(url, timeouts)
+
+
 @pytest.mark.parametrize(
     ("opened", "field", "verb"),
     [
@@ -73,6 +95,17 @@ def open_builder(url: str, timeouts: Timeouts) -> PostgresIndexBuilder:
         (open_queue, "queue", lambda q: q.take(1)),
         (open_queue, "publish", lambda q: q.publish("t", "c", [Document("a", "", ("x",), "a")])),
         (open_builder, "read_documents", lambda b: b.build_due()),
+        (open_keys, "keys", lambda k: k.create(Key("key_a", "t"), "a" * 64)),
+        (open_keys, "keys", lambda k: k.find()),
+        (open_keys, "keys", lambda k: k.revoke(["key_a"])),
+        (open_keys, "read_keys", lambda k: k.read(-1)),
+        (open_keys, "count_request", lambda k: k.count("key_a", 1)),
+        (open_caps, "caps", lambda c: c.put(Cap("t", "", "day", tokens=1))),
+        (open_caps, "caps", lambda c: c.find()),
+        (open_caps, "read_caps", lambda c: c.read(-1)),
+        (open_ledger, "record_usage", lambda one: one.record([ROW])),
+        (open_ledger, "read_usage", lambda one: one.usage(UsageQuery(0, 1, "day"))),
+        (open_ledger, "read_usage", lambda one: one.sum(SumQuery("", "", 0, 1, "", 0))),
     ],
 )
 def test_a_verb_gives_up_after_its_own_time(url, opened, field, verb):

@@ -85,6 +85,7 @@ def test_generative_ranks_no_sentences():
     usage = parts[-1].usage
     assert (usage.sentences, usage.best_score, usage.context_passages) == (0, None, 2)
     assert (usage.prompt_tokens, usage.completion_tokens, usage.grounded) == (7, 3, True)
+    assert usage.cached_tokens == 4
 
 
 def test_the_llm_reads_the_best_passages_in_the_rerankers_order():

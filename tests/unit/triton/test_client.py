@@ -127,16 +127,18 @@ def test_generated_text_streams_with_its_counts_at_the_end(client, server):
             "finish_reason": ["stop"],
             "num_input_tokens": [4],
             "num_output_tokens": [2],
+            "num_cached_tokens": [3],
         },
     ]
     server.stream = lambda request, context: iter(
         [response_of(part, is_last=number == 1) for number, part in enumerate(parts)]
     )
     found = client.call("generate", [{"role": "user", "content": "hi"}], "tenant")
-    assert [(one.text, one.finish_reason, one.output_tokens) for one in found] == [
-        ("a", "", 0),
-        ("b", "stop", 2),
+    assert [(one.text, one.finish_reason, one.output_tokens, one.cached_tokens) for one in found] == [
+        ("a", "", 0, None),
+        ("b", "stop", 2, 3),
     ]
+    assert "return_num_cached_tokens" not in {tensor.name for tensor in server.requests[0].inputs}
 
 
 @pytest.mark.parametrize(

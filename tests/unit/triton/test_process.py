@@ -1,8 +1,10 @@
 import os
+import signal
+import subprocess
 import sys
 import time
 
-from trireme.triton.process import end_process, start_process
+from trireme.triton.process import end_process, has_ended, start_process
 
 
 def start(tmp_path, code):
@@ -31,3 +33,34 @@ def test_one_that_does_not_listen_is_killed(tmp_path):
         time.sleep(0.02)
     end_process(process, 0.2)
     assert process.returncode == -9
+
+
+# Says the id of a child of its own, which outlives it.
+TWO = (
+    "import subprocess, sys, time\n"
+    "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+    "print(child.pid, flush=True)\n"
+    "time.sleep(600)\n"
+)
+
+
+def test_a_group_has_ended_when_its_last_process_has_though_nobody_has_waited_for_its_leader():
+    leader = subprocess.Popen(
+        [sys.executable, "-c", TWO], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    child = int(leader.stdout.readline())
+    assert not has_ended(leader.pid)
+    leader.kill()
+    # It stays a zombie until it is waited for.
+    os.waitid(os.P_PID, leader.pid, os.WEXITED | os.WNOWAIT)
+    assert not has_ended(leader.pid)
+    os.kill(child, signal.SIGKILL)
+    while not has_ended(leader.pid):
+        time.sleep(0.01)
+    leader.communicate()
+
+
+def test_a_group_that_nobody_is_in_has_ended(tmp_path):
+    process = start(tmp_path, "pass")
+    process.wait(60)
+    assert has_ended(process.pid)

@@ -121,3 +121,56 @@ def test_what_is_no_tritonserver_is_said_to_be_none(serve, page):
 def test_no_server_says_so():
     with pytest.raises(UnavailableError, match=r"no tritonserver answers at 127\.0\.0\.1:1"):
         read_served_models("127.0.0.1", 1, 1)
+
+
+def loads(age=0.0, **names):
+    """Lines of what models say that they have loaded; several names are of several instances."""
+    at = time.time() - age
+    return "".join(
+        f'trireme_model_loaded_seconds{{digest="{one}",instance="{n}",model="{name}"}} {at:.15g}\n'
+        for name, digests in names.items()
+        for n, one in enumerate(digests.split("+"))
+    ).encode()
+
+
+def digests(serve, page, pages=PAGES):
+    said = {"/metrics": metrics(embedding=True, best=True, rag=True)["/metrics"] + b"\n" + page}
+    return {one.name: one.digest for one in read_served_models("127.0.0.1", serve(pages), serve(said))}
+
+
+def test_a_digest_is_another_one_where_the_model_or_one_that_it_calls_was_loaded_anew(serve):
+    before = digests(serve, loads(embedding="a", best="b", rag="c"))
+    assert all(before[name] for name in ("embedding", "best", "rag", "search"))
+    assert digests(serve, loads(embedding="a", best="b", rag="c")) == before
+    after = digests(serve, loads(embedding="a2", best="b", rag="c"))
+    changed = {name for name, digest in before.items() if after[name] != digest}
+    assert changed == {"embedding", "rag", "search"}
+
+
+def test_a_digest_is_another_one_after_a_change_of_the_configuration(serve):
+    page = loads(embedding="a", best="b", rag="c")
+    other = {**PAGES, "/v2/models/embedding/config": {"backend": "text_encoder", "max_batch_size": 8}}
+    before, after = digests(serve, page), digests(serve, page, other)
+    assert {name for name, digest in before.items() if after[name] != digest} == {
+        "embedding",
+        "rag",
+        "search",
+    }
+
+
+def test_without_the_word_of_all_that_it_calls_a_model_has_no_digest(serve):
+    assert digests(serve, b"")["embedding"] == ""
+    found = digests(serve, loads(embedding="a", rag="c"))
+    assert found["embedding"]
+    assert (found["rag"], found["search"], found["best"], found["foreign"], found["gone"]) == ("",) * 5
+    # One that does not know, and one that has said nothing for long.
+    assert digests(serve, loads(embedding="a+", best="b"))["embedding"] == ""
+    assert digests(serve, loads(5.0, embedding="a"))["embedding"] == ""
+
+
+def test_each_instance_counts(serve):
+    one, two = (digests(serve, loads(embedding=names))["embedding"] for names in ("a", "a+b"))
+    assert one
+    assert two
+    assert one != two
+    assert digests(serve, loads(embedding="b+a"))["embedding"] == two

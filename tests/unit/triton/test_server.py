@@ -98,7 +98,7 @@ def test_a_server_whose_metrics_are_not_served_yet_is_not_ready(tmp_path, monkey
     monkeypatch.setattr(server, "place_python_backend", lambda *_: None)
     with http.server.HTTPServer(("127.0.0.1", 0), Healthy) as health, socket.socket() as metrics:
         metrics.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(server, "_check_port_is_free", lambda *_: None)
+        monkeypatch.setattr(server, "check_port_is_free", lambda *_: None)
         ports = {"http_port": health.server_port, "metrics_port": metrics.getsockname()[1]}
         started = TritonServer(config(tmp_path, **ports), {})
         thread = threading.Thread(target=health.serve_forever)

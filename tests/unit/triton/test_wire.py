@@ -2,8 +2,16 @@ import numpy as np
 import pytest
 from tritonclient.grpc import InferInput, service_pb2
 
-from trireme.errors import NotFoundError, PromptTooLongError
+from trireme.errors import (
+    DeadlineError,
+    InvalidInputError,
+    NotFoundError,
+    PromptTooLongError,
+    UnavailableError,
+)
 from trireme.triton.wire import (
+    NoServerError,
+    client_error,
     infer_request,
     is_final,
     outputs_of,
@@ -85,3 +93,40 @@ def test_rows_are_encoded_as_tritonclient_does(rows, datatype):
     request = infer_request("embedding", {"x": rows})
     assert request.inputs[0] == theirs._get_tensor()
     assert request.raw_input_contents[0] == theirs._get_content()
+
+
+def test_parameters_go_beside_the_tensors_of_both_kinds_of_requests():
+    given = {"trireme_user": "trirème", "count_tokens": True, "half": "a\ud800b"}
+    for request in (
+        infer_request("m", {"x": [[1]]}, parameters=given),
+        stream_request("m", {"x": 1}, parameters=given),
+    ):
+        assert request.parameters["trireme_user"].string_param == "trirème"
+        assert request.parameters["count_tokens"].bool_param
+        assert request.parameters["half"].string_param == "a?b"
+
+
+def test_what_no_tensor_can_hold_is_refused():
+    for number in (2**31, -(2**31) - 1):
+        with pytest.raises(InvalidInputError, match="too large a number"):
+            infer_request("m", {"x": [[number]]})
+        with pytest.raises(InvalidInputError, match="too large a number"):
+            stream_request("m", {"x": number})
+    with pytest.raises(InvalidInputError, match="half of a surrogate pair at character 1"):
+        stream_request("m", {"x": "a\ud800"})
+    with pytest.raises(InvalidInputError, match="half of a surrogate pair at character 0"):
+        infer_request("m", {"x": [["\udfff"]]})
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "kind"),
+    [
+        ("UNAVAILABLE", "failed to connect to all addresses", NoServerError),
+        ("UNAVAILABLE", "Socket closed", UnavailableError),
+        ("DEADLINE_EXCEEDED", "Deadline Exceeded", DeadlineError),
+        ("INTERNAL", "stub is not healthy", UnavailableError),
+        ("INVALID_ARGUMENT", "[UNAVAILABLE] the queue is full", UnavailableError),
+    ],
+)
+def test_faults_of_the_server_are_told_apart(status, message, kind):
+    assert type(client_error(status, message, "127.0.0.1:1")) is kind

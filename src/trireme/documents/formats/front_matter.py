@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import sys
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, time
@@ -12,11 +12,6 @@ from functools import cache
 from typing import Any, ClassVar
 
 from trireme.documents.formats.text import clean
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 # Longer ones are text.
 FRONT_CHARACTERS = 1 << 16

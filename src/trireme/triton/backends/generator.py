@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from trireme.artifacts.config_writer import PARAMETERS
+from trireme.artifacts.contracts import CACHED_FLAG
 from trireme.artifacts.manifest import read_manifest, verify_files
 from trireme.errors import InvalidInputError, TriremeError
 from trireme.generate.chat import ChatTemplate
@@ -32,6 +33,10 @@ from trireme.triton.backends.tensors import read_scalar
 from trireme.types import DEFAULT_TENANT
 
 CANCEL_PARAMETER = "cancel"
+# Of a request that only wants to know how many tokens its prompt has.
+COUNT_PARAMETER = "count_tokens"
+# Request parameters that begin so are Triton's or the gateway's, for logs and traces.
+FOREIGN_PREFIXES = ("triton_", "trireme_")
 # A request id that may be named in a cancel must not be one that others can guess.
 MIN_CANCEL_ID = 32
 MAX_TENANT = 512
@@ -45,6 +50,7 @@ class Wanted:
     finish_reason: bool = False
     input_tokens: bool = False
     output_tokens: bool = False
+    cached_tokens: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -123,7 +129,11 @@ class GeneratorModel(BackendModel):
             response = self.pb.InferenceResponse(self._tensors(Piece(finish_reason="cancelled"), wanted))
             self._send(client, response, is_last=True)
             return
+        is_count = _read_flag(parameters, COUNT_PARAMETER)
         asked, wanted = self._read(request, parameters)
+        if is_count:
+            self._count(asked, wanted, client)
+            return
         opened = _OpenRequest(client, request.request_id(), wanted)
         with self._lock:
             self._open[id(opened)] = opened
@@ -134,6 +144,12 @@ class GeneratorModel(BackendModel):
         except Exception:
             self._forget(opened)
             raise
+
+    def _count(self, asked: GenerateRequest, wanted: Wanted, client: Client) -> None:
+        """Answers at once, without the engine."""
+        piece = Piece(finish_reason="stop", input_tokens=self._generator.count_tokens(asked))
+        wanted = replace(wanted, prefix="", finish_reason=True, input_tokens=True)
+        self._send(client, self.pb.InferenceResponse(self._tensors(piece, wanted)), is_last=True)
 
     def _read(self, request: Any, parameters: dict[str, Any]) -> tuple[GenerateRequest, Wanted]:
         text = read_scalar(self.pb, request, "text_input")
@@ -149,7 +165,7 @@ class GeneratorModel(BackendModel):
         sampling = read_scalar(self.pb, request, "sampling_parameters")
         if sampling is None:
             # The generate endpoint passes what is no tensor as request parameters.
-            sampling = json.dumps({k: v for k, v in parameters.items() if not k.startswith("triton_")})
+            sampling = json.dumps({k: v for k, v in parameters.items() if not k.startswith(FOREIGN_PREFIXES)})
         tenant = read_scalar(self.pb, request, "tenant")
         if tenant is not None and not 1 <= len(tenant) <= MAX_TENANT:
             raise InvalidInputError(f"tenant must have 1 to {MAX_TENANT} characters, got {len(tenant)}")
@@ -166,6 +182,7 @@ class GeneratorModel(BackendModel):
             finish_reason=self._flag(request, "return_finish_reason"),
             input_tokens=self._flag(request, "return_num_input_tokens"),
             output_tokens=self._flag(request, "return_num_output_tokens"),
+            cached_tokens=self._flag(request, CACHED_FLAG),
         )
         return asked, wanted
 
@@ -195,6 +212,8 @@ class GeneratorModel(BackendModel):
             tensors.append(self.pb.Tensor("num_input_tokens", np.array([piece.input_tokens], np.uint32)))
         if wanted.output_tokens and piece.is_last:
             tensors.append(self.pb.Tensor("num_output_tokens", np.array([piece.output_tokens], np.uint32)))
+        if wanted.cached_tokens and piece.is_last and piece.cached_tokens is not None:
+            tensors.append(self.pb.Tensor("num_cached_tokens", np.array([piece.cached_tokens], np.uint32)))
         return tensors
 
     def _strings(self, name: str, text: str) -> Any:
@@ -227,3 +246,12 @@ def _read_parameters(request: Any) -> dict[str, Any]:
     except (UnicodeDecodeError, ValueError):
         raise InvalidInputError("a parameter of the request is not valid UTF-8; send UTF-8") from None
     return parameters
+
+
+def _read_flag(parameters: dict[str, Any], name: str) -> bool:
+    """Takes the parameter `name` out; false where it is not there. Raises InvalidInputError for another value."""
+    value = parameters.pop(name, False)
+    flag = {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else value
+    if not isinstance(flag, bool):
+        raise InvalidInputError(f"{name} must be true or false, got {value!r:.40}")
+    return flag

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 from trireme.artifacts.config_writer import PARAMETERS
-from trireme.documents.chunk import CHUNKER_VERSION
 from trireme.errors import DocumentError, InvalidInputError, NotFoundError, SettingError, TriremeError
-from trireme.ingest.queue import JobQuery, check_scope, check_text
-from trireme.metadata import read_json
+from trireme.ingest.queue import JobQuery, check_scope
+from trireme.ingest.submitted import read_metadata, text_document
 from trireme.settings import read_settings
 from trireme.storage import open_queue
 from trireme.triton.backends.config import ModelConfig
@@ -109,19 +106,7 @@ class IngesterModel(BackendModel):
         return IngestRequest(tenant, collection, tuple(documents), tuple(refused))
 
     def _document(self, key: str, text: str, title: str, metadata: str) -> Document:
-        if not check_text(text).strip():
-            raise DocumentError("its text is empty")
-        if len(text.encode()) > self._max_text_bytes:
-            raise DocumentError(f"its text has more than {self._max_text_bytes} bytes; use: trireme ingest")
-        try:
-            extra = read_json(check_text(metadata, "metadata").strip() or "{}")
-        except ValueError:
-            raise DocumentError("its metadata is not JSON") from None
-        if not isinstance(extra, dict):
-            raise DocumentError('its metadata must be a JSON object, such as {"page": 3}')
-        source = key if extra.get("source") is None else extra["source"]
-        digest = sha256(json.dumps([CHUNKER_VERSION, text, title, extra, str(source)]).encode()).hexdigest()
-        return Document(key, title, (text,), str(source), extra=extra, digest=digest)
+        return text_document(key, text, title, read_metadata(metadata), self._max_text_bytes)
 
     def _compute(self, requests: list[IngestRequest]) -> list[list[JobRow] | TriremeError]:
         answers: list[list[JobRow] | TriremeError] = []

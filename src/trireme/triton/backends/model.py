@@ -11,6 +11,7 @@ from trireme.errors import TriremeError
 from trireme.settings import read_settings
 from trireme.triton.backends.config import ModelConfig, read_model_config
 from trireme.triton.backends.instruments import log_to
+from trireme.triton.backends.loaded import name_load, name_this
 from trireme.triton.backends.metrics import ModelMetrics
 from trireme.triton.backends.reply import Replies
 from trireme.triton.shared_memory import make_private
@@ -36,7 +37,10 @@ class BackendModel:
         try:
             self.config = read_model_config(args, self.known_parameters)
             self.server_restarts = read_settings().server_restarts
+            before = name_load(args, self.config)
             self.load(self.config)
+            # What was placed meanwhile may be loaded or not.
+            self._loaded = before if before == name_load(args, self.config) else ""
         except TriremeError as error:
             self.metrics.release()
             raise pb.TritonModelException(str(error)) from None
@@ -81,8 +85,14 @@ class BackendModel:
             "trireme_server_restarts", "How often trireme serve has started the server again"
         )
         restarts.set(float(self.server_restarts))
+        names = "What the model has loaded, as one name that no other load has: Unix time at which it last said so"
+        digest = name_this(self._loaded)
+        loaded = self.metrics.gauge(
+            "trireme_model_loaded_seconds", names, instance=self.config.instance, digest=digest
+        )
         while True:
             ready.set(1.0 if self.is_ready() else 0.0)
             checked.set(time.time())
+            loaded.set(time.time())
             if self._closed.wait(READY_PERIOD_SECONDS):
                 return

@@ -24,6 +24,8 @@ CANCEL_ID = "cancel"
 # A model that is so long silent, queue included, will not answer.
 SILENT_SECONDS = 180.0
 READY_SECONDS = 1.0
+# How old it may be what a model's configuration said.
+INPUTS_SECONDS = 30.0
 
 
 class OwnPort:
@@ -40,6 +42,7 @@ class OwnPort:
         options = [("grpc.max_reconnect_backoff_ms", 1000), ("grpc.max_receive_message_length", -1)]
         self._channel = grpc.insecure_channel(address, options)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._inputs: dict[str, tuple[float, frozenset[str]]] = {}
 
     def is_ready(self) -> bool:
         """Whether the server answers there. Blocks at most READY_SECONDS; never raises."""
@@ -50,6 +53,25 @@ class OwnPort:
         except grpc.RpcError:
             return False
         return True
+
+    def inputs_of(self, model: str) -> frozenset[str]:
+        """Names of the inputs that a model takes, at most INPUTS_SECONDS old; none where the server does not say.
+
+        Blocks at most READY_SECONDS; never raises.
+        """
+        import grpc
+
+        until, names = self._inputs.get(model, (0.0, frozenset()))
+        if time.monotonic() < until:
+            return names
+        try:
+            request = self._messages.ModelConfigRequest(name=model)
+            answer = self._stub.ModelConfig(request, timeout=READY_SECONDS)
+        except grpc.RpcError:
+            return frozenset()
+        names = frozenset(one.name for one in answer.config.input)
+        self._inputs[model] = (time.monotonic() + INPUTS_SECONDS, names)
+        return names
 
     def call(self, model: str, inputs: Mapping[str, Value]) -> StreamedCall:
         """Sends a request of single values to a decoupled model. Does not block."""

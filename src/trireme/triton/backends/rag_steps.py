@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from trireme.artifacts.contracts import CACHED_FLAG
 from trireme.errors import TriremeError
 from trireme.rag.ports import Generated, Question
 from trireme.triton.backends.bls import call_model
@@ -108,7 +109,9 @@ class TritonSteps:
         self._check_client()
 
     def _llm_inputs(self, messages: Sequence[dict[str, str]]) -> dict[str, Value]:
-        flags = ("stream", "return_finish_reason", "return_num_input_tokens", "return_num_output_tokens")
+        flags = ["stream", "return_finish_reason", "return_num_input_tokens", "return_num_output_tokens"]
+        if CACHED_FLAG in self._port.inputs_of(self._names.generator):
+            flags.append(CACHED_FLAG)
         return {
             "messages": json.dumps(list(messages), ensure_ascii=False),
             "sampling_parameters": self._sampling_parameters,
@@ -139,7 +142,7 @@ def _generated(outputs: Outputs) -> Generated:
     text = outputs["text_output"].reshape(-1)[0].decode() if "text_output" in outputs else ""
     reason = outputs["finish_reason"].reshape(-1)[0].decode() if "finish_reason" in outputs else ""
     counts = [
-        int(outputs[name].reshape(-1)[0]) if name in outputs else 0
-        for name in ("num_input_tokens", "num_output_tokens")
+        int(outputs[name].reshape(-1)[0]) if name in outputs else None
+        for name in ("num_input_tokens", "num_output_tokens", "num_cached_tokens")
     ]
-    return Generated(text, reason, *counts)
+    return Generated(text, reason, counts[0] or 0, counts[1] or 0, counts[2])

@@ -44,7 +44,7 @@ def test_an_environment_is_made_once_and_anew_when_its_lock_changes(tmp_path, mo
     assert [line.split("--quiet")[1].strip().split()[0] for line in lines] == ["--index-url", "--no-deps"]
     assert main(["infinity", "--python", python]) == 0
     assert len(log.read_text(encoding="utf-8").splitlines()) == 2
-    monkeypatch.setattr(setup_rivals, "hash_lock", lambda name: "another " + name)
+    monkeypatch.setattr(setup_rivals, "hash_lock", lambda lock: f"another {lock}")
     assert not is_made("infinity")
 
 
@@ -56,7 +56,7 @@ def test_what_pip_said_is_noted_and_the_benchmark_goes_on(tmp_path, capsys):
     assert not is_made("infinity")
     assert make_environment("infinity", write_python(tmp_path, "exit 0"), []) == ""
     assert read_failure("infinity") == ""
-    assert hash_lock("infinity")
+    assert hash_lock(setup_rivals.LOCKS / "infinity.lock")
 
 
 def test_an_unknown_rival_is_named(capsys):

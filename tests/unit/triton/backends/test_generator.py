@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,83 @@ def test_parameters_of_triton_itself_are_not_sampling_parameters(make):
         make(), text_input="ab", stream=True, parameters={"triton_enable_empty_final_response": True}
     )
     assert request.wait()[-1].error is None
+
+
+def test_parameters_of_the_gateway_are_not_sampling_parameters(make):
+    request = ask(make(), text_input="ab", stream=True, parameters={"trireme_user": "ann", "max_tokens": 1})
+    assert request.wait()[-1].error is None
+
+
+@pytest.mark.parametrize("value", [True, "true", "True"])
+@pytest.mark.parametrize(
+    "prompt",
+    [{"text_input": "one two three"}, {"messages": '[{"role": "user", "content": "one two three"}]'}],
+)
+def test_tokens_are_counted_without_the_engine_as_a_real_request_reports_them(make, pb, prompt, value):
+    model = make()
+    real = ask(
+        model,
+        return_num_input_tokens=True,
+        exclude_input_in_output=True,
+        sampling_parameters='{"max_tokens": 1}',
+        **prompt,
+    )
+    counted = ask(model, parameters={"count_tokens": value, "trireme_user": "ann"}, **prompt)
+    (answer,), (count,) = real.wait(), counted.wait()
+    assert {name: array.tolist() for name, array in count.outputs.items()} == {
+        "text_output": [b""],
+        "finish_reason": [b"stop"],
+        "num_input_tokens": answer.outputs["num_input_tokens"].tolist(),
+    }
+    model._generator_metrics.close()
+    assert pb.MetricFamily.metrics["vllm:request_success_total/llm/stop"].value == 0
+    assert pb.MetricFamily.metrics["vllm:request_success_total/llm/length"].value == 1
+
+
+def test_cached_tokens_come_with_the_last_response_where_they_are_asked_for(make):
+    model = make()
+
+    def cached(**inputs):
+        responses = ask(model, text_input="one two three", stream=True, **inputs).wait()
+        assert all("num_cached_tokens" not in one.outputs for one in responses[:-1])
+        return responses[-1].outputs.get("num_cached_tokens")
+
+    said = [cached(return_num_cached_tokens=True, tenant=tenant) for tenant in ("a", "a", "b")]
+    assert [array.dtype for array in said] == [np.uint32] * 3
+    first, again, other = (array.tolist() for array in said)
+    assert (first, other) == ([0], [0])
+    assert again[0] > 0
+    assert cached() is None
+
+
+def test_an_engine_that_does_not_count_says_nothing_of_the_cache(make, monkeypatch):
+    model = make()
+    taken = model._generator._engine._next_chunk
+    monkeypatch.setattr(
+        model._generator._engine, "_next_chunk", lambda answer: replace(taken(answer), cached_tokens=None)
+    )
+    last = ask(model, text_input="one", stream=True, return_num_cached_tokens=True).wait()[-1]
+    assert last.error is None
+    assert "num_cached_tokens" not in last.outputs
+
+
+def test_a_count_of_tokens_says_nothing_of_the_cache(make):
+    counted = ask(make(), text_input="one", return_num_cached_tokens=True, parameters={"count_tokens": True})
+    assert "num_cached_tokens" not in counted.wait()[0].outputs
+
+
+def test_a_prompt_that_is_too_long_is_counted_too(make):
+    (response,) = ask(make(), text_input="oars " * 100, parameters={"count_tokens": True}).wait()
+    assert response.outputs["num_input_tokens"][0] > 64
+
+
+def test_what_is_no_count_is_answered_or_refused_by_name(make):
+    model = make()
+    request = ask(model, text_input="ab", stream=True, parameters={"count_tokens": False})
+    request.wait()
+    assert request.text == "ab"
+    (refused,) = ask(model, text_input="ab", parameters={"count_tokens": "much"}).wait()
+    assert refused.error.message == "[INVALID_ARG] count_tokens must be true or false, got 'much'"
 
 
 def test_a_client_that_is_gone_is_cancelled_and_asked_no_more(make):

@@ -111,6 +111,37 @@ def test_the_gauge_carries_what_is_ready_says(pb, tmp_path):
         assert time.time() - pb.MetricFamily.metrics[f"trireme_model_checked_seconds/{labels}"].value < 60
 
 
+def _loads(pb, tmp_path):
+    """Digests that the model has said, in order."""
+    begin = f"trireme_model_loaded_seconds/{tmp_path.name}/{tmp_path.name}_0_0/"
+    return [name.removeprefix(begin) for name in pb.MetricFamily.metrics if name.startswith(begin)]
+
+
+def test_each_load_has_a_name_of_its_own_that_begins_with_what_was_loaded(pb, tmp_path):
+    for text in ("one", "one", "two"):
+        (tmp_path / "prompt.toml").write_text(text)
+        model = Upper()
+        model.initialize(arguments(tmp_path, size=3))
+        model.finalize()
+    names = _loads(pb, tmp_path)
+    assert len(set(names)) == 3
+    first, same, other = (name.partition("-")[0] for name in names)
+    assert first == same != other
+
+
+def test_a_model_whose_files_changed_while_it_loaded_does_not_say_what_it_has(pb, tmp_path):
+    class Late(Upper):
+        def load(self, config):
+            super().load(config)
+            config.version_dir.mkdir(exist_ok=True)
+            (config.version_dir / "manifest.json").write_text("{}")
+
+    model = Late()
+    model.initialize(arguments(tmp_path, size=3))
+    model.finalize()
+    assert _loads(pb, tmp_path) == [""]
+
+
 def test_the_restarts_of_the_server_are_shown(pb, tmp_path, monkeypatch):
     monkeypatch.setenv("TRIREME_SERVER_RESTARTS", "3")
     model = Upper()

@@ -10,6 +10,7 @@ import pytest
 from tritonclient.grpc import service_pb2 as messages
 from tritonclient.grpc import service_pb2_grpc
 
+from fakes.grpc_server import config_of
 from trireme.errors import InvalidInputError, TriremeError, UnavailableError
 from trireme.triton.backends import own_port
 from trireme.triton.backends.own_port import OwnPort
@@ -24,9 +25,16 @@ class Server(service_pb2_grpc.GRPCInferenceServiceServicer):
     def __init__(self, script):
         self.script, self.requests, self.cancelled = script, [], threading.Event()
         self.closed = threading.Event()
+        self.config_questions = []
 
     def ServerLive(self, request, context):  # noqa: N802 - the protocol's name
         return messages.ServerLiveResponse(live=True)
+
+    def ModelConfig(self, request, context):  # noqa: N802 - the protocol's name
+        self.config_questions.append(request.name)
+        if request.name == "none":
+            context.abort(grpc.StatusCode.NOT_FOUND, "unknown model")
+        return messages.ModelConfigResponse(config=config_of(request.name, inputs=["messages", "tools"]))
 
     def ModelStreamInfer(self, requests, context):  # noqa: N802 - the protocol's name
         context.add_callback(self.closed.set)
@@ -196,6 +204,22 @@ def test_a_model_that_falls_silent_is_an_error_and_not_a_short_answer(monkeypatc
 def test_a_server_that_answers_is_ready():
     with serving(lambda server, request: iter(())) as (port, _, _server):
         assert port.is_ready()
+
+
+def test_what_a_model_takes_is_asked_once_for_a_while(monkeypatch):
+    with serving(lambda server, request: iter(())) as (port, servicer, _server):
+        assert [port.inputs_of("llm") for _ in range(2)] == [{"messages", "tools"}] * 2
+        assert servicer.config_questions == ["llm"]
+        monkeypatch.setattr(own_port, "INPUTS_SECONDS", 0.0)
+        for model in ("old", "old"):
+            port.inputs_of(model)
+        assert servicer.config_questions == ["llm", "old", "old"]
+
+
+def test_of_a_model_that_is_not_there_no_inputs_are_known_and_none_are_kept():
+    with serving(lambda server, request: iter(())) as (port, servicer, _server):
+        assert [port.inputs_of("none") for _ in range(2)] == [frozenset()] * 2
+        assert servicer.config_questions == ["none", "none"]
 
 
 @pytest.mark.parametrize(

@@ -79,8 +79,11 @@ class Call:
 class Port:
     """The LLM behind the server's own port."""
 
-    def __init__(self, pieces=()):
-        self.pieces, self.asked, self.calls = pieces, [], []
+    def __init__(self, pieces=(), inputs=()):
+        self.pieces, self.inputs, self.asked, self.calls = pieces, frozenset(inputs), [], []
+
+    def inputs_of(self, model):
+        return self.inputs
 
     def call(self, model, inputs):
         self.asked.append((model, inputs))
@@ -177,6 +180,15 @@ def test_the_llm_streams_and_is_not_cancelled_at_its_end(pb, bls, watch):
     assert json.loads(inputs["messages"]) == [{"role": "user", "content": "x"}]
     assert json.loads(inputs["sampling_parameters"]) == {"max_tokens": 9}
     assert not port.calls[0].ended.is_set()
+
+
+@pytest.mark.parametrize("is_newer", [False, True])
+def test_the_llm_is_asked_for_cached_tokens_where_it_knows_the_question(pb, bls, watch, is_newer):
+    counts = {"num_cached_tokens": np.array([5])} if is_newer else {}
+    port = Port([piece("b", "stop", **counts)], ["return_num_cached_tokens"] if is_newer else ["messages"])
+    (last,) = steps_of(pb, watch, port=port).generate([])
+    assert last.cached_tokens == (5 if is_newer else None)
+    assert port.asked[0][1].get("return_num_cached_tokens", False) is is_newer
 
 
 def test_who_stops_reading_ends_the_llms_request(pb, bls, watch):

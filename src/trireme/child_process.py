@@ -1,4 +1,4 @@
-"""A `trireme worker` as a child process: started, started again when it ends, and ended."""
+"""A command of ours as a child process: started, started again when it ends or hangs, and ended."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from trireme.triton.process import end_process, start_process
 class RestartTiming:
     """Seconds.
 
-    pause: before a worker that was killed is started again; twice as long each time that one gave up, at most
-    `longest_pause`. long_life: one that lived so long has not given up. stop: for a worker to end by itself.
+    pause: before a child that was killed is started again; twice as long each time that one gave up, at most
+    `longest_pause`. long_life: one that lived so long has not given up. stop: for a child to end by itself.
     """
 
     pause: float = 0.5
@@ -29,17 +29,22 @@ class RestartTiming:
 DEFAULT_TIMING = RestartTiming()
 
 
-class WorkerProcess:
-    """One worker. `environ` has its settings; what it says goes to `log_file`."""
+class ChildProcess:
+    """One `trireme COMMAND` at a time. `environ` has its settings; what it says goes to `log_file`.
+
+    The command takes --parent and ends when this process is gone.
+    """
 
     def __init__(
         self,
+        command: str,
         environ: Mapping[str, str],
         log_file: Path,
         timing: RestartTiming = DEFAULT_TIMING,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         """Starts it and returns at once."""
+        self._command = command
         self._timing = timing
         self._clock = clock
         self._environ = dict(environ)
@@ -52,8 +57,13 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """Process id of the worker, or of the last one."""
+        """Process id of the child, or of the last one."""
         return self._process.pid
+
+    @property
+    def age(self) -> float:
+        """Seconds since the child, or the last one, was started."""
+        return self._clock() - self._started
 
     def is_running(self) -> bool:
         """Whether the process lives."""
@@ -67,19 +77,23 @@ class WorkerProcess:
         if self.is_running():
             return
         if self._due is None:
-            gave_up = self._process.returncode >= 0 and self._clock() - self._started < self._timing.long_life
+            gave_up = self._process.returncode >= 0 and self.age < self._timing.long_life
             self._pause = min(self._pause * 2, self._timing.longest_pause) if gave_up else self._timing.pause
             self._due = self._clock() + self._pause
-            notice(f"The worker ended; starting it again. Its log is {self._log_file}.")
+            notice(f"The {self._command} ended; starting it again. Its log is {self._log_file}.")
         if self._clock() >= self._due:
             self._start()
 
+    def kill(self) -> None:
+        """Ends it at once; `look_after` starts it again."""
+        self._process.kill()
+
     def stop(self) -> None:
-        """Ends it; blocks until it is gone. What it holds goes back to the queue. Safe to call twice."""
+        """Ends it; blocks until it is gone. Safe to call twice."""
         end_process(self._process, self._timing.stop)
 
     def _start(self) -> None:
         self._due = None
         self._started = self._clock()
-        command = [sys.executable, "-m", "trireme.cli", "worker", "--parent", str(os.getpid())]
+        command = [sys.executable, "-m", "trireme.cli", self._command, "--parent", str(os.getpid())]
         self._process = start_process(command, self._environ, self._log_file)

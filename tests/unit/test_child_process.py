@@ -8,8 +8,8 @@ import time
 import psutil
 import pytest
 
+from trireme.child_process import DEFAULT_TIMING, ChildProcess, RestartTiming
 from trireme.settings import Settings, environment
-from trireme.worker_process import DEFAULT_TIMING, RestartTiming, WorkerProcess
 
 # Nothing listens there: the worker waits.
 WAITS = environment(Settings(database_url="postgresql://127.0.0.1:1/none"))
@@ -36,7 +36,7 @@ def start(tmp_path, clock):
 
     def make(settings, timing=DEFAULT_TIMING):
         log = tmp_path / "logs" / "worker.log"
-        started.append(WorkerProcess({**os.environ, **settings}, log, timing, clock))
+        started.append(ChildProcess("worker", {**os.environ, **settings}, log, timing, clock))
         return started[-1]
 
     yield make
@@ -109,8 +109,8 @@ def test_stopping_ends_the_process_and_may_be_done_twice(start):
 def test_a_worker_ends_when_what_started_it_was_killed(tmp_path):
     script = (
         "import os, sys, time, pathlib\n"
-        "from trireme.worker_process import WorkerProcess\n"
-        "worker = WorkerProcess(dict(os.environ), pathlib.Path(sys.argv[1]))\n"
+        "from trireme.child_process import ChildProcess\n"
+        "worker = ChildProcess('worker', dict(os.environ), pathlib.Path(sys.argv[1]))\n"
         "print(worker.pid, flush=True)\n"
         "time.sleep(60)\n"
     )

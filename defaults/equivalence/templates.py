@@ -1,0 +1,180 @@
+"""Forms of a question: a pattern, forms that ask the same, and the most words that a part may have."""
+
+TEMPLATES = [
+    (
+        r"^What (?:is|are) (.+)\?$",
+        (
+            "Tell me what {0} is",
+            "Define {0}",
+            "{0}: what is it?",
+            "Can you explain what {0} is?",
+            "What's {0}?",
+            "Please explain {0}",
+            "What is meant by {0}?",
+        ),
+        4,
+    ),
+    (
+        r"^What (is|was|are|were) the (\w+) of (.+)\?$",
+        (
+            "What {0} {2}'s {1}?",
+            "Tell me the {1} of {2}",
+            "I need to know the {1} of {2}",
+            "{2} {1}",
+            "Which {1} {0} that of {2}?",
+            "Can you give me the {1} of {2}?",
+        ),
+        12,
+    ),
+    (
+        r"^What (is|was|are|were) (.+)'s (\w+)\?$",
+        ("What {0} the {2} of {1}?", "Tell me {1}'s {2}", "{1} {2}?"),
+        10,
+    ),
+    (
+        r"^When (did|was|were|is|does|will|has|have) (.+)\?$",
+        (
+            "At what time {0} {1}?",
+            "On what date {0} {1}?",
+            "In what year {0} {1}?",
+            "In which year {0} {1}?",
+            "What year {0} {1}?",
+        ),
+        20,
+    ),
+    (
+        r"^(?:In )?[Ww]h(?:at|ich) year (did|was|were|is|does) (.+)\?$",
+        (
+            "When {0} {1}?",
+            "In which year {0} {1}?",
+            "In what year {0} {1}?",
+            "What was the year when {0} {1}?",
+        ),
+        20,
+    ),
+    (
+        r"^Where (did|was|were|is|are|does|do) (.+)\?$",
+        (
+            "In what place {0} {1}?",
+            "In which place {0} {1}?",
+            "At what location {0} {1}?",
+            "In what location {0} {1}?",
+        ),
+        20,
+    ),
+    (
+        r"^Where (is|are|was|were) (.+) located\?$",
+        (
+            "What {0} the location of {1}?",
+            "In which place {0} {1}?",
+            "Where can {1} be found?",
+            "Where {0} {1}?",
+            "Where {0} {1} situated?",
+        ),
+        12,
+    ),
+    (
+        r"^Why (did|was|were|is|are|does|do|can|has|have) (.+)\?$",
+        (
+            "For what reason {0} {1}?",
+            "How come: why {0} {1}?",
+            "What is the reason why {0} {1}?",
+            "For which reason {0} {1}?",
+        ),
+        20,
+    ),
+    (
+        r"^Who (was|is) (.+)\?$",
+        (
+            "Tell me who {1} {0}",
+            "{1}: who {0} that?",
+            "What do you know about {1}, who {0} that?",
+            "Who exactly {0} {1}?",
+        ),
+        7,
+    ),
+    (
+        r"^Who ((?!is|was|are|were|did|does|do|has|had|can|will|would)\w+) (.+)\?$",
+        (
+            "Which person {0} {1}?",
+            "What is the name of the person who {0} {1}?",
+            "Who is it that {0} {1}?",
+            "Name the one who {0} {1}",
+            "What person {0} {1}?",
+            "Who was the one that {0} {1}?",
+        ),
+        20,
+    ),
+    (
+        r"^How many (.+)\?$",
+        ("What number of {0}?", "What is the number: how many {0}?", "Do you know how many {0}?"),
+        20,
+    ),
+    (r"^How much (.+)\?$", ("What amount of {0}?", "Do you know how much {0}?"), 6),
+    (
+        r"^How (?:do|can|should) (?:I|you|we|one) (.+)\?$",
+        (
+            "How to {0}?",
+            "What is the best way to {0}?",
+            "What's the way to {0}",
+            "I want to {0}. How?",
+            "What are the steps to {0}?",
+            "Is there a way to {0}, and how?",
+            "Could you tell me how to {0}?",
+            "How does one {0}?",
+            "What should I do to {0}?",
+        ),
+        20,
+    ),
+    (
+        r"^What (kind|type|sort) of (.+)\?$",
+        ("Which kind of {1}?", "What sort of {1}?", "What type of {1}?", "Which type of {1}?"),
+        20,
+    ),
+    (
+        r"^What (\w+) (did|was|were|is|are|does|do|has|have) (.+)\?$",
+        ("Which {0} {1} {2}?", "Name the {0}: which one {1} {2}?"),
+        20,
+    ),
+    (r"^Which (\w+) (.+)\?$", ("What {0} {1}?",), 20),
+    (
+        r"^What (?:is|was) (.+) called\?$",
+        (
+            "What is the name of {0}?",
+            "What name does {0} have?",
+            "How is {0} called?",
+            "What do you call {0}?",
+        ),
+        12,
+    ),
+    (
+        r"^What is the name of (.+)\?$",
+        ("What is {0} called?", "How is {0} called?", "Name {0}", "Do you know the name of {0}?"),
+        12,
+    ),
+    (
+        r"^What (causes|caused) (.+)\?$",
+        (
+            "What is the cause of {1}?",
+            "Why does {1} happen?",
+            "What brings about {1}?",
+            "What leads to {1}?",
+            "{1} causes",
+            "What are the reasons for {1}?",
+        ),
+        10,
+    ),
+    (
+        r"^What does (.+) mean\?$",
+        ("What is the meaning of {0}?", "Define {0}", "How is {0} defined?", "Explain the meaning of {0}"),
+        8,
+    ),
+    (
+        r"^What happened (.+)\?$",
+        ("What took place {0}?", "What occurred {0}?", "Tell me what happened {0}"),
+        12,
+    ),
+    (r"^Is (.+)\?$", ("I'd like to know whether this is true: is {0}?", "Is it true: is {0}?"), 12),
+    (r"^Did (.+)\?$", ("Is it the case: did {0}?", "Do you know: did {0}?"), 14),
+    (r"^(.+) because (.+)\.$", ("Because {1}, {0}.", "Since {1}, {0}.", "The reason is that {1}: {0}."), 24),
+]

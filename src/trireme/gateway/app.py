@@ -1,0 +1,74 @@
+"""Which path is which handler, and what a path is told that nobody serves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from starlette.routing import Route, Router
+
+from trireme.errors import InvalidInputError, NotFoundError
+from trireme.gateway.budget_routes import BUDGET_ROUTES
+from trireme.gateway.chat_routes import chat_handler, count_tokens
+from trireme.gateway.completion_routes import post_completions
+from trireme.gateway.document_routes import DOCUMENT_ROUTES
+from trireme.gateway.exchange import Exchange
+from trireme.gateway.gate import Gate, Receive
+from trireme.gateway.health_routes import healthz, metrics, readyz
+from trireme.gateway.model_routes import MODEL_ROUTES
+from trireme.gateway.ports import Ports
+from trireme.gateway.replies import JsonReply, Reply
+from trireme.gateway.wire.anthropic import ANTHROPIC
+from trireme.gateway.wire.openai_chat import OPENAI
+from trireme.gateway.wire.responses import RESPONSES
+
+App = Callable[..., Awaitable[None]]
+OpenPorts = Callable[[], AbstractAsyncContextManager[Ports]]
+
+
+def build_app(open_ports: OpenPorts) -> App:
+    """The ASGI app. `open_ports` is entered when the server starts and left when it stops."""
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[Mapping[str, Any]]:
+        async with open_ports() as ports:
+            yield {"ports": ports}
+
+    return Router(ROUTES, redirect_slashes=False, default=NOT_FOUND, lifespan=lifespan)
+
+
+async def _no_such_path(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
+    raise NotFoundError("no such path; docs/gateway.md lists those there are")
+
+
+async def _no_such_method(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
+    error = InvalidInputError(f"this path does not take {exchange.scope['method']}")
+    return JsonReply(OPENAI.fail(error, exchange.request_id).body, 405)
+
+
+NOT_FOUND = Gate("none", _no_such_path, OPENAI.fail, is_open=True)
+
+_GATES: tuple[tuple[str, str, Gate], ...] = (
+    ("POST", "/v1/chat/completions", Gate("chat", chat_handler(OPENAI), OPENAI.fail)),
+    ("POST", "/v1/completions", Gate("completions", post_completions, OPENAI.fail)),
+    ("POST", "/v1/responses", Gate("responses", chat_handler(RESPONSES), RESPONSES.fail)),
+    ("POST", "/v1/messages", Gate("messages", chat_handler(ANTHROPIC), ANTHROPIC.fail)),
+    ("POST", "/v1/messages/count_tokens", Gate("messages", count_tokens, ANTHROPIC.fail)),
+    ("GET", "/healthz", Gate("healthz", healthz, OPENAI.fail, is_open=True)),
+    ("GET", "/readyz", Gate("readyz", readyz, OPENAI.fail, is_open=True)),
+    ("GET", "/metrics", Gate("metrics", metrics, OPENAI.fail, is_open=True)),
+    *((method, path, Gate(name, handler, fail)) for method, path, name, handler, fail in MODEL_ROUTES),
+    *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in DOCUMENT_ROUTES),
+    *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in BUDGET_ROUTES),
+)
+
+
+def _routes() -> list[Route]:
+    """A route for each path and method, then one for each path with any other method."""
+    taken = [Route(path, gate, methods=[method]) for method, path, gate in _GATES]
+    paths = dict.fromkeys(path for _, path, _ in _GATES)
+    return taken + [Route(path, Gate("none", _no_such_method, OPENAI.fail, is_open=True)) for path in paths]
+
+
+ROUTES = _routes()

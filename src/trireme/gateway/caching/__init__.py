@@ -1,0 +1,1 @@
+"""Caches of answers in front of the attempts: keys, stored forms, tiers, one call for equal questions."""

@@ -1,0 +1,124 @@
+"""Names of models to the targets that may answer for them, within what a key and its tenant allow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from trireme.access.keys import Key
+from trireme.errors import NotFoundError, PermissionDeniedError
+from trireme.gateway.file import LOCAL, GatewayFile, TenantRow, split_target
+from trireme.providers.models import ServedModel
+from trireme.providers.targets import Entry, Target
+
+# Of a name that a client sends; it stands in the log, in metrics and in a header.
+NAME_LENGTH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Who may answer, in order. `forbidden`: targets that the tenant's rules leave out."""
+
+    targets: tuple[Target, ...]
+    forbidden: tuple[str, ...] = ()
+
+
+class Chains:
+    """The chains of gateway.toml over the providers that are open."""
+
+    def __init__(self, file: GatewayFile, entries: Mapping[str, Entry]) -> None:
+        self._file = file
+        self._entries = dict(entries)
+
+    def find(self, model: str, key: Key, served: Mapping[str, ServedModel] | None) -> Chain:
+        """The chain of `model`. served: what our Triton has, None while nobody knows.
+
+        Raises NotFoundError for a model that nobody has, PermissionDeniedError for one that the key may not use or
+        that the tenant's rules leave without a provider.
+        """
+        may_use(key, model)
+        chain = self._file.models.get(model)
+        if chain is not None:
+            named = [split_target(entry) for entry in chain.chain]
+        else:
+            named = [self._find_target(model, served)]
+        rule = self._file.tenants.get(key.tenant, TenantRow())
+        targets = tuple(Target(self._entries[provider], name) for provider, name in named)
+        allowed = tuple(one for one in targets if not _is_forbidden(one, rule))
+        forbidden = tuple(one.label for one in targets if one not in allowed)
+        if not allowed:
+            raise PermissionDeniedError(
+                f"tenant {key.tenant!r} forbids every provider of {model!r}: {', '.join(forbidden)}"
+            )
+        return Chain(allowed, forbidden)
+
+    def _find_target(self, model: str, served: Mapping[str, ServedModel] | None) -> tuple[str, str]:
+        """Provider and model of a name that is not in the file. Raises NotFoundError."""
+        provider, colon, name = model.partition(":")
+        if len(model) <= NAME_LENGTH:
+            if served is not None and model in served:
+                return LOCAL, model
+            if colon and name and provider in self._entries:
+                return provider, name
+            if served is None:
+                return LOCAL, model
+        raise NotFoundError(f"no model {model[:80]!r}; GET /v1/models lists those there are")
+
+    def check_own(self, model: str, key: Key) -> None:
+        """Raises PermissionDeniedError unless key and tenant allow `model` of our own Triton."""
+        may_use(key, model)
+        if len(model) > NAME_LENGTH:
+            raise NotFoundError(f"no model {model[:80]!r}; GET /v1/models lists those there are")
+        if _is_forbidden(
+            Target(self._entries[LOCAL], model), self._file.tenants.get(key.tenant, TenantRow())
+        ):
+            raise PermissionDeniedError(f"tenant {key.tenant!r} forbids the models of provider {LOCAL!r}")
+
+    def owner(self, model: str) -> str:
+        """The provider that is asked first for a model of the file."""
+        return split_target(self._file.models[model].chain[0])[0]
+
+    def names(self, key: Key, served: Mapping[str, ServedModel]) -> list[str]:
+        """Models that the key may use: those of the file, then our own, each once."""
+        rule = self._file.tenants.get(key.tenant, TenantRow())
+        return [
+            name
+            for name in dict.fromkeys((*self._file.models, *served))
+            if (not key.models or name in key.models) and self._has_target(name, rule)
+        ]
+
+    def _has_target(self, model: str, rule: TenantRow) -> bool:
+        """Whether the tenant's rules leave anybody who answers."""
+        chain = self._file.models.get(model)
+        named = [split_target(entry) for entry in chain.chain] if chain else [(LOCAL, model)]
+        return any(not _is_forbidden(Target(self._entries[provider], name), rule) for provider, name in named)
+
+
+def may_use(key: Key, model: str) -> None:
+    """Raises PermissionDeniedError unless the key may use `model`."""
+    if key.models and model not in key.models:
+        raise PermissionDeniedError(
+            f"this key may not use model {model[:80]!r}; it may use: {', '.join(key.models)}"
+        )
+
+
+def choose_collection(key: Key, asked: str | None, default: str) -> str:
+    """The collection of a request. Without one asked for: the default, or the first that the key may use.
+
+    Raises PermissionDeniedError for one that the key may not use.
+    """
+    if asked is None:
+        return key.collections[0] if key.collections and default not in key.collections else default
+    if key.collections and asked not in key.collections:
+        raise PermissionDeniedError(
+            f"this key may not use collection {asked[:80]!r}; it may use: {', '.join(key.collections)}"
+        )
+    return asked
+
+
+def _is_forbidden(target: Target, rule: TenantRow) -> bool:
+    return target.entry.name in rule.forbid_providers or (
+        bool(target.entry.region)
+        # A rule that is written in other letters must not be one that forbids nothing.
+        and target.entry.region.casefold() in (region.casefold() for region in rule.forbid_regions)
+    )

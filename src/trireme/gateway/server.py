@@ -1,0 +1,317 @@
+"""Runs the gateway: puts its parts together, binds its port, and ends it in order."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import logging
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from trireme.access.keys import KeyStore
+from trireme.budget.caps import CapStore
+from trireme.budget.ledger import Ledger
+from trireme.budget.port import BudgetStore, SpendQueue
+from trireme.cache.exact import ExactTier
+from trireme.cache.port import CacheStore
+from trireme.errors import SettingError, TriremeError, UnavailableError
+from trireme.gateway.caching.answers import Answers, Caching, TierRow
+from trireme.gateway.caching.collections import FreshRevisions
+from trireme.gateway.caching.fingerprints import Fingerprints
+from trireme.gateway.caching.kept_replies import KeptReplies
+from trireme.gateway.caching.locks import QuestionLocks
+from trireme.gateway.caching.semantic_setup import SemanticStores, new_semantic
+from trireme.gateway.caching.validators import Validators
+from trireme.gateway.chains import Chains
+from trireme.gateway.file import LOCAL, GatewayFile, Limits, ProviderRow
+from trireme.gateway.key_ring import KeyRing
+from trireme.gateway.log import Log
+from trireme.gateway.metrics import GatewayMetrics
+from trireme.gateway.ports import Ports, ServedModels
+from trireme.gateway.spending.bounds import Bounds
+from trireme.gateway.spending.estimates import OwnEstimates
+from trireme.gateway.spending.metered import MeteredSpending, SpendingParts
+from trireme.gateway.spending.no_budgets import NoBudgets
+from trireme.gateway.spending.price_book import PriceBook
+from trireme.gateway.spending.spending import Spending
+from trireme.gateway.uploads import Documents
+from trireme.observe import metrics as names
+from trireme.providers.attempts import AttemptPolicy, Attempts
+from trireme.providers.models import ServedModel
+from trireme.providers.own_limits import OwnLimits
+from trireme.providers.port import AttemptLimits
+from trireme.providers.registry import ProviderOptions, TritonPorts, open_model_server, open_provider
+from trireme.providers.targets import Entry
+from trireme.providers.token_texts import TokenTexts
+from trireme.retrieve.revisions import CollectionRevisions
+
+if TYPE_CHECKING:
+    import uvicorn
+
+# Requests that run when the gateway is told to stop may take so long to end.
+DRAIN_SECONDS = 10
+BACKLOG = 2048
+# That a request waits for the exact tier, which by itself waits for less.
+EXACT_SECONDS = 0.1
+# The tier keeps to less by itself.
+SEMANTIC_SECONDS = 0.2
+# Python's own 700 collects after every few requests.
+GC_THRESHOLD = 20_000
+SWITCH_SECONDS = 0.0005
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayParts:
+    """What one gateway process needs. `secrets`: environment variables that gateway.toml may name; never logged.
+
+    open_documents: called once, in the event loop. salt_key: derives the tenants' salts. model_repository: where
+    tokenizers of token arrays are, if at hand. The stores are the caller's to close. open_cache: called once, in
+    the event loop, and closed there; without it answers are not kept, and equal requests of one process are one.
+    """
+
+    file: GatewayFile
+    triton: TritonPorts
+    keys: KeyStore
+    caps: CapStore
+    ledger: Ledger
+    open_documents: Callable[[], Documents]
+    model_repository: Path
+    salt_key: bytes = field(repr=False)
+    secrets: Mapping[str, str] = field(repr=False)
+    default_collection: str = "default"
+    # Called once, in the event loop.
+    open_budgets: Callable[[], Budgets] = NoBudgets
+    open_cache: Callable[[], CacheStore] | None = None
+    revisions: CollectionRevisions | None = None
+    # Where the file turns the semantic tier on; it needs open_cache.
+    semantic: SemanticStores | None = None
+
+
+class Budgets(BudgetStore, SpendQueue, Protocol):
+    """Both ports of the budget store, which one object serves."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises SettingError where the port is taken, or the address is none of this machine's."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            text = f"port {port} of {host} is in use; set TRIREME_GATEWAY_PORT to a free one"
+        else:
+            text = f"port {port} of {host} cannot be bound ({error.strerror}); set TRIREME_GATEWAY_HOST"
+        raise SettingError(text) from None
+    listening.listen(BACKLOG)
+    return listening
+
+
+def run_gateway(parts: GatewayParts, listening: socket.socket) -> None:
+    """Serve on `listening` until SIGTERM or SIGINT; then requests have DRAIN_SECONDS to end. Blocks.
+
+    Raises TriremeError where its parts cannot be opened or closed.
+    """
+    # Modules live as long as the process: the collector need not walk through them again and again.
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 50)
+    # Threads read keys and documents meanwhile; by default one keeps the event loop waiting for 5 ms.
+    sys.setswitchinterval(SWITCH_SECONDS)
+    faults: list[Exception] = []
+    server = new_server(partial(_open_watched, parts, faults), parts.file.limits)
+    try:
+        server.run(sockets=[listening])
+    except SystemExit:
+        # uvicorn exits by itself where its app does not start.
+        if not faults:
+            raise
+    for fault in faults:
+        if isinstance(fault, TriremeError):
+            raise fault
+        raise UnavailableError(f"the gateway cannot start or stop in order: {type(fault).__name__}") from None
+
+
+@asynccontextmanager
+async def _open_watched(parts: GatewayParts, faults: list[Exception]) -> AsyncIterator[Ports]:
+    """As `open_ports`. What it raises is kept for the caller: uvicorn would print a traceback, and go on."""
+    try:
+        async with open_ports(parts) as ports:
+            yield ports
+    except Exception as error:
+        if not isinstance(error, TriremeError):
+            Log().fault("", error)
+        faults.append(error)
+        raise
+
+
+def new_server(opened: Callable[[], AbstractAsyncContextManager[Ports]], limits: Limits) -> uvicorn.Server:
+    """The HTTP server over what `opened` gives; `run(sockets=[...])` starts it."""
+    import uvicorn
+
+    from trireme.gateway.app import build_app
+    from trireme.gateway.connections import BoundedProtocol
+
+    # What it would say is in our own log, or a traceback, or as often as strangers send what is no HTTP.
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    config = uvicorn.Config(
+        build_app(opened),
+        http=BoundedProtocol,
+        ws="none",
+        loop="uvloop",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=int(limits.idle_seconds),
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    return uvicorn.Server(config)
+
+
+@asynccontextmanager
+async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
+    """Everything behind the handlers, opened in the running event loop and closed in order."""
+
+    async with AsyncExitStack() as stack:
+        keys = KeyRing(parts.keys)
+        await keys.start()
+        stack.push_async_callback(keys.close)
+        entries = open_entries(parts)
+        for entry in entries.values():
+            for provider in entry.keys:
+                stack.push_async_callback(provider.close)
+        server = open_model_server(parts.triton)
+        stack.push_async_callback(server.close)
+        served = ServedModels(server, partial(_teach, entries[LOCAL]))
+        await served.start()
+        stack.push_async_callback(served.close)
+        documents = parts.open_documents()
+        stack.push_async_callback(documents.close)
+        metrics = GatewayMetrics(parts.file.models, parts.file.targets())
+        metrics.watch(names.KEYS, lambda: len(keys))
+        metrics.watch(names.KEYS_AGE, lambda: keys.age)
+        budgets = parts.open_budgets()
+        stack.push_async_callback(budgets.close)
+        spending = _new_spending(parts, budgets, metrics)
+        await spending.start()
+        stack.push_async_callback(spending.close)
+        store = parts.open_cache() if parts.open_cache is not None else None
+        fingerprints = _new_fingerprints(parts, served)
+        log = Log()
+        caching = new_caching(parts, store, fingerprints, spending, metrics)
+        if parts.semantic is not None and store is not None:
+            tier, shadow = new_semantic(parts.file, parts.semantic, server, store, metrics=metrics, log=log)
+            await tier.start()
+            rows = (*caching.tiers, TierRow(tier, SEMANTIC_SECONDS))
+            caching = replace(caching, tiers=rows, shadow=shadow)
+        answers = Answers(caching)
+        await answers.start()
+        stack.push_async_callback(answers.close)
+        attempts = parts.file.attempts
+        yield Ports(
+            file=parts.file,
+            keys=keys,
+            chains=Chains(parts.file, entries),
+            attempts=Attempts(AttemptPolicy(most=attempts.most, retry_share=attempts.retry_share)),
+            spending=spending,
+            answers=answers,
+            versions=fingerprints,
+            validators=Validators(fingerprints, parts.file.cache.http_seconds),
+            kept=KeptReplies(store, parts.file.cache.entry_bytes),
+            server=server,
+            served=served,
+            token_texts=TokenTexts(parts.model_repository),
+            documents=documents,
+            caps=parts.caps,
+            ledger=parts.ledger,
+            metrics=metrics,
+            log=log,
+            salt_key=parts.salt_key,
+            default_collection=parts.default_collection,
+            budgets=budgets,
+        )
+
+
+def _new_spending(parts: GatewayParts, store: Budgets, metrics: GatewayMetrics) -> Spending:
+    """What pays. Raises SettingError for a price of the file that cannot be right."""
+    own = OwnEstimates(TokenTexts(parts.model_repository), OwnLimits(parts.model_repository))
+    return MeteredSpending(
+        SpendingParts(
+            file=parts.file,
+            caps=parts.caps,
+            ledger=parts.ledger,
+            store=store,
+            queue=store,
+            prices=PriceBook(parts.file),
+            bounds=Bounds(parts.file, own),
+            metrics=metrics,
+        )
+    )
+
+
+def _new_fingerprints(parts: GatewayParts, served: ServedModels) -> Fingerprints:
+    revisions = FreshRevisions(parts.revisions) if parts.revisions is not None else None
+    return Fingerprints(parts.file.providers, served, revisions)
+
+
+def new_caching(
+    parts: GatewayParts,
+    store: CacheStore | None,
+    fingerprints: Fingerprints,
+    spending: Spending,
+    metrics: GatewayMetrics,
+) -> Caching:
+    """The caches of the file over `store`; `Answers` closes them."""
+    return Caching(
+        file=parts.file,
+        fingerprints=fingerprints,
+        spending=spending,
+        # In the order they are asked.
+        tiers=[TierRow(ExactTier(store), EXACT_SECONDS)] if store is not None else [],
+        locks=QuestionLocks(store) if store is not None else None,
+        tally=metrics,
+    )
+
+
+def open_entries(parts: GatewayParts) -> dict[str, Entry]:
+    """The providers of the file, one object for each key. Raises SettingError for a variable that is not set."""
+    return {name: _open_entry(name, row, parts) for name, row in parts.file.providers.items()}
+
+
+def _teach(entry: Entry, models: Sequence[ServedModel]) -> None:
+    """Our own Triton's provider knows what each model can do before it is first asked."""
+    from trireme.providers.triton_chat import TritonChat
+
+    for provider in entry.keys:
+        if isinstance(provider, TritonChat):
+            provider.learn(models)
+
+
+def _open_entry(name: str, row: ProviderRow, parts: GatewayParts) -> Entry:
+    url = parts.triton.url if name == LOCAL and not row.url else row.url
+    missing = [variable for variable in row.keys if not parts.secrets.get(variable)]
+    if missing:
+        raise SettingError(
+            f"providers.{name}: the environment variable {missing[0]} is not set; it holds the key"
+        )
+    secrets = [parts.secrets[variable] for variable in row.keys] or [""]
+    opened = [
+        open_provider(row.kind, ProviderOptions(name, url, secret, row.cache_salt)) for secret in secrets
+    ]
+    limits = AttemptLimits(row.first_seconds, row.between_seconds, row.total_seconds)
+    return Entry(name, tuple(opened), limits, row.region)
+
+
+def read_keys(environ: Mapping[str, str], file: GatewayFile) -> dict[str, str]:
+    """Those variables of the environment that the file names."""
+    named = {variable for row in file.providers.values() for variable in row.keys}
+    return {variable: environ[variable] for variable in named if variable in environ}

@@ -1,0 +1,131 @@
+"""A request from top to bottom: identify, admit, look up, answer, settle."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from trireme.access.keys import Key
+from trireme.errors import NotFoundError, TriremeError, UnavailableError
+from trireme.gateway.chains import choose_collection
+from trireme.gateway.exchange import Exchange, header_text, secret_of
+from trireme.gateway.file import PublicRow
+from trireme.gateway.ports import Ports
+from trireme.providers.chat import ChatCall
+from trireme.providers.targets import Attempt, OpenAnswer, Target
+
+# The id of the key that stands for all who have none.
+PUBLIC = "public"
+
+
+async def identify(exchange: Exchange, ports: Ports) -> Key:
+    """The key that a request came with; without one the public's, where its endpoint is public.
+
+    Raises UnauthenticatedError, UnavailableError.
+    """
+    secret, public = secret_of(exchange.headers), ports.file.public
+    if not secret and exchange.endpoint in public.endpoints:
+        exchange.key = public_key(public)
+    else:
+        exchange.key = await ports.keys.identify(secret)
+    return exchange.key
+
+
+async def admit(exchange: Exchange, ports: Ports) -> None:
+    """Whether this request may run now. Raises UnavailableError where too many do, PermissionDeniedError for an
+    endpoint that the key may not use, ResourceExhaustedError over its requests a minute.
+
+    Budgets are asked later, before each attempt, when its price is known.
+    """
+    limit = ports.file.limits.requests
+    # This one counts already.
+    if ports.metrics.running > limit:
+        raise UnavailableError(f"the gateway runs {limit} requests, its limit; try again")
+    await ports.keys.admit(exchange.caller, exchange.endpoint)
+
+
+async def answer(call: ChatCall, exchange: Exchange, ports: Ports) -> OpenAnswer:
+    """Open the answer of a chat for the exchange's key: a kept one, or the attempts', which the budgets pay for.
+
+    Raises TriremeError before there is any content.
+    """
+    key = exchange.caller
+    exchange.model, exchange.stream = call.model, call.stream
+    chain = ports.chains.find(call.model, key, ports.served.known)
+    if chain.forbidden:
+        exchange.notes.append(("x-trireme-forbidden", header_text(chain.forbidden)))
+    call = _stamp(call, key, ports)
+
+    async def ask() -> OpenAnswer:
+        meter = ports.spending.meter(exchange)
+        return await ports.attempts.open(call, chain.targets, ports.file.attempts.seconds, meter)
+
+    try:
+        opened = await ports.answers.open(call, chain, exchange, ask)
+    except TriremeError as error:
+        exchange.attempts = getattr(error, "attempts", ())
+        raise
+    _note_served(exchange, call, opened.served_by, opened.attempts)
+    return opened
+
+
+async def count(call: ChatCall, exchange: Exchange, ports: Ports) -> int:
+    """Input tokens of a chat, as the first target of its chain counts them; the next one where that cannot.
+
+    Raises TriremeError: the first target's, if none can.
+    """
+    key = exchange.caller
+    exchange.model = call.model
+    chain = ports.chains.find(call.model, key, ports.served.known)
+    call = _stamp(call, key, ports)
+    first: TriremeError | None = None
+    for target in chain.targets:
+        try:
+            tokens = await target.entry.keys[0].count_tokens(call, target.model)
+        except TriremeError as error:
+            first = first or error
+        else:
+            exchange.served_by = target.label
+            return tokens
+    raise first or NotFoundError(f"no provider of {call.model[:80]!r} counts tokens")
+
+
+def settle(exchange: Exchange, ports: Ports, *, is_logged: bool = True) -> None:
+    """Count and log what became of a request, once, however it ended. Each attempt settles its own hold."""
+    seconds = time.monotonic() - exchange.started
+    ports.metrics.end(exchange, seconds)
+    if is_logged:
+        ports.log.request(exchange, seconds)
+
+
+def public_key(row: PublicRow) -> Key:
+    """What requests without a key may do."""
+    return Key(
+        id=PUBLIC,
+        tenant=row.tenant,
+        models=tuple(row.models),
+        collections=tuple(row.collections),
+        endpoints=tuple(row.endpoints),
+        requests_per_minute=row.requests_per_minute,
+    )
+
+
+def _stamp(call: ChatCall, key: Key, ports: Ports) -> ChatCall:
+    """The call as the key's: nothing of it that the client could have set by itself."""
+    collection = choose_collection(key, call.collection, ports.default_collection)
+    return replace(
+        call,
+        default_collection=collection,
+        tenant=key.tenant,
+        user=key.user,
+        key_id=key.id,
+        salt=ports.salt_of(key.tenant),
+    )
+
+
+def _note_served(exchange: Exchange, call: ChatCall, target: Target, attempts: Sequence[Attempt]) -> None:
+    exchange.attempts = tuple(attempts)
+    exchange.served_by = target.label
+    if call.unknown and call.surface not in target.entry.keys[0].surfaces:
+        exchange.notes.append(("x-trireme-dropped", header_text(call.unknown)))

@@ -1,0 +1,96 @@
+"""The port of what is served beside chats: our own Triton's encoders, rerankers, classifiers and searches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from trireme.types import Classified, FloatArray, Hit, InputType, SearchMode
+
+# chat: generators. answer: rag. embed, rerank, classify: encoders. search: the ensemble.
+Ability = Literal["chat", "answer", "embed", "rerank", "classify", "search"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model of ours that clients may name. Private ones (two underscores) and retrievers are not among them.
+
+    digest: of what is loaded, with all that it calls; another one after each load. "": the server does not say.
+    takes_cached_flag: it may be asked how many tokens of a prompt were cached; older configurations do not know
+    the question.
+    """
+
+    name: str
+    ability: Ability
+    is_ready: bool
+    digest: str = ""
+    takes_cached_flag: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """vectors [texts, dimensions]; tokens [texts] that the model saw; truncated [texts] that its limit cut off."""
+
+    vectors: FloatArray
+    tokens: npt.NDArray[np.int32]
+    truncated: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Reranked:
+    """scores [passages] in the given order, as the model makes them; truncated [passages]: tokens that were cut."""
+
+    scores: FloatArray
+    truncated: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchCall:
+    """A search. None leaves the server's default. `filter` is JSON text, "" lets all through."""
+
+    query: str
+    tenant: str
+    collection: str
+    user: str = ""
+    model: str = "search"
+    top_k: int | None = None
+    filter: str = ""
+    mode: SearchMode | None = None
+
+
+class ModelServer(Protocol):
+    """What our Triton does in one call each. For one event loop. Every verb raises TriremeError."""
+
+    async def models(self) -> list[ServedModel]:
+        """Every model that clients may name, by name. Raises UnavailableError where no server answers."""
+        ...
+
+    async def embed(
+        self,
+        texts: Sequence[str],
+        model: str,
+        input_type: InputType | None = None,
+        dimensions: int | None = None,
+    ) -> Embedded:
+        """One vector for each text, in order. None leaves the model's default."""
+        ...
+
+    async def rerank(self, query: str, passages: Sequence[str], model: str) -> Reranked:
+        """A score for each passage."""
+        ...
+
+    async def classify(self, texts: Sequence[str], model: str) -> list[Classified]:
+        """The labels of each text, best first."""
+        ...
+
+    async def search(self, call: SearchCall) -> list[Hit]:
+        """Passages, best first. Raises NotFoundError for a collection that is not there."""
+        ...
+
+    async def close(self) -> None:
+        """Free the connection."""
+        ...

@@ -1,0 +1,292 @@
+"""Chats with our own server: its generators and its rag models, over gRPC."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from trireme.artifacts.contracts import CACHED_FLAG
+from trireme.errors import (
+    DeadlineError,
+    InvalidInputError,
+    NotFoundError,
+    PromptTooLongError,
+    TriremeError,
+    UnavailableError,
+    UnsupportedError,
+)
+from trireme.providers.abilities import ability_of
+from trireme.providers.chat import (
+    ChatCall,
+    Event,
+    Finished,
+    FinishReason,
+    Message,
+    Source,
+    Sources,
+    Started,
+    Surface,
+    TextDelta,
+    Thinking,
+    Usage,
+    is_content,
+)
+from trireme.providers.models import Ability, ServedModel
+from trireme.providers.port import AttemptLimits, ProviderError, Remedy
+from trireme.providers.triton_address import without_address
+from trireme.providers.triton_faults import fault_of
+from trireme.triton import calls
+from trireme.triton.async_client import AsyncTritonClient
+from trireme.triton.wire import NoServerError, Outputs, Parameter, Value
+
+# Request parameters of the gateway's own: backends take no notice of them, logs and traces do.
+USER_PARAMETER = "trireme_user"
+COUNT_PARAMETER = "count_tokens"
+_SAMPLING = (
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+)
+# The first row that fits. A parent stands behind its children.
+_REMEDIES: tuple[tuple[type[TriremeError], Remedy, str], ...] = (
+    (PromptTooLongError, "larger", "too_long"),
+    (InvalidInputError, "give_up", "invalid"),
+    (UnsupportedError, "give_up", "invalid"),
+    (NotFoundError, "give_up", "not_found"),
+    (DeadlineError, "next", "timeout"),
+    (NoServerError, "next", "connect"),
+    (UnavailableError, "again", "overloaded"),
+)
+_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
+
+
+class TritonChat:
+    """See ChatProvider. Models of ability chat (generators) and answer (rag); each field is done or refused."""
+
+    surfaces: tuple[Surface, ...] = ()
+
+    def __init__(self, client: AsyncTritonClient) -> None:
+        """Closes the client when it is closed."""
+        self._client = client
+        self._abilities: dict[str, Ability] = {}
+        # Those that take the question for cached tokens.
+        self._flagged: set[str] = set()
+
+    def learn(self, models: Sequence[ServedModel]) -> None:
+        """What each model can do, in place of what was known: `find_fault` asks nobody."""
+        self._abilities = {model.name: model.ability for model in models}
+        self._flagged = {model.name for model in models if model.takes_cached_flag}
+
+    def find_fault(self, call: ChatCall, model: str) -> str:
+        """See ChatProvider. Of a model not learned yet only what no model of ours can do; `chat` finds the rest."""
+        return fault_of(call, model, self._abilities.get(model))
+
+    async def chat(self, call: ChatCall, model: str, limits: AttemptLimits) -> AsyncGenerator[Event, None]:
+        """See ChatProvider."""
+        has_content = False
+        try:
+            ability = await self._check(call, model, limits.first)
+            async with aclosing(self._events(call, model, ability, limits)) as events:
+                async for event in events:
+                    has_content = has_content or is_content(event)
+                    yield event
+        except TriremeError as error:
+            raise provider_error(error, has_content=has_content) from None
+
+    async def count_tokens(self, call: ChatCall, model: str) -> int:
+        """See ChatProvider. Of a rag model nothing can be counted: its prompt holds what it finds."""
+        try:
+            if await self._check(call, model) == "answer":
+                raise UnsupportedError(
+                    f"the prompt of model {model!r} holds passages that it finds; count with the model that writes"
+                )
+            inputs = _prompt_inputs(call) | {"return_num_input_tokens": True}
+            inputs["tenant"] = call.tenant
+            parameters = {**_parameters(call), COUNT_PARAMETER: True}
+            async with aclosing(self._client.stream(model, inputs, parameters=parameters)) as responses:
+                counts = [int(outputs["num_input_tokens"][0]) async for outputs in responses]
+        except UnsupportedError:
+            raise
+        except TriremeError as error:
+            raise provider_error(error, has_content=False) from None
+        return counts[0]
+
+    async def close(self) -> None:
+        """See ChatProvider."""
+        await self._client.close()
+
+    async def _check(self, call: ChatCall, model: str, seconds: float = 0.0) -> Ability:
+        """Raises ProviderError for what the model cannot do, and for a model that is not there."""
+        if model not in self._abilities:
+            self._abilities[model] = await self._ask_ability(model, seconds)
+        if fault := self.find_fault(call, model):
+            # Found late, of a model that nobody had told of: another target may do it.
+            raise ProviderError(fault, "next", "invalid")
+        return self._abilities[model]
+
+    async def _ask_ability(self, model: str, seconds: float) -> Ability:
+        try:
+            facts = await self._client.read_facts(model, seconds)
+            ability = ability_of(model, facts.kind, facts.inputs)
+        except NotFoundError:
+            ability = None
+        if ability is None:
+            # Unlike a collection, another target may have what is meant.
+            raise ProviderError(f"no model {model[:80]!r} is served here", "next", "not_found")
+        if CACHED_FLAG in facts.inputs:
+            self._flagged.add(model)
+        return ability
+
+    async def _events(
+        self, call: ChatCall, model: str, ability: Ability, limits: AttemptLimits
+    ) -> AsyncGenerator[Event, None]:
+        is_answer = ability == "answer"
+        inputs = _answer_inputs(call) if is_answer else _generate_inputs(call, model in self._flagged)
+        read = _read_answer if is_answer else _read_generated
+        patience = _Patience(limits)
+        stream = self._client.stream(
+            model, inputs, parameters=_parameters(call), patience=patience.seconds_left
+        )
+        is_finished = False
+        try:
+            async with aclosing(stream) as responses:
+                async for outputs in responses:
+                    if not patience.has_begun:
+                        patience.has_begun = True
+                        yield Started(model)
+                    for event in read(outputs, call):
+                        is_finished = is_finished or isinstance(event, Finished)
+                        yield event
+        except DeadlineError:
+            if not patience.is_last:
+                raise
+            raise DeadlineError(f"model {model} did not end its answer within {limits.total:.0f} s") from None
+        if not is_finished:
+            raise ProviderError(f"model {model} ended its answer without a reason", "again", "cut")
+
+
+class _Patience:
+    """How long the next part of one answer may take."""
+
+    def __init__(self, limits: AttemptLimits) -> None:
+        self._limits = limits
+        self._end = time.monotonic() + limits.total
+        self.has_begun = False
+        # Whether it is the time of the whole answer that ends first.
+        self.is_last = False
+
+    def seconds_left(self) -> float:
+        """From now on; 0 once the time of the whole answer is over."""
+        part = self._limits.between if self.has_begun else self._limits.first
+        whole = max(0.0, self._end - time.monotonic())
+        self.is_last = whole <= part
+        return min(part, whole)
+
+
+def provider_error(error: TriremeError, *, has_content: bool) -> ProviderError:
+    """What our server's error means for the attempt. has_content: a part of the answer was there before it."""
+    if isinstance(error, ProviderError):
+        return error
+    text = without_address(str(error)) if isinstance(error, UnavailableError) else str(error)
+    for kind_of_error, remedy, kind in _REMEDIES:
+        if isinstance(error, kind_of_error):
+            return ProviderError(text, remedy, "cut" if has_content and kind == "overloaded" else kind)
+    return ProviderError(text, "next", "internal")
+
+
+def _parameters(call: ChatCall) -> dict[str, Parameter]:
+    return {USER_PARAMETER: call.user} if call.user else {}
+
+
+def _generate_inputs(call: ChatCall, asks_cached: bool) -> dict[str, Value]:
+    prompt: Any = call.prompt if call.prompt is not None else _messages(call)
+    sampling = _sampling(call)
+    if call.stop:
+        # Nothing else says which one was found.
+        sampling["include_stop_str_in_output"] = True
+    return calls.generate_inputs(prompt, call.tenant, sampling, stream=call.stream, asks_cached=asks_cached)
+
+
+def _answer_inputs(call: ChatCall) -> dict[str, Value]:
+    mode: Any = call.answer_mode
+    return calls.ask_inputs(
+        call.messages[0].text,
+        mode=mode,
+        top_k=call.passages,
+        tenant=call.tenant,
+        collection=call.collection or call.default_collection or None,
+        sampling=_sampling(call),
+        stream=call.stream,
+    )
+
+
+def _prompt_inputs(call: ChatCall) -> dict[str, Value]:
+    if call.prompt is not None:
+        return {"text_input": call.prompt}
+    return {"messages": json.dumps(_messages(call))}
+
+
+def _messages(call: ChatCall) -> list[dict[str, str]]:
+    return [_message(message) for message in call.messages]
+
+
+def _message(message: Message) -> dict[str, str]:
+    said = {"role": message.role, "content": message.text}
+    if message.name:
+        said["name"] = message.name
+    # Signed thinking is another provider's, and bound to it.
+    thoughts = [part.text for part in message.parts if isinstance(part, Thinking) and not part.signature]
+    if thoughts:
+        said["reasoning_content"] = "\n".join(thoughts)
+    return said
+
+
+def _sampling(call: ChatCall) -> dict[str, Any]:
+    given = {name: getattr(call, name) for name in _SAMPLING}
+    sampling = {name: value for name, value in given.items() if value is not None}
+    return {**sampling, "stop": list(call.stop)} if call.stop else sampling
+
+
+def _read_generated(outputs: Outputs, call: ChatCall) -> list[Event]:
+    part = calls.read_generated(outputs)
+    # A stop string is held back until it is whole: it ends the last part, and an answer ends with none by chance.
+    ended = [stop for stop in call.stop if part.finish_reason == "stop" and part.text.endswith(stop)]
+    stop = max(ended, key=len, default="")
+    text = part.text.removesuffix(stop)
+    events: list[Event] = [TextDelta(text)] if text else []
+    if part.finish_reason:
+        events.append(Usage(part.input_tokens, part.output_tokens, part.cached_tokens))
+        finished = Finished("stop_sequence", stop_sequence=stop) if stop else _finished(part.finish_reason)
+        events.append(finished)
+    return events
+
+
+def _read_answer(outputs: Outputs, call: ChatCall) -> list[Event]:
+    said = {name: values[0].decode() for name, values in outputs.items()}
+    events: list[Event] = [TextDelta(said["text_output"])] if said["text_output"] else []
+    if "usage" in said:
+        details = json.loads(said["usage"])
+        citations = calls.read_answer_part(outputs).citations
+        sources = tuple(
+            Source(one.number, one.id, one.source, one.start, one.end, one.score, one.support, one.text)
+            for one in citations
+        )
+        events.append(Sources(sources, details))
+        # An older rag does not say what was cached.
+        cached = details.get("cached_tokens")
+        events.append(Usage(details["prompt_tokens"], details["completion_tokens"], cached))
+        events.append(_finished(said["finish_reason"]))
+    return events
+
+
+def _finished(reason: str) -> Finished:
+    if reason not in _REASONS:
+        raise ProviderError(f"the server ended the answer before it was complete ({reason})", "again", "cut")
+    return Finished(_REASONS[reason])

@@ -1,0 +1,175 @@
+"""What our own server does beside chats: its encoders, its rerankers, its classifiers and its searches."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trireme.artifacts.contracts import CACHED_FLAG
+from trireme.errors import InvalidInputError, NotFoundError
+from trireme.providers.abilities import ability_of, say_what_it_does
+from trireme.providers.models import Ability, Embedded, Reranked, SearchCall, ServedModel
+from trireme.providers.triton_address import unaddressed
+from trireme.providers.triton_chat import USER_PARAMETER
+from trireme.triton import calls
+from trireme.triton.async_client import AsyncTritonClient
+from trireme.triton.calls import ModelFacts
+from trireme.triton.served_models import read_served_models
+from trireme.triton.wire import Outputs, Rows
+from trireme.types import Classified, Hit, InputType
+
+# How old an answer of `models` may be, and what a model's configuration said.
+INDEX_SECONDS = 0.5
+FACTS_SECONDS = 30.0
+# Batches of one request that run side by side.
+BATCHES_AT_ONCE = 4
+
+
+class TritonModels:
+    """See ModelServer. Callers that ask for the models at the same time share one question."""
+
+    def __init__(self, client: AsyncTritonClient, host: str, http_port: int, metrics_port: int) -> None:
+        """The ports of the same server tell which models are ready. Closes the client when it is closed."""
+        self._client = client
+        self._ports = (host, http_port, metrics_port)
+        self._index: list[ServedModel] = []
+        self._index_until = 0.0
+        self._asking: asyncio.Task[list[ServedModel]] | None = None
+        self._facts: dict[str, tuple[float, ModelFacts]] = {}
+
+    @unaddressed
+    async def models(self) -> list[ServedModel]:
+        """See ModelServer. At most INDEX_SECONDS old."""
+        if time.monotonic() < self._index_until:
+            return list(self._index)
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+            # Whoever waited may be gone by the time that it fails.
+            self._asking.add_done_callback(_look_at)
+        return list(await asyncio.shield(self._asking))
+
+    @unaddressed
+    async def embed(
+        self,
+        texts: Sequence[str],
+        model: str,
+        input_type: InputType | None = None,
+        dimensions: int | None = None,
+    ) -> Embedded:
+        """See ModelServer."""
+        size = await self._batch_size(model, "embed")
+        inputs = [
+            calls.embed_inputs(texts[start : start + size], input_type, dimensions)
+            for start in range(0, len(texts), size)
+        ]
+        answers = await self._infer_all(model, inputs)
+        if not answers:
+            nothing = np.zeros(0, np.int32)
+            return Embedded(np.zeros((0, 0), np.float32), nothing, nothing)
+        return Embedded(
+            _joined(answers, "embedding"),
+            _joined(answers, "token_count").reshape(-1),
+            _joined(answers, "truncated_tokens").reshape(-1),
+        )
+
+    @unaddressed
+    async def rerank(self, query: str, passages: Sequence[str], model: str) -> Reranked:
+        """See ModelServer."""
+        await self._batch_size(model, "rerank")
+        if not passages:
+            return Reranked(np.zeros(0, np.float32), np.zeros(0, np.int32))
+        outputs = await self._client.infer(model, {"query": [[query]], "passages": [list(passages)]})
+        return Reranked(outputs["score"][0], outputs["truncated_tokens"][0])
+
+    @unaddressed
+    async def classify(self, texts: Sequence[str], model: str) -> list[Classified]:
+        """See ModelServer."""
+        size = await self._batch_size(model, "classify")
+        inputs = [
+            {"text": [[text] for text in texts[start : start + size]]} for start in range(0, len(texts), size)
+        ]
+        return [
+            Classified(tuple(label.decode() for label in labels), scores)
+            for outputs in await self._infer_all(model, inputs)
+            for labels, scores in zip(outputs["label"], outputs["score"], strict=True)
+        ]
+
+    @unaddressed
+    async def search(self, call: SearchCall) -> list[Hit]:
+        """See ModelServer."""
+        await self._batch_size(call.model, "search")
+        inputs = calls.search_inputs(
+            call.query,
+            top_k=call.top_k,
+            tenant=call.tenant,
+            collection=call.collection,
+            filter=call.filter or None,
+            search_mode=call.mode,
+        )
+        parameters = {USER_PARAMETER: call.user} if call.user else {}
+        return calls.read_hits(await self._client.infer(call.model, inputs, parameters=parameters))
+
+    async def close(self) -> None:
+        """See ModelServer."""
+        await self._client.close()
+
+    async def _ask(self) -> list[ServedModel]:
+        found = []
+        for served in await asyncio.to_thread(read_served_models, *self._ports):
+            ability = ability_of(served.name, served.kind, served.inputs)
+            if ability is not None:
+                takes_flag = CACHED_FLAG in served.inputs
+                found.append(ServedModel(served.name, ability, served.is_ready, served.digest, takes_flag))
+        self._index, self._index_until = found, time.monotonic() + INDEX_SECONDS
+        return found
+
+    async def _batch_size(self, model: str, wanted: Ability) -> int:
+        """Rows of one request at most. Raises InvalidInputError where the model is for something else."""
+        facts = await self._read_facts(model)
+        ability = ability_of(model, facts.kind, facts.inputs)
+        if ability is None:
+            raise NotFoundError(f"no model {model[:80]!r} is served here")
+        if ability != wanted:
+            raise InvalidInputError(f"model: {say_what_it_does(model, ability)}; name another", "model")
+        return max(1, facts.max_batch_size)
+
+    async def _read_facts(self, model: str) -> ModelFacts:
+        until, facts = self._facts.get(model, (0.0, None))
+        if facts is None or time.monotonic() >= until:
+            facts = await self._client.read_facts(model)
+            self._facts[model] = (time.monotonic() + FACTS_SECONDS, facts)
+        return facts
+
+    async def _infer_all(self, model: str, inputs: Sequence[Rows]) -> list[Outputs]:
+        """One answer for each request, in order."""
+        if len(inputs) == 1:
+            return [await self._client.infer(model, inputs[0])]
+        places = asyncio.Semaphore(BATCHES_AT_ONCE)
+
+        async def infer(rows: Rows) -> Outputs:
+            async with places:
+                return await self._client.infer(model, rows)
+
+        tasks = [asyncio.create_task(infer(rows)) for rows in inputs]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            # The first error ends them all.
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _joined(answers: Sequence[Outputs], name: str) -> npt.NDArray[Any]:
+    parts: list[npt.NDArray[Any]] = [outputs[name] for outputs in answers]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _look_at(task: asyncio.Task[list[ServedModel]]) -> None:
+    if not task.cancelled():
+        task.exception()

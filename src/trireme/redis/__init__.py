@@ -1,0 +1,1 @@
+"""Budgets and cached answers in Valkey or Redis, over one thin client."""

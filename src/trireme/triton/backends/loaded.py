@@ -1,0 +1,32 @@
+"""What a model has loaded, as one name: caches of answers compare it."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from importlib.metadata import version
+
+from trireme.artifacts.manifest import MANIFEST_FILE
+from trireme.rag.prompt import PROMPT_FILE
+from trireme.triton.backends.config import ModelConfig
+
+
+def name_load(args: dict[str, str], config: ModelConfig) -> str:
+    """SHA-256 of the configuration, the manifest of all files, the prompt and this package's version, in hex.
+
+    Files that a kind does not have are left out.
+    """
+    digest = hashlib.sha256()
+    for path in (config.version_dir / MANIFEST_FILE, config.version_dir.parent / PROMPT_FILE):
+        said = path.read_bytes() if path.is_file() else b""
+        digest.update(len(said).to_bytes(8) + said)
+    digest.update(args["model_config"].encode() + version("trireme").encode())
+    return digest.hexdigest()
+
+
+def name_this(digest: str) -> str:
+    """The name of this load: an answer made while one model took another's place is never the next load's.
+
+    "" where it is not sure what was loaded.
+    """
+    return f"{digest[:16]}-{secrets.token_hex(8)}" if digest else ""

@@ -1,0 +1,393 @@
+"""Documents, jobs, files and vector stores through the gate, with ports in memory and real child processes."""
+
+import asyncio
+import json
+from functools import partial
+from io import StringIO
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from starlette.routing import Route, Router
+
+from fakes.asgi import call
+from fakes.forms import FORM_TYPE, form, part
+from fakes.gateways import Keys
+from fakes.memory_documents import MemoryDocuments
+from fakes.memory_queue import MemoryJobs, MemoryQueue
+from fakes.upload_readers import open_noting
+from trireme.access.keys import Key
+from trireme.gateway.document_routes import DOCUMENT_ROUTES
+from trireme.gateway.file import GatewayFile, Limits
+from trireme.gateway.gate import Gate
+from trireme.gateway.key_ring import KeyRing
+from trireme.gateway.log import Log
+from trireme.gateway.metrics import GatewayMetrics
+from trireme.gateway.statuses import status_of
+from trireme.gateway.surface import Failure
+from trireme.gateway.uploads import Documents, UploadOptions
+from trireme.gateway.wire.openai_files import FileRef, decode_file_id, encode_file_id
+from trireme.ingest.documents import Indexed
+from trireme.types import CollectionInfo, Document, Embedder, Passage
+
+ANN = "tr-ann"
+KEYS = {
+    ANN: Key("key_ann", "acme"),
+    "tr-bob": Key("key_bob", "acme", collections=("notes", "plans")),
+    "tr-eve": Key("key_eve", "other"),
+}
+EMBEDDER = Embedder("d" * 64, 2)
+
+
+def fail(error, request_id):
+    """An error as OpenAI's wire has it."""
+    return Failure(status_of(error), {"error": {"message": str(error), "param": getattr(error, "param", "")}})
+
+
+APP = Router(
+    [
+        Route(path, Gate(endpoint, handler, fail), methods=[method])
+        for method, path, endpoint, handler in DOCUMENT_ROUTES
+    ]
+)
+
+
+class Store:
+    """Collections of two tenants."""
+
+    def collections(self, tenant):
+        names = {"acme": ["default", "notes", "secret"], "other": ["theirs"]}[tenant]
+        return [CollectionInfo(tenant, name, EMBEDDER, 12) for name in names]
+
+
+class Bench:
+    """The routes over fresh ports, one event loop for all requests of `run`."""
+
+    def __init__(self, folder, **limits):
+        self.folder = folder / "uploads"
+        self.folder.mkdir()
+        self._notes = folder / "notes"
+        jobs = MemoryJobs()
+        self.queue = MemoryQueue(jobs)
+        self.stored = MemoryDocuments(jobs)
+        self.documents = Documents(
+            self.queue,
+            self.stored,
+            Store(),
+            partial(open_noting, str(self._notes)),
+            UploadOptions(readers=1, folder=self.folder),
+        )
+        self.ports = SimpleNamespace(
+            file=GatewayFile(limits=Limits(**limits)),
+            keys=KeyRing(Keys(KEYS)),
+            documents=self.documents,
+            metrics=GatewayMetrics(),
+            log=Log(StringIO()),
+            default_collection="default",
+        )
+
+    @property
+    def published(self):
+        return (
+            [json.loads(line) for line in self._notes.read_text().splitlines()]
+            if self._notes.exists()
+            else []
+        )
+
+    async def ask(self, method, path, body=b"", headers=None, secret=ANN, **more):
+        given = {"authorization": f"Bearer {secret}", **(headers or {})}
+        return await call(APP, method, path, body, given, state={"ports": self.ports}, **more)
+
+    async def send(self, path, *parts, **more):
+        return await self.ask("POST", path, form(*parts), {"content-type": FORM_TYPE}, **more)
+
+    async def text(self, key="a", **more):
+        """The id of the job of a text that was published."""
+        secret = more.pop("secret", ANN)
+        body = {"document_id": key, "text": "Text.", **more}
+        answer = await self.ask("POST", "/v1/documents", body, secret=secret)
+        assert answer.status == 202, answer.body
+        return answer.value["data"][0]["job_id"]
+
+    def publish_like(self, line):
+        """Put what a child has published into the queue of this process."""
+        document = Document(line["id"], line["title"], (line["text"],), line["source"], digest=line["digest"])
+        self.queue.publish(line["tenant"], line["collection"], [document], line["batch"])
+
+    def work(self):
+        """What a worker does with one job."""
+        (job,) = self.queue.take(1)
+        passage = Passage(f"{job.document.id}#0", "Text.")
+        self.stored.replace([Indexed(job, (passage,), np.ones((1, 2), np.float32))], EMBEDDER, "embedding")
+
+    def run(self, work):
+        async def closing():
+            await self.ports.keys.start()
+            try:
+                return await work()
+            finally:
+                await self.ports.keys.close()
+                await self.documents.close()
+
+        result = asyncio.run(closing())
+        assert list(self.folder.iterdir()) == []
+        return result
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path)
+
+
+def test_texts_are_published_and_their_jobs_are_told(bench):
+    async def work():
+        body = {
+            "documents": [{"document_id": "a", "text": "T"}, {"document_id": "b", "text": " "}],
+            "collection": "notes",
+        }
+        answer = await bench.ask("POST", "/v1/documents", body)
+        assert answer.status == 202
+        first, second = answer.value["data"]
+        assert (first["state"], second["state"], second["job_id"]) == ("waiting", "refused", None)
+        job = await bench.ask("GET", f"/v1/jobs/{first['job_id']}")
+        assert job.status == 200
+        assert (job.value["state"], job.value["document_id"], job.value["collection"]) == (
+            "waiting",
+            "a",
+            "notes",
+        )
+        bench.work()
+        assert (await bench.ask("GET", f"/v1/jobs/{first['job_id']}")).value["state"] == "done"
+
+    bench.run(work)
+
+
+def test_a_file_is_published_under_its_name_in_the_default_collection(bench):
+    async def work():
+        answer = await bench.send(
+            "/v1/documents", part("file", "# Text\n", "a.md"), part("title", "A"), sizes=16
+        )
+        assert answer.status == 202, answer.body
+        (row,) = answer.value["data"]
+        assert row == {"document_id": "a.md", "job_id": "1", "state": "waiting", "error": None}
+
+    bench.run(work)
+    (line,) = bench.published
+    assert (line["tenant"], line["collection"], line["id"], line["title"]) == ("acme", "default", "a.md", "A")
+
+
+def test_a_file_that_is_refused_or_kills_its_reader_is_an_error_and_the_next_one_is_not(bench):
+    async def work():
+        file = part("file", "x", "a.txt")
+        died = await bench.send("/v1/documents", file, part("title", "die"))
+        assert (died.status, "try again" in died.error) == (503, True)
+        fault = await bench.send("/v1/documents", file, part("title", "fault"))
+        assert fault.status == 500
+        assert b"canary" not in fault.body
+        refused = await bench.send("/v1/documents", part("file", b"%PDF-1.4 cut", "a.pdf"))
+        assert (refused.status, refused.value["error"]["param"]) == (400, "file")
+        assert (await bench.send("/v1/documents", file)).status == 202
+
+    bench.run(work)
+
+
+@pytest.mark.parametrize("path", ["/v1/documents", "/v1/files"])
+def test_a_malformed_upload_is_refused_and_leaves_nothing(bench, path):
+    async def work():
+        whole = form(part("file", "x" * 5000, "a.txt"), part("purpose", "assistants"))
+        cut = await bench.ask("POST", path, whole[:-9], {"content-type": FORM_TYPE})
+        assert (cut.status, "last boundary" in cut.error) == (400, True)
+        kind = await bench.ask("POST", path, whole, {"content-type": "multipart/mixed; boundary=b0undary"})
+        assert (kind.status, "multipart/form-data" in kind.error) == (400, True)
+        kind = await bench.ask("POST", path, b"a=b", {"content-type": "application/x-www-form-urlencoded"})
+        assert kind.status == 400
+        name = await bench.send(path, part("file", "x", "../a.txt"))
+        assert (name.status, "not a path" in name.error) == (400, True)
+        gone = await bench.ask("POST", path, whole, {"content-type": FORM_TYPE}, sizes=1000, gone=True)
+        assert gone is None
+        assert list(bench.folder.glob("*/*")) == []
+
+    bench.run(work)
+    assert bench.published == []
+
+
+def test_an_upload_larger_than_the_limit_is_refused_with_both_numbers(tmp_path):
+    bench = Bench(tmp_path, upload_bytes=2000)
+
+    async def work():
+        file = part("file", "x" * 3000, "a.txt")
+        said = await bench.send("/v1/documents", file)
+        assert (said.status, "2000 bytes" in said.error) == (413, True)
+        unsaid = await bench.ask(
+            "POST",
+            "/v1/documents",
+            form(file),
+            {"content-type": FORM_TYPE, "content-length": "10"},
+            sizes=500,
+        )
+        assert unsaid.status == 413
+        body = {"document_id": "a", "text": "x" * 100}
+        assert (await bench.ask("POST", "/v1/documents", body)).status == 202
+
+    bench.run(work)
+
+
+def test_the_tenant_is_the_keys_and_nobody_elses(bench):
+    async def work():
+        job = await bench.text("a")
+        assert (await bench.ask("GET", f"/v1/jobs/{job}", secret="tr-eve")).status == 404
+        assert (await bench.ask("DELETE", "/v1/documents/a", secret="tr-eve")).status == 404
+        tenant = await bench.ask(
+            "POST", "/v1/documents", {"document_id": "a", "text": "T", "tenant": "other"}
+        )
+        assert (tenant.status, "tenant" in tenant.error) == (400, True)
+        assert (await bench.ask("GET", f"/v1/jobs/{job}")).value["state"] == "waiting"
+
+    bench.run(work)
+
+
+def test_a_key_reaches_its_collections_alone(bench):
+    async def work():
+        async def bob(method, path, body=b""):
+            return await bench.ask(method, path, body, secret="tr-bob")
+
+        text = {"document_id": "a", "text": "T", "collection": "secret"}
+        for answer in (
+            await bob("POST", "/v1/documents", text),
+            await bob("DELETE", "/v1/documents/a?collection=secret"),
+            await bob("GET", f"/v1/files/{encode_file_id(FileRef('secret', 'a'))}"),
+            await bob("DELETE", f"/v1/files/{encode_file_id(FileRef('secret', 'a'))}"),
+            await bob("GET", "/v1/vector_stores/secret"),
+            await bench.send(
+                "/v1/documents", part("file", "x", "a.txt"), part("collection", "secret"), secret="tr-bob"
+            ),
+        ):
+            assert (answer.status, "it may use: notes, plans" in answer.error) == (403, True)
+        job = await bench.text("a", collection="secret")
+        assert (await bob("GET", f"/v1/jobs/{job}")).status == 404
+        job = await bench.text("a", secret="tr-bob")
+        assert (await bob("GET", f"/v1/jobs/{job}")).value["collection"] == "notes"
+        stores = (await bob("GET", "/v1/vector_stores")).value["data"]
+        assert [store["id"] for store in stores] == ["notes"]
+
+    bench.run(work)
+
+
+@pytest.mark.parametrize("key", ["a", "reports/2026/q1.md", "über 100%.txt", "a?b#c", "../x"])
+def test_a_document_of_any_id_can_be_deleted_once(bench, key):
+    from urllib.parse import quote
+
+    async def work():
+        await bench.text(key, collection="notes")
+        path = f"/v1/documents/{quote(key, safe='')}"
+        assert (await bench.ask("DELETE", path)).status == 404
+        deleted = await bench.ask("DELETE", f"{path}?collection=notes")
+        assert deleted.value == {"id": key, "object": "document.deleted", "deleted": True}
+        missing = await bench.ask("DELETE", f"{path}?collection=notes")
+        assert (missing.status, "in collection 'notes'" in missing.error) == (404, True)
+
+    bench.run(work)
+
+
+@pytest.mark.parametrize(
+    "query", ["colection=notes", "collection=a&collection=b", "collection=%ff", "collection=", "a=1&" * 20]
+)
+def test_parameters_that_nobody_knows_delete_nothing(bench, query):
+    async def work():
+        await bench.text("a")
+        assert (await bench.ask("DELETE", f"/v1/documents/a?{query}")).status == 400
+        assert (await bench.ask("DELETE", "/v1/documents/a")).status == 200
+
+    bench.run(work)
+
+
+@pytest.mark.parametrize("job", ["999", "x", "-1", "0", "1%00", "9" * 400])
+def test_a_job_that_nobody_has_is_not_found(bench, job):
+    async def work():
+        answer = await bench.ask("GET", f"/v1/jobs/{job}")
+        assert (answer.status, "forgotten after a day" in answer.error) == (404, True)
+
+    bench.run(work)
+
+
+def test_a_file_is_uploaded_shown_and_deleted(bench):
+    async def work():
+        parts = (part("purpose", "assistants"), part("file", "# Text\n", "a.md"), part("collection", "notes"))
+        answer = await bench.send("/v1/files", *parts)
+        assert answer.status == 200, answer.body
+        file = answer.value
+        assert (file["status"], file["bytes"], file["filename"]) == ("uploaded", 7, "a.md")
+        path, ref = f"/v1/files/{file['id']}", decode_file_id(file["id"])
+        assert ref.collection == "notes"
+        # The child has a queue of its own, and so nobody knows the document here.
+        assert (await bench.ask("GET", path)).status == 404
+        bench.publish_like(bench.published[0])
+        assert (await bench.ask("GET", path)).value == file
+        bench.work()
+        assert (await bench.ask("GET", path)).value["status"] == "processed"
+        content = await bench.ask("GET", f"{path}/content")
+        assert (content.status, "not kept" in content.error) == (400, True)
+        assert (await bench.ask("GET", path, secret="tr-eve")).status == 404
+        assert (await bench.ask("DELETE", path)).value["deleted"] is True
+        assert (await bench.ask("GET", path)).status == 404
+        assert (await bench.ask("DELETE", path)).status == 404
+
+    bench.run(work)
+
+
+def test_a_file_whose_job_died_says_why_until_it_is_deleted(bench):
+    async def work():
+        file = (await bench.send("/v1/files", part("purpose", "user_data"), part("file", "x", "a.txt"))).value
+        bench.publish_like(bench.published[0])
+        bench.queue.settle(bench.queue.take(1), "dead", "its model is gone")
+        shown = (await bench.ask("GET", f"/v1/files/{file['id']}")).value
+        assert (shown["status"], shown["status_details"]) == ("error", "its model is gone")
+        assert (await bench.ask("DELETE", f"/v1/files/{file['id']}")).status == 200
+        assert (await bench.ask("GET", f"/v1/files/{file['id']}")).status == 404
+
+    bench.run(work)
+
+
+def test_a_document_of_any_origin_is_a_file(bench):
+    async def work():
+        await bench.text("a", collection="notes")
+        path = f"/v1/files/{encode_file_id(FileRef('notes', 'a'))}"
+        shown = (await bench.ask("GET", path)).value
+        assert (shown["filename"], shown["status"], shown["bytes"]) == ("a", "uploaded", 0)
+        assert (await bench.ask("GET", "/v1/files/file-x")).status == 404
+        for document in ("", "a\x00", "b"):
+            path = f"/v1/files/{encode_file_id(FileRef('notes', document))}"
+            assert (await bench.ask("GET", path)).status == 404
+            assert (await bench.ask("DELETE", path)).status == 404
+
+    bench.run(work)
+
+
+def test_what_cannot_be_honest_is_refused_by_name(bench):
+    async def work():
+        for method, path in (
+            ("GET", "/v1/files"),
+            ("POST", "/v1/vector_stores"),
+            ("POST", "/v1/vector_stores/notes/files"),
+        ):
+            answer = await bench.ask(method, path)
+            assert (answer.status, "POST /v1/files" in answer.error) == (400, True)
+        purpose = await bench.send("/v1/files", part("file", "x", "a.txt"), part("purpose", "batch"))
+        assert (purpose.status, "'batch'" in purpose.error) == (400, True)
+
+    bench.run(work)
+
+
+def test_vector_stores_are_the_tenants_collections(bench):
+    async def work():
+        await bench.text("a", collection="notes")
+        page = (await bench.ask("GET", "/v1/vector_stores?limit=2")).value
+        assert [store["id"] for store in page["data"]] == ["default", "notes"]
+        assert (page["has_more"], page["last_id"]) == (True, "notes")
+        rest = (await bench.ask("GET", "/v1/vector_stores?limit=2&after=notes")).value
+        assert ([store["id"] for store in rest["data"]], rest["has_more"]) == (["secret"], False)
+        one = (await bench.ask("GET", "/v1/vector_stores/notes")).value
+        assert (one["status"], one["file_counts"]["in_progress"], one["passages"]) == ("in_progress", 1, 12)
+        assert (await bench.ask("GET", "/v1/vector_stores/theirs")).status == 404
+
+    bench.run(work)

@@ -1,0 +1,425 @@
+"""The provider over our own server, against a server that a person can predict."""
+
+import asyncio
+import json
+import threading
+
+import pytest
+
+from fakes.grpc_server import config_of, response_of, serving
+from trireme.errors import UnsupportedError
+from trireme.providers.chat import (
+    ChatCall,
+    Finished,
+    Message,
+    Source,
+    Sources,
+    Started,
+    Text,
+    TextDelta,
+    Thinking,
+    Usage,
+)
+from trireme.providers.models import ServedModel
+from trireme.providers.port import AttemptLimits, ProviderError
+from trireme.providers.triton_chat import TritonChat
+from trireme.triton.async_client import AsyncTritonClient
+
+LIMITS = AttemptLimits()
+CITATION = {
+    "number": 1,
+    "id": "a#0",
+    "source": "a.md",
+    "start": 0,
+    "end": 4,
+    "score": 0.5,
+    "support": 1.0,
+    "text": "Oars",
+}
+USAGE = {"answer_mode": "extractive", "prompt_tokens": 0, "completion_tokens": 0, "newer": 1}  # fmt: skip
+
+
+@pytest.fixture
+def server():
+    with serving() as (scripted, url):
+        scripted.url = url
+        scripted.configs = {
+            "llm": config_of("llm", backend="generator"),
+            "rag": config_of("rag", backend="rag", inputs=["text_input"]),
+            "embedding": config_of("embedding", backend="text_encoder", inputs=["text"]),
+            "search__sort": config_of("search__sort", backend="sort"),
+        }
+        yield scripted
+
+
+def piece(text, reason="", counts=(5, 2)):
+    outputs = {"text_output": [text], "finish_reason": [reason]}
+    if reason:
+        outputs |= {"num_input_tokens": [counts[0]], "num_output_tokens": [counts[1]]}
+    return response_of(outputs, is_last=bool(reason))
+
+
+def call_of(text="hello", **changes):
+    values = {"surface": "openai", "model": "llm", "messages": (Message("user", (Text(text),)),)}
+    return ChatCall(**{**values, "tenant": "acme", "user": "ann", **changes})
+
+
+async def with_provider(server, act, models=()):
+    provider = TritonChat(AsyncTritonClient(server.url, 10.0))
+    if models:
+        provider.learn(models)
+    try:
+        return await act(provider)
+    finally:
+        await provider.close()
+
+
+def chat(server, call, model="llm", limits=LIMITS):
+    async def act(provider):
+        return [event async for event in provider.chat(call, model, limits)]
+
+    return asyncio.run(with_provider(server, act))
+
+
+def error_of(server, call, model="llm", limits=LIMITS):
+    """The error, and the events before it."""
+    seen = []
+
+    async def act(provider):
+        async for event in provider.chat(call, model, limits):
+            seen.append(event)
+
+    with pytest.raises(ProviderError) as found:
+        asyncio.run(with_provider(server, act))
+    return found.value, seen
+
+
+def inputs_of(request):
+    return {
+        tensor.name: raw[4:].decode() if tensor.datatype == "BYTES" else bool(raw[0])
+        for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True)
+        if tensor.datatype in ("BYTES", "BOOL")
+    }
+
+
+def test_a_streamed_chat_becomes_events(server):
+    server.stream = lambda request, context: iter([piece("Hel"), piece("lo"), piece("", "stop")])
+    assert chat(server, call_of(stream=True)) == [
+        Started("llm"),
+        TextDelta("Hel"),
+        TextDelta("lo"),
+        Usage(5, 2),
+        Finished("stop"),
+    ]
+    assert inputs_of(server.requests[0])["stream"] is True
+
+
+def test_a_whole_chat_is_one_piece_of_text(server):
+    server.stream = lambda request, context: iter([piece("Hello", "length")])
+    assert chat(server, call_of()) == [Started("llm"), TextDelta("Hello"), Usage(5, 2), Finished("length")]
+    assert inputs_of(server.requests[0])["stream"] is False
+
+
+@pytest.mark.parametrize(
+    ("last", "reason", "text", "finished"),
+    [
+        ("lo##", "stop", "lo", Finished("stop_sequence", stop_sequence="##")),
+        ("#", "stop", "", Finished("stop_sequence", stop_sequence="#")),
+        ("lo", "stop", "lo", Finished("stop")),
+        ("lo#", "length", "lo#", Finished("length")),
+    ],
+)
+def test_a_stop_string_is_named_and_is_no_part_of_the_text(server, last, reason, text, finished):
+    server.stream = lambda request, context: iter([piece("Hel"), piece(last, reason)])
+    events = chat(server, call_of(stream=True, stop=("#", "##")))
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "Hel" + text
+    assert events[-1] == finished
+
+
+def test_the_call_goes_out_with_its_tenant_its_user_and_every_parameter(server):
+    server.stream = lambda request, context: iter([piece("x", "stop")])
+    turns = (
+        Message("system", (Text("be brief"),)),
+        Message("assistant", (Thinking("hm"), Thinking("theirs", "signed"), Text("hi"))),
+        Message("user", (Text("a"), Text("b")), name="bob"),
+    )
+    chat(server, call_of(messages=turns, max_tokens=9, temperature=0.5, top_p=0.9, top_k=3, seed=1, stop=("x", "y"),
+                         presence_penalty=0.1, frequency_penalty=0.2))  # fmt: skip
+    (request,) = server.requests
+    sent = inputs_of(request)
+    assert json.loads(sent["messages"]) == [
+        {"role": "system", "content": "be brief"},
+        {"role": "assistant", "content": "hi", "reasoning_content": "hm"},
+        {"role": "user", "content": "a\nb", "name": "bob"},
+    ]
+    assert json.loads(sent["sampling_parameters"]) == {
+        "max_tokens": 9,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "top_k": 3,
+        "presence_penalty": 0.1,
+        "frequency_penalty": 0.2,
+        "seed": 1,
+        "stop": ["x", "y"],
+        "include_stop_str_in_output": True,
+    }
+    assert sent["tenant"] == "acme"
+    assert request.parameters["trireme_user"].string_param == "ann"
+
+
+def test_a_completion_sends_its_prompt_as_it_is(server):
+    server.stream = lambda request, context: iter([piece("x", "stop")])
+    chat(server, ChatCall("completions", "llm", prompt="once", tenant="acme"))
+    sent = inputs_of(server.requests[0])
+    assert (sent["text_input"], sent["exclude_input_in_output"]) == ("once", True)
+    assert "messages" not in sent
+
+
+FLAG = "return_num_cached_tokens"
+NEWER = ["text_input", "messages", FLAG]
+
+
+def is_flagged(request):
+    return inputs_of(request).get(FLAG, False)
+
+
+@pytest.mark.parametrize("is_learned", [False, True])
+def test_a_model_that_takes_the_question_says_what_its_prefix_cache_had(server, is_learned):
+    server.configs["llm"] = config_of("llm", backend="generator", inputs=NEWER)
+    counts = {"num_input_tokens": [5], "num_output_tokens": [2], "num_cached_tokens": [4]}
+    last = {"text_output": ["x"], "finish_reason": ["stop"], **counts}
+    server.stream = lambda request, context: iter([response_of(last)])
+
+    async def act(provider):
+        return [event async for event in provider.chat(call_of(), "llm", LIMITS)]
+
+    known = [ServedModel("llm", "chat", True, takes_cached_flag=True)] if is_learned else ()
+    assert Usage(5, 2, 4) in asyncio.run(with_provider(server, act, known))
+    assert is_flagged(server.requests[0])
+
+
+@pytest.mark.parametrize("is_learned", [False, True])
+def test_an_older_model_is_not_asked_for_what_it_does_not_know(server, is_learned):
+    server.stream = lambda request, context: iter([piece("x", "stop")])
+
+    async def act(provider):
+        return [event async for event in provider.chat(call_of(), "llm", LIMITS)]
+
+    known = [ServedModel("llm", "chat", True)] if is_learned else ()
+    assert Usage(5, 2, None) in asyncio.run(with_provider(server, act, known))
+    assert not is_flagged(server.requests[0])
+
+
+def test_a_model_that_was_replaced_by_an_older_one_is_asked_no_more(server):
+    server.stream = lambda request, context: iter([piece("x", "stop")])
+
+    async def act(provider):
+        for takes in (True, False):
+            provider.learn([ServedModel("llm", "chat", True, takes_cached_flag=takes)])
+            assert [event async for event in provider.chat(call_of(), "llm", LIMITS)]
+
+    asyncio.run(with_provider(server, act))
+    assert [is_flagged(request) for request in server.requests] == [True, False]
+
+
+@pytest.mark.parametrize("cached", [None, 3])
+def test_an_answer_says_what_the_prefix_cache_of_its_llm_had(server, cached):
+    usage = USAGE | {"prompt_tokens": 5, "completion_tokens": 2, "cached_tokens": cached}
+    last = {
+        "text_output": ["x"],
+        "citations": ["[]"],
+        "usage": [json.dumps(usage)],
+        "finish_reason": ["stop"],
+    }
+    server.stream = lambda request, context: iter([response_of(last)])
+    assert Usage(5, 2, cached) in chat(server, call_of(), "rag")
+
+
+def test_an_answer_has_its_sources_and_its_usage_as_rag_says_it(server):
+    last = {"text_output": [""], "citations": [json.dumps([CITATION])], "usage": [json.dumps(USAGE)],
+            "finish_reason": ["stop"]}  # fmt: skip
+    server.stream = lambda request, context: iter(
+        [response_of({"text_output": ["Oars."]}, is_last=False), response_of(last)]
+    )
+    call = call_of(
+        stream=True, collection="docs", passages=3, answer_mode="extractive", max_tokens=4, stop=("#",)
+    )
+    assert chat(server, call, "rag") == [
+        Started("rag"),
+        TextDelta("Oars."),
+        Sources((Source(1, "a#0", "a.md", 0, 4, 0.5, 1.0, "Oars"),), USAGE),
+        Usage(0, 0),
+        Finished("stop"),
+    ]
+    sent = inputs_of(server.requests[0])
+    assert (sent["text_input"], sent["tenant"], sent["collection"]) == ("hello", "acme", "docs")
+    assert (sent["answer_mode"], json.loads(sent["sampling_parameters"])) == (
+        "extractive",
+        {"max_tokens": 4, "stop": ["#"]},
+    )
+    assert server.requests[0].parameters["trireme_user"].string_param == "ann"
+
+
+def test_what_a_model_can_do_is_asked_once_and_what_was_learned_is_not_asked(server):
+    server.stream = lambda request, context: iter([piece("x", "stop")])
+
+    async def act(provider):
+        for _ in range(2):
+            assert [event async for event in provider.chat(call_of(), "llm", LIMITS)]
+
+    asyncio.run(with_provider(server, act))
+    assert server.config_questions == ["llm"]
+    asyncio.run(with_provider(server, act, [ServedModel("llm", "chat", True)]))
+    assert server.config_questions == ["llm"]
+
+
+def test_a_fault_is_found_without_asking_anybody(server):
+    async def act(provider):
+        assert provider.find_fault(call_of(choices=2), "llm").startswith("n:")
+        assert provider.find_fault(call_of(), "llm") == ""
+        assert "exactly one message" in provider.find_fault(call_of(messages=()), "rag")
+        assert "embeds texts" in provider.find_fault(call_of(), "embedding")
+
+    abilities = {"llm": "chat", "rag": "answer", "embedding": "embed"}
+    known = [ServedModel(name, ability, True) for name, ability in abilities.items()]
+    asyncio.run(with_provider(server, act, known))
+    assert server.config_questions == server.requests == []
+
+
+def test_a_call_that_cannot_be_done_is_not_sent(server):
+    error, events = error_of(server, call_of(choices=2))
+    assert (error.remedy, error.kind, events, server.requests) == ("next", "invalid", [], [])
+    error, _ = error_of(server, call_of(), "embedding")
+    assert (error.remedy, error.kind) == ("next", "invalid")
+    for name in ("none", "search__sort"):
+        error, _ = error_of(server, call_of(), name)
+        assert (error.remedy, error.kind, str(error)) == (
+            "next",
+            "not_found",
+            f"no model {name!r} is served here",
+        )
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy", "kind"),
+    [
+        ("[INVALID_ARG] max_tokens must be a number", "give_up", "invalid"),
+        ("[INVALID_ARG] [PROMPT_TOO_LONG] the prompt has 9 tokens", "larger", "too_long"),
+        ("[UNSUPPORTED] no", "give_up", "invalid"),
+        ("[NOT_FOUND] no collection 'x'", "give_up", "not_found"),
+        ("[UNAVAILABLE] the queue is full", "again", "overloaded"),
+        ("Stub process 'llm_0' is not healthy.", "again", "overloaded"),
+        ("[INTERNAL] internal error in model llm", "next", "internal"),
+    ],
+)
+def test_an_error_says_what_may_be_done(server, said, remedy, kind):
+    server.stream = lambda request, context: iter([said])
+    error, events = error_of(server, call_of())
+    assert (error.remedy, error.kind, events) == (remedy, kind, [])
+    assert "[" not in str(error)
+
+
+def test_an_answer_that_breaks_off_is_cut(server):
+    server.stream = lambda request, context: iter([piece("half"), "[UNAVAILABLE] the engine died"])
+    error, events = error_of(server, call_of(stream=True))
+    assert (error.remedy, error.kind) == ("again", "cut")
+    assert events == [Started("llm"), TextDelta("half")]
+
+
+def test_a_stream_without_its_last_response_is_cut(server):
+    server.stream = lambda request, context: iter([piece("half")])
+    error, _ = error_of(server, call_of(stream=True))
+    assert error.kind == "cut"
+
+
+@pytest.mark.parametrize("last", [piece("lf", "cancelled"), response_of({})])
+def test_an_answer_that_the_server_ends_without_a_reason_of_its_own_is_cut(server, last):
+    server.stream = lambda request, context: iter([piece("ha"), last])
+    error, _ = error_of(server, call_of(stream=True))
+    assert (error.remedy, error.kind) == ("again", "cut")
+
+
+def test_where_no_server_is_the_next_target_may_answer():
+    async def act():
+        provider = TritonChat(AsyncTritonClient("127.0.0.1:1"))
+        try:
+            return [event async for event in provider.chat(call_of(), "llm", LIMITS)]
+        finally:
+            await provider.close()
+
+    with pytest.raises(ProviderError) as found:
+        asyncio.run(act())
+    assert (found.value.remedy, found.value.kind) == ("next", "connect")
+
+
+@pytest.mark.parametrize(
+    ("first", "limits", "said"),
+    [
+        ((), AttemptLimits(first=0.2, between=30, total=60), "sent nothing for 0 s"),
+        (("a",), AttemptLimits(first=30, between=0.2, total=60), "sent nothing for 0 s"),
+        (("a",), AttemptLimits(first=30, between=30, total=1.0), "did not end its answer within 1 s"),
+    ],
+)
+def test_each_limit_of_an_attempt_ends_it_and_cancels_the_request(server, first, limits, said):
+    is_gone = threading.Event()
+
+    def stream(request, context):
+        context.add_callback(is_gone.set)
+        yield from map(piece, first)
+        is_gone.wait(30)
+
+    server.stream = stream
+    error, events = error_of(server, call_of(stream=True), limits=limits)
+    assert (error.remedy, error.kind) == ("next", "timeout")
+    assert said in str(error)
+    assert [event.text for event in events[1:]] == list(first)
+    assert is_gone.wait(30)
+
+
+@pytest.mark.parametrize("way", ["closed", "cancelled"])
+def test_a_chat_that_is_left_cancels_the_request(server, way):
+    is_gone = threading.Event()
+
+    def stream(request, context):
+        context.add_callback(is_gone.set)
+        yield piece("a")
+        is_gone.wait(30)
+
+    server.stream = stream
+
+    async def act(provider):
+        events = provider.chat(call_of(stream=True), "llm", LIMITS)
+        assert [await anext(events), await anext(events)] == [Started("llm"), TextDelta("a")]
+        if way == "closed":
+            await events.aclose()
+        else:
+            waiting = asyncio.ensure_future(anext(events))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        assert await asyncio.to_thread(is_gone.wait, 30)
+
+    asyncio.run(with_provider(server, act))
+
+
+def test_tokens_are_counted_by_the_model(server):
+    server.stream = lambda request, context: iter([piece("", "stop", (17, 0))])
+    count = asyncio.run(with_provider(server, lambda provider: provider.count_tokens(call_of(), "llm")))
+    assert count == 17
+    (request,) = server.requests
+    assert request.parameters["count_tokens"].bool_param
+    assert request.parameters["trireme_user"].string_param == "ann"
+    assert json.loads(inputs_of(request)["messages"]) == [{"role": "user", "content": "hello"}]
+
+
+def test_tokens_of_an_answer_cannot_be_counted_and_faults_are_a_providers(server):
+    with pytest.raises(UnsupportedError, match="count with the model that writes"):
+        asyncio.run(with_provider(server, lambda provider: provider.count_tokens(call_of(), "rag")))
+    with pytest.raises(ProviderError, match="n:") as found:
+        asyncio.run(with_provider(server, lambda provider: provider.count_tokens(call_of(choices=2), "llm")))
+    assert found.value.kind == "invalid"
+    server.stream = lambda request, context: iter(["[UNAVAILABLE] gone"])
+    with pytest.raises(ProviderError) as found:
+        asyncio.run(with_provider(server, lambda provider: provider.count_tokens(call_of(), "llm")))
+    assert found.value.kind == "overloaded"

@@ -1,0 +1,258 @@
+"""What our own server does beside chats, against a server that a person can predict."""
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+
+from fakes.grpc_server import config_of, response_of, serving
+from trireme.errors import InvalidInputError, NotFoundError, UnavailableError
+from trireme.providers import triton_models
+from trireme.providers.models import SearchCall, ServedModel
+from trireme.providers.triton_models import BATCHES_AT_ONCE, TritonModels
+from trireme.triton import served_models
+from trireme.triton.async_client import AsyncTritonClient
+
+
+@pytest.fixture
+def server():
+    with serving() as (scripted, url):
+        scripted.url = url
+        scripted.configs = {
+            "embedding": config_of("embedding", backend="text_encoder", inputs=["text"], rows=4),
+            "reranker": config_of("reranker", backend="cross_encoder", inputs=["query", "passages"], rows=16),
+            "classes": config_of("classes", backend="cross_encoder", inputs=["text"], rows=2),
+            "search": config_of("search", platform="ensemble", inputs=["query", "tenant"], rows=1),
+            "search__sort": config_of("search__sort", backend="sort", inputs=["id"], rows=1),
+        }
+        yield scripted
+
+
+def run(server, act):
+    async def whole():
+        models = TritonModels(AsyncTritonClient(server.url, 10.0), "127.0.0.1", 1, 2)
+        try:
+            return await act(models)
+        finally:
+            await models.close()
+
+    return asyncio.run(whole())
+
+
+def texts_of(request, name="text"):
+    """The rows of a STRING input."""
+    for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True):
+        if tensor.name == name:
+            texts, at = [], 0
+            while at < len(raw):
+                size = int.from_bytes(raw[at : at + 4], "little")
+                texts.append(raw[at + 4 : at + 4 + size].decode())
+                at += 4 + size
+            return texts
+    return None
+
+
+def embed_lengths(request, context):
+    """A vector of each text's length, its tokens one more, and as many cut as it has spaces."""
+    texts = texts_of(request)
+    lengths = [len(text) for text in texts]
+    return response_of(
+        {
+            "embedding": [[float(n), 0.5] for n in lengths],
+            "token_count": [[n + 1] for n in lengths],
+            "truncated_tokens": [[text.count(" ")] for text in texts],
+        }
+    )
+
+
+def test_texts_of_many_batches_come_back_in_order_with_their_counts(server):
+    server.infer = embed_lengths
+    texts = ["x" * n + " " * (n % 2) for n in range(10)]
+    found = run(server, lambda models: models.embed(texts, "embedding", "passage", 2))
+    assert found.vectors[:, 0].tolist() == [len(text) for text in texts]
+    assert found.vectors.dtype == np.float32
+    assert found.tokens.tolist() == [len(text) + 1 for text in texts]
+    assert found.truncated.tolist() == [n % 2 for n in range(10)]
+    assert sorted(len(texts_of(request)) for request in server.requests) == [2, 4, 4]
+    request = server.requests[0]
+    assert {tensor.name for tensor in request.inputs} == {"text", "input_type", "dimensions"}
+    assert set(texts_of(request, "input_type")) == {"passage"}
+
+
+def test_what_was_not_given_is_not_sent_and_no_texts_are_no_request(server):
+    server.infer = embed_lengths
+    assert run(server, lambda models: models.embed([], "embedding")).vectors.shape == (0, 0)
+    assert server.requests == []
+    run(server, lambda models: models.embed(["a"], "embedding"))
+    assert [tensor.name for tensor in server.requests[0].inputs] == ["text"]
+
+
+def test_batches_of_one_request_run_side_by_side_within_a_bound(server):
+    together, lock, most = [0], threading.Lock(), []
+    all_here = threading.Barrier(BATCHES_AT_ONCE)
+
+    def infer(request, context):
+        with lock:
+            together[0] += 1
+            most.append(together[0])
+        all_here.wait(30)
+        with lock:
+            together[0] -= 1
+        return embed_lengths(request, context)
+
+    server.infer = infer
+    run(server, lambda models: models.embed(["x"] * 4 * 2 * BATCHES_AT_ONCE, "embedding"))
+    assert max(most) == BATCHES_AT_ONCE
+
+
+def test_an_error_of_one_batch_is_the_requests(server):
+    def infer(request, context):
+        if "bad" in texts_of(request):
+            import grpc
+
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "[INVALID_ARG] a text is bad")
+        return embed_lengths(request, context)
+
+    server.infer = infer
+    with pytest.raises(InvalidInputError, match="a text is bad"):
+        run(server, lambda models: models.embed(["x"] * 9 + ["bad"] + ["x"] * 9, "embedding"))
+
+
+def test_passages_are_scored_in_one_request(server):
+    server.infer = lambda request, context: response_of(
+        {"score": [[0.5, -1.5]], "truncated_tokens": [[0, 3]]}
+    )
+    found = run(server, lambda models: models.rerank("q", ["a", "b"], "reranker"))
+    assert (found.scores.tolist(), found.truncated.tolist()) == ([0.5, -1.5], [0, 3])
+    (request,) = server.requests
+    assert (texts_of(request, "query"), texts_of(request, "passages")) == (["q"], ["a", "b"])
+    assert run(server, lambda models: models.rerank("q", [], "reranker")).scores.shape == (0,)
+
+
+def test_texts_are_classified_in_batches(server):
+    def infer(request, context):
+        rows = len(texts_of(request))
+        return response_of({"label": [["good", "bad"]] * rows, "score": [[0.75, 0.25]] * rows})
+
+    server.infer = infer
+    found = run(server, lambda models: models.classify(["a", "b", "c"], "classes"))
+    assert [(one.labels, one.score.tolist()) for one in found] == [(("good", "bad"), [0.75, 0.25])] * 3
+    assert sorted(len(texts_of(request)) for request in server.requests) == [1, 2]
+
+
+def test_a_search_goes_out_with_its_tenant_and_its_user(server):
+    server.infer = lambda request, context: response_of(
+        {"id": [["a#0"]], "text": [["oars"]], "metadata": [["{}"]], "score": [[0.5]]}
+    )
+    call = SearchCall("q", "acme", "docs", user="ann", top_k=3, filter='{"a": 1}', mode="text")
+    (hit,) = run(server, lambda models: models.search(call))
+    assert (hit.id, hit.text, hit.score) == ("a#0", "oars", 0.5)
+    (request,) = server.requests
+    assert request.parameters["trireme_user"].string_param == "ann"
+    assert [
+        texts_of(request, name) for name in ("query", "tenant", "collection", "filter", "search_mode")
+    ] == [
+        ["q"],
+        ["acme"],
+        ["docs"],
+        ['{"a": 1}'],
+        ["text"],
+    ]
+    run(server, lambda models: models.search(SearchCall("q", "acme", "docs")))
+    assert {tensor.name for tensor in server.requests[1].inputs} == {"query", "tenant", "collection"}
+
+
+def test_a_model_for_something_else_is_refused_and_one_that_is_private_is_not_there(server):
+    with pytest.raises(InvalidInputError, match="reranks passages") as found:
+        run(server, lambda models: models.embed(["a"], "reranker"))
+    assert found.value.param == "model"
+    for name in ("none", "search__sort"):
+        with pytest.raises(NotFoundError, match=f"no model '{name}' is served here"):
+            run(server, lambda models, name=name: models.embed(["a"], name))
+    assert server.requests == []
+
+
+def test_a_models_configuration_is_asked_once_in_a_while(server, monkeypatch):
+    server.infer = embed_lengths
+
+    async def twice(models):
+        await models.embed(["a"], "embedding")
+        await models.embed(["a"], "embedding")
+
+    run(server, twice)
+    assert server.config_questions == ["embedding"]
+    monkeypatch.setattr(triton_models, "FACTS_SECONDS", 0.0)
+    run(server, twice)
+    assert server.config_questions == ["embedding"] * 3
+
+
+SERVED = [
+    served_models.ServedModel("embedding", "text_encoder", True, inputs=("text",)),
+    served_models.ServedModel("ingest", "ingester", True),
+    served_models.ServedModel("llm", "generator", False, "no weights"),
+    served_models.ServedModel("newer", "generator", True, inputs=("return_num_cached_tokens",)),
+    served_models.ServedModel("rag", "rag", True, inputs=("text_input",)),
+    served_models.ServedModel("search__sort", "sort", True),
+]
+LISTED = [
+    ServedModel("embedding", "embed", True),
+    ServedModel("llm", "chat", False),
+    ServedModel("newer", "chat", True, takes_cached_flag=True),
+    ServedModel("rag", "answer", True),
+]
+
+
+def test_callers_share_one_question_and_its_answer_for_a_while(server, monkeypatch):
+    asked, all_wait = [], threading.Event()
+
+    def read(host, http_port, metrics_port):
+        asked.append((host, http_port, metrics_port))
+        assert all_wait.wait(30)
+        return SERVED
+
+    monkeypatch.setattr(triton_models, "read_served_models", read)
+
+    async def act(models):
+        tasks = [asyncio.create_task(models.models()) for _ in range(5)]
+        await asyncio.sleep(0)
+        # One that goes away leaves the answer to the others.
+        tasks[0].cancel()
+        all_wait.set()
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        return [*found[1:], await models.models()]
+
+    assert run(server, act) == [LISTED] * 5
+    assert asked == [("127.0.0.1", 1, 2)]
+
+
+def test_a_failed_question_is_everybodys_error_and_is_asked_again(server, monkeypatch):
+    answers = iter([UnavailableError("no tritonserver answers"), SERVED])
+
+    def read(*_):
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(triton_models, "read_served_models", read)
+
+    async def act(models):
+        with pytest.raises(UnavailableError):
+            await models.models()
+        return await models.models()
+
+    assert run(server, act) == LISTED
+
+
+def test_an_answer_that_is_old_is_asked_again(server, monkeypatch):
+    asked = []
+    monkeypatch.setattr(triton_models, "read_served_models", lambda *_: asked.append(1) or SERVED)
+    monkeypatch.setattr(triton_models, "INDEX_SECONDS", 0.0)
+
+    async def act(models):
+        await models.models()
+        await models.models()
+
+    run(server, act)
+    assert len(asked) == 2
