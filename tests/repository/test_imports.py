@@ -43,6 +43,7 @@ HEAVY = {
     "openvino": set(),
     "openvino_genai": set(),
     "nncf": set(),
+    "gguf": set(),
     "gptqmodel": set(),
     "bitsandbytes": set(),
     "jinja2": {"generate"},

@@ -10,6 +10,8 @@ from trireme.artifacts.contracts import Contract
 
 Builder = Literal["", "export_encoder", "export_llm"]
 
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int4")
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -57,6 +59,11 @@ class Kind:
     def is_generator(self) -> bool:
         """An LLM: its files and its engine are not an encoder's."""
         return self.builder == "export_llm"
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What a recipe may name; "" leaves the weights as the checkpoint has them."""
+        return ("", "int8", "int4") if self.is_generator else PRECISIONS[:-1]
 
     @property
     def is_ensemble(self) -> bool:

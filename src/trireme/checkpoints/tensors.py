@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,12 +71,15 @@ class TensorEntry:
 
 
 class TensorFiles:
-    """The tensors of a checkpoint folder by name. Raises UnsupportedError naming a file that is not whole."""
+    """The tensors of a checkpoint folder, or of its `files`, by name.
 
-    def __init__(self, folder: Path) -> None:
+    Raises UnsupportedError naming a file that is not whole.
+    """
+
+    def __init__(self, folder: Path, files: Sequence[Path] | None = None) -> None:
         self.folder = folder
         self.entries: dict[str, TensorEntry] = {}
-        for path in weight_files(folder):
+        for path in weight_files(folder) if files is None else files:
             for name, entry in _read_header(path).items():
                 if name in self.entries:
                     raise UnsupportedError(

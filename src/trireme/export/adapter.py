@@ -6,7 +6,6 @@ W + scale * B A for each adapted weight W (Hu et al., "LoRA", 2021); what was tr
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from trireme.checkpoints.config import (
     refuse,
 )
 from trireme.checkpoints.families import FAMILIES
+from trireme.checkpoints.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX, read_lora_config, scale_of
 from trireme.errors import UnsupportedError
 from trireme.export.sentence_files import MODULES_FILE
 
@@ -30,27 +30,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Tensors = dict[str, Tensor]
-
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-
-_PREFIX = "base_model.model."
-# Keys that make another calculation of an adapter; the others say how it was trained.
-_OTHER_KINDS = (
-    "use_dora",
-    "use_qalora",
-    "lora_bias",
-    "fan_in_fan_out",
-    "layer_replication",
-    "megatron_config",
-    "target_parameters",
-    "trainable_token_indices",
-    "alora_invocation_tokens",
-    "arrow_config",
-    "use_bdlora",
-)
-# These take a part out of the base's weights before training.
-_BASE_CHANGING_STARTS = ("pissa", "olora", "corda", "loftq")
 
 
 @contextmanager
@@ -91,8 +70,7 @@ def _merge(source: Path, target: Path) -> None:
     """Puts the merged weights, a config.json and the tokenizer of adapter `source` into `target`, its mirror."""
     from safetensors.torch import load_file, save_file
 
-    config = read_json(source / ADAPTER_CONFIG)
-    _check(source / ADAPTER_CONFIG, config)
+    config = read_lora_config(source / ADAPTER_CONFIG)
     if not (source / ADAPTER_WEIGHTS).is_file():
         raise UnsupportedError(f"{source} holds no {ADAPTER_WEIGHTS}; save the adapter as safetensors")
     base = _find_base(source, config)
@@ -104,20 +82,6 @@ def _merge(source: Path, target: Path) -> None:
     for path in [*target.glob("*.safetensors*"), target / ADAPTER_CONFIG]:
         path.unlink()
     save_file({name: value.contiguous() for name, value in weights.items()}, target / WEIGHTS_FILE)
-
-
-def _check(path: Path, config: dict[str, Any]) -> None:
-    advice = "merge it with PEFT's merge_and_unload and save the whole model"
-    if config.get("peft_type") != "LORA":
-        raise refuse(path, "peft_type", config.get("peft_type"), f"only LORA is merged here; {advice}")
-    for key in _OTHER_KINDS:
-        if config.get(key):
-            raise refuse(path, key, config[key], f"only plain LoRA is merged here; {advice}")
-    if config.get("bias", "none") != "none":
-        raise refuse(path, "bias", config["bias"], f"only plain LoRA is merged here; {advice}")
-    start = config.get("init_lora_weights")
-    if isinstance(start, str) and start.startswith(_BASE_CHANGING_STARTS):
-        raise refuse(path, "init_lora_weights", start, f"it changes the base's weights; {advice}")
 
 
 def _find_base(source: Path, config: dict[str, Any]) -> Path:
@@ -179,7 +143,7 @@ def _load_base(base: Path, family: str) -> Tensors:
 
 def _apply(path: Path, config: dict[str, Any], adapter: Tensors, weights: Tensors) -> None:
     """Changes `weights`: adds each low-rank update, and takes over what was trained whole."""
-    left = {name.removeprefix(_PREFIX): value.float() for name, value in adapter.items()}
+    left = {name.removeprefix(PREFIX): value.float() for name, value in adapter.items()}
     for name in sorted(left):
         match = re.fullmatch(r"(.+)\.lora_(embedding_)?A(\.weight)?", name)
         if match is None:
@@ -196,20 +160,12 @@ def _apply(path: Path, config: dict[str, Any], adapter: Tensors, weights: Tensor
             raise UnsupportedError(
                 f"{path.parent / ADAPTER_WEIGHTS}: {name!r} has another shape than the base"
             )
-        weights[target] = weights[target] + _scale(config, module, down.shape[0]) * update
+        weights[target] = weights[target] + scale_of(config, module, down.shape[0]) * update
     for name, value in left.items():
         if "lora_" in name:
             raise UnsupportedError(f"{path.parent / ADAPTER_WEIGHTS}: {name!r} is not supported")
         plain = re.sub(r"\.(modules_to_save|original_module)(\.default)?", "", name)
         weights[_find_weight(plain, weights) or plain] = value
-
-
-def _scale(config: dict[str, Any], module: str, rank: int) -> float:
-    """alpha / rank, or alpha / sqrt(rank) for rank-stabilized LoRA; patterns name the end of a module."""
-    patterns: dict[str, float] = config.get("alpha_pattern") or {}
-    found = next((key for key in patterns if re.match(rf"(.*\.)?({key})$", module)), None)
-    alpha = float(config.get("lora_alpha", 8) if found is None else patterns[found])
-    return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
 
 
 def _find_weight(name: str, weights: Tensors) -> str | None:

@@ -16,7 +16,9 @@ from trireme.export_llm.architecture import Architecture
 from trireme.export_llm.constants import ConstantStore
 from trireme.export_llm.quantization import PackedWeight
 from trireme.export_llm.rope import inverse_frequencies
-from trireme.export_llm.weights import EMBEDDING, FINAL_NORM, Weights
+from trireme.export_llm.rounding import Roundings
+from trireme.export_llm.weights import EMBEDDING, FINAL_NORM, HEAD, Weights
+from trireme.types import FloatArray
 
 # The smallest float16: what a masked position's score gets.
 MASKED = -65504.0
@@ -24,22 +26,29 @@ MASKED = -65504.0
 Notice = Callable[[str], None]
 
 
-def build_graph(weights: Weights, store: ConstantStore, notice: Notice = lambda step: None) -> Any:
+def build_graph(
+    weights: Weights,
+    store: ConstantStore,
+    notice: Notice = lambda step: None,
+    roundings: Roundings | None = None,
+) -> Any:
     """The openvino.Model of `weights`; its constants live as long as `store`. Blocks; reads every tensor once.
 
-    `notice` hears which layer is read. Raises UnsupportedError for a tensor that does not fit.
+    Float matrices are rounded as `roundings` say. `notice` hears which layer is read. Raises UnsupportedError for a
+    tensor that does not fit.
     """
-    return _Graph(weights, store).build(notice)
+    return _Graph(weights, store, roundings).build(notice)
 
 
 class _Graph:
     """Nodes under construction. A method's tensor shapes: b batch, s new tokens, t past and new tokens."""
 
-    def __init__(self, weights: Weights, store: ConstantStore) -> None:
+    def __init__(self, weights: Weights, store: ConstantStore, roundings: Roundings | None) -> None:
         from openvino import opset15
 
         self.op = opset15
         self.weights = weights
+        self.roundings = roundings
         self.model: Architecture = weights.architecture
         self.store = store
         self.sinks: list[Any] = []
@@ -48,7 +57,9 @@ class _Graph:
         import openvino
 
         self._make_inputs()
-        embedding = self.store.weight(self.weights.array(f"{EMBEDDING}.weight", self._embedding_shape()))
+        embedding = self._stored(
+            EMBEDDING, self.weights.array(f"{EMBEDDING}.weight", self._embedding_shape())
+        )
         states = self.op.gather(embedding, self.op.convert(self.ids, "i32"), self._int(0))
         for index in range(self.model.layers):
             notice(f"layer {index + 1} of {self.model.layers}")
@@ -201,7 +212,14 @@ class _Graph:
         weight = self.weights.linear(prefix)
         if isinstance(weight, PackedWeight):
             return self.store.packed_weight(weight)
-        return self.store.weight(weight)
+        return self._stored(prefix, weight)
+
+    def _stored(self, prefix: str, weight: FloatArray) -> Any:
+        if self.roundings is None:
+            return self.store.weight(weight)
+        is_table = prefix in (EMBEDDING, HEAD)
+        rounding = self.roundings.tables if is_table else self.roundings.layers
+        return self.store.packed_weight(rounding.round(prefix, weight))
 
     def _norm(self, states: Any, prefix: str, size: int) -> Any:
         """x / sqrt(mean(x^2) + epsilon) * weight, over the last axis (arXiv 1910.07467)."""

@@ -20,7 +20,8 @@ from trireme.artifacts.manifest import (
 )
 from trireme.artifacts.recipe import Recipe, build_keys
 from trireme.artifacts.version_place import VersionPlace
-from trireme.checkpoints.config import check_weights, read_config
+from trireme.checkpoints.config import check_weights, read_config, refuse
+from trireme.checkpoints.lora import LoraAdapter, adapter_files
 from trireme.checkpoints.source import SAFE_SUFFIXES, fetch_source
 from trireme.checkpoints.tensors import weight_files
 from trireme.errors import InvalidInputError, UnsupportedError
@@ -29,6 +30,7 @@ from trireme.export_llm.checkpoint_files import check_for_gpu, link_checkpoint, 
 from trireme.export_llm.gpu_config import read_gpu_model
 from trireme.export_llm.parity import read_thresholds
 from trireme.export_llm.quantization import Quantization, read_quantization
+from trireme.export_llm.rounding import ROUNDINGS, Rounding
 from trireme.generate.chat import TEMPLATE_FOLDER, ChatTemplate, named_template
 from trireme.generate.model_files import read_eos_token_ids
 from trireme.generate.tokenizer import LlmTokenizer
@@ -54,13 +56,17 @@ SCRATCH_FILE = "constants.tmp"
 
 @dataclass(frozen=True, slots=True)
 class LlmSource:
-    """A checkpoint folder, read and found supported. `architecture`: of the graph, None for the GPU."""
+    """A checkpoint folder, read and found supported. `architecture`: of the graph, None for the GPU.
+
+    `adapter`: what is merged into it.
+    """
 
     folder: Path
     config: dict[str, Any]
     architecture: Architecture | None
     vocabulary: int
     max_model_len: int
+    adapter: LoraAdapter | None = None
 
 
 def build_llm(recipe: Recipe, options: BuildOptions, notice: Notice = lambda step: None) -> Outcome[Manifest]:
@@ -78,8 +84,9 @@ def build_llm(recipe: Recipe, options: BuildOptions, notice: Notice = lambda ste
     notice("fetch")
     folder = fetch_source(recipe, options.cache, options.project)
     notice("read")
-    source = read_source(folder, recipe)
-    inputs = collect_inputs(recipe, folder)
+    adapter = options.project / recipe.adapter if recipe.adapter else None
+    source = read_source(folder, recipe, adapter)
+    inputs = collect_inputs(recipe, folder, adapter)
     return build(
         inputs,
         lambda stage: _make(recipe, inputs, source, stage, notice),
@@ -90,15 +97,22 @@ def build_llm(recipe: Recipe, options: BuildOptions, notice: Notice = lambda ste
     )
 
 
-def collect_inputs(recipe: Recipe, folder: Path) -> Inputs:
-    """What shapes the files: the recipe's build keys, the checkpoint's files, tool versions."""
+def collect_inputs(recipe: Recipe, folder: Path, adapter: Path | None = None) -> Inputs:
+    """What shapes the files: the recipe's build keys, the checkpoint's files and an adapter's, tool versions."""
     values = asdict(recipe)
     keys = {key: values[key] for key in BUILD_KEYS}
-    return Inputs(keys, {"files": hash_folder(folder, SAFE_SUFFIXES)}, read_tools(TOOLS[recipe.target]))
+    read: dict[str, Any] = {"files": hash_folder(folder, SAFE_SUFFIXES)}
+    if adapter is not None:
+        # Not the whole folder: how it was trained, and its card, change no model.
+        read["adapter"] = [hash_file(path) for path in adapter_files(adapter)]
+    return Inputs(keys, read, read_tools(TOOLS[recipe.target]))
 
 
-def read_source(folder: Path, recipe: Recipe) -> LlmSource:
-    """The checkpoint in `folder`. Raises UnsupportedError or ArtifactError naming the file or key in the way."""
+def read_source(folder: Path, recipe: Recipe, adapter: Path | None = None) -> LlmSource:
+    """The checkpoint in `folder`, and the `adapter` on top of it.
+
+    Raises UnsupportedError, ArtifactError or NotFoundError naming the file or key in the way.
+    """
     config = read_config(folder)
     check_weights(folder)
     limit = recipe.max_model_len
@@ -108,9 +122,26 @@ def read_source(folder: Path, recipe: Recipe) -> LlmSource:
         _check_text_files(folder)
         return LlmSource(folder, config, None, model.vocabulary, limit or model.positions)
     architecture = read_architecture(config, limit)
+    if recipe.precision and read_quantization(config) is not None:
+        raise refuse(
+            folder / CONFIG_FILE,
+            "quantization_config",
+            config["quantization_config"],
+            f"its own integers are kept; take precision = {recipe.precision!r} out of the recipe",
+        )
     _check_tokens(folder, architecture.vocabulary, may_add=False)
     _check_text_files(folder)
-    return LlmSource(folder, config, architecture, architecture.vocabulary, limit or architecture.positions)
+    found = None if adapter is None else _read_adapter(adapter, recipe)
+    return LlmSource(
+        folder, config, architecture, architecture.vocabulary, limit or architecture.positions, found
+    )
+
+
+def _read_adapter(folder: Path, recipe: Recipe) -> LoraAdapter:
+    adapter = LoraAdapter(folder)
+    # Without either, source is a folder, whose name may look like a hub id.
+    adapter.check_base(recipe.source if recipe.package or recipe.revision else "", recipe.weights_sha256)
+    return adapter
 
 
 def _check_tokens(folder: Path, size: int, *, may_add: bool) -> None:
@@ -186,9 +217,10 @@ def _make_graph(
 
     assert source.architecture is not None  # noqa: S101 - for the type checker
     quantization = read_quantization(source.config)
-    weights = Weights(source.folder, source.architecture, quantization)
+    weights = Weights(source.folder, source.architecture, quantization, source.adapter)
+    roundings = ROUNDINGS.get(recipe.precision)
     store = ConstantStore(stage / SCRATCH_FILE)
-    model = build_graph(weights, store, lambda step: notice(f"build, {step}"))
+    model = build_graph(weights, store, lambda step: notice(f"build, {step}"), roundings)
     notice("write")
     openvino.save_model(model, stage / GRAPH_FILE, compress_to_fp16=False)
     del model
@@ -200,11 +232,12 @@ def _make_graph(
     notice("compare")
     served = ServedGraph(stage / GRAPH_FILE, compile_properties(recipe.threads), max(map(len, prompts)))
     figures = dict(compare_logits(before, [served.logits(prompt) for prompt in prompts]))
-    return _name_precision(quantization, store.kept_fp32), figures
+    stored = roundings.layers if roundings else quantization
+    return _name_precision(stored, store.kept_fp32), figures
 
 
-def _name_precision(quantization: Quantization | None, kept_fp32: int) -> str:
-    name = quantization.precision if quantization else "fp16"
+def _name_precision(stored: Quantization | Rounding | None, kept_fp32: int) -> str:
+    name = stored.precision if stored else "fp16"
     return f"{name}, {kept_fp32} in fp32" if kept_fp32 else name
 
 
@@ -235,8 +268,8 @@ def _describe(recipe: Recipe, inputs: Inputs, source: LlmSource, stage: Path, pr
     return Manifest(
         model=recipe.model,
         kind=recipe.kind,
-        source=recipe.source,
-        revision=recipe.revision,
+        source=recipe.source or recipe.package,
+        revision=recipe.revision or recipe.package,
         precision=precision,
         dimensions=source.vocabulary,
         max_length=source.max_model_len,

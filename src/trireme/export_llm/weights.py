@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trireme.checkpoints.lora import LoraAdapter
 from trireme.checkpoints.tensors import TensorFiles
 from trireme.errors import UnsupportedError
 from trireme.export_llm.architecture import Architecture
@@ -23,29 +24,46 @@ _COMPUTED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 
 
 class Weights:
-    """Reads one layer at a time. Raises UnsupportedError for a tensor that is missing, left over or misshapen."""
+    """Reads one layer at a time. Raises UnsupportedError for a tensor that is missing, left over or misshapen.
+
+    The updates of `adapter` are added where a layer is read, in float32.
+    """
 
     def __init__(
-        self, folder: Path, architecture: Architecture, quantization: Quantization | None = None
+        self,
+        folder: Path,
+        architecture: Architecture,
+        quantization: Quantization | None = None,
+        adapter: LoraAdapter | None = None,
     ) -> None:
         self.architecture = architecture
         self.quantization = quantization
+        self._adapter = adapter
         self._tensors = TensorFiles(folder)
         self._linears = _linear_shapes(architecture)
         self._check_names()
+        if adapter is not None:
+            # A table of embeddings is no linear layer, and what is tied to it would change with it.
+            adapter.check_modules({name: shape for name, shape in self._linears.items() if name != EMBEDDING})
+            if packed := sorted(filter(self._is_packed, adapter.modules)):
+                raise UnsupportedError(
+                    f"{packed[0]} is quantized: an adapter is merged into float weights alone"
+                )
 
     def linear(self, prefix: str) -> FloatArray | PackedWeight:
         """Weight [out, in] of the layer `prefix`: an array of floats, or the checkpoint's own integers."""
         expected = self._linears[prefix]
+        adapter = self._adapter if self._adapter is not None and prefix in self._adapter.modules else None
         if not self._is_packed(prefix):
-            return self.array(f"{prefix}.weight", expected)
+            weight = self.array(f"{prefix}.weight", expected)
+            return weight.astype(np.float32) + adapter.update(prefix) if adapter is not None else weight
         if self.quantization is None:
             raise UnsupportedError(
                 f"{prefix}.qweight is quantized but config.json has no quantization_config"
             )
-        weight = unpack_weight(self._tensors, prefix, self.quantization)
-        _check_shape(f"{prefix}.qweight", weight.integers.shape, expected)
-        return weight
+        packed = unpack_weight(self._tensors, prefix, self.quantization)
+        _check_shape(f"{prefix}.qweight", packed.integers.shape, expected)
+        return packed
 
     def bias(self, prefix: str) -> FloatArray | None:
         """Bias [out] of the layer `prefix`, or None."""
@@ -106,7 +124,7 @@ def _check_shape(name: str, found: tuple[int, ...], expected: tuple[int, ...]) -
 
 
 def _linear_shapes(model: Architecture) -> dict[str, tuple[int, int]]:
-    """Every matrix by name, [out, in]."""
+    """Every matrix by name, [out, in]; the table of embeddings is one of them."""
     queries, keys = model.heads * model.head_dim, model.kv_heads * model.head_dim
     block = {
         "self_attn.q_proj": (queries, model.hidden),

@@ -11,12 +11,13 @@ from trireme.artifacts.encoder_engines import (
     default_engine,
     describe_engines,
 )
+from trireme.artifacts.kinds import KINDS
 from trireme.artifacts.manifest import ENCODER_FILES
-from trireme.artifacts.recipe import PRECISIONS
 from trireme.encode.engines.table import OPENERS
 from trireme.errors import SettingError
 from trireme.export.writers import WRITERS
 
+PRECISIONS = KINDS["text_encoder"].precisions
 PAGE = Path(__file__).parents[3] / "docs" / "adding-a-model.md"
 ROW = re.compile(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
 

@@ -71,7 +71,10 @@ def test_a_wrong_value_is_named(line, message, tmp_path):
         ('kind = "search"\nsteps = ["a", "b"]', "steps must name 3 or 4"),
         ('kind = "sort"\nmax_batch_size = 2', "max_batch_size must be 1"),
         ('kind = "generator"\nsource = "x"\nmax_batch_size = 2', "max_batch_size must be 1"),
-        ('kind = "generator"\nsource = "x"\nprecision = "int8"', "has no key 'precision'"),
+        ('kind = "generator"\nsource = "x"\nprecision = "fp16"', "precision must be one of int8, int4"),
+        ('kind = "generator"\nsource = "x"\nprecision = "int8"\ntarget = "gpu"', "gpu has no precision"),
+        ('kind = "generator"\nsource = "x"\nadapter = "a"\ntarget = "gpu"', "gpu has no adapter"),
+        ('kind = "retriever"\nembedder = "e"\nprecision = "int8"', "has no key 'precision'"),
         ('kind = "rag"\nsteps = ["a", "b", "c"]', "steps must name 4"),
         (
             'kind = "rag"\nsteps = ["a", "b", "c", "d"]\nrelevance_threshold = 1',
@@ -105,8 +108,8 @@ DIGESTED = {
         *("min_cosine", "mean_cosine", "min_rank_correlation", "max_score_difference"),
     },
     "export_llm": {
-        *("kind", "source", "revision", "target"),
-        *("max_model_len", "max_logit_error", "min_top1_agreement"),
+        *("kind", "source", "revision", "package", "weights_sha256", "precision", "target"),
+        *("max_model_len", "max_logit_error", "min_top1_agreement", "max_kl"),
     },
 }
 

