@@ -190,7 +190,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser(__doc__)
     parser.add_argument("shape", choices=SHAPES)
     parser.add_argument("out", type=Path, help="the folder to write; it must not exist")
-    parser.add_argument("--tokenizer", type=Path, default=PROJECT / "defaults" / "llm", help="a folder")
+    default = PROJECT / "model_repository" / "llm" / "1"
+    parser.add_argument(
+        "--tokenizer", type=Path, default=default, help="a folder; default: the built default LLM"
+    )
     parser.add_argument("--vocabulary", type=int, help="rows of the embedding; default: the tokenizer's")
     parser.add_argument("--layers", type=int, help="decoder layers; default: the shape's")
     parser.add_argument("--quantization", choices=("none", "awq"), default="none")

@@ -33,7 +33,7 @@ from benchmarks.gpu.machine import (
 KV_CACHE_GIB = {"default": "1", "8b": "4"}
 # vLLM only asks for so much to be free when the size of the cache is given.
 MEMORY_SHARE = "0.03"
-SHAPES = {"default": "defaults/llm", "8b": "llama-3-8b-shape"}
+SHAPES = {"default": "SmolLM2-135M-Instruct", "8b": "llama-3-8b-shape"}
 # The tests of the engine's contract; each that is left out of SHARED starts an engine of its own.
 CONTRACT = "vllm"
 SHARED = (

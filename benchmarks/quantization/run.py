@@ -40,6 +40,8 @@ from benchmarks.quantization.page import (
     format_table,
     read_gpu,
 )
+from trireme.artifacts.recipe import RECIPE_FILE, read_recipe
+from trireme.checkpoints.source import fetch_source
 from trireme.errors import InvalidInputError, TriremeError, UnavailableError
 from trireme.quantize.manifest import QuantizationManifest, read_quantization
 
@@ -69,11 +71,19 @@ def quantize_all(options: argparse.Namespace, names: Sequence[str]) -> dict[str,
         return dict(zip(names, manifests, strict=True))
 
 
+def find_model(options: argparse.Namespace) -> Path:
+    """The checkpoint to quantize. Downloads and imports the default LLM where none is named and it is not there."""
+    if options.model is not None:
+        return Path(options.model)
+    recipe = read_recipe(PROJECT / "model_repository" / "llm" / RECIPE_FILE)
+    return fetch_source(recipe, PROJECT / ".trireme" / "sources", PROJECT)
+
+
 def quantize(options: argparse.Namespace, name: str) -> QuantizationManifest:
     """One row. Raises UnavailableError with the script's last words when it fails."""
     method, _, flags = METHODS[name]
     show_progress_note(f"quantizing: {name}")
-    command = [str(options.quantizer), str(PROJECT / "build" / "quantize_llm.py"), str(options.model)]
+    command = [str(options.quantizer), str(PROJECT / "build" / "quantize_llm.py"), str(find_model(options))]
     command += [str(folder_of(options.work, name)), "--method", method, *flags, *OPEN_GATE]
     command += ["--calibration", str(options.calibration), "--eval", str(options.eval)]
     command += ["--samples", str(options.samples), "--eval-tokens", str(options.eval_tokens)]
@@ -207,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser(__doc__)
     checkpoints = PROJECT / ".trireme" / "quantization"
     quantizer = PROJECT / ".venv-quantize" / "bin" / "python"
-    parser.add_argument("--model", type=Path, default=PROJECT / "defaults" / "llm", help="a float checkpoint")
+    parser.add_argument("--model", type=Path, help="a float checkpoint; default: the default LLM's, imported")
     parser.add_argument("--calibration", type=Path, help="a text file (required to measure)")
     parser.add_argument("--eval", type=Path, help="another text file (required to measure)")
     parser.add_argument("--samples", type=int, default=32, help="windows to calibrate on (default 32)")

@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "tests" / "contract"))
 
 from tiny_llm import write_tiny_llm
 
-TOKENIZER = ROOT / "defaults" / "llm"
+TOKENIZER = ROOT / "tests" / "chat_tokenizer"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 VOCABULARY = 8192
 EOS = 2

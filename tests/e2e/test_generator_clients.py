@@ -11,10 +11,12 @@ from stacks import ROOT, start_server
 from tritonclient import grpc
 
 from trireme.artifacts.config_writer import place_config
+from trireme.artifacts.manifest import hash_file
 from trireme.artifacts.recipe import read_recipe
+from trireme.checkpoints.lora import adapter_files
 from trireme.triton.client import TritonClient
 
-GOLDEN = json.loads((ROOT / "defaults" / "llm" / "golden.json").read_text())["cases"]
+GOLDEN = json.loads((ROOT / "tests" / "golden" / "llm.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -110,18 +112,21 @@ def test_perf_analyzer_streams_from_it(server, url, tmp_path):
     assert sum(len(request["response_timestamps"]) for request in requests) > 8 * len(requests)
 
 
-@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case["prompt"][8:30])
-def test_the_next_token_is_that_of_transformers_in_float32(url, case):
-    if case["top_logprobs"][0] - case["top_logprobs"][1] < 1.0:
-        pytest.skip("two tokens are nearly as likely: quantization may choose the other")
-    from trireme.generate.tokenizer import LlmTokenizer
+def test_the_golden_answers_are_of_this_model():
+    recipe = read_recipe(ROOT / "model_repository" / "llm" / "recipe.toml")
+    adapter = hash_file(adapter_files(ROOT / recipe.adapter)[1]) if recipe.adapter else ""
+    found = (recipe.weights_sha256, adapter)
+    assert (GOLDEN["weights_sha256"], GOLDEN["adapter_sha256"]) == found, "write them anew: make golden"
 
-    tokenizer = LlmTokenizer.load(ROOT / "model_repository" / "llm" / "1")
+
+@pytest.mark.parametrize("case", GOLDEN["cases"], ids=lambda case: case["messages"][-1]["content"][:30])
+def test_a_chat_begins_as_transformers_answers_in_float32(url, case):
+    sampling = {"max_tokens": len(case["tokens"]), "temperature": 0}
     with TritonClient(url) as client:
-        sampling = {"max_tokens": 1, "temperature": 0, "ignore_eos": True}
-        (part,) = client.generate(case["prompt"], model="plain", stream=False, sampling=sampling)
-    assert part.input_tokens == len(case["token_ids"])
-    assert part.text == tokenizer.decode((case["top_token_ids"][0],))
+        parts = list(client.generate(case["messages"], sampling=sampling))
+    assert "".join(part.text for part in parts) == case["text"]
+    assert parts[-1].input_tokens == len(case["prompt_tokens"])
+    assert parts[-1].output_tokens == len(case["tokens"])
 
 
 def test_the_default_model_goes_on_with_a_sentence_in_words(url):

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture(scope="session")
 def byte_level():
     """The default LLM's own: byte-level BPE of 8192 tokens."""
-    return LlmTokenizer.load(ROOT / "defaults" / "llm")
+    return LlmTokenizer.load(ROOT / "tests" / "chat_tokenizer")
 
 
 @pytest.fixture(scope="session")

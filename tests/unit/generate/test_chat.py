@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(scope="module")
 def template(byte_level):
-    return ChatTemplate.load(ROOT / "defaults" / "llm", byte_level)
+    return ChatTemplate.load(ROOT / "tests" / "chat_tokenizer", byte_level)
 
 
 def made(source, tokenizer):
@@ -120,7 +120,7 @@ TOKENS = {
 
 
 def write_tokenizer(folder, **config):
-    shutil.copy(ROOT / "defaults/llm/tokenizer.json", folder)
+    shutil.copy(ROOT / "tests/chat_tokenizer/tokenizer.json", folder)
     whole = {"tokenizer_class": "PreTrainedTokenizerFast", "added_tokens_decoder": {}, **config}
     (folder / "tokenizer_config.json").write_text(json.dumps(whole))
     return folder
@@ -229,7 +229,7 @@ def test_a_template_that_needs_content_gets_an_empty_one_beside_calls(byte_level
     messages = [Message("user", "a"), Message("assistant", None, {"tool_calls": [CALL]})]
     assert made(source, byte_level).render(messages) == "user:a;assistant:;"
     with pytest.raises(InvalidInputError, match="not tool"):
-        ChatTemplate.load(ROOT / "defaults" / "llm", byte_level).render([*messages, Message("tool", "4")])
+        ChatTemplate.load(ROOT / "tests" / "chat_tokenizer", byte_level).render([*messages, Message("tool", "4")])
 
 
 def test_a_template_that_reads_content_as_parts_gets_parts(byte_level):

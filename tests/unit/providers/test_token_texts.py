@@ -7,7 +7,7 @@ from trireme.errors import InvalidInputError, UnsupportedError
 from trireme.providers import token_texts
 from trireme.providers.token_texts import TokenTexts
 
-TOKENIZER = Path(__file__).parents[3] / "defaults" / "llm" / "tokenizer.json"
+TOKENIZER = Path(__file__).parents[2] / "chat_tokenizer" / "tokenizer.json"
 TEXTS = ["Oars are of fir, sails of linen.", "trirème — 7 rowers"]
 
 

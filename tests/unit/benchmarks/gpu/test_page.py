@@ -25,7 +25,7 @@ def checkpoint(name, model, method, bits, group=0):
 LINES = (
     checkpoint("bf16", "big", "none", 16),
     checkpoint("bnb-int8", "big", "bnb-int8", 8),
-    checkpoint("default-awq", "defaults/llm", "awq", 4, 32),
+    checkpoint("default-awq", "SmolLM2-135M-Instruct", "awq", 4, 32),
     {"name": "triton-bf16", "ready": True, "weights_gib": 14.96},
     {
         "name": "offline-bf16",

@@ -103,4 +103,4 @@ def test_a_checkpoint_is_described_by_its_config(tmp_path, stated, expected):
     (tmp_path / "config.json").write_text(json.dumps(config))
     found = script.describe("default-x", tmp_path)
     assert (found["method"], found["bits"], found["group_size"]) == expected
-    assert found["model"] == "defaults/llm"
+    assert found["model"] == "SmolLM2-135M-Instruct"

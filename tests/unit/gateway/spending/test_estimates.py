@@ -30,7 +30,8 @@ from trireme.providers.chat import ChatCall, Image, Message, Text, Thinking, Too
 from trireme.providers.own_limits import OwnLimits
 from trireme.providers.token_texts import TokenTexts
 
-DEFAULTS = Path(__file__).parents[4] / "defaults"
+ROOT = Path(__file__).parents[4]
+CHAT_TOKENIZER = ROOT / "tests" / "chat_tokenizer"
 ROUNDS = 400
 # What is short as bytes and long behind a normalisation: one of 18 characters, one of 4, ligatures, jamo, dotted I.
 GROWING = "\ufdfa\u1f82\u0390\ufb03가힣İẞ㍿ｱﾞ½…"
@@ -122,7 +123,7 @@ def test_a_vocabulary_of_words_makes_no_more_tokens_of_a_text_than_its_bound():
 
 @pytest.mark.parametrize("model", ["embedding", "reranker"])
 def test_the_encoders_own_tokenizers_make_no_more_tokens_than_the_bound(model):
-    found = sorted((DEFAULTS.parent / "model_repository" / model).glob("*/tokenizer.json"))
+    found = sorted((ROOT / "model_repository" / model).glob("*/tokenizer.json"))
     if not found:
         pytest.skip(f"model {model} is not built")
     tokenizer = Tokenizer.from_file(str(found[-1]))
@@ -175,7 +176,7 @@ def test_texts_above_the_models_limit_count_as_the_limit():
 def own(tmp_path):
     folder = tmp_path / "llm" / "1"
     folder.mkdir(parents=True)
-    shutil.copy(DEFAULTS / "llm" / "tokenizer.json", folder)
+    shutil.copy(CHAT_TOKENIZER / "tokenizer.json", folder)
     return OwnEstimates(TokenTexts(tmp_path), OwnLimits(tmp_path))
 
 
@@ -183,8 +184,8 @@ def rendered(call: ChatCall) -> int:
     """Tokens of the prompt as the server makes it."""
     import json
 
-    tokenizer = LlmTokenizer.load(DEFAULTS / "llm")
-    template = ChatTemplate.load(DEFAULTS / "llm", tokenizer)
+    tokenizer = LlmTokenizer.load(CHAT_TOKENIZER)
+    template = ChatTemplate.load(CHAT_TOKENIZER, tokenizer)
     said = [{"role": one.role, "content": clean(one.text)} for one in call.messages]
     return len(tokenizer.encode(template.render(parse_messages(json.dumps(said))), add_special_tokens=False))
 
