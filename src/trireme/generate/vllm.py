@@ -17,7 +17,8 @@ from typing import Any
 
 from trireme.errors import ArtifactError, InvalidInputError, TriremeError, UnavailableError
 from trireme.generate.chunk_queue import ChunkQueue
-from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, EngineStats, FinishReason, Sampling
+from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, EngineStats, Sampling
+from trireme.generate.vllm_output import engine_failed, read_output
 
 RESTART_PAUSE_SECONDS = 5.0
 # Below the time that a stopping tritonserver gives its models.
@@ -29,8 +30,6 @@ ENVIRONMENT = {
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     "HF_HUB_OFFLINE": "1",
 }
-
-_FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "abort": "cancelled"}
 
 _log = logging.getLogger(__name__)
 
@@ -94,8 +93,10 @@ class VllmEngine:
         self._is_closed = False
         self._restarts = 0
         self._counts = _Counts()
-        # The three below belong to the event loop's thread.
+        # The four below belong to the event loop's thread.
         self._collectors: dict[str, Any] = {}
+        # Alternatives that a request asked for, where it asked for log-probabilities.
+        self._alternatives: dict[str, int | None] = {}
         self._commands: asyncio.Queue[EngineRequest | str | _Signal]
         self._llm: Any = None
         self._loop = asyncio.new_event_loop()
@@ -243,6 +244,7 @@ class VllmEngine:
         prompt = tokens_input(list(request.prompt), cache_salt=request.cache_salt or None)
         try:
             parameters = _sampling_parameters(request.sampling, self._options.eos_token_ids)
+            self._alternatives[request_id] = request.sampling.logprobs
             self._collectors[request_id] = await self._llm.add_request(request_id, prompt, parameters)
         except ValueError as error:
             self._finish(request_id)
@@ -267,12 +269,11 @@ class VllmEngine:
         for request_id in request_ids:
             try:
                 output = self._collectors[request_id].get_nowait()
+                if output is not None:
+                    chunks.append(read_output(request_id, output, self._alternatives[request_id]))
             except Exception as error:
                 _log.error("vLLM failed request %s: %s", request_id, error)
-                chunks.append(Chunk(request_id, error=_engine_failed()))
-            else:
-                if output is not None:
-                    chunks.append(_read_output(request_id, output))
+                chunks.append(Chunk(request_id, error=engine_failed()))
         for chunk in chunks:
             if chunk.is_last:
                 self._finish(chunk.request_id)
@@ -291,7 +292,7 @@ class VllmEngine:
         left = [
             Chunk(request_id, finish_reason="cancelled")
             if self._is_closed
-            else Chunk(request_id, error=_engine_failed())
+            else Chunk(request_id, error=engine_failed())
             for request_id in self._unfinished
         ]
         for chunk in left:
@@ -300,6 +301,7 @@ class VllmEngine:
 
     def _finish(self, request_id: str) -> None:
         self._collectors.pop(request_id, None)
+        self._alternatives.pop(request_id, None)
         with self._lock:
             self._unfinished.discard(request_id)
 
@@ -341,29 +343,11 @@ def _sampling_parameters(sampling: Sampling, eos_token_ids: tuple[int, ...]) -> 
         seed=sampling.seed,
         stop_token_ids=list(stops),
         ignore_eos=True,
+        # Of the model's own distribution: its logprobs_mode is raw_logprobs unless a start says otherwise.
+        logprobs=sampling.logprobs,
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
     )
-
-
-def _read_output(request_id: str, output: Any) -> Chunk:
-    """One RequestOutput with the tokens since the last one."""
-    completion = output.outputs[0]
-    tokens = tuple(completion.token_ids)
-    # Of its first prefill, in every output; 0 as well before there was one, as in an abort of what waits.
-    cached = output.num_cached_tokens if tokens else None
-    if not output.finished:
-        return Chunk(request_id, tokens, cached_tokens=cached)
-    reason = completion.finish_reason
-    if reason not in _FINISH_REASONS:
-        return Chunk(request_id, tokens, error=_engine_failed(), cached_tokens=cached)
-    # vLLM delivers the token that ended the request; stop strings, which have none, are never given to it.
-    said = tokens[:-1] if reason == "stop" else tokens
-    return Chunk(request_id, said, _FINISH_REASONS[reason], cached_tokens=cached)
-
-
-def _engine_failed() -> UnavailableError:
-    return UnavailableError("the engine failed while it worked on this request; send it again in a minute")
 
 
 def _explain(error: Exception, options: EngineOptions) -> TriremeError:

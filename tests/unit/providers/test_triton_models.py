@@ -191,14 +191,16 @@ SERVED = [
     served_models.ServedModel("embedding", "text_encoder", True, inputs=("text",)),
     served_models.ServedModel("ingest", "ingester", True),
     served_models.ServedModel("llm", "generator", False, "no weights"),
-    served_models.ServedModel("newer", "generator", True, inputs=("return_num_cached_tokens",)),
+    served_models.ServedModel(
+        "newer", "generator", True, inputs=("return_num_cached_tokens",), alternatives=20
+    ),
     served_models.ServedModel("rag", "rag", True, inputs=("text_input",)),
     served_models.ServedModel("search__sort", "sort", True),
 ]
 LISTED = [
     ServedModel("embedding", "embed", True),
     ServedModel("llm", "chat", False),
-    ServedModel("newer", "chat", True, takes_cached_flag=True),
+    ServedModel("newer", "chat", True, takes_cached_flag=True, alternatives=20),
     ServedModel("rag", "answer", True),
 ]
 
