@@ -1,4 +1,4 @@
-"""Token batches of dialogues for a causal model: right-padded, of a token budget, each reply token with a weight."""
+"""Token batches of dialogues for a causal model: right-padded, of a token budget, reply tokens with weights."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
     python passages.py --data DATA --out FILE [--most N]
 
-Left out: articles of qa/'s dev split by title, and paragraphs that share 13 words in a row with one of its passages.
+Left out: articles of qa/'s dev split by title, and paragraphs that share 13 words in a row with its passages.
 """
 
 from __future__ import annotations
