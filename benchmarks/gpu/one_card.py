@@ -2,19 +2,21 @@
 
     python -m benchmarks.gpu.one_card --shape FOLDER --awq-shape FOLDER --work FOLDER [--which awq,bf16]
 
-The folders are of the 8B shape (config.json and tokenizer); layers and widths are changed to those of 70B. One process a
-variant, one after the other; PART lines as figures come, RESULT {json} last. Needs vLLM and a card of 141 GB for bf16.
+The folders are of the 8B shape (config.json and tokenizer); layers and widths are changed to those of 70B. One
+process a variant, one after the other; PART lines as figures come, RESULT {json} last. Needs vLLM, and a card of
+141 GB for bf16.
 """
 
 import argparse
 import json
 import platform
-import random
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import numpy as np
 
 SHAPE = {"hidden_size": 8192, "intermediate_size": 28672, "num_attention_heads": 64, "num_hidden_layers": 80}
 PROMPT_TOKENS, OUTPUT_TOKENS, LONG_PROMPT = 128, 128, 512
@@ -60,7 +62,7 @@ def measure(variant: str, folder: Path) -> None:
         },
         "engine_start_s": round(time.monotonic() - began, 1),
     }
-    rng = random.Random(0)
+    rng = np.random.default_rng(0)
 
     def run(count: int, tokens: int = OUTPUT_TOKENS, prompt_tokens: int = PROMPT_TOKENS) -> float:
         """Seconds of `count` requests at once."""
