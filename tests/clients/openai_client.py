@@ -317,7 +317,7 @@ def chat_of_alternatives():
 def chat_too_long():
     raises(
         openai.BadRequestError,
-        lambda: client.chat.completions.create(model="llm", messages=ask("oar " * 5000)),
+        lambda: client.chat.completions.create(model="llm", messages=ask("oar " * 20_000)),
         "tokens",
     )
 

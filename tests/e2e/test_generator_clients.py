@@ -129,13 +129,21 @@ def test_a_chat_begins_as_transformers_answers_in_float32(url, case):
     assert parts[-1].output_tokens == len(case["tokens"])
 
 
-def test_the_default_model_goes_on_with_a_sentence_in_words(url):
+def test_the_default_model_answers_a_request_in_words(url):
+    messages = [{"role": "user", "content": "Tell me a short story about a rower on a river."}]
     with TritonClient(url) as client:
-        sampling = {"max_tokens": 40, "temperature": 0}
-        text = "".join(
-            part.text for part in client.generate("The river flows into", model="plain", sampling=sampling)
-        )
+        parts = client.generate(messages, sampling={"max_tokens": 40, "temperature": 0})
+        text = "".join(part.text for part in parts)
     words = text.split()
     assert len(words) > 10
-    assert text.isascii()
-    assert sum(word.strip(".,;:'\"()-").isalpha() for word in words) > 0.8 * len(words)
+    assert sum(word.strip(".,;:!?'\"()-\u201c\u201d\u2019").isalpha() for word in words) > 0.8 * len(words)
+
+
+def test_who_sends_no_system_message_gets_the_templates(url):
+    messages = [{"role": "user", "content": "Hello"}]
+    counts = []
+    with TritonClient(url) as client:
+        for given in (messages, [{"role": "system", "content": "x"}, *messages]):
+            *_, last = client.generate(given, sampling={"max_tokens": 1, "temperature": 0})
+            counts.append(last.input_tokens)
+    assert counts[0] > counts[1] + 8, "the default system message of the chat template is in the prompt"

@@ -99,6 +99,18 @@ def test_export_llm_refuses_a_pickle_and_a_foreign_family_without_a_traceback(tm
     assert not (tmp_path / "models").exists()
 
 
+def test_import_gguf_refuses_what_is_no_gguf_and_a_folder_of_others_without_a_traceback(tmp_path):
+    (tmp_path / "model.gguf").write_bytes(b"PK\x03\x04")
+    done = run("import_gguf.py", tmp_path / "model.gguf", tmp_path / "out")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ") and "model.gguf is not a GGUF file" in done.stderr
+    done = run("import_gguf.py", tmp_path / "absent.gguf", tmp_path / "out")
+    assert (done.returncode, "absent.gguf cannot be read" in done.stderr) == (1, True)
+    assert not (tmp_path / "out").exists()
+    done = run("import_gguf.py", tmp_path / "model.gguf", tmp_path)
+    assert (done.returncode, "holds no gguf.json; name another folder" in done.stderr) == (1, True)
+
+
 def test_export_llm_refuses_arguments_beside_a_recipe_and_recipes_of_other_kinds(repository):
     recipe = repository / "tiny" / "recipe.toml"
     done = run("export_llm.py", "--recipe", recipe, "--target", "gpu", "--repository", repository)

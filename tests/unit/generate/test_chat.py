@@ -229,7 +229,9 @@ def test_a_template_that_needs_content_gets_an_empty_one_beside_calls(byte_level
     messages = [Message("user", "a"), Message("assistant", None, {"tool_calls": [CALL]})]
     assert made(source, byte_level).render(messages) == "user:a;assistant:;"
     with pytest.raises(InvalidInputError, match="not tool"):
-        ChatTemplate.load(ROOT / "tests" / "chat_tokenizer", byte_level).render([*messages, Message("tool", "4")])
+        ChatTemplate.load(ROOT / "tests" / "chat_tokenizer", byte_level).render(
+            [*messages, Message("tool", "4")]
+        )
 
 
 def test_a_template_that_reads_content_as_parts_gets_parts(byte_level):

@@ -48,7 +48,11 @@ def make(byte_level):
     opened = []
 
     def made(knobs=None, template=None, options=None, **engine):
-        values = {"model_dir": ROOT / "tests/chat_tokenizer", "eos_token_ids": (EOS,), "max_model_len": 64} | engine
+        values = {
+            "model_dir": ROOT / "tests/chat_tokenizer",
+            "eos_token_ids": (EOS,),
+            "max_model_len": 64,
+        } | engine
         fake = FakeEngine(EngineOptions(**values), knobs or Knobs())
         limits = options or ServiceOptions(values["max_model_len"], chat_text_input=template is not None)
         generator = Generator(fake, byte_level, template, limits)

@@ -52,7 +52,7 @@ def test_a_run_becomes_one_file_of_models_and_one_of_each_shape(folder):
     assert models["bf16"]["ratio"] == 0.95
     big = json.loads((folder / "one-big-quantization-gpu.json").read_text())
     assert [(row["method"], row["output_tokens_per_second"]) for row in big["rows"]] == [("none", 950)]
-    small = json.loads((folder / "one-llm-quantization-gpu.json").read_text())
+    small = json.loads((folder / "one-SmolLM2-135M-Instruct-quantization-gpu.json").read_text())
     assert [(row["group_size"], row["output_tokens_per_second"]) for row in small["rows"]] == [(32, 12000)]
     text = (folder / "gpu.md").read_text()
     assert "| bf16 | 1,000 | 950 | 0.950 |" in text and "old" not in text

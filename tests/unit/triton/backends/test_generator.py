@@ -91,7 +91,9 @@ def make(pb, tmp_path):
     version.mkdir(parents=True)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(ROOT / "tests/chat_tokenizer" / name, version / name)
-    (version / "generation_config.json").write_text('{"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}')
+    (version / "generation_config.json").write_text(
+        '{"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}'
+    )
     (version / "config.json").write_text("{}")
     files = dict.fromkeys(("model.safetensors", "config.json", "tokenizer.json"), "")
     made = []
