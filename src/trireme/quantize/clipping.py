@@ -30,7 +30,7 @@ def find_bounds(
     """
     import torch
 
-    moments = find_moments(inputs, group_size)
+    moments = find_moments(inputs, group_size, weight.device)
     found = []
     for rows in torch.split(weight.reshape(len(weight), -1, group_size), OUTPUTS):
         widest = rows.abs().amax(dim=-1, keepdim=True)
@@ -49,14 +49,14 @@ def find_bounds(
     return torch.cat(found)
 
 
-def find_moments(inputs: torch.Tensor, group_size: int) -> torch.Tensor:
-    """The mean of x x' of each group of inputs: [groups, group_size, group_size], in float32."""
+def find_moments(inputs: torch.Tensor, group_size: int, device: torch.device) -> torch.Tensor:
+    """The mean of x x' of each group of inputs: [groups, group_size, group_size], in float32 on `device`."""
     import torch
 
     tokens = inputs.reshape(-1, inputs.shape[-1] // group_size, group_size)
     groups = tokens.shape[1]
-    total = torch.zeros(groups, group_size, group_size, device=inputs.device)
+    total = torch.zeros(groups, group_size, group_size, device=device)
     for part in torch.split(tokens, TOKENS):
-        wide = part.float().transpose(0, 1)
+        wide = part.to(device).float().transpose(0, 1)
         total += wide.transpose(1, 2) @ wide
     return total / len(tokens)

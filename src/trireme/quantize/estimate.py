@@ -24,7 +24,7 @@ LIBRARY_BYTES = 1_200_000_000
 # AWQ tries this many scales for each group of projections, each with a forward pass.
 _AWQ_SCALES = 20
 # Seconds of a run over seconds of its arithmetic alone, fitted.
-_OVERHEAD: Mapping[str, float] = {"awq": 2.0, "gptq": 1.5}
+_OVERHEAD: Mapping[str, float] = {"awq": 2.2, "gptq": 1.5}
 _EVALUATION_OVERHEAD = 1.2
 # Bytes read, converted and written per second where no calibration runs.
 _COPY_BYTES_PER_SECOND = 200_000_000
@@ -33,8 +33,9 @@ _START_SECONDS = 8.0
 _SPACE_FACTOR = 2.5
 # The measured product: a window's tokens by the model's own sizes, up to these.
 _MEASURED_TOKENS = 512
-_MEASURED_HIDDEN, _MEASURED_INNER = 1024, 4096
-_REPEATS = 5
+_MEASURED_HIDDEN, _MEASURED_INNER = 1024, 2048
+# On a busy machine most short products are interrupted, more than long runs are; the quicker ones tell more.
+_REPEATS, _TAKEN = 15, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +95,20 @@ def measure_rates(model: CausalLM, device: str) -> Rates:
     for dtype in (torch.bfloat16, torch.float32):
         left = torch.ones(_MEASURED_TOKENS, hidden, dtype=dtype, device=device)
         right = torch.ones(hidden, inner, dtype=dtype, device=device)
-        seconds = _median_seconds(lambda left=left, right=right: left @ right)  # type: ignore[misc]
+        seconds = _quick_seconds(lambda left=left, right=right: left @ right)  # type: ignore[misc]
         products.append(2 * _MEASURED_TOKENS * hidden * inner / seconds)
     return Rates(half=products[0], single=products[1])
 
 
-def _median_seconds(multiply: Callable[[], torch.Tensor]) -> float:
-    """The median of a few calls after one that warms up; reading one number waits for a GPU to finish."""
+def _quick_seconds(multiply: Callable[[], torch.Tensor]) -> float:
+    """A quick one of some calls after one that warms up; reading one number waits for a GPU to finish."""
     multiply()
     seconds = []
     for _ in range(_REPEATS):
         started = time.perf_counter()
         float(multiply()[0, 0])
         seconds.append(time.perf_counter() - started)
-    return max(sorted(seconds)[_REPEATS // 2], 1e-9)
+    return max(sorted(seconds)[_TAKEN], 1e-9)
 
 
 def _quantizing_seconds(model: CausalLM, recipe: QuantizeRecipe, rates: Rates) -> float:

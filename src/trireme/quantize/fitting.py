@@ -13,6 +13,7 @@ from trireme.checkpoints.source import fetch_source
 from trireme.quantize.cards import Load, choose_group, format_cards, list_needs
 from trireme.quantize.checkpoint import CausalLM, read_causal_lm
 from trireme.quantize.estimate import Rates, check_device, estimate_run, measure_rates
+from trireme.quantize.quiet import wait_passively
 from trireme.quantize.recipe import CALIBRATED, METHODS, QuantizeRecipe, make_recipe
 from trireme.quantize.report import format_seconds
 from trireme.quantize.sizes import PUBLIC_SHAPES, ModelShape, read_shape
@@ -27,6 +28,7 @@ def describe_fit(given: Mapping[str, Any], recipe_file: Path | None, cache: Path
     `given` are keys of the recipe. Without a source, common sizes are shown for the recipe's method, else the
     source for every method. Raises what make_recipe and read_causal_lm raise.
     """
+    wait_passively()
     common = recipe_file is None and given.get("source") is None
     asked = make_recipe({**given, "source": _COMMON} if common else given, recipe_file)
     pairs = [(shape, _as_model(shape)) for shape in PUBLIC_SHAPES] if common else [_read_pair(asked, cache)]

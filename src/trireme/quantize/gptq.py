@@ -39,8 +39,6 @@ def check_tools() -> None:
     """Raises UnavailableError with the command to run when gptqmodel is not installed here."""
     # With one worker of its own pool, the default on two cores, gptqmodel 7.6.0 waits for itself.
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(_LEAST_WORKERS, (os.cpu_count() or 1) // 2)))
-    # A thread that spins after its part of a product takes the core from the one it waits for, on a busy machine.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # AWQ's search allocates the same large tensors over and over: with huge pages in a third of the system time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
@@ -107,7 +105,7 @@ def clip_by_moments() -> Iterator[None]:
         @torch.inference_mode()
         def _compute_best_clip(self, w: torch.Tensor, input_feat: torch.Tensor) -> torch.Tensor:
             group_size = self.qcfg.group_size
-            return find_bounds(w, input_feat.to(w.device), group_size, self._pseudo_quantize_tensor_into)
+            return find_bounds(w, input_feat, group_size, self._pseudo_quantize_tensor_into)
 
     awq_processor.AWQProcessor = MomentClipping
     try:

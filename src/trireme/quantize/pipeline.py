@@ -32,7 +32,7 @@ from trireme.quantize.manifest import (
     FolderPlace,
     QuantizationManifest,
 )
-from trireme.quantize.quiet import output_to
+from trireme.quantize.quiet import output_to, wait_passively
 from trireme.quantize.recipe import QuantizeRecipe
 from trireme.quantize.texts import CutText, Texts, read_texts
 
@@ -71,6 +71,7 @@ def quantize_checkpoint(
     past a threshold; then nothing is placed and an older `out` stays as it is.
     """
     watch = watch or RunWatch()
+    wait_passively()
     check_place(out, QUANTIZATION_FILE)
     options.log.unlink(missing_ok=True)
     watch.begin("read", 0)
