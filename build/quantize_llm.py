@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 from trireme.errors import TriremeError
+from trireme.quantize.cards import Load
+from trireme.quantize.fitting import describe_fit
 from trireme.quantize.pipeline import RunOptions, quantize_checkpoint
 from trireme.quantize.recipe import DEVICES, GROUP_SIZES, METHODS, make_recipe
 from trireme.quantize.report import format_manifest, show_run
@@ -34,9 +36,17 @@ RECIPE_KEYS = (
 
 
 def main() -> None:
-    """Quantizes one checkpoint and prints its figures."""
+    """Quantizes one checkpoint and prints its figures, or prints what fits where."""
     given = parse_arguments()
-    recipe = make_recipe({key: getattr(given, key) for key in RECIPE_KEYS}, given.recipe)
+    keys = {key: getattr(given, key) for key in RECIPE_KEYS}
+    if given.estimate:
+        print(
+            describe_fit(
+                keys, given.recipe, given.cache, Load(given.context, given.sequences, given.overhead_gb)
+            )
+        )
+        return
+    recipe = make_recipe(keys, given.recipe)
     options = RunOptions(PROJECT / "defaults" / "calibration.txt", given.cache, given.log, given.force)
     with show_run() as watch:
         manifest, was_made = quantize_checkpoint(recipe, given.out, options, watch)
@@ -47,7 +57,19 @@ def parse_arguments() -> argparse.Namespace:
     """The command line; keys of the recipe that are not given are None."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", nargs="?", help="a checkpoint's folder, or its hub id (with --revision)")
-    parser.add_argument("out", type=Path, help="the folder to place; needs --force when it is there")
+    parser.add_argument(
+        "out", nargs="?", type=Path, help="the folder to place; needs --force when it is there"
+    )
+    parser.add_argument(
+        "--estimate",
+        action="store_true",
+        help="quantize nothing; print which cards hold SOURCE (without it: common sizes) and what a run takes",
+    )
+    parser.add_argument("--context", type=int, default=4096, help="tokens of a sequence, with --estimate")
+    parser.add_argument("--sequences", type=int, default=8, help="sequences at once, with --estimate")
+    parser.add_argument(
+        "--overhead-gb", type=float, default=2.0, help="beside weights and KV cache, with --estimate"
+    )
     parser.add_argument(
         "--recipe", type=Path, help="a TOML file with these options as keys; flags go over it"
     )
@@ -60,7 +82,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--eval", help="a text file; default: the held-out last quarter of the calibration text"
     )
-    parser.add_argument("--samples", type=int, help="windows to calibrate on; default: up to 64")
+    parser.add_argument(
+        "--samples", type=int, help="windows to calibrate on; default: 16 for awq, up to 64 for gptq"
+    )
     parser.add_argument("--sequence-length", type=int, help="tokens of one window; default: 512")
     parser.add_argument("--eval-tokens", type=int, help="tokens to judge on, at most; default: 16384")
     parser.add_argument("--device", choices=DEVICES, help="default: cpu")
@@ -74,7 +98,13 @@ def parse_arguments() -> argparse.Namespace:
         "--log", type=Path, default=Path(".trireme/quantize.log"), help="the libraries' output"
     )
     parser.add_argument("--force", action="store_true", help="replace what an earlier run placed")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.out is None and not given.estimate:
+        # One path alone is OUT: the source stands in the recipe.
+        if given.source is None:
+            parser.error("the following arguments are required: out")
+        given.source, given.out = None, Path(given.source)
+    return given
 
 
 if __name__ == "__main__":

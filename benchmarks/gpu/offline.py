@@ -24,6 +24,7 @@ def main() -> None:
     add("--rounds", type=int, default=8, help="prompts per stream and repetition")
     add("--kv-cache-gib", type=float, default=5.0, help="fixed, so that engines can share a GPU")
     add("--gpu-memory-utilization", type=float, default=0.1)
+    add("--dtype", default="auto", help="of activations: auto, float16 or bfloat16")
     arguments = parser.parse_args()
     import torch
     import vllm
@@ -32,6 +33,7 @@ def main() -> None:
     llm = vllm.LLM(
         str(arguments.model),
         load_format=arguments.load_format,
+        dtype=arguments.dtype,
         max_model_len=MODEL_LENGTH,
         max_num_seqs=arguments.streams,
         max_num_batched_tokens=BATCHED_TOKENS,

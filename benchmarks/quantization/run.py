@@ -12,7 +12,7 @@ import argparse
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -43,17 +43,20 @@ from benchmarks.quantization.page import (
 from trireme.artifacts.recipe import RECIPE_FILE, read_recipe
 from trireme.checkpoints.source import fetch_source
 from trireme.errors import InvalidInputError, TriremeError, UnavailableError
+from trireme.quantize.cards import choose_group
+from trireme.quantize.checkpoint import read_causal_lm
 from trireme.quantize.manifest import QuantizationManifest, read_quantization
 
 SEED = 1
-# Name of the row -> method, bits and the flags that ask for it.
+# Name of the row -> method, bits and the flags that ask for it. A model has the rows of its widest group and of 32.
 METHODS: Mapping[str, tuple[str, int, tuple[str, ...]]] = {
     "none (bf16)": ("none", 16, ()),
-    "AWQ int4, g128": ("awq", 4, ()),
-    "AWQ int4, g32": ("awq", 4, ("--group-size", "32")),
-    "GPTQ int4, g128": ("gptq", 4, ()),
-    "GPTQ int4, g32": ("gptq", 4, ("--group-size", "32")),
-    "GPTQ int8, g128": ("gptq", 8, ("--bits", "8")),
+    **{f"AWQ int4, g{group}": ("awq", 4, ("--group-size", str(group))) for group in (128, 64, 32)},
+    **{f"GPTQ int4, g{group}": ("gptq", 4, ("--group-size", str(group))) for group in (128, 64, 32)},
+    **{
+        f"GPTQ int8, g{group}": ("gptq", 8, ("--bits", "8", "--group-size", str(group)))
+        for group in (128, 64, 32)
+    },
     "bitsandbytes NF4": ("bnb-nf4", 4, ()),
     "bitsandbytes int8": ("bnb-int8", 8, ()),
 }
@@ -97,6 +100,21 @@ def quantize(options: argparse.Namespace, name: str) -> QuantizationManifest:
     if done.returncode:
         raise UnavailableError(f"{name}: {done.stderr.strip().splitlines()[-1]}")
     return read_quantization(folder_of(options.work, name))
+
+
+def choose_rows(linears: Iterable[tuple[int, int]], only: Sequence[str] = ()) -> list[str]:
+    """The rows of a model with these projections (inputs, outputs); `only` names methods, empty for all.
+
+    GPTQ in 8 bits has the widest group that divides every projection, AWQ and GPTQ in 4 bits that one and 32.
+    """
+    widest = choose_group(linears, 0)
+    rows = []
+    for name, (method, bits, flags) in METHODS.items():
+        group = int(flags[-1]) if flags else None
+        fits = group in (None, widest) or (group == 32 and widest and bits == 4)
+        if fits and (not only or method in only):
+            rows.append(name)
+    return rows
 
 
 def folder_of(work: Path, name: str) -> Path:
@@ -168,7 +186,7 @@ def measure_rate(engine: DirectEngine, count: int, turn: int) -> float:
 def measure(options: argparse.Namespace, words: list[str]) -> QuantizationReport:
     """Quantizes, measures and returns all rows. Blocks for minutes."""
     circumstances = read_circumstances("benchmarks.quantization.run", words, SEED)
-    names = [name for name in METHODS if not options.only or METHODS[name][0] in options.only]
+    names = choose_rows(read_causal_lm(options.model).linears, options.only)
     made = quantize_all(options, names)
     speeds = measure_cpu(options, names) if options.device == "cpu" else {}
     first = made[names[0]]

@@ -7,13 +7,15 @@ auto-awq (version gemm) and auto-gptq (checkpoint format gptq); docs/quantizatio
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trireme.errors import UnavailableError
 from trireme.quantize.checkpoint import CausalLM
+from trireme.quantize.clipping import find_bounds
 from trireme.quantize.recipe import QuantizeRecipe
 from trireme.quantize.texts import Windows
 
@@ -29,7 +31,7 @@ _BLOCK = [
     ["mlp.down_proj"],
 ]
 _LEAST_WORKERS = 2
-# AWQ's search for clipping bounds takes so many outputs at once; GPTQ packs eight or four into a word.
+# vLLM's Marlin kernels of AWQ take so many outputs at once; GPTQ packs eight or four into a word.
 OUTPUTS_MULTIPLE = {"awq": 64, "gptq": 32}
 
 
@@ -75,15 +77,41 @@ def write_quantized(
 
     loaded.layer_callback = layer_complete
     rows = [torch.tensor(window) for window in windows]
-    loaded.quantize(
-        [{"input_ids": row, "attention_mask": torch.ones_like(row)} for row in rows],
-        batch_size=1,
-        # Ours are of one length, and in an order that the seed decides.
-        calibration_sort=None,
-        backend=BACKEND.AWQ_TORCH if recipe.method == "awq" else BACKEND.GPTQ_TORCH,
-    )
+    with clip_by_moments():
+        loaded.quantize(
+            [{"input_ids": row, "attention_mask": torch.ones_like(row)} for row in rows],
+            batch_size=1,
+            # Ours are of one length, and in an order that the seed decides.
+            calibration_sort=None,
+            backend=BACKEND.AWQ_TORCH if recipe.method == "awq" else BACKEND.GPTQ_TORCH,
+        )
     loaded.save(str(out))
     return describe_format(recipe)
+
+
+@contextmanager
+def clip_by_moments() -> Iterator[None]:
+    """While it is open, gptqmodel finds AWQ's clipping bounds by `find_bounds`. Mutates its module; not reentrant.
+
+    gptqmodel makes the processor itself and takes no other one, nor an option for this search, so its class is
+    replaced by a subclass with this one method for as long as a run takes.
+    """
+    import torch
+    from gptqmodel.looper import awq_processor
+
+    original = awq_processor.AWQProcessor
+
+    class MomentClipping(original):  # type: ignore[misc, valid-type]
+        @torch.inference_mode()
+        def _compute_best_clip(self, w: torch.Tensor, input_feat: torch.Tensor) -> torch.Tensor:
+            group_size = self.qcfg.group_size
+            return find_bounds(w, input_feat, group_size, self._pseudo_quantize_tensor_into)
+
+    awq_processor.AWQProcessor = MomentClipping
+    try:
+        yield
+    finally:
+        awq_processor.AWQProcessor = original
 
 
 def describe_format(recipe: QuantizeRecipe) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from trireme.checkpoints.source import SAFE_SUFFIXES, fetch_source
 from trireme.errors import ArtifactError, TriremeError, UnavailableError
 from trireme.quantize import bnb, gptq, unquantized
 from trireme.quantize.checkpoint import CausalLM, check_groups, read_causal_lm
-from trireme.quantize.estimate import Estimate, estimate_run, measure_rates
+from trireme.quantize.estimate import Estimate, check_device, estimate_run, measure_rates
 from trireme.quantize.evaluate import judge, keep_weights, use_float_activations
 from trireme.quantize.figures import Figures
 from trireme.quantize.files import finish_checkpoint
@@ -32,7 +32,7 @@ from trireme.quantize.manifest import (
     FolderPlace,
     QuantizationManifest,
 )
-from trireme.quantize.quiet import output_to
+from trireme.quantize.quiet import output_to, wait_passively
 from trireme.quantize.recipe import QuantizeRecipe
 from trireme.quantize.texts import CutText, Texts, read_texts
 
@@ -40,8 +40,6 @@ TOOLS = ("trireme", "torch", "transformers", "safetensors", "tokenizers")
 METHOD_TOOLS = {"awq": ("gptqmodel",), "gptq": ("gptqmodel",), "none": ()}
 # What shapes no file: two runs that differ only in these make the same checkpoint.
 _LOOSE_KEYS = ("source", "calibration", "eval", "note")
-# The quantizer's scratch files and the new checkpoint, over the new checkpoint alone.
-_SPACE_FACTOR = 2.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +71,7 @@ def quantize_checkpoint(
     past a threshold; then nothing is placed and an older `out` stays as it is.
     """
     watch = watch or RunWatch()
+    wait_passively()
     check_place(out, QUANTIZATION_FILE)
     options.log.unlink(missing_ok=True)
     watch.begin("read", 0)
@@ -93,6 +92,7 @@ def quantize_checkpoint(
 def collect_inputs(recipe: QuantizeRecipe, folder: Path, texts: Texts) -> Inputs:
     """What shapes the checkpoint: the recipe, the source's files, both texts, tool versions."""
     values = {key: value for key, value in asdict(recipe).items() if key not in _LOOSE_KEYS}
+    values["samples"] = recipe.most_samples
     read = {
         "sources": hash_folder(folder, SAFE_SUFFIXES, pattern="*"),
         "calibration": texts.calibration.digest if texts.calibration else "",
@@ -107,11 +107,7 @@ def _check_machine(recipe: QuantizeRecipe) -> None:
         gptq.check_tools()
     elif recipe.method != "none":
         bnb.check_tools()
-    if recipe.device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise UnavailableError("device cuda was asked for and torch sees no GPU; use --device cpu")
+    check_device(recipe.device)
 
 
 def _fetch(recipe: QuantizeRecipe, cache: Path) -> Path:
@@ -134,7 +130,7 @@ class _Run:
         """Bytes that the run needs on disk; the watch hears the whole estimate."""
         estimate = estimate_run(self.model, self.recipe, measure_rates(self.model, self.recipe.device))
         self.watch.estimated(self.model, estimate)
-        return int(_SPACE_FACTOR * estimate.output_bytes)
+        return estimate.disk_bytes
 
     def make(self, stage: Path) -> Built[QuantizationManifest]:
         """Writes the checkpoint into `stage` and compares it with its original."""

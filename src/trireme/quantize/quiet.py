@@ -1,4 +1,4 @@
-"""Keeps the talk of a library in a log file, so that what people read is ours."""
+"""Keeps the libraries quiet: their talk in a log file, their waiting threads off the cores."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
+
+
+def wait_passively() -> None:
+    """Sets OMP_WAIT_POLICY for this process, where nobody has; it counts only before torch is imported.
+
+    A thread that spins after its part of a product takes the core from the one it waits for, on a busy machine.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @contextlib.contextmanager

@@ -23,8 +23,10 @@ CALIBRATED = ("awq", "gptq")
 # What vLLM's Marlin and Machete kernels and the OpenVINO importer all read.
 GROUP_SIZES = (32, 64, 128)
 DEVICES = ("cpu", "cuda")
-# How many windows to calibrate on where none is said, and the fewest a short text may have.
-SAMPLES, LEAST_SAMPLES = 64, 16
+# How many windows to calibrate on where none is said. AWQ asks for means alone, and each more costs it 60 forward
+# passes of a layer; GPTQ inverts second moments of all inputs. The last: the fewest a short text may have.
+SAMPLES: Mapping[str, int] = {"awq": 16, "gptq": 64}
+LEAST_SAMPLES = 16
 # Shorter windows measure the beginnings of texts more than the texts.
 LEAST_SEQUENCE = 32
 
@@ -48,7 +50,7 @@ class QuantizeRecipe:
     # Text files; empty means the built-in sample, or its held-out part.
     calibration: str = ""
     eval: str = ""
-    # Windows to calibrate on; 0 means 64, or as many as the text has, 16 at least.
+    # Windows to calibrate on; 0 means 16 for awq, and for gptq 64, or as many as the text has, 16 at least.
     samples: int = 0
     sequence_length: int = 512
     eval_tokens: int = 16_384
@@ -84,7 +86,7 @@ class QuantizeRecipe:
     @property
     def most_samples(self) -> int:
         """Windows to calibrate on, at most."""
-        return self.samples or SAMPLES
+        return self.samples or SAMPLES.get(self.method, 0)
 
     @property
     def group(self) -> int:

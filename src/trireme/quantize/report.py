@@ -1,33 +1,39 @@
-"""What people read of a run: the estimate before it, a bar over layers while it works, the figures after it."""
+"""What people read of a run: the estimate before it, how far it is while it works, the figures after it."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
+from rich.text import Text
 
 from trireme.quantize.checkpoint import CausalLM
 from trireme.quantize.estimate import Estimate
 from trireme.quantize.manifest import QuantizationManifest
+from trireme.quantize.pace import Pace
 from trireme.quantize.pipeline import RunWatch
 from trireme.quantize.quiet import keep_stderr
 
 UNITS = {"quantize": "layers", "evaluate": "windows"}
+# Without a terminal, seconds between two lines at least.
+LINE_SECONDS = 5.0
 
 
 @contextlib.contextmanager
-def show_run() -> Iterator[RunWatch]:
-    """A `RunWatch` that writes to stderr: bars in a terminal, one line for each step elsewhere."""
+def show_run(clock: Callable[[], float] = time.monotonic) -> Iterator[RunWatch]:
+    """A `RunWatch` that writes to stderr: bars in a terminal, lines elsewhere, LINE_SECONDS apart or more."""
     with keep_stderr() as stream:
         console = Console(file=stream)
         columns = (
@@ -37,7 +43,7 @@ def show_run() -> Iterator[RunWatch]:
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}"),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            LeftColumn(),
         )
         shown = Progress(
             *columns,
@@ -47,15 +53,23 @@ def show_run() -> Iterator[RunWatch]:
             redirect_stderr=False,
         )
         with shown as progress:
-            yield _Bars(progress, console).watch()
+            yield _Steps(progress, console, clock).watch()
 
 
-class _Bars:
-    """One bar for each step; a step begins where the one before ends."""
+class LeftColumn(ProgressColumn):
+    """What the task's `Pace` says is left."""
 
-    def __init__(self, progress: Progress, console: Console) -> None:
-        self._progress, self._console = progress, console
-        self._task = progress.add_task("start", total=None, unit="")
+    def render(self, task: Task) -> Text:
+        return Text(format_left(task.fields["pace"]))
+
+
+class _Steps:
+    """One bar, or a few lines, for each step; a step begins where the one before ends."""
+
+    def __init__(self, progress: Progress, console: Console, clock: Callable[[], float]) -> None:
+        self._progress, self._console, self._clock = progress, console, clock
+        self._step, self._pace, self._said = "start", Pace(0, clock), clock()
+        self._task = progress.add_task("start", total=None, unit="", pace=self._pace)
 
     def watch(self) -> RunWatch:
         return RunWatch(self.estimated, self.begin, self.advance)
@@ -65,12 +79,33 @@ class _Bars:
 
     def begin(self, step: str, total: int) -> None:
         self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(step, total=total or None, unit=UNITS.get(step, ""))
+        self._step, self._pace = step, Pace(total, self._clock)
+        unit = UNITS.get(step, "")
+        self._task = self._progress.add_task(step, total=total or None, unit=unit, pace=self._pace)
         if not self._console.is_terminal and step in UNITS:
-            self._console.print(step, highlight=False)
+            self._say(step)
 
     def advance(self) -> None:
+        self._pace.advance()
         self._progress.advance(self._task)
+        if not self._console.is_terminal and self._clock() - self._said >= LINE_SECONDS:
+            self._say(format_step(self._step, self._pace))
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True)
+        self._said = self._clock()
+
+
+def format_step(step: str, pace: Pace) -> str:
+    """Such as: quantize: 3 of 30 layers, 12 min left."""
+    left = format_left(pace)
+    return f"{step}: {pace.done} of {pace.total} {UNITS.get(step, 'parts')}{left and ', ' + left}"
+
+
+def format_left(pace: Pace) -> str:
+    """Such as: 12 min left. Empty while nothing can be said."""
+    left = pace.seconds_left()
+    return "" if left is None else f"{format_seconds(left)} left"
 
 
 def format_estimate(model: CausalLM, estimate: Estimate) -> str:

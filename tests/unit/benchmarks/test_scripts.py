@@ -24,6 +24,8 @@ SCRIPTS = (
     "caching.saved",
     "generation.random_llm",
     "quantization.run",
+    "quantization.source_grid",
+    "gpu.quantized",
     "rivals.setup",
     "once.vector_storage",
     "once.export_cost",

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from trireme.quantize.quiet import keep_stderr, output_to
+from trireme.quantize.quiet import keep_stderr, output_to, wait_passively
 
 
 def test_output_of_libraries_and_their_children_goes_to_the_log(tmp_path, capfd):
@@ -24,3 +24,12 @@ def test_output_comes_back_after_an_error(tmp_path, capfd):
         raise RuntimeError
     os.write(2, b"heard\n")
     assert capfd.readouterr().err == "heard\n"
+
+
+def test_threads_wait_passively_unless_somebody_said_how(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    wait_passively()
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    wait_passively()
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"

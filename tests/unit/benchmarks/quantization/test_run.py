@@ -1,7 +1,9 @@
+import json
+
 from benchmarks.generation.clients import Run
 from benchmarks.quantization import run as quantization
 from benchmarks.quantization.page import name_method
-from benchmarks.quantization.run import METHODS, folder_of, main, measure_rate
+from benchmarks.quantization.run import METHODS, choose_rows, folder_of, main, measure_rate
 from trireme.quantize.gate import DEFAULTS
 from trireme.quantize.recipe import make_recipe
 
@@ -20,6 +22,20 @@ def test_a_row_is_called_what_its_checkpoint_is():
         assert (name_method((method, bits, recipe.group)), recipe.width) == (name, bits)
 
 
+def test_rows_have_groups_that_divide_the_model():
+    wide = choose_rows([(4096, 14_336), (14_336, 4096)])
+    assert [name for name in wide if "AWQ" in name] == ["AWQ int4, g128", "AWQ int4, g32"]
+    assert [name for name in wide if "int8, g" in name] == ["GPTQ int8, g128"]
+    small = choose_rows([(576, 1536), (1536, 576)])
+    assert [name for name in small if "GPTQ" in name] == [
+        "GPTQ int4, g64",
+        "GPTQ int4, g32",
+        "GPTQ int8, g64",
+    ]
+    assert choose_rows([(100, 100)]) == ["none (bf16)", "bitsandbytes NF4", "bitsandbytes int8"]
+    assert choose_rows([(576, 1536)], only=["awq"]) == ["AWQ int4, g64", "AWQ int4, g32"]
+
+
 class Rates:
     """An engine that remembers its prompts and makes two tokens a second of each."""
 
@@ -35,9 +51,24 @@ def test_a_rate_counts_the_tokens_of_all_streams():
     assert {len(prompt) for prompt in engine.prompts} == {quantization.PROMPT_TOKENS}
 
 
+def write_model(folder):
+    """One projection and what must stand beside it."""
+    import torch
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    sizes = ("num_hidden_layers", "hidden_size", "vocab_size", "max_position_embeddings")
+    config = {"architectures": ["LlamaForCausalLM"], **dict.fromkeys(sizes, 1)}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_text("{}")
+    save_file({"model.layers.0.mlp.up_proj.weight": torch.zeros(64, 64)}, folder / "model.safetensors")
+    return folder
+
+
 def test_without_texts_or_an_environment_the_script_ends_with_one_sentence(tmp_path, capsys):
     assert main([]) == 1
     assert "give --calibration and --eval" in capsys.readouterr().err
     words = ["--calibration", "a", "--eval", "b", "--only", "none", "--work", str(tmp_path)]
+    words += ["--model", str(write_model(tmp_path / "model"))]
     assert main([*words, "--quantizer", str(tmp_path / "python")]) == 1
     assert "make quantize-env" in capsys.readouterr().err
