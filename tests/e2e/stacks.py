@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
@@ -18,6 +19,7 @@ from trireme.settings import Settings
 from trireme.triton.server import ServerConfig, TritonServer
 
 ROOT = Path(__file__).parents[2]
+T = TypeVar("T")
 
 
 # Below the ports that the kernel gives to clients, which could take one before its server does.
@@ -68,6 +70,17 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"did not happen within {seconds:.0f} s"
         time.sleep(0.1)
+
+
+def try_until(scenario: Callable[[], T], told: str, times: int = 10) -> T:
+    """What `scenario` returns, tried until that is true; fails the test with `told` after so many times.
+
+    For a moment that nothing can wait for, such as a process that is killed amid its work.
+    """
+    for _ in range(times):
+        if found := scenario():
+            return found
+    raise AssertionError(f"{told}, {times} times")
 
 
 def start_server(repository: Path, folder: Path, **environ: str) -> TritonServer:
