@@ -64,7 +64,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
     return {**os.environ, **{f"TRIREME_{key.upper()}": str(v) for key, v in values.items() if v}}
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     """Returns once `condition` holds; fails the test after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -81,6 +81,14 @@ def try_until(scenario: Callable[[], T], told: str, times: int = 10) -> T:
         if found := scenario():
             return found
     raise AssertionError(f"{told}, {times} times")
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether it runs no more, also where nobody has read its exit code yet."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def start_server(repository: Path, folder: Path, **environ: str) -> TritonServer:

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 from generators import FAILING_WORD, MAX_MODEL_LEN, Hold, failing_token, place_generator
-from stacks import start_server, try_until, wait_until
+from stacks import has_ended, start_server, try_until, wait_until
 from tritonclient import grpc
 
 from trireme.errors import InvalidInputError, TriremeError, UnavailableError
@@ -590,10 +590,3 @@ def test_no_engine_process_outlives_its_server(tmp_path):
         psutil.Process(running.pid).kill()
         wait_until(lambda: not running.is_running())
         wait_until(lambda: has_ended(worker))
-
-
-def has_ended(process):
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
