@@ -142,8 +142,7 @@ class Serving:
             assert time.monotonic() < deadline, self.output
             time.sleep(0.1)
         # The line is printed a moment before the commands below it.
-        while "curl" not in self.output:
-            time.sleep(0.05)
+        wait_until(lambda: "curl" in self.output)
 
     def run(self, *arguments):
         return subprocess.run(
@@ -158,11 +157,11 @@ class Serving:
         """Ctrl-C, and the processes that were alive before it."""
         family = psutil.Process(self.process.pid).children(recursive=True)
         self.process.send_signal(signal.SIGINT)
-        assert self.process.wait(60) == 0, self.output
+        assert self.process.wait(120) == 0, self.output
         return family
 
     def stop(self):
         """End it, if it still runs."""
         if self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(60)
+            self.process.wait(120)

@@ -56,7 +56,7 @@ class World:
 
     def kept(self, body):
         """The answer once it is kept, which needs the gateway to know all that is loaded."""
-        wait_until(lambda: self.ask(body)[0] == "exact", 90)
+        wait_until(lambda: self.ask(body)[0] == "exact", 180)
         return self.ask(body)[1]
 
 
@@ -125,8 +125,8 @@ def test_a_changed_collection_never_serves_an_old_answer(world, tmp_path):
     (tmp_path / "more.txt").write_text("A trireme had nine banks of oars, not fewer.")
     ingest_path(world.stack.settings, tmp_path, world.stack.database_url, Console(quiet=True))
     seen = []
-    # The revision is at most a second old; nobody keeps an old answer alive by asking for it.
-    wait_until(lambda: seen.append(world.ask(rag("extractive"))) or seen[-1][0] != "exact", 3)
+    # The revision is at most a second old, an answer is kept for an hour; nobody keeps one alive by asking for it.
+    wait_until(lambda: seen.append(world.ask(rag("extractive"))) or seen[-1][0] != "exact", 60)
     new = world.kept(rag("extractive"))
     for gateway in (0, 1, 0, 1):
         assert world.ask(rag("extractive"), gateway) == ("exact", new)
