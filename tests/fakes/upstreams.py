@@ -86,7 +86,7 @@ class Upstream:
                 setattr(self, name, getattr(self, name) + by)
             self.changed.notify_all()
 
-    def wait_until(self, holds, seconds=30.0):
+    def wait_until(self, holds, seconds=60.0):
         """Block until `holds(self)`; raises AssertionError when it does not after `seconds`."""
         with self.changed:
             assert self.changed.wait_for(lambda: holds(self), seconds), vars(self)
@@ -384,7 +384,7 @@ def serving(port=0):
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    assert ready.wait(30), "the fake upstream did not start"
+    assert ready.wait(60), "the fake upstream did not start"
     try:
         yield upstream
     finally:
