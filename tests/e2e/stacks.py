@@ -83,7 +83,7 @@ def start_server(repository: Path, folder: Path, **environ: str) -> TritonServer
     return TritonServer(config, {**os.environ, **environ})
 
 
-START_SECONDS = 180
+START_SECONDS = 300
 
 
 class Serving:
