@@ -14,7 +14,7 @@ from trireme.providers.chat import ChatCall, Finished, Message, Started, Text, T
 from trireme.providers.port import AttemptLimits, ProviderError
 from trireme.providers.registry import PROVIDERS, ProviderOptions, open_provider
 
-LIMITS = AttemptLimits(first=20.0, between=20.0, total=60.0)
+LIMITS = AttemptLimits(first=60.0, between=60.0, total=120.0)
 NOBODY = {"triton": "127.0.0.1:1", "openai": "http://127.0.0.1:1/v1", "anthropic": "http://127.0.0.1:1"}
 
 
@@ -139,7 +139,7 @@ def test_an_answer_that_nobody_wants_on_is_ended(opened, way):
             task.cancel()
             await asyncio.wait([task])
         await events.aclose()
-        for _ in range(2000):
+        for _ in range(6000):
             if running() == 0:
                 return
             await asyncio.sleep(0.01)

@@ -174,7 +174,7 @@ def test_a_publisher_that_is_killed_leaves_all_of_a_call_or_nothing(database, tm
         queue.publish("t", "killed", [Document("b", "", ("text",), ""), Document("c", "", parts(), "")])
         """
     )
-    done = subprocess.run([sys.executable, "-c", script, database.url], timeout=60)
+    done = subprocess.run([sys.executable, "-c", script, database.url], timeout=120)
     assert done.returncode == -9
     queue = ProcrastinateQueue(database.url)
     try:

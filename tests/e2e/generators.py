@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 from stacks import ROOT
@@ -24,6 +25,29 @@ EOS = 2
 MAX_MODEL_LEN = 512
 # A prompt with this word makes a step of the fake engine fail.
 FAILING_WORD = "\u2620"
+
+
+class Hold:
+    """Answers of fake engines with these `knobs` run without end, however fast the machine is."""
+
+    def __init__(self, folder: Path):
+        self._file = folder / "hold"
+        self.knobs = {"hold_file": str(self._file)}
+
+    @contextmanager
+    def at(self, tokens: int):
+        """Within it, or until `let_go`, no answer has more tokens. The end of an answer counts as one."""
+        new = self._file.with_suffix(".new")
+        new.write_text(str(tokens))
+        new.replace(self._file)
+        try:
+            yield
+        finally:
+            self.let_go()
+
+    def let_go(self):
+        """Answers go on."""
+        self._file.unlink(missing_ok=True)
 
 
 def place_generator(repository: Path, name: str, knobs: dict | None = None, **recipe) -> Path:

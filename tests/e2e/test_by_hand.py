@@ -38,7 +38,7 @@ def test_the_documented_command_line_serves(command, stack, tmp_path):
         )
     try:
         with TritonClient(f"127.0.0.1:{grpc}") as client:
-            wait_until(lambda: server.poll() is not None or client.is_ready("search"))
+            wait_until(lambda: server.poll() is not None or client.is_ready("search"), 180)
             assert server.poll() is None, (tmp_path / "log").read_text()[-3000:]
             assert "oars" in client.search("how many banks of oars?")[0].text
     finally:

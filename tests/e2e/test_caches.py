@@ -4,15 +4,17 @@ import contextlib
 import dataclasses
 import hashlib
 import http.client
+import itertools
 import json
 import shutil
+from functools import partial
 
 import pytest
 from gateways import Gateway, create_key
 from generators import place_generator
 from rag_stack import LLM, place_repository
 from rich.console import Console
-from stacks import environment_of, free_ports, settings_on_free_ports, wait_until
+from stacks import environment_of, free_ports, settings_on_free_ports, try_until, wait_until
 
 from trireme.gateway_process import GatewayProcess
 from trireme.indexing import ingest_path
@@ -56,7 +58,7 @@ class World:
 
     def kept(self, body):
         """The answer once it is kept, which needs the gateway to know all that is loaded."""
-        wait_until(lambda: self.ask(body)[0] == "exact", 90)
+        wait_until(lambda: self.ask(body)[0] == "exact", 180)
         return self.ask(body)[1]
 
 
@@ -107,9 +109,15 @@ def _gateway(running, store, folder, name):
 
 
 def test_an_answer_that_one_gateway_kept_is_served_by_another(world):
-    text = world.kept(chat())
-    assert world.ask(chat(), gateway=1) == ("exact", text)
-    assert world.ask(chat(stream=False), gateway=1)[0] == "exact"
+    numbers = itertools.count(10)
+
+    def is_shared():
+        """Each time of another question: where the store is late, as on a busy machine, it is a miss."""
+        body = chat(max_tokens=next(numbers))
+        kept = ("exact", world.kept(body))
+        return kept == world.ask(body, gateway=1) == world.ask({**body, "stream": False}, gateway=1)
+
+    try_until(is_shared, "the other gateway did not serve it")
     assert world.ask(chat(max_tokens=7), gateway=1)[0] == "miss"
     assert world.ask(chat(), **{"cache-control": "no-store"})[0] == "bypass"
     assert world.ask(chat(temperature=0.7))[0] == "bypass"
@@ -125,11 +133,17 @@ def test_a_changed_collection_never_serves_an_old_answer(world, tmp_path):
     (tmp_path / "more.txt").write_text("A trireme had nine banks of oars, not fewer.")
     ingest_path(world.stack.settings, tmp_path, world.stack.database_url, Console(quiet=True))
     seen = []
-    # The revision is at most a second old; nobody keeps an old answer alive by asking for it.
-    wait_until(lambda: seen.append(world.ask(rag("extractive"))) or seen[-1][0] != "exact", 3)
+    # The revision is at most a second old, an answer is kept for an hour; nobody keeps one alive by asking for it.
+    wait_until(lambda: seen.append(world.ask(rag("extractive"))) or seen[-1][0] != "exact", 60)
     new = world.kept(rag("extractive"))
+
+    def is_kept(gateway):
+        header, text = world.ask(rag("extractive"), gateway)
+        assert text == new
+        return header == "exact"
+
     for gateway in (0, 1, 0, 1):
-        assert world.ask(rag("extractive"), gateway) == ("exact", new)
+        wait_until(partial(is_kept, gateway))
     # Another collection is another matter.
     assert world.ask(rag("extractive", collection="other")) == ("exact", other)
 

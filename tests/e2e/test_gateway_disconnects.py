@@ -24,9 +24,10 @@ from trireme.stack import Stack
 STREAMS = 1000
 AT_ONCE = 50
 # The goal is 0.5 s on a quiet machine; the test says what it was.
-SOON = 5.0
-# Ends by itself after 2 s of the fake's pace.
-LONG = " ".join(f"word{n}" for n in range(300))
+SOON = 45.0
+# 300 frames: ends by itself after 90 s of the pace, long after SOON.
+LONG = " ".join(f"word{n}" for n in range(900))
+PACE = 0.3
 # All that a search needs.
 MODELS = ("embedding", "reranker", "search", "search__retrieve", "search__sort")
 
@@ -34,7 +35,7 @@ MODELS = ("embedding", "reranker", "search", "search__retrieve", "search__sort")
 @pytest.fixture(scope="module")
 def upstream():
     with serving() as running:
-        running.pace = 0.02
+        running.pace = PACE
         yield running
 
 
@@ -74,15 +75,19 @@ def settle(gateway, upstream):
     return time.monotonic() - started
 
 
-async def drop_all(gateway, secret, make, *, count, seed, pause):
-    """Send `count` requests, AT_ONCE at the same time, each dropped at a random moment of `pause` seconds."""
+async def drop_all(gateway, secret, make, *, count, seed, pause, waits=False):
+    """Send `count` requests, AT_ONCE at the same time, each dropped at a random moment of `pause` seconds.
+
+    waits: every other one waits for the beginning of its answer, however long that takes, and is dropped after it.
+    Returns how many answers had begun.
+    """
     dice, places = random.Random(seed), asyncio.Semaphore(AT_ONCE)
     host, _, port = gateway.url.removeprefix("http://").partition(":")
     moments = [dice.uniform(0, pause) for _ in range(count)]
     ways = [dice.random() for _ in range(count)]
     begun = 0
 
-    async def one(moment, way):
+    async def one(number, moment, way):
         nonlocal begun
         async with places:
             reader, writer = await asyncio.open_connection(host, int(port))
@@ -91,7 +96,7 @@ async def drop_all(gateway, secret, make, *, count, seed, pause):
             writer.write(f"POST {path} HTTP/1.1\r\n{head}".encode() + body[: int(len(body) * sent)])
             with contextlib.suppress(asyncio.TimeoutError, ConnectionError):
                 # What comes is read meanwhile, as by a client that shows it.
-                data = await asyncio.wait_for(reader.read(1 << 20), moment)
+                data = await asyncio.wait_for(reader.read(1 << 20), SOON if number % 2 and waits else moment)
                 begun += data.startswith(b"HTTP/1.1 200")
                 await asyncio.sleep(moment / 2)
             if way < 0.5:
@@ -100,7 +105,7 @@ async def drop_all(gateway, secret, make, *, count, seed, pause):
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
 
-    await asyncio.gather(*(one(moment, way) for moment, way in zip(moments, ways, strict=True)))
+    await asyncio.gather(*map(one, range(count), moments, ways))
     return begun
 
 
@@ -120,12 +125,12 @@ def half_sent(way):
 
 def test_a_thousand_dropped_streams_leave_nothing_behind(gateway, upstream, secret):
     # What is made once, is made now.
-    asyncio.run(drop_all(gateway, secret, streamed, count=100, seed=1, pause=0.4))
+    asyncio.run(drop_all(gateway, secret, streamed, count=100, seed=1, pause=0.4, waits=True))
     settle(gateway, upstream)
     before = state_of(gateway)
-    begun = asyncio.run(drop_all(gateway, secret, streamed, count=STREAMS, seed=2, pause=0.8))
+    begun = asyncio.run(drop_all(gateway, secret, streamed, count=STREAMS, seed=2, pause=0.8, waits=True))
     seconds = settle(gateway, upstream)
-    assert begun > STREAMS / 4
+    assert begun >= STREAMS / 2
     upstream.wait_until(lambda seen: seen.connections == 0)
     wait_until(lambda: state_of(gateway)[0] <= before[0] + 5)
     after = state_of(gateway)
@@ -137,14 +142,14 @@ def test_a_thousand_dropped_streams_leave_nothing_behind(gateway, upstream, secr
 
 
 def test_whole_requests_and_half_bodies_that_are_dropped_leave_nothing_behind(gateway, upstream, secret):
-    upstream.pace = 1.0
+    upstream.hold()
     try:
         asyncio.run(drop_all(gateway, secret, whole, count=150, seed=3, pause=0.3))
-        assert settle(gateway, upstream) < SOON
+        settle(gateway, upstream)
         asyncio.run(drop_all(gateway, secret, half_sent, count=150, seed=4, pause=0.1))
-        assert settle(gateway, upstream) < SOON
+        settle(gateway, upstream)
     finally:
-        upstream.pace = 0.02
+        upstream.let_go()
     wait_until(lambda: upstream.connections == 0)
 
 
@@ -168,7 +173,7 @@ def test_dropped_generations_of_our_own_model_are_cancelled(gateway, upstream, s
     assert ask(gateway, "POST", "/v1/chat/completions", chat("llm", max_tokens=2), secret=secret)[0] == 200
     asyncio.run(drop_all(gateway, secret, generated, count=50, seed=5, pause=1.0))
     seconds = settle(gateway, upstream)
-    wait_until(lambda: generations_of(stack) == 0, 20)
+    wait_until(lambda: generations_of(stack) == 0)
     print(f"nothing ran {seconds:.2f} s after the last")
     assert ask(gateway, "POST", "/v1/chat/completions", chat("llm", max_tokens=2), secret=secret)[0] == 200
 
@@ -201,7 +206,7 @@ class Streams:
 
     def join(self):
         for thread in self._threads:
-            thread.join(60)
+            thread.join(120)
             assert not thread.is_alive(), "a client hangs"
         return self.ends
 
@@ -209,13 +214,13 @@ class Streams:
 def test_a_gateway_that_is_killed_ends_its_streams_as_broken_and_serves_again(gateway, upstream, secret):
     calls = len(upstream.calls)
     streams = Streams(gateway, secret, 10, LONG)
-    upstream.wait_until(lambda seen: len(seen.calls) == calls + 10)
+    upstream.wait_until(lambda seen: len(seen.calls) >= calls + 10)
     gateway.process.kill()
     for end in streams.join():
         assert b"[DONE]" not in end
     upstream.wait_until(lambda seen: seen.answering == 0)
     notices = []
-    wait_until(lambda: gateway.process.look_after(notices.append) or gateway.process.answers(1.0), 60)
+    wait_until(lambda: gateway.process.look_after(notices.append) or gateway.process.answers(1.0))
     assert notices
     # A key is in force from the first answer on.
     assert ask(gateway, "POST", "/v1/chat/completions", chat(), secret=secret)[0] == 200
@@ -225,8 +230,9 @@ def test_a_gateway_that_is_told_to_stop_lets_streams_end_and_takes_no_new_connec
     gateway, upstream, secret
 ):
     calls = len(upstream.calls)
-    streams = Streams(gateway, secret, 5, LONG)
-    upstream.wait_until(lambda seen: len(seen.calls) == calls + 5)
+    upstream.hold()
+    streams = Streams(gateway, secret, 5, "one two three")
+    upstream.wait_until(lambda seen: len(seen.calls) >= calls + 5)
     os.kill(gateway.process.pid, signal.SIGTERM)
 
     def refused():
@@ -235,12 +241,13 @@ def test_a_gateway_that_is_told_to_stop_lets_streams_end_and_takes_no_new_connec
             return False
         return True
 
-    wait_until(refused, 10)
+    wait_until(refused)
+    upstream.let_go()
     for end in streams.join():
         assert b"[DONE]" in end, end[-300:]
-    wait_until(lambda: not gateway.process.is_running(), 30)
+    wait_until(lambda: not gateway.process.is_running())
     assert b"Traceback" not in gateway.log.read_bytes()
-    wait_until(lambda: gateway.process.look_after(lambda _: None) or gateway.process.answers(1.0), 60)
+    wait_until(lambda: gateway.process.look_after(lambda _: None) or gateway.process.answers(1.0))
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +282,7 @@ def test_a_server_that_is_killed_is_told_of_and_used_again(own_gateway, own_stac
     embed = {"model": "embedding", "input": "oars"}
     assert ask(own_gateway, "POST", "/v1/embeddings", embed, secret=secret)[0] == 200
     os.kill(own_stack.server.pid, signal.SIGKILL)
-    wait_until(lambda: reasons_of(own_gateway), 20)
+    wait_until(lambda: reasons_of(own_gateway))
     print("readyz:", reasons_of(own_gateway))
     status, _, body = ask(own_gateway, "POST", "/v1/embeddings", embed, secret=secret)
     print("embeddings:", status, body)
@@ -286,7 +293,7 @@ def test_a_server_that_is_killed_is_told_of_and_used_again(own_gateway, own_stac
     wait_until(lambda: own_stack.look_after(lambda _: None) or not reasons_of(own_gateway), 120)
     # gRPC pauses between two tries of a connection.
     started = time.monotonic()
-    wait_until(lambda: ask(own_gateway, "POST", "/v1/embeddings", embed, secret=secret)[0] == 200, 30)
+    wait_until(lambda: ask(own_gateway, "POST", "/v1/embeddings", embed, secret=secret)[0] == 200)
     print(f"embeddings {time.monotonic() - started:.2f} s after readyz")
 
 
@@ -298,7 +305,7 @@ def test_a_database_that_is_killed_is_told_of_and_used_again(own_gateway, own_st
     for process in [*postgres.children(recursive=True), postgres]:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    wait_until(lambda: reasons_of(own_gateway), 30)
+    wait_until(lambda: reasons_of(own_gateway))
     print("readyz:", reasons_of(own_gateway))
     # Keys that are known stay in force, also those that are counted.
     for key in (secret, limited):

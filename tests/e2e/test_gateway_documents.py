@@ -1,5 +1,6 @@
 """Documents through the gateway, over the real database, worker and models: uploaded, found, deleted."""
 
+import contextlib
 import http.client
 import io
 import json
@@ -10,7 +11,7 @@ import subprocess
 import psutil
 import pytest
 from gateways import create_key
-from stacks import ROOT, environment_of, free_ports, settings_on_free_ports, wait_until
+from stacks import ROOT, environment_of, free_ports, has_ended, settings_on_free_ports, wait_until
 
 from fakes.forms import FORM_TYPE, form, part
 from trireme.stack import Stack
@@ -214,9 +215,12 @@ def test_a_file_of_openais_wire_is_processed_found_and_deleted(client):
 
 def test_a_reader_that_is_killed_is_replaced_and_no_list_of_processes_has_the_databases_url(client, stack):
     def readers():
-        family = psutil.Process(stack.gateway.pid).children(recursive=True)
-        living = [one for one in family if one.status() != psutil.STATUS_ZOMBIE]
-        return [one for one in living if "spawn_main" in " ".join(one.cmdline())]
+        found = []
+        for one in psutil.Process(stack.gateway.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                if not has_ended(one) and "spawn_main" in " ".join(one.cmdline()):
+                    found.append(one)
+        return found
 
     client.upload("a.txt", b"Text.", collection="killed")
     for reader in readers():

@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from stacks import ROOT, start_server
+from stacks import ROOT, start_server, try_until
 from tritonclient import grpc
 
 from trireme.artifacts.config_writer import place_config
@@ -103,13 +103,18 @@ def test_perf_analyzer_streams_from_it(server, url, tmp_path):
     command += ["--profile-export-file", str(tmp_path / "export.json")]
     for name in ("text_input", "stream", "sampling_parameters"):
         command += ["--shape", f"{name}:1"]
-    done = run_process(command, tool.libraries, 120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    requests = json.loads((tmp_path / "export.json").read_text())["experiments"][0]["requests"]
-    assert len(requests) >= 8
+
+    def is_streamed():
+        """Whether each request had more than one, and all had more than eight on the mean."""
+        done = run_process(command, tool.libraries, 120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        requests = json.loads((tmp_path / "export.json").read_text())["experiments"][0]["requests"]
+        assert len(requests) >= 8
+        counts = [len(request["response_timestamps"]) for request in requests]
+        return min(counts) >= 2 and sum(counts) > 8 * len(requests)
+
     # Pieces that a slow client missed are joined, so 64 tokens come in 64 responses or fewer.
-    assert all(len(request["response_timestamps"]) >= 2 for request in requests)
-    assert sum(len(request["response_timestamps"]) for request in requests) > 8 * len(requests)
+    try_until(is_streamed, "64 tokens came in hardly any responses", times=3)
 
 
 def test_the_golden_answers_are_of_this_model():

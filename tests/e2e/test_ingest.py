@@ -5,7 +5,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from contextlib import closing
+from contextlib import closing, suppress
 
 import psutil
 import psycopg
@@ -43,7 +43,7 @@ def ask(client, **inputs):
     )
 
 
-def wait_for(client, jobs, seconds=60):
+def wait_for(client, jobs, seconds=120):
     """The jobs' states, once none is waiting or running."""
     answer = []
 
@@ -221,8 +221,18 @@ def url_of(serving):
 
 
 def worker_of(serving):
-    children = psutil.Process(serving.process.pid).children()
-    return next((child for child in children if "worker" in child.cmdline()), None)
+    """The process of the worker, once there is one."""
+    found = []
+
+    def has_one():
+        for child in psutil.Process(serving.process.pid).children():
+            with suppress(psutil.Error):
+                if "worker" in child.cmdline():
+                    found.append(child)
+        return found
+
+    wait_until(has_one)
+    return found[0]
 
 
 def test_serve_starts_a_worker_that_died_again(serving, client):
@@ -232,6 +242,17 @@ def test_serve_starts_a_worker_that_died_again(serving, client):
     assert wait_for(client, [job]) == [(job, "done", "")]
 
 
+def end_other_connections(connection):
+    """Ends all that are open now, and waits until they are gone: until then they are as they were."""
+    ended = connection.execute(
+        "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    ).fetchall()
+    left = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY(%s)"
+    pids = [pid for pid, _ in ended]
+    wait_until(lambda: connection.execute(left, (pids,)).fetchone() == (0,))
+
+
 def test_a_read_only_database_stops_nothing_for_good(serving, client):
     with psycopg.connect(url_of(serving), autocommit=True) as connection:
         name = connection.info.dbname
@@ -239,10 +260,7 @@ def test_a_read_only_database_stops_nothing_for_good(serving, client):
         wait_for(client, [job])
         connection.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
         try:
-            connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
+            end_other_connections(connection)
             with pytest.raises(UnavailableError, match="read-only"):
                 ask(client, document_id=["during"], text=["during"], collection=["readonly"])
             done = serving.run("jobs")
@@ -250,10 +268,7 @@ def test_a_read_only_database_stops_nothing_for_good(serving, client):
         finally:
             connection.execute("SET default_transaction_read_only = off")
             connection.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
-        connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
+        end_other_connections(connection)
     ((job, *_),) = ask(client, document_id=["after"], text=["after"], collection=["readonly"])
     assert wait_for(client, [job])[0][1] == "done"
 
@@ -295,7 +310,7 @@ def test_a_worker_ends_cleanly_on_sigterm(idle_stack):
     with closing(open_queue(stack.database_url, 15)) as queue:
         wait_until(lambda: queue.find(JobQuery(limit=0)).workers == 1)
         worker.terminate()
-        output, _ = worker.communicate(timeout=30)
+        output, _ = worker.communicate(timeout=60)
         assert worker.returncode == 0
         assert "Indexed 0 documents" in output
         assert queue.find(JobQuery(limit=0)).workers == 0

@@ -57,7 +57,7 @@ def server(tmp_path):
         "127.0.0.1", http, grpc, metrics, tmp_path / "models", tmp_path / "backends", tmp_path / "log"
     )
     with TritonServer(config, os.environ) as running:
-        running.wait_until_ready(60)
+        running.wait_until_ready(180)
         yield running
     shutil.rmtree(tmp_path / "backends")
 

@@ -8,7 +8,7 @@ import random
 import signal
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
@@ -71,7 +71,10 @@ class Victims:
                 return None
         try:
             for child in psutil.Process(self.serving.process.pid).children():
-                line = child.cmdline()
+                try:
+                    line = child.cmdline()
+                except psutil.NoSuchProcess:
+                    continue
                 if child.status() == psutil.STATUS_ZOMBIE or not line:
                     continue
                 if target == "worker" and "worker" in line:
@@ -84,10 +87,19 @@ class Victims:
 
     def kill(self, target):
         """Waits until it is there, and kills it."""
-        wait_until(lambda: self.find(target) is not None, RECOVERY_SECONDS)
-        process = self.find(target)
-        process.send_signal(signal.SIGKILL)
-        return process.pid
+        found = []
+
+        def killed():
+            """It may end by itself between the look and the kill, as a worker does without its database."""
+            if (process := self.find(target)) is None:
+                return False
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL)
+                found.append(process.pid)
+            return found
+
+        wait_until(killed, RECOVERY_SECONDS)
+        return found[0]
 
 
 def write_documents(folder, random_):

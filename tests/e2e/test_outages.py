@@ -1,12 +1,11 @@
 """The database goes away and comes back while the server serves."""
 
-import os
 import shutil
-import signal
 
+import psutil
 import pytest
 from rich.console import Console
-from stacks import ROOT, settings_on_free_ports, wait_until
+from stacks import ROOT, has_ended, settings_on_free_ports, wait_until
 
 from trireme.errors import UnavailableError
 from trireme.indexing import ingest_path
@@ -28,8 +27,11 @@ def own_stack(tmp_path_factory, corpus):
 
 def kill_database(stack):
     pid_file = stack.settings.data_dir.resolve() / "postgres" / "cluster" / "postmaster.pid"
-    os.kill(int(pid_file.read_text().splitlines()[0]), signal.SIGKILL)
-    wait_until(lambda: not stack.postgres.is_running())
+    postmaster = psutil.Process(int(pid_file.read_text().splitlines()[0]))
+    # What it has started ends by itself, but may answer until then.
+    family = [postmaster, *postmaster.children(recursive=True)]
+    postmaster.kill()
+    wait_until(lambda: not stack.postgres.is_running() and all(map(has_ended, family)))
 
 
 def ready(stack):

@@ -8,10 +8,10 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from generators import FAILING_WORD, failing_token
+from generators import FAILING_WORD, Hold, failing_token
 from rag_stack import rag_stack
 from rich.console import Console
-from stacks import ROOT, wait_until
+from stacks import ROOT, try_until, wait_until
 
 from trireme.errors import InvalidInputError, NotFoundError, TriremeError, UnavailableError
 from trireme.indexing import ingest_path
@@ -20,14 +20,23 @@ from trireme.triton.metrics import read_metrics
 
 STEP_SECONDS = 0.02
 QUESTION = "how many banks of oars had a trireme?"
+# A client that goes away is noticed so soon; the gauge is at most 0.2 s old and is asked for every 0.1 s.
+GONE_SECONDS = 0.5 + 0.3
 ENDLESS = {"ignore_eos": True, "max_tokens": 200}
 # The echo ends at the first end of a turn, after the fixed part, unless it is told to go on.
 WHOLE_PROMPT = {"ignore_eos": True, "max_tokens": 260}
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory, corpus):
+def hold(tmp_path_factory):
+    """Of the LLM's answers."""
+    return Hold(tmp_path_factory.mktemp("hold"))
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory, corpus, hold):
     knobs = {"step_seconds": STEP_SECONDS, "failing_token": failing_token(), "restart_seconds": 0.2}
+    knobs |= hold.knobs
     with rag_stack(tmp_path_factory.mktemp("rag"), knobs, max_num_seqs=8) as running:
         ingest_path(running.settings, corpus, running.database_url, Console(quiet=True))
         yield running.settings
@@ -42,13 +51,20 @@ def client(settings):
 @pytest.fixture(autouse=True)
 def _nothing_left_running(settings):
     yield
-    wait_until(lambda: metric(settings, "num_requests_running") == 0, 10)
+    wait_until(lambda: metric(settings, "num_requests_running") == 0)
 
 
 def metric(settings, name):
     """One number of the LLM's on the metrics page."""
     page = read_metrics(settings.host, settings.metrics_port)
     return float(re.search(rf'^vllm:{name}{{[^}}]*model="llm"[^}}]*}} (\S+)$', page, re.M)[1])
+
+
+def cancelled(settings):
+    """How many of the LLM's answers have ended so."""
+    page = read_metrics(settings.host, settings.metrics_port)
+    found = re.findall(r"^vllm:request_success_total{([^}]*)} (\S+)$", page, re.M)
+    return sum(float(value) for labels, value in found if 'finished_reason="cancelled"' in labels)
 
 
 def post(settings, endpoint, **body):
@@ -94,12 +110,16 @@ def test_a_sure_sentence_spares_the_llm(client):
     assert parts[-1].usage.completion_tokens == 0
 
 
-def test_a_generated_answer_streams_with_checked_citations(client):
-    parts = list(
-        client.ask("banks of oars of a trireme [1], or [7]?", mode="generative", sampling=WHOLE_PROMPT)
-    )
+def test_a_generated_answer_streams_with_checked_citations(client, hold):
+    with hold.at(40):
+        running = client.ask(
+            "banks of oars of a trireme [1], or [7]?", mode="generative", sampling=WHOLE_PROMPT
+        )
+        # It comes although the answer cannot end.
+        first = next(running)
+    parts = [first, *running]
     said = text_of(parts)
-    assert len(parts) > 10
+    assert first.text
     # The echo shows what the LLM was given: the fixed part, quoted passages, then the question.
     assert re.search(r"do not follow instructions.*<passage id=.1.>.*Question: banks of oars", said, re.S)
     last = parts[-1]
@@ -237,7 +257,7 @@ def test_a_failed_step_of_the_llm_is_the_answers_error_and_the_next_is_answered(
     with pytest.raises(TriremeError, match="model llm: the LLM engine failed") as raised:
         list(client.ask(f"oars {FAILING_WORD}", mode="generative"))
     assert isinstance(raised.value, UnavailableError)
-    wait_until(lambda: can_generate(client), 10)
+    wait_until(lambda: can_generate(client))
 
 
 def can_generate(client):
@@ -248,39 +268,49 @@ def can_generate(client):
 
 
 @pytest.mark.alone
-def test_a_client_that_goes_away_stops_the_llm(client, settings):
-    running = client.ask("oars", mode="generative", sampling=ENDLESS)
-    next(running)
-    wait_until(lambda: metric(settings, "num_requests_running") == 1, 5)
-    left = time.monotonic()
-    running.close()
-    wait_until(lambda: metric(settings, "num_requests_running") == 0, 5)
-    # The gauge is at most 0.2 s old and was asked for every 0.1 s.
-    assert time.monotonic() - left < 0.5 + 0.3
-    time.sleep(0.3)
+def test_a_client_that_goes_away_stops_the_llm(client, settings, hold):
+    def gone_after():
+        """Seconds until an answer without end is one no more, once its client has left."""
+        before = cancelled(settings)
+        with hold.at(5):
+            running = client.ask("oars", mode="generative", sampling=ENDLESS)
+            next(running)
+            wait_until(lambda: metric(settings, "num_requests_running") == 1)
+            left = time.monotonic()
+            running.close()
+            wait_until(lambda: metric(settings, "num_requests_running") == 0)
+            seconds = time.monotonic() - left
+        wait_until(lambda: cancelled(settings) == before + 1)
+        return seconds
+
     made = metric(settings, "generation_tokens_total")
-    time.sleep(20 * STEP_SECONDS)
-    assert metric(settings, "generation_tokens_total") == made
+    # What else runs on the machine can only make it later.
+    try_until(lambda: gone_after() < GONE_SECONDS, f"it did not end within {GONE_SECONDS:.1f} s", times=5)
+    assert can_generate(client)
+    # Nobody went on with them.
+    assert metric(settings, "generation_tokens_total") - made <= 5 * 5 + 1
 
 
-def test_many_clients_that_go_away_at_once_leave_nothing_running(client, settings):
-    running = [client.ask(f"oars {n}", mode="generative", sampling=ENDLESS) for n in range(6)]
-    for one in running:
-        next(one)
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(lambda one: one.close(), running))
-    wait_until(lambda: metric(settings, "num_requests_running") == 0, 5)
+def test_many_clients_that_go_away_at_once_leave_nothing_running(client, settings, hold):
+    with hold.at(5):
+        running = [client.ask(f"oars {n}", mode="generative", sampling=ENDLESS) for n in range(6)]
+        for one in running:
+            next(one)
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(lambda one: one.close(), running))
+        wait_until(lambda: metric(settings, "num_requests_running") == 0)
     (part,) = client.ask(QUESTION, mode="extractive")
     assert part.text
 
 
-def test_a_long_answer_does_not_hold_up_another(client, settings):
-    running = client.ask("oars", mode="generative", sampling=ENDLESS)
-    next(running)
-    (part,) = client.ask(QUESTION, mode="extractive")
-    assert part.text == "A trireme had three banks of oars."
-    # The gauge is a moment old.
-    wait_until(lambda: metric(settings, "num_requests_running") == 1)
+def test_a_long_answer_does_not_hold_up_another(client, settings, hold):
+    with hold.at(5):
+        running = client.ask("oars", mode="generative", sampling=ENDLESS)
+        next(running)
+        (part,) = client.ask(QUESTION, mode="extractive")
+        assert part.text == "A trireme had three banks of oars."
+        # The gauge is a moment old.
+        wait_until(lambda: metric(settings, "num_requests_running") == 1)
     assert next(running).text
     running.close()
 

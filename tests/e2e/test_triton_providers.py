@@ -4,7 +4,7 @@ import asyncio
 
 import numpy as np
 import pytest
-from generators import FAILING_WORD, failing_token, place_generator
+from generators import FAILING_WORD, Hold, failing_token, place_generator
 from stacks import ROOT, free_ports, start_server, wait_until
 
 from trireme.artifacts.repository import version_dir
@@ -150,13 +150,14 @@ def test_the_tenant_and_the_collection_of_the_call_are_asked(stack):
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory):
-    """A server with one model, which takes 0.02 s for a word; two requests run in it and two wait."""
-    repository = tmp_path_factory.mktemp("models")
-    knobs = {"step_seconds": 0.02, "failing_token": failing_token()}
+    """A server with one model, whose answers begin and do not end; two requests run in it and two wait."""
+    repository, hold = tmp_path_factory.mktemp("models"), Hold(tmp_path_factory.mktemp("hold"))
+    knobs = {"failing_token": failing_token(), **hold.knobs}
     place_generator(repository, "slow", knobs, chat_text_input=False, max_num_seqs=2, max_waiting=2)
     with start_server(repository, tmp_path_factory.mktemp("run")) as running_server:
         running_server.wait_until_ready()
-        yield running_server.config
+        with hold.at(5):
+            yield running_server.config
 
 
 def slow_call(text="word " * 400, **changes):
@@ -174,13 +175,13 @@ def with_slow(config, act):
     return asyncio.run(run())
 
 
-def running(config):
+def requests(config, state):
     page = read_metrics(config.host, config.metrics_port)
-    return sum(value for _, value in read_samples(page, "vllm:num_requests_running"))
+    return sum(value for _, value in read_samples(page, f"vllm:num_requests_{state}"))
 
 
 async def until_running(config, count):
-    await asyncio.to_thread(wait_until, lambda: running(config) == count, 20)
+    await asyncio.to_thread(wait_until, lambda: requests(config, "running") == count)
 
 
 async def drain(provider, call, limits=LIMITS):
@@ -229,6 +230,7 @@ def test_a_full_queue_may_be_tried_again(slow):
     async def act(provider):
         tasks = [asyncio.create_task(drain(provider, slow_call(stream=True))) for _ in range(4)]
         await until_running(slow, 2)
+        await asyncio.to_thread(wait_until, lambda: requests(slow, "waiting") == 2)
         results = await asyncio.gather(
             *(drain(provider, slow_call(stream=True)) for _ in range(3)), return_exceptions=True
         )

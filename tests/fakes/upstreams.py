@@ -55,8 +55,8 @@ class Upstream:
     tells_key: its errors quote the credential that they came with, in the body and in a header.
     pace: seconds between two frames. slow: of the fault slow_first_byte. retry_after: header of 429, 503 and 529.
     is_gated: a stream's fault in the middle or after content waits for `go_on`, so that the client has seen all
-    before it. calls: every request received, in order. connections: open now. answering: calls that have no end
-    yet. left: calls whose client closed before their end.
+    before it. hold: calls from now on are answered after `let_go`. calls: every request received, in order.
+    connections: open now. answering: calls that have no end yet. left: calls whose client closed before their end.
     """
 
     def __init__(self):
@@ -68,6 +68,8 @@ class Upstream:
         self.slow = 1.0
         self.retry_after = {429: "1"}
         self.is_gated = False
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
         self.loop = None
         self.calls = []
         self.connections = 0
@@ -84,10 +86,18 @@ class Upstream:
                 setattr(self, name, getattr(self, name) + by)
             self.changed.notify_all()
 
-    def wait_until(self, holds, seconds=30.0):
+    def wait_until(self, holds, seconds=60.0):
         """Block until `holds(self)`; raises AssertionError when it does not after `seconds`."""
         with self.changed:
             assert self.changed.wait_for(lambda: holds(self), seconds), vars(self)
+
+    def hold(self):
+        """No call that comes from now on is answered."""
+        self.may_answer = asyncio.Event()
+
+    def let_go(self):
+        """They are answered."""
+        self.loop.call_soon_threadsafe(self.may_answer.set)
 
     def go_on(self, text):
         """The calls whose body holds the text may break now."""
@@ -184,6 +194,8 @@ class Exchange:
         self.upstream.count(answering=1)
         is_whole = False
         try:
+            if not self.upstream.may_answer.is_set():
+                await self.connection.wait(self.upstream.may_answer)
             await self.answer(received)
             is_whole = True
         finally:
@@ -372,7 +384,7 @@ def serving(port=0):
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    assert ready.wait(30), "the fake upstream did not start"
+    assert ready.wait(60), "the fake upstream did not start"
     try:
         yield upstream
     finally:

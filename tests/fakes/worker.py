@@ -142,7 +142,7 @@ def document(key, text="Some text.", digest=None, whole=True):
     )
 
 
-def wait_until(condition, seconds=10):
+def wait_until(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -8,6 +8,7 @@ import time
 import psutil
 import pytest
 
+from fakes.ports import free_ports
 from trireme.errors import SettingError, UnavailableError
 from trireme.gateway_process import (
     MOST_MISSES,
@@ -25,13 +26,11 @@ NO_WAIT = HealthTiming(leftover=0.0)
 
 @pytest.fixture
 def settings(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
     (tmp_path / "gateway.toml").write_bytes(b"")
     return Settings(
         data_dir=tmp_path,
         gateway_file=tmp_path / "gateway.toml",
-        gateway_port=port,
+        gateway_port=free_ports(1)[0],
         # Nothing listens there: the gateway lives without.
         database_url="postgresql://127.0.0.1:1/none",
     )

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 
 from trireme.errors import SettingError, UnavailableError
 from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, EngineStats
@@ -16,6 +17,8 @@ from trireme.generate.request_table import RequestTable
 
 KNOBS_FILE = "fake.json"
 _REMEMBERED_PROMPTS = 100
+# Between two looks at a hold_file while every answer has as many tokens as it says.
+_HELD_SECONDS = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,8 @@ class Knobs:
     # A step that runs a prompt with this token fails, as an engine out of memory would.
     failing_token: int | None = None
     restart_seconds: float = 0.0
+    # While this file is there, no answer has more tokens than the number in it: what runs does not end by itself.
+    hold_file: str = ""
 
 
 @dataclass(slots=True)
@@ -125,13 +130,25 @@ class FakeEngine:
             )
         if any(self._knobs.failing_token in answer.request.prompt for answer in self._answers.values()):
             raise RuntimeError("the failing token was in a prompt")
-        chunks = [self._next_chunk(answer) for answer in self._answers.values()]
+        most = self._most_tokens()
+        chunks = [self._next_chunk(answer) for answer in self._answers.values() if answer.made < most]
+        if self._answers and not chunks:
+            self._closed.wait(_HELD_SECONDS)
         for chunk in chunks:
             if chunk.is_last:
                 del self._answers[chunk.request_id]
         held = sum(len(answer.request.prompt) + answer.made for answer in self._answers.values())
         self._kv_usage = min(1.0, held / (self._options.max_num_seqs * self._options.max_model_len))
         self._table.deliver(chunks)
+
+    def _most_tokens(self) -> float:
+        """How many tokens an answer may have now."""
+        if not self._knobs.hold_file:
+            return math.inf
+        try:
+            return int(Path(self._knobs.hold_file).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return math.inf
 
     def _next_chunk(self, answer: _Answer) -> Chunk:
         request, sampling = answer.request, answer.request.sampling

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from fakes.ports import free_ports
 from trireme.commands.gateway import base_url, read_salt_key
 from trireme.errors import SettingError
 from trireme.settings import Settings, environment
@@ -40,9 +41,7 @@ def taken_port():
 
 @pytest.fixture
 def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    return port
+    return free_ports(1)[0]
 
 
 def test_the_secret_is_made_once_for_this_user_alone(tmp_path):
@@ -177,7 +176,7 @@ class Running:
     def status(self):
         """The status of /healthz, None where nobody answers."""
         try:
-            with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)) as connection:
+            with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
                 connection.request("GET", "/healthz")
                 return connection.getresponse().status
         except OSError:

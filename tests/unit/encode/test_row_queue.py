@@ -24,7 +24,7 @@ class Gate(SumSession):
 
     def run(self, batch):
         self.entered.release()
-        assert self.opened.acquire(timeout=10)
+        assert self.opened.acquire(timeout=60)
         return super().run(batch)
 
 
@@ -45,7 +45,7 @@ def test_outputs_come_in_the_order_of_the_rows_with_any_number_of_streams(stream
     session = SumSession()
     session.streams = streams
     queue = RowQueue(session, max_batch_tokens=8)
-    outputs = queue.submit(rows_of(*TEXTS)).result(10)
+    outputs = queue.submit(rows_of(*TEXTS)).result(60)
     queue.close()
     assert sums(outputs) == expected(*TEXTS)
     assert queue.take_cost().tokens == sum(len(row.ids) for row in rows_of(*TEXTS))
@@ -57,9 +57,9 @@ def test_a_lone_request_is_shared_out_among_idle_streams():
     one = queue.submit(rows_of(*["a b c d e f"] * 16))
     # Both are in a run before either has ended.
     for _ in range(2):
-        assert session.entered.acquire(timeout=10)
+        assert session.entered.acquire(timeout=60)
     session.opened.release(16)
-    one.result(10)
+    one.result(60)
     queue.close()
     assert [rows for rows, _ in session.shapes] == [8, 8]
 
@@ -69,15 +69,15 @@ def test_each_row_of_a_request_wakes_a_stream_that_idles():
     queue = RowQueue(session, max_batch_tokens=10_000)
     first = queue.submit(rows_of("a"))
     session.opened.release(1)
-    first.result(10)
-    assert session.entered.acquire(timeout=10)
+    first.result(60)
+    assert session.entered.acquire(timeout=60)
     # Every thread has looked once and waits now.
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while len(queue._has_rows._waiters) < 3 and time.monotonic() < deadline:
         time.sleep(0.001)
     queue.submit(rows_of(*["a b c d e f"] * 24))
     for _ in range(3):
-        assert session.entered.acquire(timeout=10)
+        assert session.entered.acquire(timeout=60)
     session.opened.release(24)
     queue.close()
 
@@ -86,11 +86,11 @@ def test_rows_of_several_requests_run_together_and_each_gets_its_own():
     session = Gate()
     queue = RowQueue(session, max_batch_tokens=100)
     queue.submit(rows_of("a"))
-    assert session.entered.acquire(timeout=10)
+    assert session.entered.acquire(timeout=60)
     # These three wait while the first runs.
     found = [queue.submit(rows_of(*texts)) for texts in (["a b"], ["b c", "d e"], ["f g"])]
     session.opened.release(2)
-    outputs = [future.result(10) for future in found]
+    outputs = [future.result(60) for future in found]
     queue.close()
     assert session.shapes == [(1, 3), (4, 4)]
     assert sums(outputs[1]) == expected("b c", "d e")
@@ -102,11 +102,11 @@ def test_the_oldest_row_is_in_the_next_micro_batch():
     session = Gate(cost=RunCost(call_tokens=1))
     queue = RowQueue(session, max_batch_tokens=16)
     queue.submit(rows_of("a"))
-    assert session.entered.acquire(timeout=10)
+    assert session.entered.acquire(timeout=60)
     oldest = queue.submit(rows_of("b"))
     long = queue.submit(rows_of(*["a b c d e f"] * 6))
     session.opened.release(2)
-    assert sums(oldest.result(10)) == expected("b")
+    assert sums(oldest.result(60)) == expected("b")
     assert not long.done()
     session.opened.release(10)
     queue.close()
@@ -126,8 +126,8 @@ def test_what_the_session_raises_reaches_its_requests_alone():
     good = queue.submit(rows_of("b"))
     session.opened.release(10)
     with pytest.raises(ValueError, match="eight"):
-        bad.result(10)
-    assert sums(good.result(10)) == expected("b")
+        bad.result(60)
+    assert sums(good.result(60)) == expected("b")
     queue.close()
 
 
@@ -141,15 +141,15 @@ def test_a_request_that_fails_in_two_streams_at_once_ends_once():
     queue = RowQueue(session, max_batch_tokens=10_000)
     bad = queue.submit(rows_of(*["a b c d e f"] * 16))
     for _ in range(2):
-        assert session.entered.acquire(timeout=10)
+        assert session.entered.acquire(timeout=60)
     session.opened.release(2)
     with pytest.raises(ValueError, match="both"):
-        bad.result(10)
+        bad.result(60)
     # Both threads live on.
     session.opened.release(2)
     for _ in range(2):
         with pytest.raises(ValueError, match="both"):
-            queue.submit(rows_of("a")).result(10)
+            queue.submit(rows_of("a")).result(60)
         session.opened.release(1)
     queue.close()
 
@@ -158,14 +158,14 @@ def test_a_caller_waits_while_too_many_tokens_wait():
     session = Gate()
     queue = RowQueue(session, max_batch_tokens=4)
     queue.submit(rows_of("a"))
-    assert session.entered.acquire(timeout=10)
+    assert session.entered.acquire(timeout=60)
     queue.submit(rows_of("a b", "c d"))
     passed = threading.Event()
     waiter = threading.Thread(target=lambda: (queue.wait_for_room(7), passed.set()))
     waiter.start()
     assert not passed.wait(0.1)
     session.opened.release()
-    waiter.join(10)
+    waiter.join(60)
     assert passed.is_set()
     session.opened.release(10)
     queue.close()
@@ -173,7 +173,7 @@ def test_a_caller_waits_while_too_many_tokens_wait():
 
 def test_finish_changes_a_micro_batch():
     queue = RowQueue(SumSession(), 100, lambda outputs: outputs * 2)
-    outputs = queue.submit(rows_of("a", "b c d")).result(10)
+    outputs = queue.submit(rows_of("a", "b c d")).result(60)
     queue.close()
     assert sums(outputs) == [2 * total for total in expected("a", "b c d")]
     assert queue.take_cost() == BatchStats(8, 2, 1)
@@ -218,7 +218,7 @@ def test_many_threads_get_their_own_answers():
         rng = np.random.default_rng(seed)
         for _ in range(50):
             texts = [" ".join(rng.choice(list("abcdefghij"), rng.integers(1, 7))) for _ in range(3)]
-            outputs = queue.submit(rows_of(*texts)).result(10)
+            outputs = queue.submit(rows_of(*texts)).result(60)
             if sums(outputs) != expected(*texts):
                 wrong.append(texts)
 

@@ -26,7 +26,7 @@ def echo(call, model):
 
 @pytest.fixture(scope="module")
 def gateway():
-    with FakeGateway(Echo(echo), file="[limits]\nidle_seconds = 1\nbody_seconds = 1") as running:
+    with FakeGateway(Echo(echo), file="[limits]\nidle_seconds = 3\nbody_seconds = 3") as running:
         yield running
 
 
@@ -36,7 +36,7 @@ def connect(gateway):
     return client
 
 
-def wait_until(condition, seconds=20):
+def wait_until(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

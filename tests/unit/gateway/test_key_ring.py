@@ -242,7 +242,7 @@ def test_a_slow_read_of_older_keys_does_not_come_last():
             found = super().read(-1)
             if self.is_slow:
                 self.is_slow = False
-                self.go.wait(20)
+                self.go.wait(60)
             return found
 
     async def run():

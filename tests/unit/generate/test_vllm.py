@@ -234,7 +234,7 @@ def test_tokens_of_steps_that_the_consumer_missed_come_in_one_chunk(engine, made
     for token in (11, 12):
         made[0].step({"a": output([token])})
     made[0].step({"a": output([13], "length")})
-    asyncio.run_coroutine_threadsafe(asyncio.sleep(0), made[0].loop).result(10)
+    asyncio.run_coroutine_threadsafe(asyncio.sleep(0), made[0].loop).result(60)
     assert next(engine.stream()) == [Chunk("a", (11, 12, 13), "length", cached_tokens=0)]
 
 
@@ -414,7 +414,7 @@ def test_a_start_that_fails_is_tried_again(engine, made, answers):
 
 def test_while_it_is_down_requests_are_refused(engine, made, monkeypatch):
     again = threading.Event()
-    monkeypatch.setattr(vllm, "_engine_arguments", lambda options: again.wait(10) and {})
+    monkeypatch.setattr(vllm, "_engine_arguments", lambda options: again.wait(60) and {})
     made[0].die()
     wait_until(lambda: not engine.stats().is_ready)
     with pytest.raises(UnavailableError, match="not running"):
@@ -441,7 +441,7 @@ def test_close_cancels_what_runs_ends_the_stream_and_refuses(made):
     engine.submit(EngineRequest("b", (1,), Sampling(9)))
     engine.close()
     assert answers.last("a").finish_reason == answers.last("b").finish_reason == "cancelled"
-    answers.thread.join(10)
+    answers.thread.join(60)
     assert (answers.thread.is_alive(), made[0].is_shut_down) == (False, True)
     with pytest.raises(UnavailableError):
         engine.submit(EngineRequest("c", (1,), Sampling(9)))

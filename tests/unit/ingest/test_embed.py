@@ -72,7 +72,7 @@ def test_a_server_that_is_away_burns_no_attempts(bench):
     bench.server.ready = True
     wait_until(lambda: bench.states() == (0, 0, 10, 0))
     bench.worker.stop()
-    thread.join(10)
+    thread.join(60)
     assert {bench.info(job).attempts for job in jobs} == {0}
 
 

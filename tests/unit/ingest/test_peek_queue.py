@@ -36,5 +36,5 @@ def test_a_place_that_is_taken_lets_a_waiting_put_go_on():
     putting = threading.Thread(target=items.put, args=(2,))
     putting.start()
     assert items.take_if(lambda _: True) == 1
-    putting.join(10)
+    putting.join(60)
     assert not putting.is_alive() and items.get_nowait() == 2

@@ -164,4 +164,4 @@ def test_only_one_request_is_under_way_while_others_use_the_server(clock):
 
 
 def test_several_requests_are_under_way_while_nobody_else_uses_the_server(clock):
-    assert Meeting(Throttle(lambda: (0, False), clock, clock.wait)).run(seconds=10) == 2
+    assert Meeting(Throttle(lambda: (0, False), clock, clock.wait)).run(seconds=60) == 2

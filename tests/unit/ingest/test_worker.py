@@ -53,23 +53,24 @@ def test_a_database_that_is_away_burns_no_attempts(bench):
     away.clear()
     wait_until(lambda: bench.states() == (0, 0, 50, 0))
     bench.worker.stop()
-    thread.join(10)
+    thread.join(60)
     assert len(bench.documents.stored["t", "c"]) == 50
 
 
 def test_a_worker_that_is_stopped_gives_back_what_it_holds(bench):
-    going = threading.Event()
+    going, stopped = threading.Event(), threading.Event()
 
     def trouble(texts):
         going.set()
-        time.sleep(0.05)
+        stopped.wait(60)
 
     bench.server.trouble = trouble
     jobs = bench.publish(*(document(f"d{n}", "word " * 200 + str(n)) for n in range(60)))
     thread = bench.start()
-    going.wait(5)
+    assert going.wait(60)
     bench.worker.stop()
-    thread.join(10)
+    stopped.set()
+    thread.join(60)
     assert not thread.is_alive()
     waiting, running, _, dead = bench.states()
     assert (running, dead) == (0, 0)
@@ -113,7 +114,7 @@ def test_an_index_that_cannot_be_built_is_told_once_and_ends_no_job():
 
 def test_a_worker_that_is_stopped_cancels_the_building_of_an_index(bench):
     def wait():
-        assert bench.builder.is_cancelled.wait(10)
+        assert bench.builder.is_cancelled.wait(60)
         raise UnavailableError("cancelled")
 
     bench.builder.trouble = wait
@@ -121,6 +122,6 @@ def test_a_worker_that_is_stopped_cancels_the_building_of_an_index(bench):
     thread.start()
     wait_until(lambda: bench.builder.looks)
     bench.worker.stop()
-    thread.join(timeout=10)
+    thread.join(timeout=60)
     assert not thread.is_alive()
     assert bench.notices == []

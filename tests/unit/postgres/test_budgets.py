@@ -1,7 +1,6 @@
 """What PostgreSQL itself must hold to for caps and ledger: the way from version 6, rights, appending, faults."""
 
 import random
-import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from fakes.ports import free_ports
 from trireme.access.keys import Key, digest_of
 from trireme.budget.caps import Cap
 from trireme.budget.ledger import LedgerRow, Recorded, SumQuery, UsageQuery
@@ -187,8 +187,7 @@ def test_a_database_that_was_put_back_has_no_revision_that_was_read_before(url):
 
 
 def test_every_verb_says_that_the_database_does_not_answer():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    (port,) = free_ports(1)
     url = f"postgresql://someone:secret@127.0.0.1:{port}/x"
     with closing(PostgresCaps(url)) as caps, closing(PostgresLedger(url)) as ledger:
         for verb in (

@@ -1,6 +1,5 @@
 """What PostgreSQL itself must hold to for keys: the way from version 5, rights, the order of changes, faults."""
 
-import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import numpy as np
 import psycopg
 import pytest
 
+from fakes.ports import free_ports
 from trireme.access.keys import Key, digest_of
 from trireme.errors import InvalidInputError, UnavailableError
 from trireme.local.postgres import LocalPostgres, start_postgres
@@ -133,8 +133,7 @@ def test_a_refused_key_tells_no_name_of_a_table(database):
 
 
 def test_every_verb_says_that_the_database_does_not_answer():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    (port,) = free_ports(1)
     keys = PostgresKeys(f"postgresql://someone:secret@127.0.0.1:{port}/x")
     for verb in (
         lambda: keys.create(Key("key_a", "t"), DIGEST),

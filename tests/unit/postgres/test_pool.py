@@ -8,6 +8,7 @@ import numpy as np
 import psycopg
 import pytest
 
+from fakes.ports import free_ports
 from trireme.errors import InvalidInputError, SettingError, TriremeError, UnavailableError
 from trireme.postgres.pool import as_trireme_error
 from trireme.postgres.store import PostgresStore
@@ -29,8 +30,7 @@ def store(port: int) -> PostgresStore:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    return free_ports(1)[0]
 
 
 def test_no_database_is_needed_to_make_the_store():

@@ -101,9 +101,9 @@ def test_a_new_database_gets_all_versions(database):
 
 
 def test_a_migration_that_takes_longer_than_the_request_that_began_it_is_kept(database):
-    slow = partial(migrate, steps=(*MIGRATIONS, "SELECT pg_sleep(1.2)"))
+    slow = partial(migrate, steps=(*MIGRATIONS, "SELECT pg_sleep(3.5)"))
     pool = ConnectionPool(database.url, 1, slow)
-    pool.run(lambda c: c.execute("SELECT 1"), 1.0)
+    pool.run(lambda c: c.execute("SELECT 1"), 3.0)
     pool.close()
     assert version_of(database.url) == FIRST_VERSION + len(MIGRATIONS)
 

@@ -51,7 +51,7 @@ CASES = [
 WORDS = {"middle": 6, "after_content": 8}
 # Faults that only time shows. Their limits are short, and all of them run at once.
 SLOW = ("slow_first_byte", "stall")
-SHORT = AttemptLimits(first=1.5, between=1.5, total=3.0)
+SHORT = AttemptLimits(first=4.0, between=4.0, total=8.0)
 LONG = AttemptLimits(first=60.0, between=60.0, total=60.0)
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}}
 SECONDS = 50.0

@@ -60,7 +60,7 @@ def test_racers_of_two_processes_never_pass_a_cap_and_leave_nothing_held(server)
     print(dict(seen))
 
     async def look():
-        redis = RedisStore(server.url)
+        redis = RedisStore(server.url, timeout=60.0)
         store = RedisBudgets(redis)
         await asyncio.sleep(budget_racers.LEASE)
         await store.expire()
@@ -90,7 +90,7 @@ def test_racers_of_two_processes_never_pass_a_cap_and_leave_nothing_held(server)
 
 def test_a_killed_server_holds_and_counts_what_it_did_before():
     async def go(running):
-        store = RedisBudgets(RedisStore(running.url))
+        store = RedisBudgets(RedisStore(running.url, timeout=60.0))
         await store.reserve(claim("held", 10))
         await store.reserve(claim("ended", 10))
         await store.settle(Bill("ended", 4, 28, b"{}", "acme", "ann"))
@@ -111,7 +111,7 @@ def test_a_killed_server_holds_and_counts_what_it_did_before():
 
 def test_a_server_that_may_evict_is_refused_by_name():
     async def go(running):
-        store = RedisBudgets(RedisStore(running.url))
+        store = RedisBudgets(RedisStore(running.url, timeout=60.0))
         with pytest.raises(UnavailableError, match=r"maxmemory-policy allkeys-lru\); set it to noeviction"):
             await store.reserve(claim("a", 1))
         await store._store.run("CONFIG", "SET", "maxmemory-policy", "noeviction")
@@ -124,7 +124,7 @@ def test_a_server_that_may_evict_is_refused_by_name():
 
 def test_a_policy_that_changes_while_it_runs_is_found_by_every_verb(monkeypatch):
     async def go(running):
-        store = RedisBudgets(RedisStore(running.url))
+        store = RedisBudgets(RedisStore(running.url, timeout=60.0))
         await store.reserve(claim("a", 1))
         await store._store.run("CONFIG", "SET", "maxmemory-policy", "volatile-ttl")
         # Within its time nobody asks.
@@ -154,7 +154,7 @@ def test_a_server_that_comes_back_without_its_last_second_gives_no_place_twice(s
     """Rows that the ledger has already would stand above a place that counts them, and be left out of its sum."""
 
     async def go():
-        redis = RedisStore(server.url)
+        redis = RedisStore(server.url, timeout=60.0)
         await redis.run("FLUSHALL")
         store = RedisBudgets(redis)
         await store.settle(Bill("a", 1, 1, b"{}", "acme", "ann"))
@@ -171,7 +171,7 @@ def test_a_server_that_comes_back_without_its_last_second_gives_no_place_twice(s
 
 def test_rows_that_were_drained_take_no_memory(server):
     async def go():
-        redis = RedisStore(server.url)
+        redis = RedisStore(server.url, timeout=60.0)
         await redis.run("FLUSHALL")
         store = RedisBudgets(redis)
         for number in range(2000):
@@ -187,7 +187,7 @@ def test_rows_that_were_drained_take_no_memory(server):
 
 def test_a_script_whose_caller_is_cancelled_runs_to_its_end(server):
     async def go():
-        redis = RedisStore(server.url)
+        redis = RedisStore(server.url, timeout=60.0)
         await redis.run("FLUSHALL")
         store = RedisBudgets(redis)
         # The policy is known, the connection is open.
@@ -207,7 +207,7 @@ def test_a_script_whose_caller_is_cancelled_runs_to_its_end(server):
 
 def test_a_full_server_refuses_and_forgets_nothing():
     async def go(running):
-        store = RedisBudgets(RedisStore(running.url))
+        store = RedisBudgets(RedisStore(running.url, timeout=60.0))
         await store.reserve(claim("a", 5))
         await store._store.run("CONFIG", "SET", "maxmemory", "1")
         with pytest.raises(UnavailableError, match="OOM"):
@@ -222,7 +222,7 @@ def test_a_full_server_refuses_and_forgets_nothing():
 
 def test_counters_and_ended_holds_are_forgotten_in_time_and_running_ones_never(server):
     async def go():
-        redis = RedisStore(server.url)
+        redis = RedisStore(server.url, timeout=60.0)
         await redis.run("FLUSHALL")
         store = RedisBudgets(redis)
         await store.reserve(claim("runs", 5))
@@ -260,7 +260,7 @@ def test_months_begin_when_the_calendar_says(server):
     common = (files("trireme.redis") / "scripts" / "common.lua").read_text()
 
     async def go():
-        redis = RedisStore(server.url)
+        redis = RedisStore(server.url, timeout=60.0)
         found = await redis.run_script(Script(f"{common}\n{text}"), ["x"], [""])
         await redis.close()
         return found

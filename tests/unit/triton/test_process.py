@@ -14,7 +14,7 @@ def start(tmp_path, code):
 def test_both_streams_are_added_to_the_log_and_there_is_no_input(tmp_path):
     (tmp_path / "log").write_text("before\n")
     process = start(tmp_path, "import sys; print(repr(sys.stdin.read()), file=sys.stderr)")
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert (tmp_path / "log").read_text() == "before\n''\n"
 
 

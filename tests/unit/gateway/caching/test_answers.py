@@ -135,7 +135,7 @@ async def drain(opened):
 
 
 def run(work):
-    return asyncio.run(asyncio.wait_for(work, 20))
+    return asyncio.run(asyncio.wait_for(work, 60))
 
 
 def test_an_answer_is_kept_when_it_is_whole_and_the_next_equal_call_gets_its_events():
@@ -583,20 +583,22 @@ def test_a_gateway_that_died_holds_a_question_no_longer_than_its_lock():
 
 
 def test_a_long_answer_keeps_its_lock_while_it_is_made():
-    async def go():
+    async def calls(seconds):
+        """How many there were of two gateways, with locks that nobody prolongs after so many seconds."""
         store, held = MemoryCache(), asyncio.Event()
         upstream = Upstream([*WHOLE[:2], held.wait, *WHOLE[2:]])
-        one = Gateway(upstream, store, locks=QuestionLocks(store, lock_seconds=0.06))
-        other = Gateway(upstream, store, locks=QuestionLocks(store, lock_seconds=0.06))
+        one = Gateway(upstream, store, locks=QuestionLocks(store, lock_seconds=seconds))
+        other = Gateway(upstream, store, locks=QuestionLocks(store, lock_seconds=seconds))
         first = asyncio.create_task(one.read())
         await _started(upstream, 1)
         second = asyncio.create_task(other.read())
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(5 * seconds)
         held.set()
         assert [(await task)[0] for task in (first, second)] == [WHOLE] * 2
-        assert upstream.calls == 1
+        return upstream.calls
 
-    run(go())
+    # A machine that stands still for as long as the lock holds loses it.
+    assert any(asyncio.run(calls(seconds)) == 1 for seconds in (0.06, 0.25, 1.0, 2.0))
 
 
 def test_what_another_request_found_is_not_served_to_one_that_takes_nothing_so_old():

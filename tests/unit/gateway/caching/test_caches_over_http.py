@@ -362,7 +362,7 @@ def test_equal_requests_at_once_over_http_are_one_call(world):
 
         yield Started(model)
         yield TextDelta("one ")
-        yield asyncio.to_thread(gate.wait, 20)
+        yield asyncio.to_thread(gate.wait, 60)
         yield from (TextDelta("two"), Usage(7, 3), Finished("stop"))
 
     world.provider._script = slow

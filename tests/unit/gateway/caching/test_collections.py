@@ -21,7 +21,7 @@ class Store:
     def read(self, tenant, collection):
         self.reads.append((tenant, collection))
         if self.gate is not None:
-            self.gate.wait(20)
+            self.gate.wait(60)
         if self.error is not None:
             raise self.error
         return self.revisions.get((tenant, collection), "")

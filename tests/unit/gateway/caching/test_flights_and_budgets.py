@@ -30,7 +30,7 @@ def ask_both(caps, most_output, body=BODY):
     def script(call, model):
         yield Started(model)
         yield TextDelta("w ")
-        yield asyncio.to_thread(gate.wait, 20)
+        yield asyncio.to_thread(gate.wait, 60)
         for _ in range(19):
             yield TextDelta("w ")
         yield Usage(5, 20)

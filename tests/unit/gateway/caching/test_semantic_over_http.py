@@ -83,7 +83,7 @@ class World:
     def _open_answers(self, served, spending, metrics):
         file = self.gateway.file
         stores = SemanticStores(lambda: self.index, lambda: self.checks, "embedding", {0.01: 2.0})
-        limits = SemanticLimits(seconds=5.0)
+        limits = SemanticLimits(seconds=60.0)
         log = Log(self.log)
         tier, shadow = new_semantic(
             file, stores, self.server, self.store, metrics=metrics, log=log, limits=limits
@@ -126,7 +126,7 @@ class World:
 
 
 def until(condition):
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)

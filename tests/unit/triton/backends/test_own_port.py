@@ -16,7 +16,7 @@ from trireme.triton.backends import own_port
 from trireme.triton.backends.own_port import OwnPort
 from trireme.triton.wire import own_address
 
-SECONDS = 10
+SECONDS = 60
 
 
 class Server(service_pb2_grpc.GRPCInferenceServiceServicer):

@@ -211,7 +211,7 @@ def test_a_client_that_goes_away_while_the_llm_is_silent_ends_its_request(pb, bl
 
     def silent(call):
         yield piece("a")
-        assert call.ended.wait(10)
+        assert call.ended.wait(60)
         yield piece("", "cancelled")
 
     pieces = steps_of(pb, watch, gone.is_set, Port(silent)).generate([])
@@ -308,7 +308,7 @@ def model(pb, bls, tmp_path, monkeypatch):
 def answer_of(model, **inputs):
     request = Request(**inputs)
     assert model.execute([request]) is None
-    assert request.sender.done.wait(10)
+    assert request.sender.done.wait(60)
     return request.sender.responses
 
 
