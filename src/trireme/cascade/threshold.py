@@ -94,24 +94,25 @@ def choose_thresholds(
     a floor up to 1 holds at some cost. Pure; blocks for seconds. Raises InvalidInputError.
     """
     check_steps(steps, big, floor)
-    tried = list(itertools.product(*(find_candidates(one.chances, len(steps)) for one in steps)))
-    quality = np.stack([_play(steps, big, thresholds)[0] for thresholds in tried], axis=1)
-    cost = np.array([_play(steps, big, thresholds)[1].mean() for thresholds in tried])
+    tried, quality, cost = _try_all(steps, big)
     lows = _resample(quality, samples, seed)[0]
-    least = floor * big.quality
     # A mean of equal numbers may fall short of them by rounding.
-    holds = lows >= least - _ROUNDING
-    reaches = quality.mean(axis=0) >= least - _ROUNDING
+    least = floor * big.quality - _ROUNDING
 
-    def cheapest(allowed: Flags) -> Outcome | None:
-        if not allowed.any():
-            return None
-        # Of equal costs the better quality.
-        order = np.lexsort((-quality.mean(axis=0), cost))
-        best = next(int(place) for place in order if allowed[place])
-        return judge(steps, big, tried[best], samples=samples, seed=seed)
+    def judged(reached: Numbers) -> Outcome | None:
+        best = _find_cheapest(quality.mean(axis=0), cost, reached >= least)
+        return None if best is None else judge(steps, big, tried[best], samples=samples, seed=seed)
 
-    return Choice(floor, cheapest(holds), cheapest(reaches))
+    return Choice(floor, judged(lows), judged(quality.mean(axis=0)))
+
+
+def trace(steps: Sequence[StepAnswers], big: Big, floors: Sequence[float]) -> list[tuple[float, ...]]:
+    """For each floor the thresholds of the least cost that reach it by the mean: a curve. Pure; blocks."""
+    check_steps(steps, big, max(floors))
+    tried, quality, cost = _try_all(steps, big)
+    means = quality.mean(axis=0)
+    best = [_find_cheapest(means, cost, means >= floor * big.quality - _ROUNDING) for floor in floors]
+    return [tried[place] for place in best if place is not None]
 
 
 def judge(
@@ -177,6 +178,20 @@ def check_steps(steps: Sequence[StepAnswers], big: Big, floor: float) -> None:
         raise InvalidInputError(f"floor must be from 0 to 1, got {floor}")
     if min(big.cost, *(one.cost for one in steps)) < 0:
         raise InvalidInputError("a cost must not be below 0")
+
+
+def _try_all(steps: Sequence[StepAnswers], big: Big) -> tuple[list[tuple[float, ...]], Numbers, Numbers]:
+    """All thresholds together, the quality [questions, tried] and the mean cost [tried] that they give."""
+    tried = list(itertools.product(*(find_candidates(one.chances, len(steps)) for one in steps)))
+    played = [_play(steps, big, thresholds)[:2] for thresholds in tried]
+    quality = np.stack([quality for quality, _ in played], axis=1)
+    return tried, quality, np.array([cost.mean() for _, cost in played])
+
+
+def _find_cheapest(quality: Numbers, cost: Numbers, allowed: Flags) -> int | None:
+    """The place of the least cost, of equal costs that of the better quality."""
+    order = np.lexsort((-quality, cost))
+    return next((int(place) for place in order if allowed[place]), None)
 
 
 def _play(
