@@ -97,24 +97,34 @@ def test_a_refusal_of_an_unanswerable_question_is_right():
 
 def test_what_a_file_has_is_not_asked_again_and_a_cut_line_goes(tmp_path):
     path = tmp_path / "answers.jsonl"
-    assert read_done(path) == set()
+    assert read_done(path, {}) == set()
     asked = [Piece("1973", 1.0)], last("", NewUsage()), (1.5,)
     lines = [
         format_labelled(one)
         for one in label(QUESTION, "generative", VERSIONS, asked, {"id": "q1", "mode": "generative"})
     ]
     path.write_text("".join(lines) + lines[0][:40])
-    assert read_done(path) == {("generative", "q1")}
+    assert read_done(path, {"generative": VERSIONS}) == {("generative", "q1")}
     assert len(list(read_labelled(path))) == 2
     path.write_text(lines[0][:40])
-    assert read_done(path) == set() and path.read_text() == ""
+    assert read_done(path, {}) == set() and path.read_text() == ""
+
+
+def test_answers_of_another_version_are_not_gone_on_with(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    asked = [Piece("1973", 1.0)], last("", NewUsage()), (1.5,)
+    (one,) = label(QUESTION, "extractive", VERSIONS, asked, {"id": "q1", "mode": "extractive"})
+    path.write_text(format_labelled(one))
+    with pytest.raises(InvalidInputError, match="answers of other versions"):
+        read_done(path, {"extractive": (("rag", "b"),)})
+    assert read_done(path, {"generative": (("rag", "b"),)}) == {("extractive", "q1")}
 
 
 def test_a_file_of_something_else_is_refused(tmp_path):
     path = tmp_path / "other.jsonl"
     path.write_text('{"name": 3}\n')
     with pytest.raises(InvalidInputError, match=r"other.jsonl has other lines"):
-        read_done(path)
+        read_done(path, {})
 
 
 def test_a_version_changes_with_the_manifest_or_of_rag_with_recipe_or_prompt(tmp_path):

@@ -96,6 +96,26 @@ def test_page_plot_results_and_calibrations_are_written(elsewhere):
     assert json.loads((elsewhere / "cascade.json").read_text())["questions"] == 220
 
 
+def test_with_data_the_answers_are_collected_first(elsewhere, monkeypatch):
+    path = elsewhere / "answers.jsonl"
+    asked = []
+
+    def collect_now(options):
+        asked.append((options.out, options.modes, options.dev))
+        write_answers(options.out, GENERATIVE)
+
+    monkeypatch.setattr(run, "collect", collect_now)
+    words = ["--data", str(elsewhere), "--answers", str(path), "--modes", "generative", "--dev", "7"]
+    assert run.main(words) == 0
+    assert asked == [(path, ["generative"], 7)]
+    assert GENERATIVE in (elsewhere / "cascade.md").read_text()
+
+
+def test_data_without_a_file_for_the_answers_is_refused(elsewhere, capsys):
+    assert run.main(["--data", str(elsewhere)]) == 1
+    assert "--data needs --answers" in capsys.readouterr().err
+
+
 def test_without_answers_the_page_is_made_of_the_last_results(elsewhere, capsys):
     assert run.main([]) == 1
     assert "measure again" in capsys.readouterr().err
