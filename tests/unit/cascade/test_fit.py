@@ -80,7 +80,7 @@ def test_knots_rise_and_heights_never_fall_whatever_the_scores_are():
         digits = draw.randint(1, 6)
         scores = np.array([round(draw.random(), digits) for _ in range(count)])
         right = np.array([draw.random() < 0.5 for _ in range(count)])
-        knots, heights = fit_isotonic(scores, right)
+        knots, heights = fit_isotonic(scores, right, group=draw.choice([1, 3, 20]))
         assert (np.diff(knots) > 0).all() and (np.diff(heights) >= 0).all()
         assert heights[0] > 0 and heights[-1] < 1
 
@@ -88,9 +88,17 @@ def test_knots_rise_and_heights_never_fall_whatever_the_scores_are():
 def test_pooled_neighbours_have_the_mean_of_their_answers():
     scores = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     right = np.array([False, True, False, True, False, True])
-    knots, heights = fit_isotonic(scores, right)
-    # By hand: 0 | 1 0 | 1 0 | 1, the ends 1/8 away from certainty.
-    assert np.interp(scores, knots, heights) == pytest.approx([0.125, 0.5, 0.5, 0.5, 0.5, 0.875])
+    knots, heights = fit_isotonic(scores, right, group=1)
+    # By hand: 0 | 1 0 | 1 0 | 1, the ends a third away from certainty.
+    assert np.interp(scores, knots, heights) == pytest.approx([1 / 3, 0.5, 0.5, 0.5, 0.5, 2 / 3])
+
+
+def test_one_answer_alone_makes_no_chance():
+    scores = np.linspace(0, 1, 201)
+    right = np.arange(201) % 2 == 0
+    # The best answer is right; among its neighbours half are.
+    heights = fit_isotonic(scores, right)[1]
+    assert heights[0] > 0.4 and heights[-1] < 0.6
 
 
 def test_the_area_under_the_curve_counts_pairs_and_ties_half():
