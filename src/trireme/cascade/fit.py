@@ -27,6 +27,8 @@ FOLDS = 5
 BINS = 10
 # Answers that are one point of the isotonic map.
 GROUP = 20
+# From the least score to the most. Answers of one block have one chance, but a threshold may part them by score.
+TILT = 0.001
 # A feature that differs less between answers is the same for all.
 _LEAST_SCALE = 1e-9
 
@@ -128,7 +130,7 @@ def fit_isotonic(
     """Knots (rising scores) and heights (chances that never fall), by pool adjacent violators over groups.
 
     group: so many answers of neighbouring scores are one point. Single answers at the ends would be blocks of their
-    own, and certain. Heights stay 1 / (group + 2) away from 0 and 1, as by Laplace's rule.
+    own, and certain. Heights stay 1 / (group + 2) away from 0 and 1, as by Laplace's rule, and rise by TILT.
     """
     try:
         from sklearn.isotonic import IsotonicRegression
@@ -141,7 +143,8 @@ def fit_isotonic(
     model.fit(means[:, 0], means[:, 1], sample_weight=[len(part) for part in parts])
     knots, first = np.unique(np.asarray(model.X_thresholds_, np.float64), return_index=True)
     heights = np.asarray(model.y_thresholds_, np.float64)[first]
-    return knots, np.maximum.accumulate(np.clip(heights, least, 1 - least))
+    heights = np.maximum.accumulate(np.clip(heights, least, 1 - least))
+    return knots, heights + TILT * (knots - knots.mean())
 
 
 def compute_auc(scores: Numbers, right: npt.NDArray[np.bool_]) -> float:
