@@ -48,6 +48,10 @@ class SettingError(InvalidInputError):
     """A setting is unknown or malformed; the message names its key."""
 
 
+class CalibrationMismatchError(SettingError):
+    """A calibration was fitted on other versions of models than those that answer; the message names them."""
+
+
 class DocumentError(InvalidInputError):
     """One document cannot be read or kept; the message says why, without its name. Others are not concerned."""
 

@@ -50,6 +50,7 @@ HEAVY = {
     "tokenizers": {"encode", "generate"},
     "vllm": set(),
     "matplotlib": set(),
+    "sklearn": set(),
 }
 
 

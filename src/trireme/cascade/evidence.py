@@ -10,14 +10,14 @@ QUANTILES = (0.05, 0.1)
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One answer's features; None where a feature is not known.
+    """One answer's features; None where a feature is not known. features.py makes it.
 
     tokens: of the answer, or of as much of it as was read. is_cut: ended at max_tokens, or read in part.
-    is_refusal: it says that it does not know. logprob_p05, logprob_p10, logprob_least, logprob_first: of its tokens'
-    log-probabilities, nats, never above 0. margin_p10: of the differences to the second likeliest token, nats.
-    sentence_score, passage_score, passage_gap: the reranker's of the best sentence, of the best passage, and how far
-    the second passage lies behind. citations: how many hold. citation_support: the best one's share of the words of
-    its sentence that its passage has.
+    is_refusal: it says that it does not know. logprob_p05, logprob_p10, logprob_least, logprob_first: of its
+    tokens' log-probabilities, nats, never above 0. margin_p10: of the differences to the second likeliest token,
+    nats. sentence_score, passage_score, passage_gap: the reranker's of the best sentence, of the best passage, and
+    how far the second passage lies behind. citations: how many hold. citation_support: the best one's share of
+    the words of its sentence that its passage has.
     """
 
     tokens: int
