@@ -74,6 +74,7 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
 
     Raises SettingError for a gateway.toml or a secret that cannot be used.
     """
+    from trireme.gateway.cascades.plan import read_cascades
     from trireme.gateway.file import read_gateway_file
     from trireme.gateway.server import GatewayParts
     from trireme.gateway.spending.no_budgets import NoBudgets
@@ -97,6 +98,7 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
         revisions=resources.enter_context(closing(open_revisions(url))),
         open_cache=partial(open_cache, cache) if cache else None,
         semantic=_semantic_stores(settings, url, file, has_cache=bool(cache)),
+        cascades=read_cascades(file, settings.gateway_file),
     )
 
 

@@ -20,6 +20,7 @@ class ServedModel:
     """A model of ours that clients may name. Private ones (two underscores) and retrievers are not among them.
 
     digest: of what is loaded, with all that it calls; another one after each load. "": the server does not say.
+    version: of its manifest, the same after each load of the same files; "" as digest. steps: models that it calls.
     takes_cached_flag: it may be asked how many tokens of a prompt were cached; older configurations do not know
     the question.
     """
@@ -29,6 +30,8 @@ class ServedModel:
     is_ready: bool
     digest: str = ""
     takes_cached_flag: bool = False
+    version: str = ""
+    steps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

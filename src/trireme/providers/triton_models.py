@@ -124,7 +124,17 @@ class TritonModels:
             ability = ability_of(served.name, served.kind, served.inputs)
             if ability is not None:
                 takes_flag = CACHED_FLAG in served.inputs
-                found.append(ServedModel(served.name, ability, served.is_ready, served.digest, takes_flag))
+                found.append(
+                    ServedModel(
+                        served.name,
+                        ability,
+                        served.is_ready,
+                        served.digest,
+                        takes_flag,
+                        served.version,
+                        served.steps,
+                    )
+                )
         self._index, self._index_until = found, time.monotonic() + INDEX_SECONDS
         return found
 

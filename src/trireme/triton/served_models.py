@@ -14,7 +14,7 @@ from typing import Any
 from trireme.artifacts.kinds import KINDS
 from trireme.errors import UnavailableError
 from trireme.triton.calls import ENSEMBLE_KIND
-from trireme.triton.metrics import read_loads, read_metrics, read_readiness, read_samples
+from trireme.triton.metrics import Loaded, read_loads, read_metrics, read_readiness, read_samples
 
 SECONDS = 5.0
 # Triton counts the requests of every model that it has loaded, ensembles too.
@@ -32,7 +32,8 @@ class ServedModel:
     """One model of the server. `kind` is its backend; `reason` says why one could not be loaded.
 
     inputs: names of its tensors. digest: of what it and all that it calls have loaded; another one after each load,
-    "" where that is not known.
+    "" where that is not known. version: of its manifest, the same after each load of the same files; "" as digest.
+    steps: models that it calls.
     """
 
     name: str
@@ -41,6 +42,8 @@ class ServedModel:
     reason: str = ""
     inputs: tuple[str, ...] = ()
     digest: str = ""
+    version: str = ""
+    steps: tuple[str, ...] = ()
 
 
 def read_served_models(host: str, http_port: int, metrics_port: int) -> list[ServedModel]:
@@ -67,7 +70,10 @@ def read_served_models(host: str, http_port: int, metrics_port: int) -> list[Ser
         reason = str(entry.get("reason") or "")
         inputs = tuple(str(tensor.get("name")) for tensor in config.get("input") or ())
         digest = _digest(entry["name"], configs, loads)
-        found[entry["name"]] = ServedModel(entry["name"], _kind(config), is_ready, reason, inputs, digest)
+        version = loads[entry["name"]].version if entry["name"] in loads else ""
+        found[entry["name"]] = ServedModel(
+            entry["name"], _kind(config), is_ready, reason, inputs, digest, version, tuple(_steps(config))
+        )
     return [found[name] for name in sorted(found)]
 
 
@@ -104,7 +110,7 @@ def _steps(config: dict[str, Any]) -> list[str]:
 def _digest(
     name: str,
     configs: dict[str, dict[str, Any]],
-    loads: dict[str, tuple[str, ...]],
+    loads: dict[str, Loaded],
     above: tuple[str, ...] = (),
 ) -> str:
     """Of configuration, loads and steps. "" where one of them is not known, as of models that are not ours."""
@@ -115,7 +121,8 @@ def _digest(
     steps = [_digest(step, configs, loads, (*above, name)) for step in _steps(config)]
     if not all(steps) or (not is_ensemble and name not in loads):
         return ""
-    said = json.dumps([config, loads.get(name, ()), steps], sort_keys=True)
+    names = loads[name].names if name in loads else ()
+    said = json.dumps([config, names, steps], sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()
 
 
