@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -52,6 +53,18 @@ def _optional(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 # Asks a generator for num_cached_tokens. Configurations written before it was there do not take it.
 CACHED_FLAG = "return_num_cached_tokens"
+
+# The output with a generator's log-probabilities. Configurations written before it was there do not have it.
+LOGPROBS = "logprobs"
+# Alternatives that are named for each token at most, and by engines that name fewer.
+_MOST_ALTERNATIVES = 20
+_FEWER_ALTERNATIVES = {"openvino": 0}
+
+
+def most_alternatives(outputs: Iterable[str], engine: str) -> int | None:
+    """Of each token, that a generator with these outputs names; None: it says no log-probabilities."""
+    return _FEWER_ALTERNATIVES.get(engine, _MOST_ALTERNATIVES) if LOGPROBS in outputs else None
+
 
 _TOP_K = _optional(Tensor("top_k", "INT32"))
 _OWNER = _optional(Tensor("collection", "STRING"), Tensor("tenant", "STRING"))
@@ -130,6 +143,7 @@ GENERATOR = Contract(
         Tensor("num_input_tokens", "UINT32", -1),
         Tensor("num_output_tokens", "UINT32", -1),
         Tensor("num_cached_tokens", "UINT32", -1),
+        Tensor(LOGPROBS, "STRING", -1),
     ),
 )
 RAG = Contract(

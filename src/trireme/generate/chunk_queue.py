@@ -41,4 +41,6 @@ class ChunkQueue:
 def _join(earlier: Chunk, later: Chunk) -> Chunk:
     tokens = earlier.tokens + later.tokens
     cached = earlier.cached_tokens if later.cached_tokens is None else later.cached_tokens
-    return Chunk(later.request_id, tokens, later.finish_reason, later.error, cached)
+    logprobs = earlier.logprobs + later.logprobs
+    top_logprobs = earlier.top_logprobs + later.top_logprobs
+    return Chunk(later.request_id, tokens, later.finish_reason, later.error, cached, logprobs, top_logprobs)

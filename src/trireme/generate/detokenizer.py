@@ -24,6 +24,11 @@ class Detokenizer:
         """The characters that these tokens complete."""
         return self._decoder.decode(b"".join(map(self._bytes_of, tokens)))
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether no character is open: every byte so far is in a text that `push` gave."""
+        return not self._decoder.getstate()[0]
+
     def finish(self) -> str:
         """U+FFFD for a character that was cut off, else nothing."""
         return self._decoder.decode(b"", final=True)

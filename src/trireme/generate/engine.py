@@ -18,6 +18,7 @@ class Sampling:
 
     temperature 0 is greedy. top_k 0 and top_p 1 leave all tokens in. seed None draws a new one.
     Stop strings are not here: the text layer finds them and cancels.
+    logprobs: None, or how many of the likeliest tokens are named beside each chosen one (0: the chosen one alone).
     """
 
     max_tokens: int
@@ -33,6 +34,7 @@ class Sampling:
     seed: int | None = None
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,10 @@ class Chunk:
     cached_tokens: how many tokens of the prompt the prefix cache had. Said by the first chunk that a step makes for
     the request, so that it is known however the answer ends; later ones may repeat it. None: the engine does not
     count, or no step read the prompt.
+    logprobs: where they were asked for, of each of `tokens` the natural logarithm of its probability, at most 0, by
+    the model's own distribution: before temperature, penalties, min_tokens and what narrows the draw.
+    top_logprobs: for each, the likeliest tokens with theirs, likeliest first, as many as were asked for; the chosen
+    one may be among them.
     """
 
     request_id: str
@@ -60,6 +66,8 @@ class Chunk:
     finish_reason: FinishReason = ""
     error: TriremeError | None = None
     cached_tokens: int | None = None
+    logprobs: tuple[float, ...] = ()
+    top_logprobs: tuple[tuple[tuple[int, float], ...], ...] = ()
 
     @property
     def is_last(self) -> bool:
@@ -106,7 +114,10 @@ class Engine(Protocol):
     """Continuous batching behind five verbs; safe to call from any thread."""
 
     def submit(self, request: EngineRequest) -> None:
-        """Queue a request; does not block. Raises UnavailableError when the queue is full or the engine is down."""
+        """Queue a request; does not block. Raises UnavailableError when the queue is full or the engine is down.
+
+        Raises InvalidInputError where sampling.logprobs asks for more alternatives than the engine gives.
+        """
 
     def stream(self) -> Iterator[list[Chunk]]:
         """What each step made, for all requests; blocks between steps, ends after `close`. One consumer.

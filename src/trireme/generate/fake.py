@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import threading
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from trireme.errors import SettingError, UnavailableError
 from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, EngineStats
@@ -39,8 +40,8 @@ class FakeEngine:
     """One token per running request and step. Greedy, or without a seed: the prompt's tokens in order, then eos.
 
     With a seed and a temperature each token is drawn from the prompt's. With ignore_eos, and below min_tokens, it
-    starts over. Its prefix cache has the last 100 prompts: what a prompt has in common with one of the same salt is
-    cached, token by token.
+    starts over. Log-probabilities are those of `fake_logprobs`. Its prefix cache has the last
+    100 prompts: what a prompt has in common with one of the same salt is cached, token by token.
     """
 
     def __init__(self, options: EngineOptions, knobs: Knobs | None = None) -> None:
@@ -141,8 +142,13 @@ class FakeEngine:
         answer.made += 1
         if token in stops and may_end:
             return Chunk(request.request_id, finish_reason="stop", cached_tokens=answer.cached)
-        is_full = answer.made >= sampling.max_tokens
-        return Chunk(request.request_id, (token,), "length" if is_full else "", cached_tokens=answer.cached)
+        chunk = Chunk(request.request_id, (token,), cached_tokens=answer.cached)
+        if sampling.logprobs is not None:
+            likeliest = fake_logprobs(token, max(1, sampling.logprobs))
+            chunk = replace(
+                chunk, logprobs=(likeliest[0][1],), top_logprobs=(likeliest[: sampling.logprobs],)
+            )
+        return replace(chunk, finish_reason="length") if answer.made >= sampling.max_tokens else chunk
 
     def _next_token(self, answer: _Answer) -> int:
         prompt, sampling = answer.request.prompt, answer.request.sampling
@@ -175,6 +181,15 @@ class FakeEngine:
         self._closed.wait(self._knobs.restart_seconds)
         self._restarts += 1
         self._table.come_up()
+
+
+def fake_logprobs(token: int, count: int) -> tuple[tuple[int, float], ...]:
+    """The likeliest tokens where the fake chose `token`, and the logarithms of their chances.
+
+    The chosen one has the chance 1 / (2 + token % 8), each of the ids that follow half of the one before.
+    """
+    chosen = -math.log(2 + token % 8)
+    return tuple((token + n, chosen - n * math.log(2)) for n in range(count))
 
 
 def _shared(first: tuple[int, ...], second: tuple[int, ...]) -> int:

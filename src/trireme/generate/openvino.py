@@ -17,8 +17,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from trireme.errors import ArtifactError, InvalidInputError, SettingError, TriremeError, UnavailableError
@@ -47,7 +47,8 @@ class OpenVinoEngine:
 
     A request starts when the KV cache has room for its prompt and max_tokens, so none is thrown out later. The
     library has no cache salt: prefixes are shared between tenants. It does not count prefix-cache hits,
-    neither in all nor of a request: chunks have no cached_tokens.
+    neither in all nor of a request: chunks have no cached_tokens. It says the log-probability of the
+    chosen token alone.
     """
 
     def __init__(self, options: EngineOptions) -> None:
@@ -82,6 +83,11 @@ class OpenVinoEngine:
         self._watcher.start()
 
     def submit(self, request: EngineRequest) -> None:
+        if request.sampling.logprobs:
+            raise InvalidInputError(
+                "top_logprobs must be 0: the openvino engine says the log-probability of the chosen token alone,"
+                f" got {request.sampling.logprobs}"
+            )
         self._table.submit(request)
         self._admit()
 
@@ -164,7 +170,7 @@ class OpenVinoEngine:
                 self._heard_at, stopped = time.monotonic(), 0.0
                 worker.end()
 
-    def _chunk(self, number: int, tokens: list[int], reason: Any) -> Chunk:
+    def _chunk(self, number: int, tokens: list[int], reason: Any, logprobs: Sequence[float] = ()) -> Chunk:
         request_id = self._names[number]
         if reason:
             with self._lock:
@@ -174,10 +180,12 @@ class OpenVinoEngine:
             return Chunk(
                 request_id, error=InvalidInputError(f"sampling_parameters: the LLM engine says: {said}")
             )
+        # No alternatives: an empty list for each token.
+        made = Chunk(request_id, tuple(tokens), logprobs=tuple(logprobs), top_logprobs=((),) * len(logprobs))
         if reason == "ignored":
             error = UnavailableError("the KV cache has no room left; raise kv_cache_gb or lower max_num_seqs")
-            return Chunk(request_id, tuple(tokens), error=error)
-        return Chunk(request_id, tuple(tokens), reason)
+            return replace(made, error=error)
+        return replace(made, finish_reason=reason)
 
     def _restart(self, reason: str) -> None:
         pause = 1.0

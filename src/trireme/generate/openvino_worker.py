@@ -5,7 +5,8 @@ A process of its own, because `ContinuousBatchingPipeline.step` keeps Python's l
 
 Lines in:  {"add": [number, [token ids], {sampling}]}, {"cancel": number}
 Lines out: one first, {"ready": true} or {"failed": text}; then per step
-           {"steps": [[number, [token ids], finish reason or ""], ...], "kv": share in use}
+           {"steps": [[number, [token ids], finish reason or ""], ...], "kv": share in use}; behind the reason
+           stands [log-probabilities] where they were asked for
 A request that the library refuses ends alone, with a finish reason of "refused: " and what it says.
 """
 
@@ -38,6 +39,8 @@ class EngineWorker:
         self._owner_seen = time.monotonic()
         self._eos = set(options["eos_token_ids"])
         self._handles: dict[int, Any] = {}
+        # Of those that asked for log-probabilities.
+        self._logged: set[int] = set()
         self._refused: list[list[Any]] = []
         scheduler = genai.SchedulerConfig()
         scheduler.num_kv_blocks = options["num_kv_blocks"]
@@ -86,6 +89,8 @@ class EngineWorker:
                 tokens = self._openvino.Tensor(self._openvino.Type.i64, [1, len(prompt)])
                 tokens.data[0] = prompt
                 self._handles[number] = self._pipeline.add_request(number, tokens, self._config(sampling))
+                if sampling["logprobs"] is not None:
+                    self._logged.add(number)
             except Exception as error:  # whatever it is, it concerns this request alone
                 self._refused.append([number, [], f"refused: {_first_lines(error)}"])
         elif handle := self._handles.get(command["cancel"]):
@@ -103,6 +108,9 @@ class EngineWorker:
         config.repetition_penalty = sampling["repetition_penalty"]
         config.presence_penalty = sampling["presence_penalty"]
         config.frequency_penalty = sampling["frequency_penalty"]
+        # At 0 the library gives greedy tokens 0 and drawn ones a chance after the temperature; from 1 on the chosen
+        # token's by the raw logits, and no other's.
+        config.logprobs = int(sampling["logprobs"] is not None)
         config.do_sample = sampling["temperature"] > 0
         if config.do_sample:
             config.temperature = sampling["temperature"]
@@ -126,10 +134,12 @@ class EngineWorker:
         """What the step made for one request, or None."""
         handle, status = self._handles[number], self._genai.GenerationStatus
         tokens: list[int] = []
+        logprobs: list[float] = []
         reason = ""
         while handle.can_read():
             for output in handle.read().values():
                 tokens += output.generated_ids
+                logprobs += output.generated_log_probs
                 if output.finish_reason == self._genai.GenerationFinishReason.STOP:
                     # The token that ended it comes with the others.
                     tokens.pop()
@@ -141,9 +151,16 @@ class EngineWorker:
             reason = "cancelled"
         elif not reason and state == status.IGNORED:
             reason = "ignored"
+        is_logged = number in self._logged
         if reason:
             del self._handles[number]
-        return [number, tokens, reason] if tokens or reason else None
+            self._logged.discard(number)
+        if not tokens and not reason:
+            return None
+        if not is_logged:
+            return [number, tokens, reason]
+        # Of the token that ended it, too. Rounded: a float32 in decimals is long, and the plugin's error is larger.
+        return [number, tokens, reason, [min(0.0, round(one, 6)) for one in logprobs[: len(tokens)]]]
 
 
 def read_parent(pid: int) -> int:

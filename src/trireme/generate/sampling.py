@@ -19,6 +19,8 @@ MAX_STOP_CHARACTERS = 1000
 MAX_TOKEN_ID = 2**31 - 1
 MAX_COUNT = 2**31 - 1
 MAX_DIGITS = 400
+# OpenAI's limit of alternatives for each token, and vLLM's.
+MAX_TOP_LOGPROBS = 20
 # OpenAI's newer name of max_tokens; where both come, it counts.
 COMPLETION_TOKENS = "max_completion_tokens"
 # vLLM's name.
@@ -84,8 +86,16 @@ def parse_parameters(text: str | None, default_max_tokens: int) -> Parameters:
         raise InvalidInputError(
             f"min_tokens must be at most max_tokens, which is {values['max_tokens']}, got {values['min_tokens']}"
         )
+    values["logprobs"] = _count_alternatives(values.pop("logprobs", False), values.pop("top_logprobs", 0))
     stop, shows_stop = values.pop("stop", ()), values.pop(SHOW_STOP, False)
     return Parameters(Sampling(**values), stop, shows_stop)
+
+
+def _count_alternatives(is_asked: bool, most: int) -> int | None:
+    """Sampling.logprobs of OpenAI's two parameters."""
+    if most and not is_asked:
+        raise InvalidInputError(f"top_logprobs is {most}, but logprobs is not true; send both")
+    return most if is_asked else None
 
 
 def _check_fixed(key: str, value: Any) -> None:
@@ -231,11 +241,13 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "stop_token_ids": _token_ids,
     "ignore_eos": _flag,
     SHOW_STOP: _flag,
+    "logprobs": _flag,
+    "top_logprobs": _whole_between(0, MAX_TOP_LOGPROBS),
 }
 
 _ONE_ANSWER = "a request has one answer"
 _NO_BEAMS = "beam search is not offered"
-_NO_LOGPROBS = "log probabilities are not returned"
+_NO_LOGPROBS = "log probabilities are those of the answer"
 _NO_BIAS = "single tokens cannot be weighted or forbidden"
 _NO_GRAMMAR = "answers cannot be held to a form"
 # Sent by load generators and OpenAI-style clients: what each may be, and why nothing else.
@@ -245,8 +257,6 @@ _FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
     "use_beam_search": ((False,), _NO_BEAMS),
     "length_penalty": ((1,), _NO_BEAMS),
     "early_stopping": ((False,), _NO_BEAMS),
-    "logprobs": ((False,), _NO_LOGPROBS),
-    "top_logprobs": ((0,), _NO_LOGPROBS),
     "prompt_logprobs": ((False,), _NO_LOGPROBS),
     "logit_bias": (({},), _NO_BIAS),
     "bad_words": (([],), _NO_BIAS),

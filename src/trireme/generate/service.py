@@ -18,6 +18,7 @@ from trireme.errors import InvalidInputError, PromptTooLongError, TriremeError, 
 from trireme.generate.chat import ChatTemplate
 from trireme.generate.detokenizer import Detokenizer
 from trireme.generate.engine import Chunk, Engine, EngineRequest, EngineStats, FinishReason, Sampling
+from trireme.generate.logprobs import TokenLog, TokenLogprob
 from trireme.generate.messages import Message, strings_in
 from trireme.generate.sampling import Parameters
 from trireme.generate.stop_strings import StopStrings
@@ -46,7 +47,7 @@ class GenerateRequest:
 class Piece:
     """A piece of an answer. A finish_reason or an error makes it the last, which carries the token counts.
 
-    cached_tokens: see Chunk.
+    cached_tokens: see Chunk. logprobs: where they were asked for, of the tokens that make `text` (see TokenLog).
     """
 
     text: str = ""
@@ -55,6 +56,7 @@ class Piece:
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
 
     @property
     def is_last(self) -> bool:
@@ -110,7 +112,10 @@ class _Open:
     began: float = field(default_factory=time.monotonic)
     first_token: float | None = None
     last_token: float = 0.0
+    # Only of a request that asked for log-probabilities.
+    log: TokenLog | None = None
     unsent: list[str] = field(default_factory=list)
+    unsent_logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
 class Generator:
@@ -154,6 +159,7 @@ class Generator:
             detokenizer=Detokenizer(self._tokenizer),
             stops=StopStrings(request.parameters.stop, is_shown=request.parameters.shows_stop),
             min_tokens=sampling.min_tokens,
+            log=TokenLog(self._tokenizer) if sampling.logprobs is not None else None,
         )
         return self._submit(opened, prompt, sampling, self._salt(request.tenant))
 
@@ -279,10 +285,12 @@ class Generator:
             piece = self._piece(opened, chunk, now)
             if piece.is_last:
                 self._end(chunk.request_id, opened, piece, now)
-            if piece.is_last or (piece.text and opened.stream):
+            has_content = piece.text or piece.logprobs
+            if piece.is_last or (has_content and opened.stream):
                 opened.deliver(piece)
-            elif piece.text:
+            elif has_content:
                 opened.unsent.append(piece.text)
+                opened.unsent_logprobs += piece.logprobs
         except Exception:
             # One receiver that fails must not end the others' answers.
             _log.exception("request %s could not be delivered", chunk.request_id)
@@ -299,7 +307,7 @@ class Generator:
             opened.output_tokens += len(chunk.tokens)
             if opened.is_observed:
                 self._output_tokens += len(chunk.tokens)
-        text = self._new_text(opened, chunk.tokens)
+        text = self._new_text(opened, chunk)
         reason = chunk.finish_reason
         if chunk.is_last and not opened.stops.found:
             text += opened.stops.push(opened.detokenizer.finish())
@@ -308,18 +316,33 @@ class Generator:
             if not chunk.is_last:
                 self._engine.cancel(chunk.request_id)
             reason = "stop"
-        elif not chunk.is_last:
-            return Piece(text)
-        whole = "".join((*opened.unsent, text))
-        error = None if reason == "stop" else chunk.error
-        return Piece(whole, reason, error, opened.input_tokens, opened.output_tokens, opened.cached_tokens)
+        is_last = chunk.is_last or opened.stops.found
+        text, entries = _with_entries(opened, text, is_last=is_last)
+        if not is_last:
+            return Piece(text, logprobs=tuple(entries))
+        return Piece(
+            "".join((*opened.unsent, text)),
+            reason,
+            None if reason == "stop" else chunk.error,
+            opened.input_tokens,
+            opened.output_tokens,
+            opened.cached_tokens,
+            (*opened.unsent_logprobs, *entries),
+        )
 
-    def _new_text(self, opened: _Open, tokens: tuple[int, ...]) -> str:
+    def _new_text(self, opened: _Open, chunk: Chunk) -> str:
         """The text to show for new tokens; `output_tokens` counts them already. No stop string is looked for below
         min_tokens, as in vLLM."""
+        tokens = chunk.tokens
         free = len(tokens) - min(len(tokens), max(0, opened.output_tokens - opened.min_tokens))
-        text = opened.detokenizer.push(tokens[:free])
-        return text + opened.stops.push(opened.detokenizer.push(tokens[free:]))
+        if opened.log is None:
+            texts = [opened.detokenizer.push(tokens[:free]), opened.detokenizer.push(tokens[free:])]
+            return texts[0] + opened.stops.push(texts[1])
+        texts = []
+        for token, logprob, top in zip(tokens, chunk.logprobs, chunk.top_logprobs, strict=True):
+            texts.append(opened.detokenizer.push((token,)))
+            opened.log.add(token, logprob, top, texts[-1], is_whole=opened.detokenizer.is_whole)
+        return "".join(texts[:free]) + opened.stops.push("".join(texts[free:]))
 
     def _end(self, request_id: str, opened: _Open, piece: Piece, now: float) -> None:
         del self._open[request_id]
@@ -335,3 +358,14 @@ class Generator:
                 seconds_per_token=per_token,
             )
         )
+
+
+def _with_entries(opened: _Open, text: str, *, is_last: bool) -> tuple[str, list[TokenLogprob]]:
+    """Of the text that may be shown what goes out now, and the entries of its tokens where they were asked for."""
+    if opened.log is None:
+        return text, []
+    said, entries = opened.log.release(text)
+    if not is_last:
+        return said, entries
+    rest, last = opened.log.finish(is_cut=opened.stops.found)
+    return said + rest, entries + last

@@ -68,6 +68,10 @@ class LlmTokenizer:
         found: int | None = self._tokenizer.token_to_id(text)
         return found
 
+    def token_name(self, token_id: int) -> str:
+        """As the vocabulary writes it; empty outside of it."""
+        return str(self._tokenizer.id_to_token(token_id) or "")
+
     def _token_bytes(self, token_id: int) -> bytes:
         """What the token adds to the text, in UTF-8; nothing for special tokens and ids outside the vocabulary."""
         token = self._tokenizer.id_to_token(token_id)

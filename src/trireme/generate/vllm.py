@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trireme.errors import ArtifactError, InvalidInputError, TriremeError, UnavailableError
@@ -94,8 +94,10 @@ class VllmEngine:
         self._is_closed = False
         self._restarts = 0
         self._counts = _Counts()
-        # The three below belong to the event loop's thread.
+        # The four below belong to the event loop's thread.
         self._collectors: dict[str, Any] = {}
+        # Alternatives that a request asked for, where it asked for log-probabilities.
+        self._alternatives: dict[str, int | None] = {}
         self._commands: asyncio.Queue[EngineRequest | str | _Signal]
         self._llm: Any = None
         self._loop = asyncio.new_event_loop()
@@ -243,6 +245,7 @@ class VllmEngine:
         prompt = tokens_input(list(request.prompt), cache_salt=request.cache_salt or None)
         try:
             parameters = _sampling_parameters(request.sampling, self._options.eos_token_ids)
+            self._alternatives[request_id] = request.sampling.logprobs
             self._collectors[request_id] = await self._llm.add_request(request_id, prompt, parameters)
         except ValueError as error:
             self._finish(request_id)
@@ -267,12 +270,11 @@ class VllmEngine:
         for request_id in request_ids:
             try:
                 output = self._collectors[request_id].get_nowait()
+                if output is not None:
+                    chunks.append(_read_output(request_id, output, self._alternatives[request_id]))
             except Exception as error:
                 _log.error("vLLM failed request %s: %s", request_id, error)
                 chunks.append(Chunk(request_id, error=_engine_failed()))
-            else:
-                if output is not None:
-                    chunks.append(_read_output(request_id, output))
         for chunk in chunks:
             if chunk.is_last:
                 self._finish(chunk.request_id)
@@ -300,6 +302,7 @@ class VllmEngine:
 
     def _finish(self, request_id: str) -> None:
         self._collectors.pop(request_id, None)
+        self._alternatives.pop(request_id, None)
         with self._lock:
             self._unfinished.discard(request_id)
 
@@ -341,25 +344,51 @@ def _sampling_parameters(sampling: Sampling, eos_token_ids: tuple[int, ...]) -> 
         seed=sampling.seed,
         stop_token_ids=list(stops),
         ignore_eos=True,
+        # Of the model's own distribution: its logprobs_mode is raw_logprobs unless a start says otherwise.
+        logprobs=sampling.logprobs,
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
     )
 
 
-def _read_output(request_id: str, output: Any) -> Chunk:
-    """One RequestOutput with the tokens since the last one."""
+def _read_output(request_id: str, output: Any, most: int | None) -> Chunk:
+    """One RequestOutput with the tokens since the last one. most: alternatives that were asked for, or None."""
     completion = output.outputs[0]
     tokens = tuple(completion.token_ids)
     # Of its first prefill, in every output; 0 as well before there was one, as in an abort of what waits.
     cached = output.num_cached_tokens if tokens else None
+    reason = completion.finish_reason if output.finished else ""
+    if reason == "stop":
+        # vLLM delivers the token that ended the request; stop strings, which have none, are never given to it.
+        tokens = tokens[:-1]
+    chunk = Chunk(request_id, tokens, cached_tokens=cached, **_read_logprobs(completion, tokens, most))
     if not output.finished:
-        return Chunk(request_id, tokens, cached_tokens=cached)
-    reason = completion.finish_reason
+        return chunk
     if reason not in _FINISH_REASONS:
-        return Chunk(request_id, tokens, error=_engine_failed(), cached_tokens=cached)
-    # vLLM delivers the token that ended the request; stop strings, which have none, are never given to it.
-    said = tokens[:-1] if reason == "stop" else tokens
-    return Chunk(request_id, said, _FINISH_REASONS[reason], cached_tokens=cached)
+        return replace(chunk, error=_engine_failed())
+    return replace(chunk, finish_reason=_FINISH_REASONS[reason])
+
+
+def _read_logprobs(completion: Any, tokens: tuple[int, ...], most: int | None) -> dict[str, Any]:
+    """Fields of a Chunk: of each of `tokens`, and of the `most` likeliest at its place.
+
+    vLLM has a table by token id for each token: the chosen one and the likeliest. An output without tokens carries
+    the tables of the whole answer (`logprobs[-0:]`), so what goes beyond the tokens is not theirs.
+    """
+    if most is None:
+        return {}
+    tables = (completion.logprobs or ())[: len(tokens)]
+    likeliest = [
+        sorted(((token, one.logprob) for token, one in table.items()), key=_by_chance) for table in tables
+    ]
+    return {
+        "logprobs": tuple(table[token].logprob for token, table in zip(tokens, tables, strict=True)),
+        "top_logprobs": tuple(tuple(rows[:most]) for rows in likeliest),
+    }
+
+
+def _by_chance(row: tuple[int, float]) -> float:
+    return -row[1]
 
 
 def _engine_failed() -> UnavailableError:

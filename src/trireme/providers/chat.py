@@ -163,7 +163,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """New text. logprobs: OpenAI's list of entries for it, passed on as it is."""
+    """New text. logprobs: OpenAI's entries for it, as of a chat; of a provider's older endpoint its one table."""
 
     text: str
     choice: int = 0

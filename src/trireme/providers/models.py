@@ -22,7 +22,8 @@ class ServedModel:
     digest: of what is loaded, with all that it calls; another one after each load. "": the server does not say.
     version: of its manifest, the same after each load of the same files; "" as digest. steps: models that it calls.
     takes_cached_flag: it may be asked how many tokens of a prompt were cached; older configurations do not know
-    the question.
+    the question. alternatives: that a chat may ask for beside each token's log-probability; None: it says no
+    log-probabilities.
     """
 
     name: str
@@ -30,6 +31,7 @@ class ServedModel:
     is_ready: bool
     digest: str = ""
     takes_cached_flag: bool = False
+    alternatives: int | None = None
     version: str = ""
     steps: tuple[str, ...] = ()
 

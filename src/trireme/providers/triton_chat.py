@@ -34,6 +34,7 @@ from trireme.providers.chat import (
     Usage,
     is_content,
 )
+from trireme.providers.logprobs import cut_entries
 from trireme.providers.models import Ability, ServedModel
 from trireme.providers.port import AttemptLimits, ProviderError, Remedy
 from trireme.providers.triton_address import without_address
@@ -78,15 +79,17 @@ class TritonChat:
         self._abilities: dict[str, Ability] = {}
         # Those that take the question for cached tokens.
         self._flagged: set[str] = set()
+        self._alternatives: dict[str, int | None] = {}
 
     def learn(self, models: Sequence[ServedModel]) -> None:
         """What each model can do, in place of what was known: `find_fault` asks nobody."""
         self._abilities = {model.name: model.ability for model in models}
         self._flagged = {model.name for model in models if model.takes_cached_flag}
+        self._alternatives = {model.name: model.alternatives for model in models}
 
     def find_fault(self, call: ChatCall, model: str) -> str:
         """See ChatProvider. Of a model not learned yet only what no model of ours can do; `chat` finds the rest."""
-        return fault_of(call, model, self._abilities.get(model))
+        return fault_of(call, model, self._abilities.get(model), self._alternatives.get(model))
 
     async def chat(self, call: ChatCall, model: str, limits: AttemptLimits) -> AsyncGenerator[Event, None]:
         """See ChatProvider."""
@@ -142,6 +145,7 @@ class TritonChat:
             raise ProviderError(f"no model {model[:80]!r} is served here", "next", "not_found")
         if CACHED_FLAG in facts.inputs:
             self._flagged.add(model)
+        self._alternatives[model] = facts.alternatives
         return ability
 
     async def _events(
@@ -251,6 +255,8 @@ def _message(message: Message) -> dict[str, str]:
 def _sampling(call: ChatCall) -> dict[str, Any]:
     given = {name: getattr(call, name) for name in _SAMPLING}
     sampling = {name: value for name, value in given.items() if value is not None}
+    if call.logprobs is not None:
+        sampling |= {"logprobs": True, "top_logprobs": call.logprobs}
     return {**sampling, "stop": list(call.stop)} if call.stop else sampling
 
 
@@ -260,7 +266,8 @@ def _read_generated(outputs: Outputs, call: ChatCall) -> list[Event]:
     ended = [stop for stop in call.stop if part.finish_reason == "stop" and part.text.endswith(stop)]
     stop = max(ended, key=len, default="")
     text = part.text.removesuffix(stop)
-    events: list[Event] = [TextDelta(text)] if text else []
+    entries = cut_entries(part.logprobs, text) if stop else part.logprobs
+    events: list[Event] = [TextDelta(text, logprobs=entries)] if text or entries else []
     if part.finish_reason:
         events.append(Usage(part.input_tokens, part.output_tokens, part.cached_tokens))
         finished = Finished("stop_sequence", stop_sequence=stop) if stop else _finished(part.finish_reason)

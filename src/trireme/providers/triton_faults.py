@@ -21,15 +21,18 @@ from trireme.providers.models import Ability
 SHOWN_NAMES = 5
 
 
-def fault_of(call: ChatCall, model: str, ability: Ability | None) -> str:
-    """ "" where `model` can take the call. ability None: not known yet, so what depends on it is not looked at."""
+def fault_of(call: ChatCall, model: str, ability: Ability | None, alternatives: int | None = None) -> str:
+    """ "" where `model` can take the call. ability None: not known yet, so what depends on it is not looked at.
+
+    alternatives: see ServedModel.
+    """
     if ability not in (None, "chat", "answer"):
         return f"model: {say_what_it_does(model, ability)} and does not chat; name another"
     faults = [_unknown(call), *_options(call), *_tools(call), *_parts(call)]
     if ability == "answer":
         faults += _of_answers(call, model)
     elif ability == "chat":
-        faults += _of_chats(call, model)
+        faults += [*_of_chats(call, model), _of_logprobs(call, model, alternatives)]
     return next(filter(None, faults), "")
 
 
@@ -47,8 +50,6 @@ def _options(call: ChatCall) -> Iterator[str]:
     form = call.response_format
     if call.choices != 1:
         yield f"n: models of this server give one answer, not {call.choices}; leave it out or send 1"
-    if call.logprobs is not None:
-        yield "logprobs: models of this server return no log probabilities; leave it out"
     if form is not None and dict(form) != {"type": "text"}:
         yield 'response_format: models of this server answer in text; leave it out or send {"type": "text"}'
     if call.reasoning_effort is not None:
@@ -95,7 +96,21 @@ def _of_chats(call: ChatCall, model: str) -> Iterator[str]:
         yield "messages: empty; send at least one"
 
 
+def _of_logprobs(call: ChatCall, model: str, alternatives: int | None) -> str:
+    field = "logprobs" if call.surface == "completions" else "top_logprobs"
+    if call.logprobs is None:
+        return ""
+    if alternatives is None:
+        return f"logprobs: the configuration of model {model!r} is older than they are; leave it out"
+    if call.logprobs > alternatives:
+        most = "no alternatives" if alternatives == 0 else f"at most {alternatives} alternatives"
+        return f"{field}: the engine of model {model!r} names {most} of a token; send {alternatives}"
+    return ""
+
+
 def _of_answers(call: ChatCall, model: str) -> Iterator[str]:
+    if call.logprobs:
+        yield f"top_logprobs: model {model!r} says the log-probabilities of its own tokens alone; send 0"
     if call.prompt is not None:
         yield f"prompt: model {model!r} answers questions; send them as a chat"
     elif [message.role for message in call.messages] != ["user"]:

@@ -131,6 +131,7 @@ class TritonModels:
                         served.is_ready,
                         served.digest,
                         takes_flag,
+                        served.alternatives,
                         served.version,
                         served.steps,
                     )

@@ -103,7 +103,11 @@ def _search(question: Question, steps: Steps, account: _Account) -> list[Hit]:
         prior = np.array([hit.score for hit in hits], np.float32)
         scores = steps.rank(question.text, [hit.text for hit in hits], prior)
     scored = [dataclasses.replace(hit, score=float(score)) for hit, score in zip(hits, scores, strict=True)]
-    return sorted(scored, key=lambda hit: -hit.score)[: question.top_k]
+    best = sorted(scored, key=lambda hit: -hit.score)
+    account.note(passage_score=best[0].score)
+    if len(best) > 1:
+        account.note(passage_gap=best[0].score - best[1].score)
+    return best[: question.top_k]
 
 
 def _extract(question: str, passages: Sequence[Hit], steps: Steps, account: _Account) -> Citation | None:
@@ -128,10 +132,12 @@ def _generate(
 ) -> Iterator[AnswerPart]:
     account.note(answer_mode="generative")
     said: list[str] = []
+    logprobs: list[float] = []
     given, last = 0, Generated()
     with account.timed("generate_ms"), closing(_read_llm(question, passages, steps, template)) as pieces:
         for count, piece in pieces:
             given, last = count, piece
+            logprobs += piece.logprobs
             if piece.text:
                 account.note_first_token()
                 said.append(piece.text)
@@ -141,6 +147,7 @@ def _generate(
         prompt_tokens=last.prompt_tokens,
         completion_tokens=last.completion_tokens,
         cached_tokens=last.cached_tokens,
+        token_logprobs=tuple(logprobs) or None,
         context_passages=given,
         grounded=bool(checked.citations),
         unknown_citations=checked.unknown,

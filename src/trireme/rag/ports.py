@@ -40,7 +40,8 @@ class AnswerOptions:
 class Generated:
     """A piece of the LLM's text. The last one has a finish_reason and the token counts.
 
-    cached_tokens: of the prompt, those that the LLM's prefix cache had; None where it does not say.
+    cached_tokens: of the prompt, those that the LLM's prefix cache had; None where it does not say. logprobs: of
+    the tokens that make `text`, nats, where the LLM was asked for them.
     """
 
     text: str = ""
@@ -48,6 +49,7 @@ class Generated:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int | None = None
+    logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,9 @@ class Usage:
     `answer_mode` is what was done: extractive, generative or none (nothing found). `best_score` is the best
     sentence's, None where sentences were not ranked. `grounded`: at least one citation holds. Numbers of
     citations that were dropped are in `unknown_citations` (no such passage) and `unsupported_citations`
-    (no word in common with the passage). cached_tokens: see Generated.
+    (no word in common with the passage). cached_tokens: see Generated. passage_score: the reranker's, of the best
+    passage; passage_gap: how far the second one lies behind; None without one, or without a second. token_logprobs:
+    of each token of a generative answer, nats, where the request asked for them; None where it did not.
     """
 
     answer_mode: str
@@ -87,6 +91,8 @@ class Usage:
     sentences: int = 0
     context_passages: int = 0
     best_score: float | None = None
+    passage_score: float | None = None
+    passage_gap: float | None = None
     grounded: bool = False
     unknown_citations: tuple[int, ...] = ()
     unsupported_citations: tuple[int, ...] = ()
@@ -97,6 +103,7 @@ class Usage:
     generate_ms: float = 0.0
     time_to_first_token_ms: float = 0.0
     total_ms: float = 0.0
+    token_logprobs: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trireme.artifacts.contracts import CACHED_FLAG
+from trireme.artifacts.contracts import CACHED_FLAG, LOGPROBS, most_alternatives
 from trireme.artifacts.kinds import KINDS
 from trireme.rag.ports import AnswerMode, AnswerPart, Citation, Usage
 from trireme.triton.wire import Outputs, Rows, Value
@@ -23,7 +23,8 @@ class GeneratedPart:
     """A part of the LLM's text. The last one has the finish_reason (stop, length, cancelled) and the counts.
 
     cached_tokens: of the prompt, those that the engine's prefix cache had; None where it was not asked for, and
-    where the engine does not count.
+    where the engine does not count. logprobs: of the tokens of `text`, where sampling asked for them: OpenAI's
+    entries (token, logprob, bytes, top_logprobs).
     """
 
     text: str
@@ -31,6 +32,7 @@ class GeneratedPart:
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int | None = None
+    logprobs: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,18 +40,23 @@ class ModelFacts:
     """What a model's configuration says. kind: its backend, or that of an ensemble (see served_models).
 
     inputs: their names. max_batch_size: rows of one request at most, 0 where requests have no rows.
+    alternatives: of a generator, see contracts.most_alternatives.
     """
 
     name: str
     kind: str
     inputs: tuple[str, ...]
     max_batch_size: int
+    alternatives: int | None = None
 
 
 def read_facts(config: Any) -> ModelFacts:
     """Of a ModelConfig message."""
     kind = ENSEMBLE_KIND if config.platform == "ensemble" else config.backend
-    return ModelFacts(config.name, kind, tuple(one.name for one in config.input), config.max_batch_size)
+    inputs = tuple(one.name for one in config.input)
+    engine = config.parameters["engine"].string_value if "engine" in config.parameters else ""
+    alternatives = most_alternatives((one.name for one in config.output), engine)
+    return ModelFacts(config.name, kind, inputs, config.max_batch_size, alternatives)
 
 
 def embed_inputs(
@@ -151,7 +158,13 @@ def read_generated(outputs: Outputs) -> GeneratedPart:
         input_tokens=int(outputs["num_input_tokens"][0]) if "num_input_tokens" in outputs else 0,
         output_tokens=int(outputs["num_output_tokens"][0]) if "num_output_tokens" in outputs else 0,
         cached_tokens=int(outputs["num_cached_tokens"][0]) if "num_cached_tokens" in outputs else None,
+        logprobs=read_logprobs(outputs),
     )
+
+
+def read_logprobs(outputs: Outputs) -> tuple[Mapping[str, Any], ...]:
+    """The entries of a generator's response, in OpenAI's form; none where they were not asked for."""
+    return tuple(json.loads(outputs[LOGPROBS][0])) if LOGPROBS in outputs else ()
 
 
 def _sampling(sampling: Mapping[str, Any] | None) -> dict[str, Value]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
 
+from trireme.artifacts.contracts import most_alternatives
 from trireme.artifacts.kinds import KINDS
 from trireme.errors import UnavailableError
 from trireme.triton.calls import ENSEMBLE_KIND
@@ -33,7 +34,7 @@ class ServedModel:
 
     inputs: names of its tensors. digest: of what it and all that it calls have loaded; another one after each load,
     "" where that is not known. version: of its manifest, the same after each load of the same files; "" as digest.
-    steps: models that it calls.
+    steps: models that it calls. alternatives: of a generator, see contracts.most_alternatives.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ServedModel:
     reason: str = ""
     inputs: tuple[str, ...] = ()
     digest: str = ""
+    alternatives: int | None = None
     version: str = ""
     steps: tuple[str, ...] = ()
 
@@ -70,9 +72,18 @@ def read_served_models(host: str, http_port: int, metrics_port: int) -> list[Ser
         reason = str(entry.get("reason") or "")
         inputs = tuple(str(tensor.get("name")) for tensor in config.get("input") or ())
         digest = _digest(entry["name"], configs, loads)
+        alternatives = _alternatives(config)
         version = loads[entry["name"]].version if entry["name"] in loads else ""
         found[entry["name"]] = ServedModel(
-            entry["name"], _kind(config), is_ready, reason, inputs, digest, version, tuple(_steps(config))
+            entry["name"],
+            _kind(config),
+            is_ready,
+            reason,
+            inputs,
+            digest,
+            alternatives,
+            version,
+            tuple(_steps(config)),
         )
     return [found[name] for name in sorted(found)]
 
@@ -97,6 +108,12 @@ def _read_index(server: str, host: str, metrics_port: int) -> list[dict[str, Any
 
 def _kind(config: dict[str, Any]) -> str:
     return ENSEMBLE_KIND if config.get("platform") == "ensemble" else str(config.get("backend") or "")
+
+
+def _alternatives(config: dict[str, Any]) -> int | None:
+    engine = (config.get("parameters") or {}).get("engine") or {}
+    outputs = [str(tensor.get("name")) for tensor in config.get("output") or ()]
+    return most_alternatives(outputs, str(engine.get("string_value") or ""))
 
 
 def _steps(config: dict[str, Any]) -> list[str]:

@@ -24,6 +24,7 @@ from trireme.providers.chat import (
     ToolDelta,
     ToolStart,
 )
+from trireme.providers.logprobs import cut_entries
 
 # Words of a repeated block at most, and how often it stands there before it is one too many: of a block with four
 # different words or more, of one with fewer, and of one without any letter (a table's rule, a row of zeros).
@@ -322,11 +323,6 @@ def _find_end(event: Event, choice: _Choice) -> int | None:
 
 
 def _cut(event: TextDelta, end: int) -> TextDelta:
-    """Its first `end` letters, with the entries of log probabilities that begin within them."""
-    kept, length = [], 0
-    for entry in event.logprobs:
-        if length >= end:
-            break
-        kept.append(entry)
-        length += len(str(entry.get("token", "")))
-    return replace(event, text=event.text[:end], logprobs=tuple(kept))
+    """Its first `end` letters, with their log-probabilities."""
+    text = event.text[:end]
+    return replace(event, text=text, logprobs=cut_entries(event.logprobs, text))

@@ -14,6 +14,7 @@ from trireme.gateway.wire.openai_answers import Answer, fail, frame, write_ours,
 from trireme.gateway.wire.openai_chat import Sampling, read_sampling, unknown_fields
 from trireme.gateway.wire.shapes import shape
 from trireme.providers.chat import ChatCall, Event, Finished, Sources, Started, TextDelta, Usage
+from trireme.providers.logprobs import join_tables, write_table
 
 MOST_PROMPTS = 128
 
@@ -74,7 +75,8 @@ class CompletionWriter:
         answer.note(event)
         match event:
             case TextDelta(text=text, logprobs=logprobs) if text or logprobs:
-                return self._chunk(event.choice, text, logprobs)
+                table = _table(event, answer) if logprobs else None
+                return self._chunk(event.choice, text, table)
             case Sources():
                 return self._chunk(0, "", more={"trireme": write_ours(event)})
             case Finished():
@@ -98,7 +100,7 @@ class CompletionWriter:
         self,
         choice: int,
         text: str,
-        logprobs: Sequence[Mapping[str, Any]] = (),
+        logprobs: Mapping[str, Any] | None = None,
         *,
         reason: str | None = None,
         more: Mapping[str, Any] | None = None,
@@ -106,7 +108,7 @@ class CompletionWriter:
         said = {
             "index": self._offset + choice,
             "text": text,
-            "logprobs": logprobs[0] if logprobs else None,
+            "logprobs": logprobs,
             "finish_reason": reason,
         }
         value = {**self._head, "choices": [said], **(more or {})}
@@ -145,9 +147,17 @@ def _add(choices: list[dict[str, Any]], offset: int, event: Event, answer: Answe
         choice = choices[offset + event.choice]
         choice["text"] += event.text
         if event.logprobs:
-            choice["logprobs"] = event.logprobs[0]
+            choice["logprobs"] = join_tables(choice["logprobs"], _table(event, answer))
     elif isinstance(event, Finished):
         choices[offset + event.choice]["finish_reason"] = answer.reason(event)
+
+
+def _table(event: TextDelta, answer: Answer) -> Mapping[str, Any]:
+    """The entries of a text that `answer` has noted, as this endpoint writes them."""
+    first = event.logprobs[0]
+    if "token" not in first:
+        return first
+    return write_table(event.logprobs, len(answer.text(event.choice)) - len(event.text))
 
 
 def add_usages(usages: Sequence[Usage | None]) -> Usage | None:

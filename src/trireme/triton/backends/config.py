@@ -26,6 +26,7 @@ class ModelConfig:
     warms_up: bool = False
     instance: str = ""
     instances: int = 1
+    outputs: frozenset[str] = frozenset()
 
     def read_int(self, key: str) -> int:
         """A whole number from the configuration's parameters; SettingError names a missing or bad one."""
@@ -72,5 +73,6 @@ def read_model_config(args: dict[str, str], known: frozenset[str]) -> ModelConfi
         device_id=int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None,
         warms_up=bool(config.get("model_warmup")),
         instance=args.get("model_instance_name", args["model_name"]),
+        outputs=frozenset(tensor["name"] for tensor in config.get("output", ())),
         instances=sum(group.get("count", 1) for group in config.get("instance_group", ())) or 1,
     )

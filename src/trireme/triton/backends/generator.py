@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from trireme.artifacts.config_writer import PARAMETERS
-from trireme.artifacts.contracts import CACHED_FLAG
+from trireme.artifacts.contracts import CACHED_FLAG, LOGPROBS
 from trireme.artifacts.manifest import read_manifest, verify_files
 from trireme.errors import InvalidInputError, TriremeError
 from trireme.generate.chat import ChatTemplate
@@ -51,6 +51,7 @@ class Wanted:
     input_tokens: bool = False
     output_tokens: bool = False
     cached_tokens: bool = False
+    logprobs: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -94,6 +95,7 @@ class GeneratorModel(BackendModel):
             max_num_batched_tokens=options.max_num_batched_tokens,
         )
         self._default_max_tokens = config.read_int("default_max_tokens")
+        self._has_logprobs = LOGPROBS in config.outputs
         engine = open_engine(config.read_text("engine"), options)
         self._generator = Generator(engine, tokenizer, template, service)
         self._generator.warm_up()
@@ -183,7 +185,10 @@ class GeneratorModel(BackendModel):
             input_tokens=self._flag(request, "return_num_input_tokens"),
             output_tokens=self._flag(request, "return_num_output_tokens"),
             cached_tokens=self._flag(request, CACHED_FLAG),
+            logprobs=asked.parameters.sampling.logprobs is not None,
         )
+        if wanted.logprobs and not self._has_logprobs:
+            raise InvalidInputError(f"logprobs: config.pbtxt lacks the output {LOGPROBS}; write it again")
         return asked, wanted
 
     def _flag(self, request: Any, name: str) -> bool:
@@ -212,6 +217,9 @@ class GeneratorModel(BackendModel):
             tensors.append(self.pb.Tensor("num_input_tokens", np.array([piece.input_tokens], np.uint32)))
         if wanted.output_tokens and piece.is_last:
             tensors.append(self.pb.Tensor("num_output_tokens", np.array([piece.output_tokens], np.uint32)))
+        if wanted.logprobs:
+            entries = [one.as_json() for one in piece.logprobs]
+            tensors.append(self._strings(LOGPROBS, json.dumps(entries)))
         if wanted.cached_tokens and piece.is_last and piece.cached_tokens is not None:
             tensors.append(self.pb.Tensor("num_cached_tokens", np.array([piece.cached_tokens], np.uint32)))
         return tensors

@@ -17,8 +17,12 @@ from trireme.triton.backends.bls import call_model
 from trireme.triton.backends.client_watch import ClientWatch
 from trireme.triton.backends.own_port import OwnPort
 from trireme.triton.backends.tensors import float_tensor, string_tensor
+from trireme.triton.calls import read_logprobs
 from trireme.triton.wire import Outputs, Value
 from trireme.types import Embedding, FloatArray, Hit
+
+# Of a log-probability in the usage: there may be hundreds.
+LOGPROB_DIGITS = 4
 
 
 class GoneError(Exception):
@@ -145,4 +149,5 @@ def _generated(outputs: Outputs) -> Generated:
         int(outputs[name].reshape(-1)[0]) if name in outputs else None
         for name in ("num_input_tokens", "num_output_tokens", "num_cached_tokens")
     ]
-    return Generated(text, reason, counts[0] or 0, counts[1] or 0, counts[2])
+    logprobs = tuple(round(float(entry["logprob"]), LOGPROB_DIGITS) for entry in read_logprobs(outputs))
+    return Generated(text, reason, counts[0] or 0, counts[1] or 0, counts[2], logprobs)
