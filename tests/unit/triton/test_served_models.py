@@ -78,8 +78,8 @@ def test_every_model_comes_with_its_kind_and_what_it_says_of_itself(serve):
         ServedModel("embedding", "text_encoder", True),
         ServedModel("foreign", "onnxruntime", True),
         ServedModel("gone", "", True),
-        ServedModel("rag", "rag", True),
-        ServedModel("search", "search", True),
+        ServedModel("rag", "rag", True, steps=("embedding", "best")),
+        ServedModel("search", "search", True, steps=("embedding", "best")),
     ]
 
 
@@ -174,3 +174,23 @@ def test_each_instance_counts(serve):
     assert two
     assert one != two
     assert digests(serve, loads(embedding="b+a"))["embedding"] == two
+
+
+def versions(serve, *lines):
+    at = time.time()
+    page = "".join(
+        f'trireme_model_loaded_seconds{{digest="{digest}",instance="{n}",model="embedding",{more}}} {at:.15g}\n'
+        for n, (digest, more) in enumerate(lines)
+    )
+    said = {"/metrics": metrics(embedding=True)["/metrics"] + b"\n" + page.encode()}
+    found = read_served_models("127.0.0.1", serve(PAGES), serve(said))
+    return next(one.version for one in found if one.name == "embedding")
+
+
+def test_a_version_is_the_same_after_each_load_and_that_of_all_instances(serve):
+    assert versions(serve, ("a", 'version="v1"')) == versions(serve, ("b", 'version="v1"')) == "v1"
+    assert versions(serve, ("a", 'version="v1"'), ("b", 'version="v1"')) == "v1"
+    assert versions(serve, ("a", 'version="v1"'), ("b", 'version="v2"')) == ""
+    # Of a server that is older than versions, and of one that does not know what it has loaded.
+    assert versions(serve, ("a", 'other="x"')) == ""
+    assert versions(serve, ("", 'version="v1"')) == ""

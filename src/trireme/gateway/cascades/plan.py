@@ -78,24 +78,35 @@ def read_cascades(file: GatewayFile, path: Path) -> dict[str, CascadePlan]:
 
 
 def check_modes(plans: Mapping[str, CascadePlan], served: Mapping[str, ServedModel] | None) -> None:
-    """Raises SettingError for an answer_mode, or a calibration on passages, of a model of our own that is none of
-    rag's. served: what our Triton has; None while nobody knows, and then calls find out."""
+    """Raises SettingError for what a model of our own cannot give: an answer_mode or scores of passages of one that
+    is none of rag's, log-probabilities that it does not say, or says too late.
+
+    served: what our Triton has; None while nobody knows, and then calls find out.
+    """
     for plan in plans.values():
         for index, step in enumerate(plan.steps):
             for provider, name in step.targets:
                 model = (served or {}).get(name) if provider == LOCAL else None
-                if model is not None and model.ability != "answer" and (key := _needs_passages(step)):
-                    raise SettingError(
-                        f"models.{plan.model}.steps[{index}].{key} is of rag models, and {name!r} is none"
-                    )
+                fault = "" if model is None else _fault_of_model(model, plan, step)
+                if fault:
+                    raise SettingError(f"models.{plan.model}.steps[{index}].{fault}")
 
 
-def _needs_passages(step: StepPlan) -> str:
-    """The key that only a rag model can serve, if any."""
+def _fault_of_model(model: ServedModel, plan: CascadePlan, step: StepPlan) -> str:
+    """What the model cannot give of what the step needs, behind its key; "" if it can."""
+    name, wanted = model.name, step.alternatives
+    if model.ability == "answer":
+        if wanted is not None and plan.decide_after != "answer":
+            return f"calibration needs log-probabilities before the end, and {name!r} gives them with it"
+        return f"calibration needs margin_p10, and {name!r} names no second tokens" if wanted else ""
     if step.answer_mode is not None:
-        return "answer_mode"
-    features = step.calibration.features if step.calibration else ()
-    return "calibration" if _OF_PASSAGES.intersection(features) else ""
+        return f"answer_mode is of rag models, and {name!r} is none"
+    if step.calibration is not None and _OF_PASSAGES.intersection(step.calibration.features):
+        return f"calibration needs scores of passages, and {name!r} reads none"
+    if wanted is not None and (model.alternatives is None or model.alternatives < wanted):
+        most = "none" if model.alternatives is None else f"{model.alternatives} alternatives"
+        return f"calibration needs log-probabilities with {wanted} alternatives, and {name!r} gives {most}"
+    return ""
 
 
 def _read_step(file: GatewayFile, path: Path, model: str, row: ModelRow, index: int) -> StepPlan:
@@ -156,7 +167,9 @@ def _fault_of_length(calibration: Calibration, step: StepRow, row: ModelRow) -> 
     """Why the calibration cannot judge the first tokens; "" if it can, or need not: a sentence comes whole."""
     if row.decide_after == "answer" or step.answer_mode == "extractive":
         return ""
-    late = next((feature for feature in calibration.features if feature in _OF_PASSAGES), "")
+    # A rag model says all that it knows with the end.
+    known_late = _OF_PASSAGES if step.answer_mode is None else _OF_PASSAGES | _OF_TOKENS
+    late = next((feature for feature in calibration.features if feature in known_late), "")
     return (
         f'needs {late}, which comes with the end of an answer: decide_after must be "answer"' if late else ""
     )
@@ -164,12 +177,15 @@ def _fault_of_length(calibration: Calibration, step: StepRow, row: ModelRow) -> 
 
 def _fault_of_versions(calibration: Calibration, provider: str, name: str, row: ProviderRow) -> str:
     """Why nobody could tell that the calibration is of what answers; "" if one can."""
-    named = dict(calibration.versions)
     if row.kind != "triton":
         label = f"{provider}:{name}"
-        return "" if label in named else f"names no version of {label!r}: the model that its answers name"
+        return (
+            ""
+            if label in dict(calibration.versions)
+            else f"names no version of {label!r}: the model that its answers name"
+        )
     if provider != LOCAL or row.url:
         return (
             f"is of a model of provider {provider!r}, which does not say what it has loaded; {LOCAL!r} does"
         )
-    return "" if named else "names no versions: nothing would tell when it no longer fits"
+    return ""

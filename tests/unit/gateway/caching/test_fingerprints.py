@@ -116,7 +116,7 @@ def test_a_provider_of_the_calls_surface_gets_its_body(served):
 def test_only_models_that_answer_from_passages_are_greedy_by_themselves(served):
     fingerprints = Fingerprints(ROWS, served)
     labels = ("local:rag", "local:llm", "up:rag", "far:rag")
-    assert [fingerprints.is_greedy(chain_of(label).targets[0]) for label in labels] == [
+    assert [fingerprints.is_greedy(chain_of(label)) for label in labels] == [
         True,
         False,
         False,
