@@ -7,6 +7,7 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterable
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
@@ -33,7 +34,8 @@ class ServedModel:
     """One model of the server. `kind` is its backend; `reason` says why one could not be loaded.
 
     inputs: names of its tensors. digest: of what it and all that it calls have loaded; another one after each load,
-    "" where that is not known. version: of its manifest, the same after each load of the same files; "" as digest.
+    "" where that is not known. version: of its files, the same after each load of them (backends.loaded says which);
+    "" as digest.
     steps: models that it calls. alternatives: of a generator, see contracts.most_alternatives.
     """
 
@@ -86,6 +88,19 @@ def read_served_models(host: str, http_port: int, metrics_port: int) -> list[Ser
             tuple(_steps(config)),
         )
     return [found[name] for name in sorted(found)]
+
+
+def versions_of(name: str, served: Iterable[ServedModel]) -> tuple[tuple[str, str], ...]:
+    """Name and version of a model and of all that it calls, by name; of models that are not served there is none."""
+    known = {model.name: model for model in served}
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        one = waiting.pop()
+        if one in known and one not in found:
+            found.add(one)
+            waiting += known[one].steps
+    return tuple((one, known[one].version) for one in sorted(found))
 
 
 def _read_index(server: str, host: str, metrics_port: int) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from trireme.errors import UnavailableError
-from trireme.triton.served_models import ServedModel, read_served_models
+from trireme.triton.served_models import ServedModel, read_served_models, versions_of
 
 STEPS = {
     "platform": "ensemble",
@@ -194,3 +194,15 @@ def test_a_version_is_the_same_after_each_load_and_that_of_all_instances(serve):
     # Of a server that is older than versions, and of one that does not know what it has loaded.
     assert versions(serve, ("a", 'other="x"')) == ""
     assert versions(serve, ("", 'version="v1"')) == ""
+
+
+def test_the_versions_of_a_model_are_those_of_all_that_it_calls():
+    served = [
+        ServedModel("embedding", "text_encoder", True, version="e"),
+        ServedModel("search", "ensemble", True, steps=("embedding", "gone")),
+        ServedModel("rag", "rag", True, version="r", steps=("search", "embedding", "rag")),
+        ServedModel("other", "sort", True, version="o"),
+    ]
+    assert versions_of("rag", served) == (("embedding", "e"), ("rag", "r"), ("search", ""))
+    assert versions_of("other", served) == (("other", "o"),)
+    assert versions_of("none", served) == ()

@@ -121,7 +121,8 @@ class Cascades:
     async def _try(self, climb: _Climb, step: Step) -> OpenAnswer | None:
         """The step's answer if it is sure enough; None: go on to the next step."""
         began, plan = self._clock(), step.plan
-        meter, heard = StepMeter(climb.meter, plan.name), Heard()
+        limit = _limit(climb.plan, plan)
+        meter, heard = StepMeter(climb.meter, plan.name), Heard(limit)
         asked = call_of(climb.call, climb.plan, plan)
         opened: OpenAnswer | None = None
         chance = 0.0
@@ -129,7 +130,7 @@ class Cascades:
         try:
             opened = await self._attempts.open(asked, step.targets, self._seconds_left(climb, plan), meter)
             made = opened.attempts
-            await _read(opened.events, heard, _limit(climb.plan, plan))
+            await _read(opened.events, heard, limit)
             reason, chance = self._judge(climb, plan, heard)
             if not reason and not climb.call.stream:
                 # Nobody has seen anything yet: what breaks off now costs nothing but the next step.

@@ -23,14 +23,15 @@ from trireme.providers.chat import (
 
 # Why an answer is not kept, in words for headers and metrics.
 UNSURE, NO_EVIDENCE, NO_TEXT, FILTERED = "unsure", "no_evidence", "no_text", "filtered"
-# Of a rag model's usage: no client has asked for it.
+# Of a rag model's usage.
 LOGPROBS_KEY = "token_logprobs"
 
 
 @dataclass(slots=True)
 class Heard:
-    """The events of one answer of one choice, as they come."""
+    """The events of one answer of one choice, as they come. first: it is judged by so many tokens; None: by all."""
 
+    first: int | None = None
     events: list[Event] = field(default_factory=list)
     model: str = ""
     is_whole: bool = False
@@ -93,6 +94,7 @@ class Heard:
             margins=self._margins or None,
             tokens=counted if counted is not None else self._parts,
             is_cut=self._reason == "length" or not self.is_whole,
+            first=self.first,
             sentence_score=_number(details.get("best_score")),
             passage_scores=_passages(details),
             supports=[one.support for one in self._sources.sources] if self._sources is not None else None,
@@ -116,7 +118,7 @@ class Heard:
 
 def shown(event: Event, call: ChatCall) -> Event | None:
     """The event as the client gets it: without what only the decision needed. None: nothing of it is left."""
-    if isinstance(event, Sources) and LOGPROBS_KEY in event.details:
+    if isinstance(event, Sources) and LOGPROBS_KEY in event.details and call.logprobs is None:
         left = {name: value for name, value in event.details.items() if name != LOGPROBS_KEY}
         return replace(event, details=left)
     if not isinstance(event, TextDelta) or not event.logprobs:

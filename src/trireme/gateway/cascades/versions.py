@@ -109,25 +109,14 @@ def _fault(step: StepPlan, known: Mapping[str, ServedModel]) -> str:
     served = known.get(name)
     if served is None or calibration is None:
         return f"our Triton does not serve {name!r}"
-    fitted = dict(calibration.versions)
-    others = fitted.keys() - {name, *_steps_of(served, known)}
+    fitted, now = dict(calibration.versions), dict(served.versions)
+    others = fitted.keys() - now.keys() - {name}
     if others:
         return f"its calibration is of {min(others)!r}, which {name!r} does not call"
     # A model that writes by itself must be named; of one that calls others, those that were fitted on.
     names = fitted.keys() | ({name} if served.ability == "chat" else set())
-    answered = {one: known[one].version for one in names if one in known and known[one].version}
     try:
-        calibration.check_versions(answered)
+        calibration.check_versions({one: now[one] for one in names if now.get(one)})
     except SettingError as error:
         return str(error)
     return ""
-
-
-def _steps_of(served: ServedModel, known: Mapping[str, ServedModel]) -> set[str]:
-    found: set[str] = set()
-    waiting = list(served.steps)
-    while waiting:
-        if (name := waiting.pop()) not in found:
-            found.add(name)
-            waiting += known[name].steps if name in known else ()
-    return found

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from fakes.cascades import FILE, PROVIDERS, SURE, UNSURE, V1, Steps, gateway_of, place, said, whole
+from fakes.cascade_gateways import FILE, PROVIDERS, SURE, UNSURE, V1, Steps, gateway_of, place, said, whole
 from fakes.gateways import ANN, SECRET
+from trireme.gateway.cascades import versions
 from trireme.providers.attempts import AttemptPolicy
 from trireme.providers.chat import Finished, Started, TextDelta, ThinkingDelta
 from trireme.providers.models import ServedModel
@@ -39,6 +40,12 @@ def open_gateway(tmp_path):
         return gateway_of(tmp_path, provider or Steps(), text, **more)
 
     return opened
+
+
+@pytest.fixture(autouse=True)
+def knowledge_does_not_age(monkeypatch):
+    """A busy machine may ask the fake Triton late."""
+    monkeypatch.setattr(versions, "KNOWN_SECONDS", 600.0)
 
 
 def ask(gateway, path=CHAT, secret=SECRET, **fields):
@@ -319,7 +326,7 @@ OWN = FILE.replace('"p:small"', '"llm"')
 
 
 def llm(version=V1):
-    return ServedModel("llm", "chat", True, "load", alternatives=20, version=version)
+    return ServedModel("llm", "chat", True, "load", alternatives=20, versions=(("llm", version),))
 
 
 def test_a_model_that_was_loaded_anew_as_another_is_passed_over_and_said_so(open_gateway, tmp_path):
@@ -466,7 +473,7 @@ def test_a_cascade_is_a_model_as_any_other(open_gateway):
 def test_a_clients_own_answer_mode_is_not_another_ones(open_gateway, tmp_path):
     place(tmp_path, features=("sentence_score",), versions=(("rag", V1),))
     text = FILE.replace('target = "p:small"', 'target = "rag"\nanswer_mode = "extractive"')
-    rag = ServedModel("rag", "answer", True, "load", version=V1)
+    rag = ServedModel("rag", "answer", True, "load", versions=(("rag", V1),))
     provider = Steps(rag=SURE)
     with open_gateway(provider, text, models=[rag]) as gateway:
         other = ask(gateway, trireme={"answer_mode": "generative"})

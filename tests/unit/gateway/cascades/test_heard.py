@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from fakes.cascades import SURE, UNSURE, calibration_of, chance_of, said, whole
+from fakes.cascade_gateways import SURE, UNSURE, calibration_of, chance_of, said, whole
 from trireme.gateway.cascades.heard import FILTERED, NO_EVIDENCE, NO_TEXT, Heard, shown
 from trireme.gateway.cascades.heard import UNSURE as UNSURE_WORD
 from trireme.providers.chat import (

@@ -1,6 +1,6 @@
 import pytest
 
-from fakes.cascades import V1, file_of, place
+from fakes.cascade_gateways import V1, file_of, place
 from trireme.errors import SettingError
 from trireme.gateway.cascades.plan import check_modes, read_cascades
 from trireme.gateway.file import parse_gateway_file

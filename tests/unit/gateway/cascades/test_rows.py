@@ -1,6 +1,6 @@
 import pytest
 
-from fakes.cascades import file_of
+from fakes.cascade_gateways import file_of
 from trireme.errors import SettingError
 from trireme.gateway.file import parse_gateway_file
 

@@ -1,6 +1,6 @@
 import pytest
 
-from fakes.cascades import V1, calibration_of
+from fakes.cascade_gateways import V1, calibration_of
 from trireme.gateway.cascades.plan import CascadePlan, StepPlan
 from trireme.gateway.cascades.versions import UNKNOWN, VERSION, StepVersions, say_change
 from trireme.providers.models import ServedModel
@@ -19,12 +19,12 @@ class Served:
         self.known = {model.name: model for model in models}
 
 
-def model(name="llm", version=V1, ability="chat", steps=()):
-    return ServedModel(name, ability, True, "load", version=version, steps=steps)
+def model(version=V1):
+    return ServedModel("llm", "chat", True, "load", versions=(("llm", version),))
 
 
-RAG = model("rag", "", "answer", ("embedding", "search__retrieve", "reranker", "llm"))
-OTHERS = (model("embedding", "e", "embed"), model("reranker", "r", "rerank"), model("llm"))
+CALLED = (("embedding", "e"), ("llm", V1), ("rag", ""), ("reranker", "r"), ("search__retrieve", "s"))
+RAG = ServedModel("rag", "answer", True, "load", versions=CALLED)
 
 
 def watch(served, *versions, target=("local", "llm")):
@@ -91,18 +91,18 @@ def test_what_is_not_known_now_is_not_judged_and_tells_nothing():
 
 
 def test_a_model_that_calls_others_may_be_fitted_on_those():
-    pairs = (("embedding", "e"), ("llm", V1), ("reranker", "r"))
-    step, versions, _ = watch(Served(RAG, *OTHERS), *pairs, target=("local", "rag"))
+    pairs = (("embedding", "e"), ("reranker", "r"), ("search__retrieve", "s"))
+    step, versions, _ = watch(Served(RAG, model()), *pairs, target=("local", "rag"))
     assert versions.reason("m", step) == ""
-    step, other, _ = watch(Served(RAG, *OTHERS), ("reranker", "r2"), target=("local", "rag"))
+    step, other, _ = watch(Served(RAG, model()), ("reranker", "r2"), target=("local", "rag"))
     assert other.reason("m", step) == VERSION
 
 
 def test_a_calibration_of_something_else_is_of_no_use():
-    step, versions, _ = watch(Served(RAG, *OTHERS), ("equivalence", "x"), target=("local", "rag"))
+    step, versions, _ = watch(Served(RAG, model()), ("equivalence", "x"), target=("local", "rag"))
     assert versions.reason("m", step) == VERSION
     assert "'equivalence', which 'rag' does not call" in versions.details()[0]
-    step, versions, _ = watch(Served(RAG, *OTHERS), ("reranker", "r"), target=("local", "llm"))
+    step, versions, _ = watch(Served(RAG, model()), ("reranker", "r"), target=("local", "llm"))
     assert versions.reason("m", step) == VERSION
 
 

@@ -150,6 +150,6 @@ def gateway_of(folder, provider, text=FILE, **more):
     file = parse_gateway_file(text.encode(), "gateway.toml")
     cascades = read_cascades(file, folder / "gateway.toml")
     served = more.pop("models", None) or [
-        ServedModel("llm", "chat", True, "load1", alternatives=20, version=V1)
+        ServedModel("llm", "chat", True, "load1", alternatives=20, versions=(("llm", V1),))
     ]
     return FakeGateway(provider, file=file, cascades=cascades, models=served, **more)
