@@ -30,6 +30,17 @@ calibration = "cascade/extractive.json"
 name = "big"
 chain = ["fakeopenai:echo"]
 
+[models.written]
+exact = "off"
+[[models.written.steps]]
+name = "generative"
+target = "rag"
+answer_mode = "generative"
+calibration = "cascade/generative.json"
+[[models.written.steps]]
+name = "big"
+chain = ["fakeopenai:echo"]
+
 [models.outdated]
 exact = "off"
 [[models.outdated.steps]]
@@ -41,30 +52,36 @@ calibration = "cascade/outdated.json"
 name = "big"
 chain = ["fakeopenai:echo"]
 """
+# What answers with a sentence.
+ANSWERED = ("embedding", "rag", "reranker", "search__retrieve")
+WRITTEN = (*ANSWERED, "llm")
 KNOWN = "How many banks of oars had a trireme?"
 UNKNOWN = "Which enzyme of the liver breaks down paracetamol?"
 
 
 @pytest.fixture(scope="module")
 def careful(stack, tmp_path_factory):
-    """A gateway with a calibration of the models of `stack` as they are served, and one of another reranker; its key,
-    and the fake provider."""
+    """A gateway with calibrations of the models of `stack` as they are served, and one of another reranker; its
+    key, and the fake provider."""
     settings = stack.settings
     served = {}
 
     def read():
         found = read_served_models(settings.host, settings.http_port, settings.metrics_port)
         served.update({model.name: model.version for model in found})
-        return all(served.get(name) for name in ("embedding", "reranker"))
+        return all(served.get(name) for name in WRITTEN)
 
     wait_until(read, 60)
-    versions = {name: served[name] for name in ("embedding", "reranker")}
     folder = tmp_path_factory.mktemp("cascades")
     (folder / "cascade").mkdir()
-    fitted = {"extractive": versions, "outdated": {**versions, "reranker": "0" * 64}}
-    for name, pairs in fitted.items():
-        # From this score of its sentence on an answer is kept.
-        made = calibration_of("sentence_score", center=0.5, versions=tuple(sorted(pairs.items())))
+    # From this score of its sentence on an answer is kept; one of the LLM's always, if its tokens are known.
+    rows = {
+        "extractive": ("sentence_score", 0.5, {name: served[name] for name in ANSWERED}),
+        "generative": ("logprob_least", -1000.0, {name: served[name] for name in WRITTEN}),
+        "outdated": ("sentence_score", 0.5, {"embedding": served["embedding"], "reranker": "0" * 64}),
+    }
+    for name, (feature, center, pairs) in rows.items():
+        made = calibration_of(feature, center=center, versions=tuple(sorted(pairs.items())))
         write_calibration(folder / "cascade" / f"{name}.json", made)
     with serving_upstream() as upstream, gateway_over(stack, upstream, folder, FILE) as gateway:
         yield gateway, gateway.new_key(), upstream
@@ -107,6 +124,14 @@ def test_a_question_that_no_sentence_answers_is_asked_of_the_provider(careful, s
     assert "enzyme" in text
     assert "lentils" not in text
     assert len(careful[2].calls) == before + 1
+
+
+def test_what_the_llm_writes_is_judged_by_its_tokens_which_no_client_sees(careful):
+    headers, text = ask(careful, KNOWN, model="written")
+    assert (headers["x-trireme-step"], headers["x-trireme-escalated"]) == ("generative", None)
+    details = json.loads(text)["trireme"]["details"]
+    assert details["answer_mode"] == "generative"
+    assert "token_logprobs" not in details
 
 
 def test_a_calibration_of_another_reranker_judges_nothing_and_readiness_says_so(careful):

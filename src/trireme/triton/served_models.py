@@ -34,9 +34,8 @@ class ServedModel:
     """One model of the server. `kind` is its backend; `reason` says why one could not be loaded.
 
     inputs: names of its tensors. digest: of what it and all that it calls have loaded; another one after each load,
-    "" where that is not known. version: of its files, the same after each load of them (backends.loaded says which);
-    "" as digest.
-    steps: models that it calls. alternatives: of a generator, see contracts.most_alternatives.
+    "" where that is not known. version: of its files, the same after each load of them (see backends.loaded), "" as
+    digest. steps: models that it calls. alternatives: of a generator, see contracts.most_alternatives.
     """
 
     name: str
@@ -91,7 +90,7 @@ def read_served_models(host: str, http_port: int, metrics_port: int) -> list[Ser
 
 
 def versions_of(name: str, served: Iterable[ServedModel]) -> tuple[tuple[str, str], ...]:
-    """Name and version of a model and of all that it calls, by name; of models that are not served there is none."""
+    """Name and version of a model and of all that it calls, by name; of models that are not served none."""
     known = {model.name: model for model in served}
     found: set[str] = set()
     waiting = [name]

@@ -180,7 +180,9 @@ class Cascades:
     async def _ask_last(self, climb: _Climb, step: Step) -> OpenAnswer:
         plan = step.plan
         if not step.targets:
-            raise _forbidden(climb.plan, plan, climb.call)
+            error = _forbidden(climb.plan, plan, climb.call)
+            vars(error)["attempts"] = tuple(climb.made)
+            raise error
         climb.meter.step = plan.name
         began, asked = self._clock(), call_of(climb.call, climb.plan, plan)
         try:

@@ -18,6 +18,7 @@ from trireme.providers.chat import (
     Sources,
     Started,
     TextDelta,
+    ThinkingDelta,
     Usage,
 )
 
@@ -63,6 +64,9 @@ class Heard:
                 self._usage = event
             case Finished(reason=reason):
                 self._reason = reason
+            case ThinkingDelta():
+                # Shown before an answer, and no part of it.
+                pass
             case _:
                 self._has_other = True
 

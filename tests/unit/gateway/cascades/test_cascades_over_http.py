@@ -12,7 +12,7 @@ from fakes.cascade_gateways import FILE, PROVIDERS, SURE, UNSURE, V1, Steps, gat
 from fakes.gateways import ANN, SECRET
 from trireme.gateway.cascades import versions
 from trireme.providers.attempts import AttemptPolicy
-from trireme.providers.chat import Finished, Started, TextDelta, ThinkingDelta
+from trireme.providers.chat import Finished, Started, TextDelta, ThinkingDelta, ToolStart
 from trireme.providers.models import ServedModel
 from trireme.providers.port import ProviderError
 
@@ -219,8 +219,16 @@ def test_where_no_step_can_take_the_call_its_client_is_told_why(open_gateway):
     assert "seed: not here" in text
 
 
-def test_an_answer_that_thinks_or_calls_is_not_judged_as_text(open_gateway):
+def test_an_answer_is_judged_without_what_the_model_thinks_before_it(open_gateway):
     provider = Steps(small=[SURE[0], ThinkingDelta("hm"), *SURE[1:]])
+    with open_gateway(provider) as gateway:
+        _, headers, text = ask(gateway)
+    assert headers["x-trireme-step"] == "small"
+    assert "hm" in text
+
+
+def test_a_call_of_a_tool_is_no_answer_that_can_be_judged(open_gateway):
+    provider = Steps(small=[*SURE[:3], ToolStart(0, "call_1", "f"), Finished("tool_use")])
     with open_gateway(provider) as gateway:
         assert ask(gateway)[1]["x-trireme-escalated"] == "small=no_text"
 
