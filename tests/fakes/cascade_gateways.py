@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 from fakes.gateways import Echo, FakeGateway
 from trireme.cascade.calibration import Calibration, write_calibration
@@ -143,6 +144,15 @@ class Steps(Echo):
     def _next(self, model):
         script = self.scripts[model]
         return script() if callable(script) else script
+
+
+def last_line(gateway, count=1):
+    """The log's line of the last request, once there are so many: it is written behind the answer."""
+    end = time.monotonic() + 30
+    while len(lines := [line for line in gateway.lines() if "endpoint" in line]) < count:
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    return lines[-1]
 
 
 def gateway_of(folder, provider, text=FILE, **more):

@@ -6,7 +6,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fakes.cascade_gateways import FILE, PROVIDERS, SURE, UNSURE, V1, Steps, gateway_of, place, said, whole
+from fakes.cascade_gateways import (
+    FILE,
+    PROVIDERS,
+    SURE,
+    UNSURE,
+    V1,
+    Steps,
+    gateway_of,
+    last_line,
+    place,
+    said,
+    whole,
+)
 from fakes.memory_cache import MemoryCache
 from fakes.spending import INPUT, World, cap
 from trireme.cache.exact import ExactTier
@@ -93,7 +105,7 @@ def test_what_a_budget_does_not_pay_for_is_refused_and_the_unsure_answer_stays_u
     provider = Steps(small=UNSURE)
     with gateway_of(tmp_path, provider, FILE, spending=world.spending) as gateway:
         status, headers, text = ask(gateway, stream=stream)
-        line = gateway.lines()[-1]
+        line = last_line(gateway)
     assert (status, provider.asked) == (429, ["small"])
     assert "budget of this day" in text and "perhaps" not in text
     assert headers["x-should-retry"] == "false"
@@ -285,8 +297,7 @@ def test_all_who_ask_at_once_get_the_answer_of_one_climb_with_its_step(kept):
             answers = list(pool.map(lambda _: ask(gateway), range(3)))
     assert provider.asked == ["small", "big"]
     assert {headers["x-trireme-step"] for _, headers, _ in answers} == {"big"}
-    assert sorted(headers["x-trireme-cache"].partition(";")[0] for _, headers, _ in answers) == [
-        "flight",
-        "flight",
-        "miss",
-    ]
+    # Who came late has found it kept.
+    caches = sorted(headers["x-trireme-cache"].partition(";")[0] for _, headers, _ in answers)
+    assert caches.count("miss") == 1
+    assert set(caches) <= {"exact", "flight", "miss"}

@@ -8,7 +8,19 @@ import time
 
 import pytest
 
-from fakes.cascade_gateways import FILE, PROVIDERS, SURE, UNSURE, V1, Steps, gateway_of, place, said, whole
+from fakes.cascade_gateways import (
+    FILE,
+    PROVIDERS,
+    SURE,
+    UNSURE,
+    V1,
+    Steps,
+    gateway_of,
+    last_line,
+    place,
+    said,
+    whole,
+)
 from fakes.gateways import ANN, SECRET
 from trireme.gateway.cascades import versions
 from trireme.providers.attempts import AttemptPolicy
@@ -83,7 +95,7 @@ def test_an_answer_that_is_not_is_never_shown_and_the_next_step_answers(open_gat
     with open_gateway(provider) as gateway:
         status, headers, text = ask(gateway, path, stream=stream)
         assert (metric(gateway, "unsure"), metric(gateway, "kept", "big")) == (1, 1)
-        (line,) = gateway.lines()[-1:]
+        line = last_line(gateway)
     assert (status, provider.asked) == (200, ["small", "big"])
     assert (headers["x-trireme-step"], headers["x-trireme-escalated"]) == ("big", "small=unsure")
     assert headers["x-trireme-served-by"] == "p:big"
@@ -156,7 +168,7 @@ def test_of_all_errors_the_client_is_told_the_last_steps(open_gateway):
     )
     with open_gateway(provider, policy=AttemptPolicy(pause=0.0)) as gateway:
         status, _, text = ask(gateway)
-        line = gateway.lines()[-1]
+        line = last_line(gateway)
         assert metric(gateway, "quota", "big") == 1
     assert status == 502
     assert "of the big one" in text
@@ -301,7 +313,7 @@ def test_what_breaks_off_behind_the_decision_is_told_in_a_stream_and_mended_else
         status, headers, text = ask(gateway, stream=True)
         assert (status, headers["x-trireme-step"]) == (200, "small")
         assert '"error"' in text and "[DONE]" not in text and "truly" not in text
-        assert gateway.lines()[-1]["attempts"] == ["p:small cut"]
+        assert last_line(gateway)["attempts"] == ["p:small cut"]
         status, headers, text = ask(gateway)
     assert (status, headers["x-trireme-escalated"]) == (200, "small=cut")
     assert "truly" in text and "one" not in text
@@ -318,8 +330,8 @@ def test_a_client_that_leaves_before_the_decision_ends_the_steps_call(open_gatew
         connection.request("POST", CHAT, json.dumps({**BODIES[CHAT], "stream": stream}), headers)
         wait_until(lambda: gate.is_reached)
         connection.close()
-        wait_until(lambda: provider.open == 0 and gateway.lines())
-        assert gateway.lines()[-1]["outcome"] == "client_gone"
+        assert last_line(gateway)["outcome"] == "client_gone"
+        assert provider.open == 0
     assert provider.asked == ["small"]
 
 
