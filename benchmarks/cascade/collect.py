@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,10 @@ from trireme.cascade.features import FIRST_TOKENS, make_evidence
 from trireme.cascade.labelled import Labelled, format_labelled
 from trireme.errors import InvalidInputError, NotFoundError
 from trireme.rag.prompt import PROMPT_FILE
-from trireme.settings import Settings
+from trireme.settings import Settings, read_settings
 from trireme.triton.client import TritonClient
+
+Versions = tuple[tuple[str, str], ...]
 
 MODES = ("extractive", "generative")
 COLLECTION = "squad"
@@ -88,7 +90,7 @@ def ask(client: TritonClient, question: str, mode: str) -> tuple[list[Piece], An
 def label(
     question: dict[str, Any],
     mode: str,
-    versions: tuple[tuple[str, str], ...],
+    versions: Versions,
     asked: tuple[list[Piece], Any, Any],
     more: dict[str, Any],
 ) -> Iterator[Labelled]:
@@ -122,19 +124,30 @@ def label(
         yield Labelled(step_of(mode, FIRST_TOKENS), versions, first, right, decided)
 
 
-def read_done(path: Path) -> set[tuple[str, str]]:
-    """(mode, id) of what a file has; a last line that was cut off goes away. Raises InvalidInputError."""
+def read_done(path: Path, versions: Mapping[str, Versions]) -> set[tuple[str, str]]:
+    """(mode, id) of what a file has; a last line that was cut off goes away.
+
+    Raises InvalidInputError for a file of something else, or with answers of other versions of models.
+    """
     if not path.is_file():
         return set()
     whole, _, cut = path.read_text(encoding="utf-8").rpartition("\n")
     if cut:
         path.write_text(whole + "\n" if whole else "", encoding="utf-8")
+    done = set()
     try:
-        return {(record["mode"], record["id"]) for record in map(json.loads, whole.splitlines())}
+        for record in map(json.loads, whole.splitlines()):
+            mode = record["mode"]
+            done.add((mode, record["id"]))
+            if mode in versions and record["versions"] != dict(versions[mode]):
+                raise InvalidInputError(
+                    f"{path} has answers of other versions of the models; name another file"
+                )
     except (ValueError, KeyError, TypeError):
         raise InvalidInputError(
             f"{path} has other lines than this script writes; name another file"
         ) from None
+    return done
 
 
 def index(data: Path, settings: Settings, database_url: str) -> None:
@@ -151,27 +164,26 @@ def index(data: Path, settings: Settings, database_url: str) -> None:
         )
 
 
-def work(options: argparse.Namespace, words: list[str]) -> None:
-    """Asks what the file does not have yet; each answer is written as it comes."""
-    wanted = {
-        "train": draw(read_questions(options.data, "train"), options.train, options.seed),
-        "dev": draw(read_questions(options.data, "dev"), options.dev, options.seed),
+def collect(options: argparse.Namespace) -> None:
+    """Asks what the file does not have yet; each answer is written as it comes. Blocks for an hour or so."""
+    repository = read_settings().model_repository
+    versions = {
+        mode: tuple((name, read_version(repository / name)) for name in ANSWERS[mode])
+        for mode in options.modes
     }
-    done = read_done(options.out)
+    done = read_done(options.out, versions)
     left = [
         (mode, split, question)
         for mode in options.modes
-        for split, questions in wanted.items()
-        for question in questions
+        for split, count in (("train", options.train), ("dev", options.dev))
+        for question in draw(read_questions(options.data, split), count, options.seed)
         if (mode, question["id"]) not in done
     ]
+    if not left:
+        return
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with start_own_stack() as (settings, database_url):
         index(options.data, settings, database_url)
-        versions = {
-            mode: tuple((name, read_version(settings.model_repository / name)) for name in ANSWERS[mode])
-            for mode in options.modes
-        }
         with TritonClient(settings.grpc_url) as client, options.out.open("a", encoding="utf-8") as out:
             for count, (mode, split, question) in enumerate(left, 1):
                 more = {"id": question["id"], "mode": mode, "split": split, "article": question["title"]}
@@ -184,6 +196,19 @@ def work(options: argparse.Namespace, words: list[str]) -> None:
                     show_progress_note(f"{count} of {len(left)} answers")
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What of, and how many."""
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES), help="default: both")
+    parser.add_argument("--train", type=int, default=1500, help="questions to fit on (default 1500)")
+    parser.add_argument("--dev", type=int, default=800, help="questions to judge by (default 800)")
+    parser.add_argument("--seed", type=int, default=1, help="of the draw (default 1)")
+
+
+def work(options: argparse.Namespace, words: list[str]) -> None:
+    """Asks and labels."""
+    collect(options)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status."""
     parser = make_parser(__doc__)
@@ -191,10 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--data", type=Path, required=True, help="the folder that holds qa/ and retrieval/squad"
     )
     parser.add_argument("--out", type=Path, required=True, help="labelled answers, one JSON object a line")
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES), help="default: both")
-    parser.add_argument("--train", type=int, default=1500, help="questions to fit on (default 1500)")
-    parser.add_argument("--dev", type=int, default=800, help="questions to judge by (default 800)")
-    parser.add_argument("--seed", type=int, default=1, help="of the draw (default 1)")
+    add_options(parser)
     return run_script(parser, work, arguments)
 
 

@@ -192,10 +192,7 @@ def measure_cascade(names: Sequence[str], judged: Sequence[_Judged], big: Big) -
         for at in [judge(dev, big, thresholds, samples=2)]
     }
     hindsight = choose_thresholds(dev, big, FLOOR, samples=2).likely
-    perfect = [
-        StepAnswers(one.right.astype(np.float64), one.right, one.cost)  # type: ignore[union-attr]
-        for one in dev
-    ]
+    perfect = [StepAnswers(one.right.astype(np.float64), one.right, one.cost) for one in dev]
     best = choose_thresholds(perfect, big, FLOOR, samples=2).likely
     curve = tuple(Point(*point) for point in sorted(points | {(1.0, big.quality)}))
     last = float(dev[-1].right.mean())

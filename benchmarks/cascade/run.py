@@ -1,7 +1,8 @@
 """Cost against quality of cascades on SQuAD, from answers that benchmarks.cascade.collect has labelled.
 
 Thresholds are fitted on the training articles and judged by the held-out ones. Writes docs/cascade.md and its plot;
-without --answers it writes them from the last results.
+with --data it collects first what the file of answers does not have, without --answers it writes the page from the
+last results.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cascade.collect import add_options, collect
 from benchmarks.cascade.figures import (
     EXTRACTIVE,
     FIRST,
@@ -102,10 +104,14 @@ def read_costs(pairs: Sequence[Sequence[str]]) -> dict[str, float]:
 
 def work(options: argparse.Namespace, words: list[str]) -> None:
     """Computes the figures where there are answers, and writes results, page, plot and calibrations."""
+    if options.data is not None:
+        if options.answers is None:
+            raise InvalidInputError("--data needs --answers, the file that the labelled answers go to")
+        collect(argparse.Namespace(**{**vars(options), "out": options.answers}))
     if options.answers is not None:
         answers = list(read_labelled(options.answers))
         costs = {EXTRACTIVE: 0.01, GENERATIVE: 0.05, FIRST: 0.05} | read_costs(options.cost)
-        seen = read_circumstances("benchmarks.cascade.run", words, 1)
+        seen = read_circumstances("benchmarks.cascade.run", words, options.seed)
         report, calibrations = make_report(answers, Big(1 - options.big_error), costs, seen)
         write_json(RESULTS / RECORD, report)
         if options.calibrations is not None:
@@ -124,6 +130,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status."""
     parser = make_parser(__doc__)
     parser.add_argument("--answers", type=Path, help="what benchmarks.cascade.collect wrote")
+    parser.add_argument(
+        "--data", type=Path, help="the folder that holds qa/ and retrieval/squad: collect first"
+    )
+    add_options(parser)
     parser.add_argument(
         "--big-error",
         type=float,

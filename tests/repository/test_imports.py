@@ -49,6 +49,7 @@ HEAVY = {
     "tokenizers": {"encode", "generate"},
     "vllm": set(),
     "matplotlib": set(),
+    "sklearn": set(),
 }
 
 

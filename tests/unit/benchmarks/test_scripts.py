@@ -19,6 +19,8 @@ SCRIPTS = (
     "gateway.rivals",
     "gateway.upstream",
     "gateway.budgets",
+    "cascade.collect",
+    "cascade.run",
     "caching.lookups",
     "caching.replay",
     "caching.saved",
