@@ -73,6 +73,19 @@ def chat_of_logprobs():
     same([row.token for row in answer.choices[0].logprobs.content], ["oars", "of", "fir"])
 
 
+@case(CHAT, "whole", "log probabilities of our own model")
+def chat_of_own_logprobs():
+    answer = client.chat.completions.create(
+        model="llm", messages=ask("What is a trireme?"), max_tokens=8, logprobs=True
+    )
+    rows = answer.choices[0].logprobs.content
+    same(
+        b"".join(bytes(row.bytes) for row in rows).decode("utf-8", "replace"),
+        answer.choices[0].message.content,
+    )
+    assert all(row.logprob <= 0 and row.top_logprobs == [] for row in rows)
+
+
 @case(CHAT, "whole", "image beside text")
 def chat_of_image():
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
@@ -140,6 +153,26 @@ def chat_streamed_without_usage():
     )
     same("".join(chunk.choices[0].delta.content or "" for chunk in chunks), "one two three four")
     assert not any(chunk.usage for chunk in chunks)
+
+
+@case(CHAT, "streamed", "log probabilities of our own model")
+def chat_of_own_logprobs_streamed():
+    # At temperature 0 the second one comes from the gateway's cache.
+    said = []
+    for _ in range(2):
+        chunks = client.chat.completions.create(
+            model="llm", messages=ask("Who rows?"), max_tokens=8, temperature=0, logprobs=True, stream=True
+        )
+        deltas = [chunk.choices[0] for chunk in chunks if chunk.choices]
+        for delta in deltas:
+            rows = delta.logprobs.content if delta.logprobs else []
+            same(
+                b"".join(bytes(row.bytes) for row in rows).decode("utf-8", "replace"),
+                delta.delta.content or "",
+            )
+        said.append([row.logprob for delta in deltas if delta.logprobs for row in delta.logprobs.content])
+    assert said[0], said
+    same(*said)
 
 
 @case(CHAT, "streamed", "helper `stream`")
@@ -272,6 +305,12 @@ def chat_of_bad_field():
         "max_tokens",
     )
     same(error.param, "max_tokens")
+
+
+@case(CHAT, "error", "400 alternatives that the engine does not name")
+def chat_of_alternatives():
+    asked = {"model": "llm", "messages": ask("a"), "logprobs": True, "top_logprobs": 3}
+    raises(openai.BadRequestError, lambda: client.chat.completions.create(**asked), "top_logprobs", "send 0")
 
 
 @case(CHAT, "error", "400 prompt too long")
@@ -442,6 +481,15 @@ def texts():
     answer = client.completions.create(model="assistant", prompt=["oars", "sails of flax"])
     same([(one.index, one.text) for one in answer.choices], [(0, "oars"), (1, "sails of flax")])
     same(answer.usage.prompt_tokens, 4)
+
+
+@case(TEXT, "whole", "log probabilities of our own model")
+def text_of_own_logprobs():
+    answer = client.completions.create(model="llm", prompt="A trireme is", max_tokens=8, logprobs=0)
+    [choice] = answer.choices
+    same("".join(choice.logprobs.tokens), choice.text)
+    same(choice.logprobs.text_offset[:2], [0, len(choice.logprobs.tokens[0])])
+    assert all(one <= 0 for one in choice.logprobs.token_logprobs)
 
 
 @case(TEXT, "streamed", "pieces, usage when asked")

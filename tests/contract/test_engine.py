@@ -520,8 +520,8 @@ def test_a_request_whose_prompt_was_never_read_says_nothing_of_the_cache(own):
 
 LOGGED = replace(GREEDY, logprobs=0)
 DRAWN = Sampling(max_tokens=16, temperature=0.7, top_p=0.9, seed=5, ignore_eos=True, logprobs=0)
-# bfloat16 and 16 bits of KV cache against float32; measured on these prompts: 0.09 at most.
-LOGPROB_ERROR = 0.25
+# bfloat16 and 16 bits of KV cache against float32; 0.19 was the most in 5,120 tokens drawn at temperatures 1 and 2.
+LOGPROB_ERROR = 0.4
 
 
 def logged(driver: Driver, *args, **kwargs) -> tuple[tuple[int, ...], tuple[float, ...]]:

@@ -17,8 +17,8 @@ from stacks import start_server, wait_until
 from tritonclient import grpc
 
 from trireme.errors import InvalidInputError, TriremeError, UnavailableError
-from trireme.providers.chat import ChatCall, Message, Text, Usage
-from trireme.providers.port import AttemptLimits
+from trireme.providers.chat import ChatCall, Message, Text, TextDelta, Usage
+from trireme.providers.port import AttemptLimits, ProviderError
 from trireme.providers.triton_chat import TritonChat
 from trireme.triton.async_client import AsyncTritonClient
 from trireme.triton.client import TritonClient
@@ -31,7 +31,7 @@ STEP_SECONDS = 0.02
 def server(tmp_path_factory):
     """echo answers at once; slow has two places and two that wait; chat has a template; tiny is the real engine.
 
-    older is as chat, of a configuration that knows nothing of cached tokens.
+    older is as chat, of a configuration that knows nothing of cached tokens and of log-probabilities.
     """
     repository = tmp_path_factory.mktemp("models")
     place_generator(repository, "echo", {}, chat_text_input=False)
@@ -46,10 +46,10 @@ def server(tmp_path_factory):
 
 
 def write_older_config(path):
-    """As it was before generators said how many tokens were cached."""
-    tensor = r'(input|output) {\n  name: "(return_)?num_cached_tokens"\n[^}]*}\n'
+    """As it was before generators said how many tokens were cached, and how likely each token was."""
+    tensor = r'(input|output) {\n  name: "((return_)?num_cached_tokens|logprobs)"\n[^}]*}\n'
     older, count = re.subn(tensor, "", path.read_text())
-    assert count == 2
+    assert count == 3
     path.write_text(older)
 
 
@@ -155,21 +155,24 @@ def test_outputs_come_only_when_they_are_asked_for(client):
     assert outputs["num_output_tokens"].dtype == np.uint32
 
 
-def usage_of(server, model, tenant="acme"):
-    """As a gateway reads it, of a chat with the same text."""
+def events_of(server, model, tenant="acme", **changes):
+    """As a gateway reads them, of a chat with the same text."""
 
     async def run():
         provider = TritonChat(AsyncTritonClient(f"{server.config.host}:{server.config.grpc_port}"))
-        call = ChatCall(
-            "openai", model, (Message("user", (Text("one two three"),)),), tenant=tenant, max_tokens=4
-        )
+        turn = Message("user", (Text("one two three"),))
+        call = ChatCall("openai", model, (turn,), tenant=tenant, **changes)
         try:
-            events = [event async for event in provider.chat(call, model, AttemptLimits())]
+            return [event async for event in provider.chat(call, model, AttemptLimits())]
         finally:
             await provider.close()
-        return next(event for event in events if isinstance(event, Usage))
 
     return asyncio.run(run())
+
+
+def usage_of(server, model, tenant="acme"):
+    events = events_of(server, model, tenant=tenant, max_tokens=4)
+    return next(event for event in events if isinstance(event, Usage))
 
 
 def test_a_chat_says_what_the_prefix_cache_had_for_its_tenant(server):
@@ -185,6 +188,85 @@ def test_where_nobody_counts_cached_tokens_a_chat_says_none(server, model):
         usage = usage_of(server, model)
         assert usage.input_tokens > 0
         assert usage.cached_tokens is None
+
+
+def raw_of(entries):
+    return b"".join(bytes(entry["bytes"]) for entry in entries)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    "sampling",
+    [{"temperature": 0}, {"temperature": 1, "seed": 3}, {"temperature": 0, "stop": ["e", "a", "o"]}],
+    ids=["greedy", "drawn", "stop"],
+)
+@pytest.mark.parametrize(("model", "top"), [("tiny", 0), ("echo", 2)])
+def test_log_probabilities_come_with_the_text_of_their_tokens(client, model, top, sampling, stream):
+    asked = {"max_tokens": 12, "logprobs": True, "top_logprobs": top, **sampling}
+    parts = list(client.generate("one two three", model=model, sampling=asked, stream=stream))
+    entries = [entry for part in parts for entry in part.logprobs]
+    # tiny writes bytes of all kinds: what is no UTF-8 is U+FFFD in the text.
+    assert all(raw_of(part.logprobs).decode("utf-8", "replace") == part.text for part in parts)
+    assert all(entry["logprob"] <= 0 and len(entry["top_logprobs"]) == top for entry in entries)
+    assert len(entries) <= parts[-1].output_tokens
+    if "stop" not in sampling:
+        assert len(entries) == parts[-1].output_tokens > 0
+    plain = list(
+        client.generate("one two three", model=model, stream=stream, sampling={"max_tokens": 12, **sampling})
+    )
+    assert text_of(plain) == text_of(parts)
+    assert all(part.logprobs == () for part in plain)
+
+
+def test_greedy_tokens_of_the_real_engine_are_said_to_be_likely(client):
+    """A random model's greedy tokens are above the mean chance; drawn at temperature 2 they seldom are."""
+
+    def mean(**sampling):
+        asked = {"max_tokens": 64, "ignore_eos": True, "logprobs": True, **sampling}
+        (part,) = client.generate("one two three", model="tiny", sampling=asked, stream=False)
+        said = [entry["logprob"] for entry in part.logprobs]
+        assert len(said) == 64
+        return sum(said) / len(said)
+
+    assert mean(temperature=0) > mean(temperature=2, seed=1) + 1
+
+
+def test_the_generate_endpoint_says_log_probabilities(server):
+    parameters = {"logprobs": True, "exclude_input_in_output": True, "max_tokens": 3}
+    body = json.loads(post(server, "echo", "generate", text_input="one two three", parameters=parameters)[1])
+    entries = json.loads(body["logprobs"])
+    assert raw_of(entries).decode() == body["text_output"] == "one two three"[: len(body["text_output"])]
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("tiny", "top_logprobs must be 0: the openvino engine"),
+        ("older", "logprobs: config.pbtxt lacks the output"),
+    ],
+)
+def test_log_probabilities_that_a_model_cannot_say_are_refused_by_name(client, model, said):
+    sampling = {"max_tokens": 2, "logprobs": True, "top_logprobs": 3}
+    with pytest.raises(InvalidInputError, match=said):
+        list(client.generate("one", model=model, sampling=sampling))
+    assert list(client.generate("one", model=model, sampling={"max_tokens": 2}))[-1].output_tokens
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_chat_of_a_gateway_has_log_probabilities(server, stream):
+    for model, top in (("tiny", 0), ("chat", 5)):
+        events = events_of(server, model, logprobs=top, max_tokens=6, temperature=0.0, stream=stream)
+        deltas = [event for event in events if isinstance(event, TextDelta)]
+        assert all(raw_of(one.logprobs).decode("utf-8", "replace") == one.text for one in deltas)
+        assert {len(entry["top_logprobs"]) for one in deltas for entry in one.logprobs} == {top}
+
+
+@pytest.mark.parametrize(("model", "said"), [("tiny", "names no alternatives"), ("older", "is older")])
+def test_a_gateway_finds_before_the_call_what_the_engine_cannot_say(server, model, said):
+    with pytest.raises(ProviderError, match=said) as found:
+        events_of(server, model, logprobs=1)
+    # Another target of the chain may do it.
+    assert found.value.remedy == "next"
 
 
 def test_messages_go_through_the_chat_template(client):

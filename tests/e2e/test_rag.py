@@ -121,6 +121,19 @@ def test_a_question_that_comes_again_finds_its_prompt_in_the_llms_prefix_cache(c
     assert usages[1].cached_tokens == usages[1].prompt_tokens > 0
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_usage_has_the_log_probabilities_of_a_generated_answer_where_they_were_asked_for(client, stream):
+    asked = {"logprobs": True, "max_tokens": 9, "ignore_eos": True}
+    usage = list(client.ask("oars", mode="generative", sampling=asked, stream=stream))[-1].usage
+    assert len(usage.token_logprobs) == usage.completion_tokens == 9
+    assert all(-10 < one <= 0 for one in usage.token_logprobs)
+    assert usage.passage_gap >= 0
+    assert list(client.ask("oars", mode="generative"))[-1].usage.token_logprobs is None
+    sure = list(client.ask(QUESTION, sampling=asked))[-1].usage
+    assert (sure.answer_mode, sure.token_logprobs) == ("extractive", None)
+    assert sure.passage_score is not None
+
+
 def test_without_streaming_one_response_has_everything(client):
     (part,) = client.ask("oars [1]", mode="generative", stream=False)
     assert part.text.endswith("The passages do not say.")

@@ -85,10 +85,11 @@ def strings(*rows):
     return array
 
 
-def arguments(model_dir, inputs=("text",), **parameters):
+def arguments(model_dir, inputs=("text",), outputs=(), **parameters):
     """What `initialize` receives."""
     config = {
         "input": [{"name": name} for name in inputs],
+        "output": [{"name": name} for name in outputs],
         "parameters": {key: {"string_value": str(value)} for key, value in parameters.items()},
     }
     return {

@@ -26,11 +26,15 @@ def response_of(outputs, *, is_last=True, request_id=""):
     return response
 
 
-def config_of(name, *, backend="", platform="", inputs=(), rows=0):
+def config_of(name, *, backend="", platform="", inputs=(), outputs=(), engine="", rows=0):
     """What a server says of one of its models."""
     config = model_config_pb2.ModelConfig(name=name, backend=backend, platform=platform, max_batch_size=rows)
     for one in inputs:
         config.input.add(name=one)
+    for one in outputs:
+        config.output.add(name=one)
+    if engine:
+        config.parameters["engine"].string_value = engine
     return config
 
 

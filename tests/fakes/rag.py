@@ -24,6 +24,8 @@ class FakeSteps:
         self.closed = False
         self.now = 0.0
         self.longest_prompt = 10**9
+        # Whether the LLM says log-probabilities: of word n -n.
+        self.says_logprobs = False
 
     def clock(self):
         return self.now
@@ -58,6 +60,8 @@ class FakeSteps:
             for count, word in enumerate(spoken, 1):
                 self.now += 1
                 is_last = count == len(spoken)
-                yield Generated(word + ("" if is_last else " "), "stop" if is_last else "", 7, count, 4)
+                logprobs = (-float(count),) if self.says_logprobs else ()
+                text, reason = (word, "stop") if is_last else (f"{word} ", "")
+                yield Generated(text, reason, 7, count, 4, logprobs)
         finally:
             self.closed = True

@@ -12,12 +12,13 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from trireme.errors import ArtifactError, InvalidInputError, TriremeError, UnavailableError
 from trireme.generate.chunk_queue import ChunkQueue
-from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, EngineStats, FinishReason, Sampling
+from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, EngineStats, Sampling
+from trireme.generate.vllm_output import engine_failed, read_output
 
 RESTART_PAUSE_SECONDS = 5.0
 # Below the time that a stopping tritonserver gives its models.
@@ -29,8 +30,6 @@ ENVIRONMENT = {
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     "HF_HUB_OFFLINE": "1",
 }
-
-_FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "abort": "cancelled"}
 
 _log = logging.getLogger(__name__)
 
@@ -271,10 +270,10 @@ class VllmEngine:
             try:
                 output = self._collectors[request_id].get_nowait()
                 if output is not None:
-                    chunks.append(_read_output(request_id, output, self._alternatives[request_id]))
+                    chunks.append(read_output(request_id, output, self._alternatives[request_id]))
             except Exception as error:
                 _log.error("vLLM failed request %s: %s", request_id, error)
-                chunks.append(Chunk(request_id, error=_engine_failed()))
+                chunks.append(Chunk(request_id, error=engine_failed()))
         for chunk in chunks:
             if chunk.is_last:
                 self._finish(chunk.request_id)
@@ -293,7 +292,7 @@ class VllmEngine:
         left = [
             Chunk(request_id, finish_reason="cancelled")
             if self._is_closed
-            else Chunk(request_id, error=_engine_failed())
+            else Chunk(request_id, error=engine_failed())
             for request_id in self._unfinished
         ]
         for chunk in left:
@@ -349,50 +348,6 @@ def _sampling_parameters(sampling: Sampling, eos_token_ids: tuple[int, ...]) -> 
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
     )
-
-
-def _read_output(request_id: str, output: Any, most: int | None) -> Chunk:
-    """One RequestOutput with the tokens since the last one. most: alternatives that were asked for, or None."""
-    completion = output.outputs[0]
-    tokens = tuple(completion.token_ids)
-    # Of its first prefill, in every output; 0 as well before there was one, as in an abort of what waits.
-    cached = output.num_cached_tokens if tokens else None
-    reason = completion.finish_reason if output.finished else ""
-    if reason == "stop":
-        # vLLM delivers the token that ended the request; stop strings, which have none, are never given to it.
-        tokens = tokens[:-1]
-    chunk = Chunk(request_id, tokens, cached_tokens=cached, **_read_logprobs(completion, tokens, most))
-    if not output.finished:
-        return chunk
-    if reason not in _FINISH_REASONS:
-        return replace(chunk, error=_engine_failed())
-    return replace(chunk, finish_reason=_FINISH_REASONS[reason])
-
-
-def _read_logprobs(completion: Any, tokens: tuple[int, ...], most: int | None) -> dict[str, Any]:
-    """Fields of a Chunk: of each of `tokens`, and of the `most` likeliest at its place.
-
-    vLLM has a table by token id for each token: the chosen one and the likeliest. An output without tokens carries
-    the tables of the whole answer (`logprobs[-0:]`), so what goes beyond the tokens is not theirs.
-    """
-    if most is None:
-        return {}
-    tables = (completion.logprobs or ())[: len(tokens)]
-    likeliest = [
-        sorted(((token, one.logprob) for token, one in table.items()), key=_by_chance) for table in tables
-    ]
-    return {
-        "logprobs": tuple(table[token].logprob for token, table in zip(tokens, tables, strict=True)),
-        "top_logprobs": tuple(tuple(rows[:most]) for rows in likeliest),
-    }
-
-
-def _by_chance(row: tuple[int, float]) -> float:
-    return -row[1]
-
-
-def _engine_failed() -> UnavailableError:
-    return UnavailableError("the engine failed while it worked on this request; send it again in a minute")
 
 
 def _explain(error: Exception, options: EngineOptions) -> TriremeError:

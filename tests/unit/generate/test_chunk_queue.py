@@ -39,6 +39,14 @@ def test_what_the_prefix_cache_had_is_kept(later):
     assert chunks.take() == [Chunk("a", (1, 2), "stop", cached_tokens=0)]
 
 
+def test_log_probabilities_stay_beside_their_tokens():
+    chunks = ChunkQueue()
+    chunks.put([Chunk("a", (1, 2), logprobs=(-1.0, -2.0), top_logprobs=((), ((2, -2.0),)))])
+    chunks.put([Chunk("a", (3,), "stop", logprobs=(-3.0,), top_logprobs=((),))])
+    joined = Chunk("a", (1, 2, 3), "stop", logprobs=(-1.0, -2.0, -3.0), top_logprobs=((), ((2, -2.0),), ()))
+    assert chunks.take() == [joined]
+
+
 def test_taking_waits_for_a_chunk_of_another_thread():
     chunks = ChunkQueue()
     later = threading.Timer(0.01, chunks.put, [[Chunk("a", (1,))]])

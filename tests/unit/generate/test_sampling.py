@@ -164,7 +164,7 @@ def test_what_other_servers_offer_may_be_sent_where_it_changes_nothing(key, valu
         ("n", True, "one answer"),
         ("best_of", "3", "one answer"),
         ("use_beam_search", True, "beam search is not offered"),
-        ("logprobs", 0, "log probabilities are not returned"),
+        ("prompt_logprobs", 0, "are those of the answer"),
         ("logit_bias", {"5": -100}, "cannot be weighted"),
         ("bad_words", ["x"], "cannot be weighted"),
         ("guided_decoding", {"regex": "a+"}, "held to a form"),
@@ -191,3 +191,32 @@ def test_what_is_not_a_json_object_is_refused(text):
 def test_a_number_beyond_every_float_is_refused():
     with pytest.raises(InvalidInputError, match="temperature must be a number from 0 to 2, got inf"):
         parse_parameters('{"temperature": 1e999}', 64)
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ({}, None),
+        ({"logprobs": False}, None),
+        ({"logprobs": None, "top_logprobs": 0}, None),
+        ({"logprobs": True}, 0),
+        ({"logprobs": "true", "top_logprobs": "20"}, 20),
+        ({"logprobs": True, "top_logprobs": 3.0}, 3),
+    ],
+)
+def test_log_probabilities_are_asked_for_in_openais_words(given, asked):
+    assert parse(**given).sampling.logprobs == asked
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"logprobs": 5}, "logprobs must be true or false, got 5"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs must be a whole number from 0 to 20"),
+        ({"top_logprobs": 2}, "top_logprobs is 2, but logprobs is not true; send both"),
+        ({"logprobs": False, "top_logprobs": 2}, "send both"),
+    ],
+)
+def test_what_says_nothing_clear_of_log_probabilities_is_refused_by_name(given, said):
+    with pytest.raises(InvalidInputError, match=said):
+        parse(**given)

@@ -7,7 +7,7 @@ import pytest
 from trireme.errors import InvalidInputError, UnavailableError
 from trireme.generate.chat import ChatTemplate
 from trireme.generate.engine import EngineOptions, Sampling
-from trireme.generate.fake import FakeEngine, Knobs
+from trireme.generate.fake import FakeEngine, Knobs, fake_logprobs
 from trireme.generate.messages import Message
 from trireme.generate.sampling import Parameters
 from trireme.generate.service import GenerateRequest, Generator, ServiceOptions
@@ -280,3 +280,69 @@ def test_a_stop_token_that_the_model_does_not_have_is_refused(make, byte_level):
     answer = Answer()
     generator.accept(GenerateRequest(Parameters(Sampling(4, stop_token_ids=(size - 1,))), "one"), answer)
     assert answer.wait().last.error is None
+
+
+def entries_of(answer):
+    return [entry for piece in answer.pieces for entry in piece.logprobs]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("stop", "shows_stop", "shown"),
+    [
+        ((), False, "one two 漢字 🙂 three"),
+        (("漢字",), False, "one two "),
+        (("漢字",), True, "one two 漢字"),
+        (("wo",), False, "one t"),
+        (("never",), False, "one two 漢字 🙂 three"),
+        ((" thr",), False, "one two 漢字 🙂"),
+    ],
+)
+def test_every_piece_has_the_log_probabilities_of_its_tokens(make, stream, stop, shows_stop, shown):
+    answer = ask(
+        make()[0], "one two 漢字 🙂 three", stream=stream, stop=stop, shows_stop=shows_stop, logprobs=2
+    ).wait()
+    assert answer.text == shown
+    for piece in answer.pieces:
+        assert b"".join(entry.raw for entry in piece.logprobs).decode() == piece.text
+    assert all(len(entry.top) == 2 for entry in entries_of(answer))
+
+
+def test_log_probabilities_are_the_engines_in_order(make, byte_level):
+    text = "one two three"
+    tokens = byte_level.encode(text, add_special_tokens=True)
+    answer = ask(make()[0], text, logprobs=0).wait()
+    assert [entry.logprob for entry in entries_of(answer)] == [fake_logprobs(one, 1)[0][1] for one in tokens]
+    assert {entry.top for entry in entries_of(answer)} == {()}
+
+
+def test_without_asking_there_are_no_log_probabilities(make):
+    assert entries_of(ask(make()[0]).wait()) == []
+
+
+def test_asking_for_log_probabilities_changes_no_text(make):
+    for text in ("one two three", "🙂漢字é"):
+        assert ask(make()[0], text, logprobs=1).wait().text == text
+
+
+def test_a_character_that_is_cut_off_has_its_bytes(make, byte_level):
+    answer = ask(
+        make()[0], "🙂", max_tokens=len(byte_level.encode("🙂", add_special_tokens=True)) - 1, logprobs=0
+    )
+    raw = b"".join(entry.raw for entry in entries_of(answer.wait()))
+    assert raw
+    assert raw.decode("utf-8", "replace") == answer.text
+
+
+def test_a_stop_string_below_min_tokens_keeps_its_entries(make):
+    answer = ask(make()[0], "one two one two", stop=["two"], min_tokens=3, logprobs=0).wait()
+    assert answer.text.startswith("one two")
+    assert b"".join(entry.raw for entry in entries_of(answer)).decode() == answer.text
+
+
+def test_a_cancelled_answer_has_the_entries_of_its_text(make):
+    generator, _ = make(Knobs(step_seconds=0.001))
+    answer = ask(generator, ignore_eos=True, stop=["never"], logprobs=0)
+    wait_until(lambda: answer.pieces)
+    generator.cancel(answer.id)
+    assert b"".join(entry.raw for entry in entries_of(answer.wait())).decode() == answer.text

@@ -33,6 +33,8 @@ class Collector:
             self.output = output
             return
         self.output.outputs[0].token_ids += output.outputs[0].token_ids
+        if output.outputs[0].logprobs:
+            self.output.outputs[0].logprobs += output.outputs[0].logprobs
         self.output.outputs[0].finish_reason = output.outputs[0].finish_reason
         self.output.finished = output.finished
         # As in vLLM, num_cached_tokens stays that of the first.
@@ -54,6 +56,8 @@ class StandIn:
     prompts: dict[str, Any] = field(default_factory=dict)
     parameters: dict[str, Any] = field(default_factory=dict)
     aborted: list[str] = field(default_factory=list)
+    # What an output without tokens carries of an answer that has log-probabilities: the tables of all its tokens.
+    whole: dict[str, Any] = field(default_factory=dict)
     errored: bool = False
     is_shut_down: bool = False
 
@@ -83,7 +87,7 @@ class StandIn:
     async def abort(self, request_ids: str | list[str]) -> None:
         for request_id in [request_ids] if isinstance(request_ids, str) else request_ids:
             self.aborted.append(request_id)
-            self.collectors[request_id].put(output([], "abort"))
+            self.collectors[request_id].put(output([], "abort", tables=self.whole.get(request_id)))
 
     def shutdown(self, timeout: float | None = None) -> None:
         self.is_shut_down = True
@@ -111,8 +115,9 @@ class StandIn:
         self.loop.call_soon_threadsafe(self._death.set)
 
 
-def output(tokens: list[int], reason: str | None = None, cached: int = 0) -> Any:
-    completion = types.SimpleNamespace(token_ids=list(tokens), finish_reason=reason)
+def output(tokens: list[int], reason: str | None = None, cached: int = 0, tables: Any = None) -> Any:
+    """tables: as vLLM's, a dictionary by token id for each token."""
+    completion = types.SimpleNamespace(token_ids=list(tokens), finish_reason=reason, logprobs=tables)
     return types.SimpleNamespace(outputs=[completion], finished=reason is not None, num_cached_tokens=cached)
 
 
@@ -263,6 +268,58 @@ def test_the_token_that_ended_the_answer_is_left_out(engine, made, answers):
     made[0].step({"a": output([12, 7], "stop")})
     assert answers.last("a").finish_reason == "stop"
     assert answers.tokens("a") == (11, 12)
+
+
+def table(**chances: float) -> dict[int, Any]:
+    """t11=-0.5: the token 11. The chosen one comes first, as from vLLM's sampler."""
+    return {int(name[1:]): types.SimpleNamespace(logprob=one, rank=1) for name, one in chances.items()}
+
+
+def test_log_probabilities_come_with_the_likeliest_and_without_the_token_that_ended_it(engine, made, answers):
+    submit(engine, made[0], "a", logprobs=2)
+    submit(engine, made[0], "plain")
+    assert [made[0].parameters[name].logprobs for name in ("a", "plain")] == [2, None]
+    made[0].step(
+        {"a": output([11], tables=[table(t11=-2.0, t5=-0.5, t6=-1.0)]), "plain": output([1], "length")}
+    )
+    tables = [table(t12=-0.1, t9=-3.0), table(t7=-0.2, t8=-4.0)]
+    made[0].step({"a": output([12, 7], "stop", tables=tables)})
+    answers.last("a")
+    said = [(chunk.tokens, chunk.logprobs, chunk.top_logprobs) for chunk in answers.of("a")]
+    assert said == [
+        ((11,), (-2.0,), (((5, -0.5), (6, -1.0)),)),
+        ((12,), (-0.1,), (((12, -0.1), (9, -3.0)),)),
+    ]
+    assert (answers.last("plain").logprobs, answers.last("plain").top_logprobs) == ((), ())
+
+
+def test_without_alternatives_the_chosen_token_is_said_alone(engine, made, answers):
+    submit(engine, made[0], "a", logprobs=0)
+    made[0].step({"a": output([11], "length", tables=[table(t11=-2.0)])})
+    assert (answers.last("a").logprobs, answers.last("a").top_logprobs) == ((-2.0,), ((),))
+
+
+@pytest.mark.parametrize("is_merged", [False, True])
+def test_an_abort_adds_no_log_probabilities_of_earlier_tokens(engine, made, is_merged):
+    submit(engine, made[0], "a", logprobs=0)
+    made[0].whole["a"] = [table(t11=-2.0)]
+    merged = Answers(engine) if not is_merged else None
+    made[0].step({"a": output([11], tables=[table(t11=-2.0)])})
+    if merged:
+        wait_until(lambda: bool(merged.of("a")))
+    engine.cancel("a")
+    reader = merged or Answers(engine)
+    assert reader.last("a").finish_reason == "cancelled"
+    assert [one for chunk in reader.of("a") for one in chunk.logprobs] == [-2.0]
+    assert reader.tokens("a") == (11,)
+
+
+def test_an_output_that_lacks_log_probabilities_fails_its_request_alone(engine, made, answers):
+    for name in "ab":
+        submit(engine, made[0], name, logprobs=0)
+    made[0].step({"a": output([11], "length"), "b": output([12], "length", tables=[table(t12=-1.0)])})
+    assert isinstance(answers.last("a").error, UnavailableError)
+    assert answers.last("b").logprobs == (-1.0,)
 
 
 def test_a_request_that_ended_while_it_was_added_is_answered(engine, made, answers):

@@ -222,6 +222,85 @@ def test_a_model_that_was_replaced_by_an_older_one_is_asked_no_more(server):
     assert [is_flagged(request) for request in server.requests] == [True, False]
 
 
+def logged(*tokens, top=()):
+    rows = [
+        {"token": one, "logprob": -0.5, "bytes": list(one.encode()), "top_logprobs": list(top)}
+        for one in tokens
+    ]
+    return tuple(rows)
+
+
+def logged_piece(text, *tokens, reason=""):
+    outputs = {"text_output": [text], "finish_reason": [reason], "logprobs": [json.dumps(logged(*tokens))]}
+    return response_of(outputs, is_last=bool(reason))
+
+
+@pytest.fixture
+def newer(server):
+    """A server whose generator says log-probabilities, with alternatives."""
+    server.configs["llm"] = config_of("llm", backend="generator", outputs=["logprobs"], engine="vllm")
+    return server
+
+
+@pytest.mark.parametrize("most", [0, 3])
+def test_log_probabilities_are_asked_for_and_come_with_their_text(newer, most):
+    newer.stream = lambda request, context: iter(
+        [logged_piece("ab", "a", "b"), logged_piece("c", "c", reason="stop")]
+    )
+    found = chat(newer, call_of(stream=True, logprobs=most))
+    assert found[1:3] == [TextDelta("ab", logprobs=logged("a", "b")), TextDelta("c", logprobs=logged("c"))]
+    sent = json.loads(inputs_of(newer.requests[0])["sampling_parameters"])
+    assert (sent["logprobs"], sent["top_logprobs"]) == (True, most)
+
+
+def test_a_stop_string_that_is_taken_from_the_text_takes_its_entries_along(newer):
+    last = logged_piece("one# end", "one", "# e", "nd", reason="stop")
+    newer.stream = lambda request, context: iter([last])
+    found = chat(newer, call_of(logprobs=0, stop=(" end",)))
+    assert found[1] == TextDelta("one#", logprobs=logged("one", "#"))
+    assert found[-1] == Finished("stop_sequence", stop_sequence=" end")
+
+
+@pytest.mark.parametrize("is_learned", [False, True])
+def test_more_alternatives_than_the_engine_names_are_a_fault_by_name(server, is_learned):
+    server.configs["llm"] = config_of("llm", backend="generator", outputs=["logprobs"], engine="openvino")
+    server.stream = lambda request, context: iter([logged_piece("a", "a", reason="stop")])
+
+    async def act(provider):
+        taken = [event async for event in provider.chat(call_of(logprobs=0), "llm", LIMITS)]
+        assert TextDelta("a", logprobs=logged("a")) in taken
+        with pytest.raises(
+            ProviderError, match="top_logprobs: the engine of model 'llm' names no alternatives"
+        ):
+            [event async for event in provider.chat(call_of(logprobs=1), "llm", LIMITS)]
+
+    known = [ServedModel("llm", "chat", True, alternatives=0)] if is_learned else ()
+    asyncio.run(with_provider(server, act, known))
+    assert len(server.requests) == 1
+
+
+def test_an_older_model_is_not_asked_for_log_probabilities(server):
+    error, events = error_of(server, call_of(logprobs=0))
+    assert (error.remedy, error.kind, events, server.requests) == ("next", "invalid", [], [])
+    assert "older" in str(error)
+
+
+def test_an_answer_says_the_log_probabilities_of_its_llm_in_its_details(server):
+    usage = USAGE | {"token_logprobs": [-0.5, -1.25]}
+    last = {
+        "text_output": ["x"],
+        "citations": ["[]"],
+        "usage": [json.dumps(usage)],
+        "finish_reason": ["stop"],
+    }
+    server.stream = lambda request, context: iter([response_of(last)])
+    found = chat(server, call_of(logprobs=0), "rag")
+    assert [event.details["token_logprobs"] for event in found if isinstance(event, Sources)] == [
+        [-0.5, -1.25]
+    ]
+    assert json.loads(inputs_of(server.requests[0])["sampling_parameters"])["logprobs"] is True
+
+
 @pytest.mark.parametrize("cached", [None, 3])
 def test_an_answer_says_what_the_prefix_cache_of_its_llm_had(server, cached):
     usage = USAGE | {"prompt_tokens": 5, "completion_tokens": 2, "cached_tokens": cached}

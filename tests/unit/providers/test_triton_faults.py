@@ -54,7 +54,6 @@ def test_everything_that_a_generator_does_is_taken():
         ({"unknown": ("logit_bias",), "body": {"logit_bias": {"1": 2}}}, "logit_bias"),
         ({"unknown": tuple("abcdefg")}, "a, b, c, d, e and 2 more"),
         ({"choices": 2}, "n:"),
-        ({"logprobs": 0}, "logprobs"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"reasoning_effort": "low"}, "reasoning_effort"),
         ({"tools": (Tool("f"),)}, "tools"),
@@ -73,6 +72,39 @@ def test_what_no_model_of_ours_can_do_is_refused_by_its_name(changes, named, abi
     fault = fault_of(call_of(**changes), "llm", ability)
     assert named in fault
     assert "leave" in fault or "thinking" in fault
+
+
+@pytest.mark.parametrize(
+    ("surface", "most", "alternatives", "named"),
+    [
+        ("openai", None, None, ""),
+        ("openai", 0, 0, ""),
+        ("openai", 20, 20, ""),
+        ("openai", 1, 0, "top_logprobs: the engine of model 'llm' names no alternatives of a token; send 0"),
+        ("completions", 5, 0, "logprobs: the engine of model 'llm' names no alternatives of a token; send 0"),
+        (
+            "openai",
+            9,
+            4,
+            "top_logprobs: the engine of model 'llm' names at most 4 alternatives of a token; send 4",
+        ),
+        (
+            "openai",
+            0,
+            None,
+            "logprobs: the configuration of model 'llm' is older than they are; leave it out",
+        ),
+    ],
+)
+def test_log_probabilities_are_refused_where_the_engine_has_none(surface, most, alternatives, named):
+    call = ChatCall(surface, "llm", HELLO, logprobs=most)
+    assert fault_of(call, "llm", "chat", alternatives) == named
+    assert fault_of(call, "llm", None) == ""
+
+
+def test_an_answer_has_log_probabilities_of_its_own_tokens_alone():
+    assert fault_of(call_of(logprobs=0), "rag", "answer") == ""
+    assert fault_of(call_of(logprobs=2), "rag", "answer").startswith("top_logprobs: model 'rag'")
 
 
 def test_a_field_that_is_null_is_as_if_it_were_not_there():

@@ -191,7 +191,9 @@ SERVED = [
     served_models.ServedModel("embedding", "text_encoder", True, inputs=("text",)),
     served_models.ServedModel("ingest", "ingester", True),
     served_models.ServedModel("llm", "generator", False, "no weights"),
-    served_models.ServedModel("newer", "generator", True, inputs=("return_num_cached_tokens",)),
+    served_models.ServedModel(
+        "newer", "generator", True, inputs=("return_num_cached_tokens",), alternatives=20
+    ),
     served_models.ServedModel(
         "rag", "rag", True, inputs=("text_input",), version="r", steps=("search__sort",)
     ),
@@ -200,7 +202,7 @@ SERVED = [
 LISTED = [
     ServedModel("embedding", "embed", True, versions=(("embedding", ""),)),
     ServedModel("llm", "chat", False, versions=(("llm", ""),)),
-    ServedModel("newer", "chat", True, takes_cached_flag=True, versions=(("newer", ""),)),
+    ServedModel("newer", "chat", True, takes_cached_flag=True, alternatives=20, versions=(("newer", ""),)),
     # A step that clients may not name has a version all the same.
     ServedModel("rag", "answer", True, versions=(("rag", "r"), ("search__sort", "s"))),
 ]

@@ -167,3 +167,26 @@ def test_who_stops_listening_stops_the_llm():
     assert not steps.closed
     parts.close()
     assert steps.closed
+
+
+def test_the_log_probabilities_of_a_generative_answer_are_in_its_usage_where_they_were_asked_for():
+    steps = FakeSteps(HITS, said="Three banks. [1]")
+    assert ask(steps, mode="generative")[-1].usage.token_logprobs is None
+    steps.says_logprobs = True
+    assert ask(steps, mode="generative")[-1].usage.token_logprobs == (-1.0, -2.0, -3.0)
+    assert ask(steps, mode="extractive")[-1].usage.token_logprobs is None
+
+
+@pytest.mark.parametrize("mode", ["auto", "extractive", "generative"])
+@pytest.mark.parametrize("top_k", [1, 5])
+def test_the_usage_says_how_sure_the_best_passage_is(mode, top_k):
+    usage = ask(FakeSteps(HITS, said="x"), mode=mode, top_k=top_k)[-1].usage
+    # Words of the question in the passages: 6, 1 and 0.
+    assert (usage.passage_score, usage.passage_gap) == (6.0, 5.0)
+
+
+def test_one_passage_has_no_gap_and_none_has_no_score():
+    alone = ask(FakeSteps(HITS[1:2], said="x"))[-1].usage
+    assert (alone.passage_score, alone.passage_gap) == (6.0, None)
+    nothing = ask(FakeSteps([]))[-1].usage
+    assert (nothing.passage_score, nothing.passage_gap) == (None, None)

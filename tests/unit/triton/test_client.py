@@ -128,6 +128,7 @@ def test_generated_text_streams_with_its_counts_at_the_end(client, server):
             "num_input_tokens": [4],
             "num_output_tokens": [2],
             "num_cached_tokens": [3],
+            "logprobs": [json.dumps([{"token": "b", "logprob": -0.5, "bytes": [98], "top_logprobs": []}])],
         },
     ]
     server.stream = lambda request, context: iter(
@@ -138,6 +139,7 @@ def test_generated_text_streams_with_its_counts_at_the_end(client, server):
         ("a", "", 0, None),
         ("b", "stop", 2, 3),
     ]
+    assert [[entry["token"] for entry in one.logprobs] for one in found] == [[], ["b"]]
     assert "return_num_cached_tokens" not in {tensor.name for tensor in server.requests[0].inputs}
 
 

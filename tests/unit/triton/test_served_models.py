@@ -83,6 +83,28 @@ def test_every_model_comes_with_its_kind_and_what_it_says_of_itself(serve):
     ]
 
 
+@pytest.mark.parametrize(
+    ("outputs", "engine", "said"),
+    [
+        (["text_output", "logprobs"], "openvino", 0),
+        (["text_output", "logprobs"], "vllm", 20),
+        (["text_output"], "vllm", None),
+    ],
+)
+def test_a_generator_says_how_many_alternatives_of_a_token_it_names(serve, outputs, engine, said):
+    config = {
+        "backend": "generator",
+        "output": [{"name": name} for name in outputs],
+        "parameters": {"engine": {"string_value": engine}},
+    }
+    pages = {
+        "/v2/repository/index": [{"name": "llm", "version": "1", "state": "READY"}],
+        "/v2/models/llm/config": config,
+    }
+    [found] = read_served_models("127.0.0.1", serve(pages), serve(metrics(llm=True)))
+    assert found.alternatives == said
+
+
 def ready_ones(found):
     return {model.name for model in found if model.is_ready}
 

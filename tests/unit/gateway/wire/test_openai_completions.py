@@ -90,3 +90,35 @@ def test_usage_that_one_answer_lacks_is_unknown_for_all():
     assert add_usages([Usage(1, 2), None]) is None
     assert add_usages([]) is None
     assert add_usages([Usage(1, None), Usage(1, 2)]) == Usage(2, None)
+
+
+ROWS = [
+    {"token": token, "logprob": -0.5, "bytes": list(token.encode()), "top_logprobs": []}
+    for token in ("Fir", " é", "x")
+]
+TABLE = {
+    "tokens": ["Fir", " é", "x"],
+    "token_logprobs": [-0.5, -0.5, -0.5],
+    "top_logprobs": [{"Fir": -0.5}, {" é": -0.5}, {"x": -0.5}],
+    "text_offset": [0, 3, 5],
+}
+LOGGED = [
+    Started("m"),
+    TextDelta("Fir é", logprobs=tuple(ROWS[:2])),
+    TextDelta("x", logprobs=(ROWS[2],)),
+    Finished("stop"),
+]
+
+
+def test_entries_of_a_chat_become_the_table_of_this_endpoint():
+    [choice] = write_whole(read(logprobs=0), ENVELOPE, [LOGGED])["choices"]
+    assert (choice["text"], choice["logprobs"]) == ("Fir éx", TABLE)
+    raw = stream_of(read(stream=True, logprobs=0), [LOGGED]).decode()
+    chunks = [json.loads(frame.removeprefix("data: "))["choices"][0] for frame in raw.split("\n\n")[:-2]]
+    assert [chunk["logprobs"] and chunk["logprobs"]["text_offset"] for chunk in chunks] == [[0, 3], [5], None]
+    assert [token for chunk in chunks[:2] for token in chunk["logprobs"]["tokens"]] == TABLE["tokens"]
+
+
+def test_the_table_of_a_provider_is_passed_on_as_it_is():
+    [choice] = write_whole(read(logprobs=0), ENVELOPE, [[TextDelta("Fir éx", logprobs=(TABLE,))]])["choices"]
+    assert choice["logprobs"] == TABLE

@@ -95,7 +95,7 @@ def make(pb, tmp_path):
     files = dict.fromkeys(("model.safetensors", "config.json", "tokenizer.json"), "")
     made = []
 
-    def load(knobs=None, **changes):
+    def load(knobs=None, outputs=("logprobs",), **changes):
         from trireme.artifacts.manifest import hash_file
 
         (version / "model.safetensors").write_bytes(b"")
@@ -113,7 +113,7 @@ def make(pb, tmp_path):
         )
         write_manifest(version, manifest)
         model = GeneratorModel()
-        model.initialize(arguments(version.parent, **{**PARAMETERS, **changes}))
+        model.initialize(arguments(version.parent, outputs=outputs, **{**PARAMETERS, **changes}))
         made.append(model)
         return model
 
@@ -232,6 +232,38 @@ def test_an_engine_that_does_not_count_says_nothing_of_the_cache(make, monkeypat
 def test_a_count_of_tokens_says_nothing_of_the_cache(make):
     counted = ask(make(), text_input="one", return_num_cached_tokens=True, parameters={"count_tokens": True})
     assert "num_cached_tokens" not in counted.wait()[0].outputs
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_log_probabilities_come_with_the_text_where_they_are_asked_for(make, stream):
+    asked = json.dumps({"logprobs": True, "top_logprobs": 1})
+    request = ask(
+        make(), text_input="one two", stream=stream, exclude_input_in_output=True, sampling_parameters=asked
+    )
+    for response in request.wait():
+        entries = json.loads(response.outputs["logprobs"][0])
+        assert (
+            bytes(byte for entry in entries for byte in entry["bytes"]) == response.outputs["text_output"][0]
+        )
+        assert all(
+            (entry["top_logprobs"][0]["token"], entry["logprob"] < 0) == (entry["token"], True)
+            for entry in entries
+        )
+    assert request.text == "one two"
+
+
+def test_without_asking_no_response_has_log_probabilities(make):
+    assert all("logprobs" not in one.outputs for one in ask(make(), text_input="one", stream=True).wait())
+
+
+def test_a_configuration_without_the_output_refuses_log_probabilities_and_serves_all_else(make):
+    model = make(outputs=())
+    (response,) = ask(model, text_input="one", sampling_parameters='{"logprobs": true}').wait()
+    assert (
+        response.error.message
+        == "[INVALID_ARG] logprobs: config.pbtxt lacks the output logprobs; write it again"
+    )
+    assert ask(model, text_input="one", stream=True).wait()[-1].error is None
 
 
 def test_a_prompt_that_is_too_long_is_counted_too(make):

@@ -191,6 +191,13 @@ def test_the_llm_is_asked_for_cached_tokens_where_it_knows_the_question(pb, bls,
     assert port.asked[0][1].get("return_num_cached_tokens", False) is is_newer
 
 
+def test_the_llms_log_probabilities_come_with_its_text(pb, bls, watch):
+    entries = [{"token": "a", "logprob": -0.123456}, {"token": "b", "logprob": -2}]
+    port = Port([piece("ab", logprobs=words(json.dumps(entries))), piece("", "stop", logprobs=words("[]"))])
+    first, last = steps_of(pb, watch, port=port).generate([])
+    assert (first.logprobs, last.logprobs) == ((-0.1235, -2.0), ())
+
+
 def test_who_stops_reading_ends_the_llms_request(pb, bls, watch):
     port = Port([piece("a"), piece("b", "stop")])
     pieces = steps_of(pb, watch, port=port).generate([])
