@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from trireme.access.keys import Key
-from trireme.errors import NotFoundError, PermissionDeniedError
+from trireme.errors import NotFoundError, PermissionDeniedError, SettingError
 from trireme.gateway.cascades.plan import CascadePlan, StepPlan
 from trireme.gateway.file import LOCAL, GatewayFile, TenantRow, split_target
 from trireme.providers.models import ServedModel
@@ -48,7 +48,11 @@ class Chains:
         entries: Mapping[str, Entry],
         cascades: Mapping[str, CascadePlan] = MappingProxyType({}),
     ) -> None:
-        """cascades: of all models of the file that have steps."""
+        """cascades: of all models of the file that have steps. Raises SettingError where one is missing."""
+        for model, row in file.models.items():
+            # Asked as a chain, its first step's answers would be shown whatever they are.
+            if row.steps and model not in cascades:
+                raise SettingError(f"models.{model}.steps: their calibrations were not read")
         self._file = file
         self._cascades = cascades
         self._entries = dict(entries)
