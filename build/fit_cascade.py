@@ -116,7 +116,7 @@ def describe(outcome: Outcome | None, fitted: Sequence[Fitted], title: str) -> l
     lines = [title]
     for one, threshold, kept in zip(fitted, outcome.thresholds, outcome.steps, strict=True):
         lines.append(
-            f"  {one.calibration.step}: keep from a chance of {threshold:.3f} on; kept {show(kept.share)},"
+            f"  {one.calibration.step}: keep from a chance of {threshold:.4f} on; kept {show(kept.share)},"
             f" of its wrong answers {kept.wrong:.1%}"
         )
     lines += [

@@ -79,8 +79,8 @@ class Cascade:
 
     sure: the floor held at the interval's lower end there; likely: by the mean. random: the quality when as many
     questions are escalated by chance, after the last step. hindsight: of the least calls that thresholds chosen on
-    the held-out articles themselves would need, and needed: with a perfect judge of the small answers. at_half: the
-    quality at half of the calls, on the curve.
+    the held-out articles themselves would need, and needed: with a perfect judge of the small answers. at_half,
+    random_half: the quality at half of the calls, on the curve and by chance.
     """
 
     steps: tuple[str, ...]
@@ -91,6 +91,7 @@ class Cascade:
     hindsight: float
     needed: float
     at_half: float
+    random_half: float
     curve: tuple[Point, ...]
 
 
@@ -205,6 +206,7 @@ def measure_cascade(names: Sequence[str], judged: Sequence[_Judged], big: Big) -
         hindsight=hindsight.escalated.mean if hindsight else 1.0,
         needed=best.escalated.mean if best else 1.0,
         at_half=float(np.interp(MOST_CALLS, [at.escalated for at in curve], [at.quality for at in curve])),
+        random_half=mix(last, big.quality, MOST_CALLS),
         curve=curve,
     )
 

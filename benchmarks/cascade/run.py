@@ -104,6 +104,7 @@ def read_costs(pairs: Sequence[Sequence[str]]) -> dict[str, float]:
 
 def work(options: argparse.Namespace, words: list[str]) -> None:
     """Computes the figures where there are answers, and writes results, page, plot and calibrations."""
+    seen = read_circumstances("benchmarks.cascade.run", words, options.seed)
     if options.data is not None:
         if options.answers is None:
             raise InvalidInputError("--data needs --answers, the file that the labelled answers go to")
@@ -111,7 +112,6 @@ def work(options: argparse.Namespace, words: list[str]) -> None:
     if options.answers is not None:
         answers = list(read_labelled(options.answers))
         costs = {EXTRACTIVE: 0.01, GENERATIVE: 0.05, FIRST: 0.05} | read_costs(options.cost)
-        seen = read_circumstances("benchmarks.cascade.run", words, options.seed)
         report, calibrations = make_report(answers, Big(1 - options.big_error), costs, seen)
         write_json(RESULTS / RECORD, report)
         if options.calibrations is not None:

@@ -25,6 +25,10 @@ LEAST_EXAMPLES = 200
 LEAST_OF_A_KIND = 20
 FOLDS = 5
 BINS = 10
+# Answers that are one point of the isotonic map.
+GROUP = 20
+# From the least score to the most. Answers of one block have one chance, but a threshold may part them by score.
+TILT = 0.001
 # A feature that differs less between answers is the same for all.
 _LEAST_SCALE = 1e-9
 
@@ -120,21 +124,27 @@ def find_features(evidence: Sequence[Evidence]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def fit_isotonic(scores: Numbers, right: npt.NDArray[np.bool_]) -> tuple[Numbers, Numbers]:
-    """Knots (rising scores) and heights (chances that never fall), by pool adjacent violators.
+def fit_isotonic(
+    scores: Numbers, right: npt.NDArray[np.bool_], group: int = GROUP
+) -> tuple[Numbers, Numbers]:
+    """Knots (rising scores) and heights (chances that never fall), by pool adjacent violators over groups.
 
-    Heights stay 1 / (n + 2) away from 0 and 1: n answers prove no certainty.
+    group: so many answers of neighbouring scores are one point. Single answers at the ends would be blocks of their
+    own, and certain. Heights stay 1 / (group + 2) away from 0 and 1, as by Laplace's rule, and rise by TILT.
     """
     try:
         from sklearn.isotonic import IsotonicRegression
     except ImportError:
         raise _without_extra() from None
-    least = 1 / (len(scores) + 2)
+    parts = np.array_split(np.argsort(scores, kind="stable"), max(len(scores) // group, 1))
+    least = 1 / (group + 2)
     model = IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip")
-    model.fit(scores, right.astype(np.float64))
+    means = np.array([(scores[part].mean(), right[part].mean()) for part in parts])
+    model.fit(means[:, 0], means[:, 1], sample_weight=[len(part) for part in parts])
     knots, first = np.unique(np.asarray(model.X_thresholds_, np.float64), return_index=True)
     heights = np.asarray(model.y_thresholds_, np.float64)[first]
-    return knots, np.maximum.accumulate(np.clip(heights, least, 1 - least))
+    heights = np.maximum.accumulate(np.clip(heights, least, 1 - least))
+    return knots, heights + TILT * (knots - knots.mean())
 
 
 def compute_auc(scores: Numbers, right: npt.NDArray[np.bool_]) -> float:

@@ -37,7 +37,7 @@ def test_a_file_is_written_that_holds_what_the_report_says(tmp_path, answers, ca
     assert run(write(tmp_path / "a.jsonl", answers), out, "--floor", "0.9") == 0
     said, one = capsys.readouterr().out, read_calibration(out)
     assert (one.step, one.examples, one.floor) == ("made", 400, 0.9)
-    assert f"keep from a chance of {one.threshold:.3f} on; kept {one.kept_share:.1%}" in said
+    assert f"keep from a chance of {one.threshold:.4f} on; kept {one.kept_share:.1%}" in said
     assert f"of its wrong answers {one.wrong_kept:.1%}" in said
     for word in ("AUC", "ECE", "features: logprob_p10"):
         assert word in said

@@ -11,6 +11,7 @@ from trireme.cascade.evidence import Evidence
 from trireme.cascade.fit import (
     LEAST_EXAMPLES,
     LEAST_OF_A_KIND,
+    TILT,
     compute_auc,
     compute_ece,
     find_features,
@@ -80,17 +81,33 @@ def test_knots_rise_and_heights_never_fall_whatever_the_scores_are():
         digits = draw.randint(1, 6)
         scores = np.array([round(draw.random(), digits) for _ in range(count)])
         right = np.array([draw.random() < 0.5 for _ in range(count)])
-        knots, heights = fit_isotonic(scores, right)
-        assert (np.diff(knots) > 0).all() and (np.diff(heights) >= 0).all()
+        knots, heights = fit_isotonic(scores, right, group=draw.choice([1, 3, 20]))
+        assert (np.diff(knots) > 0).all() and (np.diff(heights) > 0).all()
         assert heights[0] > 0 and heights[-1] < 1
 
 
 def test_pooled_neighbours_have_the_mean_of_their_answers():
     scores = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     right = np.array([False, True, False, True, False, True])
-    knots, heights = fit_isotonic(scores, right)
-    # By hand: 0 | 1 0 | 1 0 | 1, the ends 1/8 away from certainty.
-    assert np.interp(scores, knots, heights) == pytest.approx([0.125, 0.5, 0.5, 0.5, 0.5, 0.875])
+    knots, heights = fit_isotonic(scores, right, group=1)
+    # By hand: 0 | 1 0 | 1 0 | 1, the ends a third away from certainty.
+    assert np.interp(scores, knots, heights) == pytest.approx([1 / 3, 0.5, 0.5, 0.5, 0.5, 2 / 3], abs=TILT)
+
+
+def test_answers_of_one_block_are_parted_by_their_scores():
+    scores = np.linspace(0.2, 0.8, 100)
+    knots, heights = fit_isotonic(scores, np.arange(100) % 2 == 0)
+    found = np.interp(scores, knots, heights)
+    inner = found[(scores >= knots[0]) & (scores <= knots[-1])]
+    assert (np.diff(inner) > 0).all() and np.ptp(inner) < 2 * TILT
+
+
+def test_one_answer_alone_makes_no_chance():
+    scores = np.linspace(0, 1, 201)
+    right = np.arange(201) % 2 == 0
+    # The best answer is right; among its neighbours half are.
+    heights = fit_isotonic(scores, right)[1]
+    assert heights[0] > 0.4 and heights[-1] < 0.6
 
 
 def test_the_area_under_the_curve_counts_pairs_and_ties_half():
