@@ -28,11 +28,14 @@ STORE_VARIABLES = ("TRIREME_REDIS_URL", "TRIREME_CACHE_URL")
 def gateway_secrets(settings: Settings) -> frozenset[str]:
     """The environment variables that no process but the gateway needs: its secret, its stores, providers' keys.
 
-    Raises SettingError for a gateway.toml that cannot be read.
+    Raises SettingError for a gateway.toml, or a calibration that it names, that cannot be read.
     """
+    from trireme.gateway.cascades.plan import read_cascades
     from trireme.gateway.file import read_gateway_file
 
-    rows = read_gateway_file(settings.gateway_file).providers.values()
+    file = read_gateway_file(settings.gateway_file)
+    read_cascades(file, settings.gateway_file)
+    rows = file.providers.values()
     return frozenset({SALT_VARIABLE, *STORE_VARIABLES, *(variable for row in rows for variable in row.keys)})
 
 

@@ -15,13 +15,14 @@ from trireme.errors import InvalidInputError
 from trireme.gateway.caching.answers import Answers
 from trireme.gateway.caching.kept_replies import KeptReplies
 from trireme.gateway.caching.validators import Validators
+from trireme.gateway.cascades.plan import check_modes
 from trireme.gateway.chains import Chains
 from trireme.gateway.file import GatewayFile, parse_gateway_file
 from trireme.gateway.key_ring import KeyRing
 from trireme.gateway.log import Log
 from trireme.gateway.metrics import GatewayMetrics
 from trireme.gateway.ports import Ports, ServedModels
-from trireme.gateway.server import bind, new_server
+from trireme.gateway.server import bind, new_cascades, new_server
 from trireme.gateway.spending.spending import Spending
 from trireme.providers.attempts import AttemptPolicy, Attempts
 from trireme.providers.models import ServedModel
@@ -122,6 +123,7 @@ class FakeGateway:
         budgets=None,
         versions=None,
         cache_store=None,
+        cascades=None,
     ):
         self.provider = provider
         self.keys = Keys(keys or {SECRET: ANN})
@@ -142,6 +144,7 @@ class FakeGateway:
         self.caps = MemoryCaps()
         self.ledger = MemoryLedger()
         self._budgets = budgets
+        self._cascades = cascades or {}
         self.log = StringIO()
         self.ports = None
 
@@ -168,9 +171,12 @@ class FakeGateway:
         ring = KeyRing(self.keys)
         await ring.start()
         served = ServedModels(self._models)
+        metrics, log = GatewayMetrics(), Log(self.log)
+        attempts = Attempts(self._policy)
+        cascades = new_cascades(self._cascades, attempts, served, metrics, log)
         await served.start()
+        check_modes(self._cascades, served.known)
         await self._spending.start()
-        metrics = GatewayMetrics()
         if not isinstance(self._answers, Answers):
             self._answers = self._answers(served, self._spending, metrics)
         await self._answers.start()
@@ -181,8 +187,9 @@ class FakeGateway:
         self.ports = Ports(
             file=self.file,
             keys=ring,
-            chains=Chains(self.file, entries),
-            attempts=Attempts(self._policy),
+            chains=Chains(self.file, entries, self._cascades),
+            attempts=attempts,
+            cascades=cascades,
             spending=self._spending,
             answers=self._answers,
             versions=self._versions,
@@ -195,7 +202,7 @@ class FakeGateway:
             caps=self.caps,
             ledger=self.ledger,
             metrics=metrics,
-            log=Log(self.log),
+            log=log,
             salt_key=b"salt",
             default_collection="default",
             budgets=self._budgets,

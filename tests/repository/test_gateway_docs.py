@@ -5,8 +5,12 @@ from pathlib import Path
 
 import msgspec
 
+from fakes.cascade_gateways import place
 from trireme.access.endpoints import ENDPOINTS
 from trireme.gateway.app import ROUTES
+from trireme.gateway.cascades import climb, heard, versions
+from trireme.gateway.cascades.plan import read_cascades
+from trireme.gateway.cascades.rows import StepRow
 from trireme.gateway.file import (
     AttemptRow,
     BudgetRow,
@@ -23,12 +27,14 @@ from trireme.gateway.file import (
     parse_gateway_file,
 )
 from trireme.gateway.statuses import STATUSES
+from trireme.observe.metrics import GATEWAY
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "gateway.md").read_text()
 TABLES = {
     "providers.NAME": ProviderRow,
     "models.NAME": ModelRow,
+    "models.NAME.steps": StepRow,
     "models.NAME.semantic": SemanticRow,
     "tenants.NAME": TenantRow,
     "tenants.NAME.semantic": SemanticRow,
@@ -92,6 +98,28 @@ def test_the_example_file_is_valid():
     file = parse_gateway_file(example[1].encode(), "example")
     assert file.models["assistant"].chain == ["llm", "openai:gpt-5-mini"]
     assert file.tenants["bank"].forbid_regions == ["us"]
+
+
+def test_the_example_of_a_cascade_is_read_with_its_calibrations(tmp_path):
+    providers, cascade = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)[:2]
+    (tmp_path / "cascade").mkdir()
+    place(tmp_path / "cascade", "extractive.json", features=("sentence_score",))
+    place(tmp_path / "cascade", "generative.json", features=("logprob_p10", "citation_support"))
+    file = parse_gateway_file((providers + cascade).encode(), "example")
+    plan = read_cascades(file, tmp_path / "gateway.toml")["careful"]
+    assert [step.name for step in plan.steps] == ["extractive", "generative", "big"]
+    assert plan.decide_after == "answer"
+
+
+def test_every_reason_of_a_cascade_is_listed():
+    known = {heard.UNSURE, heard.NO_EVIDENCE, heard.NO_TEXT, heard.FILTERED}
+    known |= {versions.VERSION, versions.UNKNOWN, climb.UNABLE, climb.FORBIDDEN, climb.BUDGET}
+    assert {reason.strip("`") for reason, _ in rows(block("reasons"))} == known
+
+
+def test_every_metric_of_cascades_is_listed():
+    there = {metric.name for metric in GATEWAY if metric.name.startswith("trireme_cascade")}
+    assert set(re.findall(r"trireme_cascade_\w+", TEXT)) == there
 
 
 def test_every_path_that_is_served_is_in_the_document_and_no_other():

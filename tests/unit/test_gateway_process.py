@@ -148,3 +148,10 @@ def test_what_the_gateway_alone_needs_is_its_secret_and_the_keys_that_its_file_n
     assert gateway_secrets(settings) == own
     settings.gateway_file.write_text('[providers.a]\nkind = "openai"\nkeys = ["A_KEY", "B_KEY"]')
     assert gateway_secrets(settings) == own | {"A_KEY", "B_KEY"}
+
+
+def test_a_calibration_that_is_missing_is_named_before_anything_starts(settings):
+    steps = '[{target = "llm", calibration = "none.json"}, {target = "rag"}]'
+    settings.gateway_file.write_text(f"[models.a]\nsteps = {steps}")
+    with pytest.raises(SettingError, match=r"models.a.steps\[0\].calibration: .*none.json"):
+        gateway_secrets(settings)

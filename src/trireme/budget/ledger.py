@@ -21,9 +21,10 @@ class LedgerRow:
     """What one attempt was and cost. Tokens are whole counts; input_tokens includes cached and cache_write.
 
     attempt: unique. endpoint: as keys are limited to. asked, served: the model that the client named, and
-    provider:model. tier: the cache tier that answered, "" for none. prices: version of the price table, "" where no
-    price is known (then nanos is 0). nanos: billionths of a US dollar. saved_nanos: what a cache hit spared.
-    outcome: ok, stopped (early, on purpose), cut, client_gone, expired, or the kind of the fault.
+    provider:model. tier: the cache tier that answered, "" for none. step: of a cascade, "" for none. prices:
+    version of the price table, "" where no price is known (then nanos is 0). nanos: billionths of a US dollar.
+    saved_nanos: what a cache hit spared. outcome: ok, stopped (early, on purpose), escalated (its cascade asked the
+    next step), cut, client_gone, expired, or the kind of the fault.
     first_ms, total_ms: milliseconds until the first content (-1: none came) and the end. at: when it was
     reserved, milliseconds (Unix) of the budget store's clock, or the gateway's without one.
     """

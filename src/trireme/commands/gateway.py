@@ -72,8 +72,9 @@ def _gateway(arguments: argparse.Namespace, settings: Settings, console: Console
 def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayParts:
     """What a gateway of `settings` over the database `url` needs; `resources` closes it.
 
-    Raises SettingError for a gateway.toml or a secret that cannot be used.
+    Raises SettingError for a gateway.toml, a calibration or a secret that cannot be used.
     """
+    from trireme.gateway.cascades.plan import read_cascades
     from trireme.gateway.file import read_gateway_file
     from trireme.gateway.server import GatewayParts
     from trireme.gateway.spending.no_budgets import NoBudgets
@@ -81,6 +82,7 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
     from trireme.storage import open_budgets, open_cache, open_caps, open_keys, open_ledger, open_revisions
 
     file = read_gateway_file(settings.gateway_file)
+    cascades = read_cascades(file, settings.gateway_file)
     budgets, cache = store_urls(settings)
     return GatewayParts(
         file=file,
@@ -97,6 +99,7 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
         revisions=resources.enter_context(closing(open_revisions(url))),
         open_cache=partial(open_cache, cache) if cache else None,
         semantic=_semantic_stores(settings, url, file, has_cache=bool(cache)),
+        cascades=cascades,
     )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from trireme.access.keys import Key
-from trireme.errors import NotFoundError, PermissionDeniedError
+from trireme.errors import NotFoundError, PermissionDeniedError, SettingError
+from trireme.gateway.cascades.plan import CascadePlan, StepPlan
 from trireme.gateway.file import LOCAL, GatewayFile, TenantRow, split_target
 from trireme.providers.models import ServedModel
 from trireme.providers.targets import Entry, Target
@@ -16,18 +18,43 @@ NAME_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """A step of a cascade with the targets that the tenant's rules leave."""
+
+    plan: StepPlan
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Chain:
-    """Who may answer, in order. `forbidden`: targets that the tenant's rules leave out."""
+    """Who may answer, in order. `forbidden`: targets that the tenant's rules leave out.
+
+    plan: of a cascade, whose steps hold the targets. left: steps that are not asked, each with the reason.
+    """
 
     targets: tuple[Target, ...]
     forbidden: tuple[str, ...] = ()
+    plan: CascadePlan | None = None
+    steps: tuple[Step, ...] = ()
+    left: tuple[tuple[str, str], ...] = ()
 
 
 class Chains:
     """The chains of gateway.toml over the providers that are open."""
 
-    def __init__(self, file: GatewayFile, entries: Mapping[str, Entry]) -> None:
+    def __init__(
+        self,
+        file: GatewayFile,
+        entries: Mapping[str, Entry],
+        cascades: Mapping[str, CascadePlan] = MappingProxyType({}),
+    ) -> None:
+        """cascades: of all models of the file that have steps. Raises SettingError where one is missing."""
+        for model, row in file.models.items():
+            # Asked as a chain, its first step's answers would be shown whatever they are.
+            if row.steps and model not in cascades:
+                raise SettingError(f"models.{model}.steps: their calibrations were not read")
         self._file = file
+        self._cascades = cascades
         self._entries = dict(entries)
 
     def find(self, model: str, key: Key, served: Mapping[str, ServedModel] | None) -> Chain:
@@ -37,9 +64,9 @@ class Chains:
         that the tenant's rules leave without a provider.
         """
         may_use(key, model)
-        chain = self._file.models.get(model)
-        if chain is not None:
-            named = [split_target(entry) for entry in chain.chain]
+        row = self._file.models.get(model)
+        if row is not None:
+            named = [split_target(entry) for entry in row.entries]
         else:
             named = [self._find_target(model, served)]
         rule = self._file.tenants.get(key.tenant, TenantRow())
@@ -50,7 +77,14 @@ class Chains:
             raise PermissionDeniedError(
                 f"tenant {key.tenant!r} forbids every provider of {model!r}: {', '.join(forbidden)}"
             )
-        return Chain(allowed, forbidden)
+        plan = self._cascades.get(model)
+        if plan is None:
+            return Chain(allowed, forbidden)
+        return Chain(allowed, forbidden, plan, tuple(self._step(step, rule) for step in plan.steps))
+
+    def _step(self, plan: StepPlan, rule: TenantRow) -> Step:
+        targets = (Target(self._entries[provider], name) for provider, name in plan.targets)
+        return Step(plan, tuple(one for one in targets if not _is_forbidden(one, rule)))
 
     def _find_target(self, model: str, served: Mapping[str, ServedModel] | None) -> tuple[str, str]:
         """Provider and model of a name that is not in the file. Raises NotFoundError."""
@@ -76,7 +110,7 @@ class Chains:
 
     def owner(self, model: str) -> str:
         """The provider that is asked first for a model of the file."""
-        return split_target(self._file.models[model].chain[0])[0]
+        return split_target(self._file.models[model].entries[0])[0]
 
     def names(self, key: Key, served: Mapping[str, ServedModel]) -> list[str]:
         """Models that the key may use: those of the file, then our own, each once."""
@@ -89,8 +123,8 @@ class Chains:
 
     def _has_target(self, model: str, rule: TenantRow) -> bool:
         """Whether the tenant's rules leave anybody who answers."""
-        chain = self._file.models.get(model)
-        named = [split_target(entry) for entry in chain.chain] if chain else [(LOCAL, model)]
+        row = self._file.models.get(model)
+        named = [split_target(entry) for entry in row.entries] if row else [(LOCAL, model)]
         return any(not _is_forbidden(Target(self._entries[provider], name), rule) for provider, name in named)
 
 

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from trireme.access.keys import Key
@@ -15,6 +16,8 @@ from trireme.providers.targets import Attempt
 # A client may name its request, in these signs; anything else gets an id of ours.
 _ID_SIGNS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 _ID_LENGTH = 128
+# Of a US dollar.
+NANOS = 1_000_000_000
 # Headers that may come in several lines, which are one list (RFC 9110, 5.3): a no-store in the first one counts.
 _LISTS = frozenset({"cache-control", "if-none-match"})
 
@@ -26,6 +29,8 @@ class Exchange:
     scope: ASGI's. headers: lower case, the last of each name, of lists all. outcome: ok, error, refused, cut,
     client_gone.
     first_at: of time.monotonic, when the first content was sent. cache_tier: whose hit the answer is, "" for none.
+    costs: nano-dollars of each attempt that has ended, None where no price is known. is_cascade: whether the model
+    has steps.
     """
 
     scope: Mapping[str, Any]
@@ -46,6 +51,8 @@ class Exchange:
     first_at: float | None = None
     tag: str = ""
     cache_tier: str = ""
+    costs: list[int | None] = field(default_factory=list)
+    is_cascade: bool = False
 
     @property
     def caller(self) -> Key:
@@ -73,6 +80,9 @@ class Exchange:
             headers.append(("x-trireme-served-by", header_text([self.served_by])))
         if self.attempts:
             headers.append(("x-trireme-attempts", str(self.calls)))
+        known = [cost for cost in self.costs if cost is not None]
+        if self.is_cascade and known and len(known) == len(self.costs):
+            headers.append(("x-trireme-cost", f"{Decimal(sum(known)) / NANOS:f}"))
         return headers + self._joined_notes()
 
     def _joined_notes(self) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from trireme.errors import SettingError
+from trireme.gateway.cascades.rows import DecideAfter, OnRefusal, StepRow, check_steps
 from trireme.settings import Settings
 
 # A name before the colon of "provider:model", and in headers and metrics.
@@ -127,14 +128,24 @@ class SemanticRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ModelRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A name that clients use, and its chain: "provider:model", or the name of a model of our own Triton.
 
-    exact: as in [cache], for this model. stop_when: of answers whose request does not say. semantic: off without
-    it.
+    steps: of a cascade, in place of a chain, from cheap to dear. decide_after: what of a step's answer is judged.
+    on_refusal: what is shown where a budget does not pay for the last step: the budget's error, or the likeliest of
+    the answers that were not sure enough. exact: as in [cache], for this model. stop_when: of answers whose request
+    does not say. semantic: off without it.
     """
 
-    chain: list[str]
+    chain: list[str] = []
+    steps: list[StepRow] = []
+    decide_after: DecideAfter = "answer"
+    on_refusal: OnRefusal = "error"
     exact: Literal["deterministic", "all", "off"] | None = None
     stop_when: StopWhen | None = None
     semantic: SemanticRow | None = None
+
+    @property
+    def entries(self) -> list[str]:
+        """Those of the chain, or of all steps in their order."""
+        return self.chain or [entry for step in self.steps for entry in step.entries]
 
 
 class TenantRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -194,7 +205,7 @@ class GatewayFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def targets(self) -> list[str]:
         """provider:model of every chain, each once."""
-        named = (split_target(entry) for row in self.models.values() for entry in row.chain)
+        named = (split_target(entry) for row in self.models.values() for entry in row.entries)
         return list(dict.fromkeys(f"{provider}:{model}" for provider, model in named))
 
 
@@ -226,7 +237,7 @@ def parse_gateway_file(raw: bytes, name: str) -> GatewayFile:
     _check_public(file.public, name)
     _check_providers(file.providers, name)
     for model, row in file.models.items():
-        _check_chain(model, row, file.providers, name)
+        _check_model(f"{name}: models.{model}", row, file.providers)
     for tenant, rule in file.tenants.items():
         for provider in rule.forbid_providers:
             if provider not in file.providers:
@@ -318,14 +329,23 @@ def _check_regions(tenant: str, rule: TenantRow, providers: Mapping[str, Provide
             )
 
 
-def _check_chain(model: str, row: ModelRow, providers: Mapping[str, ProviderRow], name: str) -> None:
-    if not row.chain:
-        raise SettingError(f"{name}: models.{model}.chain is empty; name at least one provider:model")
-    for entry in row.chain:
+def _check_model(where: str, row: ModelRow, providers: Mapping[str, ProviderRow]) -> None:
+    def check_entry(key: str, entry: str) -> None:
         provider, target = split_target(entry)
         if provider not in providers:
-            raise SettingError(
-                f"{name}: models.{model}.chain: no provider {provider!r}; add [providers.{provider}]"
-            )
+            raise SettingError(f"{key}: no provider {provider!r}; add [providers.{provider}]")
         if not target:
-            raise SettingError(f"{name}: models.{model}.chain: {entry!r} names no model")
+            raise SettingError(f"{key}: {entry!r} names no model")
+
+    if row.steps and row.chain:
+        raise SettingError(f"{where} has a chain and steps; a model has one of them")
+    if row.steps:
+        check_steps(where, row.steps, row.decide_after, row.on_refusal, check_entry)
+        return
+    if not row.chain:
+        raise SettingError(f"{where}.chain is empty; name at least one provider:model")
+    for key in ("decide_after", "on_refusal"):
+        if getattr(row, key) != getattr(ModelRow(), key):
+            raise SettingError(f"{where}.{key} is of steps, and this model has a chain")
+    for entry in row.chain:
+        check_entry(f"{where}.chain", entry)

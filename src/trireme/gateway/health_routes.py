@@ -25,7 +25,7 @@ async def healthz(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
 
 async def readyz(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
     """Whether Triton's models are ready, and the database and a budget store that is needed answer; if not, 503
-    and why."""
+    and why. details: what works less well than it should."""
     reasons = []
     if ports.keys.age > DATABASE_SECONDS:
         reasons.append("the database does not answer")
@@ -38,7 +38,11 @@ async def readyz(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
         reasons += [f"model {model.name} is not ready" for model in models.values() if not model.is_ready]
         if not models:
             reasons.append("Triton serves no model")
-    return JsonReply({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+    said = {"ready": not reasons, "reasons": reasons}
+    if details := ports.cascades.versions.details():
+        # Requests are answered all the same, by a dearer step.
+        said["details"] = details
+    return JsonReply(said, 503 if reasons else 200)
 
 
 async def metrics(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:

@@ -90,6 +90,12 @@ class GatewayMetrics:
         if seconds is not None:
             self._child(names.CACHE_SECONDS, tier).observe(seconds)
 
+    def count_step(self, model: str, step: str, outcome: str, seconds: float | None = None) -> None:
+        """See StepTally. Models and steps are those of the file."""
+        self._child(names.CASCADE_STEPS, model, step, outcome).inc()
+        if seconds is not None:
+            self._child(names.CASCADE_SECONDS, model, step).observe(seconds)
+
     def count(self, metric: names.Metric, *labels: str) -> None:
         """Count one more of these labels, of which there are few."""
         self._child(metric, *labels).inc()

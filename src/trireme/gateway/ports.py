@@ -17,6 +17,7 @@ from trireme.errors import TriremeError
 from trireme.gateway.caching.answers import Answers
 from trireme.gateway.caching.kept_replies import KeptReplies
 from trireme.gateway.caching.validators import Validators, Versions
+from trireme.gateway.cascades.climb import Cascades
 from trireme.gateway.chains import Chains
 from trireme.gateway.file import GatewayFile
 from trireme.gateway.key_ring import KeyRing
@@ -47,11 +48,16 @@ class ServedModels:
         """tell: is told of every answer."""
         self._server = server
         self._tell = tell
+        self._look: Callable[[], None] = lambda: None
         self._seconds = seconds
         self._task: asyncio.Task[None] | None = None
         self._asked_at = float("-inf")
         # As it was when Triton last answered; None before it ever did.
         self.known: Mapping[str, ServedModel] | None = None
+
+    def on_known(self, look: Callable[[], None]) -> None:
+        """`look` is called after each answer, when `known` is of it."""
+        self._look = look
 
     async def start(self) -> None:
         """Ask, and go on doing so. A Triton that is away is asked again."""
@@ -72,6 +78,7 @@ class ServedModels:
         self._asked_at = began
         self.known = {model.name: model for model in models}
         self._tell(models)
+        self._look()
         return self.known
 
     @property
@@ -98,6 +105,7 @@ class Ports:
     keys: KeyRing
     chains: Chains
     attempts: Attempts
+    cascades: Cascades
     spending: Spending
     answers: Answers
     versions: Versions

@@ -28,6 +28,9 @@ from trireme.gateway.caching.kept_replies import KeptReplies
 from trireme.gateway.caching.locks import QuestionLocks
 from trireme.gateway.caching.semantic_setup import SemanticStores, new_semantic
 from trireme.gateway.caching.validators import Validators
+from trireme.gateway.cascades.climb import Cascades
+from trireme.gateway.cascades.plan import CascadePlan, check_modes
+from trireme.gateway.cascades.versions import StepVersions, say_change
 from trireme.gateway.chains import Chains
 from trireme.gateway.file import LOCAL, GatewayFile, Limits, ProviderRow
 from trireme.gateway.key_ring import KeyRing
@@ -91,6 +94,8 @@ class GatewayParts:
     revisions: CollectionRevisions | None = None
     # Where the file turns the semantic tier on; it needs open_cache.
     semantic: SemanticStores | None = None
+    # Of all models of the file that have steps.
+    cascades: Mapping[str, CascadePlan] = field(default_factory=dict)
 
 
 class Budgets(BudgetStore, SpendQueue, Protocol):
@@ -191,12 +196,17 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
                 stack.push_async_callback(provider.close)
         server = open_model_server(parts.triton)
         stack.push_async_callback(server.close)
+        metrics, log = GatewayMetrics(parts.file.models, parts.file.targets()), Log()
         served = ServedModels(server, partial(_teach, entries[LOCAL]))
+        attempts = Attempts(
+            AttemptPolicy(most=parts.file.attempts.most, retry_share=parts.file.attempts.retry_share)
+        )
+        cascades = new_cascades(parts.cascades, attempts, served, metrics, log)
         await served.start()
         stack.push_async_callback(served.close)
+        check_modes(parts.cascades, served.known)
         documents = parts.open_documents()
         stack.push_async_callback(documents.close)
-        metrics = GatewayMetrics(parts.file.models, parts.file.targets())
         metrics.watch(names.KEYS, lambda: len(keys))
         metrics.watch(names.KEYS_AGE, lambda: keys.age)
         budgets = parts.open_budgets()
@@ -206,7 +216,6 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
         stack.push_async_callback(spending.close)
         store = parts.open_cache() if parts.open_cache is not None else None
         fingerprints = _new_fingerprints(parts, served)
-        log = Log()
         caching = new_caching(parts, store, fingerprints, spending, metrics)
         if parts.semantic is not None and store is not None:
             tier, shadow = new_semantic(parts.file, parts.semantic, server, store, metrics=metrics, log=log)
@@ -216,12 +225,12 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
         answers = Answers(caching)
         await answers.start()
         stack.push_async_callback(answers.close)
-        attempts = parts.file.attempts
         yield Ports(
             file=parts.file,
             keys=keys,
-            chains=Chains(parts.file, entries),
-            attempts=Attempts(AttemptPolicy(most=attempts.most, retry_share=attempts.retry_share)),
+            chains=Chains(parts.file, entries, parts.cascades),
+            attempts=attempts,
+            cascades=cascades,
             spending=spending,
             answers=answers,
             versions=fingerprints,
@@ -239,6 +248,24 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
             default_collection=parts.default_collection,
             budgets=budgets,
         )
+
+
+def new_cascades(
+    plans: Mapping[str, CascadePlan],
+    attempts: Attempts,
+    served: ServedModels,
+    metrics: GatewayMetrics,
+    log: Log,
+) -> Cascades:
+    """The cascades, which look at what is served from the next answer of Triton on."""
+
+    def tell(model: str, step: str, fault: str) -> None:
+        metrics.set(names.CASCADE_REFUSED, float(bool(fault)), model, step)
+        log.say(say_change(model, step, fault))
+
+    versions = StepVersions(plans, served, tell)
+    served.on_known(versions.look)
+    return Cascades(attempts, versions, metrics)
 
 
 def _new_spending(parts: GatewayParts, store: Budgets, metrics: GatewayMetrics) -> Spending:

@@ -56,10 +56,12 @@ async def answer(call: ChatCall, exchange: Exchange, ports: Ports) -> OpenAnswer
     if chain.forbidden:
         exchange.notes.append(("x-trireme-forbidden", header_text(chain.forbidden)))
     call = _stamp(call, key, ports)
+    chain = ports.cascades.narrow(chain, call)
+    exchange.is_cascade = chain.plan is not None
 
     async def ask() -> OpenAnswer:
         meter = ports.spending.meter(exchange)
-        return await ports.attempts.open(call, chain.targets, ports.file.attempts.seconds, meter)
+        return await ports.cascades.open(call, chain, ports.file.attempts.seconds, meter)
 
     try:
         opened = await ports.answers.open(call, chain, exchange, ask)
@@ -67,6 +69,11 @@ async def answer(call: ChatCall, exchange: Exchange, ports: Ports) -> OpenAnswer
         exchange.attempts = getattr(error, "attempts", ())
         raise
     _note_served(exchange, call, opened.served_by, opened.attempts)
+    if opened.step:
+        exchange.notes.append(("x-trireme-step", opened.step))
+    if opened.left:
+        left = [f"{name}={reason}" for name, reason in opened.left]
+        exchange.notes.append(("x-trireme-escalated", header_text(left)))
     return opened
 
 

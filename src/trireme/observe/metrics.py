@@ -53,7 +53,7 @@ TOKENS = Metric(
 ATTEMPTS = Metric(
     "trireme_gateway_attempts_total",
     "counter",
-    "attempts at a provider's model: ok, skipped, or the kind of the fault",
+    "attempts at a provider's model: ok, escalated (a cascade did not keep it), skipped, or the kind of the fault",
     ("target", "outcome"),
 )
 OPEN_BREAKERS = Metric(
@@ -137,6 +137,26 @@ SEMANTIC_IS_ON = Metric(
     "trireme_semantic_is_on", "gauge", "0 where the semantic cache has turned itself off", ("scope",)
 )
 
+CASCADE_STEPS = Metric(
+    "trireme_cascade_steps_total",
+    "counter",
+    "steps of cascades by what became of them: kept (its answer was shown), or why the next one was asked",
+    ("model", "step", "outcome"),
+)
+CASCADE_SECONDS = Metric(
+    "trireme_cascade_decision_seconds",
+    "histogram",
+    "seconds from asking a step to knowing whether its answer is shown",
+    ("model", "step"),
+    SECONDS,
+)
+CASCADE_REFUSED = Metric(
+    "trireme_cascade_step_refused",
+    "gauge",
+    "1 while a step is passed over, since its calibration is of other models than those that answer",
+    ("model", "step"),
+)
+
 GATEWAY = (
     REQUESTS,
     DURATION,
@@ -168,4 +188,7 @@ GATEWAY = (
     SEMANTIC_UPPER,
     SEMANTIC_CHECKS,
     SEMANTIC_IS_ON,
+    CASCADE_STEPS,
+    CASCADE_SECONDS,
+    CASCADE_REFUSED,
 )

@@ -26,7 +26,9 @@ class AttemptMeter(Protocol):
 
 
 class Meter(Protocol):
-    """Admits the attempts of one request."""
+    """Admits the attempts of one request. step: of a cascade, that the next attempts are for; "" of none."""
+
+    step: str
 
     async def begin(self, call: ChatCall, target: Target) -> AttemptMeter:
         """Hold what an attempt at `target` may cost at most. Raises ResourceExhaustedError where a budget does not
@@ -47,6 +49,8 @@ class _FreeAttempt:
 
 class FreeMeter:
     """Lets every attempt through and counts nothing."""
+
+    step = ""
 
     async def begin(self, call: ChatCall, target: Target) -> AttemptMeter:
         """See Meter."""

@@ -20,6 +20,8 @@ class ServedModel:
     """A model of ours that clients may name. Private ones (two underscores) and retrievers are not among them.
 
     digest: of what is loaded, with all that it calls; another one after each load. "": the server does not say.
+    versions: name and version, of it and of all models that it calls; a version is of the files (see
+    triton.served_models), "" as digest.
     takes_cached_flag: it may be asked how many tokens of a prompt were cached; older configurations do not know
     the question. alternatives: that a chat may ask for beside each token's log-probability; None: it says no
     log-probabilities.
@@ -31,6 +33,7 @@ class ServedModel:
     digest: str = ""
     takes_cached_flag: bool = False
     alternatives: int | None = None
+    versions: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

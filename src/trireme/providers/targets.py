@@ -36,7 +36,7 @@ class Target:
 class Attempt:
     """One try at a target. outcome: ok, or the `kind` of its ProviderError.
 
-    skipped, and unpaid where a budget did not allow it, made no call.
+    skipped, and unpaid where a budget did not allow it, made no call. escalated: a cascade did not keep its answer.
     """
 
     target: str
@@ -51,8 +51,13 @@ class OpenAnswer:
 
     events: from Started on. It raises ProviderError when the answer breaks off: no other target is tried then.
     Closing it cancels the call. attempts: all until now, the last one is the target's that answers.
+    Of a cascade: step, the name of the one that answers; left, those before it that did not, each with the reason;
+    may_keep, whether the answer is the one that any equal call should get.
     """
 
     served_by: Target
     events: AsyncGenerator[Event, None]
     attempts: tuple[Attempt, ...]
+    step: str = ""
+    left: tuple[tuple[str, str], ...] = ()
+    may_keep: bool = True

@@ -19,7 +19,7 @@ from trireme.providers.triton_chat import USER_PARAMETER
 from trireme.triton import calls
 from trireme.triton.async_client import AsyncTritonClient
 from trireme.triton.calls import ModelFacts
-from trireme.triton.served_models import read_served_models
+from trireme.triton.served_models import read_served_models, versions_of
 from trireme.triton.wire import Outputs, Rows
 from trireme.types import Classified, Hit, InputType
 
@@ -120,7 +120,8 @@ class TritonModels:
 
     async def _ask(self) -> list[ServedModel]:
         found = []
-        for served in await asyncio.to_thread(read_served_models, *self._ports):
+        everything = await asyncio.to_thread(read_served_models, *self._ports)
+        for served in everything:
             ability = ability_of(served.name, served.kind, served.inputs)
             if ability is not None:
                 takes_flag = CACHED_FLAG in served.inputs
@@ -132,6 +133,7 @@ class TritonModels:
                         served.digest,
                         takes_flag,
                         served.alternatives,
+                        versions_of(served.name, everything),
                     )
                 )
         self._index, self._index_until = found, time.monotonic() + INDEX_SECONDS

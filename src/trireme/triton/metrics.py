@@ -6,6 +6,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 from trireme.artifacts.recipe import Recipe
 from trireme.errors import UnavailableError
@@ -57,17 +58,32 @@ def read_readiness(host: str, port: int, recipes: Iterable[Recipe] = ()) -> dict
     return said | whole
 
 
-def read_loads(host: str, port: int) -> dict[str, tuple[str, ...]]:
-    """What each model says that its instances have loaded: names, sorted. Raises UnavailableError.
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What the instances of a model have loaded. names: one for each load, sorted. version: of their manifest, ""
+    where they differ or one does not say."""
+
+    names: tuple[str, ...]
+    version: str = ""
+
+
+def read_loads(host: str, port: int) -> dict[str, Loaded]:
+    """What each model says that its instances have loaded. Raises UnavailableError.
 
     A model is missing where one of them does not know, or nobody has said anything for STALE_SECONDS.
     """
     fresh = time.time() - STALE_SECONDS
-    said: dict[str, set[str]] = {}
+    said: dict[str, set[tuple[str, str]]] = {}
     for labels, value in read_samples(read_metrics(host, port), "trireme_model_loaded_seconds"):
         if value >= fresh:
-            said.setdefault(labels.get("model", ""), set()).add(labels.get("digest", ""))
-    return {name: tuple(sorted(names)) for name, names in said.items() if "" not in names}
+            load = labels.get("digest", ""), labels.get("version", "")
+            said.setdefault(labels.get("model", ""), set()).add(load)
+    return {name: _loaded(loads) for name, loads in said.items() if all(digest for digest, _ in loads)}
+
+
+def _loaded(loads: set[tuple[str, str]]) -> Loaded:
+    versions = {version for _, version in loads}
+    return Loaded(tuple(sorted(digest for digest, _ in loads)), versions.pop() if len(versions) == 1 else "")
 
 
 def count_interactive(page: str, models: Collection[str]) -> tuple[int, bool]:

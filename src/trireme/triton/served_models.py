@@ -7,6 +7,7 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterable
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
@@ -15,7 +16,7 @@ from trireme.artifacts.contracts import most_alternatives
 from trireme.artifacts.kinds import KINDS
 from trireme.errors import UnavailableError
 from trireme.triton.calls import ENSEMBLE_KIND
-from trireme.triton.metrics import read_loads, read_metrics, read_readiness, read_samples
+from trireme.triton.metrics import Loaded, read_loads, read_metrics, read_readiness, read_samples
 
 SECONDS = 5.0
 # Triton counts the requests of every model that it has loaded, ensembles too.
@@ -33,7 +34,8 @@ class ServedModel:
     """One model of the server. `kind` is its backend; `reason` says why one could not be loaded.
 
     inputs: names of its tensors. digest: of what it and all that it calls have loaded; another one after each load,
-    "" where that is not known. alternatives: of a generator, see contracts.most_alternatives.
+    "" where that is not known. version: of its files, the same after each load of them (see backends.loaded), "" as
+    digest. steps: models that it calls. alternatives: of a generator, see contracts.most_alternatives.
     """
 
     name: str
@@ -43,6 +45,8 @@ class ServedModel:
     inputs: tuple[str, ...] = ()
     digest: str = ""
     alternatives: int | None = None
+    version: str = ""
+    steps: tuple[str, ...] = ()
 
 
 def read_served_models(host: str, http_port: int, metrics_port: int) -> list[ServedModel]:
@@ -70,10 +74,32 @@ def read_served_models(host: str, http_port: int, metrics_port: int) -> list[Ser
         inputs = tuple(str(tensor.get("name")) for tensor in config.get("input") or ())
         digest = _digest(entry["name"], configs, loads)
         alternatives = _alternatives(config)
+        version = loads[entry["name"]].version if entry["name"] in loads else ""
         found[entry["name"]] = ServedModel(
-            entry["name"], _kind(config), is_ready, reason, inputs, digest, alternatives
+            entry["name"],
+            _kind(config),
+            is_ready,
+            reason,
+            inputs,
+            digest,
+            alternatives,
+            version,
+            tuple(_steps(config)),
         )
     return [found[name] for name in sorted(found)]
+
+
+def versions_of(name: str, served: Iterable[ServedModel]) -> tuple[tuple[str, str], ...]:
+    """Name and version of a model and of all that it calls, by name; of models that are not served none."""
+    known = {model.name: model for model in served}
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        one = waiting.pop()
+        if one in known and one not in found:
+            found.add(one)
+            waiting += known[one].steps
+    return tuple((one, known[one].version) for one in sorted(found))
 
 
 def _read_index(server: str, host: str, metrics_port: int) -> list[dict[str, Any]]:
@@ -115,7 +141,7 @@ def _steps(config: dict[str, Any]) -> list[str]:
 def _digest(
     name: str,
     configs: dict[str, dict[str, Any]],
-    loads: dict[str, tuple[str, ...]],
+    loads: dict[str, Loaded],
     above: tuple[str, ...] = (),
 ) -> str:
     """Of configuration, loads and steps. "" where one of them is not known, as of models that are not ours."""
@@ -126,7 +152,8 @@ def _digest(
     steps = [_digest(step, configs, loads, (*above, name)) for step in _steps(config)]
     if not all(steps) or (not is_ensemble and name not in loads):
         return ""
-    said = json.dumps([config, loads.get(name, ()), steps], sort_keys=True)
+    names = loads[name].names if name in loads else ()
+    said = json.dumps([config, names, steps], sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()
 
 

@@ -128,6 +128,10 @@ def test_a_number_that_is_no_port_is_named(tmp_path, port):
         ),
         ('[models.a]\nchain = ["nobody:x"]', "no provider 'nobody'"),
         (
+            '[models.a]\nsteps = [{target = "llm", calibration = "c/none.json"}, {target = "rag"}]',
+            "models.a.steps[0].calibration",
+        ),
+        (
             '[providers.a]\nkind = "openai"\nurl = "http://127.0.0.1:1/v1"\nkeys = ["NO_SUCH_KEY"]',
             "NO_SUCH_KEY",
         ),

@@ -1,7 +1,9 @@
 import pytest
 
+from fakes.cascade_gateways import file_of, place
 from trireme.access.keys import Key
-from trireme.errors import NotFoundError, PermissionDeniedError
+from trireme.errors import NotFoundError, PermissionDeniedError, SettingError
+from trireme.gateway.cascades.plan import read_cascades
 from trireme.gateway.chains import Chains, choose_collection
 from trireme.gateway.file import parse_gateway_file
 from trireme.providers.models import ServedModel
@@ -130,3 +132,46 @@ def test_a_region_is_forbidden_in_whatever_letters():
 
 def test_names_leave_out_what_the_tenants_rules_leave_nobody_for(chains):
     assert chains.names(Key("k", "bank"), SERVED) == ["assistant", "llm", "rag"]
+
+
+STEPS = (
+    {"name": "small", "target": "llm", "calibration": "small.json"},
+    {"name": "big", "chain": ["openai:gpt", "mistral:large"]},
+)
+PROVIDERS = {
+    name: {"kind": "openai", "region": region} for name, region in (("openai", "us"), ("mistral", "eu"))
+}
+
+
+def cascade_chains(folder, **rule):
+    place(folder)
+    text = file_of(STEPS, PROVIDERS) + "\n[tenants.bank]\n" + "".join(f"{k} = {v}\n" for k, v in rule.items())
+    file = parse_gateway_file(text.encode(), "gateway.toml")
+    entries = {name: Entry(name, (), AttemptLimits(), row.region) for name, row in file.providers.items()}
+    return file, entries, read_cascades(file, folder / "gateway.toml")
+
+
+def test_a_cascade_is_its_steps_with_the_targets_that_the_tenant_leaves(tmp_path):
+    chains = Chains(*cascade_chains(tmp_path, forbid_regions=["us"]))
+    chain = chains.find("m", ANYONE, SERVED)
+    assert labels(chain) == ["local:llm", "openai:gpt", "mistral:large"]
+    assert [(step.plan.name, labels(step)) for step in chain.steps] == [
+        ("small", ["local:llm"]),
+        ("big", ["openai:gpt", "mistral:large"]),
+    ]
+    bank = chains.find("m", Key("k", "bank"), SERVED)
+    assert [labels(step) for step in bank.steps] == [["local:llm"], ["mistral:large"]]
+    assert bank.forbidden == ("openai:gpt",)
+    assert chains.owner("m") == "local"
+    assert chains.names(ANYONE, {}) == ["m"]
+
+
+def test_a_tenant_that_forbids_all_of_a_step_keeps_the_step_without_targets(tmp_path):
+    chains = Chains(*cascade_chains(tmp_path, forbid_providers=["openai", "mistral"]))
+    assert [labels(step) for step in chains.find("m", Key("k", "bank"), SERVED).steps] == [["local:llm"], []]
+
+
+def test_steps_are_never_asked_as_a_chain(tmp_path):
+    file, entries, _ = cascade_chains(tmp_path)
+    with pytest.raises(SettingError, match=r"models.m.steps: their calibrations"):
+        Chains(file, entries)

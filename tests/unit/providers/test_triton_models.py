@@ -194,14 +194,17 @@ SERVED = [
     served_models.ServedModel(
         "newer", "generator", True, inputs=("return_num_cached_tokens",), alternatives=20
     ),
-    served_models.ServedModel("rag", "rag", True, inputs=("text_input",)),
-    served_models.ServedModel("search__sort", "sort", True),
+    served_models.ServedModel(
+        "rag", "rag", True, inputs=("text_input",), version="r", steps=("search__sort",)
+    ),
+    served_models.ServedModel("search__sort", "sort", True, version="s"),
 ]
 LISTED = [
-    ServedModel("embedding", "embed", True),
-    ServedModel("llm", "chat", False),
-    ServedModel("newer", "chat", True, takes_cached_flag=True, alternatives=20),
-    ServedModel("rag", "answer", True),
+    ServedModel("embedding", "embed", True, versions=(("embedding", ""),)),
+    ServedModel("llm", "chat", False, versions=(("llm", ""),)),
+    ServedModel("newer", "chat", True, takes_cached_flag=True, alternatives=20, versions=(("newer", ""),)),
+    # A step that clients may not name has a version all the same.
+    ServedModel("rag", "answer", True, versions=(("rag", "r"), ("search__sort", "s"))),
 ]
 
 

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from trireme.errors import UnavailableError
-from trireme.triton.served_models import ServedModel, read_served_models
+from trireme.triton.served_models import ServedModel, read_served_models, versions_of
 
 STEPS = {
     "platform": "ensemble",
@@ -78,8 +78,8 @@ def test_every_model_comes_with_its_kind_and_what_it_says_of_itself(serve):
         ServedModel("embedding", "text_encoder", True),
         ServedModel("foreign", "onnxruntime", True),
         ServedModel("gone", "", True),
-        ServedModel("rag", "rag", True),
-        ServedModel("search", "search", True),
+        ServedModel("rag", "rag", True, steps=("embedding", "best")),
+        ServedModel("search", "search", True, steps=("embedding", "best")),
     ]
 
 
@@ -196,3 +196,35 @@ def test_each_instance_counts(serve):
     assert two
     assert one != two
     assert digests(serve, loads(embedding="b+a"))["embedding"] == two
+
+
+def versions(serve, *lines):
+    at = time.time()
+    page = "".join(
+        f'trireme_model_loaded_seconds{{digest="{digest}",instance="{n}",model="embedding",{more}}} {at:.15g}\n'
+        for n, (digest, more) in enumerate(lines)
+    )
+    said = {"/metrics": metrics(embedding=True)["/metrics"] + b"\n" + page.encode()}
+    found = read_served_models("127.0.0.1", serve(PAGES), serve(said))
+    return next(one.version for one in found if one.name == "embedding")
+
+
+def test_a_version_is_the_same_after_each_load_and_that_of_all_instances(serve):
+    assert versions(serve, ("a", 'version="v1"')) == versions(serve, ("b", 'version="v1"')) == "v1"
+    assert versions(serve, ("a", 'version="v1"'), ("b", 'version="v1"')) == "v1"
+    assert versions(serve, ("a", 'version="v1"'), ("b", 'version="v2"')) == ""
+    # Of a server that is older than versions, and of one that does not know what it has loaded.
+    assert versions(serve, ("a", 'other="x"')) == ""
+    assert versions(serve, ("", 'version="v1"')) == ""
+
+
+def test_the_versions_of_a_model_are_those_of_all_that_it_calls():
+    served = [
+        ServedModel("embedding", "text_encoder", True, version="e"),
+        ServedModel("search", "ensemble", True, steps=("embedding", "gone")),
+        ServedModel("rag", "rag", True, version="r", steps=("search", "embedding", "rag")),
+        ServedModel("other", "sort", True, version="o"),
+    ]
+    assert versions_of("rag", served) == (("embedding", "e"), ("rag", "r"), ("search", ""))
+    assert versions_of("other", served) == (("other", "o"),)
+    assert versions_of("none", served) == ()

@@ -11,21 +11,18 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-import msgspec
-
 from trireme.cache.port import CacheTier, Entry, Found, Question
 from trireme.errors import DeadlineError
-from trireme.gateway.caching import eligible
-from trireme.gateway.caching.codec import decode_events, encode_events
+from trireme.gateway.caching.codec import decode_answer, encode_events
 from trireme.gateway.caching.fingerprints import Fingerprints
 from trireme.gateway.caching.flights import MOST_LEADERS, Flight, Flights, leaders_after
-from trireme.gateway.caching.keys import question_of
 from trireme.gateway.caching.locks import QuestionLocks
+from trireme.gateway.caching.questions import read_question
 from trireme.gateway.caching.shadow import ShadowChecks
-from trireme.gateway.caching.wishes import SHORTENED, Wish, is_complete, is_eligible, read_wish
+from trireme.gateway.caching.wishes import SHORTENED, Wish, is_complete, read_wish
 from trireme.gateway.chains import Chain
 from trireme.gateway.exchange import Exchange, header_text
-from trireme.gateway.file import GatewayFile, ModelRow
+from trireme.gateway.file import GatewayFile
 from trireme.gateway.spending.spending import Spending
 from trireme.providers.chat import ChatCall, Event, Started, Usage
 from trireme.providers.port import ProviderError
@@ -117,13 +114,13 @@ class Answers:
         wish = read_wish(exchange.headers)
         question = None
         if wish.may_read or wish.may_keep:
-            question = await self._question(self._caching, call, chain, wish)
+            question = await read_question(call, chain, wish, self._caching.file, self._caching.fingerprints)
         if question is None:
             return await self._ask_past(self._caching, exchange, ask, wish)
         # Where a budget holds, a call that names no max_tokens is sent with one: who has none is not cut by it.
         is_bounded = call.max_tokens is None and self._caching.spending.is_capped(exchange)
         flight_key = question.key + ("+" if is_bounded else "")
-        asked = _Asked(self._caching, call, question, chain.targets[0], exchange, ask, flight_key)
+        asked = _Asked(self._caching, call, question, chain, exchange, ask, flight_key)
         if question.may_read:
             found = await self._find(asked)
             if found is not None:
@@ -136,34 +133,6 @@ class Answers:
             _mark(exchange, "bypass")
             return await self._begin(asked, Flight(), await ask(), owner="")
         return await self._fly(asked)
-
-    async def _question(self, caching: Caching, call: ChatCall, chain: Chain, wish: Wish) -> Question | None:
-        """None for a call whose answer no other call may get, or of which nobody can tell what would answer it."""
-        target = chain.targets[0]
-        policy = caching.file.models.get(call.model, _NO_ROW).exact or caching.file.cache.exact
-        if not is_eligible(call, policy, is_greedy=caching.fingerprints.is_greedy(target)):
-            return None
-        # Another target's answer is not kept.
-        if target.entry.keys[0].find_fault(call, target.model):
-            return None
-        fingerprint = await caching.fingerprints.read(call, chain)
-        if fingerprint is None:
-            return None
-        # When an answer is sufficient may be the model's to say.
-        rules = msgspec.to_builtins(caching.file.models.get(call.model, _NO_ROW).stop_when)
-        question = question_of(
-            call,
-            replace(fingerprint, rules=rules),
-            seconds=caching.file.cache.seconds,
-            max_age=wish.max_age,
-            may_read=wish.may_read,
-            may_keep=wish.may_keep,
-        )
-        # What is not for the semantic tier has no text that may vary.
-        is_declared = policy == "all" or call.temperature is None
-        if question is not None and question.text and eligible.find_fault(call, is_declared=is_declared):
-            question = replace(question, text="")
-        return question
 
     async def _ask_past(self, caching: Caching, exchange: Exchange, ask: Ask, wish: Wish) -> OpenAnswer:
         self._count("none", "bypass")
@@ -215,11 +184,19 @@ class Answers:
         most = asked.question.max_age
         if most is not None and asked.caching.now() - found.entry.made_at > most:
             return None
-        events = decode_events(found.entry.body)
+        kept = decode_answer(found.entry.body)
+        events = kept.events if kept is not None else []
+        target = asked.target_of(kept.served) if kept is not None else None
         # Whatever wrote it: half an answer, or a refused one, is served to nobody.
-        if not events or not isinstance(events[0], Started) or not is_complete(events, asked.call):
+        if (
+            kept is None
+            or target is None
+            or not events
+            or not isinstance(events[0], Started)
+            or not is_complete(events, asked.call)
+        ):
             return None
-        version = self._versions.get(asked.target.label)
+        version = self._versions.get(target.label)
         if version is not None and version != events[0].model:
             return None
         age = max(0, int(asked.caching.now() - found.entry.made_at))
@@ -229,8 +206,8 @@ class Answers:
         details = "".join(f"; {name}={value}" for name, value in found.details.items())
         self._note_hit(asked, found.tier, f"{found.tier}{details}; age={age}")
         usage = next((event for event in reversed(events) if isinstance(event, Usage)), None)
-        asked.caching.spending.record_hit(asked.exchange, found.tier, usage, asked.target)
-        return OpenAnswer(asked.target, _replay(events), ())
+        asked.caching.spending.record_hit(asked.exchange, found.tier, usage, target)
+        return OpenAnswer(target, _replay(events), (), step=kept.step)
 
     async def _fly(self, asked: _Asked) -> OpenAnswer:
         """Lead, or read what another leads."""
@@ -285,8 +262,8 @@ class Answers:
             try:
                 for event in flight.events[:1]:
                     self._note_version(opened.served_by, event)
-                if flight.is_whole and opened.served_by == asked.target and not _is_shortened(asked.exchange):
-                    await self._keep(asked, flight.events)
+                if flight.is_whole and asked.may_keep(opened) and not _is_shortened(asked.exchange):
+                    await self._keep(asked, opened, flight.events)
             finally:
                 self._flights.end(asked.flight_key, flight)
                 if owner:
@@ -296,14 +273,14 @@ class Answers:
         self._run(flight.start(opened, end))
         # Nothing waits in between: no cancel can leave the answer open.
         await anext(reading)
-        return OpenAnswer(opened.served_by, reading, opened.attempts)
+        return replace(opened, events=reading)
 
     async def _follow(self, asked: _Asked, flight: Flight, target: Target) -> OpenAnswer:
         self._count(FLIGHT, "hit")
         self._note_hit(asked, FLIGHT, FLIGHT)
         events = self._read_along(asked, flight, target)
         await anext(events)
-        return OpenAnswer(target, events, ())
+        return OpenAnswer(target, events, (), step=flight.step)
 
     async def _read_along(self, asked: _Asked, flight: Flight, target: Target) -> AsyncGenerator[Event, None]:
         """A follower's events, behind one that only starts this generator. Its hit counts when it is whole."""
@@ -330,10 +307,11 @@ class Answers:
                     return await row.tier.find(asked.question)
         return None
 
-    async def _keep(self, asked: _Asked, events: Sequence[Event]) -> None:
+    async def _keep(self, asked: _Asked, opened: OpenAnswer, events: Sequence[Event]) -> None:
         if not asked.question.may_keep or not is_complete(events, asked.call):
             return
-        body = encode_events(events, asked.caching.file.cache.entry_bytes)
+        most, label = asked.caching.file.cache.entry_bytes, opened.served_by.label
+        body = encode_events(events, most, label, opened.step)
         if body is None:
             return
         entry = Entry(asked.question.key, body, asked.caching.now())
@@ -374,13 +352,20 @@ class _Asked:
     caching: Caching
     call: ChatCall
     question: Question
-    target: Target
+    chain: Chain
     exchange: Exchange
     ask: Ask
     flight_key: str
 
+    def target_of(self, label: str) -> Target | None:
+        """Who made a kept answer; None where it is no target of this chain."""
+        return next((one for one in self.chain.targets if label in ("", one.label)), None)
 
-_NO_ROW = ModelRow(chain=[])
+    def may_keep(self, opened: OpenAnswer) -> bool:
+        """Not of a fallback: a weaker model's answer would outlive the outage of the better one."""
+        if self.chain.plan is not None:
+            return opened.may_keep
+        return opened.served_by == self.chain.targets[0]
 
 
 def _mark(exchange: Exchange, text: str) -> None:

@@ -36,7 +36,16 @@ _KINDS: tuple[Any, ...] = (
     Usage,
     Finished,
 )
-FORMAT = 1
+FORMAT = 2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """A kept answer. served: provider:model that made it. step: of a cascade, "" of a chain."""
+
+    events: list[Event]
+    served: str = ""
+    step: str = ""
 
 
 def shape_of(kinds: Sequence[Any]) -> int:
@@ -49,14 +58,15 @@ def shape_of(kinds: Sequence[Any]) -> int:
 _SHAPE = shape_of((*_KINDS, Source))
 _TAGS = {kind: tag for tag, kind in enumerate(_KINDS)}
 _encode = msgspec.msgpack.Encoder().encode
-_outer = msgspec.msgpack.Decoder(tuple[int, int, list[tuple[int, msgspec.Raw]]])
+_outer = msgspec.msgpack.Decoder(tuple[int, int, str, str, list[tuple[int, msgspec.Raw]]])
 _inner = [msgspec.msgpack.Decoder(kind) for kind in _KINDS]
 
 
-def encode_events(events: Sequence[Event], most: int) -> bytes | None:
-    """The events in order; None where they are more than `most` bytes, or hold what cannot be encoded."""
+def encode_events(events: Sequence[Event], most: int, served: str = "", step: str = "") -> bytes | None:
+    """The events in order, with who made them (see KeptAnswer); None where they are more than `most` bytes, or hold
+    what cannot be encoded."""
     try:
-        body = _encode((FORMAT, _SHAPE, [(_TAGS[type(event)], event) for event in events]))
+        body = _encode((FORMAT, _SHAPE, served, step, [(_TAGS[type(event)], event) for event in events]))
     except (TypeError, ValueError, OverflowError, RecursionError):
         return None
     return body if len(body) <= most else None
@@ -64,10 +74,16 @@ def encode_events(events: Sequence[Event], most: int) -> bytes | None:
 
 def decode_events(body: bytes) -> list[Event] | None:
     """What was encoded, equal event by event; None for anything else."""
+    kept = decode_answer(body)
+    return None if kept is None else kept.events
+
+
+def decode_answer(body: bytes) -> KeptAnswer | None:
+    """As `decode_events`, with who made them."""
     try:
-        number, shape, said = _outer.decode(body)
+        number, shape, served, step, said = _outer.decode(body)
         if (number, shape) != (FORMAT, _SHAPE):
             return None
-        return [_inner[tag].decode(raw) for tag, raw in said]
+        return KeptAnswer([_inner[tag].decode(raw) for tag, raw in said], served, step)
     except (msgspec.DecodeError, ValueError, IndexError, RecursionError):
         return None

@@ -49,20 +49,20 @@ class Fingerprints:
         self._served = served
         self._revisions = revisions
 
-    def is_greedy(self, target: Target) -> bool:
-        """Whether the target decodes greedily where the call names no temperature: rag models do."""
-        model = self._own_model(target)
-        return model is not None and model.ability == "answer"
+    def is_greedy(self, chain: Chain) -> bool:
+        """Whether who answers decodes greedily where the call names no temperature: rag models do.
+
+        Of a chain the first target answers, of a cascade any."""
+        return all(self._is_rag(target) for target in _answering(chain))
 
     async def read(self, call: ChatCall, chain: Chain) -> Fingerprint | None:
         """None where it cannot be told what would answer: then nothing is kept and nothing is served."""
-        first = chain.targets[0]
+        answering = _answering(chain)
         targets = tuple(self._words(target) for target in chain.targets)
-        if not targets[0][-1]:
+        if not all(words[-1] for words in targets[: len(answering)]):
             return None
-        takes_body = call.surface in first.entry.keys[0].surfaces
-        own = self._own_model(first)
-        if own is None or own.ability != "answer":
+        takes_body = any(call.surface in target.entry.keys[0].surfaces for target in answering)
+        if not any(self._is_rag(target) for target in answering):
             return Fingerprint(targets, takes_body)
         collection = call.collection or call.default_collection
         if self._revisions is None:
@@ -97,6 +97,10 @@ class Fingerprints:
         model = self._own_model(target)
         return (*name, "" if model is None else model.digest)
 
+    def _is_rag(self, target: Target) -> bool:
+        model = self._own_model(target)
+        return model is not None and model.ability == "answer"
+
     def _own_model(self, target: Target) -> ServedModel | None:
         """The model of this machine's Triton that the target is, as far as that is known now."""
         row = self._providers[target.entry.name]
@@ -107,3 +111,8 @@ class Fingerprints:
         if self._served.known is None or self._served.age > MODELS_SECONDS:
             return None
         return self._served.known.get(model)
+
+
+def _answering(chain: Chain) -> tuple[Target, ...]:
+    """Those whose answers are kept: the first target, or all of a cascade."""
+    return chain.targets if chain.plan is not None else chain.targets[:1]

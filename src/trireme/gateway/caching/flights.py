@@ -30,6 +30,7 @@ class Flight:
         self.state: State = "waiting"
         self.found: Found | None = None
         self.target: Target | None = None
+        self.step = ""
         self.events: list[Event] = []
         self.error: Exception | None = None
         self.is_whole = False
@@ -56,7 +57,7 @@ class Flight:
 
     def start(self, opened: OpenAnswer, at_end: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         """Read the leader's answer from now on. at_end: awaited when it is over, however it ended."""
-        self.target = opened.served_by
+        self.target, self.step = opened.served_by, opened.step
         self._task = asyncio.create_task(self._read_all(opened, at_end))
         self.close_as("shared")
         return self._task

@@ -94,8 +94,8 @@ _SYSTEM_ROLES = ("system", "developer")
 class Fingerprint:
     """What answers, beside the call. targets: of each step of the chain its words, the first decides.
 
-    takes_body: whether the first gets the client's body as it is. collection: that is read, with its revision;
-    empty where none is. rules: what the gateway's file adds to calls of the model.
+    takes_body: whether the first, or any of a cascade, gets the client's body as it is. collection: that is read,
+    with its revision; empty where none is. rules: what the gateway's file adds to calls of the model.
     """
 
     targets: tuple[tuple[str, ...], ...]

@@ -157,15 +157,17 @@ class Admitted:
         if self._first_ms < 0:
             self._first_ms = self._milliseconds()
 
-    def end(self, outcome: str, used: Used) -> None:
-        """What became of it, and what it is charged."""
-        if self._has_ended:
-            return
-        self._has_ended = True
+    def end(self, outcome: str, used: Used) -> int | None:
+        """What became of it, and what it is charged: nano-dollars, None where no price is known."""
         row = with_used(self._row, used, self._cost.price)
+        cost = row.nanos if self._cost.price is not None else None
+        if self._has_ended:
+            return cost
+        self._has_ended = True
         self._settling = self._admission.settle(
             replace(row, outcome=outcome, first_ms=self._first_ms, total_ms=self._milliseconds())
         )
+        return cost
 
     async def settled(self) -> None:
         """Return when the store has its bill, or does not answer. After `end`."""

@@ -59,6 +59,7 @@ class RequestMeter:
         self._exchange = exchange
         self._shrunk: tuple[str, str] | None = None
         self._last: Admitted | None = None
+        self.step = ""
 
     async def begin(self, call: ChatCall, target: Target) -> ChatAttempt:
         """See Meter. The error is a BudgetExceededError that names the budget and what is left of it."""
@@ -77,12 +78,13 @@ class RequestMeter:
             call = with_max_tokens(call, call.max_tokens)
         cost = Cost(bound.input, bound.output, price)
         row = open_row(self._exchange, new_attempt_id(), call.model, target.label, price)
+        row = replace(row, step=self.step)
         if self._last is not None:
             # What the attempt before does not use is free first: one budget for one attempt pays for all of them.
             await self._last.settled()
         admitted, sent, cost = await self._admit(row, caps, call, cost)
         self._last = admitted
-        return ChatAttempt(admitted, sent, cost, stop)
+        return ChatAttempt(admitted, sent, cost, stop, self._exchange.costs)
 
     async def _admit(
         self, row: LedgerRow, caps: tuple[Cap, ...], call: ChatCall, cost: Cost
@@ -141,12 +143,16 @@ class RequestMeter:
 class ChatAttempt:
     """See AttemptMeter."""
 
-    def __init__(self, admitted: Admitted, call: ChatCall, cost: Cost, stop: StopWhen | None) -> None:
-        """stop: when the answer is sufficient; such a call is streamed, whatever its client asked for."""
+    def __init__(
+        self, admitted: Admitted, call: ChatCall, cost: Cost, stop: StopWhen | None, costs: list[int | None]
+    ) -> None:
+        """stop: when the answer is sufficient; such a call is streamed, whatever its client asked for. costs: takes
+        what the attempt cost, in nano-dollars, when it has ended; None where no price is known."""
         self.call = call if stop is None else replace(call, stream=True)
         self._admitted = admitted
         self._count = AnswerCount(cost.input, cost.output)
         self._stop = stop
+        self._costs = costs
         self._is_whole = False
         self._is_stopped = False
         admitted.keep(self._count.so_far)
@@ -185,7 +191,7 @@ class ChatAttempt:
             outcome = "stopped"
         elif outcome == "cancelled":
             outcome = "client_gone"
-        self._admitted.end(outcome, self._count.used(outcome))
+        self._costs.append(self._admitted.end(outcome, self._count.used(outcome)))
 
     def _is_beyond(self, event: Event) -> bool:
         """Whether the event is more than was paid for: each part that is not empty is one token or more."""

@@ -7,6 +7,7 @@ import secrets
 from importlib.metadata import version
 
 from trireme.artifacts.manifest import MANIFEST_FILE
+from trireme.artifacts.recipe import RECIPE_FILE
 from trireme.rag.prompt import PROMPT_FILE
 from trireme.triton.backends.config import ModelConfig
 
@@ -22,6 +23,19 @@ def name_load(args: dict[str, str], config: ModelConfig) -> str:
         digest.update(len(said).to_bytes(8) + said)
     digest.update(args["model_config"].encode() + version("trireme").encode())
     return digest.hexdigest()
+
+
+def name_version(config: ModelConfig) -> str:
+    """SHA-256 of manifest.json in hex: the same for equal files, however they are served and loaded.
+
+    Of a model without one, such as rag, that of its recipe and its prompt. "" where it has none of these.
+    """
+    model_dir = config.version_dir.parent
+    for names in ((config.version_dir / MANIFEST_FILE,), (model_dir / RECIPE_FILE, model_dir / PROMPT_FILE)):
+        said = b"".join(path.read_bytes() for path in names if path.is_file())
+        if said:
+            return hashlib.sha256(said).hexdigest()
+    return ""
 
 
 def name_this(digest: str) -> str:

@@ -11,7 +11,7 @@ from trireme.errors import TriremeError
 from trireme.settings import read_settings
 from trireme.triton.backends.config import ModelConfig, read_model_config
 from trireme.triton.backends.instruments import log_to
-from trireme.triton.backends.loaded import name_load, name_this
+from trireme.triton.backends.loaded import name_load, name_this, name_version
 from trireme.triton.backends.metrics import ModelMetrics
 from trireme.triton.backends.reply import Replies
 from trireme.triton.shared_memory import make_private
@@ -37,7 +37,7 @@ class BackendModel:
         try:
             self.config = read_model_config(args, self.known_parameters)
             self.server_restarts = read_settings().server_restarts
-            before = name_load(args, self.config)
+            before, self._version = name_load(args, self.config), name_version(self.config)
             self.load(self.config)
             # What was placed meanwhile may be loaded or not.
             self._loaded = before if before == name_load(args, self.config) else ""
@@ -88,7 +88,12 @@ class BackendModel:
         names = "What the model has loaded, as one name that no other load has: Unix time at which it last said so"
         digest = name_this(self._loaded)
         loaded = self.metrics.gauge(
-            "trireme_model_loaded_seconds", names, instance=self.config.instance, digest=digest
+            "trireme_model_loaded_seconds",
+            names,
+            instance=self.config.instance,
+            digest=digest,
+            # Of files that changed meanwhile nobody knows which were read.
+            version=self._version if digest else "",
         )
         while True:
             ready.set(1.0 if self.is_ready() else 0.0)

@@ -7,7 +7,7 @@ from typing import get_args
 import msgspec
 import pytest
 
-from trireme.gateway.caching.codec import decode_events, encode_events, shape_of
+from trireme.gateway.caching.codec import decode_answer, decode_events, encode_events, shape_of
 from trireme.providers.chat import (
     Event,
     Finished,
@@ -47,6 +47,11 @@ def test_every_kind_of_event_comes_back_equal():
     assert decode_events(encoded([])) == []
 
 
+def test_who_made_an_answer_comes_back_with_it():
+    kept = decode_answer(encode_events(EVENTS, 1 << 20, "p:m", "small"))
+    assert (kept.events, kept.served, kept.step) == (EVENTS, "p:m", "small")
+
+
 def test_an_answer_over_the_limit_is_not_encoded():
     size = len(encoded())
     assert encode_events(EVENTS, size) is not None
@@ -60,16 +65,18 @@ def test_what_cannot_be_encoded_is_not_kept(piece):
 
 def test_what_was_not_written_here_is_a_miss():
     good = encoded()
-    number, shape, said = msgspec.msgpack.decode(good)
+    number, shape, served, step, said = msgspec.msgpack.decode(good)
     others = [
         b"",
         b"\x80\x04\x95.",
         good + b"x",
-        msgspec.msgpack.encode([number + 1, shape, said]),
-        msgspec.msgpack.encode([number, shape + 1, said]),
-        msgspec.msgpack.encode([number, shape, [[99, {}]]]),
-        msgspec.msgpack.encode([number, shape, [[0, {"model": 7}]]]),
-        msgspec.msgpack.encode([number, shape, [[0, {}]]]),
+        msgspec.msgpack.encode([number + 1, shape, served, step, said]),
+        msgspec.msgpack.encode([number, shape + 1, served, step, said]),
+        msgspec.msgpack.encode([number, shape, 7, step, said]),
+        msgspec.msgpack.encode([number, shape, said]),
+        msgspec.msgpack.encode([number, shape, served, step, [[99, {}]]]),
+        msgspec.msgpack.encode([number, shape, served, step, [[0, {"model": 7}]]]),
+        msgspec.msgpack.encode([number, shape, served, step, [[0, {}]]]),
     ]
     assert [decode_events(other) for other in others] == [None] * len(others)
 

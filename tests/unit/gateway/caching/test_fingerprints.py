@@ -8,6 +8,7 @@ import pytest
 from fakes.providers import ScriptedProvider, target_of
 from trireme.errors import UnavailableError
 from trireme.gateway.caching.fingerprints import Fingerprints
+from trireme.gateway.cascades.plan import CascadePlan
 from trireme.gateway.chains import Chain
 from trireme.gateway.file import ProviderRow
 from trireme.providers.chat import ChatCall
@@ -116,9 +117,36 @@ def test_a_provider_of_the_calls_surface_gets_its_body(served):
 def test_only_models_that_answer_from_passages_are_greedy_by_themselves(served):
     fingerprints = Fingerprints(ROWS, served)
     labels = ("local:rag", "local:llm", "up:rag", "far:rag")
-    assert [fingerprints.is_greedy(chain_of(label).targets[0]) for label in labels] == [
+    assert [fingerprints.is_greedy(chain_of(label)) for label in labels] == [
         True,
         False,
         False,
         False,
     ]
+
+
+def cascade_of(*labels, providers=None):
+    """A chain whose targets are steps; providers: of some labels."""
+    pairs = [label.split(":") for label in labels]
+    targets = tuple(
+        target_of((providers or {}).get(label, ScriptedProvider()), name=name, model=model)
+        for label, (name, model) in zip(labels, pairs, strict=True)
+    )
+    return Chain(targets, plan=CascadePlan("m", ()))
+
+
+def test_of_a_cascade_every_step_answers_what_is_kept(served):
+    fingerprints = Fingerprints(ROWS, served)
+    assert fingerprints.is_greedy(cascade_of("local:rag", "local:rag"))
+    assert not fingerprints.is_greedy(cascade_of("local:rag", "up:gpt"))
+    # Whichever step reads the collection, or is sent the body.
+    provider = ScriptedProvider()
+    provider.surfaces = ("openai",)
+    chain = cascade_of("local:rag", "up:gpt", providers={"up:gpt": provider})
+    for found in (
+        read(served, chain, revisions=Revisions()),
+        read(served, dataclasses.replace(chain, targets=chain.targets[::-1]), revisions=Revisions()),
+    ):
+        assert found.collection == ("default", "t/default/1")
+        assert found.takes_body
+    assert read(served, cascade_of("up:gpt", "local:old")) is None

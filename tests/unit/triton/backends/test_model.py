@@ -1,4 +1,5 @@
 import gc
+import hashlib
 import logging
 import time
 import weakref
@@ -129,6 +130,32 @@ def test_each_load_has_a_name_of_its_own_that_begins_with_what_was_loaded(pb, tm
     assert first == same != other
 
 
+def test_the_version_of_a_load_is_that_of_its_manifest_alone(pb, tmp_path):
+    manifest = tmp_path / "1" / "manifest.json"
+    manifest.parent.mkdir()
+    for text, prompt, size in (("{}", "one", 3), ("{}", "two", 4), ("{ }", "two", 4)):
+        manifest.write_text(text)
+        (tmp_path / "prompt.toml").write_text(prompt)
+        model = Upper()
+        model.initialize(arguments(tmp_path, size=size))
+        model.finalize()
+    first, same, other = (name.partition("/")[2] for name in _loads(pb, tmp_path))
+    assert first == same == hashlib.sha256(b"{}").hexdigest()
+    assert other == hashlib.sha256(b"{ }").hexdigest()
+
+
+def test_a_model_without_a_manifest_has_the_version_of_its_recipe_and_prompt(pb, tmp_path):
+    (tmp_path / "recipe.toml").write_text("kind")
+    for prompt in ("one", "one", "two"):
+        (tmp_path / "prompt.toml").write_text(prompt)
+        model = Upper()
+        model.initialize(arguments(tmp_path, size=3))
+        model.finalize()
+    first, same, other = (name.partition("/")[2] for name in _loads(pb, tmp_path))
+    assert first == same == hashlib.sha256(b"kindone").hexdigest()
+    assert first != other
+
+
 def test_a_model_whose_files_changed_while_it_loaded_does_not_say_what_it_has(pb, tmp_path):
     class Late(Upper):
         def load(self, config):
@@ -139,7 +166,8 @@ def test_a_model_whose_files_changed_while_it_loaded_does_not_say_what_it_has(pb
     model = Late()
     model.initialize(arguments(tmp_path, size=3))
     model.finalize()
-    assert _loads(pb, tmp_path) == [""]
+    # Neither the load's name, nor the version of its files.
+    assert _loads(pb, tmp_path) == ["/"]
 
 
 def test_the_restarts_of_the_server_are_shown(pb, tmp_path, monkeypatch):

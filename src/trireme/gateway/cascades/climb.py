@@ -1,0 +1,297 @@
+"""From step to step: ask the cheap one, judge its answer before anybody sees it, keep it or ask the next one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from trireme.errors import InvalidInputError, PermissionDeniedError, ResourceExhaustedError, TriremeError
+from trireme.gateway.cascades.heard import UNSURE, Heard, shown
+from trireme.gateway.cascades.plan import CascadePlan, StepPlan
+from trireme.gateway.cascades.step_meter import ESCALATED, StepMeter
+from trireme.gateway.cascades.versions import StepVersions
+from trireme.gateway.chains import Chain, Step
+from trireme.providers.attempts import Attempts
+from trireme.providers.chat import ChatCall, Event, Usage
+from trireme.providers.meter import Meter
+from trireme.providers.port import ProviderError
+from trireme.providers.targets import Attempt, OpenAnswer, Target
+
+# What became of a step, beside the reasons of Heard and StepVersions and the kinds of ProviderError: its answer was
+# shown; no target of it can take the call; the tenant's rules forbid it; a budget does not pay for it.
+KEPT, UNABLE, FORBIDDEN, BUDGET = "kept", "unable", "forbidden", "budget"
+
+
+class StepTally(Protocol):
+    """Counts what became of steps. trireme.gateway.metrics is one."""
+
+    def count_step(self, model: str, step: str, outcome: str, seconds: float | None = None) -> None:
+        """outcome: kept, or why the next one was asked. seconds: until that was known, of a step that was asked."""
+        ...
+
+
+@dataclass(slots=True)
+class _Climb:
+    """One request on its way up. left: steps that did not answer, with the reasons. best: of the answers that were
+    not sure enough the likeliest, with its chance."""
+
+    call: ChatCall
+    plan: CascadePlan
+    meter: Meter
+    deadline: float
+    left: list[tuple[str, str]]
+    made: list[Attempt] = field(default_factory=list)
+    best: OpenAnswer | None = None
+    chance: float = -1.0
+
+
+class Cascades:
+    """For one event loop. `narrow` a chain before its caches are asked; `open` asks the steps that are left."""
+
+    def __init__(
+        self,
+        attempts: Attempts,
+        versions: StepVersions,
+        tally: StepTally,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._attempts = attempts
+        self._tally = tally
+        self._clock = clock
+        self.versions = versions
+
+    def narrow(self, chain: Chain, call: ChatCall) -> Chain:
+        """The chain without the steps and targets that cannot take the call now; the last step always stays.
+
+        A chain without steps is given back as it is. Raises PermissionDeniedError where nobody is left to answer.
+        """
+        if chain.plan is None:
+            return chain
+        *small, last = chain.steps
+        steps, left = [], list(chain.left)
+        for step in small:
+            able = self._able(chain.plan, step, call)
+            reason = self._obstacle(chain.plan, step, able, call)
+            if reason:
+                left.append((step.plan.name, reason))
+            else:
+                steps.append(Step(step.plan, able))
+        # Where none of them can, the attempts say why.
+        steps.append(Step(last.plan, self._able(chain.plan, last, call) or last.targets))
+        targets = tuple(target for step in steps for target in step.targets)
+        if not targets:
+            raise _forbidden(chain.plan, last.plan, call)
+        return replace(chain, targets=targets, steps=tuple(steps), left=tuple(left))
+
+    async def open(self, call: ChatCall, chain: Chain, seconds: float, meter: Meter) -> OpenAnswer:
+        """The answer of the first step that is sure enough, else the last one's. chain: of `narrow`.
+
+        seconds: for all steps and the answer together. meter: pays for every attempt of every step. Raises what the
+        last step raises, with the attempts of all steps in `attempts`. Cancelling it closes the running call.
+        """
+        if chain.plan is None:
+            return await self._attempts.open(call, chain.targets, seconds, meter)
+        climb = _Climb(call, chain.plan, meter, self._clock() + seconds, list(chain.left))
+        for name, reason in chain.left:
+            self._tally.count_step(chain.plan.model, name, reason)
+        *small, last = chain.steps
+        for step in small:
+            answer = await self._try(climb, step)
+            if answer is not None:
+                return answer
+        return await self._ask_last(climb, last)
+
+    def _able(self, plan: CascadePlan, step: Step, call: ChatCall) -> tuple[Target, ...]:
+        asked = call_of(call, plan, step.plan)
+        return tuple(one for one in step.targets if not one.entry.keys[0].find_fault(asked, one.model))
+
+    def _obstacle(self, plan: CascadePlan, step: Step, able: Sequence[Target], call: ChatCall) -> str:
+        """Why the step is not asked; "" if it is."""
+        if not step.targets:
+            return FORBIDDEN
+        # A calibration is of single answers, and of the mode that it was fitted in.
+        is_other = call.answer_mode not in (None, step.plan.answer_mode)
+        if call.choices != 1 or is_other or not able:
+            return UNABLE
+        return self.versions.reason(plan.model, step.plan)
+
+    async def _try(self, climb: _Climb, step: Step) -> OpenAnswer | None:
+        """The step's answer if it is sure enough; None: go on to the next step."""
+        began, plan = self._clock(), step.plan
+        limit = _limit(climb.plan, plan)
+        meter, heard = StepMeter(climb.meter, plan.name), Heard(limit)
+        asked = call_of(climb.call, climb.plan, plan)
+        opened: OpenAnswer | None = None
+        chance = 0.0
+        made: tuple[Attempt, ...] = ()
+        try:
+            opened = await self._attempts.open(asked, step.targets, self._seconds_left(climb, plan), meter)
+            made = opened.attempts
+            await _read(opened.events, heard, limit)
+            reason, chance = self._judge(climb, plan, heard)
+            if not reason and not climb.call.stream:
+                # Nobody has seen anything yet: what breaks off now costs nothing but the next step.
+                await _read(opened.events, heard, None)
+        except TriremeError as error:
+            reason, made = _reason_of(error), getattr(error, "attempts", made)
+        except BaseException:
+            await _close(opened)
+            meter.decide(is_kept=False)
+            raise
+        meter.decide(is_kept=not reason)
+        self._tally.count_step(climb.plan.model, plan.name, reason or KEPT, self._clock() - began)
+        if opened is not None and not reason:
+            return await self._give(climb, plan, opened, heard)
+        if opened is not None and reason == UNSURE and heard.is_whole and chance > climb.chance:
+            climb.best, climb.chance = self._replay_of(climb, plan, opened, heard), chance
+        await _close(opened)
+        climb.left.append((plan.name, reason))
+        climb.made += _escalated(made)
+        return None
+
+    def _judge(self, climb: _Climb, plan: StepPlan, heard: Heard) -> tuple[str, float]:
+        """Why the answer is not kept, "" if it is, and its chance."""
+        if plan.calibration is None:
+            return "", 1.0
+        # It may have been loaded anew while it answered.
+        reason = self.versions.answered(climb.plan.model, plan, heard.model)
+        return (reason, 0.0) if reason else heard.judge(plan.calibration)
+
+    async def _give(self, climb: _Climb, plan: StepPlan, opened: OpenAnswer, heard: Heard) -> OpenAnswer:
+        """The answer for the client: what was held, then what still comes."""
+        if heard.is_whole:
+            return self._replay_of(climb, plan, opened, heard)
+        events = _show(climb, heard.events, opened.events)
+        await anext(events)
+        return self._answer(climb, plan, opened, events)
+
+    def _replay_of(self, climb: _Climb, plan: StepPlan, opened: OpenAnswer, heard: Heard) -> OpenAnswer:
+        return self._answer(climb, plan, opened, _replay(climb.call, heard.events))
+
+    def _answer(
+        self, climb: _Climb, plan: StepPlan, opened: OpenAnswer, events: AsyncGenerator[Event, None]
+    ) -> OpenAnswer:
+        made = (*climb.made, *opened.attempts)
+        return OpenAnswer(opened.served_by, events, made, step=plan.name, left=tuple(climb.left))
+
+    async def _ask_last(self, climb: _Climb, step: Step) -> OpenAnswer:
+        plan = step.plan
+        if not step.targets:
+            error = _forbidden(climb.plan, plan, climb.call)
+            vars(error)["attempts"] = tuple(climb.made)
+            raise error
+        climb.meter.step = plan.name
+        began, asked = self._clock(), call_of(climb.call, climb.plan, plan)
+        try:
+            opened = await self._attempts.open(
+                asked, step.targets, self._seconds_left(climb, plan), climb.meter
+            )
+        except TriremeError as error:
+            reason = _reason_of(error)
+            self._tally.count_step(climb.plan.model, plan.name, reason, self._clock() - began)
+            best = climb.best if climb.plan.on_refusal == "keep" else None
+            if best is not None and isinstance(error, ResourceExhaustedError):
+                # Not for others: it was not sure enough.
+                left = (*(pair for pair in climb.left if pair[0] != best.step), (plan.name, reason))
+                return replace(best, attempts=tuple(climb.made), left=left, may_keep=False)
+            vars(error)["attempts"] = (*climb.made, *getattr(error, "attempts", ()))
+            raise
+        self._tally.count_step(climb.plan.model, plan.name, KEPT, self._clock() - began)
+        events = _show(climb, (), opened.events)
+        await anext(events)
+        answer = self._answer(climb, plan, opened, events)
+        return replace(answer, may_keep=opened.served_by == step.targets[0])
+
+    def _seconds_left(self, climb: _Climb, plan: StepPlan) -> float:
+        left = climb.deadline - self._clock()
+        return left if plan.seconds is None else min(left, plan.seconds)
+
+
+def call_of(call: ChatCall, cascade: CascadePlan, step: StepPlan) -> ChatCall:
+    """The call as the step is asked: in its mode, with the log-probabilities that its calibration needs. Pure."""
+    if step.answer_mode is not None:
+        call = replace(call, answer_mode=step.answer_mode)
+    if _limit(cascade, step) is not None:
+        call = replace(call, stream=True)
+    if step.alternatives is None or (call.logprobs or 0) > step.alternatives:
+        return call
+    asked = step.alternatives
+    # A provider of the client's own format is sent the client's body.
+    if call.surface == "openai":
+        call = replace(call, body={**call.body, "logprobs": True, "top_logprobs": asked})
+    elif call.surface == "completions":
+        call = replace(call, body={**call.body, "logprobs": asked})
+    return replace(call, logprobs=asked)
+
+
+def _limit(cascade: CascadePlan, step: StepPlan) -> int | None:
+    """Tokens that are read before the decision; None: the whole answer, as a single sentence always comes."""
+    is_whole = step.calibration is None or step.answer_mode == "extractive"
+    return None if is_whole or cascade.decide_after == "answer" else cascade.decide_after
+
+
+async def _read(events: AsyncGenerator[Event, None], heard: Heard, limit: int | None) -> None:
+    """Read on until so many tokens are there, or all of them. Raises ProviderError where it breaks off."""
+    if heard.is_whole:
+        return
+    async for event in events:
+        heard.note(event)
+        if limit is not None and heard.tokens >= limit:
+            return
+    heard.is_whole = True
+
+
+async def _replay(call: ChatCall, events: Sequence[Event]) -> AsyncGenerator[Event, None]:
+    for event in events:
+        if (seen := shown(event, call)) is not None:
+            yield seen
+
+
+async def _show(
+    climb: _Climb, held: Sequence[Event], coming: AsyncGenerator[Event, None]
+) -> AsyncGenerator[Event, None]:
+    """What was held and what comes, behind an event that only starts this generator."""
+    try:
+        # Closing a generator that has not started runs none of it, and the call would stay open.
+        yield Usage()
+        async for event in _replay(climb.call, held):
+            yield event
+        async for event in coming:
+            if (seen := shown(event, climb.call)) is not None:
+                yield seen
+    except ProviderError as error:
+        error.attempts = (*climb.made, *error.attempts)
+        raise
+    finally:
+        await coming.aclose()
+
+
+async def _close(opened: OpenAnswer | None) -> None:
+    """Cancel what still runs. What fails in closing changes nothing."""
+    if opened is not None:
+        with suppress(Exception):
+            await opened.events.aclose()
+
+
+def _escalated(made: Sequence[Attempt]) -> list[Attempt]:
+    """The step's attempts; one that gave an answer gave none that was kept."""
+    return [replace(one, outcome=ESCALATED) if one.outcome == "ok" else one for one in made]
+
+
+def _reason_of(error: TriremeError) -> str:
+    """Why a step did not answer, in a word of which there are few."""
+    if isinstance(error, ProviderError):
+        return error.kind
+    if isinstance(error, ResourceExhaustedError):
+        return BUDGET
+    return UNABLE if isinstance(error, InvalidInputError) else error.code.lower()
+
+
+def _forbidden(plan: CascadePlan, last: StepPlan, call: ChatCall) -> PermissionDeniedError:
+    return PermissionDeniedError(
+        f"tenant {call.tenant!r} forbids every provider of step {last.name!r} of {plan.model!r}, and no step before"
+        " it was sure enough"
+    )
