@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,11 @@ from trireme.triton.server import ServerConfig, TritonServer
 
 ROOT = Path(__file__).parents[2]
 
+
+# What `make serve` indexes.
+SAMPLE_CORPUS = [
+    ROOT / name for name in re.search(r"serve --corpus (.+)", (ROOT / "Makefile").read_text())[1].split()
+]
 
 # Below the ports that the kernel gives to clients, which could take one before its server does.
 PORTS_OF_A_WORKER = 2000
@@ -91,7 +97,7 @@ START_SECONDS = 180
 class Serving:
     """One `trireme serve` in a process of its own; `output` is what it has printed."""
 
-    def __init__(self, settings: Settings, corpus: Path | None = None):
+    def __init__(self, settings: Settings, *corpus: Path):
         self.settings = settings
         self.environ = environment_of(settings) | {"COLUMNS": "200"}
         self.log = settings.data_dir.parent / f"serve-{time.monotonic_ns()}.out"
@@ -102,7 +108,7 @@ class Serving:
                     "-m",
                     "trireme.cli",
                     "serve",
-                    *(["--corpus", str(corpus)] if corpus else []),
+                    *(["--corpus", *map(str, corpus)] if corpus else []),
                 ],
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
