@@ -48,10 +48,15 @@ RIDGE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one question found: `score` of the best sentence, rare words that its passage lacks."""
+    """What one question found: `score` of the best sentence, rare words that its passage lacks.
+
+    is_there: the documents that answer it were not left out. is_found: the sentence is of one of them, or it is not
+    known which they are; the search may miss what is there.
+    """
 
     domain: str
     is_there: bool
+    is_found: bool
     score: float
     missing: int
 
@@ -60,8 +65,9 @@ class Found:
 class DomainReport:
     """One domain's figures; shares. auc: of the chance, of a question whose document is there before one where not.
 
-    refused: of the questions whose document is there, those below relevance_threshold; told: of the others, those.
-    told_at: by the share of refused ones at which the domain's own threshold would be set.
+    refused: of the questions whose document is there, those below relevance_threshold; found_refused: the same of
+    those whose sentence is of that document; told: of the questions whose document is absent, those below. told_at:
+    by the share of refused ones at which the domain's own threshold would be set.
     """
 
     domain: str
@@ -69,6 +75,7 @@ class DomainReport:
     absent: int
     auc: float | None
     refused: float | None
+    found_refused: float | None
     told: float | None
     told_at: dict[str, float]
 
@@ -121,8 +128,8 @@ def index(domains: Sequence[Domain], settings: Settings, database_url: str) -> d
 
 def ask(
     client: TritonClient, case: Case, collection: str, model: RelevanceModel, *, is_there: bool
-) -> tuple[float, int] | None:
-    """The best sentence's score and the rare words that its passage lacks; None where nothing was found."""
+) -> tuple[bool, float, int] | None:
+    """Found's last fields; None where there is no sentence."""
     steps = ClientSteps(client, frozenset() if is_there else case.left_out)
     options = AnswerOptions(1, 0.0, 0.0, model)
     question = Question(case.question, "extractive", 5, "default", collection)
@@ -131,7 +138,8 @@ def ask(
         return None
     [cited] = part.citations
     (passage,) = [hit for hit in steps.hits if hit.id == cited.id]
-    return part.usage.best_score, model.count_missing(case.question, passage)
+    is_found = is_there and (not case.left_out or cited.id in case.left_out)
+    return is_found, part.usage.best_score, model.count_missing(case.question, passage)
 
 
 def ask_all(
@@ -153,12 +161,17 @@ def ask_all(
 
 
 def fit(found: Sequence[Found], common_words: frozenset[str]) -> RelevanceModel:
-    """The logistic of score and missing words by Newton's method; every domain and either answer weigh the same."""
+    """The logistic of score and missing words by Newton's method; every domain and either answer weigh the same.
+
+    Questions whose document is there and was not found teach nothing of sentences that answer: they are left out.
+    """
+    found = [one for one in found if one.is_found or not one.is_there]
     groups = Counter((one.domain, one.is_there) for one in found)
     weights = np.array([len(found) / len(groups) / groups[one.domain, one.is_there] for one in found])
     inputs = np.array([[1.0, one.score, one.missing] for one in found])
     there = np.array([float(one.is_there) for one in found])
-    ridge = np.diag([0.0, *(RIDGE * inputs[:, 1:].var(axis=0))])
+    # A measure that is the same everywhere gets no weight.
+    ridge = np.diag([0.0, *(RIDGE * np.maximum(inputs[:, 1:].var(axis=0), 1e-6))])
     found_weights = np.zeros(3)
     for _ in range(50):
         chances = 1 / (1 + np.exp(-inputs @ found_weights))
@@ -179,17 +192,15 @@ def summarize(found: Sequence[Found], model: RelevanceModel, threshold: float) -
     """Each domain's figures. Pure."""
     reports = []
     for name in dict.fromkeys(one.domain for one in found):
-        chances = {
-            is_there: np.array(
-                [
-                    model.chance(one.score, one.missing)
-                    for one in found
-                    if (one.domain, one.is_there) == (name, is_there)
-                ]
+        of_domain = [one for one in found if one.domain == name]
+        there, seen, absent = (
+            np.array([model.chance(one.score, one.missing) for one in members])
+            for members in (
+                [one for one in of_domain if one.is_there],
+                [one for one in of_domain if one.is_found],
+                [one for one in of_domain if not one.is_there],
             )
-            for is_there in (True, False)
-        }
-        there, absent = chances[True], chances[False]
+        )
         both = bool(there.size and absent.size)
         auc = (
             float(np.mean(there[:, None] > absent) + np.mean(there[:, None] == absent) / 2) if both else None
@@ -197,17 +208,17 @@ def summarize(found: Sequence[Found], model: RelevanceModel, threshold: float) -
         told_at = {
             f"{lost:.2f}": float(np.mean(absent < np.quantile(there, lost))) for lost in (0.02, 0.04) if both
         }
-        shares = [float(np.mean(one < threshold)) if one.size else None for one in (there, absent)]
+        shares = [float(np.mean(one < threshold)) if one.size else None for one in (there, seen, absent)]
         reports.append(DomainReport(name, there.size, absent.size, auc, *shares, told_at))
     return reports
 
 
 def choose_threshold(found: Sequence[Found], model: RelevanceModel, lost: float) -> float:
-    """The chance, in hundredths, below which `lost` of SQuAD's questions lie whose document is there."""
+    """The chance, in hundredths, below which `lost` of SQuAD's questions lie whose document is there and found."""
     chances = [
         model.chance(one.score, one.missing)
         for one in found
-        if one.is_there and one.domain.startswith("squad")
+        if one.is_found and one.domain.startswith("squad")
     ]
     return round(float(np.quantile(chances, lost)), 2)
 
@@ -227,6 +238,8 @@ def work(options: argparse.Namespace, words: list[str]) -> None:
         collections = index(domains, settings, database_url)
         with TritonClient(settings.grpc_url, timeout=300) as client:
             found = list(ask_all(client, domains, collections, model))
+    if options.keep:
+        write_json(options.keep, [dataclasses.asdict(one) for one in found])
     if options.fit:
         model = fit(found, model.common_words)
         write_relevance(folder / RELEVANCE_FILE, model, common, seen.command)
@@ -256,6 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fit", action="store_true", help="fit the weights and write them")
     lost = "of SQuAD's questions, those that the printed threshold refuses (default 0.03)"
     parser.add_argument("--lost", type=float, default=0.03, help=lost)
+    parser.add_argument("--keep", type=Path, help="write what each question found into this JSON file")
     return run_script(parser, work, arguments)
 
 

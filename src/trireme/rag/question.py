@@ -6,9 +6,9 @@ import re
 
 from trireme.passage_text import FENCE
 
-# "In which", "on what": the word that asks may come second. "Can I", "does it": yes or no, and why.
+# "In which", "on what": the word that asks may come second. "Does it": yes or no, and why; "can I" may ask how.
 _ASKS_FACT = re.compile(
-    r"\W*(?:(?:am|are|can|could|did|do|does|is|may|must|should|was|were|will|would)\b|(?:(?:at|by|for|from|in|of|on|since|to|until|with)\s+)?"
+    r"\W*(?:(?:are|did|do|does|is|was|were)\b|(?:(?:at|by|for|from|in|of|on|since|to|until|with)\s+)?"
     r"(?:(?:who|whose|whom|when|where|which|what|why)\b|how\s+(?!do\b|does\b|did\b|can\b|could\b|to\b|should\b|would\b|is\b|are\b"
     r"|may\b|must\b|might\b)))",
     re.IGNORECASE,
@@ -34,7 +34,7 @@ _FENCE = re.compile(FENCE)
 
 
 def asks_for_fact(question: str) -> bool:
-    """Whether a sentence answers it, and code alone does not: who, where, which, how long, can it, but not how to.
+    """Whether a sentence answers it, and code alone does not: who, where, which, how long, does it, but not how to.
 
     Only English questions are told apart; of others nothing is known.
     """
