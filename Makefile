@@ -32,7 +32,7 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
 
 serve: models  ## set up, build what is missing, and serve on 8080 (gateway), 8000 (HTTP), 8001 (gRPC), 8002 (metrics)
-	@$(BIN)/trireme serve --corpus docs
+	@$(BIN)/trireme serve --corpus docs README.md LICENSE Makefile
 
 models: $(SERVE_STAMP)  ## build the default models that are not in model_repository/
 	@$(BIN)/python build/build_defaults.py

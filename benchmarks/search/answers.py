@@ -1,25 +1,23 @@
 """How good answers are on SQuAD: what the extractive sentence holds, and what auto does with each question.
 
-Asks the served `rag` for extractive answers; what `auto` would do follows from the score of the best sentence and
-the two thresholds in the recipe. With --calibrate the questions are those of the training articles, and thresholds
-are chosen from their scores; without, those of the held-out articles, and the recipe's thresholds are measured.
+Questions are asked of a stack of our own through trireme.rag, as the backend does it; of those that are to have
+no answer, the whole article is left out of what is found. With --llm the LLM is asked for its opinion too, where
+the chance of an answer is neither low nor high. What `auto` would do follows for any pair of thresholds. With
+--calibrate the questions are those of the training articles, and thresholds are chosen; without, those of the
+held-out articles, and the recipe's thresholds are measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import random
 import statistics
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
 
 from benchmarks.common.report import (
     RESULTS,
@@ -31,30 +29,42 @@ from benchmarks.common.report import (
 )
 from benchmarks.common.script import make_parser, run_script
 from benchmarks.common.stack import start_own_stack
-from trireme.errors import NotFoundError
+from benchmarks.search.absent import read_lines
+from benchmarks.search.steps import ClientSteps
+from trireme.rag.answer import answer
+from trireme.rag.ports import AnswerOptions, AnswerPart, Question, Usage
+from trireme.rag.prompt import PROMPT_FILE, PromptTemplate, read_prompt
+from trireme.rag.relevance import RELEVANCE_FILE, read_relevance
 from trireme.settings import Settings
 
 # Questions whose paragraph is in the collection; SQuAD 2.0 questions that it does not answer, written to look
 # as if it did; and answerable questions asked of a collection without their article.
 GROUPS = ("answerable", "unanswerable", "absent")
 STAGES = ("embed_ms", "retrieve_ms", "rerank_ms", "sentences_ms", "total_ms")
+OUTCOMES = ("extractive", "generative", "nothing found")
 STEP = 0.05
-BAND = 0.1
 # Of answerable questions, those that may be lost to "nothing found".
-MOST_LOST = 0.02
-# From this share on of right answers the sentence is preferred to the LLM.
-LEAST_RIGHT = 0.5
+MOST_LOST = 0.04
+# Between these chances the LLM's opinion is measured: outside of them no threshold is looked for.
+LLM_LEAST, LLM_MOST = 0.05, 0.95
+# An answer of passages is short; a runaway one would cost the run minutes.
+LLM_TOKENS = 48
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One question's best sentence: its score, whether it holds a gold answer and is of the gold paragraph."""
+    """One question's best sentence: the chance of an answer, whether it holds a gold one, of the gold paragraph.
+
+    opinion: the LLM's beside it, "" where it was not asked. is_llm_right: its text holds a gold answer.
+    """
 
     group: str
-    score: float
+    chance: float
     is_right: bool
     is_gold_passage: bool
     stages: dict[str, float]
+    opinion: str = ""
+    is_llm_right: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +86,8 @@ class AnswerReport:
     thresholds: Thresholds
     auto: dict[str, dict[str, float]]
     median_ms: dict[str, float]
+    has_llm: bool
     circumstances: Circumstances
-
-
-def read_questions(folder: Path, split: str) -> list[dict[str, Any]]:
-    """Records of qa/squad_grounded_SPLIT.jsonl. Raises NotFoundError."""
-    path = folder / "qa" / f"squad_grounded_{split}.jsonl"
-    if not path.is_file():
-        raise NotFoundError(f"{path} does not exist; give the folder that holds qa/ and retrieval/")
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def draw(questions: Sequence[dict[str, Any]], count: int, seed: int) -> dict[str, list[dict[str, Any]]]:
@@ -95,36 +98,41 @@ def draw(questions: Sequence[dict[str, Any]], count: int, seed: int) -> dict[str
     return {"answerable": answerable[:count], "unanswerable": unanswerable, "absent": answerable[count:]}
 
 
-def choose_thresholds(asked: Sequence[Asked]) -> Thresholds:
-    """relevance: the highest step that loses at most MOST_LOST of the answerable questions.
-
-    extractive: the lowest step from there on at which, of answerable and absent questions (weighed alike) with a
-    score in the band above it, the sentence answers at least LEAST_RIGHT.
-    """
-    scores = {group: [one for one in asked if one.group == group] for group in GROUPS}
-    answerable, absent = scores["answerable"], scores["absent"]
-    steps = [round(STEP * n, 2) for n in range(1, 40)]
-
-    def lost(threshold: float) -> float:
-        return sum(one.score < threshold for one in answerable) / len(answerable)
-
-    def right(threshold: float) -> float:
-        inside = [one for one in answerable if threshold <= one.score < threshold + BAND]
-        others = [one for one in absent if threshold <= one.score < threshold + BAND]
-        weight = len(answerable) / max(len(absent), 1)
-        total = len(inside) + weight * len(others)
-        return sum(one.is_right for one in inside) / total if total else 0.0
-
-    relevance = max([step for step in steps if lost(step) <= MOST_LOST], default=steps[0])
-    extractive = next((step for step in steps if step >= relevance and right(step) >= LEAST_RIGHT), steps[-1])
-    return Thresholds(relevance, extractive)
-
-
-def outcome(score: float, thresholds: Thresholds) -> str:
-    """What auto does at this score of the best sentence."""
-    if score >= thresholds.extractive:
+def outcome(one: Asked, thresholds: Thresholds) -> str:
+    """What auto does with a question: one of OUTCOMES. Where the LLM was not asked, its text counts as shown."""
+    if one.chance >= thresholds.extractive:
         return "extractive"
-    return "generative" if score >= thresholds.relevance else "nothing found"
+    if one.chance < thresholds.relevance or one.opinion == "refused":
+        return "nothing found"
+    return "extractive" if one.opinion == "agreed" else "generative"
+
+
+def is_right(one: Asked, thresholds: Thresholds) -> bool:
+    """Whether what auto shows holds a gold answer."""
+    done = outcome(one, thresholds)
+    return one.is_right if done == "extractive" else done == "generative" and one.is_llm_right
+
+
+def choose_thresholds(asked: Sequence[Asked]) -> Thresholds:
+    """The pair with the most right answers and absent questions told apart, weighed alike.
+
+    Of pairs that lose at most MOST_LOST of the answerable questions to "nothing found"; where there is none, the
+    lowest pair. Of equal pairs the one that asks the LLM least.
+    """
+    groups = {group: [one for one in asked if one.group == group] for group in GROUPS}
+    steps = [round(STEP * n, 2) for n in range(1, 20)]
+
+    def worth(pair: Thresholds) -> tuple[float, float]:
+        right = statistics.fmean(is_right(one, pair) for one in groups["answerable"])
+        told = statistics.fmean(outcome(one, pair) == "nothing found" for one in groups["absent"])
+        return round(right + told, 6), pair.relevance - pair.extractive
+
+    def lost(pair: Thresholds) -> float:
+        return statistics.fmean(outcome(one, pair) == "nothing found" for one in groups["answerable"])
+
+    pairs = [Thresholds(low, high) for low in steps for high in steps if low <= high]
+    allowed = [pair for pair in pairs if lost(pair) <= MOST_LOST]
+    return max(allowed, key=worth, default=pairs[0])
 
 
 def summarize(
@@ -135,13 +143,11 @@ def summarize(
     answerable = groups["answerable"]
     auto = {}
     for group, members in groups.items():
-        done = [outcome(one.score, thresholds) for one in members]
-        auto[group] = {
-            what: done.count(what) / max(len(done), 1)
-            for what in ("extractive", "generative", "nothing found")
-        }
-    sure = [one for one in answerable if outcome(one.score, thresholds) == "extractive"]
-    auto["answerable"]["extractive and right"] = sum(one.is_right for one in sure) / max(len(answerable), 1)
+        done = [outcome(one, thresholds) for one in members]
+        auto[group] = {what: done.count(what) / max(len(done), 1) for what in OUTCOMES}
+    auto["answerable"]["right"] = sum(is_right(one, thresholds) for one in answerable) / max(
+        len(answerable), 1
+    )
     return AnswerReport(
         split=split,
         questions={group: len(members) for group, members in groups.items()},
@@ -150,64 +156,84 @@ def summarize(
         thresholds=thresholds,
         auto=auto,
         median_ms={stage: statistics.median(one.stages[stage] for one in asked) for stage in STAGES},
+        has_llm=any(one.opinion for one in asked),
         circumstances=seen,
     )
 
 
-def index(folder: Path, left_out: set[str], settings: Settings, database_url: str) -> dict[str, str]:
-    """Each group's collection, made: all of SQuAD's paragraphs, or without those of the articles `left_out`."""
-    from trireme.indexing import ingest_path
+class Asker:
+    """Asks one server, each question for its sentence and, where that is unsure, for the LLM's opinion."""
 
-    corpus = folder / "retrieval" / "squad" / "corpus.jsonl"
-    lines = corpus.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if json.loads(line)["_id"].split("#")[0] not in left_out]
-    with tempfile.TemporaryDirectory() as made:
-        for name, part in (("all", lines), ("others", kept)):
-            Path(made, name).mkdir()
-            Path(made, name, "corpus.jsonl").write_text("".join(part), encoding="utf-8")
-            one = dataclasses.replace(settings, collection=name)
-            ingest_path(one, Path(made, name), database_url, Console(stderr=True))
-    return {"answerable": "all", "unanswerable": "all", "absent": "others"}
+    def __init__(
+        self, client: Any, options: AnswerOptions, template: PromptTemplate, *, has_llm: bool
+    ) -> None:
+        self._client = client
+        self._options = options
+        self._template = template
+        self._has_llm = has_llm
+
+    def ask(self, group: str, one: dict[str, Any], left_out: frozenset[str], gold: str) -> Asked:
+        """Blocks. Raises TriremeError."""
+        steps = ClientSteps(self._client, left_out, LLM_TOKENS)
+        part, usage = self._answer(steps, one["question"], self._options, "extractive")
+        chance = usage.relevance or 0.0
+        asked = Asked(
+            group=group,
+            chance=chance,
+            is_right=_holds(part.text, one["answers"]),
+            is_gold_passage=bool(part.citations) and part.citations[0].id == gold,
+            stages={stage: getattr(usage, stage) for stage in STAGES},
+        )
+        if not self._has_llm or not LLM_LEAST <= chance < LLM_MOST:
+            return asked
+        always = dataclasses.replace(self._options, relevance_threshold=0.0, extractive_threshold=2.0)
+        part, usage = self._answer(steps, one["question"], always, "auto")
+        said = _holds(part.text, one["answers"])
+        return dataclasses.replace(asked, opinion=usage.second_opinion, is_llm_right=said)
+
+    def _answer(
+        self, steps: ClientSteps, text: str, options: AnswerOptions, mode: Any
+    ) -> tuple[AnswerPart, Usage]:
+        parts = list(answer(Question(text, mode, 5, "default", "all"), steps, options, self._template))
+        last = parts[-1]
+        whole = dataclasses.replace(last, text="".join(part.text for part in parts))
+        return whole, last.usage or Usage("none")
+
+
+def _holds(text: str, answers: Sequence[str]) -> bool:
+    return any(answer in text for answer in answers)
 
 
 def ask_all(
-    settings: Settings,
-    drawn: dict[str, list[dict[str, Any]]],
-    collection_of: dict[str, str],
-    gold: dict[str, str],
-    advance: Callable[[], None],
+    asker: Asker, drawn: dict[str, list[dict[str, Any]]], corpus: Sequence[dict[str, Any]]
 ) -> Iterator[Asked]:
-    """Every question, one after the other, as extractive."""
-    from trireme.triton.client import TritonClient
-
-    with TritonClient(settings.grpc_url) as client:
-        for group, questions in drawn.items():
-            for one in questions:
-                (part,) = client.ask(one["question"], "extractive", collection=collection_of[group])
-                usage = dataclasses.asdict(part.usage) if part.usage else {}
-                yield Asked(
-                    group=group,
-                    score=usage["best_score"],
-                    is_right=any(answer in part.text for answer in one["answers"]),
-                    is_gold_passage=part.citations[0].id == gold[one["context"]],
-                    stages={stage: usage[stage] for stage in STAGES},
-                )
-                advance()
+    """Every question, one after the other."""
+    gold = {record["text"]: record["_id"] for record in corpus}
+    total, done = sum(map(len, drawn.values())), 0
+    for group, questions in drawn.items():
+        for one in questions:
+            article = f"{one['title']}#"
+            of_article = frozenset(record["_id"] for record in corpus if record["_id"].startswith(article))
+            left_out = of_article if group == "absent" else frozenset()
+            yield asker.ask(group, one, left_out, gold[one["context"]])
+            done += 1
+            if done % 50 == 0:
+                show_progress_note(f"{done} of {total} questions")
 
 
 def compute_curve(asked: Sequence[Asked]) -> list[dict[str, float | None]]:
-    """For each score: answerable questions at or above it, how many of them are right, and others below it."""
+    """For each chance: answerable questions at or above it, how many of them are right, and others below it."""
     groups = {group: [one for one in asked if one.group == group] for group in GROUPS}
     rows: list[dict[str, float | None]] = []
-    for score in (step / 10 for step in range(3, 15)):
-        above = [one.is_right for one in groups["answerable"] if one.score >= score]
+    for chance in (0.02, 0.05, *(step / 10 for step in range(1, 10)), 0.95, 0.98, 0.99):
+        above = [one.is_right for one in groups["answerable"] if one.chance >= chance]
         below = {
-            group: statistics.fmean(one.score < score for one in groups[group])
+            group: statistics.fmean(one.chance < chance for one in groups[group])
             for group in ("unanswerable", "absent")
         }
         right = statistics.fmean(above) if above else None
         share = len(above) / len(groups["answerable"])
-        rows.append({"score": score, "above": share, "right": right, **below})
+        rows.append({"chance": chance, "above": share, "right": right, **below})
     return rows
 
 
@@ -216,32 +242,41 @@ def format_report(report: AnswerReport) -> str:
     return render("search/answers.md.j2", report=report, seen=report.circumstances)
 
 
-def read_thresholds(settings: Settings) -> Thresholds:
+def read_options(settings: Settings) -> AnswerOptions:
     """Those of the recipe of rag."""
     from trireme.artifacts.recipe import RECIPE_FILE, read_recipe
 
-    recipe = read_recipe(settings.model_repository / "rag" / RECIPE_FILE)
-    return Thresholds(recipe.relevance_threshold, recipe.extractive_threshold)
+    folder = settings.model_repository / "rag"
+    recipe = read_recipe(folder / RECIPE_FILE)
+    return AnswerOptions(
+        recipe.context_passages,
+        recipe.extractive_threshold,
+        recipe.relevance_threshold,
+        read_relevance(folder / RELEVANCE_FILE),
+    )
 
 
 def measure(options: argparse.Namespace) -> tuple[list[Asked], Thresholds]:
     """Every drawn question's answer from a stack of our own, and the recipe's thresholds. Raises TriremeError."""
-    questions = read_questions(options.data, "train" if options.calibrate else "dev")
-    drawn = draw(questions, options.questions, options.seed)
-    corpus = (options.data / "retrieval" / "squad" / "corpus.jsonl").read_text(encoding="utf-8")
-    gold = {record["text"]: record["_id"] for record in map(json.loads, corpus.splitlines())}
-    total, done = sum(map(len, drawn.values())), 0
+    from rich.console import Console
 
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        if done % 50 == 0:
-            show_progress_note(f"{done} of {total} questions")
+    from trireme.indexing import ingest_path
+    from trireme.triton.client import TritonClient
 
-    articles = {one["title"] for one in questions}
+    split = "train" if options.calibrate else "dev"
+    drawn = draw(
+        read_lines(options.data / "qa" / f"squad_grounded_{split}.jsonl"), options.questions, options.seed
+    )
+    folder = options.data / "retrieval" / "squad"
     with start_own_stack() as (settings, database_url):
-        collection_of = index(options.data, articles, settings, database_url)
-        return list(ask_all(settings, drawn, collection_of, gold, advance)), read_thresholds(settings)
+        one = dataclasses.replace(settings, collection="all")
+        ingest_path(one, folder / "corpus.jsonl", database_url, Console(stderr=True))
+        chosen = read_options(settings)
+        template = read_prompt(settings.model_repository / "rag" / PROMPT_FILE)
+        with TritonClient(settings.grpc_url, timeout=300) as client:
+            asker = Asker(client, chosen, template, has_llm=options.llm)
+            asked = list(ask_all(asker, drawn, read_lines(folder / "corpus.jsonl")))
+    return asked, Thresholds(chosen.relevance_threshold, chosen.extractive_threshold)
 
 
 def work(options: argparse.Namespace, words: list[str]) -> None:
@@ -249,6 +284,8 @@ def work(options: argparse.Namespace, words: list[str]) -> None:
     split = "train" if options.calibrate else "dev"
     seen = read_circumstances("benchmarks.search.answers", words, options.seed)
     asked, thresholds = measure(options)
+    if options.keep:
+        write_json(options.keep, [dataclasses.asdict(one) for one in asked])
     if options.calibrate:
         print(render("search/answers_curve.md.j2", curve=compute_curve(asked)))
         thresholds = choose_thresholds(asked)
@@ -264,7 +301,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help=data)
     parser.add_argument("--questions", type=int, default=200, help="answerable ones to draw (default 200)")
     parser.add_argument("--seed", type=int, default=1, help="of the draw (default 1)")
-    calibrate = "choose thresholds on the training articles; writes no file"
+    parser.add_argument("--llm", action="store_true", help="ask the LLM for its opinion as well")
+    parser.add_argument("--keep", type=Path, help="write what each question gave into this JSON file")
+    calibrate = "choose thresholds on the training articles; writes no file of results"
     parser.add_argument("--calibrate", action="store_true", help=calibrate)
     return run_script(parser, work, arguments)
 

@@ -14,7 +14,7 @@ from trireme.triton.client import TritonClient
 sys.path.insert(0, str(Path(__file__).parent))
 
 from gateways import gateway_over
-from stacks import ROOT, Serving, settings_on_free_ports
+from stacks import ROOT, SAMPLE_CORPUS, Serving, settings_on_free_ports
 
 from fakes.upstreams import serving as serving_upstream
 
@@ -61,7 +61,8 @@ def stack(tmp_path_factory, corpus):
 @pytest.fixture(scope="session")
 def serving(tmp_path_factory):
     """`trireme serve` over the project's documents; it starts again what is killed of it."""
-    running = Serving(settings_on_free_ports(tmp_path_factory.mktemp("serve") / "data"), ROOT / "docs")
+    settings = settings_on_free_ports(tmp_path_factory.mktemp("serve") / "data")
+    running = Serving(settings, *SAMPLE_CORPUS)
     try:
         running.wait_until_ready()
         yield running

@@ -10,6 +10,7 @@ from stacks import ROOT, settings_on_free_ports
 from trireme.artifacts.config_writer import place_config
 from trireme.artifacts.recipe import RECIPE_FILE, read_recipe
 from trireme.rag.prompt import PROMPT_FILE
+from trireme.rag.relevance import RELEVANCE_FILE
 from trireme.stack import Stack
 
 REPOSITORY = ROOT / "model_repository"
@@ -23,7 +24,7 @@ def place_repository(folder: Path, knobs: dict, **llm) -> Path:
         if model != LLM:
             (folder / model).symlink_to(REPOSITORY / model)
     (folder / "rag" / "1").mkdir(parents=True)
-    for name in (RECIPE_FILE, PROMPT_FILE):
+    for name in (RECIPE_FILE, PROMPT_FILE, RELEVANCE_FILE):
         shutil.copy(rag / name, folder / "rag" / name)
     place_config(folder / "rag", read_recipe(rag / RECIPE_FILE))
     place_generator(folder, LLM, knobs, **llm)

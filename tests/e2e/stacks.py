@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,11 @@ from trireme.triton.server import ServerConfig, TritonServer
 
 ROOT = Path(__file__).parents[2]
 T = TypeVar("T")
+
+# What `make serve` indexes.
+SAMPLE_CORPUS = [
+    ROOT / name for name in re.search(r"serve --corpus (.+)", (ROOT / "Makefile").read_text())[1].split()
+]
 
 
 def settings_on_free_ports(data_dir: Path, **changes) -> Settings:
@@ -89,7 +95,7 @@ START_SECONDS = 300
 class Serving:
     """One `trireme serve` in a process of its own; `output` is what it has printed."""
 
-    def __init__(self, settings: Settings, corpus: Path | None = None):
+    def __init__(self, settings: Settings, *corpus: Path):
         self.settings = settings
         self.environ = environment_of(settings) | {"COLUMNS": "200"}
         self.log = settings.data_dir.parent / f"serve-{time.monotonic_ns()}.out"
@@ -100,7 +106,7 @@ class Serving:
                     "-m",
                     "trireme.cli",
                     "serve",
-                    *(["--corpus", str(corpus)] if corpus else []),
+                    *(["--corpus", *map(str, corpus)] if corpus else []),
                 ],
                 env=self.environ,
                 stdin=subprocess.DEVNULL,

@@ -4,7 +4,11 @@ import numpy as np
 
 from trireme.errors import PromptTooLongError
 from trireme.rag.ports import Generated
+from trireme.rag.relevance import RelevanceModel
 from trireme.types import Embedding, Hit
+
+# Half a chance at a score of 4; every rare word that is missing takes as much as a word that is shared gives.
+RELEVANCE = RelevanceModel(bias=-4.0, sentence=1.0, missing=-1.0, common_words=frozenset())
 
 
 def hit(name, text, score=0.0, metadata="{}"):

@@ -26,3 +26,17 @@ def test_the_python_versions_of_the_start_page_are_those_that_install():
     least, most = re.findall(r"3\.(\d+)", project["requires-python"])
     stated = re.findall(r"3\.(\d+)", section("Which Python versions are supported?"))
     assert [int(minor) for minor in stated] == list(range(int(least), int(most)))
+
+
+def test_the_sizes_of_the_start_page_are_the_limits():
+    from trireme.gateway.file import Limits
+
+    stated = section("How large may a file be?")
+    assert f"{read_settings({}).max_document_bytes >> 30} GiB (`TRIREME_MAX_DOCUMENT_BYTES`)" in stated
+    assert f"{Limits().upload_bytes >> 20} MiB" in stated
+
+
+def test_the_start_page_names_what_the_makefile_indexes():
+    corpus = re.search(r"serve --corpus (.+)", (ROOT / "Makefile").read_text(encoding="utf-8"))[1].split()
+    stated = section("What does the sample corpus hold?")
+    assert all(f"`{name}`" in stated for name in corpus)

@@ -191,9 +191,9 @@ class Recipe:
 
     # Passages of the best that are put before the LLM.
     context_passages: int = _key(4, _RAG, parameter=True, least=1)
-    # Scores of the best sentence: from the first on it is the answer; below the second nothing was found.
-    extractive_threshold: float = _key(0.0, _RAG, parameter=True)
-    relevance_threshold: float = _key(0.0, _RAG, parameter=True)
+    # Chances that there is an answer: from the first on it is a sentence; below the second nothing was found.
+    extractive_threshold: float = _key(0.0, _RAG, parameter=True, least=0, most=1)
+    relevance_threshold: float = _key(0.0, _RAG, parameter=True, least=0, most=1)
 
     # The models that it calls, in the order of its kind's step_names.
     steps: tuple[str, ...] = _key((), _CALLS_MODELS, parameter=True)

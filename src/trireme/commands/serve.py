@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,8 @@ def add_serve(commands: Any) -> None:
     command = commands.add_parser(
         "serve", help="start PostgreSQL, tritonserver, the worker and the gateway in the foreground"
     )
-    command.add_argument("--corpus", type=Path, help="index this file or folder on the first run")
+    help = "index these files and folders on the first run"
+    command.add_argument("--corpus", type=Path, nargs="+", default=[], metavar="PATH", help=help)
     command.set_defaults(run=_serve)
 
 
@@ -33,7 +35,7 @@ def _serve(arguments: argparse.Namespace, settings: Settings, console: Console) 
     return 0
 
 
-def serve(settings: Settings, corpus: Path | None, console: Console) -> None:
+def serve(settings: Settings, corpus: Sequence[Path], console: Console) -> None:
     """Runs the stack in the foreground until Ctrl-C. `corpus` is indexed where there is no collection yet.
 
     Raises TriremeError when a part cannot start or ends, KeyboardInterrupt on a signal; nothing is left running.
@@ -49,9 +51,11 @@ def serve(settings: Settings, corpus: Path | None, console: Console) -> None:
         stack.start_worker()
         with console.status("Starting the gateway"):
             stack.start_gateway()
-        if corpus is not None and not _has_collection(settings, stack.database_url):
-            report = _index(stack, corpus, console)
-            console.print(f"Indexed {corpus}: {report.passages} passages of {report.published} documents.")
+        if corpus and not _has_collection(settings, stack.database_url):
+            reports = [_index(stack, path, console) for path in corpus]
+            named = ", ".join(map(str, corpus))
+            documents = sum(report.published for report in reports)
+            console.print(f"Indexed {named}: {reports[-1].passages} passages of {documents} documents.")
         _announce(settings, _first_key(settings, stack.database_url), console)
         stack.wait(console.print)
 

@@ -1,4 +1,4 @@
-"""Find what a path holds: text, Markdown, HTML, PDF and DOCX files, folders of them, and BEIR corpora."""
+"""Find what a path holds: text, Markdown, HTML, PDF and DOCX files, Makefiles, folders of them, BEIR corpora."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from trireme.documents.files import Stamp, digest_of, open_regular, stamp, walk
 from trireme.documents.formats.content import Content
 from trireme.documents.formats.docx import read_docx
 from trireme.documents.formats.html import read_html
+from trireme.documents.formats.makefile import read_makefile
 from trireme.documents.formats.markdown import read_markdown
 from trireme.documents.formats.pdf import read_pdf
 from trireme.documents.formats.text import clean, gather, read_text
@@ -43,6 +44,11 @@ _READERS: dict[str, Reader] = {
     ".dotm": read_docx,
 }
 SUFFIXES = tuple(sorted(_READERS))
+# Files that are known by a name without a suffix, in small letters.
+_NAMED: dict[str, Reader] = {
+    **dict.fromkeys(("copying", "licence", "license", "notice"), read_text),
+    **dict.fromkeys(("gnumakefile", "makefile"), read_makefile),
+}
 DEFAULT_LIMITS = Limits()
 
 
@@ -52,10 +58,11 @@ def load(
     """Sources of a file or, recursively and sorted, of a folder; ids are paths relative to it.
 
     A folder with corpus.jsonl, or any .jsonl file itself, is read as a BEIR corpus: one whole document per line
-    under its own id. `fingerprint` goes into every digest: whatever else changes the passages. Nothing is
-    parsed before a source is opened, and what cannot be read is a source too, whose opening says why. Files of
-    unknown suffixes are counted in `skipped`. Symbolic links that leave the folder are not followed. Raises
-    NotFoundError if `path` does not exist, InvalidInputError for one file of an unknown suffix.
+    under its own id. Makefiles and licences are known by their names. `fingerprint` goes into every digest:
+    whatever else changes the passages. Nothing is parsed before a source is opened, and what cannot be read is a
+    source too, whose opening says why. Files of unknown suffixes are counted in `skipped`. Symbolic links that
+    leave the folder are not followed. Raises NotFoundError if `path` does not exist, InvalidInputError for one file
+    of an unknown suffix.
     """
     skipped = Skipped() if skipped is None else skipped
     if not path.exists():
@@ -71,7 +78,7 @@ def load(
             raise InvalidInputError(f"{path.name}: {error}") from None
         return
     if not path.is_dir():
-        if path.suffix.lower() not in _READERS:
+        if _kind_of(path) not in _READERS | _NAMED:
             raise InvalidInputError(
                 f"cannot read {path.name}: known files are {', '.join(SUFFIXES)}, {CORPUS}"
             )
@@ -82,14 +89,14 @@ def load(
         name = file.relative_to(path).as_posix()
         if problem:
             yield broken_source(_printable(name), problem)
-        elif file.suffix.lower() not in _READERS:
+        elif _kind_of(file) not in _READERS | _NAMED:
             skipped.unknown_suffixes[_printable(file.suffix.lower()) or "(none)"] += 1
         else:
             yield _source(file, root, name, limits, mark)
 
 
 def load_file(file: Path, name: str, limits: Limits = DEFAULT_LIMITS, fingerprint: str = "") -> Source:
-    """The source of one file, under `name` wherever it lies. Its own suffix, one of SUFFIXES, says how it is read.
+    """The source of one file, under `name` wherever it lies. Its own suffix or name says how it is read.
 
     As with `load`, nothing is parsed yet, and a file that cannot be read is a source whose opening says why.
     """
@@ -109,6 +116,11 @@ def open_all(sources: Iterator[Source], skipped: Skipped) -> Iterator[Document]:
             skipped.add(source.id, str(error))
             continue
         yield document
+
+
+def _kind_of(file: Path) -> str:
+    """Its suffix, or its name where it has none."""
+    return (file.suffix or file.name).lower()
 
 
 def _mark(fingerprint: str) -> bytes:
@@ -133,8 +145,8 @@ def _source(file: Path, root: Path, name: str, limits: Limits, mark: bytes) -> S
                     f"it has {size:,} bytes, more than {limits.document_bytes:,}; raise"
                     " TRIREME_MAX_DOCUMENT_BYTES, or split it"
                 )
-            # The suffix decides how the bytes are read.
-            digest = digest_of(opened, mark + file.suffix.lower().encode() + b"\n")
+            # The suffix, or the name, decides how the bytes are read.
+            digest = digest_of(opened, mark + _kind_of(file).encode() + b"\n")
     except DocumentError as error:
         return broken_source(name, str(error))
     return Source(name, digest, size, partial(_open, file, root, name, limits, digest, before))
@@ -162,7 +174,7 @@ def _read(file: Path, root: Path, limits: Limits, before: Stamp) -> tuple[Conten
 def _stream(file: Path, root: Path, limits: Limits, before: Stamp) -> Iterator[Content | str]:
     """The content, then its parts. The file is open until the last part, or until this is dropped."""
     with open_regular(file, root) as opened:
-        content = _READERS[file.suffix.lower()](opened, limits)
+        content = (_READERS | _NAMED)[_kind_of(file)](opened, limits)
         yield content
         yield from gather(content.parts)
         if stamp(opened) != before:

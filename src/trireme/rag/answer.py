@@ -10,8 +10,9 @@ from contextlib import closing, contextmanager
 import numpy as np
 
 from trireme.errors import PromptTooLongError
-from trireme.rag.citations import check_citations
+from trireme.rag.citations import check_citations, infer_citations
 from trireme.rag.extract import cite_sentence, find_sentences, rank_sentences
+from trireme.rag.opinion import Opinion, read_opinion
 from trireme.rag.ports import AnswerOptions, AnswerPart, Citation, Generated, Question, Steps, Usage
 from trireme.rag.prompt import PromptTemplate, write_messages
 from trireme.types import Hit
@@ -19,6 +20,15 @@ from trireme.types import Hit
 Clock = Callable[[], float]
 
 NOTHING_FOUND = "Nothing relevant was found in collection {collection}."
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Prompt:
+    """What the LLM is asked."""
+
+    question: Question
+    passages: Sequence[Hit]
+    template: PromptTemplate
 
 
 class _Account:
@@ -64,30 +74,32 @@ def answer(
     """The parts of one answer; the last has citations, usage and finish_reason. `clock` counts seconds.
 
     extractive: the best sentence of the best passages, word for word. generative: the LLM's text, whose
-    citations [n] are checked. auto: the sentence where its score reaches options.extractive_threshold, the LLM
-    below it, and a plain sentence that nothing was found below options.relevance_threshold, or where the
-    collection is empty. Blocks while the steps do, and raises what they raise. Closing the iterator ends
-    the LLM's decoding too.
+    citations [n] are checked. auto: by the chance that the passages hold an answer. From
+    options.extractive_threshold on it is the sentence; below options.relevance_threshold, or where the collection
+    is empty, a plain sentence that nothing was found; in between the LLM is asked for a second opinion: nothing was
+    found where it refuses, the sentence where its answer stands in it, else its text. What is shown is never taken
+    back. Blocks while the steps do, and raises what they raise. Closing the iterator ends the LLM's decoding too.
     """
     account = _Account(clock)
     passages = _search(question, steps, account)
     if not passages:
         yield _nothing_found(question, account)
         return
+    sentence: Citation | None = None
     if question.mode != "generative":
-        citation = _extract(question.text, passages, steps, account)
-        if citation is None:
+        found = _extract(question.text, passages, steps, options, account)
+        if found is None:
             yield _nothing_found(question, account)
             return
-        if question.mode == "extractive" or citation.score >= options.extractive_threshold:
-            account.note_first_token()
-            account.note(answer_mode="extractive", grounded=True)
-            yield AnswerPart(citation.text, (citation,), account.close(), "stop")
+        sentence, chance = found
+        if question.mode == "extractive" or chance >= options.extractive_threshold:
+            yield _say_sentence(sentence, account)
             return
-        if citation.score < options.relevance_threshold:
+        if chance < options.relevance_threshold:
             yield _nothing_found(question, account)
             return
-    yield from _generate(question.text, passages[: options.context_passages], steps, template, account)
+    prompt = _Prompt(question, passages[: options.context_passages], template)
+    yield from _generate(prompt, steps, account, sentence)
 
 
 def _search(question: Question, steps: Steps, account: _Account) -> list[Hit]:
@@ -110,59 +122,97 @@ def _search(question: Question, steps: Steps, account: _Account) -> list[Hit]:
     return best[: question.top_k]
 
 
-def _extract(question: str, passages: Sequence[Hit], steps: Steps, account: _Account) -> Citation | None:
-    """The best sentence, or None where the passages hold none."""
+def _extract(
+    question: str, passages: Sequence[Hit], steps: Steps, options: AnswerOptions, account: _Account
+) -> tuple[Citation, float] | None:
+    """The best sentence and the chance that the passages hold an answer; None where they hold no sentence."""
     with account.timed("sentences_ms"):
         candidates = find_sentences(passages, question)
         if not candidates:
             return None
         best, score = rank_sentences(question, passages, candidates, steps)
-    account.note(sentences=len(candidates), best_score=score)
-    return cite_sentence(candidates[best], passages[candidates[best].passage], score)
+    chosen = candidates[best]
+    missing = options.relevance.count_missing(question, passages[chosen.passage])
+    chance = options.relevance.chance(score, missing)
+    account.note(sentences=len(candidates), best_score=score, relevance=round(chance, 4))
+    return cite_sentence(chosen, passages[chosen.passage], score), chance
+
+
+def _say_sentence(sentence: Citation, account: _Account) -> AnswerPart:
+    account.note_first_token()
+    account.note(answer_mode="extractive", grounded=True)
+    return AnswerPart(sentence.text, (sentence,), account.close(), "stop")
 
 
 def _nothing_found(question: Question, account: _Account) -> AnswerPart:
     account.note_first_token()
+    account.note(answer_mode="none")
     text = NOTHING_FOUND.format(collection=question.collection)
     return AnswerPart(text, usage=account.close(), finish_reason="stop")
 
 
 def _generate(
-    question: str, passages: Sequence[Hit], steps: Steps, template: PromptTemplate, account: _Account
+    prompt: _Prompt, steps: Steps, account: _Account, sentence: Citation | None
 ) -> Iterator[AnswerPart]:
-    account.note(answer_mode="generative")
-    said: list[str] = []
+    """The LLM's answer; beside `sentence`, the best one, nothing is shown before it says something else."""
+    said, shown, given, last = "", 0, 0, Generated()
     logprobs: list[float] = []
-    given, last = 0, Generated()
-    with account.timed("generate_ms"), closing(_read_llm(question, passages, steps, template)) as pieces:
+    opinion: Opinion = "open" if sentence else "differs"
+    with account.timed("generate_ms"), closing(_read_llm(prompt, steps)) as pieces:
         for count, piece in pieces:
             given, last = count, piece
+            said += piece.text
             logprobs += piece.logprobs
-            if piece.text:
+            if sentence and opinion == "open":
+                opinion = read_opinion(said, sentence.text, is_whole=False)
+            if opinion == "differs" and said[shown:]:
                 account.note_first_token()
-                said.append(piece.text)
-                yield AnswerPart(piece.text)
-    checked = check_citations("".join(said), passages[:given])
+                yield AnswerPart(said[shown:])
+                shown = len(said)
     account.note(
         prompt_tokens=last.prompt_tokens,
         completion_tokens=last.completion_tokens,
         cached_tokens=last.cached_tokens,
         token_logprobs=tuple(logprobs) or None,
         context_passages=given,
-        grounded=bool(checked.citations),
+    )
+    if sentence:
+        opinion = read_opinion(said, sentence.text, is_whole=True) if opinion == "open" else opinion
+        account.note(second_opinion=opinion)
+        if opinion == "agreed":
+            yield _say_sentence(sentence, account)
+            return
+        if opinion == "refused":
+            yield _nothing_found(prompt.question, account)
+            return
+    cited = prompt.passages[:given]
+    yield _close_generated(said, said[shown:], cited, account, last.finish_reason or "stop")
+
+
+def _close_generated(
+    said: str, rest: str, passages: Sequence[Hit], account: _Account, finish_reason: str
+) -> AnswerPart:
+    """The last part of an answer by the LLM: what was not shown yet, and the citations that hold."""
+    if rest:
+        account.note_first_token()
+    checked = check_citations(said, passages)
+    inferred = () if checked.citations else infer_citations(said, passages)
+    account.note(
+        answer_mode="generative",
+        grounded=bool(checked.citations or inferred),
         unknown_citations=checked.unknown,
         unsupported_citations=checked.unsupported,
+        inferred_citations=tuple(cited.number for cited in inferred),
     )
-    yield AnswerPart("", checked.citations, account.close(), last.finish_reason or "stop")
+    return AnswerPart(rest, checked.citations or inferred, account.close(), finish_reason)
 
 
-def _read_llm(
-    question: str, passages: Sequence[Hit], steps: Steps, template: PromptTemplate
-) -> Generator[tuple[int, Generated], None, None]:
+def _read_llm(prompt: _Prompt, steps: Steps) -> Generator[tuple[int, Generated], None, None]:
     """The LLM's pieces, each with how many passages it was given: fewer where all are too long for it."""
-    given = len(passages)
+    given = len(prompt.passages)
     while True:
-        messages = write_messages(template, question, [passage.text for passage in passages[:given]])
+        texts = [passage.text for passage in prompt.passages[:given]]
+        messages = write_messages(prompt.template, prompt.question.text, texts)
         has_begun = False
         with closing(steps.generate(messages)) as pieces:
             try:

@@ -12,7 +12,8 @@ from trireme.rag.ports import Citation
 from trireme.rag.sentences import Sentence, split_sentences, word_set
 from trireme.types import Hit
 
-_MARK = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
+# A citation mark: [1] or [1, 3].
+MARK = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 _WORD = re.compile(r"[^\W_]+")
 # The rest of a word that was drawn together or owns something: it's, don't, the ship's.
 _CONTRACTED = re.compile(r"(?<=\w)['’](?:s|t|d|m|ll|re|ve)\b", re.IGNORECASE)
@@ -22,6 +23,8 @@ _COMMON_WORDS = word_set(
     " may more most no not of on or our over she so some such than that the their them then there these they this"
     " to under until up was we were what when where which while who whom whose why will with would you your"
 )
+# Of a sentence's content words, how many a passage must have that is cited for it without being named.
+SUPPORT = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,27 @@ def check_citations(answer: str, passages: Sequence[Hit]) -> Checked:
     return Checked(tuple(held.values()), tuple(unknown), missing)
 
 
+def infer_citations(answer: str, passages: Sequence[Hit]) -> tuple[Citation, ...]:
+    """Citations for an answer that has none: each sentence's best passage, where that supports it. Pure.
+
+    A passage supports a sentence when it has at least SUPPORT of its content words, and among them all that have a
+    digit or a capital letter: numbers and names.
+    """
+    held: dict[int, Citation] = {}
+    for sentence in split_sentences(_without_marks(answer)):
+        wanted = content_words(sentence.text)
+        named = content_words(" ".join(filter(_is_name, _WORD.findall(sentence.text))))
+        able = [
+            cite_passage(number, sentence.text, passage)
+            for number, passage in enumerate(passages, 1)
+            if wanted and named <= content_words(passage.text)
+        ]
+        best = max(able, key=lambda cited: cited.support, default=None)
+        if best and best.support >= SUPPORT and best.number not in held:
+            held[best.number] = best
+    return tuple(held.values())
+
+
 def cite_passage(number: int, sentence: str, passage: Hit) -> Citation:
     """The passage as evidence for a sentence: its nearest sentence, and the share of words the passage has."""
     wanted = content_words(sentence)
@@ -74,12 +98,21 @@ def content_words(text: str) -> frozenset[str]:
     )
 
 
+def _is_name(word: str) -> bool:
+    """Whether a word is written as numbers and names are."""
+    return any(letter.isdigit() or letter.isupper() for letter in word)
+
+
+def _without_marks(answer: str) -> str:
+    """Marks are blanked out, not removed: places stay."""
+    return MARK.sub(lambda found: " " * len(found[0]), answer)
+
+
 def _mentions(answer: str) -> list[tuple[int, str]]:
     """(number, the sentence it stands in or right after) for every citation mark."""
-    # Marks are blanked out, not removed: places stay.
-    sentences = split_sentences(_MARK.sub(lambda found: " " * len(found[0]), answer))
+    sentences = split_sentences(_without_marks(answer))
     mentions = []
-    for found in _MARK.finditer(answer):
+    for found in MARK.finditer(answer):
         before = bisect_left(sentences, found.start(), key=lambda sentence: sentence.start)
         text = sentences[before - 1].text if before else ""
         mentions += [(int(number), text) for number in found[1].split(",")]

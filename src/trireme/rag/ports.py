@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from trireme.types import Embedding, FloatArray, Hit
+
+if TYPE_CHECKING:
+    from trireme.rag.relevance import RelevanceModel
 
 AnswerMode = Literal["auto", "extractive", "generative"]
 ANSWER_MODES: tuple[str, ...] = get_args(AnswerMode)
@@ -27,13 +30,14 @@ class Question:
 class AnswerOptions:
     """How answers are made; from the model's recipe.
 
-    Scores are those of the reranker for the best sentence: from `extractive_threshold` on that sentence is the
-    answer, below `relevance_threshold` nothing was found. `context_passages` is what the LLM gets to read.
+    `relevance` gives the chance in [0, 1] that the passages hold an answer: from `extractive_threshold` on the best
+    sentence is it, below `relevance_threshold` nothing was found. `context_passages` is what the LLM gets to read.
     """
 
     context_passages: int
     extractive_threshold: float
     relevance_threshold: float
+    relevance: RelevanceModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +79,13 @@ class Usage:
     """What an answer cost: tokens, and milliseconds of each stage; 0 where a stage did not run.
 
     `answer_mode` is what was done: extractive, generative or none (nothing found). `best_score` is the best
-    sentence's, None where sentences were not ranked. `grounded`: at least one citation holds. Numbers of
-    citations that were dropped are in `unknown_citations` (no such passage) and `unsupported_citations`
-    (no word in common with the passage). cached_tokens: see Generated. passage_score: the reranker's, of the best
-    passage; passage_gap: how far the second one lies behind; None without one, or without a second. token_logprobs:
-    of each token of a generative answer, nats, where the request asked for them; None where it did not.
+    sentence's, `relevance` the chance that the passages hold an answer; both None where sentences were not
+    ranked. passage_score: the reranker's, of the best passage; passage_gap: how far the second one lies behind;
+    None without one, or without a second. `second_opinion` is the LLM's beside that sentence: refused, agreed or
+    differs, empty where it was not asked. `grounded`: at least one citation holds. Numbers of citations that were
+    dropped are in `unknown_citations` (no such passage) and `unsupported_citations` (no word in common with the
+    passage), those that a passage supports although the LLM cited none in `inferred_citations`. cached_tokens: see
+    Generated. token_logprobs: of each token of the LLM's text, nats, where the request asked; else None.
     """
 
     answer_mode: str
@@ -93,9 +99,12 @@ class Usage:
     best_score: float | None = None
     passage_score: float | None = None
     passage_gap: float | None = None
+    relevance: float | None = None
+    second_opinion: str = ""
     grounded: bool = False
     unknown_citations: tuple[int, ...] = ()
     unsupported_citations: tuple[int, ...] = ()
+    inferred_citations: tuple[int, ...] = ()
     embed_ms: float = 0.0
     retrieve_ms: float = 0.0
     rerank_ms: float = 0.0

@@ -38,12 +38,23 @@ def test_files_that_cannot_be_read_are_named_with_the_reason_and_the_others_are_
 
 
 def test_unknown_suffixes_are_counted(tmp_path, documents_of):
-    for name in ("a.png", "b.PNG", "Makefile", "c.TXT"):
+    for name in ("a.png", "b.PNG", "Dockerfile", "c.TXT"):
         (tmp_path / name).write_text("text")
     skipped = Skipped()
     assert [document.id for document in documents_of(tmp_path, skipped)] == ["c.TXT"]
     assert skipped.unknown_suffixes == {".png": 2, "(none)": 1}
     assert skipped.count == 3
+
+
+def test_licences_and_makefiles_are_known_by_their_names(tmp_path, documents_of):
+    (tmp_path / "LICENSE").write_text("You may copy it.")
+    (tmp_path / "Makefile").write_text("help:  ## list the targets\n\t@sed Makefile\n")
+    documents = {document.id: document for document in documents_of(tmp_path)}
+    assert documents["LICENSE"].title == "LICENSE"
+    assert "".join(documents["LICENSE"].parts) == "You may copy it."
+    assert "| `make help` | list the targets |" in "".join(documents["Makefile"].parts)
+    [alone] = documents_of(tmp_path / "LICENSE")
+    assert alone.id == "LICENSE"
 
 
 def test_links_that_leave_the_folder_are_not_followed(tmp_path, documents_of):

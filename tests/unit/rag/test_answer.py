@@ -1,6 +1,6 @@
 import pytest
 
-from fakes.rag import FakeSteps, hit
+from fakes.rag import RELEVANCE, FakeSteps, hit
 from trireme.errors import InvalidInputError, UnavailableError
 from trireme.rag.answer import answer
 from trireme.rag.ports import AnswerOptions, Question
@@ -8,7 +8,9 @@ from trireme.rag.prompt import PromptTemplate
 
 TEMPLATE = PromptTemplate("Be true.", "<{number}> {text}\n", "{passages}\nQ: {question}")
 # Scores count words that question and sentence share, on top of those that question and passage share.
-OPTIONS = AnswerOptions(context_passages=2, extractive_threshold=6.0, relevance_threshold=2.0)
+OPTIONS = AnswerOptions(
+    context_passages=2, extractive_threshold=0.85, relevance_threshold=0.04, relevance=RELEVANCE
+)
 HITS = [
     hit("b", "Lentils simmer. Garlic helps.", metadata='{"source": "cooking.txt"}'),
     hit("a", "It was fast. A trireme had three banks of oars.", metadata='{"source": "ships.md"}'),
@@ -43,11 +45,68 @@ def test_an_unsure_sentence_leaves_the_answer_to_the_llm():
     steps = FakeSteps(HITS, said="Oars it had. [1]")
     parts = ask(steps, "oars lengths")
     assert text_of(parts) == "Oars it had. [1]"
-    assert [part.text for part in parts] == ["Oars ", "it ", "had. ", "[1]", ""]
-    assert parts[-1].usage.answer_mode == "generative"
-    assert parts[-1].usage.best_score == 2.0
+    # "Oars" may yet become the sentence's own words.
+    assert [part.text for part in parts] == ["Oars it ", "had. ", "[1]", ""]
+    usage = parts[-1].usage
+    assert (usage.answer_mode, usage.second_opinion) == ("generative", "differs")
+    assert usage.best_score == 2.0
+    assert OPTIONS.relevance_threshold <= usage.relevance < OPTIONS.extractive_threshold
     [cited] = parts[-1].citations
     assert (cited.number, cited.source) == (1, "ships.md")
+
+
+@pytest.mark.parametrize("said", ["A trireme had three banks of oars. [1]", "three banks [2]", "THREE BANKS"])
+def test_an_unsure_sentence_that_the_llm_confirms_is_the_answer_word_for_word(said):
+    steps = FakeSteps(HITS, said=said)
+    [part] = ask(steps, "oars lengths")
+    assert part.text == "A trireme had three banks of oars."
+    assert [cited.text for cited in part.citations] == [part.text]
+    usage = part.usage
+    assert (usage.answer_mode, usage.second_opinion, usage.grounded) == ("extractive", "agreed", True)
+    assert (usage.prompt_tokens, usage.completion_tokens) == (7, len(said.split()))
+    assert part.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("said", ["The passages do not say.", "I don't know.", ""])
+def test_an_unsure_sentence_that_the_llm_refuses_is_not_shown(said):
+    [part] = ask(FakeSteps(HITS, said=said), "oars lengths")
+    assert part.text == "Nothing relevant was found in collection handbook."
+    assert (part.citations, part.finish_reason) == ((), "stop")
+    usage = part.usage
+    assert (usage.answer_mode, usage.second_opinion, usage.grounded) == ("none", "refused", False)
+    assert usage.completion_tokens == len(said.split(" "))
+
+
+@pytest.mark.parametrize(
+    "said", ["Three banks. [1]", "Three or four.", "The passages do not say.", "The passages say much."]
+)
+def test_what_was_shown_is_the_beginning_of_the_answer(said):
+    parts = ask(FakeSteps(HITS, said=said), "oars lengths")
+    whole = text_of(parts)
+    assert whole in {
+        said,
+        "A trireme had three banks of oars.",
+        "Nothing relevant was found in collection handbook.",
+    }
+    for count in range(len(parts)):
+        assert whole.startswith(text_of(parts[:count]))
+
+
+def test_rare_words_that_the_passage_lacks_lower_the_chance():
+    sure, unsure = (
+        ask(FakeSteps(HITS, said="x"), f"how many banks of oars had a trireme{more}")[-1].usage
+        for more in ("", " Zanzibar Quito")
+    )
+    assert unsure.best_score == sure.best_score
+    assert unsure.relevance < sure.relevance
+
+
+def test_generated_text_without_marks_is_cited_where_a_passage_supports_it():
+    parts = ask(FakeSteps(HITS, said="The trireme had three banks."), mode="generative")
+    [cited] = parts[-1].citations
+    assert (cited.number, cited.source) == (1, "ships.md")
+    usage = parts[-1].usage
+    assert (usage.grounded, usage.inferred_citations) == (True, (1,))
 
 
 def test_nothing_relevant_is_said_instead_of_invented():
@@ -145,7 +204,7 @@ def test_an_error_of_a_step_is_the_answers_error(step):
 
 
 def test_every_stage_is_timed():
-    steps = FakeSteps(HITS, said="a b c")
+    steps = FakeSteps(HITS, said="x y z")
     usage = ask(steps, "oars lengths")[-1].usage
     stages = (usage.embed_ms, usage.retrieve_ms, usage.rerank_ms, usage.sentences_ms)
     assert stages == (1000, 1000, 1000, 1000)

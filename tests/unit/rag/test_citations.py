@@ -1,7 +1,7 @@
 import pytest
 
 from fakes.rag import hit
-from trireme.rag.citations import check_citations, content_words
+from trireme.rag.citations import check_citations, content_words, infer_citations
 
 PASSAGES = [
     hit(
@@ -76,3 +76,26 @@ def test_what_an_apostrophe_joins_is_no_word_of_its_own():
     assert content_words("It's the ship’s; we don't, they've") == content_words("ship don")
     passage = hit("a", "It's the captain's.", 0.5)
     assert check_citations("The dog's bone [1].", [passage]).unsupported == (1,)
+
+
+@pytest.mark.parametrize(
+    ("answer", "numbers"),
+    [
+        ("The trireme had three banks of oars.", [1]),
+        ("A trireme had banks. Lentils simmer with garlic.", [1, 2]),
+        ("A trireme had banks. It was fast.", [1]),
+        # A name or a number that the passage lacks: the words around it do not count.
+        ("The Olympias had three banks of oars.", []),
+        ("A trireme had 170 banks of oars.", []),
+        ("Rowers sat below the deck of a trireme.", []),
+        ("It is so.", []),
+        ("", []),
+    ],
+)
+def test_an_answer_without_marks_is_cited_by_what_supports_it(answer, numbers):
+    assert [cited.number for cited in infer_citations(answer, PASSAGES)] == numbers
+
+
+def test_an_inferred_citation_says_what_it_rests_on():
+    [cited] = infer_citations("Three banks of oars", PASSAGES)
+    assert (cited.id, cited.support, cited.text) == ("a", 1.0, "A trireme had three banks of oars.")

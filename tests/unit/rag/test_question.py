@@ -1,6 +1,6 @@
 import pytest
 
-from trireme.rag.question import asks_for_fact, is_code
+from trireme.rag.question import asks_for_fact, is_code, is_pointer, lacks_quantity
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,8 @@ from trireme.rag.question import asks_for_fact, is_code
         "How many ports are there?",
         "Where are the logs?",
         "Why is it off?",
+        "Does it need a GPU?",
+        "Is Windows supported?",
         "  Who wrote it?",
     ],
 )
@@ -52,3 +54,36 @@ def test_code_alone_is_told_from_sentences(text):
 )
 def test_a_sentence_around_code_is_a_sentence(text):
     assert not is_code(text)
+
+
+@pytest.mark.parametrize(
+    ("question", "sentence", "lacks"),
+    [
+        ("How many banks had it?", "It had three banks.", False),
+        ("How many banks had it?", "It had banks of oars.", True),
+        ("how fast is it", "It makes 9 knots.", False),
+        ("Which port is it on?", "It is on the usual port.", True),
+        ("In what year was it built?", "It was built of fir.", True),
+        ("Which engine runs it?", "OpenVINO runs it.", False),
+        ("How do I start it?", "With a key.", False),
+        ("Wie viele Ruder?", "Viele.", False),
+    ],
+)
+def test_a_quantity_is_answered_by_a_number(question, sentence, lacks):
+    assert lacks_quantity(question, sentence) is lacks
+
+
+@pytest.mark.parametrize(
+    ("before", "entry", "points"),
+    [
+        ("- ", "[Settings](settings.md): ports, folders", True),
+        ("Pages:\n1. ", "[Running by hand](hand.md), in a container too", True),
+        ("* ", "[Settings](settings.md)", True),
+        ("- ", "[Marie Curie](curie.md) discovered radium.", False),
+        ("", "[Settings](settings.md): ports, folders", False),
+        ("- see ", "[Settings](settings.md): ports", False),
+        ("- ", "Ports: see [settings](settings.md).", False),
+    ],
+)
+def test_an_entry_of_a_list_of_links_is_told_apart(before, entry, points):
+    assert is_pointer(before + entry + "\nAnd more.", len(before)) is points

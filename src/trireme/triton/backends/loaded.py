@@ -9,16 +9,18 @@ from importlib.metadata import version
 from trireme.artifacts.manifest import MANIFEST_FILE
 from trireme.artifacts.recipe import RECIPE_FILE
 from trireme.rag.prompt import PROMPT_FILE
+from trireme.rag.relevance import RELEVANCE_FILE
 from trireme.triton.backends.config import ModelConfig
 
 
 def name_load(args: dict[str, str], config: ModelConfig) -> str:
-    """SHA-256 of the configuration, the manifest of all files, the prompt and this package's version, in hex.
+    """SHA-256 of configuration, manifest, prompt, weights of relevance and this package's version, in hex.
 
     Files that a kind does not have are left out.
     """
     digest = hashlib.sha256()
-    for path in (config.version_dir / MANIFEST_FILE, config.version_dir.parent / PROMPT_FILE):
+    folder = config.version_dir.parent
+    for path in (config.version_dir / MANIFEST_FILE, folder / PROMPT_FILE, folder / RELEVANCE_FILE):
         said = path.read_bytes() if path.is_file() else b""
         digest.update(len(said).to_bytes(8) + said)
     digest.update(args["model_config"].encode() + version("trireme").encode())

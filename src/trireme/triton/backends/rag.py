@@ -18,6 +18,7 @@ from trireme.errors import InvalidInputError, SettingError, TriremeError, Unavai
 from trireme.rag.answer import answer
 from trireme.rag.ports import ANSWER_MODES, AnswerOptions, AnswerPart, Question
 from trireme.rag.prompt import PROMPT_FILE, read_prompt
+from trireme.rag.relevance import RELEVANCE_FILE, read_relevance
 from trireme.settings import read_settings
 from trireme.triton.backends.client_watch import Client, ClientWatch
 from trireme.triton.backends.config import ModelConfig
@@ -57,6 +58,7 @@ class RagModel(BackendModel):
             context_passages=config.read_int("context_passages"),
             extractive_threshold=_read_float(config, "extractive_threshold"),
             relevance_threshold=_read_float(config, "relevance_threshold"),
+            relevance=read_relevance(config.version_dir.parent / RELEVANCE_FILE),
         )
         self._template = read_prompt(config.version_dir.parent / PROMPT_FILE)
         self._places = threading.BoundedSemaphore(MAX_RUNNING + MAX_WAITING)

@@ -16,6 +16,7 @@ from trireme.triton.backends.rag_steps import GoneError, StepNames, TritonSteps
 NAMES = StepNames("embedding", "search__retrieve", "reranker", "llm")
 QUESTION = Question("what?", "auto", 3, "ours", "handbook")
 PROMPT = 'system = "Be true."\npassage = "{number} {text}"\nuser = "{passages} {question}"\n'
+RELEVANCE = 'bias = -50\nsentence = 100\nmissing = 0\ncommon_words = ""\n'
 PARAMETERS = {
     "steps": "embedding,search__retrieve,reranker,llm",
     "default_top_k": 5,
@@ -299,6 +300,7 @@ def model(pb, bls, tmp_path, monkeypatch):
     folder = tmp_path / "rag"
     (folder / "1").mkdir(parents=True)
     (folder / "prompt.toml").write_text(PROMPT)
+    (folder / "relevance.toml").write_text(RELEVANCE)
     opened = RagModel()
     opened.initialize(fake_pb.arguments(folder, ("text_input",), **PARAMETERS))
     yield opened
