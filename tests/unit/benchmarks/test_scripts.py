@@ -13,6 +13,7 @@ SCRIPTS = (
     "encoders.run",
     "search.quality",
     "search.answers",
+    "search.domains",
     "ingestion.run",
     "generation.run",
     "gateway.run",
