@@ -43,6 +43,7 @@ class Hit:
     """A passage found for a query, with its score (cosine similarity in [-1, 1] from a store).
 
     `rank_score` is what a store ordered its hits by: the cosine, the relevance of the words, or the fused one.
+    `coverage`, 0 to 1, is how much of the query's words it holds, by their rarity; 0 where none were looked for.
     """
 
     id: str
@@ -50,15 +51,16 @@ class Hit:
     metadata: str
     score: float
     rank_score: float = 0.0
+    coverage: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class StoreQuery:
     """A query: `embedding` is [dimensions] float32 of unit length, `top_k` >= 1, `text` the query's words.
 
-    `mode` says what finds passages: their vectors (dense), their words (text), or both (hybrid), fused by rank
-    with `text_weight` for the words against 1 for the vectors, from so many candidates each. `filter` is a
-    JSON object that a passage's metadata must contain; "" lets all through. `version` is the number of the
+    `mode` says what finds passages: their vectors (dense), their words (text), or both (hybrid), from so many
+    candidates each; a passage with all words gains `text_weight` times the cosine's spread among them. `filter` is
+    a JSON object that a passage's metadata must contain; "" lets all through. `version` is the number of the
     index version to search, 0 for the active one.
     """
 
@@ -70,7 +72,7 @@ class StoreQuery:
     text: str = ""
     filter: str = ""
     mode: SearchMode = "dense"
-    text_weight: float = 0.7
+    text_weight: float = 5.0
     dense_candidates: int = 100
     text_candidates: int = 100
     version: int = 0

@@ -1,6 +1,8 @@
 """Words, hybrid search and filters, for every VectorStore."""
 
 import json
+import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -67,21 +69,18 @@ def test_no_text_of_a_query_is_syntax(store, text):
     assert ask(store, leaning(0), text=text + " market", mode="text")
 
 
-def test_hybrid_fuses_both_ranks_by_their_reciprocals(store):
+def test_hybrid_adds_the_words_in_units_of_the_spread_of_the_cosines(store):
     put_texts(store)
     near = leaning(0, 1, 2)
-    found = ask(store, near, mode="hybrid", text="harbour", text_weight=0.5)
-    distances = 1 - near
-    wanted = {
-        "trireme": 1 / 61,
-        "galley": 1 / 62,
-        "harbour": 1 / 63 + 0.5 * (distances[0] / distances[2]) ** 2 / 61,
-        "market": 1 / 64,
-    }
+    found = ask(store, near, mode="hybrid", text="harbour", text_weight=1.0)
+    spread = np.std(near[:4])
+    assert {hit.id: hit.coverage for hit in found if hit.coverage} == {"harbour": pytest.approx(1, abs=0.1)}
+    wanted = {hit.id: hit.score + hit.coverage * spread for hit in found}
     assert {hit.id: hit.rank_score for hit in found} == pytest.approx(wanted)
-    assert [hit.id for hit in found] == ["harbour", "trireme", "galley", "market"]
+    assert [hit.id for hit in found] == ["trireme", "harbour", "galley", "market"]
     alone = ask(store, near, mode="hybrid", text="harbour", text_weight=0.0)
     assert [hit.id for hit in alone] == ["trireme", "galley", "harbour", "market"]
+    assert [hit.rank_score for hit in alone] == pytest.approx([hit.score for hit in alone])
 
 
 def test_words_count_less_where_the_vectors_are_sure(store):
@@ -89,6 +88,8 @@ def test_words_count_less_where_the_vectors_are_sure(store):
     sure = leaning(0) + 0.01 * leaning(2)
     found = ask(store, sure, mode="hybrid", text="harbour", text_weight=1.0)
     assert [hit.id for hit in found][:2] == ["trireme", "harbour"]
+    found = ask(store, sure, mode="hybrid", text="harbour", text_weight=9.0)
+    assert [hit.id for hit in found][:2] == ["harbour", "trireme"]
 
 
 def test_a_passage_that_holds_all_words_gains_more_than_one_with_a_few(store):
@@ -105,15 +106,16 @@ def test_a_passage_that_holds_all_words_gains_more_than_one_with_a_few(store):
     assert gained["galley"] > gained["harbour"] > gained["market"] == pytest.approx(0, abs=1e-12)
 
 
-def test_a_passage_that_only_words_found_ranks_as_the_next_after_the_vectors(store):
+def test_a_passage_that_only_words_found_keeps_its_cosine(store):
     put_texts(store)
     near = leaning(3, 1)
     options = {"mode": "hybrid", "text": "harbour", "dense_candidates": 1, "text_candidates": 1}
     found = ask(store, near, 1, text_weight=0.0, **options)
-    assert [(hit.id, hit.rank_score) for hit in found] == [("market", pytest.approx(1 / 61))]
-    found = ask(store, near, 1, text_weight=3.0, **options)
-    wanted = 1 / 62 + 3.0 * (1 - near[3]) ** 2 / 61
-    assert [(hit.id, hit.rank_score) for hit in found] == [("harbour", pytest.approx(wanted))]
+    assert [(hit.id, hit.rank_score) for hit in found] == [("market", pytest.approx(near[3]))]
+    (found,) = ask(store, near, 1, text_weight=9.0, **options)
+    # The two candidates' cosines lie half of their difference from their mean.
+    assert (found.id, found.score) == ("harbour", pytest.approx(0, abs=1e-6))
+    assert found.rank_score == pytest.approx(9.0 * found.coverage * near[3] / 2)
 
 
 def test_mode_text_without_a_text_is_refused(store):
@@ -190,6 +192,119 @@ def test_a_passage_with_all_parts_of_a_compound_lacks_no_word_of_the_query(store
     options = {"mode": "hybrid", "text_weight": 1.0}
     parts, compound = (ask(store, leaning(0), text=text, **options) for text in ("ship oars", "ship/oars"))
     assert [hit.rank_score for hit in parts] == pytest.approx([hit.rank_score for hit in compound])
+
+
+def put_words(store: VectorStore, texts: list[str], **scope: str) -> None:
+    """Texts with ids 0, 1, ..., in the collection that `ask` asks unless `scope` says another."""
+    rows = [Passage(f"{n}", text) for n, text in enumerate(texts)]
+    scope = {"tenant": "t", "collection": "c", **scope}
+    store.put(scope["tenant"], scope["collection"], EMBEDDER, rows, vectors(len(rows)))
+
+
+def ranked(store: VectorStore, text: str, **options) -> list[tuple[str, float]]:
+    found = ask(store, vectors(1)[0], 1000, text=text, mode="text", **options)
+    return [(hit.id, hit.rank_score) for hit in found]
+
+
+# By Robertson and Zaragoza's formula, k1 1.2 and b 0.75, of one word that occurs `count` times.
+def bm25(count: int, passages: int, holding: int, length: float, usual: float) -> float:
+    rarity = math.log(1 + (passages - holding + 0.5) / (holding + 0.5))
+    return rarity * count * 2.2 / (count + 1.2 * (0.25 + 0.75 * length / usual))
+
+
+def test_relevance_is_bm25_of_the_collection(store):
+    put_words(store, ["oars oars oars sail", "oars sail", "sail", "mast keel rudder anchor rope"])
+    usual = (4 + 2 + 1 + 5) / 4
+    wanted = {"0": bm25(3, 4, 2, 4, usual), "1": bm25(1, 4, 2, 2, usual)}
+    assert dict(ranked(store, "oars")) == pytest.approx(wanted)
+    sail = {"0": bm25(1, 4, 3, 4, usual), "1": bm25(1, 4, 3, 2, usual), "2": bm25(1, 4, 3, 1, usual)}
+    both = {one: wanted.get(one, 0) + sail[one] for one in sail}
+    assert dict(ranked(store, "oars, sail")) == pytest.approx(both)
+
+
+def test_a_rare_word_outranks_a_common_one(store):
+    put_words(store, ["ship quay", "ship mole", "ship pier", "ship dock", "rope zeppelin"])
+    assert ranked(store, "ship zeppelin")[0][0] == "4"
+
+
+def test_of_two_passages_with_a_word_once_the_shorter_ranks_first(store):
+    put_words(store, ["ship " + " ".join(f"word{n}" for n in range(30)), "ship quay", "rope"])
+    assert [one for one, _ in ranked(store, "ship")] == ["1", "0"]
+
+
+def test_a_collection_of_one_passage_has_a_relevance_above_zero(store):
+    put_words(store, ["the only ship"])
+    ((id_, relevance),) = ranked(store, "ship")
+    assert (id_, relevance) == ("0", pytest.approx(bm25(1, 1, 1, 1, 1)))
+    (hit,) = ask(store, vectors(1)[0], text="ship", mode="hybrid")
+    assert hit.rank_score == pytest.approx(hit.score, abs=1e-6)
+
+
+@pytest.mark.parametrize("text", ["the of and to", "?!", " . "])
+def test_a_query_of_stop_words_or_signs_alone_finds_nothing_by_words_and_all_by_vectors(store, text):
+    put_words(store, ["the ship and the quay", "of the rope"])
+    found = ask(store, vectors(1)[0], text=text, mode="hybrid")
+    assert [hit.rank_score for hit in found] == pytest.approx([hit.score for hit in found])
+    assert len(found) == 2 and not any(hit.coverage for hit in found)
+    assert ranked(store, text) == []
+
+
+def test_an_empty_query_is_ordered_by_cosine(store):
+    put_words(store, ["ship", "rope"])
+    found = ask(store, vectors(1)[0], text="", mode="hybrid")
+    assert [hit.rank_score for hit in found] == pytest.approx([hit.score for hit in found])
+
+
+def test_a_passage_of_no_words_counts_among_the_others(store):
+    put_words(store, ["the", "?!", "ship rope mast"])
+    assert ranked(store, "ship") == [("2", pytest.approx(bm25(1, 3, 1, 3, 1)))]
+
+
+def test_statistics_follow_replacement_and_deletion(store):
+    put_words(store, ["ship", "ship rope", "mast mast mast rope keel"])
+    put_words(store, ["ship quay quay", "mast"])
+    changed = ranked(store, "ship mast quay")
+    store.drop("t", "c")
+    put_words(store, ["ship quay quay", "mast", "mast mast mast rope keel"])
+    assert ranked(store, "ship mast quay") == [(one, pytest.approx(found)) for one, found in changed]
+    store.drop("t", "c")
+    put_words(store, ["ship"])
+    assert ranked(store, "ship") == [("0", pytest.approx(bm25(1, 1, 1, 1, 1)))]
+
+
+def test_passages_of_other_tenants_and_collections_change_no_score(store):
+    put_words(store, ["ship rope", "ship", "mast"])
+    before = ranked(store, "ship rope")
+    put_words(store, ["rope rope rope keel anchor rudder"] * 20, tenant="u")
+    put_words(store, ["rope rope rope keel anchor rudder"] * 20, collection="d")
+    assert ranked(store, "ship rope") == before
+    store.drop("u", "c")
+    store.drop("t", "d")
+    assert ranked(store, "ship rope") == before
+
+
+def test_a_filter_changes_no_score_of_what_it_lets_through(store):
+    rows = [Passage(f"{n}", "ship " * (n + 1) + "rope", json.dumps({"n": n % 2})) for n in range(4)]
+    store.put("t", "c", EMBEDDER, rows, vectors(4))
+    every = dict(ranked(store, "ship rope"))
+    assert dict(ranked(store, "ship rope", filter='{"n": 1}')) == {one: every[one] for one in ("1", "3")}
+
+
+def test_statistics_are_exact_after_concurrent_writers(store):
+    texts = [f"ship rope{n % 3} " + "mast " * (n % 5) for n in range(40)]
+
+    def write(start: int) -> None:
+        for n in range(start, 40, 4):
+            # Written twice, so that writers replace as well as add.
+            for text in ("keel of another kind", texts[n]):
+                store.put("t", "c", EMBEDDER, [Passage(f"{n}", text)], vectors(1))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    found = ranked(store, "ship mast rope1")
+    store.drop("t", "c")
+    put_words(store, texts)
+    assert dict(ranked(store, "ship mast rope1")) == pytest.approx(dict(found))
 
 
 METADATA = [

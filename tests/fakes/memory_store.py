@@ -15,7 +15,6 @@ import numpy as np
 
 from trireme.errors import InvalidInputError
 from trireme.retrieve.store import (
-    RRF_K,
     check_embedder,
     check_names,
     check_put,
@@ -43,6 +42,8 @@ from trireme.types import (
     StoreQuery,
 )
 
+# As PostgreSQL's store has them.
+K1, B = 1.2, 0.75
 # The commonest of English; PostgreSQL's list is longer.
 STOP_WORDS = frozenset(
     (
@@ -144,7 +145,7 @@ class MemoryStore:
             for passage, vector in rows
             if not wanted or _contains(json.loads(passage.metadata), wanted)
         ]
-        ranked = _RANKINGS[query.mode](hits, query)
+        ranked = _RANKINGS[query.mode](hits, query, [passage for passage, _ in rows])
         return sorted(ranked, key=lambda hit: (-hit.rank_score, hit.id))[: query.top_k]
 
     def collections(self, tenant: str | None) -> list[CollectionInfo]:
@@ -277,59 +278,65 @@ def _cosine(a: FloatArray, b: FloatArray) -> float:
     return float(np.float32(np.dot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b))))
 
 
-def _rank_dense(hits: list[Hit], query: StoreQuery) -> list[Hit]:
+def _rank_dense(hits: list[Hit], query: StoreQuery, corpus: list[Passage]) -> list[Hit]:
     return [replace(hit, rank_score=hit.score) for hit in hits]
 
 
-def _rank_text(hits: list[Hit], query: StoreQuery) -> list[Hit]:
-    """Hits with any of the query's words, by the rarity of those they hold."""
-    return [replace(hit, rank_score=found) for hit, found, _ in _match_words(hits, query)]
+def _rank_text(hits: list[Hit], query: StoreQuery, corpus: list[Passage]) -> list[Hit]:
+    """Hits with any of the query's words, by BM25."""
+    return _match_words(hits, query, corpus)
 
 
-def _match_words(hits: list[Hit], query: StoreQuery) -> list[tuple[Hit, float, float]]:
-    """(hit, relevance, coverage) of the hits with any of the query's words."""
-    held = [set().union(*_words(passage_words(hit.text))) for hit in hits]
-    counts = Counter(word for words in held for word in words)
-    sought, compounds = _words(query_words(query.text))
-    rarity = {word: math.log1p(len(hits) / (counts[word] or 0.5)) for word in sought | compounds}
-    relevances = [sum(rarity[word] for word in rarity.keys() & words) for words in held]
+def _match_words(hits: list[Hit], query: StoreQuery, corpus: list[Passage]) -> list[Hit]:
+    """The hits with any of the query's words, with relevance (rank_score) and coverage. See VectorStore.search."""
+    held = {passage.id: _count(passage_words(passage.text)) for passage in corpus}
+    usual = sum(map(Counter.total, held.values())) / max(1, len(held)) or 1.0
+    words = query_words(query.text)
+    sought = {*words.plain, *words.exact} - STOP_WORDS
+    compounds = set(words.compounds)
+    rarity = {}
+    for word in sought | compounds:
+        passages = sum(word in found for found in held.values())
+        rarity[word] = math.log1p((len(held) - passages + 0.5) / (passages + 0.5))
     whole = sum(rarity[word] for word in sought or compounds)
-    return [
-        (hit, relevance, min(1.0, relevance / whole))
-        for hit, relevance in zip(hits, relevances, strict=True)
-        if relevance > 0
-    ]
+    matches = []
+    for hit in hits:
+        found = held[hit.id]
+        damp = K1 * (1 - B + B * found.total() / usual)
+        relevance = sum(
+            weight * found[word] * (K1 + 1) / (found[word] + damp) for word, weight in rarity.items()
+        )
+        if relevance > 0:
+            matches.append(replace(hit, rank_score=relevance, coverage=min(1.0, relevance / whole)))
+    return matches
 
 
-def _fuse(hits: list[Hit], query: StoreQuery) -> list[Hit]:
+def _fuse(hits: list[Hit], query: StoreQuery, corpus: list[Passage]) -> list[Hit]:
     """See VectorStore.search."""
     cosines = sorted((hit.score for hit in hits), reverse=True)[: max(query.dense_candidates, query.top_k)]
-    matches = _match_words(hits, query)
-    relevances = sorted((found for _, found, _ in matches), reverse=True)
+    matches = _match_words(hits, query, corpus)
+    relevances = sorted((hit.rank_score for hit in matches), reverse=True)
     relevances = relevances[: max(query.text_candidates, query.top_k)]
-    shares = {
-        hit.id: query.text_weight
-        * coverage
-        * (max(1e-6, 1 - cosines[0]) / max(1e-6, 1 - hit.score)) ** 2
-        / (RRF_K + 1 + relevances.index(found))
-        for hit, found, coverage in matches
-        if found >= relevances[-1]
-    }
-    fused = []
-    for hit in hits:
-        is_near = hit.score >= cosines[-1]
-        if is_near or hit.id in shares:
-            place = cosines.index(hit.score) if is_near else len(cosines)
-            fused.append(replace(hit, rank_score=1 / (RRF_K + 1 + place) + shares.get(hit.id, 0.0)))
-    return fused
+    coverage = {hit.id: hit.coverage for hit in matches if hit.rank_score >= relevances[-1]}
+    near = [hit for hit in hits if hit.score >= cosines[-1] or hit.id in coverage]
+    spread = float(np.std([hit.score for hit in near])) if near else 0.0
+    return [
+        replace(
+            hit,
+            rank_score=hit.score + query.text_weight * coverage.get(hit.id, 0.0) * spread,
+            coverage=coverage.get(hit.id, 0.0),
+        )
+        for hit in near
+    ]
 
 
 _RANKINGS = {"dense": _rank_dense, "text": _rank_text, "hybrid": _fuse}
 
 
-def _words(words: Words) -> tuple[set[str], set[str]]:
-    """The words without the commonest, and the compounds."""
-    return {*words.plain, *words.exact} - STOP_WORDS, set(words.compounds)
+def _count(words: Words) -> Counter[str]:
+    """How often each word but the commonest occurs, compounds too."""
+    every = Counter(words.plain) + words.exact + words.compounds
+    return Counter({word: count for word, count in every.items() if word not in STOP_WORDS})
 
 
 def _contains(value: Any, wanted: Any) -> bool:

@@ -142,7 +142,7 @@ def _search_steps(recipe: Recipe) -> list[Message]:
     """Steps by position: embed, retrieve, rerank unless left out, then order best first."""
     encoder, retriever, *reranker, sort = recipe.steps
     scope = {tensor.name: tensor.name for tensor in SEARCH_SCOPE}
-    found = {name: f"found_{name}" for name in ("id", "text", "metadata", "score", "rank_score")}
+    found = {name: f"found_{name}" for name in ("id", "text", "metadata", "rank_score", "prior")}
     steps = [
         _step(encoder, {"text": "query"}, {"embedding": "query_embedding"}),
         _step(retriever, {"embedding": "query_embedding", "query": "query", **scope}, found),
@@ -151,11 +151,11 @@ def _search_steps(recipe: Recipe) -> list[Message]:
     # Without a reranker the retriever's own order stays, which need not be that of its scores.
     score = found["rank_score"]
     if reranker:
-        inputs = {"query": "query", "passages": "found_text", "prior": "found_score", "rank_score": score}
+        inputs = {"query": "query", "passages": "found_text", "prior": found["prior"], "rank_score": score}
         score = "reranked_score"
         steps.append(_step(reranker[0], inputs, {"score": score}))
     else:
-        del found["score"]
+        del found["prior"]
     order = {**hits, "score": score, "top_k": "top_k"}
     steps.append(_step(sort, order, {name: name for name in (*hits, "score")}))
     return steps

@@ -108,7 +108,7 @@ CLASSIFIER = Contract(
 )
 RETRIEVER = Contract(
     inputs=(Tensor("embedding", "FP32", -1), Tensor("query", "STRING"), *SEARCH_SCOPE),
-    outputs=(*_HITS, Tensor("rank_score", "FP32", -1)),
+    outputs=(*_HITS, Tensor("rank_score", "FP32", -1), Tensor("prior", "FP32", -1)),
 )
 SORT = Contract(inputs=(*_HITS, *_TOP_K), outputs=_HITS)
 SEARCH = Contract(inputs=(Tensor("query", "STRING"), *SEARCH_SCOPE), outputs=_HITS)

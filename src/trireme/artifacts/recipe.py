@@ -165,8 +165,9 @@ class Recipe:
     ef_search: int = _key(100, _RETRIEVER, parameter=True, least=1, most=1000)
     # What finds passages where a request does not say: their vectors, their words, or both.
     search_mode: str = _key("hybrid", _RETRIEVER, parameter=True, choices=("dense", "text", "hybrid"))
-    # Of hybrid search: the words' weight against 1 for the vectors, and how many passages either brings.
-    text_weight: float = _key(0.7, _RETRIEVER, parameter=True, least=0)
+    # Of hybrid search: how many times the cosine's spread all words of a query count, and how many passages
+    # either brings.
+    text_weight: float = _key(5.0, _RETRIEVER, parameter=True, least=0)
     dense_candidates: int = _key(100, _RETRIEVER, parameter=True, least=1)
     text_candidates: int = _key(100, _RETRIEVER, parameter=True, least=1)
     # How collections that ingestion makes keep their vectors; one that exists stays as it is.

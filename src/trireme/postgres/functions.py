@@ -18,11 +18,14 @@ FUNCTIONS = r"""
             USING of_collection, current_setting('trireme.tenant', true), wanted, most;
     END $$;
 
-    -- The passages with any of the query's words, the most relevant first. Relevance is BM25's idea (Robertson
-    -- and Zaragoza 2009): rare words weigh more, a word repeated adds less each time, long passages count a
-    -- little less. ts_rank of one word saturates as BM25's term frequency does. Rarity is counted among the
-    -- matches, which are all of the passages with the word. In large collections the commonest words are left
-    -- out, by the planner's statistics, so that about `scanned` rows are read; twice as many at the very most.
+    -- The passages with any of the query's words, the most relevant first, by BM25 (Robertson and Zaragoza 2009,
+    -- "The Probabilistic Relevance Framework: BM25 and Beyond"), with k1 1.2, b 0.75 and Lucene's logarithm, which
+    -- is never negative. A word's frequency is read off ts_rank, which of one word is the sum of 1, 1/4, 1/9, ...
+    -- over its places by pi^2/6; that sum ends 1 / (n + 1/2) short of it.
+    -- In collections of up to `scanned` passages all that match are read, so that a word's passages are counted
+    -- exactly. Larger ones know how common their commoner words are (lexeme_schema.py): the passages with the
+    -- rarest words of the query are read, about `scanned` of them and twice as many at the very most, and the
+    -- other words count in those.
     -- Coverage, 0 to 1: relevance beside that of a usual passage that holds each word of the query once. What is
     -- found by its parts too (compounds) adds to the relevance and is no word that a passage could lack.
     CREATE OR REPLACE FUNCTION trireme.match_text(
@@ -32,58 +35,58 @@ FUNCTIONS = r"""
         LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     DECLARE
         total bigint;
-        words text[];
-        are_sought boolean[];
-        columns text;
+        usual float8;
+        is_small boolean;
+        sought text;
+        frequencies text;
+        counts text;
         rarities text;
         relevances text;
-        sought text;
+        best text;
     BEGIN
-        SELECT c.passages INTO total FROM trireme.collections c
+        SELECT c.passages, greatest(1, c.words::float8 / greatest(1, c.passages)), c.passages <= scanned
+            INTO total, usual, is_small FROM trireme.collections c
             WHERE c.id = of_collection AND c.tenant = current_setting('trireme.tenant', true);
-        SELECT array_agg(quoted ORDER BY n), array_agg(is_sought ORDER BY n) INTO words, are_sought FROM (
-            SELECT quoted, is_sought, row_number() OVER rarest AS n, sum(expected) OVER rarest AS running FROM (
-                SELECT '''' || replace(replace(q.lexeme, '\', '\\'), '''', '''''') || '''' AS quoted,
-                    coalesce(s.frequency, 0) * total AS expected,
-                    q.is_word OR NOT bool_or(q.is_word) OVER () AS is_sought
-                FROM (
-                    SELECT lexeme, bool_or(is_word) AS is_word FROM (
-                        SELECT lexeme, true FROM unnest(to_tsvector('pg_catalog.english', plain))
-                        UNION ALL SELECT unnest(exact), true
-                        UNION ALL SELECT lexeme, false
-                            FROM unnest(to_tsvector('pg_catalog.english', plain_compounds))
-                        UNION ALL SELECT unnest(compounds), false
-                    ) AS every (lexeme, is_word) GROUP BY lexeme
-                ) q
-                LEFT JOIN (
-                    SELECT unnest(most_common_elems::text::text[]) AS lexeme,
-                        unnest(most_common_elem_freqs) AS frequency
-                    FROM pg_stats WHERE total > scanned
-                    AND schemaname = 'trireme' AND tablename = 'passages' AND attname = 'tsv'
-                ) s ON s.lexeme = q.lexeme
-            ) AS one WINDOW rarest AS (ORDER BY expected, is_sought DESC, quoted)
-        ) AS ordered WHERE n = 1 OR (running <= scanned AND n <= 64);
-        IF total IS NULL OR words IS NULL THEN
+        WITH every (lexeme, is_word) AS (
+            SELECT lexeme, true FROM unnest(to_tsvector('pg_catalog.english', plain))
+            UNION ALL SELECT unnest(exact), true
+            UNION ALL SELECT lexeme, false FROM unnest(to_tsvector('pg_catalog.english', plain_compounds))
+            UNION ALL SELECT unnest(compounds), false
+        ), known AS (
+            SELECT '''' || replace(replace(q.lexeme, '\', '\\'), '''', '''''') || '''' AS word, q.is_word,
+                CASE WHEN is_small THEN 0 ELSE coalesce(s.share, 0) * total END AS expected
+            FROM (SELECT lexeme, bool_or(is_word) AS is_word FROM every GROUP BY lexeme) AS q
+            LEFT JOIN trireme.lexemes s ON s.collection_id = of_collection AND s.lexeme = q.lexeme
+        ), ordered AS (
+            SELECT word, expected, is_word OR NOT bool_or(is_word) OVER () AS is_sought,
+                row_number() OVER rarest AS n, sum(expected) OVER rarest AS running
+            FROM known WINDOW rarest AS (ORDER BY expected, is_word DESC, word)
+        ), kept AS (
+            SELECT *, n = 1 OR running <= scanned AS is_scanned FROM ordered WHERE n <= 64
+        )
+        SELECT string_agg(word, ' | ') FILTER (WHERE is_scanned),
+            string_agg(format('round(1 / (1.644934066848 - 1.64493406685 * ts_rank(''{1,1,1,1}'', p.tsv, %L))'
+                ' - 0.5) AS f%s', word, n), ', '),
+            string_agg(format(CASE WHEN is_scanned THEN 'greatest(count(*) FILTER (WHERE f%1$s > 0), %2$s::float8)'
+                ELSE '%2$s::float8' END || ' AS d%1$s', n, expected), ', '),
+            string_agg(format('ln(1 + greatest($5 - d%1$s + 0.5, 0.5) / (d%1$s + 0.5)) AS r%1$s', n), ', '),
+            string_agg(format('r%1$s * f%1$s * 2.2 / (f%1$s + 1.2 * (0.25 + 0.75 * words / $6))', n), ' + '),
+            coalesce(string_agg('r' || n, ' + ') FILTER (WHERE is_sought), string_agg('r' || n, ' + '))
+            INTO sought, frequencies, counts, rarities, relevances, best FROM kept;
+        IF total IS NULL OR sought IS NULL THEN
             RETURN;
         END IF;
-        SELECT string_agg(format('ts_rank(''{1,1,1,1}'', p.tsv, %L) AS w%s', word, n), ', '),
-            string_agg(format('ln(1 + greatest($5 - count(*) FILTER (WHERE w%1$s > 0) + 0.5, 0.5)'
-                ' / (count(*) FILTER (WHERE w%1$s > 0) + 0.5)) AS r%1$s', n), ', '),
-            string_agg(format('w%1$s * r%1$s', n), ' + '),
-            coalesce(string_agg('r' || n, ' + ') FILTER (WHERE is_sought), string_agg('r' || n, ' + '))
-            INTO columns, rarities, relevances, sought
-            FROM unnest(words, are_sought) WITH ORDINALITY AS one (word, is_sought, n);
         RETURN QUERY EXECUTE format(
-            'WITH matched AS MATERIALIZED (SELECT p.key, length(p.tsv) AS size, %s FROM trireme.passages p '
-            'WHERE p.collection_id = $1 AND p.tenant = $2 AND p.tsv @@ $3 AND ($4 IS NULL OR p.filterable @> $4) '
-            'LIMIT $6), rarity AS (SELECT avg(size) AS usual, %s FROM matched), '
-            'found AS (SELECT key, ((%s) / (0.7 + 0.3 * size / usual))::float8 AS relevance, '
-            '((%s) * ts_rank(''{1,1,1,1}'', ''w:1''::tsvector, ''w''::tsquery))::float8 AS sought '
-            'FROM matched, rarity) '
-            'SELECT key, relevance, least(1, relevance / sought) FROM found ORDER BY relevance DESC, key LIMIT $7',
-            columns, rarities, relevances, sought)
-            USING of_collection, current_setting('trireme.tenant', true), array_to_string(words, ' | ')::tsquery,
-                wanted, total, 2 * scanned, most;
+            'WITH matched AS MATERIALIZED (SELECT p.key, p.words, $4 IS NULL OR p.filterable @> $4 AS passes, %s '
+            'FROM trireme.passages p WHERE p.collection_id = $1 AND p.tenant = $2 AND p.tsv @@ $3 '
+            'AND ($9 OR $4 IS NULL OR p.filterable @> $4) LIMIT $7), '
+            'counted AS (SELECT %s FROM matched), rarity AS (SELECT %s FROM counted), '
+            'found AS (SELECT key, (%s)::float8 AS relevance, (%s)::float8 AS best FROM matched, rarity '
+            'WHERE passes) '
+            'SELECT key, relevance, least(1, relevance / best) FROM found ORDER BY relevance DESC, key LIMIT $8',
+            frequencies, counts, rarities, relevances, best)
+            USING of_collection, current_setting('trireme.tenant', true), sought::tsquery, wanted,
+                total, usual, 2 * scanned, most, is_small;
     END $$;
 
     REVOKE ALL ON FUNCTION trireme.match_filter, trireme.match_text FROM PUBLIC;

@@ -1,4 +1,4 @@
-"""The statements of a search: nearest vectors, matching words, and both fused by reciprocal rank."""
+"""The statements of a search: nearest vectors, matching words, and the sum of both scores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trireme.postgres.hnsw import can_be_indexed, indexed_expression
 from trireme.postgres.rows import IndexRow, vector_column
 from trireme.postgres.schema import TENANT_ROLE
 from trireme.postgres.words import query_columns
-from trireme.retrieve.store import RRF_K, read_filter
+from trireme.retrieve.store import read_filter
 from trireme.types import Hit, StoreQuery
 
 # pgvector's limit of hnsw.ef_search.
@@ -102,7 +102,7 @@ class _Search:
         statement = sql.SQL(
             "WITH {parts}, fused AS MATERIALIZED ({fused} ORDER BY rank_score DESC "
             "FETCH FIRST %(top_k)s ROWS WITH TIES) "
-            "SELECT p.id, p.text, p.metadata::text, 1 - ({distance}), f.rank_score, {found} "
+            "SELECT p.id, p.text, p.metadata::text, 1 - ({distance}), f.rank_score, f.coverage, {found} "
             "FROM fused f JOIN trireme.passages p ON p.key = f.key "
             "JOIN trireme.embeddings e ON e.index_id = {index} AND e.passage_key = f.key"
         ).format(
@@ -117,11 +117,11 @@ class _Search:
         )
         rows = self._connection.execute(statement, self._parameters()).fetchall()
         hits = [
-            Hit(id_, text, metadata, float(np.float32(score)), float(rank_score))
-            for id_, text, metadata, score, rank_score, _ in rows
+            Hit(id_, text, metadata, float(np.float32(score)), float(rank_score), float(coverage))
+            for id_, text, metadata, score, rank_score, coverage, _ in rows
         ]
         ordered = sorted(hits, key=lambda hit: (-hit.rank_score, hit.id))[: self._query.top_k]
-        return ordered, int(rows[0][5]) if rows else 0
+        return ordered, int(rows[0][6]) if rows else 0
 
     def _aim_at_index(self) -> None:
         # Twice top_k, since recall falls off towards the end of the candidate list.
@@ -211,17 +211,12 @@ _BINARY = sql.SQL(
     "ORDER BY distance LIMIT %(dense)s"
 )
 _FUSED = {
-    "dense": sql.SQL("SELECT key, 1 - distance AS rank_score FROM dense"),
-    "text": sql.SQL("SELECT key, relevance AS rank_score FROM words"),
-    # A passage that the vectors did not find counts as the one after the last that they found. The words' share
-    # shrinks where a passage holds few of them, and where it lies far behind the nearest one: see VectorStore.
+    "dense": sql.SQL("SELECT key, 1 - distance AS rank_score, 0 AS coverage FROM dense"),
+    "text": sql.SQL("SELECT key, relevance AS rank_score, coverage FROM words"),
+    # In units of the cosine's spread among the candidates, whatever cosines the embedder makes: see VectorStore.
     "hybrid": sql.SQL(
-        "SELECT key, 1.0::float8 / ({k} + coalesce(d.place, 1 + (SELECT count(*) FROM dense))) "
-        "+ coalesce(%(text_weight)s::float8 * w.coverage * power(n.distance / greatest(w.distance, 1e-6), 2) "
-        "/ ({k} + w.place), 0) AS rank_score "
-        "FROM (SELECT key, rank() OVER (ORDER BY distance) AS place FROM dense) AS d FULL JOIN "
-        "(SELECT *, rank() OVER (ORDER BY relevance DESC) AS place FROM words) AS w USING (key), "
-        "(SELECT greatest(min(distance), 1e-6) AS distance FROM "
-        "(SELECT distance FROM dense UNION ALL SELECT distance FROM words) AS every) AS n"
-    ).format(k=sql.Literal(RRF_K)),
+        "SELECT key, 1 - distance + %(text_weight)s::float8 * coverage * stddev_pop(distance) OVER () "
+        "AS rank_score, coverage FROM (SELECT key, coalesce(d.distance, w.distance) AS distance, "
+        "coalesce(w.coverage, 0) AS coverage FROM dense AS d FULL JOIN words AS w USING (key)) AS both_of"
+    ),
 }

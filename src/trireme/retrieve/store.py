@@ -24,8 +24,8 @@ from trireme.types import (
 # A PostgreSQL index entry holds about 2,700 bytes; this and MAX_ID_BYTES keep every key below that.
 MAX_NAME_BYTES = 512
 MODES: tuple[SearchMode, ...] = get_args(SearchMode)
-# Of reciprocal rank fusion, as its authors chose it: Cormack, Clarke and Buettcher 2009.
-RRF_K = 60
+# What a passage loses of its score before a reranker reads it, when it holds none of the words that the best holds.
+LACKING_WORDS = 0.2
 
 
 class VectorStore(Protocol):
@@ -54,13 +54,16 @@ class VectorStore(Protocol):
     def search(self, query: StoreQuery) -> list[Hit]:
         """The passages that answer `query` best, best first, ties by id; all that match if fewer than top_k.
 
-        Mode dense orders by cosine similarity, text by how many of the query's words a passage holds and how
-        rare they are, hybrid by both ranks fused by their reciprocals (Cormack, Clarke and Buettcher 2009):
+        Mode dense orders by cosine similarity, text by the BM25 of the query's words (Robertson and Zaragoza
+        2009), hybrid by the sum of both, each in a measure of its own (as Montague and Aslam 2001, "Relevance
+        Score Normalization for Metasearch", and Bruch, Gai and Ingber 2023, arXiv:2210.11934, sum scores and
+        not ranks):
 
-            1 / (60 + dense rank) + text_weight * coverage * (nearest / distance)^2 / (60 + text rank)
+            cosine + text_weight * coverage * spread
 
-        `coverage` is the share of the query's words, by rarity, that the passage holds; `distance` is 1 - cosine,
-        `nearest` the smallest one. Where the vectors are sure and the words are not, words change little.
+        `coverage`, 0 to 1, is a passage's BM25 beside that of a passage of average length that holds each word
+        of the query once; 0 outside of the text candidates. `spread` is the standard deviation of the cosine
+        among all candidates of the query. A query that no passage has words of is ordered by cosine.
         `score` is the cosine in every mode. Raises NotFoundError for an unknown collection and
         EmbedderMismatchError for another embedder's query.
         """
@@ -171,6 +174,15 @@ def check_embedder(collection: str, stored: Embedder, given: Embedder, model: st
             stored.digest,
             model,
         )
+
+
+def compute_priors(hits: Sequence[Hit]) -> list[float]:
+    """What is known of each passage of one query before a reranker reads it: its cosine, less for words it lacks.
+
+    The one that holds most of the query's words keeps its cosine, so that scores mean what they mean without words.
+    """
+    best = max((hit.coverage for hit in hits), default=0.0)
+    return [hit.score - LACKING_WORDS * (best - hit.coverage) for hit in hits]
 
 
 def raise_unknown(collection: str) -> NoReturn:

@@ -14,6 +14,7 @@ SCRIPTS = (
     "search.quality",
     "search.answers",
     "search.relevance",
+    "search.domains",
     "ingestion.run",
     "generation.run",
     "gateway.run",

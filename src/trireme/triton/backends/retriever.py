@@ -20,7 +20,7 @@ from trireme.errors import (
     TriremeError,
     UnavailableError,
 )
-from trireme.retrieve.store import check_mode
+from trireme.retrieve.store import check_mode, compute_priors
 from trireme.settings import read_settings
 from trireme.storage import open_store
 from trireme.triton.backends.bls import call_model
@@ -173,4 +173,8 @@ class RetrieverModel(BackendModel):
                 yield recipe.model
 
     def _write(self, hits: list[Hit]) -> list[Any]:
-        return hit_tensors(self.pb, hits, rank_score=True)
+        ranked = {
+            "rank_score": [hit.rank_score for hit in hits],
+            "prior": compute_priors(hits),
+        }
+        return hit_tensors(self.pb, hits, **ranked)

@@ -90,15 +90,14 @@ def float_tensor(pb: Any, name: str, rows: Sequence[FloatArray]) -> Any:
     return pb.Tensor(name, np.stack(rows).astype(np.float32, copy=False))
 
 
-def hit_tensors(pb: Any, hits: Sequence[Hit], *, rank_score: bool = False) -> list[Any]:
-    """id, text, metadata and score, each [1, len(hits)]. `rank_score` is what the hits were ordered by."""
+def hit_tensors(pb: Any, hits: Sequence[Hit], **numbers: Sequence[float]) -> list[Any]:
+    """id, text, metadata and score, each [1, len(hits)], and outputs of further numbers, one for each hit."""
     tensors = [
         string_tensor(pb, "id", [[hit.id for hit in hits]]),
         string_tensor(pb, "text", [[hit.text for hit in hits]]),
         string_tensor(pb, "metadata", [[hit.metadata for hit in hits]]),
         float_tensor(pb, "score", [np.array([hit.score for hit in hits], np.float32)]),
     ]
-    if rank_score:
-        scores = np.array([hit.rank_score for hit in hits], np.float32)
-        tensors.append(float_tensor(pb, "rank_score", [scores]))
+    for name, values in numbers.items():
+        tensors.append(float_tensor(pb, name, [np.array(values, np.float32)]))
     return tensors

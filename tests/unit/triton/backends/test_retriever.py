@@ -10,6 +10,7 @@ from fakes.fake_pb import Answer, arguments, strings
 from fakes.memory_store import MemoryStore
 from trireme.artifacts.manifest import Manifest, read_manifest, write_manifest
 from trireme.artifacts.recipe import Recipe, write_recipe
+from trireme.retrieve.store import LACKING_WORDS
 from trireme.triton.backends.retriever import RetrieverModel
 from trireme.types import Passage
 
@@ -116,11 +117,23 @@ def test_the_nearest_passages_come_back_with_score_and_rank_score(stack):
     assert answer.outputs["rank_score"][0].tolist() == [1.0, 0.0]
 
 
+def test_the_prior_is_the_cosine_less_what_a_passage_lacks_of_the_words(stack):
+    answer = stack.ask(search_mode="hybrid")
+    assert answer.outputs["score"][0].tolist() == [1.0, 0.0]
+    first, second = answer.outputs["prior"][0]
+    assert first == 1.0 and -LACKING_WORDS <= second < 0
+    # The cosines are 1, 0 and 0.
+    coverage = -second / LACKING_WORDS
+    assert answer.outputs["rank_score"][0] == pytest.approx([1 + 0.7 * coverage * np.std([1, 0, 0]), 0.0])
+
+
+def test_without_words_the_prior_is_the_cosine(stack):
+    assert stack.ask().outputs["prior"][0].tolist() == [1.0, 0.0]
+
+
 def test_filter_and_search_mode_reach_the_store(stack):
     assert ids(stack.ask(filter='{"kind": "fish"}')) == ["fish"]
     assert ids(stack.ask("fish at the market", search_mode="text")) == ["fish"]
-    hybrid = stack.ask(search_mode="hybrid", top_k=np.array([[3]], np.int32))
-    assert hybrid.outputs["rank_score"][0, 0] == pytest.approx(1 / 61 + 0.7 / 61)
 
 
 @pytest.mark.parametrize(
