@@ -29,7 +29,7 @@ from benchmarks.common.stack import start_own_stack
 from benchmarks.search.answers import read_questions
 from trireme.artifacts.manifest import MANIFEST_FILE
 from trireme.artifacts.recipe import RECIPE_FILE
-from trireme.cascade.features import FIRST_TOKENS, make_evidence
+from trireme.cascade.features import FIRST_TOKENS, LEAST_LOGPROB, make_evidence
 from trireme.cascade.labelled import Labelled, format_labelled
 from trireme.errors import InvalidInputError, NotFoundError
 from trireme.rag.prompt import PROMPT_FILE
@@ -72,19 +72,28 @@ def read_version(model_dir: Path) -> str:
 
 def ask(client: TritonClient, question: str, mode: str) -> tuple[list[Piece], Any, Any]:
     """The parts of an answer as they came, the last one as it was, and its scores of passages, best first."""
-    sampling: dict[str, Any] = {"max_tokens": MAX_TOKENS, "temperature": 0}
-    if mode == "generative":
-        sampling["logprobs"] = True
-    pieces, last = [], None
-    started = time.monotonic()
-    for part in client.ask(question, mode, collection=COLLECTION, sampling=sampling):  # type: ignore[arg-type]
-        pieces.append(Piece(part.text, time.monotonic() - started))
-        last = part
+    try:
+        pieces, last = _ask(client, question, mode, {"logprobs": True} if mode == "generative" else {})
+    except InvalidInputError as error:
+        # Of an engine that says none: such answers have the other features.
+        if mode != "generative" or "logprobs" not in str(error):
+            raise
+        pieces, last = _ask(client, question, mode, {})
     best, gap = (getattr(last.usage, name, None) for name in ("passage_score", "passage_gap"))
     if best is not None:
         return pieces, last, (best,) if gap is None else (best, best - gap)
     # A rag that does not say them: search ranks the same passages by the same models.
     return pieces, last, [hit.score for hit in client.search(question, 2, collection=COLLECTION)]
+
+
+def _ask(client: TritonClient, question: str, mode: str, more: dict[str, Any]) -> tuple[list[Piece], Any]:
+    sampling = {"max_tokens": MAX_TOKENS, "temperature": 0, **more}
+    pieces, last = [], None
+    started = time.monotonic()
+    for part in client.ask(question, mode, collection=COLLECTION, sampling=sampling):  # type: ignore[arg-type]
+        pieces.append(Piece(part.text, time.monotonic() - started))
+        last = part
+    return pieces, last
 
 
 def label(
@@ -98,6 +107,9 @@ def label(
     pieces, last, passage_scores = asked
     logprobs = getattr(last.usage, "token_logprobs", None)
     text = "".join(piece.text for piece in pieces)
+    if mode == "generative" and not logprobs and not text.strip():
+        # No token, no log-probability: it is never kept, and must not take the feature from all others.
+        logprobs = (LEAST_LOGPROB,)
     scores = {"sentence_score": last.usage.best_score, "passage_scores": passage_scores}
     whole = make_evidence(
         text,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from benchmarks.cascade.collect import Piece, ask, label, read_done, read_version, step_of
-from trireme.cascade.features import FIRST_TOKENS
+from trireme.cascade.features import FIRST_TOKENS, LEAST_LOGPROB
 from trireme.cascade.labelled import format_labelled, read_labelled
 from trireme.errors import InvalidInputError, NotFoundError
 from trireme.rag.ports import AnswerPart, Citation, Usage
@@ -60,6 +60,24 @@ def test_passages_scores_are_those_of_the_answer_and_else_those_of_search():
     assert ask(silent, "When?", "extractive")[2] == [1.25, 0.75]
 
 
+def test_an_llm_that_says_no_log_probabilities_is_asked_without_them():
+    class Refuses(Client):
+        def ask(self, question, mode, *, collection, sampling):
+            if "logprobs" in sampling:
+                raise InvalidInputError("logprobs cannot be True")
+            yield from self.parts
+
+    pieces, _, _ = ask(Refuses(last("In 1973.", NewUsage())), "When?", "generative")
+    assert [piece.text for piece in pieces] == ["In 1973."]
+
+    class Broken(Client):
+        def ask(self, question, mode, *, collection, sampling):
+            raise InvalidInputError("text_input is empty")
+
+    with pytest.raises(InvalidInputError, match="text_input"):
+        ask(Broken(), "", "generative")
+
+
 def test_a_sentence_is_labelled_with_its_scores_and_support():
     (one,) = label(
         QUESTION,
@@ -93,6 +111,13 @@ def test_a_refusal_of_an_unanswerable_question_is_right():
     asked = [Piece("The passages do not say.", 1.0)], last("", NewUsage(), ()), (1.5,)
     whole, _ = label({"answerable": False, "answers": []}, "generative", VERSIONS, asked, {})
     assert whole.right and whole.evidence.is_refusal and whole.evidence.citations == 0
+
+
+def test_an_empty_answer_of_the_llm_is_as_unsure_as_can_be():
+    asked = [Piece("", 1.0)], last("", NewUsage(completion_tokens=0), ()), (1.5,)
+    whole, first = label(QUESTION, "generative", VERSIONS, asked, {})
+    for one in (whole, first):
+        assert one.evidence.logprob_p05 == LEAST_LOGPROB and one.evidence.is_refusal and not one.right
 
 
 def test_what_a_file_has_is_not_asked_again_and_a_cut_line_goes(tmp_path):
