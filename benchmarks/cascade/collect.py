@@ -26,7 +26,7 @@ from benchmarks.cascade.squad import draw, is_right
 from benchmarks.common.report import show_progress_note
 from benchmarks.common.script import make_parser, run_script
 from benchmarks.common.stack import start_own_stack
-from benchmarks.search.answers import read_questions
+from benchmarks.search.absent import read_lines
 from trireme.artifacts.manifest import MANIFEST_FILE
 from trireme.artifacts.recipe import RECIPE_FILE
 from trireme.cascade.features import FIRST_TOKENS, LEAST_LOGPROB, make_evidence
@@ -188,7 +188,9 @@ def collect(options: argparse.Namespace) -> None:
         (mode, split, question)
         for mode in options.modes
         for split, count in (("train", options.train), ("dev", options.dev))
-        for question in draw(read_questions(options.data, split), count, options.seed)
+        for question in draw(
+            read_lines(options.data / "qa" / f"squad_grounded_{split}.jsonl"), count, options.seed
+        )
         if (mode, question["id"]) not in done
     ]
     if not left:
