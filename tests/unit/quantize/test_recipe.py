@@ -68,3 +68,8 @@ def test_a_run_without_a_source_or_with_a_missing_file_is_refused(tmp_path):
         make_recipe({"source": None})
     with pytest.raises(SettingError, match=r"cannot read recipe .*none\.toml"):
         make_recipe({"source": "m"}, tmp_path / "none.toml")
+
+
+def test_awq_calibrates_on_fewer_windows_unless_told():
+    assert [QuantizeRecipe("m", method).most_samples for method in ("awq", "gptq", "none")] == [16, 64, 0]
+    assert QuantizeRecipe("m", "awq", samples=40).most_samples == 40
