@@ -167,7 +167,7 @@ def open_engine(options: argparse.Namespace, name: str) -> Iterator[DirectEngine
         max_model_len=PROMPT_TOKENS + OUTPUT_TOKENS,
         max_num_seqs=max(STREAMS),
         prefix_caching=False,
-        kv_cache_gb=0.25,
+        kv_cache_gb=1.0,
     )
     with closing(DirectEngine(open_registered("openvino", opened))) as engine:
         yield engine

@@ -27,20 +27,25 @@ class Limits(NamedTuple):
     kl: float
 
 
-# "": room for bfloat16 and for activations in int8; an error in the graph is far beyond. Rounded weights add a loss
-# of their own: docs/decisions/0015-default-llm.md measured half of these limits on a model of 135 M parameters.
+# "": room for bfloat16; an error in the graph is far beyond. A checkpoint's own integers (OWN) bring activations in
+# int8 along; rounded weights add a loss. docs/decisions/0015-default-llm.md has what 135 M parameters lost.
+OWN = "own integers"
 _LIMITS = {
-    "": Limits(0.05, 0.95, 0.05),
+    "": Limits(0.05, 0.95, 0.03),
+    OWN: Limits(0.1, 0.9, 0.03),
     "int8": Limits(0.15, 0.85, 0.05),
     "int4": Limits(0.6, 0.5, 0.8),
 }
 
 
-def read_thresholds(recipe: Recipe) -> Thresholds:
-    """The recipe's thresholds, or the defaults of its precision; none for a checkpoint that is placed as it is."""
+def read_thresholds(recipe: Recipe, *, is_quantized: bool = False) -> Thresholds:
+    """The recipe's thresholds, or the defaults of its precision; none for a checkpoint that is placed as it is.
+
+    is_quantized: the checkpoint has integers of its own, which are kept.
+    """
     if recipe.target == "gpu":
         return Thresholds({}, {})
-    limits = _LIMITS[recipe.precision]
+    limits = _LIMITS[OWN if is_quantized else recipe.precision]
     error, agreement, kl = recipe.max_logit_error, recipe.min_top1_agreement, recipe.max_kl
     return Thresholds(
         {"top1_agreement": limits.top1_agreement if agreement is None else agreement},

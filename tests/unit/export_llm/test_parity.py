@@ -44,9 +44,9 @@ def test_the_recipe_sets_the_thresholds():
 
 
 def test_fewer_bits_may_lose_more_and_never_as_much_as_another_model():
-    limits = [
-        read_thresholds(Recipe("m", "generator", source="x", precision=one)) for one in ("", "int8", "int4")
-    ]
+    recipes = [Recipe("m", "generator", source="x", precision=one) for one in ("", "int8", "int4")]
+    limits = [read_thresholds(one) for one in recipes]
+    limits.insert(1, read_thresholds(recipes[0], is_quantized=True))
     for name in ("logit_error", "kl"):
         most = [one.most[name] for one in limits]
         assert most == sorted(most) and most[-1] < 1

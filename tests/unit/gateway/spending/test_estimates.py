@@ -172,25 +172,37 @@ def test_texts_above_the_models_limit_count_as_the_limit():
     assert texts_bound(["a" * 100, "b"], 2, most=10) == 13
 
 
+# The default LLM's template puts a system message of its own in front where there is none.
+DEFAULT_LLM = ROOT / "model_repository" / "llm" / "1"
+
+
+@pytest.fixture(params=[CHAT_TOKENIZER, DEFAULT_LLM], ids=["tests", "default"])
+def prompts_of(request):
+    """A folder with tokenizer and chat template."""
+    if not (request.param / "tokenizer.json").is_file():
+        pytest.skip("model llm is not built")
+    return request.param
+
+
 @pytest.fixture
-def own(tmp_path):
+def own(prompts_of, tmp_path):
     folder = tmp_path / "llm" / "1"
     folder.mkdir(parents=True)
-    shutil.copy(CHAT_TOKENIZER / "tokenizer.json", folder)
+    shutil.copy(prompts_of / "tokenizer.json", folder)
     return OwnEstimates(TokenTexts(tmp_path), OwnLimits(tmp_path))
 
 
-def rendered(call: ChatCall) -> int:
+def rendered(call: ChatCall, folder: Path) -> int:
     """Tokens of the prompt as the server makes it."""
     import json
 
-    tokenizer = LlmTokenizer.load(CHAT_TOKENIZER)
-    template = ChatTemplate.load(CHAT_TOKENIZER, tokenizer)
+    tokenizer = LlmTokenizer.load(folder)
+    template = ChatTemplate.load(folder, tokenizer)
     said = [{"role": one.role, "content": clean(one.text)} for one in call.messages]
     return len(tokenizer.encode(template.render(parse_messages(json.dumps(said))), add_special_tokens=False))
 
 
-def test_our_llms_prompt_is_never_longer_than_its_bounds(own):
+def test_our_llms_prompt_is_never_longer_than_its_bounds(own, prompts_of):
     chance = random.Random(4)
     pool = [text for text in texts(4) if "\x00" not in text]
     for _ in range(60):
@@ -199,7 +211,7 @@ def test_our_llms_prompt_is_never_longer_than_its_bounds(own):
             for _ in range(chance.randrange(1, 6))
         )
         call = ChatCall("openai", "llm", turns)
-        true = rendered(call)
+        true = rendered(call, prompts_of)
         exact, cheap = own.count_exact(call, "llm"), input_bound(call)
         assert true <= exact <= cheap, repr(turns)
         assert true <= own.input_bound(call, "llm") <= cheap
