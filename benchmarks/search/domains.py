@@ -61,7 +61,8 @@ class DomainReport:
     def loss(self, way: str) -> float:
         """The least of what `way` gains on a domain against the better of its vectors and its words alone."""
         return min(
-            row.ndcg_at_10[way] - max(row.ndcg_at_10["dense"], row.ndcg_at_10["full text"]) for row in self.rows
+            row.ndcg_at_10[way] - max(row.ndcg_at_10["dense"], row.ndcg_at_10["full text"])
+            for row in self.rows
         )
 
 
@@ -97,7 +98,9 @@ def measure_all(corpora: Iterable[Corpus]) -> Iterator[DomainRow]:
     with start_own_stack() as (settings, database_url):
         for corpus in corpora:
             for row in measure_corpus(corpus, settings, database_url):
-                print(row.domain, {way: round(figure, 4) for way, figure in row.ndcg_at_10.items()}, flush=True)
+                print(
+                    row.domain, {way: round(figure, 4) for way, figure in row.ndcg_at_10.items()}, flush=True
+                )
                 yield row
 
 
