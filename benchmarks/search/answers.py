@@ -42,7 +42,7 @@ from trireme.settings import Settings
 GROUPS = ("answerable", "unanswerable", "absent")
 STAGES = ("embed_ms", "retrieve_ms", "rerank_ms", "sentences_ms", "total_ms")
 OUTCOMES = ("extractive", "generative", "nothing found")
-STEP = 0.05
+STEP = 0.02
 # Of answerable questions, those that may be lost to "nothing found".
 MOST_LOST = 0.04
 # Between these chances the LLM's opinion is measured: outside of them no threshold is looked for.
@@ -120,7 +120,7 @@ def choose_thresholds(asked: Sequence[Asked]) -> Thresholds:
     lowest pair. Of equal pairs the one that asks the LLM least.
     """
     groups = {group: [one for one in asked if one.group == group] for group in GROUPS}
-    steps = [round(STEP * n, 2) for n in range(1, 20)]
+    steps = [round(STEP * n, 2) for n in range(1, 50)]
 
     def worth(pair: Thresholds) -> tuple[float, float]:
         right = statistics.fmean(is_right(one, pair) for one in groups["answerable"])

@@ -18,7 +18,7 @@ QUESTIONS = tomllib.loads((ROOT / "defaults" / "questions.toml").read_text())["q
 FIRST_RIGHT = 16
 RIGHT_SHARE = 0.8
 STRANGE = (ROOT / "benchmarks" / "search" / "strange_questions.txt").read_text().splitlines()
-TOLD_SHARE = 0.9
+TOLD_SHARE = 0.85
 
 
 @pytest.fixture(scope="module")
