@@ -1,8 +1,8 @@
 """Asks a stack of its own SQuAD's questions and labels the small model's answers, for build/fit_cascade.py.
 
-All 34 articles are in one collection; questions of the 28 training articles are to fit on, those of the other 6 to
-judge by. An answer is right when it holds a gold answer, or refuses a question that has none. A file that is there
-is gone on with: what it has is not asked again.
+All 34 articles are in one collection. Questions of every other one of the six that no model was trained on are to
+fit on, those of the others to judge by. An answer is right when it holds a gold answer, or refuses a question that
+has none. A file that is there is gone on with: what it has is not asked again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.cascade.squad import draw, is_right
+from benchmarks.cascade.squad import draw, is_right, split_articles
 from benchmarks.common.report import show_progress_note
 from benchmarks.common.script import make_parser, run_script
 from benchmarks.common.stack import start_own_stack
@@ -184,13 +184,12 @@ def collect(options: argparse.Namespace) -> None:
         for mode in options.modes
     }
     done = read_done(options.out, versions)
+    parts = split_articles(read_lines(options.data / "qa" / "squad_grounded_dev.jsonl"))
     left = [
         (mode, split, question)
         for mode in options.modes
         for split, count in (("train", options.train), ("dev", options.dev))
-        for question in draw(
-            read_lines(options.data / "qa" / f"squad_grounded_{split}.jsonl"), count, options.seed
-        )
+        for question in draw(parts[split], count, options.seed)
         if (mode, question["id"]) not in done
     ]
     if not left:
@@ -213,7 +212,7 @@ def collect(options: argparse.Namespace) -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What of, and how many."""
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES), help="default: both")
-    parser.add_argument("--train", type=int, default=1500, help="questions to fit on (default 1500)")
+    parser.add_argument("--train", type=int, default=800, help="questions to fit on (default 800)")
     parser.add_argument("--dev", type=int, default=800, help="questions to judge by (default 800)")
     parser.add_argument("--seed", type=int, default=1, help="of the draw (default 1)")
 

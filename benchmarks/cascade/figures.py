@@ -1,4 +1,4 @@
-"""The figures of cascades on SQuAD: fitted on the training articles, judged by the held-out ones."""
+"""The figures of cascades on SQuAD: fitted on three of the held-out articles, judged by the others."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ FLOORS = tuple(round(0.3 + 0.02 * n, 2) for n in range(36))
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step on the held-out articles. right, by kind of question: its share of right answers where it answers all.
+    """A step on articles to judge by. right, by kind of question: its share of right answers where it answers all.
 
     refused: of its answers, those that say that they do not know. auc, ece: of its chances. fitted_auc, ece_before,
-    ece_after: on the training articles, answers that were not fitted on. seconds: median to the decision.
+    ece_after: on the articles to fit on, answers that were not fitted on. seconds: median to the decision.
     long: share of answers that were longer than the first tokens.
     """
 
@@ -67,7 +67,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Thresholds on the held-out articles: calls of the big model and right answers, as shares of the questions."""
+    """Thresholds on articles to judge by: calls of the big model and right answers, as shares of the questions."""
 
     escalated: float
     quality: float
@@ -75,11 +75,11 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Cascade:
-    """Steps with thresholds that were chosen on the training articles, and what these do on the held-out ones.
+    """Steps with thresholds that were chosen on the articles to fit on, and what these do on the others.
 
     sure: the floor held at the interval's lower end there; likely: by the mean. random: the quality when as many
     questions are escalated by chance, after the last step. hindsight: of the least calls that thresholds chosen on
-    the held-out articles themselves would need, and needed: with a perfect judge of the small answers. at_half,
+    the articles to judge by themselves would need, and needed: with a perfect judge of the small answers. at_half,
     random_half: the quality at half of the calls, on the curve and by chance.
     """
 
@@ -110,7 +110,7 @@ class CascadeReport:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """A fitted step: its answers to the training and to the held-out questions, in the order of their ids."""
+    """A fitted step: its answers to the questions to fit on and to judge by, in the order of their ids."""
 
     fitted: Fitted
     train: StepAnswers
@@ -181,7 +181,7 @@ def measure_step(name: str, one: _Judged) -> Step:
 
 
 def measure_cascade(names: Sequence[str], judged: Sequence[_Judged], big: Big) -> Cascade:
-    """Steps in a row with thresholds from the training articles. Blocks for seconds."""
+    """Steps in a row with thresholds from the articles to fit on. Blocks for seconds."""
     train, dev = [one.train for one in judged], [one.dev for one in judged]
     choice = choose_thresholds(train, big, FLOOR)
     if choice.sure is None or choice.likely is None:
@@ -226,7 +226,9 @@ def _judge_step(name: str, answers: Sequence[Labelled], cost: float) -> _Judged:
     }
     fitted = fit(of_split["train"])
     if not of_split["dev"]:
-        raise InvalidInputError(f"there is no answer of step {name!r} to a question of the held-out articles")
+        raise InvalidInputError(
+            f"there is no answer of step {name!r} to a question of the articles to judge by"
+        )
     chances = np.array([fitted.calibration.chance(one.evidence) for one in of_split["dev"]])
     right = np.array([one.right for one in of_split["dev"]])
     return _Judged(

@@ -1,8 +1,8 @@
 """Cost against quality of cascades on SQuAD, from answers that benchmarks.cascade.collect has labelled.
 
-Thresholds are fitted on the training articles and judged by the held-out ones. Writes docs/cascade.md and its plot;
-with --data it collects first what the file of answers does not have, without --answers it writes the page from the
-last results.
+Thresholds are fitted on three of the held-out articles and judged by the other three. Writes docs/cascade.md and
+its plot; with --data it collects first what the file of answers does not have, without --answers it writes the page
+from the last results.
 """
 
 from __future__ import annotations

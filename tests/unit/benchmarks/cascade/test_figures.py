@@ -76,5 +76,5 @@ def test_steps_that_are_not_known_here_and_answers_without_held_out_ones_are_ref
     with pytest.raises(InvalidInputError, match="none of the steps that are known here: mine"):
         make_report(answers_of("mine", 1), BIG, {}, SEEN)
     train = [one for one in answers_of(EXTRACTIVE, 1) if one.more["split"] == "train"]
-    with pytest.raises(InvalidInputError, match="held-out articles"):
+    with pytest.raises(InvalidInputError, match="to judge by"):
         make_report(train, BIG, {}, SEEN)

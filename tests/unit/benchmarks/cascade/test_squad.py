@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.cascade.squad import draw, is_right, normalize
+from benchmarks.cascade.squad import draw, is_right, normalize, split_articles
 
 ANSWERABLE = {"answerable": True, "answers": ["the October 1973", "1973"]}
 OTHER = {"answerable": False, "answers": []}
@@ -42,3 +42,11 @@ def test_a_smaller_draw_is_the_beginning_of_a_larger_one():
     assert draw(list(reversed(questions)), 20, seed=1) == large[:20]
     assert draw(questions, 50, seed=2) != large
     assert len({one["id"] for one in draw(questions, 1000, seed=1)}) == 100
+
+
+def test_no_article_is_both_fitted_on_and_judged_by():
+    questions = [{"id": f"{title}{n}", "title": title} for title in "CABD" for n in range(2)]
+    parts = split_articles(questions)
+    assert {one["title"] for one in parts["train"]} == {"A", "C"}
+    assert {one["title"] for one in parts["dev"]} == {"B", "D"}
+    assert len(parts["train"]) + len(parts["dev"]) == len(questions)
