@@ -63,6 +63,9 @@ def run(tmp_path):
     def run(*words):
         # Not a worker of the run that this test is in.
         environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        # A session closes its folder of folders to other accounts; in this run's, databases live of another one.
+        (tmp_path / "root").mkdir(exist_ok=True)
+        environ["PYTEST_DEBUG_TEMPROOT"] = str(tmp_path / "root")
         done = subprocess.run(
             [sys.executable, SCRIPT, *words], cwd=tmp_path, env=environ, capture_output=True, text=True
         )
