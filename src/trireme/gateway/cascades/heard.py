@@ -112,12 +112,10 @@ class Heard:
             elif isinstance(said := entry.get("token_logprobs"), list):
                 # OpenAI's older form: one table for all tokens.
                 self._logprobs += [one for one in said if _number(one) is not None]
-                tops = [top for top in entry.get("top_logprobs") or () if isinstance(top, Mapping)]
-                self._margins += [gap for top in tops for gap in _margin(top.values())]
+                self._margins += [gap for top in _tops(entry) for gap in _margin(top.values())]
             elif _number(entry.get("logprob")) is not None:
                 self._logprobs.append(entry["logprob"])
-                tops = [top for top in entry.get("top_logprobs") or () if isinstance(top, Mapping)]
-                self._margins += _margin(top.get("logprob") for top in tops)
+                self._margins += _margin(top.get("logprob") for top in _tops(entry))
 
 
 def shown(event: Event, call: ChatCall) -> Event | None:
@@ -144,8 +142,15 @@ def _with_alternatives(entry: Mapping[str, Any], most: int) -> Mapping[str, Any]
     return {**entry, "top_logprobs": cut}
 
 
-def _likeliest(top: Mapping[str, float], most: int) -> dict[str, float]:
-    return dict(sorted(top.items(), key=lambda pair: -pair[1])[:most])
+def _tops(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A provider's alternatives, as far as they are written as OpenAI does."""
+    tops = entry.get("top_logprobs")
+    return [top for top in tops if isinstance(top, Mapping)] if isinstance(tops, list) else []
+
+
+def _likeliest(top: Mapping[str, Any], most: int) -> dict[str, float]:
+    known = [(token, value) for token, value in top.items() if _number(value) is not None]
+    return dict(sorted(known, key=lambda pair: -pair[1])[:most])
 
 
 def _margin(values: Iterable[Any]) -> list[float]:
