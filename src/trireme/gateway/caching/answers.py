@@ -368,8 +368,7 @@ class _Asked:
         return opened.served_by == self.chain.targets[0]
 
     def is_let_through(self, opened: OpenAnswer) -> bool:
-        """Whether it is an answer that was not sure enough, in place of one that the asker's budget did not pay for:
-        another one's may."""
+        """Whether it was not sure enough, and is shown for want of the asker's money: another one may have more."""
         plan = self.chain.plan
         return plan is not None and not opened.may_keep and opened.step != plan.steps[-1].name
 
