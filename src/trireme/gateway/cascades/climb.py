@@ -135,6 +135,7 @@ class Cascades:
             if not reason and not climb.call.stream:
                 # Nobody has seen anything yet: what breaks off now costs nothing but the next step.
                 await _read(opened.events, heard, None)
+                reason = heard.find_fault()
         except TriremeError as error:
             reason, made = _reason_of(error), getattr(error, "attempts", made)
         except BaseException:

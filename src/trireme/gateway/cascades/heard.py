@@ -77,16 +77,20 @@ class Heard:
 
     def judge(self, calibration: Calibration) -> tuple[str, float]:
         """Why the answer is not kept, "" if it is, and the chance that it is right; 0 where nobody can tell."""
-        if self._reason in ("filter", "pause"):
-            return FILTERED, 0.0
-        # A call of a tool is no answer that anybody has labelled.
-        if self._has_other or not self._text.strip():
-            return NO_TEXT, 0.0
+        if fault := self.find_fault():
+            return fault, 0.0
         try:
             chance = calibration.chance(self.evidence())
         except SettingError:
             return NO_EVIDENCE, 0.0
         return ("" if chance >= calibration.threshold else UNSURE), chance
+
+    def find_fault(self) -> str:
+        """Why what has come is not kept, whatever its evidence; "" if that decides. Pure."""
+        if self._reason in ("filter", "pause"):
+            return FILTERED
+        # A call of a tool is no answer that anybody has labelled.
+        return NO_TEXT if self._has_other or not self._text.strip() else ""
 
     def evidence(self) -> Evidence:
         """Of what has come. Pure."""

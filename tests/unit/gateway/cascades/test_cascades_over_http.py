@@ -328,6 +328,17 @@ def test_what_breaks_off_behind_the_decision_is_told_in_a_stream_and_mended_else
     assert "truly" in text and "one" not in text
 
 
+@pytest.mark.parametrize(
+    ("rest", "why"),
+    [([Finished("filter")], "filtered"), ([ToolStart(0, "call_1", "f"), Finished("tool_use")], "no_text")],
+)
+def test_what_shows_behind_the_first_tokens_counts_where_nobody_has_seen_them(open_gateway, rest, why):
+    with open_gateway(Steps(small=[Started("small-1"), *LONG, *rest]), FIRST_TWO) as gateway:
+        _, headers, text = ask(gateway)
+    assert headers["x-trireme-escalated"] == f"small={why}"
+    assert "truly" in text
+
+
 @pytest.mark.parametrize("text", [FILE, FIRST_TWO])
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_before_the_decision_ends_the_steps_call(open_gateway, text, stream):
