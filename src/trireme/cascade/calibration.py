@@ -66,7 +66,8 @@ class Calibration:
             self.features, self.centers, self.scales, self.weights, strict=True
         ):
             value = getattr(evidence, name)
-            if value is None:
+            # A score of no number would have the last knot's chance, which is the best.
+            if value is None or not math.isfinite(value):
                 raise SettingError(
                     f"{name} of an answer is not known, and the calibration of step {self.step!r} needs it;"
                     " fit it on answers of this kind, or serve the step as it was when they were collected"
@@ -75,7 +76,8 @@ class Calibration:
         return logistic(total)
 
     def chance(self, evidence: Evidence) -> float:
-        """The chance in [0, 1] that the answer is right. Pure. Raises SettingError where a feature is None."""
+        """The chance in [0, 1] that the answer is right. Pure. Raises SettingError where a feature is None or not
+        finite."""
         return interpolate(self.score(evidence), self.scores, self.chances)
 
     def can_keep(self, evidence: Evidence) -> bool:

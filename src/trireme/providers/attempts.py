@@ -233,8 +233,11 @@ class Attempts:
         finally:
             if held is None:
                 permit.release()
-                await _close(source)
-                paid.end(outcome)
+                try:
+                    await _close(source)
+                finally:
+                    # Also of who is cancelled while it closes.
+                    paid.end(outcome)
         if held.is_whole:
             permit.succeed()
         walk.made.append(Attempt(target.label, "ok", self._clock() - one.began))
@@ -267,8 +270,11 @@ class Attempts:
             raise fault from fault.__cause__
         finally:
             one.permit.release()
-            await _close(source)
-            one.paid.end(outcome)
+            try:
+                await _close(source)
+            finally:
+                # Also of who is cancelled while it closes.
+                one.paid.end(outcome)
 
     def _note_fault(self, walk: _Walk, one: _Try, error: Exception) -> ProviderError:
         """Count the fault for the target and the request. Raises what is no matter of providers."""

@@ -227,3 +227,9 @@ def test_what_could_not_be_read_is_not_written(tmp_path):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(SettingError, match=r"one.json cannot be written: No such file"):
         write_calibration(tmp_path / "absent" / "one.json", ONE)
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_no_finite_number_is_no_evidence(score):
+    with pytest.raises(SettingError, match="sentence_score of an answer is not known"):
+        ONE.can_keep(Evidence(tokens=1, sentence_score=score))

@@ -896,3 +896,50 @@ def test_any_script_has_one_outcome_and_at_most_three_calls_and_no_half_answer_i
             clock.move(draw.choice([0.0, 1.0, 20.0, 100.0]))
 
     asyncio.run(scenario())
+
+
+class Notes:
+    """A meter that notes how each attempt ended, "" of one that never did."""
+
+    step = ""
+
+    def __init__(self):
+        self.ends = []
+
+    async def begin(self, call, target):
+        self.ends.append("")
+        return NotedAttempt(call, self.ends, len(self.ends) - 1)
+
+
+class NotedAttempt:
+    def __init__(self, call, ends, place):
+        self.call, self._ends, self._place = call, ends, place
+
+    def watch(self, events):
+        return events
+
+    def end(self, outcome):
+        assert not self._ends[self._place]
+        self._ends[self._place] = outcome
+
+
+@MODES
+def test_who_is_cancelled_while_a_call_closes_has_paid_for_it_all_the_same(clock, call):
+    """Of an answer that is closed after its first content, and of a failed attempt before it."""
+
+    async def look_at_the_beginning(attempts, meter):
+        targets = [target_of(ScriptedProvider((Started("m"), fault("again")), WHOLE))]
+        answer = await attempts.open(call, targets, 600.0, meter)
+        try:
+            await anext(answer.events)
+        finally:
+            await answer.events.aclose()
+
+    for steps in range(200):
+        meter = Notes()
+        attempts = Attempts(AttemptPolicy(), clock, clock.sleep, lambda: 1.0)
+        is_done = asyncio.run(cancel_after(steps, look_at_the_beginning(attempts, meter), 3))
+        assert "" not in meter.ends, steps
+        if is_done:
+            break
+    assert is_done and steps > 5

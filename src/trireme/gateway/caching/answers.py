@@ -248,7 +248,7 @@ class Answers:
             flight.close_as("failed")
             self._free(asked, owner)
             raise
-        if _is_shortened(asked.exchange):
+        if _is_shortened(asked.exchange) or asked.is_let_through(opened):
             self._flights.end(asked.flight_key, flight)
             flight.close_as("alone")
             self._free(asked, owner)
@@ -366,6 +366,11 @@ class _Asked:
         if self.chain.plan is not None:
             return opened.may_keep
         return opened.served_by == self.chain.targets[0]
+
+    def is_let_through(self, opened: OpenAnswer) -> bool:
+        """Whether it was not sure enough, and is shown for want of the asker's money: another one may have more."""
+        plan = self.chain.plan
+        return plan is not None and not opened.may_keep and opened.step != plan.steps[-1].name
 
 
 def _mark(exchange: Exchange, text: str) -> None:

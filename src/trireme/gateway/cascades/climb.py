@@ -112,8 +112,8 @@ class Cascades:
         """Why the step is not asked; "" if it is."""
         if not step.targets:
             return FORBIDDEN
-        # A calibration is of single answers, and of the mode that it was fitted in.
-        is_other = call.answer_mode not in (None, step.plan.answer_mode)
+        # A calibration is of single answers, without the prompt before them, and of the mode that it was fitted in.
+        is_other = call.answer_mode not in (None, step.plan.answer_mode) or bool(call.body.get("echo"))
         if call.choices != 1 or is_other or not able:
             return UNABLE
         return self.versions.reason(plan.model, step.plan)
@@ -135,6 +135,7 @@ class Cascades:
             if not reason and not climb.call.stream:
                 # Nobody has seen anything yet: what breaks off now costs nothing but the next step.
                 await _read(opened.events, heard, None)
+                reason = heard.find_fault()
         except TriremeError as error:
             reason, made = _reason_of(error), getattr(error, "attempts", made)
         except BaseException:
@@ -211,8 +212,9 @@ class Cascades:
 
 
 def call_of(call: ChatCall, cascade: CascadePlan, step: StepPlan) -> ChatCall:
-    """The call as the step is asked: in its mode, with the log-probabilities that its calibration needs. Pure."""
-    if step.answer_mode is not None:
+    """The call as the step is asked: in its mode where the client names none, with the log-probabilities that its
+    calibration needs. Pure."""
+    if call.answer_mode is None:
         call = replace(call, answer_mode=step.answer_mode)
     if _limit(cascade, step) is not None:
         call = replace(call, stream=True)

@@ -77,16 +77,20 @@ class Heard:
 
     def judge(self, calibration: Calibration) -> tuple[str, float]:
         """Why the answer is not kept, "" if it is, and the chance that it is right; 0 where nobody can tell."""
-        if self._reason in ("filter", "pause"):
-            return FILTERED, 0.0
-        # A call of a tool is no answer that anybody has labelled.
-        if self._has_other or not self._text.strip():
-            return NO_TEXT, 0.0
+        if fault := self.find_fault():
+            return fault, 0.0
         try:
             chance = calibration.chance(self.evidence())
         except SettingError:
             return NO_EVIDENCE, 0.0
         return ("" if chance >= calibration.threshold else UNSURE), chance
+
+    def find_fault(self) -> str:
+        """Why what has come is not kept, whatever its evidence; "" if that decides. Pure."""
+        if self._reason in ("filter", "pause"):
+            return FILTERED
+        # A call of a tool is no answer that anybody has labelled.
+        return NO_TEXT if self._has_other or not self._text.strip() else ""
 
     def evidence(self) -> Evidence:
         """Of what has come. Pure."""
@@ -112,12 +116,10 @@ class Heard:
             elif isinstance(said := entry.get("token_logprobs"), list):
                 # OpenAI's older form: one table for all tokens.
                 self._logprobs += [one for one in said if _number(one) is not None]
-                tops = [top for top in entry.get("top_logprobs") or () if isinstance(top, Mapping)]
-                self._margins += [gap for top in tops for gap in _margin(top.values())]
+                self._margins += [gap for top in _tops(entry) for gap in _margin(top.values())]
             elif _number(entry.get("logprob")) is not None:
                 self._logprobs.append(entry["logprob"])
-                tops = [top for top in entry.get("top_logprobs") or () if isinstance(top, Mapping)]
-                self._margins += _margin(top.get("logprob") for top in tops)
+                self._margins += _margin(top.get("logprob") for top in _tops(entry))
 
 
 def shown(event: Event, call: ChatCall) -> Event | None:
@@ -144,8 +146,15 @@ def _with_alternatives(entry: Mapping[str, Any], most: int) -> Mapping[str, Any]
     return {**entry, "top_logprobs": cut}
 
 
-def _likeliest(top: Mapping[str, float], most: int) -> dict[str, float]:
-    return dict(sorted(top.items(), key=lambda pair: -pair[1])[:most])
+def _tops(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A provider's alternatives, as far as they are written as OpenAI does."""
+    tops = entry.get("top_logprobs")
+    return [top for top in tops if isinstance(top, Mapping)] if isinstance(tops, list) else []
+
+
+def _likeliest(top: Mapping[str, Any], most: int) -> dict[str, float]:
+    known = [(token, value) for token, value in top.items() if _number(value) is not None]
+    return dict(sorted(known, key=lambda pair: -pair[1])[:most])
 
 
 def _margin(values: Iterable[Any]) -> list[float]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -19,8 +20,10 @@ from fakes.cascade_gateways import (
     said,
     whole,
 )
+from fakes.gateways import ANN, SECRET
 from fakes.memory_cache import MemoryCache
 from fakes.spending import INPUT, World, cap
+from trireme.access.keys import Key
 from trireme.cache.exact import ExactTier
 from trireme.gateway.caching.answers import Answers, Caching, TierRow
 from trireme.gateway.caching.fingerprints import Fingerprints
@@ -41,8 +44,8 @@ def calibration(tmp_path):
     place(tmp_path, versions=PROVIDERS)
 
 
-def ask(gateway, **fields):
-    status, headers, raw = gateway.ask("POST", "/v1/chat/completions", {**CHAT, **fields})
+def ask(gateway, secret=SECRET, **fields):
+    status, headers, raw = gateway.ask("POST", "/v1/chat/completions", {**CHAT, **fields}, secret=secret)
     return status, {name.lower(): value for name, value in headers.items()}, raw.decode()
 
 
@@ -301,3 +304,29 @@ def test_all_who_ask_at_once_get_the_answer_of_one_climb_with_its_step(kept):
     caches = sorted(headers["x-trireme-cache"].partition(";")[0] for _, headers, _ in answers)
     assert caches.count("miss") == 1
     assert set(caches) <= {"exact", "flight", "miss"}
+
+
+def test_an_unsure_answer_that_is_shown_for_want_of_money_is_not_who_waits_for_its(kept):
+    async def wait():
+        # Until the other one has come.
+        while gateway.ports.metrics.running < 2:
+            await asyncio.sleep(0.001)
+
+    def slow():
+        yield UNSURE[0]
+        if len(provider.asked) == 1:
+            yield wait()
+        yield from UNSURE[1:]
+
+    keys = {SECRET: ANN, "tr-ben": Key("key_ben", ANN.tenant, "ben")}
+    provider = Steps(small=slow)
+    with kept.gateway(provider, KEEP, [cap(None, HELD - 1)], keys=keys) as gateway:
+        with ThreadPoolExecutor(2) as pool:
+            poor = pool.submit(ask, gateway)
+            # Who comes first leads.
+            while not provider.asked:
+                time.sleep(0.001)
+            rich = pool.submit(ask, gateway, "tr-ben")
+            answers = poor.result(), rich.result()
+    assert [headers["x-trireme-step"] for _, headers, _ in answers] == ["small", "big"]
+    assert answers[1][1]["x-trireme-cache"] == "miss"

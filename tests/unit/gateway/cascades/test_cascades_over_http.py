@@ -222,6 +222,15 @@ def test_several_answers_at_once_are_not_judged(open_gateway):
     assert (status, provider.asked, headers["x-trireme-escalated"]) == (200, ["big"], "small=unable")
 
 
+def test_a_text_that_repeats_its_prompt_is_not_judged_by_the_prompts_tokens(open_gateway):
+    provider = Steps()
+    with open_gateway(provider) as gateway:
+        _, headers, _ = ask(gateway, "/v1/completions", echo=True)
+        _, plain, _ = ask(gateway, "/v1/completions", echo=False)
+    assert headers["x-trireme-escalated"] == "small=unable"
+    assert plain["x-trireme-step"] == "small"
+
+
 def test_where_no_step_can_take_the_call_its_client_is_told_why(open_gateway):
     provider = Steps()
     provider.refuses = dict.fromkeys(("small", "big", "spare"), "seed: not here")
@@ -317,6 +326,17 @@ def test_what_breaks_off_behind_the_decision_is_told_in_a_stream_and_mended_else
         status, headers, text = ask(gateway)
     assert (status, headers["x-trireme-escalated"]) == (200, "small=cut")
     assert "truly" in text and "one" not in text
+
+
+@pytest.mark.parametrize(
+    ("rest", "why"),
+    [([Finished("filter")], "filtered"), ([ToolStart(0, "call_1", "f"), Finished("tool_use")], "no_text")],
+)
+def test_what_shows_behind_the_first_tokens_counts_where_nobody_has_seen_them(open_gateway, rest, why):
+    with open_gateway(Steps(small=[Started("small-1"), *LONG, *rest]), FIRST_TWO) as gateway:
+        _, headers, text = ask(gateway)
+    assert headers["x-trireme-escalated"] == f"small={why}"
+    assert "truly" in text
 
 
 @pytest.mark.parametrize("text", [FILE, FIRST_TWO])
@@ -508,6 +528,20 @@ def test_a_clients_own_answer_mode_is_not_another_ones(open_gateway, tmp_path):
         "extractive",
         "extractive",
     ]
+
+
+def test_the_last_step_answers_in_the_mode_that_the_client_asks_for(open_gateway, tmp_path):
+    place(tmp_path, features=("sentence_score",), versions=(("rag", V1),))
+    text = FILE.replace('target = "p:small"', 'target = "rag"\nanswer_mode = "extractive"')
+    text = text.replace('chain = ["p:big", "p:spare"]', 'target = "rag"\nanswer_mode = "generative"')
+    rag = ServedModel("rag", "answer", True, "load", versions=(("rag", V1),))
+    provider = Steps(rag=SURE)
+    with open_gateway(provider, text, models=[rag]) as gateway:
+        for mode in ("extractive", "auto", None):
+            assert ask(gateway, trireme={"answer_mode": mode})[1]["x-trireme-step"] == "big"
+    # Its own mode where the client leaves it open.
+    asked = [call.answer_mode for call in provider.calls]
+    assert asked == ["extractive", "extractive", "auto", "extractive", "generative"]
 
 
 def test_plain_chains_say_nothing_of_steps(open_gateway):

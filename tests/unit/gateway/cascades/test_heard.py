@@ -128,3 +128,19 @@ def test_a_client_gets_as_many_alternatives_as_it_asked_for():
         assert [top["logprob"] for top in event.logprobs[0]["top_logprobs"]] == [-0.5, -1.0, -2.0][:asked]
     table = shown(TextDelta("ab", logprobs=(TABLE,)), ChatCall("completions", "m", logprobs=1)).logprobs[0]
     assert table == {**TABLE, "top_logprobs": [{"a": -0.5}, {"b": -2.0}]}
+
+
+@pytest.mark.parametrize("tops", [5, True, "ab", {"x": -1.0}])
+def test_alternatives_that_a_provider_writes_otherwise_are_passed_over(tops):
+    entry = {"token": "a", "logprob": -0.5, "top_logprobs": tops}
+    table = {"tokens": ["a"], "token_logprobs": [-0.5], "top_logprobs": tops}
+    for written in (entry, table):
+        heard = heard_of(Started("m"), TextDelta("a", logprobs=(written,)), Finished("stop"))
+        assert heard.judge(LEAST)[0] == ""
+        assert heard.evidence().margin_p10 is None
+
+
+def test_alternatives_without_a_number_are_not_shown():
+    table = {**TABLE, "top_logprobs": [{"a": -0.5, "x": None}, {"b": None}]}
+    event = shown(TextDelta("ab", logprobs=(table,)), ChatCall("completions", "m", logprobs=1))
+    assert event.logprobs[0]["top_logprobs"] == [{"a": -0.5}, {}]
