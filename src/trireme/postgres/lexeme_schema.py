@@ -105,7 +105,9 @@ TABLES = f"""
     CREATE TRIGGER count_deleted AFTER DELETE ON trireme.passages REFERENCING OLD TABLE AS removed
         FOR EACH STATEMENT EXECUTE FUNCTION trireme.count_removed();
 
-    UPDATE trireme.collections c SET words = coalesce(
+    -- A new revision: answers that caches hold were ranked otherwise, and to a search that began before this
+    -- transaction the rewritten table looks empty.
+    UPDATE trireme.collections c SET revision = gen_random_uuid(), words = coalesce(
         (SELECT sum(p.words) FROM trireme.passages p WHERE p.collection_id = c.id), 0);
     SELECT trireme.count_lexemes(id) FROM trireme.collections WHERE passages >= {SAMPLE};
     """  # noqa: S608 - of numbers above

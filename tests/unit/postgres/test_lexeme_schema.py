@@ -178,6 +178,8 @@ def test_a_database_of_the_version_before_is_counted_when_it_is_upgraded(url):
             "INSERT INTO trireme.collections (tenant, collection, passages) VALUES ('t', 'c', 6000)"
         )
         connection.execute(WRITE.format(collection=1, first=1, last=6000).encode())
+    revision = "SELECT revision FROM trireme.collections"
+    before = read(url, revision)
     with closing(PostgresStore(url, 1, exact_below=10**6, ef_search=40)) as upgraded:
         assert [info.passages for info in upgraded.collections(None)] == []
     assert totals(url) == [(6000, 6000 * 3 + 3000, 0)]
@@ -186,6 +188,8 @@ def test_a_database_of_the_version_before_is_counted_when_it_is_upgraded(url):
         "ship": 1.0,
     }
     assert len(read(url, MATCH.format(collection=1), "ship rope7", 100)) == 1
+    # What caches hold was ranked by other rules.
+    assert read(url, revision) != before
 
 
 def test_an_index_version_that_is_switched_to_changes_no_relevance(url, store):

@@ -72,7 +72,15 @@ def test_a_part_of_a_number_is_another_number(said, opinion):
 
 @pytest.mark.parametrize(
     "whole",
-    ["The passages do note 8.5.", "I do nothing", "8001 [2]", "The passages do not say.", "The passage says 8001. [1]", "gRPC on port 9.", "No [x] mark"],
+    [
+        "The passages do note 8.5.",
+        "I do nothing",
+        "8001 [2]",
+        "The passages do not say.",
+        "The passage says 8001. [1]",
+        "gRPC on port 9.",
+        "No [x] mark",
+    ],
 )
 def test_what_is_sure_of_a_part_is_sure_of_the_whole(whole):
     parts = {read_opinion(whole[:end], SENTENCE, is_whole=False) for end in range(len(whole) + 1)}
