@@ -45,6 +45,12 @@ def test_mode_text_finds_any_of_the_words_and_weighs_rare_ones_more(store):
     assert by_rarity[0].id == "market"
 
 
+def test_of_passages_with_the_same_words_the_first_ids_are_found(store):
+    names = ["e", "d", "c", "b", "a"]
+    store.put("t", "c", EMBEDDER, [Passage(name, "mast and rope") for name in names], vectors(5))
+    assert [hit.id for hit in ask(store, leaning(0), text="mast", mode="text", top_k=2)] == ["a", "b"]
+
+
 def test_the_score_is_the_cosine_also_of_what_only_words_found(store):
     put_texts(store)
     for mode in ("text", "hybrid"):

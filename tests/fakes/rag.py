@@ -28,6 +28,7 @@ class FakeSteps:
         self.closed = False
         self.now = 0.0
         self.longest_prompt = 10**9
+        self.finish_reason = "stop"
         # Whether the LLM says log-probabilities: of word n -n.
         self.says_logprobs = False
 
@@ -65,7 +66,7 @@ class FakeSteps:
                 self.now += 1
                 is_last = count == len(spoken)
                 logprobs = (-float(count),) if self.says_logprobs else ()
-                text, reason = (word, "stop") if is_last else (f"{word} ", "")
+                text, reason = (word, self.finish_reason) if is_last else (f"{word} ", "")
                 yield Generated(text, reason, 7, count, 4, logprobs)
         finally:
             self.closed = True

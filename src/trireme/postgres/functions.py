@@ -77,13 +77,14 @@ FUNCTIONS = r"""
             RETURN;
         END IF;
         RETURN QUERY EXECUTE format(
-            'WITH matched AS MATERIALIZED (SELECT p.key, p.words, $4 IS NULL OR p.filterable @> $4 AS passes, %s '
+            'WITH matched AS MATERIALIZED (SELECT p.key, p.id, p.words, '
+            '$4 IS NULL OR p.filterable @> $4 AS passes, %s '
             'FROM trireme.passages p WHERE p.collection_id = $1 AND p.tenant = $2 AND p.tsv @@ $3 '
             'AND ($9 OR $4 IS NULL OR p.filterable @> $4) LIMIT $7), '
             'counted AS (SELECT %s FROM matched), rarity AS (SELECT %s FROM counted), '
-            'found AS (SELECT key, (%s)::float8 AS relevance, (%s)::float8 AS best FROM matched, rarity '
+            'found AS (SELECT key, id, (%s)::float8 AS relevance, (%s)::float8 AS best FROM matched, rarity '
             'WHERE passes) '
-            'SELECT key, relevance, least(1, relevance / best) FROM found ORDER BY relevance DESC, key LIMIT $8',
+            'SELECT key, relevance, least(1, relevance / best) FROM found ORDER BY relevance DESC, id LIMIT $8',
             frequencies, counts, rarities, relevances, best)
             USING of_collection, current_setting('trireme.tenant', true), sought::tsquery, wanted,
                 total, usual, 2 * scanned, most, is_small;

@@ -20,6 +20,10 @@ STALE = 4
 # Triggers, so that no writer can forget it. Writers of one collection take turns as it is. Nothing is granted: no
 # role but the owner's functions reads the shares, and those keep to the tenant's collection.
 TABLES = f"""
+    -- As searches and writers lock them: of two that hold one and want the other, the one that came last gives way,
+    -- and after a table has been rewritten that is this.
+    LOCK TABLE trireme.collections, trireme.passages IN ACCESS EXCLUSIVE MODE;
+
     CREATE FUNCTION trireme.count_words(words tsvector) RETURNS integer
         LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
         SELECT coalesce(sum(pg_catalog.cardinality(positions)), 0)::integer FROM pg_catalog.unnest(words) $$;
@@ -44,7 +48,9 @@ TABLES = f"""
         DECLARE
             every bigint;
         BEGIN
-            SELECT greatest(1, passages / {SAMPLE}) INTO every FROM trireme.collections WHERE id = of_collection;
+            -- Counted: the collection's own number of passages comes after the statement that writes them.
+            SELECT greatest(1, count(*) / {SAMPLE}) INTO every FROM trireme.passages
+                WHERE collection_id = of_collection;
             DELETE FROM trireme.lexemes WHERE collection_id = of_collection;
             WITH drawn AS MATERIALIZED (
                 SELECT tsv FROM trireme.passages
@@ -79,12 +85,15 @@ TABLES = f"""
                 FROM removed GROUP BY collection_id;
             RETURN NULL;
         END $$;
-    -- A text stays what it is; only other rules of reading words change them.
+    -- A text stays what it is; only other rules of reading words change them. No join: its plan is kept for a
+    -- session, and one made for a single row compares every row with every other.
     CREATE FUNCTION trireme.count_reread() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
-            PERFORM trireme.count_change(collection_id, count(*), sum(change), 1) FROM (
-                SELECT w.collection_id, w.words - r.words AS change
-                FROM written w JOIN removed r USING (key) WHERE w.words <> r.words) AS changed
+            PERFORM trireme.count_change(collection_id, count(*), sum(change)::bigint, 1) FROM (
+                SELECT collection_id, sum(n) AS change FROM (
+                    SELECT collection_id, key, words AS n FROM written
+                    UNION ALL SELECT collection_id, key, -words FROM removed) AS both_of
+                GROUP BY collection_id, key HAVING sum(n) <> 0) AS changed
                 GROUP BY collection_id;
             RETURN NULL;
         END $$;
@@ -96,7 +105,9 @@ TABLES = f"""
     CREATE TRIGGER count_deleted AFTER DELETE ON trireme.passages REFERENCING OLD TABLE AS removed
         FOR EACH STATEMENT EXECUTE FUNCTION trireme.count_removed();
 
-    UPDATE trireme.collections c SET words = coalesce(
+    -- A new revision: answers that caches hold were ranked otherwise, and to a search that began before this
+    -- transaction the rewritten table looks empty.
+    UPDATE trireme.collections c SET revision = gen_random_uuid(), words = coalesce(
         (SELECT sum(p.words) FROM trireme.passages p WHERE p.collection_id = c.id), 0);
     SELECT trireme.count_lexemes(id) FROM trireme.collections WHERE passages >= {SAMPLE};
     """  # noqa: S608 - of numbers above

@@ -176,8 +176,10 @@ def _generate(
         token_logprobs=tuple(logprobs) or None,
         context_passages=given,
     )
-    if sentence:
-        opinion = read_opinion(said, sentence.text, is_whole=True) if opinion == "open" else opinion
+    if sentence and opinion == "open" and last.finish_reason != "cancelled":
+        opinion = read_opinion(said, sentence.text, is_whole=True)
+    # What was cancelled before it was sure says neither.
+    if sentence and opinion != "open":
         account.note(second_opinion=opinion)
         if opinion == "agreed":
             yield _say_sentence(sentence, account)

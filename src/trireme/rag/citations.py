@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def infer_citations(answer: str, passages: Sequence[Hit]) -> tuple[Citation, ...
     held: dict[int, Citation] = {}
     for sentence in split_sentences(_without_marks(answer)):
         wanted = content_words(sentence.text)
-        named = content_words(" ".join(filter(_is_name, _WORD.findall(sentence.text))))
+        named = content_words(" ".join(filter(_is_name, _WORD.findall(_composed(sentence.text)))))
         able = [
             cite_passage(number, sentence.text, passage)
             for number, passage in enumerate(passages, 1)
@@ -91,11 +92,16 @@ def cite_passage(number: int, sentence: str, passage: Hit) -> Citation:
 
 
 def content_words(text: str) -> frozenset[str]:
-    """Lower-case words without the commonest ones and without their English endings."""
-    words = (word.lower() for word in _WORD.findall(_CONTRACTED.sub("", text)))
+    """Lower-case words without the commonest ones and without their English endings, in NFC."""
+    words = (word.lower() for word in _WORD.findall(_CONTRACTED.sub("", _composed(text))))
     return frozenset(
         _ENDING.sub("", word) if len(word) > 3 else word for word in words if word not in _COMMON_WORDS
     )
+
+
+def _composed(text: str) -> str:
+    # A mark on its own is no part of a word.
+    return unicodedata.normalize("NFC", text)
 
 
 def _is_name(word: str) -> bool:

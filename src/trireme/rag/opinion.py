@@ -10,7 +10,9 @@ from trireme.rag.citations import MARK, content_words
 # open: what was said so far may still become any of the others.
 Opinion = Literal["open", "refused", "agreed", "differs"]
 
-_WORD = re.compile(r"\w+")
+# A number is one word, separators and all: 8.5 is not 5.
+_WORD = re.compile(r"\w+(?:(?<=\d)[.,:](?=\d)\w+)*")
+_IN_WORD = re.compile(r"\w$")
 # A citation mark that is not all there yet.
 _HALF_MARK = re.compile(r"\[[\d\s,]*$")
 
@@ -42,7 +44,12 @@ REFUSALS = tuple(
 def is_refusal(answer: str) -> bool:
     """Whether an LLM's answer says that the passages hold none. An answer without a word says so too."""
     said = _plain(answer)
-    return not said or said.startswith(REFUSALS)
+    return not said or _begins_as_refusal(said)
+
+
+def _begins_as_refusal(plain: str) -> bool:
+    # Whole words: "The passages do note" is none.
+    return f"{plain} ".startswith(tuple(f"{opening} " for opening in REFUSALS))
 
 
 def read_opinion(said: str, sentence: str, *, is_whole: bool) -> Opinion:
@@ -54,9 +61,9 @@ def read_opinion(said: str, sentence: str, *, is_whole: bool) -> Opinion:
     plain = _plain(said)
     if is_whole and is_refusal(said):
         return "refused"
-    if plain.startswith(REFUSALS):
-        return "refused"
     # The last word of a part may be half of one.
+    if _begins_as_refusal(plain if is_whole or not _IN_WORD.search(said) else plain.rpartition(" ")[0]):
+        return "refused"
     end = " " if is_whole else ""
     if f" {plain}{end}" in f" {_plain(sentence)} ":
         if not is_whole:

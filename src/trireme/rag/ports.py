@@ -82,10 +82,11 @@ class Usage:
     sentence's, `relevance` the chance that the passages hold an answer; both None where sentences were not
     ranked. passage_score: the reranker's, of the best passage; passage_gap: how far the second one lies behind;
     None without one, or without a second. `second_opinion` is the LLM's beside that sentence: refused, agreed or
-    differs, empty where it was not asked. `grounded`: at least one citation holds. Numbers of citations that were
-    dropped are in `unknown_citations` (no such passage) and `unsupported_citations` (no word in common with the
-    passage), those that a passage supports although the LLM cited none in `inferred_citations`. cached_tokens: see
-    Generated. token_logprobs: of each token of the LLM's text, nats, where the request asked; else None.
+    differs, empty where it was not asked or was cancelled before it was sure. `grounded`: at least one citation
+    holds. Numbers of citations that were dropped are in `unknown_citations` (no such passage) and
+    `unsupported_citations` (no word in common with the passage), those that a passage supports although the LLM
+    cited none in `inferred_citations`. cached_tokens: see Generated. token_logprobs: of each token
+    of the LLM's text, nats, where the request asked; else None.
     """
 
     answer_mode: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -39,11 +40,13 @@ class RelevanceModel:
     common_words: frozenset[str]
 
     def chance(self, score: float, missing: int) -> float:
-        """The chance in [0, 1] that there is an answer. Pure.
+        """The chance in [0, 1] that there is an answer; none where the score is no number. Pure.
 
         score: the reranker's, of the best sentence. missing: as `count_missing` counts.
         """
         logit = self.bias + self.sentence * score + self.missing * missing
+        if math.isnan(logit):
+            return 0.0
         # Beyond this, exp would overflow.
         return 1 / (1 + math.exp(-max(-60.0, min(60.0, logit))))
 
@@ -54,7 +57,7 @@ class RelevanceModel:
     def rare_words(self, question: str) -> frozenset[str]:
         """The stems of the words that name what is asked for. Pure."""
         found: set[str] = set()
-        for position, word in enumerate(_WORD.findall(question)):
+        for position, word in enumerate(_WORD.findall(unicodedata.normalize("NFC", question))):
             is_name = position > 0 and any(letter.isupper() for letter in word)
             for stem in _stems(word):
                 if is_name or stem not in self.common_words or any(letter.isdigit() for letter in stem):

@@ -14,6 +14,8 @@ serve: models $(STAMP)  ## set up | build, and serve on 8080
 clean::  ## remove what was made
 quiet: serve
 LATER := x  ## no target either
+POSIX ::= x  ## nor this
+NOW :::= x  ## nor this
 $(STAMP): pyproject.toml  ## nor this
 """
 

@@ -2,9 +2,11 @@
 
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from time import sleep
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -14,7 +16,7 @@ import pytest
 from psycopg import errors
 
 from trireme.local.postgres import LocalPostgres, start_postgres
-from trireme.postgres.lexeme_schema import SAMPLE
+from trireme.postgres.lexeme_schema import LEAST, SAMPLE
 from trireme.postgres.pool import ConnectionPool
 from trireme.postgres.schema import MIGRATIONS, TENANT_ROLE, migrate
 from trireme.postgres.store import PostgresStore
@@ -176,6 +178,8 @@ def test_a_database_of_the_version_before_is_counted_when_it_is_upgraded(url):
             "INSERT INTO trireme.collections (tenant, collection, passages) VALUES ('t', 'c', 6000)"
         )
         connection.execute(WRITE.format(collection=1, first=1, last=6000).encode())
+    revision = "SELECT revision FROM trireme.collections"
+    before = read(url, revision)
     with closing(PostgresStore(url, 1, exact_below=10**6, ef_search=40)) as upgraded:
         assert [info.passages for info in upgraded.collections(None)] == []
     assert totals(url) == [(6000, 6000 * 3 + 3000, 0)]
@@ -184,6 +188,8 @@ def test_a_database_of_the_version_before_is_counted_when_it_is_upgraded(url):
         "ship": 1.0,
     }
     assert len(read(url, MATCH.format(collection=1), "ship rope7", 100)) == 1
+    # What caches hold was ranked by other rules.
+    assert read(url, revision) != before
 
 
 def test_an_index_version_that_is_switched_to_changes_no_relevance(url, store):
@@ -197,3 +203,44 @@ def test_an_index_version_that_is_switched_to_changes_no_relevance(url, store):
     store.versions.switch(version)
     asked = StoreQuery(query.embedding, other, 9, "t", "c", text="ship mast", mode="text")
     assert ([hit.rank_score for hit in store.search(asked)], totals(url)) == (before, counted)
+
+
+def test_words_are_read_anew_without_comparing_every_passage_with_every_other(url, store):
+    put(store, ["ship", "rope"])
+    plans: list[str] = []
+    with psycopg.connect(url) as connection:
+        connection.add_notice_handler(lambda notice: plans.append(notice.message_detail or ""))
+        connection.execute("SET client_min_messages = log")
+        connection.execute("SET debug_print_plan = on")
+        connection.execute("UPDATE trireme.passages SET tsv = 'ship:1,2,3' WHERE id = 'p0'")
+    assert any("PLANNEDSTMT" in plan for plan in plans)
+    assert not any("NESTLOOP" in plan for plan in plans)
+
+
+def test_a_sample_of_a_collection_written_at_once_is_no_larger(url, store):
+    put(store, ["ship"])
+    write = (
+        "INSERT INTO trireme.passages (collection_id, tenant, id, text, metadata, tsv) "
+        "SELECT %s, 't', n::text, '', '{}', ('word' || n / 30 || ':1')::tsvector FROM generate_series(1, %s) AS n"
+    )
+    with psycopg.connect(url) as connection:
+        connection.execute(write, (collection_of(url), 6 * SAMPLE))
+    [(least,)] = read(url, "SELECT min(share) FROM trireme.lexemes")
+    # LEAST of about SAMPLE passages, not of all of them.
+    assert least == pytest.approx(LEAST / SAMPLE, rel=0.1)
+
+
+def test_an_upgrade_waits_for_a_writer_and_does_not_hold_what_it_wants_next(url):
+    with closing(ConnectionPool(url, 1, partial(migrate, steps=MIGRATIONS[:4]))) as old:
+        old.run(lambda connection: connection.execute("SELECT 1"), 60)
+    with psycopg.connect(url) as writer, closing(PostgresStore(url, 1, 10**6, 40)) as upgraded:
+        writer.execute("INSERT INTO trireme.collections (tenant, collection) VALUES ('t', 'c')")
+        with ThreadPoolExecutor(1) as pool:
+            upgrade = pool.submit(upgraded.collections, None)
+            waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'"
+            while read(url, waits) == [(0,)] and not upgrade.done():
+                sleep(0.01)
+            writer.execute(WRITE.format(collection=1, first=1, last=9).encode())
+            writer.commit()
+            upgrade.result()
+    assert totals(url)[0][1] == 9 * 3 + 4

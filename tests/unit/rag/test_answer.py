@@ -77,6 +77,15 @@ def test_an_unsure_sentence_that_the_llm_refuses_is_not_shown(said):
     assert usage.completion_tokens == len(said.split(" "))
 
 
+@pytest.mark.parametrize("said", ["", "three banks"])
+def test_an_llm_that_was_cancelled_before_it_was_sure_has_no_opinion(said):
+    steps = FakeSteps(HITS, said=said)
+    steps.finish_reason = "cancelled"
+    [part] = ask(steps, "oars lengths")
+    assert (part.text, part.finish_reason) == (said, "cancelled")
+    assert part.usage.second_opinion == ""
+
+
 @pytest.mark.parametrize(
     "said", ["Three banks. [1]", "Three or four.", "The passages do not say.", "The passages say much."]
 )

@@ -1,3 +1,5 @@
+import unicodedata
+
 import pytest
 
 from fakes.rag import hit
@@ -99,3 +101,12 @@ def test_an_answer_without_marks_is_cited_by_what_supports_it(answer, numbers):
 def test_an_inferred_citation_says_what_it_rests_on():
     [cited] = infer_citations("Three banks of oars", PASSAGES)
     assert (cited.id, cited.support, cited.text) == ("a", 1.0, "A trireme had three banks of oars.")
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_are_compared_in_one_form_of_unicode(form):
+    passage = hit("c", unicodedata.normalize(form, "The Caf\u00e9 Zo\u00eb is shut."))
+    for other in ("NFC", "NFD"):
+        said = unicodedata.normalize(other, "Caf\u00e9 Zo\u00eb [1]")
+        assert [one.support for one in check_citations(said, [passage]).citations] == [1.0]
+        assert [one.support for one in infer_citations(said, [passage])] == [1.0]

@@ -20,6 +20,8 @@ SENTENCE = "HTTP is on port 8000, gRPC on port 8001, and metrics are on port 800
         ("The passages do not say.", "refused"),
         ("The passages don\u2019t say [1].", "refused"),
         ("I do not know.", "refused"),
+        ("The passages do note that it is 9000.", "differs"),
+        ("The passage does nothing of the kind; it is 9000.", "differs"),
         ("", "refused"),
         ("[1]", "refused"),
         ("  ...", "refused"),
@@ -39,7 +41,9 @@ def test_an_answer_refuses_agrees_or_differs(said, opinion):
         ("8001 [2].", "open"),
         ("The pass", "open"),
         ("I don", "open"),
-        ("The passages do not", "refused"),
+        # It may become "note".
+        ("The passages do not", "open"),
+        ("The passages do not ", "refused"),
         ("The passages say that", "differs"),
         ("8001 or 9001", "differs"),
     ],
@@ -49,8 +53,34 @@ def test_a_part_of_an_answer_is_open_until_it_is_sure(said, opinion):
 
 
 @pytest.mark.parametrize(
+    ("said", "opinion"),
+    [
+        ("8.5", "agreed"),
+        ("12,000", "agreed"),
+        ("at 10:30 [1]", "agreed"),
+        ("5", "differs"),
+        ("8", "differs"),
+        ("12", "differs"),
+        ("000", "differs"),
+        ("30", "differs"),
+    ],
+)
+def test_a_part_of_a_number_is_another_number(said, opinion):
+    sentence = "It took 8.5 GB and 12,000 files at 10:30."
+    assert read_opinion(said, sentence, is_whole=True) == opinion
+
+
+@pytest.mark.parametrize(
     "whole",
-    ["8001 [2]", "The passages do not say.", "The passage says 8001. [1]", "gRPC on port 9.", "No [x] mark"],
+    [
+        "The passages do note 8.5.",
+        "I do nothing",
+        "8001 [2]",
+        "The passages do not say.",
+        "The passage says 8001. [1]",
+        "gRPC on port 9.",
+        "No [x] mark",
+    ],
 )
 def test_what_is_sure_of_a_part_is_sure_of_the_whole(whole):
     parts = {read_opinion(whole[:end], SENTENCE, is_whole=False) for end in range(len(whole) + 1)}

@@ -13,7 +13,7 @@ def test_the_chance_grows_with_the_score_and_falls_with_what_is_missing():
     assert MODEL.chance(0.6, 0) > 0.5 > MODEL.chance(0.5, 1) > MODEL.chance(0.5, 3)
 
 
-@pytest.mark.parametrize(("score", "chance"), [(1e9, 1.0), (-1e9, 0.0)])
+@pytest.mark.parametrize(("score", "chance"), [(1e9, 1.0), (-1e9, 0.0), (float("nan"), 0.0)])
 def test_the_chance_of_any_score_is_between_0_and_1(score, chance):
     assert MODEL.chance(score, 0) == pytest.approx(chance)
 
@@ -38,6 +38,11 @@ def test_scripts_without_spaces_are_compared_by_pairs_of_letters():
     passage = hit("a", "\u6e2f\u53e3\u5728\u591c\u95f4\u5173\u95ed")
     assert MODEL.count_missing("\u591c\u95f4\u5173\u95ed", passage) == 0
     assert MODEL.count_missing("\u591c\u95f4\u5f00", passage) == 1
+
+
+def test_an_accent_is_the_same_as_one_character_or_as_two():
+    assert MODEL.count_missing("where are the cafe\u0301s", hit("a", "The caf\u00e9s are")) == 0
+    assert MODEL.count_missing("where are the caf\u00e9s", hit("a", "The cafe\u0301s are")) == 0
 
 
 def test_missing_words_are_counted_up_to_three():

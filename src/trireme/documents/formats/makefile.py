@@ -11,7 +11,7 @@ from trireme.documents.formats.text import decode_blocks, read_blocks
 from trireme.documents.source import Limits
 
 # As the `help` target of many Makefiles reads them: a rule with a comment behind its prerequisites.
-_TARGET = re.compile(r"(?P<name>[A-Za-z0-9][\w./-]*)\s*::?(?!=)[^#\n]*##\s+(?P<does>\S.*)")
+_TARGET = re.compile(r"(?P<name>[A-Za-z0-9][\w./-]*)\s*::?(?![:=])[^#\n]*##\s+(?P<does>\S.*)")
 TITLE = "Make targets"
 
 
