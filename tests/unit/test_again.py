@@ -50,6 +50,21 @@ def test_skips():
 def test_alone():
     assert count("alone") > 1
 """
+# It is there only once, as one is whose name has a number of its process in it.
+PASSING = """
+from pathlib import Path
+
+def test_passes():
+    pass
+
+def test_is_found_again():
+    assert (Path(__file__).parent / "seen").exists()
+
+if not (Path(__file__).parent / "seen").exists():
+    def test_gone():
+        (Path(__file__).parent / "seen").touch()
+        assert False
+"""
 CONFIG = "[pytest]\nmarkers = bad\n skips\n alone\n"
 SHARED = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
 
@@ -95,6 +110,13 @@ def test_what_is_skipped_the_second_time_did_not_pass(run):
     code, flaky = run("-m", "skips")
     assert code == 1
     assert flaky == []
+
+
+@pytest.mark.parametrize("among", ["test_gone", "test_gone or test_is_found_again"])
+def test_what_is_not_found_the_second_time_did_not_pass(run, tmp_path, among):
+    (tmp_path / "test_some.py").write_text(PASSING)
+    flaky = ["test_some.py::test_is_found_again"] if "found" in among else []
+    assert run("-k", among) == (1, flaky)
 
 
 def test_every_pass_runs_and_the_names_of_all_come_at_the_end(run):
