@@ -65,6 +65,28 @@ if not (Path(__file__).parent / "seen").exists():
         (Path(__file__).parent / "seen").touch()
         assert False
 """
+# pytest-xdist runs a test once more whose worker has crashed, and after some crashes runs nothing more.
+CRASHES = """
+import os
+from pathlib import Path
+import pytest
+
+@pytest.mark.parametrize("number", range(6))
+def test_crashes_once(number):
+    file = Path(__file__).parent / f"crashed{number}"
+    if not file.exists():
+        file.touch()
+        os._exit(9)
+
+def test_once():
+    file = Path(__file__).parent / "once"
+    if not file.exists():
+        file.touch()
+        raise AssertionError
+
+def test_fails():
+    raise AssertionError
+"""
 CONFIG = "[pytest]\nmarkers = bad\n skips\n alone\n"
 SHARED = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
 
@@ -117,6 +139,21 @@ def test_what_is_not_found_the_second_time_did_not_pass(run, tmp_path, among):
     (tmp_path / "test_some.py").write_text(PASSING)
     flaky = ["test_some.py::test_is_found_again"] if "found" in among else []
     assert run("-k", among) == (1, flaky)
+
+
+def test_a_pass_does_not_end_at_a_failure_with_others_left_out(run):
+    assert run("-x", "-k", "once or twice")[0] == 1
+    assert run.times("twice") == 2
+
+
+@pytest.mark.parametrize(
+    "among",
+    ["once and not crashes or 0", "crashes or fails"],
+    ids=["one beside a failure", "many before one"],
+)
+def test_a_crash_of_a_worker_fails_the_run(run, tmp_path, among):
+    (tmp_path / "test_some.py").write_text(CRASHES)
+    assert run("-n", "1", "--dist", "loadfile", "-k", among) == (1, [])
 
 
 def test_every_pass_runs_and_the_names_of_all_come_at_the_end(run):
