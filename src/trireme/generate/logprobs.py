@@ -82,7 +82,8 @@ class TokenLog:
     def _entry(self, token: int, logprob: float) -> TokenLogprob:
         raw = self._tokenizer.token_bytes(token)
         name = raw.decode("utf-8", "replace") if raw else self._tokenizer.token_name(token)
-        return TokenLogprob(name, min(0.0, max(logprob, LEAST)), raw)
+        # NaN loses each comparison: in this order it is the least, never a certainty.
+        return TokenLogprob(name, max(LEAST, min(logprob, 0.0)), raw)
 
 
 def _cut(entries: Sequence[TokenLogprob], characters: int) -> list[TokenLogprob]:
@@ -94,8 +95,15 @@ def _cut(entries: Sequence[TokenLogprob], characters: int) -> list[TokenLogprob]
             break
         used = 0
         while used < len(entry.raw) and characters > 0:
-            characters -= len(decoder.decode(entry.raw[used : used + 1]))
+            made = len(decoder.decode(entry.raw[used : used + 1]))
+            if made > characters:
+                # It ended a character that was broken off, and is one itself.
+                characters = 0
+                break
+            characters -= made
             used += 1
+        if not used and entry.raw:
+            break
         part = entry.raw[:used]
         kept.append(
             entry

@@ -160,7 +160,7 @@ class EngineWorker:
         if not is_logged:
             return [number, tokens, reason]
         # Of the token that ended it, too. Rounded: a float32 in decimals is long, and the plugin's error is larger.
-        return [number, tokens, reason, [min(0.0, round(one, 6)) for one in logprobs[: len(tokens)]]]
+        return [number, tokens, reason, [min(round(one, 6), 0.0) for one in logprobs[: len(tokens)]]]
 
 
 def read_parent(pid: int) -> int:

@@ -11,18 +11,37 @@ Entry = Mapping[str, Any]
 
 def cut_entries(entries: Sequence[Entry], text: str) -> tuple[Entry, ...]:
     """The entries of `text`, which is the beginning of theirs; one that is cut in two has the part that is left."""
-    left = len(text.encode())
+    if len(entries) == 1 and isinstance(tokens := entries[0].get("tokens"), list):
+        return _cut_table(entries[0], tokens, text)
+    left = len(text)
+    # Characters and not bytes: what is no UTF-8 stands in the text as U+FFFD, which has three.
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
     kept: list[Entry] = []
     for entry in entries:
         raw = bytes_of(entry)
-        if left < len(raw):
-            if left > 0:
-                part = raw[:left]
+        used = 0
+        while used < len(raw) and left > 0:
+            made = len(decoder.decode(raw[used : used + 1]))
+            if made > left:
+                # It ended a character that was broken off, and is one itself.
+                left = 0
+                break
+            left -= made
+            used += 1
+        if used < len(raw):
+            if used:
+                part = raw[:used]
                 kept.append({**entry, "token": part.decode("utf-8", "replace"), "bytes": list(part)})
             break
         kept.append(entry)
-        left -= len(raw)
     return tuple(kept)
+
+
+def _cut_table(table: Entry, tokens: Sequence[Any], text: str) -> tuple[Entry, ...]:
+    """As cut_entries, of the older endpoint's one table."""
+    kept = [one["token"] for one in cut_entries([{"token": str(token)} for token in tokens], text)]
+    columns = {name: one[: len(kept)] if isinstance(one, list) else one for name, one in table.items()}
+    return ({**columns, "tokens": kept},) if kept else ()
 
 
 def bytes_of(entry: Entry) -> bytes:

@@ -93,8 +93,8 @@ def _check_config(folder: Path, config: dict[str, Any]) -> str:
         raise UnsupportedError(
             f"architecture {architecture!r} is not supported; supported: {', '.join(ARCHITECTURES)}"
         )
-    if "quantization_config" in config:
-        method = config["quantization_config"].get("quant_method", "some method")
+    if (stated := config.get("quantization_config")) is not None:
+        method = stated.get("quant_method", "some method") if isinstance(stated, dict) else "some method"
         raise UnsupportedError(f"{folder} is quantized already ({method}); name the float checkpoint")
     for key in ("num_hidden_layers", "hidden_size", "vocab_size", "max_position_embeddings"):
         if not isinstance(config.get(key), int):

@@ -63,8 +63,8 @@ def read_shape(name: str, config: Mapping[str, Any]) -> ModelShape:
         )
     )
     kind = config.get("model_type")
-    head = config.get("head_dim") or hidden // heads
-    queries, keys = heads * head, (config.get("num_key_value_heads") or heads) * head
+    head = _read_number(name, config, "head_dim", hidden // heads)
+    queries, keys = heads * head, _read_number(name, config, "num_key_value_heads", heads) * head
     biased = 0
     if kind == "qwen2" or config.get("attention_bias"):
         biased += queries + 2 * keys + (hidden if kind != "qwen2" else 0)
@@ -118,8 +118,11 @@ def _projection_bytes(inputs: int, outputs: int, method: str, bits: int, group: 
     return packed + (4 * inputs if method == "gptq" else 0)
 
 
-def _read_number(name: str, config: Mapping[str, Any], key: str) -> int:
+def _read_number(name: str, config: Mapping[str, Any], key: str, otherwise: int | None = None) -> int:
+    """`otherwise`: where the key is null or not there."""
     value = config.get(key)
+    if value is None:
+        value = otherwise
     if type(value) is not int or value < 1:
         raise UnsupportedError(f"the config of {name} has no number under {key!r}")
     return value

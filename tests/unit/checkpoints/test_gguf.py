@@ -1,6 +1,7 @@
 """A tiny random Llama, written as GGUF the way llama.cpp converts one, and read back."""
 
 import json
+import struct
 
 import numpy as np
 import pytest
@@ -193,3 +194,50 @@ def test_a_file_of_another_kind_a_cut_one_and_another_hash_are_refused(original,
         import_gguf(path, tmp_path)
     with pytest.raises(UnsupportedError, match="cannot be read: No such file"):
         import_gguf(tmp_path / "absent.gguf", tmp_path)
+
+
+def test_files_beside_it_change_nothing(imported, original, tmp_path):
+    path = write_gguf(tmp_path / "m.gguf", original)
+    for name, text in {
+        "tokenizer_config.json": '{"tokenizer_class": "BertTokenizer"}',
+        "tokenizer.json": "{}",
+    }.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / "out").mkdir(exist_ok=True)
+        import_gguf(path, tmp_path / "out")
+        for written in ("tokenizer.json", "tokenizer_config.json"):
+            assert (tmp_path / "out" / written).read_text() == (imported[0] / written).read_text()
+
+
+def key_of(name, kind, value):
+    return struct.pack("<Q", len(name)) + name.encode() + struct.pack("<I", kind) + value
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (key_of("a", 9, struct.pack("<IQ", 0, 1 << 60)), "not a whole GGUF file: an array .* has more than"),
+        (key_of("a", 9, struct.pack("<IQ", 0, 1 << 20)), "not a whole GGUF file: it ends before"),
+        (key_of("a", 8, struct.pack("<Q", 1 << 60)), "not a whole GGUF file: it ends before"),
+        (key_of("general.architecture", 9, struct.pack("<IQB", 0, 1, 7)), r"of architecture \[7\]"),
+        (
+            key_of("general.architecture", 8, struct.pack("<Q", 1) + b"\xff"),
+            "general.architecture .* is no text",
+        ),
+    ],
+)
+def test_a_key_that_says_too_much_or_something_else_is_refused(key, message, tmp_path):
+    path = tmp_path / "m.gguf"
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + key)
+    with pytest.raises(UnsupportedError, match=message):
+        import_gguf(path, tmp_path)
+
+
+def test_more_layers_than_tensors_are_refused(original, tmp_path):
+    path = write_gguf(tmp_path / "m.gguf", original)
+    key = key_of("llama.block_count", 4, b"")
+    path.write_bytes(
+        path.read_bytes().replace(key + struct.pack("<I", LAYERS), key + struct.pack("<I", 1 << 30))
+    )
+    with pytest.raises(UnsupportedError, match="says 1073741824 layers and holds"):
+        import_gguf(path, tmp_path)

@@ -67,6 +67,23 @@ def test_what_is_no_plain_lora_is_refused_by_its_key(config, key, tmp_path):
         LoraAdapter(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [
+        ({"lora_alpha": None}, "lora_alpha = null"),
+        ({"lora_alpha": "4"}, "lora_alpha"),
+        ({"lora_alpha": float("nan")}, "lora_alpha = NaN"),
+        ({"alpha_pattern": {"q_proj": [4]}}, "q_proj"),
+        ({"alpha_pattern": ["q_proj"]}, "alpha_pattern"),
+        ({"alpha_pattern": {"q_proj(": 4}}, "no regular expression"),
+    ],
+)
+def test_an_alpha_that_nobody_can_count_with_is_named(config, key, tmp_path):
+    write(tmp_path, **config)
+    with pytest.raises(UnsupportedError, match=key):
+        LoraAdapter(tmp_path)
+
+
 def test_tensors_of_another_kind_and_half_an_update_are_named(tmp_path):
     write(tmp_path)
     half = np.zeros((2, 8), np.float32)

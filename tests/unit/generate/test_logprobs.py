@@ -79,6 +79,19 @@ def test_a_character_that_is_never_complete_keeps_its_bytes(byte_level):
     assert raw_of(entries).decode("utf-8", "replace") == rest
 
 
+def test_a_stop_string_behind_a_broken_character_takes_its_tokens_along(byte_level):
+    broken = byte_level.encode("🙂", add_special_tokens=False)[0]
+    [stop] = byte_level.encode(" three", add_special_tokens=False)
+    log, detokenizer, stops = TokenLog(byte_level), Detokenizer(byte_level), StopStrings((" three",))
+    for token in (broken, stop):
+        made = detokenizer.push((token,))
+        log.add(token, -1.0, (), made, is_whole=detokenizer.is_whole)
+    said = log.release(stops.push(made))
+    rest, entries = log.finish(is_cut=True)
+    assert (said, rest) == (("", []), "\ufffd")
+    assert raw_of(entries) == byte_level.token_bytes(broken)
+
+
 def test_a_control_token_has_no_bytes_and_its_name(byte_level):
     control = min(byte_level.special_ids)
     log = TokenLog(byte_level)
@@ -107,7 +120,8 @@ def test_an_entry_is_written_as_openai_writes_it(byte_level):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"), [(float("-inf"), LEAST), (-1e9, LEAST), (1e-9, 0.0), (-0.5, -0.5)]
+    ("given", "said"),
+    [(float("-inf"), LEAST), (float("nan"), LEAST), (-1e9, LEAST), (1e-9, 0.0), (-0.5, -0.5)],
 )
 def test_what_json_cannot_say_is_the_least(byte_level, given, said):
     log = TokenLog(byte_level)

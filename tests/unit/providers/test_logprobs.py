@@ -35,6 +35,33 @@ def test_characters_of_several_bytes_are_counted_in_bytes():
     assert cut_entries(halves, "a🙂") == tuple(halves[:3])
 
 
+@pytest.mark.parametrize(
+    ("text", "raws"),
+    [
+        ("\ufffd", [b"\xc3"]),
+        ("\ufffdSTO", [b"\xc3", b"STO"]),
+        ("\ufffdSTOP é", [b"\xc3", b"STOP", " é".encode()]),
+    ],
+)
+def test_bytes_that_are_no_utf8_are_one_character_of_the_text(text, raws):
+    kept = cut_entries([entry(b"\xc3"), entry("STOP"), entry(" é漢")], text)
+    assert [bytes_of(one) for one in kept] == raws
+
+
+def test_the_older_table_is_cut_with_its_text():
+    table = {**write_table(WORDS, 0), "top_logprobs": None}
+    [kept] = cut_entries([table], "One. Z")
+    assert kept == {
+        "tokens": ["One", ".", " Z"],
+        "token_logprobs": [-0.5] * 3,
+        "top_logprobs": None,
+        "text_offset": [0, 3, 4],
+    }
+    assert cut_entries([table], "One. Zwei") == (table,)
+    assert cut_entries([table], "One")[0]["token_logprobs"] == [-0.5]
+    assert cut_entries([table], "") == ()
+
+
 def test_entries_without_bytes_are_their_token():
     plain = [{"token": "é", "logprob": -1.0}, {"token": "x", "logprob": -2.0, "bytes": None}]
     assert cut_entries(plain, "é") == tuple(plain[:1])

@@ -54,6 +54,11 @@ def test_a_quantized_checkpoint_is_not_quantized_again(copy):
     edit_config(copy, quantization_config={"quant_method": "awq"})
     with pytest.raises(UnsupportedError, match=r"quantized already \(awq\)"):
         read_causal_lm(copy)
+    edit_config(copy, quantization_config=["awq"])
+    with pytest.raises(UnsupportedError, match="quantized already"):
+        read_causal_lm(copy)
+    edit_config(copy, quantization_config=None)
+    assert read_causal_lm(copy).layers == 2
 
 
 def test_a_cut_file_is_named(copy):

@@ -85,3 +85,19 @@ def test_the_cache_of_a_token_is_a_key_and_a_value_of_each_layer():
 def test_a_missing_size_is_named():
     with pytest.raises(UnsupportedError, match="the config of m has no number under 'intermediate_size'"):
         read_shape("m", {"hidden_size": 64})
+
+
+@pytest.mark.parametrize("key", ["head_dim", "num_key_value_heads"])
+@pytest.mark.parametrize("value", ["64", 64.0, -64, 0, [64]])
+def test_a_size_that_is_no_number_is_named_and_null_is_the_default(key, value):
+    sizes = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+    config = {**dict.fromkeys(sizes, 8), "max_position_embeddings": 8}
+    assert read_shape("m", {**config, key: None}) == read_shape("m", config)
+    with pytest.raises(UnsupportedError, match=f"the config of m has no number under '{key}'"):
+        read_shape("m", {**config, key: value})
+
+
+def test_more_heads_than_hidden_numbers_are_no_model():
+    sizes = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size", "max_position_embeddings")
+    with pytest.raises(UnsupportedError, match="'head_dim'"):
+        read_shape("m", {**dict.fromkeys(sizes, 8), "num_attention_heads": 16})
