@@ -13,7 +13,7 @@ ESCALATED = "escalated"
 
 
 class StepMeter:
-    """See Meter. `decide` exactly once, or `give_up`; until then an answer that ended is not settled."""
+    """See Meter. `decide` exactly once; until then an answer that ended is not settled."""
 
     def __init__(self, meter: Meter, step: str) -> None:
         """step: its name, in the ledger's rows."""
