@@ -240,13 +240,19 @@ def _try_launch(
         wait_until(lambda: server.poll() is not None or _socket_dir(layout) == socket_dir, deadline)
     except BaseException:
         # Nobody else would end what a signal has interrupted here.
-        server.send_signal(signal.SIGQUIT)
+        _end_now(server)
         raise
     if _socket_dir(layout) == socket_dir:
         return True
-    if server.poll() is None:
-        server.send_signal(signal.SIGQUIT)
+    _end_now(server)
     return False
+
+
+def _end_now(server: subprocess.Popen[bytes]) -> None:
+    """Immediate shutdown of a server that may still be starting."""
+    # Below a shell's background job SIGQUIT is ignored until the server has a handler for it; SIGTERM is not.
+    for stop_signal in (signal.SIGTERM, signal.SIGQUIT):
+        server.send_signal(stop_signal)
 
 
 def _popen(

@@ -174,6 +174,18 @@ def test_a_server_that_cannot_start_says_why(data_dir):
         start_postgres(data_dir)
 
 
+@pytest.fixture(params=[False, True], ids=["in front", "behind"])
+def _place_in_a_shell(request):
+    """Behind, as a background job of a shell, children inherit that SIGINT and SIGQUIT are ignored."""
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGQUIT)}
+    for one in before if request.param else ():
+        signal.signal(one, signal.SIG_IGN)
+    yield
+    for one, handler in before.items():
+        signal.signal(one, handler)
+
+
+@pytest.mark.usefixtures("_place_in_a_shell")
 def test_a_start_that_is_interrupted_leaves_no_server(data_dir, monkeypatch):
     def interrupt(_seconds: float) -> None:
         raise KeyboardInterrupt
