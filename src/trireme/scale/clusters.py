@@ -127,6 +127,8 @@ def _common(most: int, envoy: EnvoyValues) -> Json:
         "common_lb_config": {
             # Better no answer than one of a replica that is draining.
             "healthy_panic_threshold": {"value": 0},
+            # A replica that drains or fails its check is left at once; Envoy's own is up to a second later.
+            "update_merge_window": "0s",
             # One that was just added is no loss of capacity.
             "ignore_new_hosts_until_first_hc": True,
         },
