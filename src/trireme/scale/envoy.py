@@ -100,7 +100,11 @@ def bootstrap(values: Values, *, endpoints: Path | None) -> Json:
 
 def _grpc_listener(values: Values) -> Json:
     envoy = values.envoy
-    http2: Json = {"max_concurrent_streams": MOST_STREAMS}
+    http2: Json = {
+        "max_concurrent_streams": MOST_STREAMS,
+        # A client that vanished holds its calls no longer than this.
+        "connection_keepalive": {"interval": "30s", "timeout": "20s"},
+    }
     manager: Json = {
         "@type": _MANAGER,
         "stat_prefix": "grpc",

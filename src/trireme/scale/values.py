@@ -87,9 +87,11 @@ class EnvoyValues:
     # Checks that fail, or succeed, until a replica is out, or in.
     unhealthy_threshold: int = field(default=2, metadata=whole(1, 100))
     healthy_threshold: int = field(default=1, metadata=whole(1, 100))
-    # Calls in a row that end in UNAVAILABLE, or find no connection, until a replica is out, and for how long.
+    # Calls in a row that lose or find no connection, or that a replica refuses, until it is out, and for how long.
     outlier_failures: int = field(default=5, metadata=whole(1, 10_000))
+    outlier_refusals: int = field(default=20, metadata=whole(1, 10_000))
     outlier_seconds: float = field(default=5.0, metadata=seconds(0.1))
+    # Of an entry's replicas that may be out in this way.
     outlier_percent: int = field(default=50, metadata=whole(0, 100))
     # Of one call, beside the first try.
     retries: int = field(default=3, metadata=whole(0, 20))
