@@ -20,6 +20,7 @@ from trireme.scale.value_readers import (
     names_of,
     seconds,
     service,
+    shown,
     switch,
     whole,
     word,
@@ -194,7 +195,9 @@ def _load(text: str, name: str) -> Any:
         """Refuses a key that stands twice, of which YAML would silently keep the last."""
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            # A merge ("<<") is no key; what it brings may be said again.
+            named = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+            keys = [self.construct_object(key, deep=True) for key in named]
             twice = next((key for key in keys if keys.count(key) > 1), None)
             if twice is not None:
                 raise yaml.constructor.ConstructorError(
@@ -204,7 +207,8 @@ def _load(text: str, name: str) -> Any:
 
     try:
         return yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: a date or a number that is none.
         told = " ".join(str(error).split())
         raise SettingError(f"{name}: {told}") from None
 
@@ -216,7 +220,7 @@ def _camel(name: str) -> str:
 
 def _mapping(raw: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(raw, Mapping):
-        raise SettingError(f"{where} must be a map, got {raw!r}")
+        raise SettingError(f"{where} must be a map, got {shown(raw)}")
     return raw
 
 
@@ -330,7 +334,7 @@ def _check_envoy(envoy: EnvoyValues, name: str) -> None:
 
 def _regions(raw: Any, name: str) -> tuple[str, ...]:
     if not isinstance(raw, list):
-        raise SettingError(f"{name}: regions must be a list, got {raw!r}")
+        raise SettingError(f"{name}: regions must be a list, got {shown(raw)}")
     names: list[str] = []
     for at, region in enumerate(raw):
         where = f"{name}: regions[{at}]"
@@ -339,7 +343,7 @@ def _regions(raw: Any, name: str) -> tuple[str, ...]:
                 raise SettingError(f"{where}.{key} is no setting; known: name")
         found = region.get("name")
         if not isinstance(found, str) or not _NAME.fullmatch(found):
-            raise SettingError(f"{where}.name must have lower-case letters, digits and -, got {found!r}")
+            raise SettingError(f"{where}.name must have lower-case letters, digits and -, got {shown(found)}")
         if found in names:
             raise SettingError(f"{where}.name: {found!r} stands twice")
         names.append(found)
