@@ -66,37 +66,32 @@ def bootstrap(values: Values, *, endpoints: Path | None) -> Json:
             **({"locality": {"region": values.regions[0]}} if values.regions else {}),
         },
         "admin": {"address": socket(envoy.admin.address, envoy.admin.port)},
-        # Names of models become regular expressions of our own; Envoy's limit of 100 steps holds a few of them.
-        "layered_runtime": {
-            "layers": [
-                {
-                    "name": "trireme",
-                    "static_layer": {
-                        "re2": {"max_program_size": {"error_level": MOST_STEPS, "warn_level": MOST_STEPS}}
-                    },
-                }
-            ]
-        },
+        "layered_runtime": {"layers": [{"name": "trireme", "static_layer": _runtime()}]},
         "stats_config": {
             "histogram_bucket_settings": [
                 {"match": {"safe_regex": {"regex": ".*rq_time|.*_ms"}}, "buckets": list(BUCKETS)}
             ]
         },
-        "overload_manager": {
-            "resource_monitors": [
-                {
-                    "name": "envoy.resource_monitors.global_downstream_max_connections",
-                    "typed_config": {
-                        "@type": f"{_EXTENSIONS}.resource_monitors.downstream_connections.v3"
-                        ".DownstreamConnectionsConfig",
-                        "max_active_downstream_connections": str(MOST_CONNECTIONS),
-                    },
-                }
-            ]
-        },
+        "overload_manager": {"resource_monitors": [_connection_limit()]},
         "static_resources": {
             "listeners": [_grpc_listener(values), _metrics_listener(envoy)],
             "clusters": [*clusters, admin_cluster(envoy)],
+        },
+    }
+
+
+def _runtime() -> Json:
+    """Names of models become regular expressions of our own; Envoy's limit of 100 steps holds a few of them."""
+    return {"re2": {"max_program_size": {"error_level": MOST_STEPS, "warn_level": MOST_STEPS}}}
+
+
+def _connection_limit() -> Json:
+    monitor = "resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
+    return {
+        "name": "envoy.resource_monitors.global_downstream_max_connections",
+        "typed_config": {
+            "@type": f"{_EXTENSIONS}.{monitor}",
+            "max_active_downstream_connections": str(MOST_CONNECTIONS),
         },
     }
 
