@@ -1,4 +1,4 @@
-"""Agents beside real tritonservers: what dies or hangs leaves the balancer, and what is drained first loses no call."""
+"""Agents beside real tritonservers: what dies or hangs leaves the balancer; what is drained first loses no call."""
 
 import itertools
 import os
@@ -84,6 +84,8 @@ class Replica:
         self.server.kill()
 
     def wait_until_ready(self):
+        # With its own reasons where it cannot start.
+        self.server.wait_until_ready(START_SECONDS)
         self.agent.wait_until_ready(START_SECONDS)
 
     def kinds(self):
@@ -309,7 +311,8 @@ def test_an_agent_takes_little_memory(replicas):
 
 def test_a_retriever_whose_database_is_away_is_out_until_it_is_back(tmp_path):
     (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "retriever").symlink_to(ROOT / "model_repository" / "retriever")
+    for model in ("retriever", "embedding"):
+        (tmp_path / "models" / model).symlink_to(ROOT / "model_repository" / model)
     postgres = start_postgres(tmp_path / "data")
     replica = None
     try:
