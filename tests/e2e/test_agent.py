@@ -1,6 +1,6 @@
 """Agents beside real tritonservers: what dies or hangs leaves the balancer; what is drained first loses no call."""
 
-import itertools
+import json
 import os
 import signal
 import subprocess
@@ -8,19 +8,21 @@ import sys
 import threading
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
-import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 from stacks import ROOT, free_ports, wait_until
 
+from fakes.agents import AgentRun
+from fakes.balancers import Balancer
+from fakes.triton_replica import serving_replica
 from trireme.agent.options import AgentOptions
-from trireme.agent_process import AgentProcess
 from trireme.errors import TriremeError
 from trireme.local.postgres import start_postgres
+from trireme.scale.endpoints import Endpoint
 from trireme.triton.client import TritonClient
 from trireme.triton.server import ServerConfig, TritonServer
 from trireme.triton.stubs import StubTable
@@ -44,56 +46,54 @@ class TritonPythonModel:
             answers.append(pb.InferenceResponse([pb.Tensor("slept", seconds)]))
         return answers
 """
-CHECK_SECONDS = 0.2
-# What the agents are told of the balancer below leaves it time on a machine that does other things.
-PATIENT = {"health_interval": 1.0, "health_failures": 2}
-START_SECONDS = 180
+# Checks of the balancer below come twenty times as often: a machine that does other things is in time.
+PATIENT = {"health_interval": 1.0, "health_failures": 2, "canary": 2.0}
 
 
 class Replica:
     """A tritonserver on ports of its own, and its agent."""
 
     def __init__(self, models: Path, folder: Path, environ=(), **options):
-        self.folder = folder
-        http, self.grpc, self.metrics, port, agent_http = free_ports(5)
+        http, self.port, metrics, port, agent_http = free_ports(5)
         self.config = ServerConfig(
-            "127.0.0.1", http, self.grpc, self.metrics, models, folder / "backends", folder / "server.log"
+            "127.0.0.1", http, self.port, metrics, models, folder / "backends", folder / "server.log"
         )
         (folder / "backends").mkdir(parents=True)
         for backend in (ROOT / "python_backends").iterdir():
             if backend.name != "python":
                 (folder / "backends" / backend.name).symlink_to(backend)
         self.environ = {**os.environ, **dict(environ)}
-        self.address = f"127.0.0.1:{self.grpc}"
         options = AgentOptions(
-            server=self.address,
-            metrics_url=f"http://127.0.0.1:{self.metrics}/metrics",
+            server=f"127.0.0.1:{self.port}",
+            metrics_url=f"http://127.0.0.1:{metrics}/metrics",
             port=port,
             http_port=agent_http,
             **options,
         )
         self.start()
-        self.agent = AgentProcess(options, os.environ, folder / "agent.log")
+        self.agent = AgentRun(options, folder / "agent.log")
 
     def start(self):
         self.server = TritonServer(self.config, self.environ)
 
-    def stop(self):
-        self.agent.kill()
-        self.agent.stop()
+    def close(self):
+        self.agent.close()
         self.server.kill()
 
     def wait_until_ready(self):
         # With its own reasons where it cannot start.
-        self.server.wait_until_ready(START_SECONDS)
-        self.agent.wait_until_ready(START_SECONDS)
+        self.server.wait_until_ready(180)
+        self.agent.wait_until_ready()
+
+    def endpoint(self):
+        return Endpoint("127.0.0.1", self.port, agent_port=self.agent.options.port)
 
     def kinds(self):
         """What keeps the replica from being ready, as the agent's metrics say it."""
         return {kind for kind, value in self.read_metric("trireme_replica_fault").items() if value}
 
     def read_metric(self, name):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.agent.options.own_http_port}/metrics") as page:
+        with urllib.request.urlopen(f"http://{self.agent.http}/metrics") as page:
             families = text_string_to_metric_families(page.read().decode())
         return {
             next(iter(sample.labels.values()), ""): sample.value
@@ -104,52 +104,12 @@ class Replica:
 
     def drain(self):
         """As a preStop hook does it."""
-        address = f"127.0.0.1:{self.agent.options.own_http_port}"
         return subprocess.run(
-            [sys.executable, "-m", "trireme.cli", "drain", "--agent", address, "--seconds", "60"],
+            [sys.executable, "-m", "trireme.cli", "drain", "--agent", self.agent.http, "--seconds", "60"],
             capture_output=True,
             text=True,
             timeout=120,
         )
-
-
-class Balancer:
-    """The least that Envoy does: asks each agent again and again, and sends calls to those that serve, in turn."""
-
-    def __init__(self, replicas):
-        self.replicas, self.healthy = replicas, set()
-        self._closed, self._turns = threading.Event(), itertools.count()
-        self._threads = [
-            threading.Thread(target=self._check, args=(number,)) for number in range(len(replicas))
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def close(self):
-        self._closed.set()
-        for thread in self._threads:
-            thread.join()
-
-    def pick(self):
-        """Number of a replica that serves."""
-        while not (healthy := sorted(self.healthy)):
-            time.sleep(0.01)
-        return healthy[next(self._turns) % len(healthy)]
-
-    def _check(self, number):
-        failures = 0
-        with grpc.insecure_channel(f"127.0.0.1:{self.replicas[number].agent.options.port}") as channel:
-            stub = health_pb2_grpc.HealthStub(channel)
-            while not self._closed.wait(CHECK_SECONDS):
-                try:
-                    status = stub.Check(health_pb2.HealthCheckRequest(), timeout=5).status
-                except grpc.RpcError:
-                    status = None
-                failures = 0 if status == health_pb2.HealthCheckResponse.SERVING else failures + 1
-                if not failures:
-                    self.healthy.add(number)
-                elif failures >= 2:
-                    self.healthy.discard(number)
 
 
 @pytest.fixture(scope="module")
@@ -173,140 +133,196 @@ def replicas(models, tmp_path_factory):
         yield started
     finally:
         for replica in started:
-            replica.stop()
+            replica.close()
 
 
-@contextmanager
-def balanced(replicas):
-    balancer = Balancer(replicas)
-    try:
-        wait_until(lambda: len(balancer.healthy) == len(replicas))
-        yield balancer
-    finally:
-        balancer.close()
+@pytest.fixture(scope="module")
+def balancer(replicas, tmp_path_factory):
+    """Envoy, which knows of the two by their agents alone."""
+    models = {"sleeper": {"serves": ["sleeper"]}}
+    running = Balancer(tmp_path_factory.mktemp("envoy"), models, outlierSeconds=0.5)
+    running.place(*replicas)
+    yield running
+    running.close()
+
+
+def asked(balancer):
+    """Ports of the replicas that get calls."""
+    faults = {"failed_active_health_check", "pending_active_hc", "failed_outlier_check"}
+    return {port for port, health in balancer.hosts().items() if not faults & set(health)}
 
 
 class Load:
-    """Callers that never rest, each with a connection to every replica. `served`: answers by replica."""
+    """Callers that never rest. `failed`: what they were told instead of an answer."""
 
     def __init__(self, balancer, callers=3):
-        self.balancer, self.failed, self.served = balancer, [], [0] * len(balancer.replicas)
+        self.balancer, self.failed = balancer, []
         self._closed = threading.Event()
         self._threads = [threading.Thread(target=self._call) for _ in range(callers)]
         for thread in self._threads:
             thread.start()
 
     def _call(self):
-        clients = [TritonClient(replica.address, timeout=60) for replica in self.balancer.replicas]
-        while not self._closed.is_set():
-            number = self.balancer.pick()
-            try:
-                clients[number].infer("sleeper", {"seconds": [[0.02]]})
-                self.served[number] += 1
-            except TriremeError as error:
-                self.failed.append((number, str(error)))
-        for client in clients:
-            client.close()
+        with TritonClient(f"127.0.0.1:{self.balancer.values.envoy.listen.port}", timeout=60) as client:
+            while not self._closed.is_set():
+                try:
+                    client.infer("sleeper", {"seconds": [[0.02]]})
+                except TriremeError as error:
+                    self.failed.append(str(error))
 
     def close(self):
         self._closed.set()
         for thread in self._threads:
             thread.join()
 
-    def wait_for_more(self, number, count=10):
-        """Returns once that replica has served so many more."""
-        goal = self.served[number] + count
-        wait_until(lambda: self.served[number] >= goal)
+    def count(self, replica):
+        """Calls that Envoy has sent to a replica so far."""
+        clusters = json.loads(self.balancer.fetch("/clusters?format=json"))["cluster_statuses"]
+        return next(
+            int(stat.get("value", 0))
+            for cluster in clusters
+            for host in cluster.get("host_statuses", [])
+            if host["address"]["socket_address"]["port_value"] == replica.port
+            for stat in host["stats"]
+            if stat["name"] == "rq_total"
+        )
+
+    def wait_for_more(self, replica, count=10):
+        """Returns once that replica was sent so many more."""
+        goal = self.count(replica) + count
+        wait_until(lambda: self.count(replica) >= goal)
 
 
-def test_a_rolling_restart_behind_a_drain_loses_no_call(replicas):
-    long_calls = []
+def test_a_rolling_restart_behind_a_drain_loses_no_call(replicas, balancer):
+    answers = []
 
     def call_long(replica):
-        with TritonClient(replica.address, timeout=60) as client:
-            long_calls.append(client.infer("sleeper", {"seconds": [[2.5]]}))
+        with TritonClient(f"127.0.0.1:{replica.port}", timeout=60) as client:
+            answers.append(client.infer("sleeper", {"seconds": [[2.5]]})["slept"].tolist())
 
-    with balanced(replicas) as balancer:
-        load = Load(balancer)
-        try:
-            for number, replica in enumerate(replicas):
-                load.wait_for_more(number)
-                # Longer than the pause after which a server counts as idle: Triton ends it by itself.
-                long_call = threading.Thread(target=call_long, args=(replica,))
-                long_call.start()
-                drained = replica.drain()
-                assert drained.returncode == 0, drained.stdout + drained.stderr
-                served = list(load.served)
-                load.wait_for_more(1 - number)
-                assert load.served[number] == served[number], "it was still sent calls"
-                replica.server.stop()
-                long_call.join()
-                replica.start()
-                replica.agent.kill()
-                wait_until(lambda agent=replica.agent: not agent.is_running())
-                wait_until(lambda agent=replica.agent: agent.look_after(print) or agent.is_running())
-                replica.wait_until_ready()
-                load.wait_for_more(number)
-        finally:
-            load.close()
+    load = Load(balancer)
+    try:
+        for replica, other in (replicas, reversed(replicas)):
+            load.wait_for_more(replica)
+            # Longer than the pause after which a server counts as idle: Triton itself ends it.
+            long_call = threading.Thread(target=call_long, args=(replica,))
+            long_call.start()
+            drained = replica.drain()
+            assert drained.returncode == 0, drained.stdout + drained.stderr
+            sent = load.count(replica)
+            load.wait_for_more(other)
+            assert load.count(replica) == sent, "it was still sent calls"
+            replica.server.stop()
+            long_call.join()
+            replica.start()
+            # A drain has no way back but a new agent.
+            replica.agent.kill()
+            replica.agent.start()
+            replica.wait_until_ready()
+            load.wait_for_more(replica)
+    finally:
+        load.close()
     assert load.failed == []
-    assert len(long_calls) == len(replicas)
+    assert answers == [[[2.5]]] * 2
 
 
-def test_a_server_that_is_killed_is_out_and_comes_back_when_its_model_has_answered(replicas):
+def test_a_server_that_is_killed_is_out_and_comes_back_when_its_model_has_answered(replicas, balancer):
     replica, other = replicas
-    with balanced(replicas) as balancer:
-        os.kill(replica.server.pid, signal.SIGKILL)
-        wait_until(lambda: replica.kinds() == {"server_away"})
-        wait_until(lambda: balancer.healthy == {1})
-        assert other.kinds() == set()
-        assert replica.read_metric("trireme_replica_ready") == {"": 0.0}
-        replica.server.kill()
-        replica.start()
-        wait_until(lambda: balancer.healthy == {0, 1})
-        with TritonClient(replica.address) as client:
-            assert client.is_ready("sleeper")
-        # It was not believed before it had answered.
-        assert replica.read_metric("trireme_replica_fault_seconds")["model_cold"] > 0
+    os.kill(replica.server.pid, signal.SIGKILL)
+    wait_until(lambda: replica.kinds() == {"server_away"})
+    wait_until(lambda: asked(balancer) == {other.port})
+    assert other.kinds() == set()
+    assert replica.read_metric("trireme_replica_ready") == {"": 0.0}
+    replica.server.kill()
+    replica.start()
+    wait_until(lambda: asked(balancer) == {replica.port, other.port})
+    # It was not believed before it had answered.
+    assert replica.read_metric("trireme_replica_fault_seconds")["model_cold"] > 0
 
 
-def test_a_server_that_hangs_is_out_and_comes_back_when_it_goes_on(replicas):
-    replica = replicas[0]
+def test_a_server_that_hangs_is_out_and_comes_back_when_it_goes_on(replicas, balancer):
+    replica, other = replicas
     before = replica.read_metric("trireme_replica_polls_total").get("server_silent", 0)
     os.kill(replica.server.pid, signal.SIGSTOP)
     try:
         wait_until(lambda: replica.kinds() == {"server_silent"})
         assert replica.read_metric("trireme_replica_polls_total")["server_silent"] >= before + 2
+        wait_until(lambda: asked(balancer) == {other.port})
     finally:
         os.kill(replica.server.pid, signal.SIGCONT)
-    replica.wait_until_ready()
+    wait_until(lambda: asked(balancer) == {replica.port, other.port})
 
 
-def test_a_model_whose_process_is_killed_is_out(replicas):
-    replica = replicas[0]
+def test_a_model_whose_process_is_killed_is_out(replicas, balancer):
+    replica, other = replicas
     for stub in StubTable(replica.server.pid).stubs:
         os.kill(stub.pid, signal.SIGKILL)
     # Triton goes on saying that the model is ready.
     wait_until(lambda: replica.kinds() == {"model_gone"})
+    wait_until(lambda: asked(balancer) == {other.port})
     replica.server.kill()
     replica.start()
-    replica.wait_until_ready()
+    wait_until(lambda: asked(balancer) == {replica.port, other.port})
 
 
-def test_an_agent_that_is_killed_takes_its_replica_out_until_it_is_started_again(replicas):
-    replica = replicas[0]
-    with balanced(replicas) as balancer:
-        replica.agent.kill()
-        wait_until(lambda: balancer.healthy == {1})
-        with TritonClient(replica.address) as client:
-            assert client.is_ready("sleeper")
-        wait_until(lambda: replica.agent.look_after(print) or balancer.healthy == {0, 1})
+def test_an_agent_that_is_killed_takes_its_replica_out_until_it_is_started_again(replicas, balancer):
+    replica, other = replicas
+    replica.agent.kill()
+    wait_until(lambda: asked(balancer) == {other.port})
+    assert replica.server.is_ready()
+    replica.agent.start()
+    wait_until(lambda: asked(balancer) == {replica.port, other.port})
 
 
 def test_an_agent_takes_little_memory(replicas):
     for replica in replicas:
         [memory] = replica.read_metric("process_resident_memory_bytes").values()
         assert memory < 120e6
+
+
+def test_envoy_shares_calls_by_the_load_that_agents_report(tmp_path):
+    """One of two has four times the work of the other waiting. Both say that they end 100 requests a second."""
+    [agent_port] = free_ports(1)
+    begun = time.monotonic()
+
+    def page(backlog):
+        answered = (time.monotonic() - begun) * 100
+        lines = {"trireme_backlog_seconds": backlog, "nv_inference_request_success": answered}
+        return "".join(f'{name}{{model="a"}} {value}\n' for name, value in lines.items())
+
+    with ExitStack() as resources:
+        endpoints, replicas = [], []
+        # Envoy asks all agents at one port: as in Kubernetes, where each pod has an address of its own.
+        for host, backlog in (("127.0.0.41", 0.4), ("127.0.0.42", 1.6)):
+            replica = resources.enter_context(serving_replica("a", host=host))
+            replica.page = partial(page, backlog)
+            [http_port] = free_ports(1)
+            options = AgentOptions(
+                server=replica.address,
+                metrics_url=replica.metrics_url,
+                host=host,
+                port=agent_port,
+                http_port=http_port,
+            )
+            agent = AgentRun(options, tmp_path / f"{host}.log")
+            resources.callback(agent.close)
+            agent.wait_until_ready()
+            endpoints.append(Endpoint(host, int(replica.address.rpartition(":")[2]), agent_port=agent_port))
+            replicas.append(replica)
+        balancer = Balancer(
+            tmp_path, {"a": {"serves": ["a"]}}, balancing="orca", orcaSeconds=0.1, agentPort=agent_port
+        )
+        resources.callback(balancer.close)
+        balancer.place(*endpoints)
+
+        def idle_one_gets_most():
+            before = [len(replica.requests) for replica in replicas]
+            for _ in range(50):
+                balancer.infer("a")
+            idle, busy = (len(replica.requests) - n for replica, n in zip(replicas, before, strict=True))
+            return idle >= 3 * busy
+
+        balancer.wait_until(idle_one_gets_most)
 
 
 def test_a_retriever_whose_database_is_away_is_out_until_it_is_back(tmp_path):
@@ -322,10 +338,10 @@ def test_a_retriever_whose_database_is_away_is_out_until_it_is_back(tmp_path):
         replica.wait_until_ready()
         postgres.stop()
         wait_until(lambda: replica.kinds() == {"model_not_ready"})
-        assert "model retriever" in replica.agent.read_readiness().reasons[0]
+        assert "model retriever" in replica.agent.read().reasons[0]
         postgres.restart()
         replica.wait_until_ready()
     finally:
         if replica is not None:
-            replica.stop()
+            replica.close()
         postgres.stop()

@@ -14,7 +14,7 @@ from fakes.grpc_server import ScriptedServer, config_of
 
 
 class FakeReplica(ScriptedServer):
-    """`index`: model -> (state, reason). `unready`: loaded, but Triton says no. `page`: its metrics, or None."""
+    """`index`: model -> (state, reason). `unready`: loaded, but Triton says no. `page`: its metrics, or their maker."""
 
     def __init__(self, *models):
         super().__init__()
@@ -51,15 +51,16 @@ class FakeReplica(ScriptedServer):
 
 
 @contextmanager
-def serving_replica(*models):
+def serving_replica(*models, host="127.0.0.1", port=0):
     """A running one. `address`: of its gRPC, `metrics`: host and port of its page. `stop_grpc` ends its gRPC."""
     replica = FakeReplica(*models)
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(200 if replica.page is not None else 404)
+            page = replica.page() if callable(replica.page) else replica.page
+            self.send_response(200 if page is not None else 404)
             self.end_headers()
-            self.wfile.write((replica.page or "").encode())
+            self.wfile.write((page or "").encode())
 
         def log_message(self, *_):
             pass
@@ -68,7 +69,7 @@ def serving_replica(*models):
     threading.Thread(target=pages.serve_forever, args=(0.02,), daemon=True).start()
     server = grpc.server(ThreadPoolExecutor(8))
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(replica, server)
-    replica.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    replica.address = f"{host}:{server.add_insecure_port(f'{host}:{port}')}"
     replica.metrics = ("127.0.0.1", pages.server_address[1])
     replica.metrics_url = f"http://127.0.0.1:{replica.metrics[1]}/metrics"
     replica.stop_grpc = lambda: server.stop(None).wait()
