@@ -14,7 +14,7 @@ from fakes.grpc_server import ScriptedServer, config_of
 
 
 class FakeReplica(ScriptedServer):
-    """`index`: model -> (state, reason). `unready`: loaded, but Triton says no. `page`: its metrics, or their maker."""
+    """`index`: model -> (state, reason). `unready`: loaded, but Triton says no. `page`: its metrics."""
 
     def __init__(self, *models):
         super().__init__()
