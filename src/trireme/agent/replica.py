@@ -66,8 +66,9 @@ class Replica:
         self.marked_at: float | None = None
         # Looks by what they found: "ok" or the kind of the fault.
         self.polls: dict[str, int] = {}
-        # Unix time of the last look; of each kind of fault when it was last there.
+        # Unix time of the last look, and how long it took; of each kind of fault when it was last there.
         self.polled_at = 0.0
+        self.look_seconds = 0.0
         self.faulty_at: dict[str, float] = {}
 
     @property

@@ -113,6 +113,7 @@ class Agent:
         while True:
             started = monotonic()
             look = await self._probe.look()
+            self.replica.look_seconds = monotonic() - started
             self.replica.see(look)
             if look.fault == "server_away" or look.load is not None:
                 self._reports.see(look.load, monotonic())

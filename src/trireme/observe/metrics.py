@@ -213,6 +213,7 @@ REPLICA_POLLS = Metric(
 REPLICA_POLLED = Metric(
     "trireme_replica_polled_seconds", "gauge", "when the server was last looked at, Unix time"
 )
+REPLICA_LOOK = Metric("trireme_replica_look_seconds", "gauge", "seconds that the last look took")
 REPLICA_FAULT = Metric(
     "trireme_replica_fault", "gauge", "1 while this keeps the replica from being ready", ("kind",)
 )
@@ -230,6 +231,7 @@ AGENT = (
     REPLICA_UTILIZATION,
     REPLICA_POLLS,
     REPLICA_POLLED,
+    REPLICA_LOOK,
     REPLICA_FAULT,
     REPLICA_FAULTY_AT,
 )

@@ -69,12 +69,15 @@ def load_of(page: str) -> Load:
                 failed += value
     for family in (_BACKLOG, _DEPTH):
         found[family].pop(SHARED_QUEUE, None)
-    # An LLM's waiting requests are told under both names.
-    waiting = {**found[_WAITING], **found[_DEPTH]}
+    # The depth counts Triton's own queue too, and an LLM tells its waiting requests under both names.
+    waiting = {
+        model: max(found[_WAITING].get(model, 0.0), depth - found[_PENDING].get(model, 0.0))
+        for model, depth in {**found[_WAITING], **found[_DEPTH]}.items()
+    }
     is_measured = bool(found[_BACKLOG])
     return Load(
         pending=int(sum(found[_PENDING].values())),
-        waiting=int(sum(waiting.values())),
+        waiting=int(sum(max(0.0, count) for count in waiting.values())),
         running=int(sum(found[_DECODING].values())),
         answered=sum(count_answered(page).values()),
         failed=failed,
