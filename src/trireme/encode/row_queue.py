@@ -132,6 +132,11 @@ class RowQueue:
         with self._lock:
             return Waiting(self._waiting_requests, float(self._waiting_tokens))
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether rows wait or run."""
+        return bool(self._waiting) or self._running > 0
+
     def wait_for_room(self, tokens: int) -> None:
         """Blocks while more than `tokens` wait for their run."""
         with self._has_room:

@@ -73,7 +73,7 @@ class WorkRate:
 class WorkTotals:
     """Since the start: cost in the model's unit, seconds, and counts. offered includes refused and bulk.
 
-    offered may fall: by what a request turned out to cost less than was thought.
+    offered may fall: by what a request turned out to cost less than was thought. Tokens are an LLM's.
     """
 
     offered: float = 0.0
@@ -91,7 +91,7 @@ class WorkMeter:
 
     def __init__(self) -> None:
         self._offered = self._refused = self._bulk = self._wait_seconds = 0.0
-        self._requests = self._waits = self._input_tokens = self._output_tokens = 0
+        self._requests = self._waits = 0
         self._lock = threading.Lock()
 
     def offer(
@@ -117,12 +117,6 @@ class WorkMeter:
             self._wait_seconds += seconds
             self._waits += requests
 
-    def count_tokens(self, read: int = 0, written: int = 0) -> None:
-        """Tokens were read, or written."""
-        with self._lock:
-            self._input_tokens += read
-            self._output_tokens += written
-
     def totals(self) -> WorkTotals:
         """All of it so far."""
         with self._lock:
@@ -133,8 +127,6 @@ class WorkMeter:
                 self._requests,
                 self._wait_seconds,
                 self._waits,
-                self._input_tokens,
-                self._output_tokens,
             )
 
 

@@ -87,7 +87,7 @@ class CrossEncoderModel(BackendModel):
     def work_source(self) -> WorkSource:
         """See BackendModel. The unit is a token."""
         queue = self._encoder.queue
-        return WorkSource(queue.work.totals, queue.rate, queue.standing)
+        return WorkSource(queue.work.totals, queue.rate, queue.standing, lambda: queue.is_busy)
 
     def on_answered(self, seconds: float) -> None:
         """See BackendModel."""

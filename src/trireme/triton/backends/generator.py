@@ -119,7 +119,10 @@ class GeneratorModel(BackendModel):
         generator = self._generator
         work = generator.work
         return WorkSource(
-            generator.work_totals, work.rate, generator.waiting, lambda: generator.work.input_token_work
+            generator.work_totals,
+            work.rate,
+            generator.waiting,
+            input_token_work=lambda: work.input_token_work,
         )
 
     def execute(self, requests: list[Any]) -> None:

@@ -25,20 +25,31 @@ def nothing_waits() -> Waiting:
     return Waiting()
 
 
+def never() -> bool:
+    """Of a model whose `execute` answers."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class WorkSource:
-    """What a model says of its work. input_token_work: of an LLM; it then counts its tokens, too."""
+    """What a model says of its work.
+
+    is_busy: whether it has requests that it has not answered, while none are being handed over.
+    input_token_work: of an LLM; it then counts its tokens, too.
+    """
 
     totals: Callable[[], WorkTotals]
     rate: WorkRate
     waiting: Callable[[], Waiting] = nothing_waits
+    is_busy: Callable[[], bool] = never
     input_token_work: Callable[[], float] | None = None
 
 
 class FrontWatch:
-    """Asks the server's page for its own queue of a model, only while the model is handing requests over.
+    """Asks the server's page for its own queue of a model, only while the model is busy.
 
-    A model that is not inside of `execute` takes what comes at once: then nothing waits before it.
+    An idle model is handed what comes at once, so nothing waits before it. A busy one is not, also where it is not
+    inside of `execute`: Triton's batcher looks again when a request comes or ends, else after half a second.
     """
 
     def __init__(self, host: str, port: int, model: str) -> None:
@@ -55,9 +66,12 @@ class FrontWatch:
         finally:
             self._entered -= 1
 
-    def ask(self) -> FrontQueue | None:
-        """The queue now; None where nothing waits there, or the server does not say. Blocks for the page."""
-        is_busy = self._entered > 0
+    def ask(self, *, is_busy: bool) -> FrontQueue | None:
+        """The queue now; None where nothing waits there, or the server does not say. Blocks for the page.
+
+        is_busy: whether the model has work beside what is in `execute`.
+        """
+        is_busy = is_busy or self._entered > 0
         # Once more after the last: what was refused meanwhile is counted.
         is_wanted, self._was_busy = is_busy or self._was_busy, is_busy
         return self.look() if is_wanted else None
@@ -124,7 +138,8 @@ class SignalExport:
     def _write(self) -> None:
         # Before the server's queue: what is handed over meanwhile is missed by both, and there at the next look.
         totals, waiting = self._source.totals(), self._source.waiting()
-        signals = self._ledger.look(totals, self._source.rate.value, waiting, self._front.ask())
+        front = self._front.ask(is_busy=self._source.is_busy())
+        signals = self._ledger.look(totals, self._source.rate.value, waiting, front)
         for name, counter in self._counters.items():
             if growth := getattr(signals, name):
                 counter.increment(growth)
