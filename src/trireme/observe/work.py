@@ -134,7 +134,7 @@ class WorkMeter:
 class Waiting:
     """Requests that wait in a model's own queue now, and what waits there in its unit of cost."""
 
-    requests: int = 0
+    requests: float = 0
     cost: float = 0.0
 
 
