@@ -1,4 +1,4 @@
-"""The agent's own metrics: the rows AGENT of observe/metrics.py."""
+"""The agent's own metrics: the rows of observe/replica_metrics.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 from trireme.agent.replica import FAULT_KINDS, Replica
 from trireme.agent.reports import LoadReports
-from trireme.observe import metrics as names
+from trireme.observe import replica_metrics as names
+from trireme.observe.metrics import Metric
 
 
 class AgentMetrics:
@@ -48,6 +49,6 @@ class AgentMetrics:
         self._polls = dict(replica.polls)
         return generate_latest(self._registry)
 
-    def _set(self, row: names.Metric, value: float, *labels: str) -> None:
+    def _set(self, row: Metric, value: float, *labels: str) -> None:
         made = self._made[row.name]
         (made.labels(*labels) if labels else made).set(float(value))

@@ -6,17 +6,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from trireme.observe import metrics as table
 from trireme.triton.metrics import count_answered, read_samples
 
 # Of all replicas together: documents wait in PostgreSQL, and not at a server.
 SHARED_QUEUE = "ingest"
 
 _PENDING = "nv_inference_pending_request_count"
-_BACKLOG = "trireme_backlog_seconds"
-_DEPTH = "trireme_queue_depth"
-_DECODING = "vllm:num_requests_running"
-_WAITING = "vllm:num_requests_waiting"
-_FAILED = "trireme_request_failures_total"
+_BACKLOG = table.BACKLOG.name
+_DEPTH = table.QUEUE_DEPTH.name
+_DECODING = table.DECODING.name
+_WAITING = table.LLM_WAITING.name
+_FAILED = table.FAILURES.name
 _SUCCESS = "nv_inference_request_success"
 _COMPUTE = "nv_inference_compute_infer_duration_us"
 _ROWS = "nv_inference_count"
