@@ -7,7 +7,7 @@ from pathlib import Path
 from trireme.agent.options import AgentOptions, flag_of
 from trireme.agent.replica import FAULT_KINDS, PATIENT
 from trireme.cli import _parser
-from trireme.observe import replica_metrics
+from trireme.observe import metrics
 
 TEXT = (Path(__file__).parents[2] / "docs" / "agent.md").read_text(encoding="utf-8")
 
@@ -30,7 +30,7 @@ def test_the_kinds_of_faults_are_those_of_the_agent():
 
 def test_the_metrics_are_those_of_the_table():
     told = {name.partition("{")[0] for name in rows("What does the agent measure?")}
-    assert told == {row.name for row in replica_metrics.AGENT}
+    assert told == {row.name for row in metrics.AGENT}
 
 
 def test_every_flag_that_is_named_is_one_of_the_agents_or_of_the_drains():

@@ -6,8 +6,7 @@ from typing import Any
 
 from trireme.agent.replica import FAULT_KINDS, Replica
 from trireme.agent.reports import LoadReports
-from trireme.observe import replica_metrics as names
-from trireme.observe.metrics import Metric
+from trireme.observe import metrics as names
 
 
 class AgentMetrics:
@@ -49,6 +48,6 @@ class AgentMetrics:
         self._polls = dict(replica.polls)
         return generate_latest(self._registry)
 
-    def _set(self, row: Metric, value: float, *labels: str) -> None:
+    def _set(self, row: names.Metric, value: float, *labels: str) -> None:
         made = self._made[row.name]
         (made.labels(*labels) if labels else made).set(float(value))

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from trireme.observe.metrics import Metric
+from trireme.observe.metric import Metric
+
+__all__ = [
+    "AGENT",
+    "REPLICA_DRAINING",
+    "REPLICA_FAULT",
+    "REPLICA_FAULTY_AT",
+    "REPLICA_IN_FLIGHT",
+    "REPLICA_LOOK",
+    "REPLICA_POLLED",
+    "REPLICA_POLLS",
+    "REPLICA_READY",
+    "REPLICA_UTILIZATION",
+]
 
 REPLICA_READY = Metric("trireme_replica_ready", "gauge", "1 while the replica should get traffic")
 REPLICA_DRAINING = Metric("trireme_replica_draining", "gauge", "1 from the start of a drain on")
