@@ -299,3 +299,16 @@ def test_every_model_exports_the_signals_of_the_table_with_its_labels(server, mo
 @pytest.mark.parametrize("model", ["llm", "held", "search__sort"])
 def test_a_models_warm_up_was_measured(server, model):
     wait_until(lambda: read(server, names.WARMUP, model) > 0)
+
+
+def test_each_step_of_an_answer_counts_one_request_and_knows_its_rate(stack):
+    steps = ("search__retrieve", "search__sort", "rag")
+    before = {model: Before(stack.server, model) for model in steps}
+    with TritonClient(stack.settings.grpc_url) as client:
+        assert client.search("banks of oars", 2)
+        assert list(client.ask("How many banks of oars had a trireme?", mode="extractive"))
+    for model, waits in (("search__retrieve", 2), ("rag", 1)):
+        wait_until(lambda model=model, waits=waits: before[model].grown(names.QUEUE_WAITS) >= waits)
+    for model in steps:
+        wait_until(lambda model=model: read(stack.server, names.CAPACITY, model) > 0)
+        wait_until(lambda model=model: before[model].grown(names.OFFERED) > 0)
