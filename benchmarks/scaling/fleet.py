@@ -27,8 +27,9 @@ _load = attrgetter("load")
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds. scrape_s: between two readings of the metrics, and two looks. delay_s: by which a look sees them late.
+    """Seconds. scrape_s: between two readings of the metrics, and two looks.
 
+    delay_s: by which a look sees the metrics late.
     least_drain_s: that a replica stays after it left the balancer.
     """
 
@@ -41,8 +42,9 @@ class Timing:
 class Sample:
     """One reading of all replicas' metrics.
 
-    offered: seconds of work that arrived so far. backlog: seconds of work that waits. kv: shares of the caches that are
-    held, summed. latencies: answers so far by LATENCIES, the last those above all. replicas, ready: that exist.
+    offered: seconds of work that arrived so far. backlog: seconds of work that waits. kv: shares of the caches
+    that are held, summed. latencies: answers so far by LATENCIES, the last those above all. replicas, ready: that
+    exist.
     """
 
     at: float

@@ -1,6 +1,6 @@
 """The arithmetic of Kubernetes' horizontal pod autoscaler, as pure functions.
 
-Source: kubernetes pkg/controller/podautoscaler (replica_calculator.go, horizontal.go); stabilization as in 1.23 and later.
+Source: kubernetes pkg/controller/podautoscaler (replica_calculator.go, horizontal.go), as in 1.23 and later.
 Metric values and targets are integers of thousandths, as the API's quantities are. Times are seconds of any clock.
 """
 
@@ -219,7 +219,7 @@ def limit_down(current: int, rules: Rules, history: History, now: float) -> int:
 def recommend(
     limits: Limits, history: History, now: float, pods: Pods, metrics: Sequence[Metric]
 ) -> tuple[int, History]:
-    """One look of the controller: the replicas from now on, and what it keeps for its next look. A pure function."""
+    """One look of the controller: the replicas from now on, and what it keeps for the next. A pure function."""
     current, behavior = pods.current, limits.behavior
     if current == 0 and limits.least > 0:
         return 0, history  # Scaled to 0 by hand: the autoscaler is off.

@@ -81,7 +81,7 @@ def read_trigger(
 
 
 def scale_from_or_to_zero(
-    current: int, values: Sequence[float], activation: float, idle_s: float, cooldown_s: float, least: int
+    current: int, values: Sequence[float], activation: float, *, idle_s: float, cooldown_s: float, least: int
 ) -> int:
     """What KEDA itself does, every polling interval: from 0, and to 0 where the least is 0. Else `current`.
 

@@ -7,7 +7,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -39,12 +39,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Requests in the order of their arrival. steps: when the load jumps, where that is known."""
+    """Requests in the order of their arrival. steps: when the load jumps, where that is known.
+
+    judged_from: seconds; what comes before is served, and counts in no figure.
+    """
 
     name: str
     requests: tuple[Request, ...]
     seconds: float
     steps: tuple[float, ...] = ()
+    judged_from: float = 0.0
 
 
 def read_azure(path: Path) -> Load:
@@ -71,20 +75,22 @@ def read_own(path: Path) -> Load:
 
 
 def _read_csv(path: Path, name: str, parse: Callable[[dict[str, str]], Request]) -> Load:
-    number = 1
+    found: list[Request] = []
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            found = []
-            for number, row in enumerate(csv.DictReader(file), start=2):
-                found.append(parse(row))
+            found.extend(map(parse, csv.DictReader(file)))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        what = f"{path.name} line {number}: {type(error).__name__} {error}; columns are {', '.join(COLUMNS)}"
+        line = len(found) + 2
+        what = f"{path.name} line {line}: {type(error).__name__} {error}; columns are {', '.join(COLUMNS)}"
         raise InvalidInputError(what) from None
     return _make(name, found, path)
 
 
 def read_mooncake(path: Path) -> Load:
-    """The trace of Mooncake's: JSON lines with timestamp (ms), input_length, output_length. Raises InvalidInputError."""
+    """The trace of Mooncake's: JSON lines with timestamp in ms, input_length, output_length.
+
+    Raises InvalidInputError.
+    """
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
         found = [Request(row["timestamp"] / 1000, row["input_length"], row["output_length"]) for row in rows]
@@ -113,26 +119,34 @@ def overlay(load: Load, copies: int, seed: int) -> Load:
         shift = rng.uniform(-SHIFT_S, SHIFT_S)
         found += [Request((one.at + shift) % load.seconds, one.inputs, one.outputs) for one in load.requests]
     name = f"{load.name} x {copies}" if copies > 1 else load.name
-    return Load(name, tuple(sorted(found, key=lambda one: one.at)), load.seconds, load.steps)
+    return replace(load, name=name, requests=tuple(sorted(found, key=lambda one: one.at)))
 
 
 def thin(load: Load, share: float, seed: int) -> Load:
     """Each request stays with a chance of `share`."""
     rng = random.Random(f"thin {seed}")  # noqa: S311
     kept = tuple(one for one in load.requests if rng.random() < share)
-    return Load(f"{load.name} x {share:g}", kept, load.seconds, load.steps)
+    return replace(load, name=f"{load.name} x {share:g}", requests=kept)
 
 
 def split(load: Load, share: float) -> tuple[Load, Load]:
-    """What arrives in the first `share` of the time, and the rest as a load of its own."""
+    """What arrives in the first `share` of the time, to fit on; and the whole load, judged from there on.
+
+    So the second begins with the fleet that a policy had by then, not with one that somebody picked.
+    """
     end = load.seconds * share
     first = tuple(one for one in load.requests if one.at < end)
-    rest = tuple(Request(one.at - end, one.inputs, one.outputs) for one in load.requests[len(first) :])
-    steps = (tuple(at for at in load.steps if at < end), tuple(at - end for at in load.steps if at >= end))
+    before = tuple(at for at in load.steps if at < end)
     return (
-        Load(f"{load.name}, first part", first, end, steps[0]),
-        Load(f"{load.name}, second part", rest, load.seconds - end, steps[1]),
+        Load(f"{load.name}, first part", first, end, before),
+        replace(load, name=f"{load.name}, second part", judged_from=end),
     )
+
+
+def vary(load: Load, seed: int) -> tuple[Load, ...]:
+    """The load, and with a fifth less and a fifth more of it: what fits all three does not fit one chance alone."""
+    more = thin(overlay(load, 2, seed), 0.6, seed)
+    return load, replace(thin(load, 0.8, seed), name=load.name), replace(more, name=load.name)
 
 
 def draw_requests(rate: Callable[[float], float], highest: float, seconds: float, seed: int) -> list[Request]:
@@ -151,7 +165,7 @@ def _draw(rng: random.Random, median: int, sigma: float, most: int) -> int:
 
 
 def make_day(highest: float, seed: int) -> Load:
-    """A declared synthetic day: PROFILE with its top at `highest` requests a second, BURSTS and a wobble by minute."""
+    """A declared synthetic day: PROFILE with its top at `highest` requests a second, bursts, a wobble by minute."""
     rng = random.Random(f"day {seed}")  # noqa: S311
     bursts = []
     for _ in range(BURSTS):

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from benchmarks.scaling.fleet import Fleet, Served, Timing
 from benchmarks.scaling.load import Load
@@ -70,11 +71,14 @@ def replay(
 
 
 def judge(policy: Policy, service: Service, load: Load, served: Served, price: float) -> Outcome:
-    """The figures of what was served."""
-    waits = sorted(served.waits)
-    work = sum(service.work_of(one.inputs, one.outputs) for one in load.requests)
-    paid = sum(ends - begins for begins, ends in served.lives)
+    """The figures of what was served, from load.judged_from on."""
+    since = load.judged_from
+    judged = [one for one in load.requests if one.at >= since]
+    waits = sorted(served.waits[len(load.requests) - len(judged) :])
+    work = sum(service.work_of(one.inputs, one.outputs) for one in judged)
     late_blocks, paid_blocks = cut_blocks(load, served)
+    paid = sum(paid_blocks)
+    counts = _within(served.counts, since, math.inf)
     return Outcome(
         policy=policy.name,
         load=load.name,
@@ -84,8 +88,8 @@ def judge(policy: Policy, service: Service, load: Load, served: Served, price: f
         wait_p95=pick_quantile(waits, 0.95),
         wait_p99=pick_quantile(waits, 0.99),
         replica_s=round(paid, 1),
-        peak=max(count for _, count in served.counts),
-        changes=count_turns(served.counts),
+        peak=max(count for _, count in counts),
+        changes=count_turns(counts),
         most_changes=count_turns_by_step(served.counts, load.steps) if load.steps else None,
         cost=round(paid / 3600 * price, 4),
         late_blocks=late_blocks,
@@ -102,15 +106,15 @@ def pick_quantile(values: Sequence[float], share: float) -> float:
 
 def count_turns(counts: Sequence[tuple[float, int]]) -> int:
     """How often replicas went down after up, or up after down."""
-    moves = [after - before for (_, before), (_, after) in zip(counts, counts[1:], strict=False)]
+    moves = [after - before for (_, before), (_, after) in pairwise(counts)]
     signs = [move > 0 for move in moves if move]
-    return sum(a != b for a, b in zip(signs, signs[1:], strict=False))
+    return sum(a != b for a, b in pairwise(signs))
 
 
 def count_turns_by_step(counts: Sequence[tuple[float, int]], steps: Sequence[float]) -> int:
     """The most direction changes between one step of the load and the next. The first move after a step is none."""
     bounds = [0.0, *steps, math.inf]
-    spans = zip(bounds, bounds[1:], strict=False)
+    spans = pairwise(bounds)
     return max(count_turns(_within(counts, begins, ends)) for begins, ends in spans)
 
 
@@ -126,15 +130,19 @@ def pick_block(seconds: float) -> float:
 
 def cut_blocks(load: Load, served: Served) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Late requests by the block of their arrival, and replica-seconds by block; what comes after is the last's."""
-    size = pick_block(load.seconds)
-    count = max(1, math.ceil(load.seconds / size))
+    since = load.judged_from
+    size = pick_block(load.seconds - since)
+    count = max(1, math.ceil((load.seconds - since) / size))
     late, paid = [0] * count, [0.0] * count
     for one, wait in zip(load.requests, served.waits, strict=True):
-        late[min(int(one.at / size), count - 1)] += wait > LATE_S
-    for begins, ends in served.lives:
-        for block in range(min(int(begins / size), count - 1), count):
-            until = math.inf if block == count - 1 else (block + 1) * size
-            paid[block] += max(0.0, min(ends, until) - max(begins, block * size))
+        if one.at >= since:
+            late[min(int((one.at - since) / size), count - 1)] += wait > LATE_S
+    for block in range(count):
+        begins = since + block * size
+        ends = math.inf if block == count - 1 else begins + size
+        paid[block] = sum(
+            max(0.0, min(dead, ends) - max(born, begins)) for born, dead in served.lives if dead > begins
+        )
     return tuple(late), tuple(round(one, 1) for one in paid)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from benchmarks.scaling.fleet import LATENCIES, Sample
@@ -75,7 +75,7 @@ class Policy:
 
     name: str
     asked: tuple[Asked, ...] = ()
-    behavior: Behavior = Behavior()
+    behavior: Behavior = field(default_factory=Behavior)
     least: int = LEAST
     most: int = MOST
     fixed: int = 0
@@ -83,10 +83,9 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Knobs:
-    """Of our signal: offered work / utilization + backlog / drain_s + spare, and how scale-in waits.
+    """Of our signal, offered work / utilization + backlog / drain_s + spare, and of its behavior.
 
-    window_s: of the rate. down_window_s: the stabilization of scale-in. down_s: one pod in so many seconds, 0 for
-    the default, all at once.
+    window_s: of the rate. down_window_s: the stabilization of scale-in, whose policy is the default.
     """
 
     utilization: float = 0.8
@@ -94,17 +93,15 @@ class Knobs:
     spare: int = 0
     window_s: float = 60.0
     down_window_s: float = 300.0
-    down_s: float = 0.0
 
 
 # What is tried of each knob.
 CHOICES: dict[str, tuple[float, ...]] = {
-    "utilization": (0.6, 0.7, 0.8, 0.9, 1.0),
+    "utilization": (0.6, 0.7, 0.8, 0.9),
     "drain_s": (30.0, 60.0, 120.0, 300.0),
-    "spare": (0, 1, 2),
+    "spare": (0, 1),
     "window_s": (60.0, 120.0),
-    "down_window_s": (60.0, 120.0, 300.0, 600.0),
-    "down_s": (0.0, 60.0),
+    "down_window_s": (120.0, 300.0, 600.0),
 }
 
 
@@ -113,7 +110,7 @@ def fix(replicas: int) -> Policy:
     return Policy(f"static {replicas}", fixed=replicas)
 
 
-def ours(knobs: Knobs = Knobs(), name: str = "") -> Policy:  # noqa: B008
+def ours(knobs: Knobs = Knobs(), name: str = "") -> Policy:
     """Offered work and backlog, from one recording rule, as AverageValue with target 1."""
 
     def wanted(view: View) -> float:
@@ -121,8 +118,7 @@ def ours(knobs: Knobs = Knobs(), name: str = "") -> Policy:  # noqa: B008
         return rate / knobs.utilization + view.last.backlog / knobs.drain_s + knobs.spare
 
     base = Behavior()
-    policies = (RatePolicy("Pods", 1, knobs.down_s),) if knobs.down_s else base.down.policies
-    down = replace(base.down, policies=policies, window_s=knobs.down_window_s)
+    down = replace(base.down, window_s=knobs.down_window_s)
     found = name or describe(knobs)
     trigger = Trigger(1.0, ignores_nulls=False)
     return Policy(found, (Asked(wanted, trigger),), Behavior(base.up, down))
@@ -133,8 +129,7 @@ def describe(knobs: Knobs) -> str:
     said = f"work/{knobs.utilization:g} + backlog/{knobs.drain_s:g} s"
     said += f" + {knobs.spare:g}" if knobs.spare else ""
     said += f", rate over {knobs.window_s:g} s" if knobs.window_s != Knobs().window_s else ""
-    said += f", in after {knobs.down_window_s:g} s" if knobs.down_window_s != Knobs().down_window_s else ""
-    return said + (f", one per {knobs.down_s:g} s" if knobs.down_s else "")
+    return said + (f", in after {knobs.down_window_s:g} s" if knobs.down_window_s != 300 else "")
 
 
 def _pods(value: int, period_s: float, window_s: float = 0.0) -> Rules:
@@ -150,14 +145,35 @@ def _prefill_seconds(view: View) -> float:
 
 
 BACKLOG = Policy("backlog, 2 s, default behavior", (_ask(lambda view: view.last.backlog, 2.0),))
-AWS = Policy(
-    "AWS recipe",
-    (
-        _ask(lambda view: float(view.last.waiting), 25.0),
-        _ask(lambda view: view.latency(0.95, WINDOW_S), 5.0),
-    ),
-    Behavior(_pods(2, 60, 30), _pods(1, 120, 300)),
-)
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Of the AWS recipe: requests that wait, and the 95th percentile of whole answers, in seconds."""
+
+    waiting: float = 25.0
+    seconds: float = 5.0
+
+
+TARGET_CHOICES: dict[str, tuple[float, ...]] = {
+    "waiting": (2.0, 5.0, 10.0, 25.0),
+    "seconds": (2.5, 5.0, 10.0, 20.0, 40.0),
+}
+
+
+def aws(targets: Targets = Targets(), name: str = "") -> Policy:
+    """The recipe of AWS's guide for EKS: two triggers and its behavior; other `targets` where they are fitted."""
+    return Policy(
+        name or f"AWS recipe, {targets.waiting:g} waiting, {targets.seconds:g} s",
+        (
+            _ask(lambda view: float(view.last.waiting), targets.waiting),
+            _ask(lambda view: view.latency(0.95, WINDOW_S), targets.seconds),
+        ),
+        Behavior(_pods(2, 60, 30), _pods(1, 120, 300)),
+    )
+
+
+AWS = aws(name="AWS recipe")
 LLM_D = Policy(
     "llm-d token-aware",
     (_ask(_prefill_seconds, 1.5), _ask(lambda view: view.last.kv, 0.8)),

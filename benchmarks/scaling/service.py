@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.common.report import read_record
@@ -52,14 +53,14 @@ class Service:
 
     @cached_property
     def _rounds(self) -> tuple[float, ...]:
-        """Seconds in which each of n requests gets one token, n from 1 to the last point's, less what reading takes.
+        """Seconds in which each of n requests, n from 1 on, gets one token, less what reading takes.
 
         Between points a straight line, as a step's time is over its batch.
         """
         read = self.inputs / self.outputs / self.read_per_s if self.outputs else 0.0
         points = [(one.in_flight, one.in_flight * (1 / one.tokens_per_s - read)) for one in self.points]
         found = [points[0][1]]
-        for (low, first), (high, second) in zip(points, points[1:], strict=False):
+        for (low, first), (high, second) in pairwise(points):
             found += [first + (second - first) * (n - low) / (high - low) for n in range(low + 1, high + 1)]
         return tuple(found)
 
