@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.scaling.policies import AWS
-from benchmarks.scaling.study import AWS_FITTED, BY_DAY, DEFAULT, FITTED, SPARE, Report
+from benchmarks.scaling.study import AWS_FITTED, BY_DAY, DEFAULT, FITTED, SPARE, STATIC, Judged, Report
 
+TICKS = (0.5, 0.7, 1, 1.5, 2, 4, 8)
 INK, LINE = "#333a42", "#e4e7eb"
 MARKS = {
     AWS.name: ("o", "#c2703d"),
@@ -19,45 +20,62 @@ MARKS = {
     SPARE: ("^", "#2f6f8f"),
     FITTED: ("D", "#2f6f8f"),
     BY_DAY: ("v", "#2f6f8f"),
+    STATIC: ("1", INK),
 }
 
 
 def draw_frontier(report: Report, path: Path) -> None:
-    """Late answers by replica-seconds of each load, a mark for each policy."""
+    """Late answers by replica-seconds, as shares of the AWS recipe's, of each load; a mark for each policy."""
     pyplot = _load_pyplot()
     columns = 3
     rows = -(-len(report.judged) // columns)
-    figure, axes = pyplot.subplots(rows, columns, figsize=(11, 3.3 * rows), squeeze=False)
+    figure, axes = pyplot.subplots(rows, columns, figsize=(11, 3.3 * rows), squeeze=False, sharex=True)
     for axis in axes.flat[len(report.judged) :]:
         axis.set_visible(False)
     for axis, judged in zip(axes.flat, report.judged, strict=False):
-        best = judged.outcomes[0]
-        for one in judged.outcomes[1:]:
-            mark, color = MARKS[one.policy]
-            axis.plot(one.replica_s, 100 * one.late, mark, color=color, label=one.policy, markersize=6)
-        line = sorted((one.replica_s, 100 * one.late) for one in judged.frontier)
-        axis.plot(*zip(*line, strict=True), color="#2f6f8f", linewidth=0.8)
-        axis.plot(
-            best.replica_s, 100 * best.late, "*", color=INK, label="static, with foresight", markersize=8
-        )
-        axis.set_title(judged.load, color=INK, fontsize=9)
-        axis.set_xscale("log")
-        axis.set_yscale("symlog", linthresh=0.5)
-        axis.set_ylim(bottom=-0.05)
-        _dress(axis)
+        _draw_load(axis, judged)
     for axis in axes[:, 0]:
         axis.set_ylabel("late answers, %", color=INK, fontsize=8)
     for axis in axes[-1]:
-        axis.set_xlabel("replica-seconds", color=INK, fontsize=8)
+        axis.set_xlabel("replica-seconds, of the AWS recipe's", color=INK, fontsize=8)
     found = dict(
         pair for axis in axes.flat for pair in zip(*axis.get_legend_handles_labels()[::-1], strict=True)
     )
     figure.legend(
-        found.values(), found.keys(), loc="lower center", ncols=5, frameon=False, fontsize=8, labelcolor=INK
+        found.values(), found.keys(), loc="lower center", ncols=4, frameon=False, fontsize=8, labelcolor=INK
     )
-    figure.tight_layout(rect=(0, 0.09 / rows + 0.03, 1, 1))
+    figure.tight_layout(rect=(0, 0.22 / rows, 1, 1))
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+
+
+def _draw_load(axis: Any, judged: Judged) -> None:
+    recipe = next(one.replica_s for one in judged.outcomes if one.policy == AWS.name)
+    line = sorted((one.replica_s / recipe, 100 * one.late) for one in judged.frontier)
+    axis.plot(*zip(*line, strict=True), color="#2f6f8f", linewidth=0.8)
+    best, *others = judged.outcomes
+    for one in others:
+        mark, color = MARKS[one.policy]
+        axis.plot(
+            one.replica_s / recipe,
+            100 * one.late,
+            mark,
+            color=color,
+            label=one.policy,
+            markersize=6,
+            alpha=0.85,
+        )
+    axis.plot(best.replica_s / recipe, 100 * best.late, "*", color=INK, label="static, with foresight")
+    axis.axvline(1.0, color="#c9ced6", linewidth=0.8)
+    axis.set_title(judged.load, color=INK, fontsize=9)
+    axis.set_xscale("log")
+    axis.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+    axis.set_xticks([], minor=True)
+    axis.set_yscale("symlog", linthresh=0.5)
+    axis.set_yticks((0, 0.5, 1, 2, 5, 10, 20, 50), ("0", "0.5", "1", "2", "5", "10", "20", "50"))
+    axis.set_yticks([], minor=True)
+    axis.set_ylim(-0.05, 100)
+    _dress(axis)
 
 
 def draw_day(report: Report, path: Path) -> None:

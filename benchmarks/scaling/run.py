@@ -23,17 +23,37 @@ from benchmarks.common.report import (
 )
 from benchmarks.common.script import make_parser, run_script
 from benchmarks.scaling import load as loads
+from benchmarks.scaling import reality as real
 from benchmarks.scaling.fit import GAIN, MOST_TURNS, STEPS, Goal, Search
 from benchmarks.scaling.fleet import Timing
 from benchmarks.scaling.measure import Job, measure, put, read_one_card, read_warm_up
 from benchmarks.scaling.outcome import LATE_S, compare
 from benchmarks.scaling.plots import draw_day, draw_frontier
-from benchmarks.scaling.policies import AWS, CHOICES, MOST, Knobs, ours
+from benchmarks.scaling.policies import AWS, CHOICES, MOST, Knobs, describe, ours
+from benchmarks.scaling.reality import Reality
 from benchmarks.scaling.service import Service, Services, pick_service, read_services
-from benchmarks.scaling.study import BUDGET, SEED, STEP_SEEDS, Bench, Report, make_report
+from benchmarks.scaling.study import (
+    AWS_FITTED,
+    BUDGET,
+    BY_DAY,
+    DAY_TOP,
+    DEFAULT,
+    FITTED,
+    SEED,
+    SPARE,
+    STATIC,
+    STATIC_LATE,
+    STEP_SEEDS,
+    Bench,
+    Report,
+    StepRow,
+    WarmRow,
+    make_report,
+)
 from trireme.errors import InvalidInputError
 
-RECORD, CURVES, PAGE = "scaling.json", "service-curves.json", "autoscaling.md"
+RECORD, CURVES, REALITY = "scaling.json", "service-curves.json", "scaling-reality.json"
+PAGE = "autoscaling.md"
 FRONTIER, DAY = "autoscaling.png", "autoscaling-day.png"
 CARD, CARD_KIND = "2026-11-29-llama-70b-shape-gpu.json", "awq"
 SERVICE, PRICE = "llama-70b-awq", 3.5
@@ -41,12 +61,20 @@ SERVICE, PRICE = "llama-70b-awq", 3.5
 IN_FLIGHT, MOST_LATE = (1, 2, 4, 8, 16, 32), 0.01
 
 
-def format_page(report: Report, services: Sequence[Service]) -> str:
-    """The page in Markdown."""
+def format_page(report: Report, services: Sequence[Service], reality: Reality | None) -> str:
+    """The page in Markdown. reality: None where the model was not compared with servers."""
+    by_policy: dict[str, list[StepRow]] = {}
+    for row in report.steps:
+        by_policy.setdefault(row.policy, []).append(row)
+    warm_by_policy: dict[str, list[WarmRow]] = {}
+    for one in report.warm:
+        warm_by_policy.setdefault(one.policy, []).append(one)
     return render(
         "scaling/autoscaling.md.j2",
         report=report,
         services=services,
+        reality=reality,
+        real=real,
         seen=report.circumstances,
         plots=(FRONTIER, DAY),
         late_s=LATE_S,
@@ -60,7 +88,15 @@ def format_page(report: Report, services: Sequence[Service]) -> str:
         steps=STEPS,
         step_seeds=len(STEP_SEEDS),
         columns=loads.COLUMNS,
-        read_card=read_one_card(RESULTS / CARD, CARD_KIND),
+        names=(DEFAULT, SPARE, FITTED, BY_DAY, AWS_FITTED, STATIC),
+        by_day=BY_DAY,
+        static=STATIC,
+        describe=describe,
+        by_policy=by_policy,
+        warm_by_policy=warm_by_policy,
+        warm_ups=sorted({row.warm_up_s for row in report.warm}),
+        static_late=STATIC_LATE,
+        day_top=DAY_TOP,
     )
 
 
@@ -141,6 +177,12 @@ def format_recommendation(
     )
 
 
+def read_reality() -> Reality | None:
+    """The last comparison with servers."""
+    path = RESULTS / REALITY
+    return read_record(path, Reality) if path.is_file() else None
+
+
 def run_study(options: argparse.Namespace, bench: Bench, words: list[str]) -> None:
     """Replays where there is data, and writes results, page and plots."""
     if options.data is not None:
@@ -149,15 +191,20 @@ def run_study(options: argparse.Namespace, bench: Bench, words: list[str]) -> No
     report = read_record(RESULTS / RECORD, Report)
     draw_frontier(report, DOCS / FRONTIER)
     draw_day(report, DOCS / DAY)
-    page = format_page(report, read_services(RESULTS / CURVES).services)
+    page = format_page(report, read_services(RESULTS / CURVES).services, read_reality())
     (DOCS / PAGE).write_text(page, encoding="utf-8")
     print(page)
 
 
 def work(options: argparse.Namespace, words: list[str]) -> None:
-    """One of: a measurement, a recommendation, the page."""
+    """One of: a measurement, a comparison with servers, a recommendation, the page."""
     if options.measure is not None:
         run_measure(options, words)
+        return
+    if options.validate:
+        found = real.validate(read_circumstances("benchmarks.scaling.run", words, SEED), SEED)
+        write_json(RESULTS / REALITY, found)
+        print(found)
         return
     if options.card:
         keep(read_one_card(RESULTS / CARD, CARD_KIND))
@@ -190,6 +237,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--price", type=float, default=PRICE, help=f"of a replica's hour (default {PRICE})")
     parser.add_argument("--delay-s", type=float, default=15.0, help="of the metrics (default 15)")
     parser.add_argument("--warm-up-s", type=float, help="of a replica, in place of what was measured")
+    parser.add_argument(
+        "--validate", action="store_true", help="start and stop real servers by a policy, beside the model"
+    )
     parser.add_argument("--card", action="store_true", help=f"take the curve of {CARD}")
     parser.add_argument("--measure", metavar="HOST:PORT", help="the gRPC port of a running server")
     parser.add_argument("--model", help="of that server")
