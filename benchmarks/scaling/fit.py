@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Any, TypeVar
 
 from benchmarks.scaling.fleet import Timing
@@ -20,8 +19,6 @@ MOST_TURNS = 2
 STEPS = ((0.0, 1.0), (600.0, 5.0), (2400.0, 1.0))
 STEPS_S = 4200.0
 ROUNDS = 2
-# Two ways to have room: one suits small fleets, the other large ones.
-TOGETHER = ("utilization", "spare")
 # A knob leaves its shipped value for so much fewer late answers, or replica-seconds: less is chance.
 GAIN = 0.05
 
@@ -96,18 +93,13 @@ def make_step_load(service: Service, load: Load, seed: int) -> Load:
 
 
 def descend(first: T, choices: Mapping[str, tuple[Any, ...]], is_better: Callable[[T, T], bool]) -> T:
-    """The best of a dataclass's values, group by group, until none is better or after ROUNDS.
-
-    choices: values by field. Fields of TOGETHER are one group, whose values are all tried with each other.
-    """
+    """The best of a dataclass's values, one field after the other, until none is better or after ROUNDS."""
     best = first
-    alone = [(name,) for name in choices if name not in TOGETHER]
-    groups = [tuple(name for name in choices if name in TOGETHER), *alone]
     for _ in range(ROUNDS):
         before = best
-        for group in groups:
-            for values in product(*(choices[name] for name in group)):
-                other: T = replace(best, **dict(zip(group, values, strict=True)))  # type: ignore[type-var]
+        for name, values in choices.items():
+            for value in values:
+                other: T = replace(best, **{name: value})  # type: ignore[type-var]
                 if other != best and is_better(other, best):
                     best = other
         if best == before:

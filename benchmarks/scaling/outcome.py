@@ -46,7 +46,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Of two sums, with a 95% interval over blocks. None: the second is 0."""
+    """Of two sums, with a 95% interval over blocks. None: the second is 0 and the first is not."""
 
     mean: float | None
     low: float | None
@@ -147,9 +147,9 @@ def cut_blocks(load: Load, served: Served) -> tuple[tuple[int, ...], tuple[float
 
 
 def compare(one: Sequence[float], other: Sequence[float], seed: int) -> Ratio:
-    """sum(one) / sum(other), blocks drawn with replacement, the same of both."""
+    """sum(one) / sum(other), blocks drawn with replacement, the same of both. 0 of 0 is 0."""
     if not sum(other):
-        return Ratio(None, None, None)
+        return Ratio(None, None, None) if sum(one) else Ratio(0.0, 0.0, 0.0)
     rng = random.Random(f"blocks {seed}")  # noqa: S311
     drawn = []
     for _ in range(DRAWS):

@@ -183,7 +183,6 @@ VLLM_STACK = Policy(
     "vLLM production-stack, waiting 5", (_ask(lambda view: float(view.last.waiting), 5.0),), Behavior()
 )
 PUBLISHED = (BACKLOG, AWS, LLM_D, VLLM_STACK)
-OURS = (ours(), ours(Knobs(spare=1)))
 
 
 class Controller:

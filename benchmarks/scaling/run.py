@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks.common.report import (
     DOCS,
@@ -52,6 +53,7 @@ from benchmarks.scaling.study import (
 )
 from trireme.errors import InvalidInputError
 
+Row = TypeVar("Row", StepRow, WarmRow)
 RECORD, CURVES, REALITY = "scaling.json", "service-curves.json", "scaling-reality.json"
 PAGE = "autoscaling.md"
 FRONTIER, DAY = "autoscaling.png", "autoscaling-day.png"
@@ -61,14 +63,16 @@ SERVICE, PRICE = "llama-70b-awq", 3.5
 IN_FLIGHT, MOST_LATE = (1, 2, 4, 8, 16, 32), 0.01
 
 
+def group(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by policy."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.policy, []).append(row)
+    return found
+
+
 def format_page(report: Report, services: Sequence[Service], reality: Reality | None) -> str:
     """The page in Markdown. reality: None where the model was not compared with servers."""
-    by_policy: dict[str, list[StepRow]] = {}
-    for row in report.steps:
-        by_policy.setdefault(row.policy, []).append(row)
-    warm_by_policy: dict[str, list[WarmRow]] = {}
-    for one in report.warm:
-        warm_by_policy.setdefault(one.policy, []).append(one)
     return render(
         "scaling/autoscaling.md.j2",
         report=report,
@@ -92,8 +96,8 @@ def format_page(report: Report, services: Sequence[Service], reality: Reality | 
         by_day=BY_DAY,
         static=STATIC,
         describe=describe,
-        by_policy=by_policy,
-        warm_by_policy=warm_by_policy,
+        by_policy=group(report.steps),
+        warm_by_policy=group(report.warm),
         warm_ups=sorted({row.warm_up_s for row in report.warm}),
         static_late=STATIC_LATE,
         day_top=DAY_TOP,

@@ -31,8 +31,8 @@ WARM_UPS = (10.0, 60.0, 300.0)
 DAY_TOP = 8.0
 DAYS = (1, 2, 3)
 COPIES = ((AZURE, 1), (AZURE, 4), (MOONCAKE, 1), (MOONCAKE, 2))
-# A fit may spend so much of what the AWS recipe spends.
-BUDGET = 1.0
+# A fit may spend so much of what the AWS recipe spends: what is fitted to the last second is over it elsewhere.
+BUDGET = 0.95
 STATIC_LATE = 0.01
 DEFAULT, SPARE, FITTED, BY_DAY = (
     "ours, as shipped",
@@ -67,9 +67,8 @@ class Comparison:
 
     @property
     def is_reached(self) -> bool:
-        """Half of the late answers at most, and no more replica-seconds. Without a late answer of AWS's, as few."""
-        late = self.late.mean
-        return (late is None or late <= 0.5) and (self.paid.mean or 0.0) <= 1.0
+        """Half of the late answers at most, and no more replica-seconds."""
+        return self.late.mean is not None and self.late.mean <= 0.5 and (self.paid.mean or 0.0) <= 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,32 +253,37 @@ def _mean_counts(served: Served, count: int) -> tuple[float, ...]:
     return tuple(means)
 
 
+def judge_traces(
+    bench: Bench, data: Path | None, by_day: Knobs
+) -> Iterator[tuple[Fit, Policy, Judged, list[Comparison]]]:
+    """Each trace: fitted on its first half, judged on its second; also with what a day gave."""
+    for fitted_on, load in pair_loads(data):
+        show_progress_note(f"Fitting on {fitted_on[0].name}, judging on {load.name}")
+        fit, recipe = fit_all(bench, fitted_on)
+        yield fit, recipe, *judge_load(bench, load, list_policies(fit.knobs, by_day, recipe), fit.knobs)
+
+
 def make_report(bench: Bench, data: Path | None, seen: Circumstances) -> Report:
     """Everything on the page. Blocks for minutes."""
     show_progress_note("Fitting on day 1")
-    days = {seed: make_day(DAY_TOP, seed) for seed in DAYS}
-    by_day, day_recipe = fit_all(bench, [days[DAYS[0]]])
-    fits, targets = [by_day], {by_day.load: day_recipe.name}
-    judged, comparisons = [], []
-    pairs = list(pair_loads(data))
-    for fitted_on, load in pairs:
-        show_progress_note(f"Fitting on {fitted_on[0].name}, judging on {load.name}")
-        fit, recipe = fit_all(bench, fitted_on)
+    first, *others = (make_day(DAY_TOP, seed) for seed in DAYS)
+    by_day, recipe = fit_all(bench, [first])
+    fits, targets = [by_day], {by_day.load: recipe.name}
+    judged: list[Judged] = []
+    comparisons: list[Comparison] = []
+    for fit, fitted_recipe, one, compared in judge_traces(bench, data, by_day.knobs):
         fits.append(fit)
-        targets[fit.load] = recipe.name
-        policies = list_policies(fit.knobs, by_day.knobs, recipe)
-        one, compared = judge_load(bench, load, policies, fit.knobs)
+        targets[fit.load] = fitted_recipe.name
         judged.append(one)
         comparisons += compared
-    policies = list_policies(by_day.knobs, by_day.knobs, day_recipe)
-    for seed in DAYS[1:]:
-        show_progress_note(f"Judging on day {seed}")
-        one, compared = judge_load(bench, days[seed], policies, by_day.knobs)
+    policies = list_policies(by_day.knobs, by_day.knobs, recipe)
+    for day in others:
+        show_progress_note(f"Judging on {day.name}")
+        one, compared = judge_load(bench, day, policies, by_day.knobs)
         judged.append(one)
         comparisons += compared
     show_progress_note("Steps, warm-ups and a day's replicas")
     shown = [AWS, ours(name=DEFAULT), ours(by_day.knobs, FITTED)]
-    lengths = days[DAYS[0]]
     return Report(
         service=bench.service,
         timing=bench.timing,
@@ -288,9 +292,9 @@ def make_report(bench: Bench, data: Path | None, seen: Circumstances) -> Report:
         targets=targets,
         judged=tuple(judged),
         comparisons=tuple(comparisons),
-        steps=tuple(measure_steps(bench, lengths, [*PUBLISHED, *shown[1:]])),
-        warm=tuple(measure_warm_ups(bench, days[DAYS[1]], shown)),
-        series=(draw_series(bench, days[DAYS[1]], shown),),
-        left_out=tuple(name for name, _ in COPIES[::2] if data is None or not (data / name).is_file()),
+        steps=tuple(measure_steps(bench, first, [*PUBLISHED, *shown[1:]])),
+        warm=tuple(measure_warm_ups(bench, others[0], shown)),
+        series=(draw_series(bench, others[0], shown),),
+        left_out=tuple(name for name in dict(COPIES) if data is None or not (data / name).is_file()),
         circumstances=seen,
     )

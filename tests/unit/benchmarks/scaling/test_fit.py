@@ -23,18 +23,6 @@ def test_one_field_after_the_other_finds_the_best_of_its_choices():
     assert found == Pair(2, 7)
 
 
-def test_fields_that_belong_together_are_tried_with_each_other():
-    choices = {"utilization": (0.7, 0.9), "spare": (0, 1), "drain_s": (60.0, 120.0)}
-
-    def is_better(one, best):
-        def score(knobs):
-            return (knobs.utilization, knobs.spare) == (0.9, 1)
-
-        return score(one) > score(best)
-
-    assert descend(Knobs(), choices, is_better) == Knobs(utilization=0.9, spare=1)
-
-
 @pytest.mark.parametrize(
     ("goal", "best", "other", "is_better"),
     [

@@ -73,3 +73,4 @@ def test_a_ratio_has_an_interval_around_it():
     found = compare([0, 9, 1, 2, 0, 8], [5, 5, 5, 5, 5, 5], 1)
     assert found.low < found.mean < found.high
     assert compare([1.0], [0.0], 1).mean is None
+    assert compare([0.0], [0.0], 1).mean == 0
