@@ -34,6 +34,7 @@ SHARING = {
         "quality",
         "readme",
         "reranker",
+        "scaling_curves",
         "search",
         "triton_providers",
     ),
