@@ -35,6 +35,7 @@ SHARING = {
         "quality",
         "readme",
         "reranker",
+        "scaling_curves",
         "search",
         "triton_providers",
     ),
