@@ -82,7 +82,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--most", type=int, default=36_000)
+    parser.add_argument("--most", type=int, default=60_000)
     given = parser.parse_args()
     rng = random.Random(16)
     dev = read_rows(given.data / "qa" / "squad_grounded_dev.jsonl")
