@@ -37,7 +37,7 @@ class BackendModel:
         try:
             self.config = read_model_config(args, self.known_parameters)
             self.server_restarts = read_settings().server_restarts
-            before, self._version = name_load(args, self.config), name_version(self.config)
+            before, self._version = name_load(args, self.config), name_version(self.config.version_dir)
             self.load(self.config)
             # What was placed meanwhile may be loaded or not.
             self._loaded = before if before == name_load(args, self.config) else ""
