@@ -1,6 +1,5 @@
 """The collector: what is asked, labelled and gone on with."""
 
-import json
 from dataclasses import dataclass, replace
 
 import pytest
@@ -10,6 +9,7 @@ from trireme.cascade.features import FIRST_TOKENS, LEAST_LOGPROB
 from trireme.cascade.labelled import format_labelled, read_labelled
 from trireme.errors import InvalidInputError, NotFoundError
 from trireme.rag.ports import AnswerPart, Citation, Usage
+from trireme.triton.backends.loaded import name_version
 from trireme.types import Hit
 
 QUESTION = {"id": "q1", "answerable": True, "answers": ["1973"]}
@@ -99,6 +99,7 @@ def test_an_answer_of_the_llm_is_judged_whole_and_by_its_first_tokens():
     asked = pieces, last("", NewUsage(token_logprobs=logprobs)), (1.5,)
     whole, first = label(QUESTION, "generative", VERSIONS, asked, {"id": "q1"})
     assert (whole.step, first.step) == (step_of("generative"), step_of("generative", FIRST_TOKENS))
+    assert (whole.decide_after, first.decide_after) == ("answer", FIRST_TOKENS)
     # Both are of the one answer that is shown.
     assert whole.right and first.right
     assert (whole.evidence.logprob_least, first.evidence.logprob_least) == (-3.0, -0.5)
@@ -152,15 +153,12 @@ def test_a_file_of_something_else_is_refused(tmp_path):
         read_done(path, {})
 
 
-def test_a_version_changes_with_the_manifest_or_of_rag_with_recipe_or_prompt(tmp_path):
+def test_a_version_is_what_the_model_says_of_itself(tmp_path):
     with pytest.raises(NotFoundError, match="neither"):
         read_version(tmp_path)
     (tmp_path / "recipe.toml").write_text("a")
-    bare = read_version(tmp_path)
-    (tmp_path / "prompt.toml").write_text("b")
-    with_prompt = read_version(tmp_path)
+    assert read_version(tmp_path) == name_version(tmp_path / "1") != ""
     (tmp_path / "1").mkdir()
-    (tmp_path / "1" / "manifest.json").write_text(json.dumps({}))
-    built = read_version(tmp_path)
-    (tmp_path / "prompt.toml").write_text("c")
-    assert len({bare, with_prompt, built}) == 3 and read_version(tmp_path) == built
+    (tmp_path / "1" / "manifest.json").write_text("{}")
+    with pytest.raises(NotFoundError, match="neither"):
+        read_version(tmp_path)
