@@ -1,12 +1,11 @@
 """Cascades whose small step writes: decided while the LLM is held, and what was found goes to the provider."""
 
-import contextlib
 import dataclasses
-import http.client
 import json
 import re
 
 import pytest
+from cascades import PROVIDER, asking, model_row, versions_of
 from gateways import gateway_over
 from generators import Hold
 from rag_stack import rag_stack
@@ -18,31 +17,10 @@ from fakes.upstreams import serving as serving_upstream
 from trireme.cascade.calibration import write_calibration
 from trireme.indexing import ingest_path
 from trireme.triton.metrics import read_metrics
-from trireme.triton.served_models import read_served_models
 
-MODEL = """
-[models.{name}]
-exact = "off"
-decide_after = 4
-[[models.{name}.steps]]
-name = "generative"
-target = "rag"
-answer_mode = "generative"
-calibration = "{name}.json"
-seconds = 300
-[[models.{name}.steps]]
-name = "big"
-chain = ["fakeopenai:echo"]
-"""
-FILE = (
-    """
-[providers.fakeopenai]
-kind = "openai"
-url = "{url}/v1"
-keys = ["FAKE_PROVIDER_KEY"]
-"""
-    + MODEL.format(name="sure")
-    + MODEL.format(name="unsure")
+DECIDE_AFTER = 4
+FILE = PROVIDER + "".join(
+    model_row(name, "generative", decide_after=DECIDE_AFTER) for name in ("sure", "unsure")
 )
 ANSWERING = ("embedding", "llm", "rag", "reranker", "search__retrieve")
 QUESTION = "How many banks of oars had a trireme?"
@@ -73,20 +51,13 @@ def stack(tmp_path_factory, corpus, hold):
 @pytest.fixture(scope="module")
 def gateway(stack, tmp_path_factory):
     """A gateway whose models keep what they have read of an answer, always or never, and its provider."""
-    settings, served = stack.settings, {}
-
-    def read():
-        found = read_served_models(settings.host, settings.http_port, settings.metrics_port)
-        served.update({model.name: model.version for model in found})
-        return all(served.get(name) for name in ANSWERING)
-
-    wait_until(read, 60)
     folder = tmp_path_factory.mktemp("cascades")
-    versions = tuple((name, served[name]) for name in ANSWERING)
+    (folder / "cascade").mkdir()
+    versions = versions_of(stack, *ANSWERING)
     for name, center in (("sure", -1000.0), ("unsure", 1000.0)):
         features = ("logprob_least", "logprob_first", "passage_score")
-        made = calibration_of(*features, center=center, versions=versions, decide_after=4)
-        write_calibration(folder / f"{name}.json", made)
+        made = calibration_of(*features, center=center, versions=versions, decide_after=DECIDE_AFTER)
+        write_calibration(folder / "cascade" / f"{name}.json", made)
     with serving_upstream() as upstream, gateway_over(stack, upstream, folder, FILE) as running:
         yield running, upstream
 
@@ -94,29 +65,6 @@ def gateway(stack, tmp_path_factory):
 @pytest.fixture(scope="module")
 def key(gateway):
     return gateway[0].new_key()
-
-
-@contextlib.contextmanager
-def asked(gateway, key, model, *, stream):
-    """The answer to the question, not read yet; asked again until the gateway knows what is loaded."""
-    body = {"model": model, "stream": stream, "messages": [{"role": "user", "content": QUESTION}]}
-    host = gateway.url.removeprefix("http://")
-    with contextlib.ExitStack() as opened:
-        answers = []
-
-        def is_known():
-            connection = opened.enter_context(
-                contextlib.closing(http.client.HTTPConnection(host, timeout=120))
-            )
-            headers = {"authorization": f"Bearer {key}"}
-            connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
-            answers.append(connection.getresponse())
-            assert answers[-1].status == 200, answers[-1].read()
-            reason = (answers[-1].headers["x-trireme-escalated"] or "").partition("=")[2]
-            return reason not in ("unknown_version", "version")
-
-        wait_until(is_known, 90)
-        yield answers[-1]
 
 
 def running(stack):
@@ -128,7 +76,7 @@ def running(stack):
 def test_an_answer_is_kept_and_shown_while_its_llm_has_not_ended(gateway, stack, key, hold):
     opened, _ = gateway
     with hold.at(HELD_TOKENS):
-        with asked(opened, key, "sure", stream=True) as answer:
+        with asking(opened, key, "sure", QUESTION, stream=True) as answer:
             # The head comes with the decision; the LLM may say no more until it is let go.
             assert answer.headers["x-trireme-step"] == "generative"
             line = b""
@@ -148,7 +96,7 @@ def test_an_answer_that_is_not_kept_is_ended_before_its_end_and_the_provider_rea
     opened, upstream = gateway
     with hold.at(HELD_TOKENS):
         # All of the provider's answer, while the LLM cannot end its own.
-        with asked(opened, key, "unsure", stream=stream) as answer:
+        with asking(opened, key, "unsure", QUESTION, stream=stream) as answer:
             answer.read()
             headers = answer.headers
         assert (headers["x-trireme-step"], headers["x-trireme-escalated"]) == ("big", "generative=unsure")
@@ -162,7 +110,7 @@ def test_an_answer_that_is_not_kept_is_ended_before_its_end_and_the_provider_rea
 def test_nobody_reads_the_passages_of_another_tenant(gateway, hold):
     opened, upstream = gateway
     rival = opened.new_key("--tenant", "rival")
-    with asked(opened, rival, "unsure", stream=False) as answer:
+    with asking(opened, rival, "unsure", QUESTION) as answer:
         answer.read()
     user = json.loads(upstream.calls[-1].raw)["messages"][-1]["content"]
     assert THEIRS in user and OURS not in user
