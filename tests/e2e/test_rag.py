@@ -173,6 +173,13 @@ def test_what_an_answer_is_judged_by_comes_while_the_llm_is_held_where_it_is_ask
     assert (plain.evidence, plain.prompt) == (None, ())
 
 
+def test_a_stop_string_takes_no_evidence_away(client):
+    asked = {"logprobs": True, "stop": ["passages"]}
+    usage = list(client.ask("oars", mode="generative", sampling=asked))[-1].usage
+    assert 0 < len(usage.token_logprobs) <= usage.completion_tokens
+    assert usage.passage_score is not None
+
+
 def test_without_streaming_one_response_has_everything(client):
     (part,) = client.ask("oars [1]", mode="generative", stream=False)
     assert part.text.endswith("The passages do not say.")

@@ -57,6 +57,20 @@ class _Climb:
     lacks_prompt: bool = False
 
 
+@dataclass(slots=True)
+class _Trial:
+    """One step that is being asked. began: when, on the clock. made: its attempts. chance: that its answer is
+    right, once it is judged."""
+
+    plan: StepPlan
+    heard: Heard
+    meter: StepMeter
+    began: float
+    opened: OpenAnswer | None = None
+    made: tuple[Attempt, ...] = ()
+    chance: float = 0.0
+
+
 class Cascades:
     """For one event loop. `narrow` a chain before its caches are asked; `open` asks the steps that are left."""
 
@@ -129,49 +143,56 @@ class Cascades:
 
     async def _try(self, climb: _Climb, step: Step) -> OpenAnswer | None:
         """The step's answer if it is sure enough; None: go on to the next step."""
-        began, plan = self._clock(), step.plan
-        limit = limit_of(climb.plan, plan)
-        meter, heard = StepMeter(climb.meter, plan.name), Heard(limit)
-        asked = self._asked(climb, step)
-        opened: OpenAnswer | None = None
-        chance = 0.0
-        made: tuple[Attempt, ...] = ()
-        # What streams on behind the decision has the request's time, not the step's.
-        streams_on = limit is not None and climb.call.stream
-        seconds = climb.deadline - self._clock() if streams_on else self._seconds_left(climb, plan)
+        plan = step.plan
+        one = _Trial(
+            plan, Heard(limit_of(climb.plan, plan)), StepMeter(climb.meter, plan.name), self._clock()
+        )
         try:
-            async with asyncio.timeout(self._seconds_left(climb, plan) if streams_on else None):
-                opened = await self._attempts.open(asked, step.targets, seconds, meter)
-                made = opened.attempts
-                await _read(opened.events, heard, limit)
-                reason, chance = self._judge(climb, plan, heard)
+            reason = await self._hear(climb, step, one)
+            if reason == TIMEOUT:
+                await _close(one.opened)
+        except BaseException:
+            await _close(one.opened)
+            one.meter.decide(is_kept=False)
+            raise
+        one.meter.decide(is_kept=not reason, cancelled=TIMEOUT)
+        climb.prompt = one.heard.prompt or climb.prompt
+        climb.lacks_prompt = climb.lacks_prompt or (plan.reads_passages and not one.heard.has_evidence)
+        self._tally.count_step(climb.plan.model, plan.name, reason or KEPT, self._clock() - one.began)
+        if one.opened is not None and not reason:
+            return await self._give(climb, plan, one.opened, one.heard)
+        if one.opened is not None and reason == UNSURE and one.heard.is_whole and one.chance > climb.chance:
+            climb.best = self._replay_of(climb, plan, one.opened, one.heard)
+            climb.chance = one.chance
+        await _close(one.opened)
+        climb.left.append((plan.name, reason))
+        climb.made += _escalated(one.made)
+        return None
+
+    async def _hear(self, climb: _Climb, step: Step, one: _Trial) -> str:
+        """Ask the step and read until it is judged; why its answer is not kept, "" if it is."""
+        first, seconds = one.heard.first, self._seconds_left(climb, one.plan)
+        # What streams on behind the decision has the request's time, not the step's.
+        streams_on = first is not None and climb.call.stream
+        whole = climb.deadline - self._clock() if streams_on else seconds
+        try:
+            async with asyncio.timeout(seconds if streams_on else None):
+                one.opened = await self._attempts.open(
+                    self._asked(climb, step), step.targets, whole, one.meter
+                )
+                one.made = one.opened.attempts
+                await _read(one.opened.events, one.heard, first)
+                reason, one.chance = self._judge(climb, one.plan, one.heard)
                 if not reason and not climb.call.stream:
                     # Nobody has seen anything yet: what breaks off now costs nothing but the next step.
-                    await _read(opened.events, heard, None)
-                    reason = heard.find_fault()
+                    await _read(one.opened.events, one.heard, None)
+                    reason = one.heard.find_fault()
         except TimeoutError:
             reason = TIMEOUT
-            made = made or (Attempt(step.targets[0].label, TIMEOUT, self._clock() - began),)
+            one.made = one.made or (Attempt(step.targets[0].label, TIMEOUT, self._clock() - one.began),)
         except TriremeError as error:
-            reason, made = _reason_of(error), getattr(error, "attempts", made)
-        except BaseException:
-            await _close(opened)
-            meter.decide(is_kept=False)
-            raise
-        if reason == TIMEOUT:
-            await _close(opened)
-        meter.decide(is_kept=not reason, cancelled=TIMEOUT)
-        climb.prompt = heard.prompt or climb.prompt
-        climb.lacks_prompt = climb.lacks_prompt or (plan.reads_passages and not heard.has_evidence)
-        self._tally.count_step(climb.plan.model, plan.name, reason or KEPT, self._clock() - began)
-        if opened is not None and not reason:
-            return await self._give(climb, plan, opened, heard)
-        if opened is not None and reason == UNSURE and heard.is_whole and chance > climb.chance:
-            climb.best, climb.chance = self._replay_of(climb, plan, opened, heard), chance
-        await _close(opened)
-        climb.left.append((plan.name, reason))
-        climb.made += _escalated(made)
-        return None
+            reason, one.made = _reason_of(error), getattr(error, "attempts", one.made)
+        return reason
 
     def _judge(self, climb: _Climb, plan: StepPlan, heard: Heard) -> tuple[str, float]:
         """Why the answer is not kept, "" if it is, and its chance."""
@@ -186,9 +207,10 @@ class Cascades:
         if heard.is_whole:
             return self._replay_of(climb, plan, opened, heard)
         events = _show(climb, heard.events, opened.events)
-        await anext(events)
         if (stop := _stop_behind(climb, plan)) is not None:
             events = watch_early(events, climb.call, stop)
+        # Through both: see _show.
+        await anext(events)
         return self._answer(climb, plan, opened, events)
 
     def _replay_of(self, climb: _Climb, plan: StepPlan, opened: OpenAnswer, heard: Heard) -> OpenAnswer:

@@ -236,6 +236,21 @@ def test_a_models_own_stop_ends_an_answer_that_was_kept_by_its_first_tokens(tmp_
     assert provider.open == 0
 
 
+def test_a_client_that_leaves_a_kept_stream_with_a_stop_ends_the_call(tmp_path):
+    provider = Steps(rag=lambda: held(Gate(), SURE, 5))
+    with gateway_of(tmp_path, provider, FIRST_TWO, models=[RAG]) as gateway:
+        connection, answer = stream_of(gateway, trireme={"stop_when": {"sentences": 9}})
+        seen = b""
+        while b"Word1" not in seen:
+            seen += answer.readline()
+        assert provider.open == 1
+        # The answer holds the socket too.
+        answer.close()
+        connection.close()
+        assert last_line(gateway)["outcome"] == "client_gone"
+        assert provider.open == 0
+
+
 def test_a_step_whose_time_is_over_before_it_is_judged_is_left(tmp_path):
     text = FIRST_TWO.replace('name = "small"', 'name = "small"\nseconds = 0.5')
     world = World(cap(10_000_000), file=text)
