@@ -60,7 +60,7 @@ def read_readiness(host: str, port: int, recipes: Iterable[Recipe] = ()) -> dict
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What the instances of a model have loaded. names: one for each load, sorted. version: of their manifest, ""
+    """What the instances of a model have loaded. names: one for each load, sorted. version: of their files, ""
     where they differ or one does not say."""
 
     names: tuple[str, ...]

@@ -27,8 +27,8 @@ from trireme.providers.targets import Attempt, OpenAnswer, Target
 # What became of a step, beside the reasons of Heard and StepVersions and the kinds of ProviderError: its answer was
 # shown; no target of it can take the call; the tenant's rules forbid it; a budget does not pay for it.
 KEPT, UNABLE, FORBIDDEN, BUDGET = "kept", "unable", "forbidden", "budget"
-# As the kind of ProviderError that is one.
-TIMEOUT = "timeout"
+# Kinds of ProviderError.
+TIMEOUT, TOO_LONG = "timeout", "too_long"
 
 
 class StepTally(Protocol):
@@ -232,11 +232,9 @@ class Cascades:
             vars(error)["attempts"] = tuple(climb.made)
             raise error
         climb.meter.step = plan.name
-        began, asked = self._clock(), self._asked(climb, step)
+        began = self._clock()
         try:
-            opened = await self._attempts.open(
-                asked, step.targets, self._seconds_left(climb, plan), climb.meter
-            )
+            opened = await self._open_last(climb, step)
         except TriremeError as error:
             reason = _reason_of(error)
             self._tally.count_step(climb.plan.model, plan.name, reason, self._clock() - began)
@@ -254,6 +252,19 @@ class Cascades:
         # Not for others either: one without the passages that an equal call's would have had.
         is_bare = plan.passages and climb.lacks_prompt and not climb.prompt
         return replace(answer, may_keep=opened.served_by == step.targets[0] and not is_bare)
+
+    async def _open_last(self, climb: _Climb, step: Step) -> OpenAnswer:
+        """With what was found; where that is too long for every target, with the question alone."""
+        asked, alone = self._asked(climb, step), call_of(climb.call, climb.plan, step.plan)
+        seconds = self._seconds_left(climb, step.plan)
+        try:
+            return await self._attempts.open(asked, step.targets, seconds, climb.meter)
+        except ProviderError as error:
+            if error.kind != TOO_LONG or asked == alone:
+                raise
+            climb.made += error.attempts
+        seconds = self._seconds_left(climb, step.plan)
+        return await self._attempts.open(alone, step.targets, seconds, climb.meter)
 
     def _asked(self, climb: _Climb, step: Step) -> ChatCall:
         """The call as the step is asked, with what an earlier one has found where all of its targets take that."""

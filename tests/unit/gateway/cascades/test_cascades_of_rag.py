@@ -24,6 +24,7 @@ from trireme.providers.chat import (
     Usage,
 )
 from trireme.providers.models import ServedModel
+from trireme.providers.port import ProviderError
 
 CHAT = "/v1/chat/completions"
 QUESTION = "how many banks of oars?"
@@ -133,6 +134,23 @@ def test_a_target_that_cannot_take_the_prompt_is_asked_the_question_alone(tmp_pa
     with gateway_of(tmp_path, provider, OF_RAG, models=[RAG]) as gateway:
         assert ask(gateway)[1]["x-trireme-step"] == "big"
     assert [one.text for one in provider.calls[1].messages] == [QUESTION]
+
+
+def test_where_the_prompt_is_too_long_for_every_target_the_question_goes_alone(tmp_path):
+    class Short(Steps):
+        async def chat(self, call, model, limits):
+            async for event in super().chat(call, model, limits):
+                if len(call.messages) > 1:
+                    raise ProviderError("the prompt is too long", "larger", "too_long")
+                yield event
+
+    provider = Short(rag=UNSURE)
+    with gateway_of(tmp_path, provider, OF_RAG, models=[RAG]) as gateway:
+        status, headers, _ = ask(gateway)
+        line = last_line(gateway)
+    assert (status, headers["x-trireme-step"]) == (200, "big")
+    tried = ["local:rag escalated", "p:big too_long", "p:spare too_long", "p:big ok"]
+    assert line["attempts"] == tried and headers["x-trireme-attempts"] == "4"
 
 
 def test_where_nothing_was_found_the_question_goes_alone(tmp_path):
