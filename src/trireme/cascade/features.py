@@ -45,7 +45,8 @@ def make_evidence(
     best, *others = passage_scores or (None,)
     return Evidence(
         tokens=count if first is None else min(count, first),
-        is_cut=is_cut or (first is not None and count > first),
+        # Who reads so many does not know whether that was all.
+        is_cut=is_cut or (first is not None and count >= first),
         is_refusal=is_refusal(text),
         logprob_p05=quantile(known, _P05),
         logprob_p10=quantile(known, _P10),

@@ -28,6 +28,8 @@ def test_the_first_tokens_are_read_as_if_no_more_had_come():
     assert (part.tokens, part.is_cut, part.logprob_least, part.margin_p10) == (FIRST_TOKENS, True, -0.1, -0.1)
     short = make_evidence("Done.", logprobs=[-0.1] * 3, first=FIRST_TOKENS)
     assert (short.tokens, short.is_cut) == (3, False)
+    # Who has read so many does not know that there are no more.
+    assert make_evidence("Done.", logprobs=[-0.1] * FIRST_TOKENS, first=FIRST_TOKENS).is_cut
     counted = make_evidence("Done.", tokens=100, first=FIRST_TOKENS)
     assert (counted.tokens, counted.is_cut, counted.logprob_p05) == (FIRST_TOKENS, True, None)
 
