@@ -71,7 +71,7 @@ def readiness_of(page: str, recipes: Iterable[Recipe] = ()) -> dict[str, bool]:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What the instances of a model have loaded. names: one for each load, sorted. version: of their manifest, ""
+    """What the instances of a model have loaded. names: one for each load, sorted. version: of their files, ""
     where they differ or one does not say."""
 
     names: tuple[str, ...]
