@@ -239,19 +239,21 @@ def test_an_encoder_counts_what_waits_in_its_own_queue_and_in_tritons_and_what_t
         try:
             senders.send(1)
             wait_until(lambda: before.grown(names.QUEUE_WAITS) == 1)
-            # More than four micro-batches of 64 tokens: the rest waits in Triton's queue.
+            # More than four micro-batches of 64 tokens: what comes then waits in Triton's queue.
             senders.send(59)
             wait_until(lambda: is_known(59, 0, 60))
+            senders.send(30)
+            wait_until(lambda: is_known(89, 0, 90))
             assert pending(server) > 0
             # Behind them are some that do not wait so long: Triton refuses them when it comes to them.
             senders.send(20, SHORT)
-            wait_until(lambda: is_known(79 - senders.refused, senders.refused, 80))
+            wait_until(lambda: is_known(109 - senders.refused, senders.refused, 110))
             assert read(server, names.CAPACITY, "held") == rate
         finally:
             (folder / "held").unlink()
-        wait_until(lambda: senders.answered + senders.refused == 80)
+        wait_until(lambda: senders.answered + senders.refused == 110)
     assert senders.refused == 20
-    wait_until(lambda: is_known(0, senders.refused, 80))
+    wait_until(lambda: is_known(0, senders.refused, 110))
     wait_until(lambda: before.grown(names.QUEUE_WAITS) == senders.answered)
 
 

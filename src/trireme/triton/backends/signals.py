@@ -48,9 +48,8 @@ class WorkSource:
 class FrontWatch:
     """Asks the server's page for its own queue of a model, only while the model is busy.
 
-    An idle model is handed what comes at once, so nothing waits before it. A busy one is not, also where it is not
-    inside of `execute`: Triton's batcher looks again when a request comes or ends, else after half a second. After
-    cancelled requests 2.51 leaves others waiting before an idle model, for a while.
+    An idle model is handed what comes at once, so nothing waits before it. Triton 2.51's batcher may leave requests
+    waiting before a busy one that is not inside of `execute`, and for a while once it is idle again.
     """
 
     def __init__(self, host: str, port: int, model: str) -> None:
