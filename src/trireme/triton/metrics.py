@@ -110,6 +110,16 @@ def has_pending(page: str) -> bool:
     return any(value > 0 for _, value in read_samples(page, _PENDING, _DECODING))
 
 
+def find_silent(page: str) -> list[str]:
+    """Models of which an instance has said nothing for STALE_SECONDS: its process is gone or still.
+
+    One that says that it is not ready, such as where its database is away, lives.
+    """
+    fresh = time.time() - STALE_SECONDS
+    said = read_samples(page, "trireme_model_checked_seconds")
+    return sorted({labels.get("model", "") for labels, value in said if value < fresh})
+
+
 def read_samples(page: str, *names: str) -> list[tuple[dict[str, str], float]]:
     """Labels and value of every sample that has one of `names`. Raises UnavailableError for no page of metrics."""
     from prometheus_client.parser import text_string_to_metric_families
