@@ -1,0 +1,69 @@
+{{- /* Replicas of work: what one Deployment is asked to do, in seconds of work each second, and what waits. Called with
+       namespace, deployment, model (a pattern), scale, total (how replicas' backlogs add up). */ -}}
+{{- define "trireme.workRule" -}}
+{{- $series := printf "namespace=%q,model=~%q" .namespace .models -}}
+- record: trireme:wanted_replicas
+  labels: {namespace: {{ .namespace }}, deployment: {{ .deployment }}}
+  # Requests that were refused are offered work too. The rate is over a minute: the bare one costs half as much again.
+  expr: |
+    sum by (model) (rate(trireme_offered_work_seconds_total{ {{- $series -}} }[1m])) / {{ .scale.utilization }}
+    + {{ .total }} by (model) (trireme_backlog_seconds{ {{- $series -}} }) / {{ .scale.drainSeconds }}
+{{- if .scale.creditCold }}
+      # What waits is in part for replicas that are loading models.
+      * on () group_left () avg(trireme_replica_ready{ {{- printf "namespace=%q,pod=~%q" .namespace (printf "%s-[a-z0-9]+-[a-z0-9]+" .deployment) -}} })
+{{- end }}
+{{- end }}
+
+{{- define "trireme.signalRule" -}}
+- record: trireme:scale_signal
+  labels: {namespace: {{ .namespace }}, deployment: {{ .deployment }}}
+  expr: |
+    {{- .expr | nindent 4 }}
+{{- end }}
+
+{{- define "trireme.wantedSignal" -}}
+{{- printf "sum(trireme:wanted_replicas{namespace=%q,deployment=%q})" .namespace .deployment }}
+{{- if gt (int .scale.spare) 0 }} + {{ .scale.spare }}{{ end }}
+{{- end }}
+
+{{- define "trireme.scalingRules" -}}
+{{- $namespace := .Release.Namespace }}
+{{- range $name, $entry := .Values.models }}
+{{- $scale := include "trireme.scale" (dict "root" $ "scale" $entry.scale) | fromYaml }}
+{{- $on := get $scale "on" | default (ternary "work" "requests" (eq $entry.target "gpu")) }}
+{{- $deployment := printf "%s-%s" $.Release.Name $name }}
+{{- $cluster := printf "namespace=%q,envoy_cluster_name=%q" $namespace $name }}
+{{ include "trireme.workRule" (dict "namespace" $namespace "deployment" $deployment "models" (without $entry.serves "ingest" | join "|") "scale" $scale "total" "sum") }}
+{{- $signal := include "trireme.wantedSignal" (dict "namespace" $namespace "deployment" $deployment "scale" $scale) }}
+{{- if eq $on "requests" }}
+{{- $signal = printf "sum(rate(envoy_cluster_upstream_rq_total{%s}[1m]))\n+ sum(rate(envoy_cluster_upstream_rq_pending_overflow{%s}[1m]))" $cluster $cluster }}
+{{- else if eq $on "p95" }}
+{{- /* Without requests there is no quantile: 0 then, as long as Envoy says so; nothing where it does not. */}}
+{{- $signal = printf "histogram_quantile(0.95, sum by (le) (rate(envoy_cluster_upstream_rq_time_bucket{%s}[1m]))) / 1000 >= 0\nor sum(rate(envoy_cluster_upstream_rq_time_count{%s}[1m])) == 0" $cluster $cluster }}
+{{- end }}
+{{ include "trireme.signalRule" (dict "namespace" $namespace "deployment" $deployment "expr" $signal) }}
+{{- end }}
+{{- $deployment := printf "%s-gateway" .Release.Name }}
+{{- $asked := printf "namespace=%q,endpoint!~%q" $namespace "healthz|readyz|metrics" }}
+{{- $on := get .Values.gateway.scale "on" }}
+{{- if eq $on "requests" }}
+{{ include "trireme.signalRule" (dict "namespace" $namespace "deployment" $deployment "expr" (printf "sum(rate(trireme_gateway_requests_total{%s}[1m]))" $asked)) }}
+{{- else if eq $on "p95" }}
+{{ include "trireme.signalRule" (dict "namespace" $namespace "deployment" $deployment "expr" (printf "histogram_quantile(0.95, sum by (le) (rate(trireme_gateway_request_seconds_bucket{%s}[1m]))) >= 0\nor sum(rate(trireme_gateway_request_seconds_count{%s}[1m])) == 0" $asked $asked)) }}
+{{- end }}
+{{- /* Each server tells of the same queue: the most that one says, not their sum. */}}
+{{- $worker := dict "namespace" $namespace "deployment" (printf "%s-worker" .Release.Name) "models" "ingest" "total" "max" "scale" (include "trireme.scale" (dict "root" . "scale" .Values.worker.scale) | fromYaml) }}
+{{ include "trireme.workRule" $worker }}
+{{ include "trireme.signalRule" (merge (dict "expr" (include "trireme.wantedSignal" $worker)) $worker) }}
+{{- end }}
+
+{{- define "trireme.alert" -}}
+- alert: {{ .name }}
+  expr: |
+    {{- .expr | nindent 4 }}
+  for: {{ .for }}
+  labels: {severity: {{ .severity }}, namespace: {{ .root.Release.Namespace }}}
+  annotations:
+    summary: {{ .summary | quote }}
+    runbook_url: {{ .root.Values.monitoring.runbook }}#{{ .anchor }}
+{{- end }}

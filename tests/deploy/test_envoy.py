@@ -1,0 +1,80 @@
+"""Envoy takes what `trireme envoy` makes of the values that the chart gives its pod."""
+
+import dataclasses
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from trireme.cli import main
+from trireme.errors import SettingError, UnsupportedError
+
+CHART = Path(__file__).parents[2] / "deploy" / "chart"
+
+WHY = "trireme.scale is not there yet"
+scale_envoy = pytest.importorskip("trireme.scale.envoy", reason=WHY)
+scale_values = pytest.importorskip("trireme.scale.values", reason=WHY)
+
+
+def properties(*keys):
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    for key in keys:
+        schema = schema["properties"][key]
+    return schema["properties"]
+
+
+def camel(name):
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def envoy_values(objects):
+    made = next(
+        one for one in objects if one["kind"] == "ConfigMap" and one["metadata"]["name"] == "trireme-envoy"
+    )
+    return made["data"]["values.yaml"]
+
+
+def test_envoy_starts_with_the_configuration_of_its_pod(variant, tmp_path):
+    try:
+        envoy = scale_envoy.find_envoy()
+    except UnsupportedError as error:
+        pytest.skip(str(error))
+    (tmp_path / "values.yaml").write_text(envoy_values(variant))
+    out = tmp_path / "envoy.json"
+    assert main(["envoy", f"--values={tmp_path / 'values.yaml'}", f"--out={out}"]) == 0
+    subprocess.run([envoy, "--mode", "validate", "-c", out], check=True, capture_output=True)
+    made = json.loads(out.read_text())
+    assert made["admin"]["address"]["socket_address"]["address"] == "127.0.0.1"
+    # The clusters whose metrics the rules read, at the headless Services.
+    hosts = {
+        cluster["name"]: json.dumps(cluster["load_assignment"])
+        for cluster in made["static_resources"]["clusters"]
+        if cluster["name"] != "admin"
+    }
+    assert set(hosts) == set(yaml.safe_load(envoy_values(variant))["models"])
+    assert all(f'"trireme-{name}"' in where for name, where in hosts.items())
+
+
+def test_trireme_envoy_reads_the_charts_own_file_too():
+    values = scale_values.read_values(CHART / "values.yaml")
+    assert values.default.name == "retrieval"
+
+
+def test_the_schema_of_envoy_has_the_keys_that_trireme_envoy_reads():
+    # The chart names its own Services.
+    assert set(properties("envoy")) == {
+        camel(one.name) for one in dataclasses.fields(scale_values.EnvoyValues)
+    } - {"service"}
+
+
+def test_no_key_of_an_entry_stops_trireme_envoy():
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    (entry,) = schema["properties"]["models"]["patternProperties"].values()
+    for key in entry["properties"]:
+        try:
+            scale_values.parse_values({"models": {"llm": {"serves": ["llm"], key: None}}}, "values.yaml")
+        except SettingError as error:
+            assert "is no setting" not in str(error), key
