@@ -36,7 +36,6 @@ ENVOY = {
     "envoy_cluster_upstream_rq_retry_overflow",
     "envoy_cluster_upstream_rq_pending_overflow",
     "envoy_cluster_upstream_rq_time_bucket",
-    "envoy_cluster_upstream_rq_time_count",
 }
 # Labels that Prometheus or Envoy gives.
 GIVEN_LABELS = {"namespace", "pod", "deployment", "envoy_cluster_name", "model", "le"}
@@ -216,6 +215,21 @@ def test_the_gateways_requests_are_those_of_people_whatever_became_of_them(prome
     prometheus.check(own_rules, (series, {signal("gateway"): 5}, "5m"))
 
 
+@pytest.mark.parametrize("on", ["requests", "p95"])
+def test_a_gateway_that_nobody_asks_wants_no_more_and_is_not_lost(chart, prometheus, on):
+    rules = groups_of(chart.objects({"gateway": {"scale": {"on": on, "target": 1}}}))
+    alive = {'trireme_gateway_keys_age_seconds{namespace="trireme",pod="a"}': "0.5x80"}
+    asked_before = 'trireme_gateway_request_seconds_bucket{namespace="trireme",endpoint="chat",le="%s"}'
+    before = {asked_before % le: "100x80" for le in ("0.1", "+Inf")}
+    nobody = {signal("gateway"): 0}
+    prometheus.check(
+        rules,
+        (alive, nobody, "5m"),
+        ({**alive, **before}, nobody, "5m"),
+        ({}, {signal("gateway"): None}, "5m"),
+    )
+
+
 def test_the_queue_of_ingestion_is_one_whoever_tells_of_it(prometheus, own_rules):
     series = {
         **replica("a", model="ingest", offered="0+6x80", backlog="1200x80"),
@@ -230,18 +244,21 @@ def test_latency_is_the_95th_percentile_in_seconds_zero_without_requests_and_not
     rules = groups_of(chart.objects({"models": {"retrieval": {"scale": {"on": "p95", "target": 0.25}}}}))
     cluster = 'namespace="trireme",envoy_cluster_name="retrieval"'
 
+    no_request_yet = {f"envoy_cluster_upstream_rq_total{{{cluster}}}": "0x80"}
+
     def series(step):
         name = "envoy_cluster_upstream_rq_time"
         counts = {"100": step * 90, "200": step * 100, "+Inf": step * 100}
         return {
             **{f'{name}_bucket{{{cluster},le="{le}"}}': f"0+{count}x80" for le, count in counts.items()},
-            f"{name}_count{{{cluster}}}": f"0+{step * 100}x80",
+            f"envoy_cluster_upstream_rq_total{{{cluster}}}": f"0+{step * 100}x80",
         }
 
     prometheus.check(
         rules,
         (series(1), {signal("retrieval"): 0.15}, "5m"),
         (series(0), {signal("retrieval"): 0}, "5m"),
+        (no_request_yet, {signal("retrieval"): 0}, "5m"),
         ({}, {signal("retrieval"): None}, "5m"),
     )
 

@@ -38,18 +38,21 @@
 {{- if eq $on "requests" }}
 {{- $signal = printf "sum(rate(envoy_cluster_upstream_rq_total{%s}[1m]))\n+ sum(rate(envoy_cluster_upstream_rq_pending_overflow{%s}[1m]))" $cluster $cluster }}
 {{- else if eq $on "p95" }}
-{{- /* Without requests there is no quantile: 0 then, as long as Envoy says so; nothing where it does not. */}}
-{{- $signal = printf "histogram_quantile(0.95, sum by (le) (rate(envoy_cluster_upstream_rq_time_bucket{%s}[1m]))) / 1000 >= 0\nor sum(rate(envoy_cluster_upstream_rq_time_count{%s}[1m])) == 0" $cluster $cluster }}
+{{- /* Without requests there is no quantile: 0 then, as long as Envoy says so; nothing where it does not. Before the
+       first request Envoy has no histogram, but its counters. */}}
+{{- $signal = printf "histogram_quantile(0.95, sum by (le) (rate(envoy_cluster_upstream_rq_time_bucket{%s}[1m]))) / 1000 >= 0\nor sum(rate(envoy_cluster_upstream_rq_total{%s}[1m])) == 0" $cluster $cluster }}
 {{- end }}
 {{ include "trireme.signalRule" (dict "namespace" $namespace "deployment" $deployment "expr" $signal) }}
 {{- end }}
 {{- $deployment := printf "%s-gateway" .Release.Name }}
 {{- $asked := printf "namespace=%q,endpoint!~%q" $namespace "healthz|readyz|metrics" }}
 {{- $on := get .Values.gateway.scale "on" }}
+{{- /* Before its first request a gateway counts none, but it always tells how old its keys are. */}}
+{{- $alive := printf "or 0 * max(trireme_gateway_keys_age_seconds{namespace=%q})" $namespace }}
 {{- if eq $on "requests" }}
-{{ include "trireme.signalRule" (dict "namespace" $namespace "deployment" $deployment "expr" (printf "sum(rate(trireme_gateway_requests_total{%s}[1m]))" $asked)) }}
+{{ include "trireme.signalRule" (dict "namespace" $namespace "deployment" $deployment "expr" (printf "sum(rate(trireme_gateway_requests_total{%s}[1m]))\n%s" $asked $alive)) }}
 {{- else if eq $on "p95" }}
-{{ include "trireme.signalRule" (dict "namespace" $namespace "deployment" $deployment "expr" (printf "histogram_quantile(0.95, sum by (le) (rate(trireme_gateway_request_seconds_bucket{%s}[1m]))) >= 0\nor sum(rate(trireme_gateway_request_seconds_count{%s}[1m])) == 0" $asked $asked)) }}
+{{ include "trireme.signalRule" (dict "namespace" $namespace "deployment" $deployment "expr" (printf "histogram_quantile(0.95, sum by (le) (rate(trireme_gateway_request_seconds_bucket{%s}[1m]))) >= 0\n%s" $asked $alive)) }}
 {{- end }}
 {{- /* Each server tells of the same queue: the most that one says, not their sum. */}}
 {{- $worker := dict "namespace" $namespace "deployment" (printf "%s-worker" .Release.Name) "models" "ingest" "total" "max" "scale" (include "trireme.scale" (dict "root" . "scale" .Values.worker.scale) | fromYaml) }}
