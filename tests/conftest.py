@@ -34,6 +34,7 @@ SHARING = {
         "quality",
         "readme",
         "reranker",
+        "scaling_rules",
         "search",
         "triton_providers",
     ),

@@ -19,6 +19,7 @@ RUNBOOK = ROOT / "docs" / "runbook.md"
 SIGNALS = {
     "trireme_offered_work_seconds_total",
     "trireme_rejected_work_seconds_total",
+    "trireme_bulk_work_seconds_total",
     "trireme_backlog_seconds",
     "trireme_capacity_work_per_second",
     "trireme_warmup_seconds",
@@ -96,7 +97,7 @@ class Prometheus:
                     {
                         "expr": f"round(sum({expression}), 1e-6)",
                         "eval_time": at,
-                        "exp_samples": [] if value is None else [{"labels": "{}", "value": value}],
+                        "exp_samples": [] if value is None else [{"labels": "{}", "value": round(value, 6)}],
                     }
                     for expression, value in expected.items()
                 ],
@@ -150,6 +151,17 @@ def test_replicas_wanted_are_work_that_arrives_by_utilization_and_work_that_wait
         signal("llm"): wanted,
     }
     prometheus.check(own_rules, (series, expected, "5m"))
+
+
+def test_the_bulk_of_ingestion_workers_asks_for_no_replicas(prometheus, own_rules):
+    # They send more whenever a server is free: with it, the wish would grow up to the maximum.
+    labels = '{namespace="trireme",pod="a",model="llm"}'
+    series = {
+        **replica("a", offered="0+15x80"),
+        f"trireme_bulk_work_seconds_total{labels}": "0+12x80",
+        **replica("b", offered="0+3x80"),
+    }
+    prometheus.check(own_rules, (series, {signal("llm"): (1.0 + 0.2 - 0.8) / 0.8}, "5m"))
 
 
 def test_another_releases_load_is_not_ours(prometheus, own_rules):

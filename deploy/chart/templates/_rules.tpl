@@ -4,9 +4,16 @@
 {{- $series := printf "namespace=%q,model=~%q" .namespace .models -}}
 - record: trireme:wanted_replicas
   labels: {namespace: {{ .namespace }}, deployment: {{ .deployment }}}
-  # Requests that were refused are offered work too. The rate is over a minute: the bare one costs half as much again.
+  # Refused requests are offered work too; the bulk of ingestion workers is not: they send more whenever a server is
+  # free. The rate is over a minute: the bare one costs half as much again.
   expr: |
-    sum by (model) (rate(trireme_offered_work_seconds_total{ {{- $series -}} }[1m])) / {{ .scale.utilization }}
+    (
+      sum by (model) (rate(trireme_offered_work_seconds_total{ {{- $series -}} }[1m]))
+      - (
+        sum by (model) (rate(trireme_bulk_work_seconds_total{ {{- $series -}} }[1m]))
+        or 0 * sum by (model) (rate(trireme_offered_work_seconds_total{ {{- $series -}} }[1m]))
+      )
+    ) / {{ .scale.utilization }}
     + {{ .total }} by (model) (trireme_backlog_seconds{ {{- $series -}} }) / {{ .scale.drainSeconds }}
 {{- if .scale.creditCold }}
       # What waits is in part for replicas that are loading models.
