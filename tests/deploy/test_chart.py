@@ -19,6 +19,10 @@ EVERYWHERE = "0.0.0.0"  # noqa: S104 - in a pod
 GPU = {"target": "gpu", "resources": {"limits": {"nvidia.com/gpu": 1}}}
 
 
+def llm(**entry):
+    return {"models": {"llm": entry}}
+
+
 def of_kind(objects, kind):
     return {one["metadata"]["name"]: one for one in objects if one["kind"] == kind}
 
@@ -68,11 +72,40 @@ def test_every_deployment_has_one_autoscaler_with_a_cap_and_a_rate_and_states_no
         assert behavior["scaleUp"]["policies"], name
 
 
-def test_scaling_in_waits_and_takes_few_at_a_time(variant):
+def test_scaling_in_waits(variant):
     for name, (_, _, behavior) in autoscalers(variant).items():
-        down = behavior["scaleDown"]
-        assert down["stabilizationWindowSeconds"] >= 300, name
-        assert [policy["type"] for policy in down["policies"]] == ["Pods"], name
+        assert behavior["scaleDown"]["stabilizationWindowSeconds"] >= 300, name
+
+
+def test_replicas_come_and_go_as_each_entry_says(chart):
+    scale = {"up": {"percent": 0, "pods": 1}, "down": {"percent": 0, "pods": 1, "periodSeconds": 120}}
+    _, _, behavior = autoscalers(chart.objects(llm(scale=scale)))["trireme-llm"]
+    assert behavior["scaleUp"]["policies"] == [{"type": "Pods", "value": 1, "periodSeconds": 15}]
+    assert behavior["scaleDown"]["policies"] == [{"type": "Pods", "value": 1, "periodSeconds": 120}]
+
+
+def test_the_knobs_are_those_that_were_replayed(objects):
+    policies = pytest.importorskip(
+        "benchmarks.scaling.policies", reason="benchmarks.scaling is not there yet"
+    )
+    knobs, own = policies.Knobs(), OWN["scaling"]["defaults"]
+    found = (
+        own["utilization"],
+        own["drainSeconds"],
+        own["spare"],
+        own["rateSeconds"],
+        own["down"]["waitSeconds"],
+    )
+    replayed = (knobs.utilization, knobs.drain_s, knobs.spare, knobs.window_s, knobs.down_window_s)
+    assert found == replayed
+    _, _, behavior = autoscalers(objects)["trireme-llm"]
+    replayed = policies.ours(knobs).behavior
+    for direction, rules in (("scaleUp", replayed.up), ("scaleDown", replayed.down)):
+        assert behavior[direction]["stabilizationWindowSeconds"] == rules.window_s
+        policy = {
+            (one["type"], one["value"], one["periodSeconds"]) for one in behavior[direction]["policies"]
+        }
+        assert policy == {(one.kind, one.value, one.period_s) for one in rules.policies}
 
 
 def test_a_signal_that_is_lost_scales_nothing_in(objects):
@@ -262,7 +295,9 @@ def test_only_named_callers_reach_a_pod(objects):
         assert callers["grpc"] == callers["agent"] == ["envoy"]
         assert callers["http"] == ["gateway", "worker"]
         assert callers["metrics"] == ["gateway", "worker", "elsewhere"]
-    assert policies["trireme-worker"]["spec"]["ingress"] == []
+    (rule,) = policies["trireme-worker"]["spec"]["ingress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": "metrics"}]
+    assert "podSelector" not in rule["from"][0]
 
 
 def test_logs_traces_and_shared_memory_of_tritonserver_are_locked(objects):
@@ -300,10 +335,18 @@ def test_every_variable_of_a_container_is_a_setting_that_a_process_takes(variant
             for one in container.get("env", []):
                 secret = f"redis://{'x' * 40}"
                 environment[one["name"]] = one.get("value", secret)
-            # Of a server behind Envoy; with trireme.fleet it is a setting.
-            if "TRIREME_SERVER_HOSTS" not in known:
-                environment.pop("TRIREME_SERVER_HOSTS", None)
+            for setting, needs in LATER.items():
+                if needs not in known:
+                    environment.pop(setting, None)
             read_settings(environment)
+
+
+# Settings of parts that are merged at another time -> the one that says that theirs is there.
+LATER = {
+    "TRIREME_SERVER_HOSTS": "TRIREME_SERVER_HOSTS",
+    "TRIREME_WORKER_METRICS_HOST": "TRIREME_WORKER_METRICS_PORT",
+    "TRIREME_WORKER_METRICS_PORT": "TRIREME_WORKER_METRICS_PORT",
+}
 
 
 def commands(objects):
@@ -373,10 +416,6 @@ def test_the_quota_counts_every_gpu_entry_and_what_a_rollout_takes_beyond(chart)
     assert "models.draft (max 3 + surge 1) x 2 = 8; models.llm (max 2 + surge 0) x 1 = 2" in said
 
 
-def llm(**entry):
-    return {"models": {"llm": entry}}
-
-
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -405,7 +444,7 @@ def llm(**entry):
             llm(drain={"longestAnswerSeconds": 5}),
             "models.llm.drain.longestAnswerSeconds: 5 s would cut answers",
         ),
-        ({"models": {"retrieval": {"serves": ["search"], "idempotent": []}}}, "no entry serves ingest"),
+        (llm(scale={"down": {"percent": 0}}), "trireme-llm: scale.down allows neither pods nor percent"),
         ({"monitoring": {"gatewayKey": None}}, "monitoring.gatewayKey is missing"),
         ({"modelRepository": {"claimName": ""}}, "modelRepository: set claimName or volume"),
         (

@@ -242,12 +242,19 @@ def test_a_gateway_that_nobody_asks_wants_no_more_and_is_not_lost(chart, prometh
     )
 
 
-def test_the_queue_of_ingestion_is_one_whoever_tells_of_it(prometheus, own_rules):
+def test_the_queue_of_ingestion_is_what_its_workers_share(prometheus, own_rules):
     series = {
-        **replica("a", model="ingest", offered="0+6x80", backlog="1200x80"),
-        **replica("b", model="ingest", offered="0+6x80", backlog="1200x80"),
+        **replica("trireme-worker-1-a", model="ingest", offered="0+6x80", backlog="600x80"),
+        **replica("trireme-worker-1-b", model="ingest", offered="0+6x80", backlog="600x80"),
     }
-    prometheus.check(own_rules, (series, {signal("worker"): 0.8 / 0.8 + 1200 / 600}, "5m"))
+    # A worker that has indexed nothing yet knows no rate, and so no seconds.
+    (offered, _) = replica("trireme-worker-1-c", model="ingest")
+    prometheus.check(
+        own_rules,
+        (series, {signal("worker"): 0.8 / 0.8 + 1200 / 600}, "5m"),
+        ({offered: "0x80"}, {signal("worker"): 0}, "5m"),
+        ({}, {signal("worker"): None}, "5m"),
+    )
 
 
 def test_latency_is_the_95th_percentile_in_seconds_zero_without_requests_and_nothing_without_metrics(

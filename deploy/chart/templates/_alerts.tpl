@@ -71,6 +71,6 @@ groups:
   "expr" (printf "max(trireme_budget_store_away{%s}) == 1" $in)
   "summary" "The store of budgets does not answer a gateway.") }}
 {{ include "trireme.alert" (dict "root" . "name" "TriremeIngestionStill" "for" "15m" "severity" "warning" "anchor" "ingestion-stands-still"
-  "expr" (printf "max(min_over_time(trireme_backlog_seconds{%s,model=\"ingest\"}[15m])) > 0\nand max(delta(trireme_backlog_seconds{%s,model=\"ingest\"}[15m])) >= 0" $in $in)
+  "expr" (printf "sum(min_over_time(trireme_backlog_seconds{%s,model=\"ingest\"}[15m])) > 0\nand sum(delta(trireme_backlog_seconds{%s,model=\"ingest\"}[15m])) >= 0" $in $in)
   "summary" "{{ $value | humanize }} s of documents wait, and do not become fewer.") }}
 {{- end }}

@@ -1,15 +1,16 @@
 {{- define "trireme.behavior" -}}
-scaleUp:
-  stabilizationWindowSeconds: {{ .up.waitSeconds }}
+{{- range $direction, $allowed := dict "scaleUp" .up "scaleDown" .down }}
+{{ $direction }}:
+  stabilizationWindowSeconds: {{ $allowed.waitSeconds }}
   selectPolicy: Max
   policies:
-    - {type: Pods, value: {{ .up.pods }}, periodSeconds: {{ .up.periodSeconds }}}
-    - {type: Percent, value: {{ .up.percent }}, periodSeconds: {{ .up.periodSeconds }}}
-scaleDown:
-  stabilizationWindowSeconds: {{ .down.waitSeconds }}
-  selectPolicy: Max
-  policies:
-    - {type: Pods, value: {{ .down.pods }}, periodSeconds: {{ .down.periodSeconds }}}
+{{- if $allowed.pods }}
+    - {type: Pods, value: {{ $allowed.pods }}, periodSeconds: {{ $allowed.periodSeconds }}}
+{{- end }}
+{{- if $allowed.percent }}
+    - {type: Percent, value: {{ $allowed.percent }}, periodSeconds: {{ $allowed.periodSeconds }}}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- /* The autoscaler of one Deployment. Called with root, part, name, replicas and scale (over the defaults). */ -}}
@@ -18,6 +19,12 @@ scaleDown:
 {{- /* Latency as Value: as an average over replicas it would ask for p95 / target replicas, whatever runs now. */ -}}
 {{- $type := ternary "Value" "AverageValue" (eq $on "p95") }}
 {{- $target := ternary 1 .scale.target (eq $on "work") }}
+{{- range $direction := list "up" "down" }}
+{{- $allowed := get $.scale $direction }}
+{{- if not (or $allowed.pods $allowed.percent) }}
+{{- fail (printf "%s: scale.%s allows neither pods nor percent: nothing would ever change" $.name $direction) }}
+{{- end }}
+{{- end }}
 {{- if eq $on "cpu" }}
 apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler
@@ -33,7 +40,7 @@ spec:
       resource:
         name: cpu
         target: {type: Utilization, averageUtilization: {{ .scale.target }}}
-  behavior: {{- include "trireme.behavior" .scale | nindent 4 }}
+  behavior: {{- include "trireme.behavior" .scale | trim | nindent 4 }}
 {{- else if eq .root.Values.scaling.autoscaler "hpa" }}
 apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler
@@ -54,7 +61,7 @@ spec:
         target:
           type: {{ $type }}
           {{ ternary "value" "averageValue" (eq $type "Value") }}: {{ $target | toString | quote }}
-  behavior: {{- include "trireme.behavior" .scale | nindent 4 }}
+  behavior: {{- include "trireme.behavior" .scale | trim | nindent 4 }}
 {{- else }}
 apiVersion: keda.sh/v1alpha1
 kind: ScaledObject
@@ -71,7 +78,7 @@ spec:
   advanced:
     horizontalPodAutoscalerConfig:
       name: {{ .name }}
-      behavior: {{- include "trireme.behavior" .scale | nindent 8 }}
+      behavior: {{- include "trireme.behavior" .scale | trim | nindent 8 }}
   triggers:
     - type: prometheus
       metricType: {{ $type }}
