@@ -6,13 +6,7 @@ import pytest
 
 from trireme.artifacts.recipe import Recipe
 from trireme.errors import UnavailableError
-from trireme.triton.metrics import (
-    count_answered,
-    count_interactive,
-    find_silent,
-    has_pending,
-    read_readiness,
-)
+from trireme.triton.metrics import count_answered, count_interactive, has_pending, read_readiness
 
 # Each model: what its instances say, and how many seconds ago.
 SAID = {
@@ -124,20 +118,3 @@ def test_a_request_is_pending_that_waits_or_is_decoded():
     assert not has_pending(waits % 0 + decodes % 0)
     assert has_pending(waits % 1)
     assert has_pending(waits % 0 + decodes % 2)
-
-
-def test_a_model_that_says_it_is_not_ready_lives_and_one_that_says_nothing_does_not():
-    assert find_silent(page().decode()) == ["dead", "half_dead"]
-
-
-def test_trireme_ready_alive_tells_dead_processes_from_a_database_that_is_away(port, monkeypatch, capsys):
-    from trireme.cli import main
-
-    monkeypatch.setenv("TRIREME_METRICS_PORT", str(port))
-    assert main(["ready", "--alive"]) == 1
-    said = capsys.readouterr().out
-    assert "dead: a process" in said
-    assert "retriever" not in said
-    monkeypatch.setitem(SAID, "dead", [(0, 0)])
-    monkeypatch.setitem(SAID, "half_dead", [(1, 0)])
-    assert main(["ready", "--alive"]) == 0
