@@ -7,10 +7,12 @@ import dataclasses
 import os
 import sys
 
+from trireme.commands.agent import add_agent, add_drain
 from trireme.commands.ask import add_ask
 from trireme.commands.budgets import add_budgets
 from trireme.commands.collections import add_collections, add_drop
 from trireme.commands.delete import add_delete
+from trireme.commands.envoy import add_envoy
 from trireme.commands.gateway import add_gateway
 from trireme.commands.ingest import add_ingest
 from trireme.commands.jobs import add_jobs
@@ -43,6 +45,9 @@ COMMANDS = (
     add_drop,
     add_ready,
     add_env,
+    add_envoy,
+    add_agent,
+    add_drain,
 )
 
 

@@ -81,6 +81,9 @@ def test_find_counts_and_lists_what_agrees_with_every_field(world):
     everything = queue.find(JobQuery())
     assert (everything.waiting, everything.running, everything.done, everything.dead) == (4, 2, 0, 1)
     assert everything.workers == 1
+    last = queue.publish("v", "c", documents(1))[0].job
+    # Whoever asks: it is of what everybody has published.
+    assert queue.find(JobQuery(tenant="u", limit=0)).newest == int(last) > everything.newest
     assert [job.id for job in queue.find(JobQuery(batch="first")).jobs] == jobs
     first = queue.find(JobQuery(batch="first", limit=0))
     assert (first.jobs, first.unfinished, first.dead) == ((), 3, 1)

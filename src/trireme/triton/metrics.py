@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from http.client import HTTPException
+from urllib.error import HTTPError
 
 from trireme.artifacts.recipe import Recipe
 from trireme.errors import UnavailableError
+from trireme.observe import metrics as table
+from trireme.observe.work import FrontQueue
 
 # A model says each second whether it is ready.
 STALE_SECONDS = 4.0
 
 # Requests that people wait for: an encoder's own count leaves a worker's bulk out, other models have none.
-_INTERACTIVE = "trireme_interactive_requests_total"
+_INTERACTIVE = table.INTERACTIVE.name
 _ANSWERED = "nv_inference_request_success"
 _FAILED = "nv_inference_request_failure"
 _PENDING = "nv_inference_pending_request_count"
-_DECODING = "vllm:num_requests_running"
+_DECODING = table.DECODING.name
+_WAITED = "nv_inference_queue_duration_us"
 
 
-def read_metrics(host: str, port: int) -> str:
-    """The page as text. Blocks at most 5 s; raises UnavailableError."""
+def read_metrics(host: str, port: int, seconds: float = 5.0) -> str:
+    """The page as text. Blocks for `seconds` without a byte at most; raises UnavailableError."""
     try:
-        with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=5) as page:
+        with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=seconds) as page:
             text: str = page.read().decode()
-    except (urllib.error.URLError, OSError):
+    except (OSError, ValueError, HTTPException) as error:
+        if isinstance(error, HTTPError):
+            error.close()
+        # A server that dies amid its page ends it early.
         raise UnavailableError(f"no metrics at {host}:{port}; start a server with: make serve") from None
     return text
 
@@ -38,12 +45,16 @@ def read_readiness(host: str, port: int, recipes: Iterable[Recipe] = ()) -> dict
     Those of `recipes` that have steps are ready when all of their steps are, and they themselves where they say so:
     ensembles do not. A model that has said nothing for STALE_SECONDS is not ready: its process is gone or still.
     """
-    page = read_metrics(host, port)
+    return readiness_of(read_metrics(host, port), recipes)
+
+
+def readiness_of(page: str, recipes: Iterable[Recipe] = ()) -> dict[str, bool]:
+    """As `read_readiness`, of a page that was read."""
     fresh = time.time() - STALE_SECONDS
-    checked = {_key(labels): value for labels, value in read_samples(page, "trireme_model_checked_seconds")}
+    checked = {_key(labels): value for labels, value in read_samples(page, table.CHECKED.name)}
     recipes = list(recipes)
     said: dict[str, bool] = {}
-    for labels, value in read_samples(page, "trireme_model_ready"):
+    for labels, value in read_samples(page, table.READY.name):
         name = labels.get("model", "")
         is_ready = value == 1.0 and checked.get(_key(labels), 0.0) >= fresh
         # Each instance speaks for itself.
@@ -72,9 +83,14 @@ def read_loads(host: str, port: int) -> dict[str, Loaded]:
 
     A model is missing where one of them does not know, or nobody has said anything for STALE_SECONDS.
     """
+    return loads_of(read_metrics(host, port))
+
+
+def loads_of(page: str) -> dict[str, Loaded]:
+    """As `read_loads`, of a page that was read."""
     fresh = time.time() - STALE_SECONDS
     said: dict[str, set[tuple[str, str]]] = {}
-    for labels, value in read_samples(read_metrics(host, port), "trireme_model_loaded_seconds"):
+    for labels, value in read_samples(page, table.LOADED.name):
         if value >= fresh:
             load = labels.get("digest", ""), labels.get("version", "")
             said.setdefault(labels.get("model", ""), set()).add(load)
@@ -118,6 +134,24 @@ def count_answered(page: str) -> dict[str, float]:
 def has_pending(page: str) -> bool:
     """Whether a request waits in one of Triton's queues, or the LLM writes."""
     return any(value > 0 for _, value in read_samples(page, _PENDING, _DECODING))
+
+
+def read_front_queue(page: str, model: str) -> FrontQueue:
+    """Triton's own queue of a model, all versions and instances together: what no backend can see.
+
+    Raises UnavailableError for no page of metrics.
+    """
+    mine = "\n".join(line for line in page.splitlines() if f'model="{model}"' in line)
+    reasons = {"REJECTED": 0.0, "CANCELED": 0.0}
+    for labels, value in read_samples(mine, _FAILED):
+        if (reason := labels.get("reason", "")) in reasons:
+            reasons[reason] += value
+    return FrontQueue(
+        waiting=int(sum(value for _, value in read_samples(mine, _PENDING))),
+        refused=int(reasons["REJECTED"]),
+        gone=int(reasons["CANCELED"]),
+        wait_seconds=sum(value for _, value in read_samples(mine, _WAITED)) / 1e6,
+    )
 
 
 def read_samples(page: str, *names: str) -> list[tuple[dict[str, str], float]]:

@@ -147,6 +147,9 @@ def server_command(config: ServerConfig, files: ServerFiles) -> list[str]:
         # Our configurations are complete; completing them would start every model's interpreter twice.
         "--disable-auto-complete-config",
         "--exit-timeout-secs=5",
+        # gRPC ends a connection that is pinged more than twice while it is quiet, and all its streams: a balancer
+        # pings to find out whether the other side is still there.
+        "--grpc-http2-max-ping-strikes=0",
     ]
     if config.response_cache_bytes:
         command += [
@@ -172,8 +175,12 @@ class TritonServer:
         config.log_file.parent.mkdir(parents=True, exist_ok=True)
         self.config = config
         config.log_file.write_bytes(b"")
-        # Backends ask other models at the server's own port.
-        own = {"TRIREME_HOST": config.host, "TRIREME_GRPC_PORT": str(config.grpc_port)}
+        # Backends ask other models, and for Triton's own queues, at the server's own ports.
+        own = {
+            "TRIREME_HOST": config.host,
+            "TRIREME_GRPC_PORT": str(config.grpc_port),
+            "TRIREME_METRICS_PORT": str(config.metrics_port),
+        }
         command = server_command(config, files)
         self._process = start_process(command, server_environment(files, {**environ, **own}), config.log_file)
 

@@ -8,6 +8,7 @@ import pytest
 
 from fakes.fake_pb import arguments, strings
 from trireme.errors import InvalidInputError, TriremeError
+from trireme.observe.metrics import Metric
 from trireme.triton.backends.model import BackendModel
 from trireme.triton.backends.tensors import read_strings, string_tensor
 
@@ -182,7 +183,7 @@ def test_the_restarts_of_the_server_are_shown(pb, tmp_path, monkeypatch):
 def test_an_unloaded_model_holds_no_metric_of_the_server(pb, tmp_path):
     model = Upper()
     model.initialize(arguments(tmp_path, size=3))
-    counter = model.metrics.counter("made", "by a test")
+    counter = model.metrics.make(Metric("made", "counter", "by a test"))
     counter.increment(1)
     metrics = [weakref.ref(metric) for metric in pb.MetricFamily.metrics.values()]
     assert metrics
@@ -198,7 +199,7 @@ def test_an_unloaded_model_holds_no_metric_of_the_server(pb, tmp_path):
 def test_a_load_that_fails_holds_no_metric_of_the_server(pb, tmp_path):
     class Failing(Upper):
         def load(self, config):
-            self.counted = self.metrics.counter("made", "by a test")
+            self.counted = self.metrics.make(Metric("made", "counter", "by a test"))
             raise TriremeError("cannot")
 
     with pytest.raises(pb.TritonModelException, match="cannot"):
