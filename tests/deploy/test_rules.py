@@ -1,7 +1,8 @@
 """The rules that autoscalers and people read: what they make of the series of servers, and which those are."""
 
 import ast
-import importlib.util
+import importlib
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -10,26 +11,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from trireme.observe import metrics as observed
+from trireme import observe
+from trireme.observe.metrics import Metric
 
 ROOT = Path(__file__).parents[2]
 PLAIN = ROOT / "deploy" / "prometheus" / "rules.yaml"
 RUNBOOK = ROOT / "docs" / "runbook.md"
-# Exported by the backends of several servers. Known in advance while none of them is.
-SIGNALS = {
-    "trireme_offered_work_seconds_total",
-    "trireme_rejected_work_seconds_total",
-    "trireme_bulk_work_seconds_total",
-    "trireme_backlog_seconds",
-    "trireme_capacity_work_per_second",
-    "trireme_warmup_seconds",
-    "trireme_queue_depth",
-    "trireme_queue_wait_seconds_total",
-    "trireme_queue_waits_total",
-    "trireme_tokens_total",
-}
-# Of the agent beside each server.
-AGENT = {"trireme_replica_ready", "trireme_replica_fault"}
+# Of Envoy's own page.
 ENVOY = {
     "envoy_cluster_membership_healthy",
     "envoy_cluster_upstream_rq_total",
@@ -387,6 +375,15 @@ def selectors(expression):
     return found
 
 
+def observed_rows():
+    """The rows of all tables of trireme.observe."""
+    modules = [
+        importlib.import_module(f"trireme.observe.{one.name}")
+        for one in pkgutil.iter_modules(observe.__path__)
+    ]
+    return [row for module in modules for row in vars(module).values() if isinstance(row, Metric)]
+
+
 def backend_names():
     """Names of metrics in the sources of backends, which register them by literals."""
     names = set()
@@ -399,18 +396,12 @@ def backend_names():
 
 def known_metrics():
     """Name -> labels of every metric that something exports; None where labels are not known."""
-    rows = [one for one in vars(observed).values() if isinstance(one, observed.Metric)]
     known = {}
-    for row in rows:
+    for row in observed_rows():
         endings = ("_bucket", "_count", "_sum") if row.kind == "histogram" else ("",)
         known |= {row.name + ending: set(row.labels) for ending in endings}
     for name in (backend_names() | ENVOY) - known.keys():
         known[name] = None
-    # Parts that are merged at another time: nothing of them is there, or all.
-    if not SIGNALS & known.keys():
-        known |= dict.fromkeys(SIGNALS)
-    if importlib.util.find_spec("trireme.agent") is None:
-        known |= dict.fromkeys(AGENT)
     return known
 
 

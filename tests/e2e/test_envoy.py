@@ -347,7 +347,9 @@ def test_an_entry_may_have_a_time_of_its_own_for_a_try(balancers, replicas):
 @pytest.mark.parametrize("is_open", [False, True], ids=["sent", "open"])
 def test_a_stream_that_fails_before_its_first_message_begins_elsewhere(balancer, replicas, how, is_open):
     some = replicas(2)
-    fail_first(some, cut if how == "reset" else lambda replica, context: context.abort(UNAVAILABLE, "as told"))
+    fail_first(
+        some, cut if how == "reset" else lambda replica, context: context.abort(UNAVAILABLE, "as told")
+    )
     balancer.place(*some)
     over = threading.Event()
 

@@ -106,8 +106,7 @@ def test_what_the_rules_read_of_servers_and_gateway_is_there(prometheus, gateway
 
 
 def test_autoscalers_are_told_a_number(prometheus):
-    # The model's, where models tell of their work.
-    for name in ("gateway", "llm") if hasattr(observed, "OFFERED") else ("gateway",):
+    for name in ("gateway", "llm"):
         query = f'trireme:scale_signal{{deployment="trireme-{name}"}}'
         wait_until(lambda query=query: bool(prometheus.values(query)))
         (told,) = prometheus.values(query)

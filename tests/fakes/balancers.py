@@ -20,7 +20,12 @@ from trireme.scale.values import parse_values
 
 CHANNEL_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 # Fast where nothing is to be seen of it; ejected for as long as a test runs.
-QUICK = {"healthIntervalSeconds": 0.05, "healthTimeoutSeconds": 5, "outlierSeconds": 600, "perTryTimeoutSeconds": 0}
+QUICK = {
+    "healthIntervalSeconds": 0.05,
+    "healthTimeoutSeconds": 5,
+    "outlierSeconds": 600,
+    "perTryTimeoutSeconds": 0,
+}
 
 
 def envoy_program():
@@ -39,9 +44,17 @@ class Balancer:
         grpc_port, self.admin_port, self.metrics_port = free_ports(3)
         ports = {
             name: {"address": "127.0.0.1", "port": port}
-            for name, port in (("listen", grpc_port), ("admin", self.admin_port), ("metrics", self.metrics_port))
+            for name, port in (
+                ("listen", grpc_port),
+                ("admin", self.admin_port),
+                ("metrics", self.metrics_port),
+            )
         }
-        raw = {"models": models, "envoy": {**QUICK, **ports, **envoy}, "regions": [{"name": r} for r in regions]}
+        raw = {
+            "models": models,
+            "envoy": {**QUICK, **ports, **envoy},
+            "regions": [{"name": r} for r in regions],
+        }
         self.values = parse_values(raw, "test")
         for entry in self.values.models:
             endpoints.write(folder, entry.name, [])
