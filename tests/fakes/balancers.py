@@ -14,12 +14,13 @@ from tritonclient.grpc import service_pb2_grpc
 from fakes.ports import free_ports
 from trireme.errors import UnsupportedError
 from trireme.scale import endpoints
+from trireme.scale.clusters import ADMIN_CLUSTER
 from trireme.scale.envoy import arguments, bootstrap, find_envoy
 from trireme.scale.routes import MODEL_HEADER
 from trireme.scale.values import parse_values
 
 CHANNEL_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-# Fast where nothing is to be seen of it; ejected for as long as a test runs.
+# Looks often, and takes no slowness for a fault; who is left stays so for as long as a test runs.
 QUICK = {
     "healthIntervalSeconds": 0.05,
     "healthTimeoutSeconds": 5,
@@ -38,7 +39,7 @@ def envoy_program():
 class Balancer:
     """Envoy with the entries `models` and settings `envoy`; close it."""
 
-    def __init__(self, folder, models, regions=(), **envoy):
+    def __init__(self, folder, models, regions=(), has_files=True, **envoy):
         self.program = envoy_program()
         self.folder = folder
         grpc_port, self.admin_port, self.metrics_port = free_ports(3)
@@ -59,7 +60,7 @@ class Balancer:
         for entry in self.values.models:
             endpoints.write(folder, entry.name, [])
         file = folder / "envoy.json"
-        file.write_text(json.dumps(bootstrap(self.values, endpoints=folder)))
+        file.write_text(json.dumps(bootstrap(self.values, endpoints=folder if has_files else None)))
         self.log = (folder / "envoy.log").open("wb")
         command = arguments(self.program, file, self.values.envoy)
         self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT)
@@ -100,9 +101,20 @@ class Balancer:
         return {
             host["address"]["socket_address"]["port_value"]: host["health_status"]
             for cluster in clusters
-            if cluster["name"] != "admin"
+            if cluster["name"] != ADMIN_CLUSTER
             for host in cluster.get("host_statuses", [])
         }
+
+    def is_out(self, replica):
+        """Whether a replica has failed its checks."""
+        return self.hosts()[replica.port].get("failed_active_health_check", False)
+
+    def priority_of(self, replica):
+        """The priority of a replica within its cluster."""
+        found = f"127.0.0.1:{replica.port}::priority::"
+        return next(
+            int(line.split("::")[-1]) for line in self.fetch("/clusters").splitlines() if found in line
+        )
 
     def place(self, *some, entry=None):
         """Replaces the replicas of an entry and waits until Envoy has all of them as they are said to be.
@@ -122,26 +134,29 @@ class Balancer:
 
         self.wait_until(is_so)
 
-    def infer(self, model="", metadata=(), timeout=30.0, **request):
-        named = [(MODEL_HEADER, model)] if model else []
-        message = messages.ModelInferRequest(model_name=model, **request)
-        return self.stub.ModelInfer(message, metadata=[*named, *metadata], timeout=timeout)
+    def request(self, model, **fields):
+        return messages.ModelInferRequest(model_name=model, **fields)
 
-    def start(self, model="", timeout=30.0):
-        """A call that runs on."""
-        named = [(MODEL_HEADER, model)] if model else []
-        return self.stub.ModelInfer.future(
-            messages.ModelInferRequest(model_name=model), metadata=named, timeout=timeout
+    def infer(self, model="", metadata=(), timeout=30.0, **fields):
+        return self.stub.ModelInfer(
+            self.request(model, **fields), metadata=[*_named(model), *metadata], timeout=timeout
         )
 
-    def open_stream(self, model="", requests=None, timeout=30.0):
-        named = [(MODEL_HEADER, model)] if model else []
-        request = messages.ModelInferRequest(model_name=model)
-        return self.stub.ModelStreamInfer(requests or iter([request]), metadata=named, timeout=timeout)
+    def start(self, model=""):
+        """A call that runs on."""
+        return self.stub.ModelInfer.future(self.request(model), metadata=_named(model), timeout=30.0)
+
+    def open_stream(self, model="", requests=None):
+        requests = requests or iter([self.request(model)])
+        return self.stub.ModelStreamInfer(requests, metadata=_named(model), timeout=30.0)
 
     def stream(self, model=""):
         """The texts of a whole stream."""
         return [part.infer_response.id for part in self.open_stream(model)]
+
+
+def _named(model):
+    return [(MODEL_HEADER, model)] if model else []
 
 
 def code_of(call):

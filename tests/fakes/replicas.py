@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +12,8 @@ from tritonclient.grpc import service_pb2_grpc
 
 from trireme.scale.endpoints import Endpoint
 
+# As a tritonserver's: large messages, and pings of a balancer.
+OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.http2.max_ping_strikes", 0)]
 SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"
 # One that nobody ends is a fault of the test.
 PATIENCE = 30.0
@@ -19,26 +22,35 @@ PATIENCE = 30.0
 class Replica(service_pb2_grpc.GRPCInferenceServiceServicer):
     """Counts what reaches it. `infer(request, context)` answers; `stream(request, context)` gives texts.
 
-    cut: closes the connections that it has, so that callers see a reset. They go through a relay, so that the
-    server itself hears nothing of it.
+    It is reached through a relay, so that a test can cut its connections. agent_port: of its health and reports.
     """
 
-    def __init__(self):
+    def __init__(self, host="127.0.0.1", agent_port=0):
+        self.host = host
         self.infer = lambda request, context: messages.ModelInferResponse(id=request.id)
         self.stream = lambda request, context: iter(("one", "two"))
         self.calls = 0
         self.metadata = []
         self.other_calls = 0
         self.health = SERVING
+        self.utilization = 0.0
         self._lock = threading.Lock()
-        self._server = grpc.server(ThreadPoolExecutor(64), options=[("grpc.max_receive_message_length", -1)])
+        self._server = grpc.server(ThreadPoolExecutor(64), options=OPTIONS)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
         health = grpc.unary_unary_rpc_method_handler(lambda request, context: self.health)
-        handlers = grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": health})
-        self._server.add_generic_rpc_handlers((handlers,))
-        self.own_port = self._server.add_insecure_port("127.0.0.1:0")
+        reports = grpc.unary_stream_rpc_method_handler(self._report)
+        self._server.add_generic_rpc_handlers(
+            (
+                grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": health}),
+                grpc.method_handlers_generic_handler(
+                    "xds.service.orca.v3.OpenRcaService", {"StreamCoreMetrics": reports}
+                ),
+            )
+        )
+        self.own_port = self._server.add_insecure_port(f"{host}:{agent_port}")
+        self._ended = threading.Event()
         self._server.start()
-        self._relay = _Relay(self.own_port)
+        self._relay = _Relay(host, self.own_port)
 
     @property
     def port(self):
@@ -46,18 +58,29 @@ class Replica(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def endpoint(self, **changes):
         """What Envoy is told of it; its health is asked beside the relay."""
-        return Endpoint("127.0.0.1", self.port, agent_port=self.own_port, **changes)
+        return Endpoint(self.host, self.port, agent_port=self.own_port, **changes)
 
     def cut(self):
+        """Closes the connections that it has: who waits for an answer sees a reset."""
         self._relay.cut()
+
+    def fall_silent(self):
+        """Nothing reaches it or leaves it any more; connections stay open. Its agent still answers."""
+        self._relay.is_silent = True
 
     def vanish(self):
         """Nobody listens there any more; its agent still answers."""
         self._relay.close()
 
     def close(self):
+        self._ended.set()
         self._server.stop(None).wait()
         self._relay.close()
+
+    def _report(self, request, context):
+        """OrcaLoadReports: rps_fractional is field 6, application_utilization field 9, both doubles."""
+        while context.is_active() and not self._ended.wait(0.05):
+            yield struct.pack("<BdBd", 6 << 3 | 1, 10.0, 9 << 3 | 1, self.utilization)
 
     def _count(self, context):
         with self._lock:
@@ -88,11 +111,12 @@ class Replica(service_pb2_grpc.GRPCInferenceServiceServicer):
 class _Relay:
     """Carries bytes between a port of its own and a server's, until it is told to drop all connections."""
 
-    def __init__(self, target):
-        self._target = target
+    def __init__(self, host, target):
+        self._target = (host, target)
+        self.is_silent = False
         self._sockets = set()
         self._carriers = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((host, 0))
         self.port = self._listener.getsockname()[1]
         self._acceptor = threading.Thread(target=self._accept)
         self._acceptor.start()
@@ -120,23 +144,89 @@ class _Relay:
     def _carry_both(self, near):
         # A server that has ended refuses.
         with near, contextlib.suppress(ConnectionRefusedError):
-            with socket.create_connection(("127.0.0.1", self._target)) as far:
+            with socket.create_connection(self._target) as far:
                 self._sockets |= {near, far}
-                back = threading.Thread(target=_carry, args=(far, near))
+                back = threading.Thread(target=self._carry, args=(far, near))
                 back.start()
-                _carry(near, far)
+                self._carry(near, far)
                 back.join()
                 self._sockets -= {near, far}
 
-
-def _carry(source, sink):
-    with contextlib.suppress(OSError):
-        while data := source.recv(1 << 20):
-            sink.sendall(data)
-    _shut(source)
-    _shut(sink)
+    def _carry(self, source, sink):
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 20):
+                if not self.is_silent:
+                    sink.sendall(data)
+        _shut(source)
+        _shut(sink)
 
 
 def _shut(one):
     with contextlib.suppress(OSError):
         one.shutdown(socket.SHUT_RDWR)
+
+
+def fail(code):
+    def answer(request, context):
+        context.abort(code, "as told")
+
+    return answer
+
+
+class Hold:
+    """Answers that wait until the test lets them go. `begun`: how many wait."""
+
+    def __init__(self):
+        self.begun = threading.Semaphore(0)
+        self.end = threading.Event()
+
+    def infer(self, request, context):
+        self.begun.release()
+        assert self.end.wait(PATIENCE)
+        return messages.ModelInferResponse(id="late")
+
+    def stream(self, request, context):
+        yield "one"
+        self.begun.release()
+        assert self.end.wait(PATIENCE)
+        yield "two"
+
+    def stream_late(self, request, context):
+        self.begun.release()
+        assert self.end.wait(PATIENCE)
+        yield "late"
+
+    def wait_for(self, calls):
+        for _ in range(calls):
+            assert self.begun.acquire(timeout=PATIENCE)
+
+
+def fail_first(some, act):
+    """The first call, whichever replica gets it, does `act(replica, context)`; all others are answered."""
+    lock = threading.Lock()
+
+    def is_first():
+        return lock.acquire(blocking=False)
+
+    for one in some:
+
+        def infer(request, context, one=one):
+            if is_first():
+                act(one, context)
+            return messages.ModelInferResponse(id="answered")
+
+        def stream(request, context, one=one):
+            if is_first():
+                act(one, context)
+            yield from ("one", "two")
+
+        one.infer, one.stream = infer, stream
+
+
+def cut(replica, context):
+    replica.cut()
+    context.abort(grpc.StatusCode.INTERNAL, "nobody hears this")
+
+
+def calls_of(some):
+    return [one.calls for one in some]
