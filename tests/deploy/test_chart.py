@@ -347,7 +347,12 @@ def test_settings_may_name_what_neither_a_secret_nor_the_chart_itself_sets(objec
     assert {"TRIREME_TENANT", "TRIREME_COLLECTION", "TRIREME_MAX_DOCUMENT_BYTES"} <= allowed
     assert allowed <= {PREFIX + field.name.upper() for field in fields(Settings)}
     secret = {PREFIX + field.name.upper() for field in fields(Settings) if not field.repr}
-    own = {one["name"] for pod in pods(objects).values() for part in containers(pod) for one in part.get("env", [])}
+    own = {
+        one["name"]
+        for pod in pods(objects).values()
+        for part in containers(pod)
+        for one in part.get("env", [])
+    }
     assert not allowed & (secret | own)
 
 
