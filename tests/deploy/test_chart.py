@@ -1,8 +1,10 @@
 """What the chart promises of its pods and autoscalers, and what it refuses."""
 
 import json
+import os
 import re
 import shlex
+import subprocess
 from dataclasses import fields
 from pathlib import Path
 
@@ -308,6 +310,24 @@ def test_logs_traces_and_shared_memory_of_tritonserver_are_locked(objects):
         assert f'lock="{SHARED_MEMORY},{",".join(LOCKED)}:{LOCKED_HEADER}=' in line
         assert '--http-restricted-api="$lock" --grpc-restricted-protocol="$lock"' in line
         assert f"ulimit -S -s {STACK_BYTES // 1024}" in line
+
+
+def test_the_shell_of_a_server_starts_it_with_its_options_and_a_lock_that_nobody_knows(objects, tmp_path):
+    fake = tmp_path / "tritonserver"
+    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    fake.chmod(0o755)
+    _, _, server = servers(objects)[0]
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    locks = set()
+    for _ in range(2):
+        words = [*server["command"], *server["args"]]
+        ran = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+        http, grpc, *rest = ran.stdout.splitlines()
+        assert rest == server["args"]
+        (key,) = re.findall(r"--http-restricted-api=.*=([0-9a-f]{32})$", http)
+        assert grpc.endswith(f"={key}")
+        locks.add(key)
+    assert len(locks) == 2
 
 
 def test_secrets_are_references_and_cannot_be_written_into_settings(chart, objects):

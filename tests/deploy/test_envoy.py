@@ -1,18 +1,25 @@
 """Envoy takes what `trireme envoy` makes of the values that the chart gives its pod."""
 
 import dataclasses
+import itertools
 import json
+import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+from fakes.balancers import Balancer
+from fakes.replicas import Hold, Replica
 from trireme.cli import main
 from trireme.errors import SettingError, UnsupportedError
 from trireme.scale.envoy import find_envoy
 from trireme.scale.values import EnvoyValues, parse_values, read_values
 
+# Connections of those who asked Envoy's admin address.
+ASKED = "listener.admin.downstream_cx_total"
 CHART = Path(__file__).parents[2] / "deploy" / "chart"
 
 
@@ -85,3 +92,56 @@ def test_no_key_of_an_entry_stops_trireme_envoy():
             parse_values({"models": {"llm": {"serves": ["llm"], key: None}}}, "values.yaml")
         except SettingError as error:
             assert "is no setting" not in str(error), key
+
+
+@pytest.fixture
+def balancer(tmp_path):
+    running = Balancer(tmp_path, {"llm": {"serves": ["llm"]}})
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def replica():
+    running = Replica()
+    yield running
+    running.close()
+
+
+def test_what_the_rules_read_of_envoy_is_on_its_page(balancer, replica, chart):
+    rules = chart.render({"models": {"llm": {"scale": {"on": "p95", "target": 1}}}})
+    named = set(re.findall(r"\benvoy_cluster_[a-z_]+(?=\{)", rules))
+    assert len(named) == 5
+    balancer.place(replica)
+    balancer.infer("llm")
+
+    def missing():
+        page = balancer.fetch("/stats/prometheus")
+        return {name for name in named if f'\n{name}{{envoy_cluster_name="llm"' not in page}
+
+    # Envoy gathers its histograms now and then.
+    balancer.wait_until(lambda: not missing())
+
+
+def test_the_hook_of_envoys_pod_waits_for_a_call_and_ends_with_it(balancer, replica):
+    if shutil.which("bash") is None:
+        pytest.skip("bash is missing")
+    hold = Hold()
+    replica.infer = hold.infer
+    balancer.place(replica)
+    call = balancer.start("llm")
+    hold.wait_for(1)
+    before = balancer.stat(ASKED)
+    words = ["bash", str(CHART / "files" / "drain-envoy.sh"), "0", "600", str(balancer.admin_port)]
+    hook = subprocess.Popen(words)
+    try:
+        # Beside the test's own questions: the order to drain, and how many calls run, more than once.
+        count = itertools.count(1)
+        balancer.wait_until(lambda: balancer.stat(ASKED) - before - next(count) >= 3)
+        assert hook.poll() is None
+        hold.end.set()
+        call.result()
+        assert hook.wait(60) == 0
+    finally:
+        hook.kill()
+        hook.wait()

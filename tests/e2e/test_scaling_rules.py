@@ -111,3 +111,13 @@ def test_autoscalers_are_told_a_number(prometheus):
         wait_until(lambda query=query: bool(prometheus.values(query)))
         (told,) = prometheus.values(query)
         assert told >= 0
+
+
+def test_the_hook_of_a_gateways_pod_ends_where_no_request_runs(gateway):
+    if shutil.which("curl") is None:
+        pytest.skip("curl is missing")
+    page = f"{gateway.url}/metrics"
+    with urllib.request.urlopen(page) as answer:
+        assert 'trireme_gateway_requests_running{endpoint="metrics"} 1.0' in answer.read().decode()
+    hook = ROOT / "deploy" / "chart" / "files" / "wait-for-requests.sh"
+    assert subprocess.run(["sh", hook, "0", "600", page], timeout=120).returncode == 0
