@@ -1,12 +1,15 @@
 """The scripts that pods run before they end, against servers that answer as the real ones do."""
 
 import http.server
+import re
 import shutil
 import subprocess
 import threading
 from pathlib import Path
 
 import pytest
+
+from trireme.agent.replica import FAULT_KINDS
 
 FILES = Path(__file__).parents[2] / "deploy" / "chart" / "files"
 
@@ -90,3 +93,44 @@ def test_envoy_is_drained_and_then_waited_for(server):
 
 def test_an_envoy_that_is_gone_is_not_waited_for():
     assert run("drain-envoy.sh", 0, 60, 9).returncode == 0
+
+
+def fault(kind):
+    """The page of an agent that finds one fault."""
+    kinds = ("starting", "server_silent", "model_not_ready", "model_gone", "model_silent", "draining")
+    assert set(kinds) < set(FAULT_KINDS)
+    return "".join(f'trireme_replica_fault{{kind="{one}"}} {float(one == kind)}\n' for one in kinds)
+
+
+@pytest.mark.parametrize(
+    ("kind", "lives"),
+    [
+        ("", True),
+        # Such as of a database that is away.
+        ("model_not_ready", True),
+        ("draining", True),
+        ("model_gone", False),
+        ("model_silent", False),
+        ("server_silent", False),
+    ],
+)
+def test_a_server_is_started_again_for_what_only_a_new_start_mends(server, objects, kind, lives):
+    server.pages = [fault(kind)]
+    for one in objects:
+        if one["kind"] == "Deployment" and one["metadata"]["name"] in ("trireme-llm", "trireme-retrieval"):
+            pod = one["spec"]["template"]["spec"]
+            words = pod["containers"][0]["livenessProbe"]["exec"]["command"]
+            port = pod["initContainers"][0]["ports"][1]["containerPort"]
+            asked = [word.replace(f"127.0.0.1:{port}/", f"127.0.0.1:{server.server_port}/") for word in words]
+            assert asked != words
+            assert (subprocess.run(asked, capture_output=True).returncode == 0) is lives
+
+
+def test_an_agent_that_is_gone_is_no_reason_to_start_its_server_again(objects):
+    named = (
+        one for one in objects if one["metadata"]["name"] == "trireme-llm" and one["kind"] == "Deployment"
+    )
+    probe = next(named)["spec"]["template"]["spec"]["containers"][0]["livenessProbe"]["exec"]["command"]
+    assert (
+        subprocess.run([*probe[:-1], re.sub(r":\d+/", ":9/", probe[-1])], capture_output=True).returncode == 0
+    )
