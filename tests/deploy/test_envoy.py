@@ -145,3 +145,25 @@ def test_the_hook_of_envoys_pod_waits_for_a_call_and_ends_with_it(balancer, repl
     finally:
         hook.kill()
         hook.wait()
+
+
+def test_a_client_connects_anew_now_and_then_and_a_call_that_runs_is_not_cut(tmp_path, replica):
+    running = Balancer(tmp_path, {"llm": {"serves": ["llm"]}}, clientConnectionSeconds=0.1)
+    try:
+        running.place(replica)
+        hold = Hold()
+        replica.infer = hold.infer
+        call = running.start("llm")
+        hold.wait_for(1)
+        running.wait_until(lambda: running.stat("http.grpc.downstream_cx_max_duration_reached") >= 1)
+        hold.end.set()
+        assert call.result().id == "late"
+        running.wait_until(
+            lambda: bool(running.infer("llm").id) and running.stat("http.grpc.downstream_cx_total") >= 2
+        )
+    finally:
+        running.close()
+
+
+def test_the_chart_lets_no_client_keep_to_one_envoy_for_ever(objects):
+    assert 0 < yaml.safe_load(envoy_values(objects))["envoy"]["clientConnectionSeconds"] <= 300
