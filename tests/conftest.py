@@ -35,6 +35,7 @@ SHARING = {
         "quality",
         "readme",
         "reranker",
+        "scaling_curves",
         "scaling_rules",
         "search",
         "triton_providers",

@@ -31,6 +31,7 @@ GENERATED = (
     "generation.md",
     "quantization.md",
     "gpu.md",
+    "autoscaling.md",
 )
 
 

@@ -186,6 +186,7 @@ def measure_rate(engine: DirectEngine, count: int, turn: int) -> float:
 def measure(options: argparse.Namespace, words: list[str]) -> QuantizationReport:
     """Quantizes, measures and returns all rows. Blocks for minutes."""
     circumstances = read_circumstances("benchmarks.quantization.run", words, SEED)
+    options.model = find_model(options)
     names = choose_rows(read_causal_lm(options.model).linears, options.only)
     made = quantize_all(options, names)
     speeds = measure_cpu(options, names) if options.device == "cpu" else {}

@@ -98,7 +98,10 @@ def refusal_scores(model: Any, tokenizer: Any, dialogues: list[Dialogue]) -> np.
     for start in range(0, len(dialogues), 32):
         made = [encode(tokenizer, one.messages(), NOTHING) for one in dialogues[start : start + 32]]
         losses = reply_losses(model, to_tensors(made, 0, str(model.device))).cpu()
-        scores += [-part.sum().item() for part in losses.split([len(one.ids) - one.begin for one in made])]
+        scores += [
+            -part.sum().item()
+            for part in losses.split([end - begin for one in made for begin, end, _ in one.replies])
+        ]
     return np.array(scores)
 
 

@@ -1,6 +1,8 @@
 """Makes questions and answers about passages: a copy of the base learns to ask from SQuAD's training articles.
 
-    python questions.py --data DATA --base FOLDER --passages FILE --out FILE [--train-seconds S] [--ask-seconds S]
+    python questions.py learn --data DATA --base FOLDER --out ASKER [--seconds S]
+    python ask.py --asker ASKER --passages FILE --out SAID
+    python questions.py keep --asker ASKER --said SAID ... --out FILE
 
 It learns three tasks: a question with its answer, a question that the passage does not answer, and to answer. What
 it then asks about other passages is kept where its own reading agrees (round-trip consistency: Alberti et al. 2019,
@@ -10,20 +12,17 @@ arXiv 1906.05416). Writes rows as those of qa/. Needs a GPU, torch, transformers
 from __future__ import annotations
 
 import argparse
-import copy
-import itertools
 import json
 import math
 import random
 import re
-import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from batches import Example, encode, encode_all, pack, reply_losses, to_tensors
-from generate import generate
+from batches import Example, Plan, encode_all, fit, reply_losses, to_tensors
 from grounded import Row, cut, read_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -37,8 +36,7 @@ BUDGET = 49_152
 RATE = 2e-4
 # Of what was asked, by how sure the reading is.
 KEPT = 0.72
-KEPT_BEYOND = 0.6
-BEYOND_SHARE = 0.4
+KEPT_BEYOND = 0.5
 _ASKED = re.compile(r"Question: (?P<question>[^\n]{12,200}\?)\nAnswer: (?P<answer>[^\n]{1,120})\Z")
 
 
@@ -63,71 +61,20 @@ def examples(tokenizer: Any, rows: list[Row], passes: int, rng: random.Random) -
     return [made[start : start + each] for start in range(0, len(made), each)]
 
 
-def train(model: Any, passes: list[list[Example]], seconds: float) -> None:
-    """All weights, at a rate that falls to nothing as the time runs out."""
-    rng = random.Random(3)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True
-    )
-    began, step, sums = time.monotonic(), 0, []
-    for made in itertools.cycle(passes):
-        for batch in pack(made, BUDGET, rng):
-            done = (time.monotonic() - began) / seconds
-            if done >= 1:
-                print(f"questions: {step} steps", flush=True)
-                return
-            for group in optimizer.param_groups:
-                group["lr"] = RATE * min(1, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * done))
-            tensors = to_tensors(batch, 0, DEVICE)
-            with torch.autocast(DEVICE, torch.bfloat16):
-                losses = reply_losses(model, tensors)
-            loss = (losses * tensors[3]).sum() / tensors[3].sum()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            sums.append(loss.detach())
-            step += 1
-            if step % 40 == 0:
-                print(
-                    f"questions: step {step} loss {torch.stack(sums[-40:]).mean():.3f} {done:.0%}", flush=True
-                )
+def parse(replies: Iterable[str], text: str) -> list[tuple[str, str]]:
+    """Questions with answers that the passage holds; of those with one answer, one."""
+    found = {}
+    for reply in replies:
+        match = _ASKED.match(reply)
+        if match and match["answer"] in text:
+            found[match["answer"].lower()] = (match["question"], match["answer"])
+    return list(found.values())
 
 
-def ask(
-    model: Any, tokenizer: Any, passages: list[tuple[str, str]], seconds: float
-) -> tuple[list[Row], list[Row]]:
-    """Rows with answers and rows without, as many as the time allows."""
-    answered: dict[tuple[str, str], Row] = {}
-    beyond: dict[tuple[str, str], Row] = {}
-    began, size, said = time.monotonic(), 3000, 0
-    for start in range(0, len(passages), size):
-        if time.monotonic() - began > seconds:
-            break
-        part = passages[start : start + size]
-        prompts = [prompt(tokenizer, ASK, text) for _, text in part]
-        drawn = {"do_sample": True, "temperature": 0.9, "top_p": 0.95, "num_return_sequences": 3}
-        for (title, text), replies in zip(
-            part, generate(model, tokenizer, prompts, most=44, **drawn), strict=True
-        ):
-            for reply in replies:
-                said += 1
-                found = _ASKED.match(reply)
-                if found and found["answer"] in text:
-                    row = Row(title, text, found["question"], (found["answer"],))
-                    answered[text, found["answer"].lower()] = row
-        few = part[: int(len(part) * BEYOND_SHARE)]
-        drawn = {"do_sample": True, "temperature": 0.9, "top_p": 0.95}
-        prompts = [prompt(tokenizer, ASK_BEYOND, text) for _, text in few]
-        for (title, text), (reply,) in zip(
-            few, generate(model, tokenizer, prompts, most=32, **drawn), strict=True
-        ):
-            question = reply.removeprefix("Question: ")
-            if reply.startswith("Question: ") and question.endswith("?") and "\n" not in question:
-                beyond[text, question] = Row(title, text, question, ())
-        print(f"asked about {start + len(part)}, {time.monotonic() - began:.0f} s", flush=True)
-    print(f"{said} said, {len(answered)} usable, {len(beyond)} beyond", flush=True)
-    return list(answered.values()), list(beyond.values())
+def parse_beyond(replies: Iterable[str]) -> list[tuple[str, str]]:
+    """Questions without an answer."""
+    questions = {reply.removeprefix("Question: ") for reply in replies if reply.startswith("Question: ")}
+    return [(one, "") for one in sorted(questions) if one.endswith("?") and "\n" not in one]
 
 
 def prompt(tokenizer: Any, system: str, text: str) -> str:
@@ -135,14 +82,10 @@ def prompt(tokenizer: Any, system: str, text: str) -> str:
     return tokenizer.apply_chat_template(chat(system, text), tokenize=False, add_generation_prompt=True)
 
 
-def encode_readings(tokenizer: Any, rows: list[Row]) -> list[Example]:
-    """Each row's question with its answer, or with the refusal where it has none."""
+def readings(rows: list[Row]) -> list[tuple[Any, ...]]:
+    """What `encode` takes: each row's question with its answer, or with the refusal where it has none."""
     return [
-        encode(
-            tokenizer,
-            chat(READ, f"{row.context}\n\nQuestion: {row.question}"),
-            row.answers[0] if row.answers else SILENT,
-        )
+        (chat(READ, f"{row.context}\n\nQuestion: {row.question}"), row.answers[0] if row.answers else SILENT)
         for row in rows
     ]
 
@@ -156,52 +99,71 @@ def certainty(model: Any, made: list[Example]) -> np.ndarray:
         chosen = order[start : start + 512]
         batch = [made[one] for one in chosen]
         losses = reply_losses(model, to_tensors(batch, 0, DEVICE)).cpu().numpy()
-        ends = np.cumsum([len(one.ids) - one.begin for one in batch])
+        ends = np.cumsum([end - begin for one in batch for begin, end, _ in one.replies])
         for one, part in zip(chosen, np.split(losses, ends[:-1]), strict=True):
             found[one] = -part.mean()
     return found
 
 
-def main() -> None:
-    """Train, ask, keep the surest, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--base", type=Path, required=True)
-    parser.add_argument("--passages", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--train-seconds", type=float, default=90)
-    parser.add_argument("--ask-seconds", type=float, default=150)
-    given = parser.parse_args()
+def learn(given: argparse.Namespace) -> None:
+    """Train a copy of the base, save it in bfloat16."""
     torch.manual_seed(1)
     tokenizer = AutoTokenizer.from_pretrained(given.base)
-    passes = examples(
-        tokenizer, read_rows(given.data / "qa" / "squad_grounded_train.jsonl"), 3, random.Random(2)
-    )
+    rows = read_rows(given.data / "qa" / "squad_grounded_train.jsonl")
+    passes = examples(tokenizer, rows, 3, random.Random(2))
     model = AutoModelForCausalLM.from_pretrained(given.base, dtype=torch.float32).to(DEVICE)
-    train(model, passes, given.train_seconds)
-    model = copy.deepcopy(model).to(torch.bfloat16).eval()
-    with given.passages.open(encoding="utf-8") as lines:
-        passages = [(row["title"], row["text"]) for row in map(json.loads, lines)]
-    answered, beyond = ask(model, tokenizer, passages, given.ask_seconds)
+    fit(model, passes, Plan(given.seconds, RATE, 20, 0.01, BUDGET), DEVICE)
+    model.to(torch.bfloat16).save_pretrained(given.out)
+    tokenizer.save_pretrained(given.out)
+
+
+def keep(given: argparse.Namespace) -> None:
+    """Write the surest of what was said."""
+    tokenizer = AutoTokenizer.from_pretrained(given.asker)
+    groups: dict[bool, list[Row]] = {True: [], False: []}
+    for path in given.said:
+        with path.open(encoding="utf-8") as lines:
+            for one in map(json.loads, lines):
+                answers = (one["answer"],) if one["answer"] else ()
+                groups[bool(answers)].append(Row(one["title"], one["context"], one["question"], answers))
+    encoded = {kind: encode_all(tokenizer, readings(rows)) for kind, rows in groups.items()}
+    model = AutoModelForCausalLM.from_pretrained(given.asker, dtype=torch.bfloat16).to(DEVICE).eval()
     kept: list[Row] = []
-    for made, share in ((answered, KEPT), (beyond, KEPT_BEYOND)):
-        sure = certainty(model, encode_readings(tokenizer, made))
+    for kind, share in ((True, KEPT), (False, KEPT_BEYOND)):
+        sure = certainty(model, encoded[kind])
         bar = np.quantile(sure, 1 - share)
-        kept += [row for row, value in zip(made, sure, strict=True) if value >= bar]
-        print(
-            f"kept above {math.exp(bar):.3f}; quartiles {np.exp(np.quantile(sure, (0.25, 0.5, 0.75)))}",
-            flush=True,
-        )
+        kept += [row for row, value in zip(groups[kind], sure, strict=True) if value >= bar]
+        quartiles = np.exp(np.quantile(sure, (0.25, 0.5, 0.75)))
+        print(f"{len(sure)}, kept above {math.exp(bar):.3f}; quartiles {quartiles}", flush=True)
     with given.out.open("w", encoding="utf-8") as out:
         for row in kept:
             fields = {"title": row.title, "context": row.context, "question": row.question}
             line = {**fields, "answers": row.answers, "answerable": bool(row.answers)}
             out.write(json.dumps(line, ensure_ascii=False) + "\n")
     print(f"{len(kept)} rows; for example:")
-    for row in random.Random(5).sample(kept, 12):
+    for row in random.Random(5).sample(kept, min(12, len(kept))):
         print(f"  {row.question} -> {row.answers}")
+
+
+def main() -> None:
+    """Learn, or keep."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verbs = parser.add_subparsers(required=True)
+    learns = verbs.add_parser("learn")
+    learns.set_defaults(work=learn)
+    learns.add_argument("--data", type=Path, required=True)
+    learns.add_argument("--base", type=Path, required=True)
+    learns.add_argument("--out", type=Path, required=True)
+    learns.add_argument("--seconds", type=float, default=90)
+    keeps = verbs.add_parser("keep")
+    keeps.set_defaults(work=keep)
+    keeps.add_argument("--asker", type=Path, required=True)
+    keeps.add_argument("--said", type=Path, nargs="+", required=True)
+    keeps.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    given.work(given)
 
 
 if __name__ == "__main__":

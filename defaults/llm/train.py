@@ -1,6 +1,6 @@
 """Trains the adapter (LoRA) with which the default LLM answers from passages, cites, and says when they do not.
 
-    python train.py --data DATA --base FOLDER --asked FILE --out FOLDER [--minutes M]
+    python train.py --data DATA --base FOLDER --passages FILE --asked FILE --out FOLDER [--minutes M]
 
 Rows: SQuAD's training articles, drawn anew each pass, and those of questions.py. So that it still chats, the base
 model's own replies to plain instructions are among them. Needs a GPU, torch, transformers, peft.
@@ -9,9 +9,7 @@ model's own replies to plain instructions are among them. Needs a GPU, torch, tr
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
-import math
 import platform
 import random
 import time
@@ -21,8 +19,9 @@ from typing import Any
 import peft
 import torch
 import transformers
-from batches import Example, encode_all, pack, reply_losses, to_tensors
-from grounded import Library, Row, read_rows
+from batches import Example, Plan, encode, encode_all, fit
+from bundles import Shelf, encode_bundle
+from grounded import Row, read_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 RANK = 32
@@ -31,31 +30,34 @@ RATE = 6e-4
 # A GPU for real; a CPU to try the script out.
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BUDGET = 65_536
-GOLD_DRAWS = 2
+GOLD_DRAWS = 4
 # Of the unanswerable rows of SQuAD, in each draw: with all of them the model refuses too often.
 UNANSWERABLE_SHARE = 0.5
-ASKED_UNANSWERABLE_SHARE = 0.16
-PASSES = 4
+ASKED_UNANSWERABLE_SHARE = 0.12
+# Of refusals in the loss: a wrong one costs more than one that is missing.
+REFUSAL_WEIGHT = 0.7
+PASSES = 3
 CHAT_DRAWS = 2
 
 
 def draw(
-    gold: list[Row], asked: list[Row], chats: list[dict[str, Any]], rng: random.Random
+    shelves: tuple[Shelf, Shelf], chats: list[dict[str, Any]], rng: random.Random
 ) -> list[tuple[Any, ...]]:
-    """One pass: what `encode` takes, for every row."""
-    jobs = []
-    libraries = Library(gold), Library(asked)
-    for _ in range(GOLD_DRAWS):
-        for row in gold:
-            if row.answers or rng.random() < UNANSWERABLE_SHARE:
-                one = libraries[0].ask(row, rng)
-                jobs.append((one.messages(), one.reply, 1.0))
-    for row in asked:
-        one = libraries[1].ask(row, rng)
-        jobs.append((one.messages(), one.reply, 1.0))
+    """One pass: what `encode_one` takes; a bundle about every passage, those of SQuAD several times."""
+    jobs: list[tuple[Any, ...]] = []
+    for shelf, draws, share in ((shelves[0], GOLD_DRAWS, UNANSWERABLE_SHARE), (shelves[1], 1, 1.0)):
+        for text in shelf.texts * draws:
+            bundle = shelf.draw(text, (share, REFUSAL_WEIGHT), rng)
+            if bundle.asked:
+                jobs.append((bundle,))
     for one in chats * CHAT_DRAWS:
         jobs.append((one["messages"], one["reply"], 0.5, "<|im_end|>" if one["is_whole"] else ""))
     return jobs
+
+
+def encode_one(tokenizer: Any, job: Any, *more: Any) -> Example:
+    """A bundle or a chat."""
+    return encode(tokenizer, job, *more) if more else encode_bundle(tokenizer, job)
 
 
 def thin(asked: list[Row], rng: random.Random) -> list[Row]:
@@ -66,47 +68,11 @@ def thin(asked: list[Row], rng: random.Random) -> list[Row]:
     return answered + rng.sample(beyond, min(most, len(beyond)))
 
 
-def train(model: Any, passes: list[list[Example]], seconds: float) -> list[dict[str, float]]:
-    """Until the time is over; the rate falls to nothing with it. Gives the losses on the way."""
-    rng = random.Random(4)
-    weights = [one for one in model.parameters() if one.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=RATE, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
-    began, step, tokens, sums, figures = time.monotonic(), 0, 0, [], []
-    for number, made in enumerate(itertools.cycle(passes)):
-        for batch in pack(made, BUDGET, rng):
-            done = (time.monotonic() - began) / seconds
-            if done >= 1:
-                return figures
-            for group in optimizer.param_groups:
-                group["lr"] = RATE * min(1, (step + 1) / 40) * 0.5 * (1 + math.cos(math.pi * done))
-            tensors = to_tensors(batch, 0, DEVICE)
-            with torch.autocast(DEVICE, torch.bfloat16):
-                losses = reply_losses(model, tensors)
-            loss = (losses * tensors[3]).sum() / tensors[3].sum()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(weights, 1.0)
-            optimizer.step()
-            sums.append(loss.detach())
-            tokens += tensors[0].numel()
-            step += 1
-            if step % 50 == 0:
-                mean = torch.stack(sums[-50:]).mean().item()
-                seen = time.monotonic() - began
-                figures.append(
-                    {
-                        "step": step,
-                        "pass": number,
-                        "loss": round(mean, 4),
-                        "seconds": round(seen, 1),
-                        "tokens": tokens,
-                    }
-                )
-                print(
-                    f"step {step} pass {number} loss {mean:.4f} {done:.0%} {tokens / seen:,.0f} tokens/s",
-                    flush=True,
-                )
-    return figures
+def read_near(path: Path) -> dict[str, list[str]]:
+    """Of each passage, the texts of those nearest to it."""
+    with path.open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    return {row["text"]: [rows[one]["text"] for one in row["near"]] for row in rows}
 
 
 def main() -> None:
@@ -116,6 +82,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--base", type=Path, required=True)
+    parser.add_argument("--passages", type=Path, required=True)
     parser.add_argument("--asked", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=8.5)
@@ -133,8 +100,9 @@ def main() -> None:
         raise SystemExit("run `python plain.py` first: it lets the base model chat")
     chats = json.loads(chats_file.read_text())[: given.chats]
     passes = []
+    shelves = Shelf(gold), Shelf(asked, read_near(given.passages))
     for number in range(PASSES):
-        passes.append(encode_all(tokenizer, draw(gold, asked, chats, rng)))
+        passes.append(encode_all(tokenizer, draw(shelves, chats, rng), encode_one))
         print(f"pass {number}: {len(passes[-1])} examples, {time.monotonic() - began:.0f} s", flush=True)
     model = AutoModelForCausalLM.from_pretrained(given.base, dtype=torch.bfloat16).to(DEVICE)
     config = peft.LoraConfig(
@@ -148,11 +116,13 @@ def main() -> None:
         for layer in model.get_base_model().model.layers:
             layer.compile(dynamic=True)
     model.train()
-    figures = train(model, passes, given.minutes * 60 - (time.monotonic() - began))
+    plan = Plan(given.minutes * 60 - (time.monotonic() - began), RATE, 40, 0.0, BUDGET)
+    figures = fit(model, passes, plan, DEVICE)
     model.save_pretrained(given.out)
     about = {
         "losses": figures,
-        "examples": [len(one) for one in passes],
+        "sequences": [len(one) for one in passes],
+        "replies": [sum(len(one.replies) for one in each) for each in passes],
         "rows": {
             "gold": len(gold),
             "asked": len(asked),

@@ -20,6 +20,7 @@ from trireme.triton.metrics import read_metrics, read_samples
 # What Triton warms the model up with: all of its requests have as many tokens.
 TEXT = "A short sentence to warm up with."
 PLACES, WAITING = 2, 3
+SORTERS = 2
 # A request may say that Triton shall refuse it where it waits longer, in microseconds.
 QUEUE_POLICY = "default_queue_policy { default_timeout_microseconds: 600000000 allow_timeout_override: true }"
 SHORT = 1000
@@ -80,10 +81,19 @@ def server(folder, hold):
         max_waiting=WAITING,
     )
     place_held(repository, folder)
-    shutil.copytree(ROOT / "model_repository" / "search__sort", repository / "search__sort")
+    place_sort(repository)
     with start_server(repository, folder / "run") as running:
         running.wait_until_ready()
         yield running
+
+
+def place_sort(repository):
+    """Two instances, which each say what they do."""
+    shutil.copytree(ROOT / "model_repository" / "search__sort", repository / "search__sort")
+    path = repository / "search__sort" / "config.pbtxt"
+    config, count = re.subn(r"count: \d+", f"count: {SORTERS}", path.read_text())
+    assert count == 1
+    path.write_text(config)
 
 
 def place_held(repository, folder):
@@ -282,8 +292,23 @@ def test_every_model_exports_the_signals_of_the_table_with_its_labels(server, mo
     assert {name for name, labels in found.items() if labels} == expected
     for metric in names.SIGNALS:
         assert all(labels == set(metric.labels) for labels in found[metric.name])
+    assert len(found[names.QUEUE_DEPTH.name]) == (SORTERS if model == "search__sort" else 1)
+    assert len(found[names.OFFERED.name]) == 1
 
 
 @pytest.mark.parametrize("model", ["llm", "held", "search__sort"])
 def test_a_models_warm_up_was_measured(server, model):
     wait_until(lambda: read(server, names.WARMUP, model) > 0)
+
+
+def test_each_step_of_an_answer_counts_one_request_and_knows_its_rate(stack):
+    steps = ("search__retrieve", "search__sort", "rag")
+    before = {model: Before(stack.server, model) for model in steps}
+    with TritonClient(stack.settings.grpc_url) as client:
+        assert client.search("banks of oars", 2)
+        assert list(client.ask("How many banks of oars had a trireme?", mode="extractive"))
+    for model, waits in (("search__retrieve", 2), ("rag", 1)):
+        wait_until(lambda model=model, waits=waits: before[model].grown(names.QUEUE_WAITS) >= waits)
+    for model in steps:
+        wait_until(lambda model=model: read(stack.server, names.CAPACITY, model) > 0)
+        wait_until(lambda model=model: before[model].grown(names.OFFERED) > 0)

@@ -82,7 +82,8 @@ class AgentOptions:
         words = []
         for option in fields(self):
             value = getattr(self, option.name)
-            if value != option.default:
+            # The command's own defaults of these two are those of the settings.
+            if value != option.default or option.name in ("server", "metrics_url"):
                 words += [flag_of(option.name), ",".join(value) if isinstance(value, tuple) else str(value)]
         return words
 

@@ -21,8 +21,9 @@ MEASURE_WINDOWS = 2
 MEASURE_SECONDS = 1.0
 MOST_MEASURE_SECONDS = 20.0
 MEASURE_TOKENS = 64
-# Shorter prompts say nothing of how fast prompts are read.
+# Shorter prompts say nothing of how fast prompts are read, and longer ones only take longer.
 LEAST_PROMPT = 16
+MOST_PROMPT = 512
 GREEDY = Sampling(max_tokens=WARM_UP_TOKENS, temperature=0.0, ignore_eos=True)
 
 Prompt = tuple[int, ...]
@@ -75,15 +76,16 @@ class WarmUp:
         with contextlib.suppress(TriremeError):
             self._write(work)
         work.rate.settle()
-        if self._full < LEAST_PROMPT or not work.rate.value:
+        size = min(self._full, MOST_PROMPT)
+        if size < LEAST_PROMPT or not work.rate.value:
             return
         # Not the prompt of before, which the prefix cache has.
         first = 0 if self._word[0] else 1
         began = time.monotonic()
-        self._run_all([((first, *self._prompt(self._full - 1)), replace(GREEDY, max_tokens=1))])
+        self._run_all([((first, *self._prompt(size - 1)), replace(GREEDY, max_tokens=1))])
         read_seconds = time.monotonic() - began
         # The piece came with the step that also wrote one token.
-        share = (read_seconds * work.rate.value - 1) / self._full
+        share = (read_seconds * work.rate.value - 1) / size
         work.input_token_work = min(1.0, max(LEAST_INPUT_TOKEN_WORK, share))
 
     def _write(self, work: GeneratorWork) -> None:

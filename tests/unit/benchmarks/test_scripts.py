@@ -31,6 +31,7 @@ SCRIPTS = (
     "quantization.run",
     "quantization.source_grid",
     "gpu.quantized",
+    "scaling.run",
     "rivals.setup",
     "once.vector_storage",
     "once.export_cost",

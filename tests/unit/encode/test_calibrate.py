@@ -34,3 +34,16 @@ def test_rows_are_no_longer_than_the_model_or_its_micro_batches():
     calibrated(narrow, max_batch_tokens=32)
     assert {width for _, width in short.shapes} == {16}
     assert {width for _, width in narrow.shapes} == {32}
+
+
+def test_processor_time_tells_where_others_take_the_cores_and_on_a_device_the_clock(monkeypatch):
+    import trireme.encode.calibrate as module
+
+    # Of all that is run a second of processor time is used, whatever the clock says.
+    monkeypatch.setattr(module.time, "process_time", iter((5.0, 6.0)).__next__)
+    tokens = ROUND_BATCHES * 512
+    assert calibrated(SumSession(cost=RunCost(pads=False)), cores=1_000_000).rate.value == tokens * 1_000_000
+    monkeypatch.setattr(module.time, "process_time", iter((5.0, 6.0)).__next__)
+    assert calibrated(SumSession(cost=RunCost(pads=False)), cores=0).rate.value != 0
+    monkeypatch.setattr(module.time, "process_time", iter((5.0, 5.0)).__next__)
+    assert calibrated(SumSession(cost=RunCost(pads=False)), cores=2).rate.value > 0

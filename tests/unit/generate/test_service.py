@@ -244,10 +244,7 @@ def test_each_request_is_observed_once_and_the_warm_up_is_not(make):
 
 def test_its_work_is_what_was_offered_what_of_it_was_refused_and_what_waits(make):
     generator, fake = make(max_num_seqs=1, max_waiting=2)
-    fake.pause()
-    runs = ask(generator, max_tokens=5)
-    fake.resume()
-    runs.wait()
+    runs = ask(generator, max_tokens=5).wait()
     tokens = runs.last.input_tokens
     share = generator.work.input_token_work
     # The answer had three tokens; five were expected, and two were made good.

@@ -54,7 +54,7 @@ class CrossEncoderModel(BackendModel):
             prior_encoder, _ = load_text_encoder(config, embedder, budget, warms_up=False)
         self._encoder = CrossEncoder(tokenizer, session, spec, prior_encoder)
         if config.warms_up:
-            measure(self._encoder.queue, session, manifest, budget)
+            measure(config, self._encoder.queue, session, manifest)
         self._health = EncoderHealth(config.version_dir, manifest.files, session, tokenizer)
         self._usage = UsageMeter(self.metrics, self._encoder.queue.take_cost)
         self._room = HELD_BATCHES * budget

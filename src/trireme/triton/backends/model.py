@@ -95,13 +95,12 @@ class BackendModel:
         compute: Callable[[list[Any]], list[Any]],
         write: Callable[[Any], list[Any]],
     ) -> list[Any]:
-        """As Replies.answer_all, and the model's rate is measured by it."""
-        count = len(requests)
-        self.work.offer(count, requests=count)
-        self.work.wait(0.0, count)
+        """As Replies.answer_all, and the model's rate is measured by it. What cannot be read is no work."""
         began = time.monotonic()
 
         def timed(values: list[Any]) -> list[Any]:
+            self.work.offer(len(values), requests=len(values))
+            self.work.wait(0.0, len(values))
             found = compute(values)
             # A database that is away refuses many in no time: that is no rate.
             if not all(isinstance(answer, Exception) for answer in found):

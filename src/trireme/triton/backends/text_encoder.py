@@ -48,25 +48,31 @@ def load_text_encoder(
     )
     encoder = TextEncoder(tokenizer, session, spec)
     if warms_up:
-        measure(encoder.queue, session, manifest, max_batch_tokens)
+        measure(config, encoder.queue, session, manifest)
     return encoder, EncoderHealth(version_dir, manifest.files, session, tokenizer)
 
 
-def measure(queue: RowQueue, session: Session, manifest: Manifest, max_batch_tokens: int) -> None:
+def measure(config: ModelConfig, queue: RowQueue, session: Session, manifest: Manifest) -> None:
     """The rate before the first request: see calibrate. Blocks."""
+    options = _session_options(config, manifest)
     calibrate(
-        queue, streams=session.streams, max_length=manifest.max_length, max_batch_tokens=max_batch_tokens
+        queue,
+        streams=session.streams,
+        max_length=manifest.max_length,
+        max_batch_tokens=config.read_int("max_batch_tokens"),
+        cores=(options.threads or options.cores) if options.device_id is None else 0,
     )
+
+
+def _session_options(config: ModelConfig, manifest: Manifest) -> SessionOptions:
+    return SessionOptions(config.read_int("threads"), config.device_id, manifest.max_length, config.instances)
 
 
 def open_encoder_session(
     config: ModelConfig, version_dir: Path, manifest: Manifest, *, warms_up: bool
 ) -> Session:
     """The session of a version folder with the model's settings. Raises SettingError, ArtifactError."""
-    options = SessionOptions(
-        config.read_int("threads"), config.device_id, manifest.max_length, config.instances
-    )
-    session = open_session(manifest.engine, version_dir, options)
+    session = open_session(manifest.engine, version_dir, _session_options(config, manifest))
     if warms_up:
         warm_up(session, manifest.max_length)
     return session

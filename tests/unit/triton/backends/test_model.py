@@ -243,3 +243,44 @@ def test_a_gpu_instance_carries_its_device(pb, tmp_path):
     model.initialize(args)
     model.finalize()
     assert model.config.device_id == 1
+
+
+class Measured(Upper):
+    """Counts its requests and measures its rate."""
+
+    def execute(self, requests):
+        return self.answer_measured(requests, self._read, self._compute, self._write)
+
+
+def test_a_model_that_answers_at_once_offers_its_requests_and_measures_those_that_worked(pb, tmp_path):
+    model = Measured()
+    model.initialize(arguments(tmp_path, size=3))
+    try:
+        run(model, "cannot", "cannot")
+        # A database that is away refuses quickly: that is no rate.
+        assert model.rate.value == 0.0
+        run(model, "a", "no", "b", "cannot")
+        assert model.rate.value > 0
+        # "no" cannot be read.
+        assert (model.work.totals().offered, model.work.totals().waits) == (5, 5)
+    finally:
+        model.finalize()
+
+
+@pytest.mark.parametrize("warms_up", [False, True])
+def test_the_warm_up_ends_with_the_first_answer_where_triton_asks_for_one_and_else_with_the_load(
+    pb, tmp_path, warms_up
+):
+    given = arguments(tmp_path, size=3)
+    if warms_up:
+        given["model_config"] = given["model_config"][:-1] + ', "model_warmup": [{"name": "one"}]}'
+    model = Measured()
+    model.initialize(given)
+    before = model._warmup_seconds()
+    assert (before is None) == warms_up
+    run(model, "a")
+    after = model._warmup_seconds()
+    assert after > 0
+    run(model, "b")
+    assert model._warmup_seconds() == after
+    model.finalize()
