@@ -112,6 +112,16 @@ def count_interactive(page: str, models: Collection[str]) -> tuple[int, bool]:
     return int(count), any(value > 0 for _, value in read_samples(page, _DECODING))
 
 
+def find_silent(page: str) -> list[str]:
+    """Models of which an instance has said nothing for STALE_SECONDS: its process is gone or still.
+
+    One that says that it is not ready, such as where its database is away, lives.
+    """
+    fresh = time.time() - STALE_SECONDS
+    said = read_samples(page, "trireme_model_checked_seconds")
+    return sorted({labels.get("model", "") for labels, value in said if value < fresh})
+
+
 def count_answered(page: str) -> dict[str, float]:
     """Requests that each model has ended since the server started, with an answer or an error."""
     counts: dict[str, float] = {}
