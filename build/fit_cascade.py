@@ -1,7 +1,8 @@
 """Fits the steps of a cascade on labelled answers, chooses their thresholds together, and writes a file for each.
 
 One JSON object a line: step (a label), versions (of each model that answered, its version), right (true or false),
-evidence (as trireme.cascade.evidence has it) and, with several steps, id (of the question). Steps are asked in
+evidence (as trireme.cascade.evidence has it), decide_after (the number of first tokens that the evidence is of;
+without it, of whole answers) and, with several steps, id (of the question). Steps are asked in
 the order in which they are given here; what none of them keeps goes to the big model.
 """
 
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from trireme.cascade.calibration import write_calibration
+from trireme.cascade.calibration import Calibration, write_calibration
 from trireme.cascade.fit import Fitted, fit
 from trireme.cascade.labelled import Labelled, read_labelled
 from trireme.cascade.threshold import (
@@ -94,7 +95,7 @@ def format_report(fitted: Sequence[Fitted], choice: Choice, big: Big) -> str:
     for one in fitted:
         seen, made = one.figures, one.calibration
         lines += [
-            f"{made.step}: {seen.examples} answers, {seen.right:.1%} right",
+            f"{made.step}: {seen.examples} answers, {seen.right:.1%} right, judged by {describe_length(made)}",
             "  features: "
             + ", ".join(
                 f"{name} {weight:+.2f}" for name, weight in zip(made.features, made.weights, strict=True)
@@ -124,6 +125,13 @@ def describe(outcome: Outcome | None, fitted: Sequence[Fitted], title: str) -> l
         f" cost of a question {outcome.cost.mean:.3f}"
     ]
     return lines
+
+
+def describe_length(made: Calibration) -> str:
+    """By how much of an answer it judges, as gateway.toml must say."""
+    if made.decide_after == "answer":
+        return "the whole answer"
+    return f"the first {made.decide_after} tokens (decide_after = {made.decide_after})"
 
 
 def show(interval: Interval) -> str:

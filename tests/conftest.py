@@ -36,6 +36,7 @@ SHARING = {
         "readme",
         "reranker",
         "scaling_curves",
+        "scaling_rules",
         "search",
         "triton_providers",
     ),

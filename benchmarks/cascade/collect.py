@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import shutil
 import sys
@@ -32,8 +31,8 @@ from trireme.artifacts.recipe import RECIPE_FILE
 from trireme.cascade.features import FIRST_TOKENS, LEAST_LOGPROB, make_evidence
 from trireme.cascade.labelled import Labelled, format_labelled
 from trireme.errors import InvalidInputError, NotFoundError
-from trireme.rag.prompt import PROMPT_FILE
 from trireme.settings import Settings, read_settings
+from trireme.triton.backends.loaded import name_version
 from trireme.triton.client import TritonClient
 
 Versions = tuple[tuple[str, str], ...]
@@ -63,11 +62,12 @@ def step_of(mode: str, first: int | None = None) -> str:
 
 
 def read_version(model_dir: Path) -> str:
-    """SHA-256, in hex, of the manifest; of a model without one, of recipe and prompt. As the gateway says it."""
-    for paths in ((model_dir / "1" / MANIFEST_FILE,), (model_dir / RECIPE_FILE, model_dir / PROMPT_FILE)):
-        if said := b"".join(path.read_bytes() for path in paths if path.is_file()):
-            return hashlib.sha256(said).hexdigest()
-    raise NotFoundError(f"{model_dir} has neither {MANIFEST_FILE} nor {RECIPE_FILE}; build the model")
+    """The version that a model says of itself. Raises NotFoundError where it has nothing to say it by."""
+    if found := name_version(model_dir / "1"):
+        return found
+    raise NotFoundError(
+        f"{model_dir} has neither a {MANIFEST_FILE} that can be read nor {RECIPE_FILE}; build the model"
+    )
 
 
 def ask(client: TritonClient, question: str, mode: str) -> tuple[list[Piece], Any, Any]:
@@ -133,7 +133,7 @@ def label(
             **scores,
         )
         decided = {**more, "seconds": round(said[-1].seconds, 4)}
-        yield Labelled(step_of(mode, FIRST_TOKENS), versions, first, right, decided)
+        yield Labelled(step_of(mode, FIRST_TOKENS), versions, first, right, decided, FIRST_TOKENS)
 
 
 def read_done(path: Path, versions: Mapping[str, Versions]) -> set[tuple[str, str]]:

@@ -120,6 +120,8 @@ class Settings:
 
     # Of a worker's own page of metrics; 0: none.
     worker_metrics_port: int = field(default=0, metadata=PORT_OR_NONE)
+    # Address that this page binds to; "": host, which of a worker beside no server is somebody else's.
+    worker_metrics_host: str = field(default="", metadata=_reads(_text_or_nothing))
     # A worker without a sign of life for so long is taken for dead, and others get its documents.
     worker_timeout_seconds: int = field(default=15, metadata=SECONDS)
     # on: clients on this machine may register shared memory, also that of other processes of this user.

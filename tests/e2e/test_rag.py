@@ -154,6 +154,32 @@ def test_the_usage_has_the_log_probabilities_of_a_generated_answer_where_they_we
     assert sure.passage_score is not None
 
 
+def test_what_an_answer_is_judged_by_comes_while_the_llm_is_held_where_it_is_asked_for(client, hold):
+    asked = {"logprobs": True, "max_tokens": 20, "ignore_eos": True}
+    with hold.at(9):
+        parts = client.ask("oars", "generative", sampling=asked, asks_evidence=True, asks_prompt=True)
+        first = next(parts)
+        assert first.usage is None and first.evidence.token_logprobs
+        assert "three banks of oars" in first.prompt[-1]["content"]
+    *between, last = parts
+    told = [logprob for part in (first, *between) for logprob in part.evidence.token_logprobs]
+    usage = last.usage
+    # What came behind the last text is in the usage alone.
+    assert tuple(told) == usage.token_logprobs[: len(told)] and len(told) > 9
+    scores = {(part.evidence.passage_score, part.evidence.passage_gap) for part in (first, *between)}
+    assert scores == {(usage.passage_score, usage.passage_gap)}
+    assert not any(part.prompt for part in between) and last.evidence is None
+    (plain, *_) = client.ask("oars", "generative", sampling=asked)
+    assert (plain.evidence, plain.prompt) == (None, ())
+
+
+def test_a_stop_string_takes_no_evidence_away(client):
+    asked = {"logprobs": True, "stop": ["passages"]}
+    usage = list(client.ask("oars", mode="generative", sampling=asked))[-1].usage
+    assert 0 < len(usage.token_logprobs) <= usage.completion_tokens
+    assert usage.passage_score is not None
+
+
 def test_without_streaming_one_response_has_everything(client):
     (part,) = client.ask("oars [1]", mode="generative", stream=False)
     assert part.text.endswith("The passages do not say.")

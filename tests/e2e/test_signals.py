@@ -1,16 +1,20 @@
 """The signals of a real server under loads whose truth is known: held models, so what waits stays. No times."""
 
+import dataclasses
 import re
 import shutil
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from generators import TOKENIZER, Hold, place_generator
-from stacks import ROOT, start_server, wait_until
+from stacks import ROOT, environment_of, start_server, wait_until
 from tritonclient import grpc
 
+from fakes.ports import free_ports
 from trireme.errors import UnavailableError
 from trireme.generate.tokenizer import LlmTokenizer
 from trireme.observe import metrics as names
@@ -235,19 +239,21 @@ def test_an_encoder_counts_what_waits_in_its_own_queue_and_in_tritons_and_what_t
         try:
             senders.send(1)
             wait_until(lambda: before.grown(names.QUEUE_WAITS) == 1)
-            # More than four micro-batches of 64 tokens: the rest waits in Triton's queue.
+            # More than four micro-batches of 64 tokens: what comes then waits in Triton's queue.
             senders.send(59)
             wait_until(lambda: is_known(59, 0, 60))
+            senders.send(30)
+            wait_until(lambda: is_known(89, 0, 90))
             assert pending(server) > 0
             # Behind them are some that do not wait so long: Triton refuses them when it comes to them.
             senders.send(20, SHORT)
-            wait_until(lambda: is_known(79 - senders.refused, senders.refused, 80))
+            wait_until(lambda: is_known(109 - senders.refused, senders.refused, 110))
             assert read(server, names.CAPACITY, "held") == rate
         finally:
             (folder / "held").unlink()
-        wait_until(lambda: senders.answered + senders.refused == 80)
+        wait_until(lambda: senders.answered + senders.refused == 110)
     assert senders.refused == 20
-    wait_until(lambda: is_known(0, senders.refused, 80))
+    wait_until(lambda: is_known(0, senders.refused, 110))
     wait_until(lambda: before.grown(names.QUEUE_WAITS) == senders.answered)
 
 
@@ -312,3 +318,27 @@ def test_each_step_of_an_answer_counts_one_request_and_knows_its_rate(stack):
     for model in steps:
         wait_until(lambda model=model: read(stack.server, names.CAPACITY, model) > 0)
         wait_until(lambda model=model: before[model].grown(names.OFFERED) > 0)
+
+
+def test_a_worker_tells_of_its_queue_on_a_page_of_its_own_until_it_ends(stack, tmp_path):
+    (port,) = free_ports(1)
+    settings = dataclasses.replace(stack.settings, database_url=stack.database_url, worker_metrics_port=port)
+    command = [sys.executable, "-m", "trireme.cli", "worker"]
+    with (tmp_path / "out").open("wb") as out:
+        worker = subprocess.Popen(command, env=environment_of(settings), stdout=out, stderr=out)
+
+    def depths():
+        assert worker.poll() is None, (tmp_path / "out").read_text()
+        try:
+            page = read_metrics(settings.host, port)
+        except UnavailableError:
+            return []
+        return [labels["model"] for labels, _ in read_samples(page, names.QUEUE_DEPTH.name)]
+
+    try:
+        wait_until(lambda: depths() == ["ingest"])
+    finally:
+        worker.terminate()
+    assert worker.wait(120) == 0
+    with pytest.raises(UnavailableError):
+        read_metrics(settings.host, port)

@@ -27,7 +27,7 @@ def _toml(value):
         return "{" + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value) if isinstance(value, str) else str(value)
+    return json.dumps(value) if isinstance(value, str | bool) else str(value)
 
 
 # Version of the manifest of our model "llm".
@@ -35,7 +35,14 @@ V1 = "1" * 64
 
 
 def calibration_of(
-    *features, versions=(("llm", V1),), weights=None, center=0.0, threshold=0.5, step="small", bias=0.0
+    *features,
+    versions=(("llm", V1),),
+    weights=None,
+    center=0.0,
+    threshold=0.5,
+    step="small",
+    bias=0.0,
+    decide_after="answer",
 ):
     """Keeps an answer whose features, weighted by 1 unless said, come to `center` or more in all."""
     count = len(features)
@@ -56,6 +63,7 @@ def calibration_of(
         kept_low=0.4,
         kept_high=0.6,
         wrong_kept=0.1,
+        decide_after=decide_after,
     )
 
 

@@ -66,6 +66,11 @@ def most_alternatives(outputs: Iterable[str], engine: str) -> int | None:
     return _FEWER_ALTERNATIVES.get(engine, _MOST_ALTERNATIVES) if LOGPROBS in outputs else None
 
 
+# Of a rag model: asks for the output `evidence` with each part of its answer but the last, and for the output
+# `prompt` with the first. Configurations written before they were there do not take them.
+EVIDENCE_FLAG, PROMPT_FLAG = "return_evidence", "return_prompt"
+EVIDENCE, PROMPT = "evidence", "prompt"
+
 _TOP_K = _optional(Tensor("top_k", "INT32"))
 _OWNER = _optional(Tensor("collection", "STRING"), Tensor("tenant", "STRING"))
 _SCOPE = (*_TOP_K, *_OWNER)
@@ -151,12 +156,16 @@ RAG = Contract(
         Tensor("text_input", "STRING"),
         *_STREAMED,
         *_SCOPE,
-        *_optional(Tensor("answer_mode", "STRING")),
+        *_optional(
+            Tensor("answer_mode", "STRING"), Tensor(EVIDENCE_FLAG, "BOOL"), Tensor(PROMPT_FLAG, "BOOL")
+        ),
     ),
     outputs=(
         Tensor("text_output", "STRING", -1),
         Tensor("citations", "STRING", -1),
         Tensor("usage", "STRING", -1),
         Tensor("finish_reason", "STRING", -1),
+        Tensor(EVIDENCE, "STRING", -1),
+        Tensor(PROMPT, "STRING", -1),
     ),
 )

@@ -25,6 +25,21 @@ ENCODER_FILES = {engine.name: engine.files for engine in ENGINES.values()}
 FORMAT_VERSION = 1
 
 _READ_BYTES = 1 << 20
+# Fields of a manifest that decide what its model answers.
+_OF_VERSION = (
+    "kind",
+    "files",
+    "dimensions",
+    "max_length",
+    "pooling",
+    "normalize",
+    "query_prompt",
+    "passage_prompt",
+    "labels",
+    "activation",
+    "engine",
+    "needs_prior",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +90,15 @@ class Manifest:
             "dimensions": self.dimensions,
         }
         return Embedder(hash_json(identity), self.dimensions)
+
+    @property
+    def version(self) -> str:
+        """What answers, in hex: of the files, and of what is done with them.
+
+        Not of when, from where and by which tools they were made, nor of how they were measured or are served: the
+        same bytes, built again, are the same version.
+        """
+        return hash_json({name: getattr(self, name) for name in _OF_VERSION})
 
     @property
     def total_bytes(self) -> int:

@@ -14,13 +14,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from trireme.cascade.evidence import Evidence
 from trireme.errors import CalibrationMismatchError, SettingError
 
-FORMAT_VERSION = 1
+# 2: versions are of files and not of manifests, and decide_after is there.
+FORMAT_VERSION = 2
 _FORMAT_KEY = "format_version"
+# As much of an answer as it is judged by: all of it, or so many of its first tokens.
+DecideAfter = Literal["answer"] | int
+MOST_FIRST_TOKENS = 4096
 _EVIDENCE = frozenset(spec.name for spec in fields(Evidence))
 _SHARES = ("threshold", "floor", "kept_share", "kept_low", "kept_high", "wrong_kept")
 _COLUMNS = ("centers", "scales", "weights", "scores", "chances")
@@ -33,8 +37,9 @@ class Calibration:
     """Fitted on labelled answers of one step in one version.
 
     step: the label that the fit script was given, such as "rag extractive". versions: of each model that answered,
-    its name and its manifest's digest; answers of any other version are not judged by this. features: names of
-    fields of Evidence. centers, scales, weights: one for each feature; the logistic's input is
+    its name and its version (see triton.backends.loaded); answers of any other version are not judged by this.
+    decide_after: "answer", or by how many first tokens the answers were judged. features: names of fields of
+    Evidence. centers, scales, weights: one for each feature; the logistic's input is
     bias + sum(weight * (value - center) / scale). scores, chances: knots of the isotonic map from the logistic's
     output, in [0, 1], to a chance; scores rise, chances never fall. threshold: keep at this chance or above; no
     fit gives a chance of 1, so that 1 keeps nothing. floor: the quality that the threshold was chosen for, as a
@@ -58,6 +63,7 @@ class Calibration:
     kept_low: float
     kept_high: float
     wrong_kept: float
+    decide_after: DecideAfter = "answer"
 
     def score(self, evidence: Evidence) -> float:
         """The logistic's output in [0, 1], before the isotonic map. Pure. Raises as `chance` does."""
@@ -85,7 +91,7 @@ class Calibration:
         return self.chance(evidence) >= self.threshold
 
     def check_versions(self, answered: Mapping[str, str]) -> None:
-        """Compares what answered, name -> its manifest's digest, with what this was fitted on. Pure.
+        """Compares what answered, name -> its version, with what this was fitted on. Pure.
 
         Raises CalibrationMismatchError naming the first model that is missing, too many, or another version.
         """
@@ -187,7 +193,13 @@ def _parse(document: Any) -> Calibration:
     """Raises ValueError with what is wrong, to be read after the file's name."""
     if not isinstance(document, dict):
         raise ValueError("is not a JSON object")
-    if type(document.get(_FORMAT_KEY)) is not int or document.pop(_FORMAT_KEY) != FORMAT_VERSION:
+    number = document.pop(_FORMAT_KEY, None)
+    if type(number) is int and 0 < number < FORMAT_VERSION:
+        raise ValueError(
+            f"is of format {number}, which does not say whether whole answers or first tokens were fitted on, and"
+            " names models by digests that they no longer have; its answers must be labelled anew"
+        )
+    if type(number) is not int or number != FORMAT_VERSION:
         raise ValueError(f"has no {_FORMAT_KEY!r} {FORMAT_VERSION}")
     known = {spec.name: str(spec.type) for spec in fields(Calibration)}
     if unknown := document.keys() - known:
@@ -209,6 +221,8 @@ def _read(name: str, kind: str, value: Any) -> Any:
         if not isinstance(value, list):
             raise ValueError(f"has a {name!r} that is not a list")
         return tuple(_read_one(name, "str" if name == "features" else "float", one) for one in value)
+    if name == "decide_after":
+        return value if value == "answer" else _read_one(name, "int", value)
     return _read_one(name, kind, value)
 
 
@@ -233,6 +247,8 @@ def _check(one: Calibration) -> None:
         raise ValueError("has 'versions' without a model or with an empty name or digest")
     if one.examples < 1:
         raise ValueError("has 'examples' below 1")
+    if one.decide_after != "answer" and not 1 <= one.decide_after <= MOST_FIRST_TOKENS:
+        raise ValueError(f"has a 'decide_after' that is neither \"answer\" nor from 1 to {MOST_FIRST_TOKENS}")
     for name in ("bias", *_SHARES):
         _check_finite(name, (getattr(one, name),))
     for name in _COLUMNS:

@@ -7,10 +7,10 @@ token as in UCCI (arXiv 2605.18796).
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 
 from trireme.cascade.evidence import QUANTILES, Evidence
+from trireme.refusals import is_refusal
 
 # What a decision before the whole answer waits for.
 FIRST_TOKENS = 32
@@ -18,40 +18,6 @@ FIRST_TOKENS = 32
 LEAST_LOGPROB = -100.0
 
 _P05, _P10 = QUANTILES
-_MARK = re.compile(r"\s*\[\d{1,3}(?:\s*,\s*\d{1,3})*\]")
-# Nobody needs more to say that they do not know.
-_MOST_READ = 240
-_FIRST_SENTENCE = re.compile(r"[^.!?]*(?:[.!?](?!\s|$)[^.!?]*)*")
-_THING = (
-    r"(?:(?:the|these|this|those|your) )?(?:(?:given|provided|above|supplied|retrieved) )?"
-    r"(?:passages?|contexts?|texts?|documents?|sources?|information|articles?|excerpts?|paragraphs?|search results)"
-    r"(?: (?:provided|given|above|supplied))?"
-)
-_NOT = r"(?:do not|does not|don't|doesn't|did not|didn't|cannot|can not|can't)"
-_CANNOT = r"(?:cannot|can not|can't|could not|couldn't)"
-_SAY = r"(?:say|state|mention|contain|provide|specify|include|give|answer|indicate|discuss|address|tell|have|hold)"
-_DEED = r"(?:answer|find|determine|provide|help|say|tell|assist)"
-_IT = r"(?:it|this|that|the answer|the question)"
-_UNSAID = r"(?:mentioned|stated|specified|provided|said|given|known|clear)"
-# What politeness puts in front.
-_OPENING = re.compile(
-    r"(?:unfortunately|sorry|apologies|i'm sorry|i am sorry|i apologi[sz]e|but|that"
-    rf"|(?:based on|according to|from|in) {_THING})\b[,;:]? *"
-)
-# From the first word of an answer on.
-_REFUSAL = re.compile(
-    rf"{_THING} {_NOT} (?:\w+ ){{0,2}}?{_SAY}\b"
-    r"|nothing relevant was found\b|nothing (?:was|is) (?:found|said|stated)\b"
-    r"|i(?:'m| am) (?:not sure|unsure|not able|unable|not aware|not certain)\b|i (?:do not|don't) (?:know|have)\b"
-    rf"|i {_CANNOT} (?:\w+ )?{_DEED}\b"
-    r"|i have no (?:information|idea)\b|as an ai\b"
-    r"|(?:there is |there's )?(?:no|not enough|insufficient) (?:relevant |such |specific |sufficient |enough )?"
-    r"(?:information|mention|evidence|context)\b(?! (?:is|was) (?:needed|required))"
-    rf"|{_IT} (?:is|was) (?:not (?:\w+ )?(?:{_UNSAID}|possible to)|unclear|unknown|unanswerable)\b"
-    rf"|{_IT} {_CANNOT} be (?:answered|determined|found)\b"
-    rf"|(?:not (?:{_UNSAID}|enough information)|unanswerable|unknown|none|n/a|no answer"
-    r"|cannot (?:answer|be determined))$"
-)
 
 
 def make_evidence(
@@ -79,7 +45,8 @@ def make_evidence(
     best, *others = passage_scores or (None,)
     return Evidence(
         tokens=count if first is None else min(count, first),
-        is_cut=is_cut or (first is not None and count > first),
+        # Who reads so many does not know whether that was all.
+        is_cut=is_cut or (first is not None and count >= first),
         is_refusal=is_refusal(text),
         logprob_p05=quantile(known, _P05),
         logprob_p10=quantile(known, _P10),
@@ -104,22 +71,6 @@ def quantile(values: Sequence[float], share: float) -> float | None:
     # 0.05 * 20 is not above 1: 1e-9 keeps rounding from saying so.
     rank = max(math.ceil(share * len(values) - 1e-9), 1)
     return sorted(values)[rank - 1]
-
-
-def is_refusal(text: str) -> bool:
-    """Whether an answer's first sentence says that it does not know; an empty one is a refusal too. Pure.
-
-    Ours ("The passages do not say.", "Nothing relevant was found in collection X.") and those common to English
-    chat models. A sentence that only has such words in its middle is none.
-    """
-    plain = " ".join(_MARK.sub("", text[: 4 * _MOST_READ]).replace("’", "'").lower().split())
-    plain = plain.lstrip("\"'*-# ")[:_MOST_READ]
-    if not plain:
-        return True
-    while opening := _OPENING.match(plain):
-        plain = plain[opening.end() :]
-    sentence = _FIRST_SENTENCE.match(plain)
-    return sentence is not None and _REFUSAL.match(sentence[0].rstrip("\"'*, ")) is not None
 
 
 def _bounded(values: Sequence[float] | None, first: int | None, least: float, most: float) -> list[float]:

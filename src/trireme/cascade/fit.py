@@ -103,6 +103,7 @@ def fit(examples: Sequence[Labelled], seed: int = 1) -> Fitted:
         kept_low=0.0,
         kept_high=0.0,
         wrong_kept=0.0,
+        decide_after=examples[0].decide_after,
     )
     figures = Figures(
         examples=len(examples),
@@ -171,6 +172,7 @@ def _check(examples: Sequence[Labelled]) -> None:
     for name, values in (
         ("steps", {one.step for one in examples}),
         ("versions", {one.versions for one in examples}),
+        ("kinds (decide_after)", {one.decide_after for one in examples}),
     ):
         if len(values) > 1:
             raise InvalidInputError(f"the answers are of {len(values)} {name}; fit each on its own")

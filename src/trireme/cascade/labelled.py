@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from trireme.cascade.calibration import MOST_FIRST_TOKENS, DecideAfter
 from trireme.cascade.evidence import Evidence
 from trireme.errors import SettingError
 
@@ -19,7 +20,8 @@ _KINDS = {spec.name: str(spec.type) for spec in fields(Evidence)}
 class Labelled:
     """One answer. step: the label of what answered, in its mode. versions: of each model that did, see Calibration.
 
-    more: other keys of the line, such as id; no fit reads them.
+    decide_after: of how much of the answer the evidence is, as of Calibration. more: other keys of the line, such
+    as id; no fit reads them.
     """
 
     step: str
@@ -27,11 +29,17 @@ class Labelled:
     evidence: Evidence
     right: bool
     more: Mapping[str, Any]
+    decide_after: DecideAfter = "answer"
 
 
 def format_labelled(one: Labelled) -> str:
     """A line of the file, with its end."""
-    ours = {"step": one.step, "versions": dict(one.versions), "right": one.right}
+    ours = {
+        "step": one.step,
+        "versions": dict(one.versions),
+        "right": one.right,
+        "decide_after": one.decide_after,
+    }
     return json.dumps({**one.more, **ours, "evidence": asdict(one.evidence)}, ensure_ascii=False) + "\n"
 
 
@@ -64,10 +72,12 @@ def _parse(where: str, line: str) -> Labelled:
     versions = tuple(sorted(record["versions"].items()))
     if not all(isinstance(digest, str) and digest for _, digest in versions):
         raise SettingError(f"{where}: 'versions' must name a digest for each model")
-    more = {key: value for key, value in record.items() if key not in wanted}
-    return Labelled(
-        record["step"], versions, _read_evidence(where, record["evidence"]), record["right"], more
-    )
+    after = record.get("decide_after", "answer")
+    if after != "answer" and not (type(after) is int and 1 <= after <= MOST_FIRST_TOKENS):
+        raise SettingError(f"{where}: set 'decide_after' to \"answer\" or a number of first tokens")
+    more = {key: value for key, value in record.items() if key not in {*wanted, "decide_after"}}
+    evidence = _read_evidence(where, record["evidence"])
+    return Labelled(record["step"], versions, evidence, record["right"], more, after)
 
 
 def _read_evidence(where: str, values: Mapping[str, Any]) -> Evidence:

@@ -22,7 +22,9 @@ def add_models(commands: Any) -> None:
 def add_ready(commands: Any) -> None:
     """As `add_models`."""
     command = commands.add_parser("ready", help="exit 0 when every model, its files and the database answer")
-    command.set_defaults(run=_ready)
+    # Of an orchestrator's liveness probe: to start the server again helps a dead process, and no database.
+    command.add_argument("--alive", action="store_true", help="ask only whether each model's processes live")
+    command.set_defaults(run=_ready_or_alive)
 
 
 def add_env(commands: Any) -> None:
@@ -76,3 +78,14 @@ def _env(_: argparse.Namespace, settings: Settings, console: Console) -> int:
     # print, not the console: a shell reads this.
     print(shell_exports(os.environ))
     return 0
+
+
+def _ready_or_alive(arguments: argparse.Namespace, settings: Settings, console: Console) -> int:
+    from trireme.triton.metrics import find_silent, read_metrics
+
+    if not arguments.alive:
+        return _ready(arguments, settings, console)
+    silent = find_silent(read_metrics(settings.host, settings.metrics_port))
+    for model in silent:
+        console.print(f"{model}: a process of it is gone, or stands still", highlight=False)
+    return 1 if silent else 0

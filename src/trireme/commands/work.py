@@ -74,7 +74,7 @@ def run_worker(
     try:
         with (
             open_worker(settings, database_url, notice) as worker,
-            metrics_of(worker, settings.host, settings.worker_metrics_port),
+            metrics_of(worker, settings.worker_metrics_host or settings.host, settings.worker_metrics_port),
         ):
             stop.append(worker.stop)
             if parent:

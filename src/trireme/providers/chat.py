@@ -106,8 +106,9 @@ class ChatCall:
     api_version: its anthropic-version, "" where the client gave none.
     stop_when: of trireme.stop_when, when an answer is sufficient; {} for never, None leaves it to the model's row.
     The last block is the gateway's, never the client's: tenant, user and key_id of the key, `salt` (HMAC of the
-    tenant), and the collection of a rag answer whose client named none. Before it stand what a client may say of a
-    rag answer: its collection, passages (top_k) and answer_mode.
+    tenant), the collection of a rag answer whose client named none, and whether a rag model is asked for Findings:
+    asks_evidence for its log-probabilities and details, asks_prompt for its prompt. Before it stand what a client
+    may say of a rag answer: its collection, passages (top_k) and answer_mode.
     """
 
     surface: Surface
@@ -148,6 +149,8 @@ class ChatCall:
     key_id: str = ""
     salt: str = ""
     default_collection: str = ""
+    asks_evidence: bool = False
+    asks_prompt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +232,19 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True)
+class Findings:
+    """What a rag model knows before its answer's end, where the call asks for it. No client gets it.
+
+    logprobs: of the tokens since the last Findings, nats. details: as far as they are known, as of Sources. prompt:
+    messages {"role", "content"} with the passages that it found, for any model to answer; once.
+    """
+
+    logprobs: tuple[float, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    prompt: tuple[Mapping[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Native:
     """A piece of an answer that only clients of `surface` can read, in its JSON; every other surface leaves it out.
 
@@ -271,6 +287,7 @@ Event = (
     | ToolStart
     | ToolDelta
     | Sources
+    | Findings
     | Native
     | Usage
     | Finished

@@ -24,7 +24,7 @@ class ServedModel:
     triton.served_models), "" as digest.
     takes_cached_flag: it may be asked how many tokens of a prompt were cached; older configurations do not know
     the question. alternatives: that a chat may ask for beside each token's log-probability; None: it says no
-    log-probabilities.
+    log-probabilities. says_findings: of a rag model, whether it may be asked for them (see chat.Findings).
     """
 
     name: str
@@ -34,6 +34,7 @@ class ServedModel:
     takes_cached_flag: bool = False
     alternatives: int | None = None
     versions: tuple[tuple[str, str], ...] = ()
+    says_findings: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from trireme.artifacts.contracts import CACHED_FLAG
+from trireme.artifacts.contracts import CACHED_FLAG, EVIDENCE, EVIDENCE_FLAG, PROMPT
 from trireme.errors import (
     DeadlineError,
     InvalidInputError,
@@ -22,6 +22,7 @@ from trireme.providers.abilities import ability_of
 from trireme.providers.chat import (
     ChatCall,
     Event,
+    Findings,
     Finished,
     FinishReason,
     Message,
@@ -77,14 +78,16 @@ class TritonChat:
         """Closes the client when it is closed."""
         self._client = client
         self._abilities: dict[str, Ability] = {}
-        # Those that take the question for cached tokens.
+        # Those that take the question for cached tokens, and those that take the one for findings.
         self._flagged: set[str] = set()
+        self._finding: set[str] = set()
         self._alternatives: dict[str, int | None] = {}
 
     def learn(self, models: Sequence[ServedModel]) -> None:
         """What each model can do, in place of what was known: `find_fault` asks nobody."""
         self._abilities = {model.name: model.ability for model in models}
         self._flagged = {model.name for model in models if model.takes_cached_flag}
+        self._finding = {model.name for model in models if model.says_findings}
         self._alternatives = {model.name: model.alternatives for model in models}
 
     def find_fault(self, call: ChatCall, model: str) -> str:
@@ -145,6 +148,8 @@ class TritonChat:
             raise ProviderError(f"no model {model[:80]!r} is served here", "next", "not_found")
         if CACHED_FLAG in facts.inputs:
             self._flagged.add(model)
+        if EVIDENCE_FLAG in facts.inputs:
+            self._finding.add(model)
         self._alternatives[model] = facts.alternatives
         return ability
 
@@ -152,7 +157,10 @@ class TritonChat:
         self, call: ChatCall, model: str, ability: Ability, limits: AttemptLimits
     ) -> AsyncGenerator[Event, None]:
         is_answer = ability == "answer"
-        inputs = _answer_inputs(call) if is_answer else _generate_inputs(call, model in self._flagged)
+        if is_answer:
+            inputs = _answer_inputs(call, says_findings=model in self._finding)
+        else:
+            inputs = _generate_inputs(call, model in self._flagged)
         read = _read_answer if is_answer else _read_generated
         patience = _Patience(limits)
         stream = self._client.stream(
@@ -218,7 +226,7 @@ def _generate_inputs(call: ChatCall, asks_cached: bool) -> dict[str, Value]:
     return calls.generate_inputs(prompt, call.tenant, sampling, stream=call.stream, asks_cached=asks_cached)
 
 
-def _answer_inputs(call: ChatCall) -> dict[str, Value]:
+def _answer_inputs(call: ChatCall, *, says_findings: bool) -> dict[str, Value]:
     mode: Any = call.answer_mode
     return calls.ask_inputs(
         call.messages[0].text,
@@ -228,6 +236,8 @@ def _answer_inputs(call: ChatCall) -> dict[str, Value]:
         collection=call.collection or call.default_collection or None,
         sampling=_sampling(call),
         stream=call.stream,
+        asks_evidence=call.asks_evidence and says_findings,
+        asks_prompt=call.asks_prompt and says_findings,
     )
 
 
@@ -277,7 +287,14 @@ def _read_generated(outputs: Outputs, call: ChatCall) -> list[Event]:
 
 def _read_answer(outputs: Outputs, call: ChatCall) -> list[Event]:
     said = {name: values[0].decode() for name, values in outputs.items()}
-    events: list[Event] = [TextDelta(said["text_output"])] if said["text_output"] else []
+    events: list[Event] = []
+    if EVIDENCE in said or PROMPT in said:
+        details = json.loads(said.get(EVIDENCE, "{}"))
+        logprobs = tuple(details.pop("token_logprobs", ()))
+        events.append(Findings(logprobs, details, tuple(json.loads(said.get(PROMPT, "[]")))))
+    # Before the text: who has heard that has heard all that goes with it.
+    if said["text_output"]:
+        events.append(TextDelta(said["text_output"]))
     if "usage" in said:
         details = json.loads(said["usage"])
         citations = calls.read_answer_part(outputs).citations

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trireme.artifacts.contracts import CACHED_FLAG
+from trireme.artifacts.contracts import CACHED_FLAG, EVIDENCE_FLAG
 from trireme.errors import InvalidInputError, NotFoundError
 from trireme.providers.abilities import ability_of, say_what_it_does
 from trireme.providers.models import Ability, Embedded, Reranked, SearchCall, ServedModel
@@ -134,6 +134,7 @@ class TritonModels:
                         takes_flag,
                         served.alternatives,
                         versions_of(served.name, everything),
+                        EVIDENCE_FLAG in served.inputs,
                     )
                 )
         self._index, self._index_until = found, time.monotonic() + INDEX_SECONDS

@@ -13,7 +13,16 @@ from trireme.errors import PromptTooLongError
 from trireme.rag.citations import check_citations, infer_citations
 from trireme.rag.extract import cite_sentence, find_sentences, rank_sentences
 from trireme.rag.opinion import Opinion, read_opinion
-from trireme.rag.ports import AnswerOptions, AnswerPart, Citation, Generated, Question, Steps, Usage
+from trireme.rag.ports import (
+    AnswerOptions,
+    AnswerPart,
+    Citation,
+    Generated,
+    PartEvidence,
+    Question,
+    Steps,
+    Usage,
+)
 from trireme.rag.prompt import PromptTemplate, write_messages
 from trireme.types import Hit
 
@@ -29,6 +38,11 @@ class _Prompt:
     question: Question
     passages: Sequence[Hit]
     template: PromptTemplate
+
+    def messages(self, given: int | None = None) -> list[dict[str, str]]:
+        """With the first `given` passages; None: with all."""
+        texts = [passage.text for passage in self.passages[:given]]
+        return write_messages(self.template, self.question.text, texts)
 
 
 class _Account:
@@ -55,6 +69,11 @@ class _Account:
         if not self._usage.time_to_first_token_ms:
             self.note(time_to_first_token_ms=self._milliseconds_since(self._started))
 
+    def evidence(self, logprobs: Sequence[float]) -> PartEvidence:
+        """Of a part that comes now, with the log-probabilities of its tokens."""
+        usage = self._usage
+        return PartEvidence(tuple(logprobs), usage.best_score, usage.passage_score, usage.passage_gap)
+
     def close(self) -> Usage:
         """The usage, with its total."""
         self.note(total_ms=self._milliseconds_since(self._started))
@@ -70,6 +89,8 @@ def answer(
     options: AnswerOptions,
     template: PromptTemplate,
     clock: Clock = time.monotonic,
+    *,
+    asks_prompt: bool = False,
 ) -> Generator[AnswerPart, None, None]:
     """The parts of one answer; the last has citations, usage and finish_reason. `clock` counts seconds.
 
@@ -78,13 +99,26 @@ def answer(
     options.extractive_threshold on it is the sentence; below options.relevance_threshold, or where the collection
     is empty, a plain sentence that nothing was found; in between the LLM is asked for a second opinion: nothing was
     found where it refuses, the sentence where its answer stands in it, else its text. What is shown is never taken
-    back. Blocks while the steps do, and raises what they raise. Closing the iterator ends the LLM's decoding too.
+    back. asks_prompt: the first part says what an LLM would be asked, whoever answers. Blocks while the steps do,
+    and raises what they raise. Closing the iterator ends the LLM's decoding too.
     """
     account = _Account(clock)
     passages = _search(question, steps, account)
     if not passages:
         yield _nothing_found(question, account)
         return
+    prompt = _Prompt(question, passages[: options.context_passages], template)
+    with closing(_answer_from(passages, prompt, steps, options, account)) as parts:
+        if asks_prompt and (first := next(parts, None)) is not None:
+            yield dataclasses.replace(first, prompt=tuple(prompt.messages()))
+        yield from parts
+
+
+def _answer_from(
+    passages: Sequence[Hit], prompt: _Prompt, steps: Steps, options: AnswerOptions, account: _Account
+) -> Generator[AnswerPart, None, None]:
+    """See answer, once something was found."""
+    question = prompt.question
     sentence: Citation | None = None
     if question.mode != "generative":
         found = _extract(question.text, passages, steps, options, account)
@@ -98,7 +132,6 @@ def answer(
         if chance < options.relevance_threshold:
             yield _nothing_found(question, account)
             return
-    prompt = _Prompt(question, passages[: options.context_passages], template)
     yield from _generate(prompt, steps, account, sentence)
 
 
@@ -157,6 +190,7 @@ def _generate(
     """The LLM's answer; beside `sentence`, the best one, nothing is shown before it says something else."""
     said, shown, given, last = "", 0, 0, Generated()
     logprobs: list[float] = []
+    told = 0
     opinion: Opinion = "open" if sentence else "differs"
     with account.timed("generate_ms"), closing(_read_llm(prompt, steps)) as pieces:
         for count, piece in pieces:
@@ -167,8 +201,8 @@ def _generate(
                 opinion = read_opinion(said, sentence.text, is_whole=False)
             if opinion == "differs" and said[shown:]:
                 account.note_first_token()
-                yield AnswerPart(said[shown:])
-                shown = len(said)
+                yield AnswerPart(said[shown:], evidence=account.evidence(logprobs[told:]))
+                shown, told = len(said), len(logprobs)
     account.note(
         prompt_tokens=last.prompt_tokens,
         completion_tokens=last.completion_tokens,
@@ -213,10 +247,8 @@ def _read_llm(prompt: _Prompt, steps: Steps) -> Generator[tuple[int, Generated],
     """The LLM's pieces, each with how many passages it was given: fewer where all are too long for it."""
     given = len(prompt.passages)
     while True:
-        texts = [passage.text for passage in prompt.passages[:given]]
-        messages = write_messages(prompt.template, prompt.question.text, texts)
         has_begun = False
-        with closing(steps.generate(messages)) as pieces:
+        with closing(steps.generate(prompt.messages(given))) as pieces:
             try:
                 for piece in pieces:
                     has_begun = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
@@ -117,13 +117,33 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class PartEvidence:
+    """What an answer is judged by, as far as it is known with a part of it.
+
+    token_logprobs: of the LLM's tokens since the part before, nats, where the request asked. best_score,
+    passage_score, passage_gap: see Usage.
+    """
+
+    token_logprobs: tuple[float, ...] = ()
+    best_score: float | None = None
+    passage_score: float | None = None
+    passage_gap: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerPart:
-    """New text of the answer. The last part has `usage` and a finish_reason (stop, length or cancelled)."""
+    """New text of the answer. The last part has `usage` and a finish_reason (stop, length or cancelled).
+
+    evidence: of every part but the last, whose usage has all of it. prompt: of the first part, where it was asked
+    for: chat messages with the passages that were found, for any model to answer; none where nothing was found.
+    """
 
     text: str = ""
     citations: tuple[Citation, ...] = ()
     usage: Usage | None = None
     finish_reason: str = ""
+    evidence: PartEvidence | None = None
+    prompt: tuple[Mapping[str, str], ...] = ()
 
 
 class Steps(Protocol):

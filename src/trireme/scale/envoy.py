@@ -130,6 +130,9 @@ def _grpc_listener(values: Values) -> Json:
             _router(),
         ],
     }
+    if envoy.client_connection_seconds:
+        longest = {"max_connection_duration": seconds(envoy.client_connection_seconds)}
+        manager["common_http_protocol_options"] = longest
     if envoy.access_log:
         manager["access_log"] = [_access_log(envoy.access_log)]
     return _listener("grpc", socket(envoy.listen.address, envoy.listen.port), manager)

@@ -114,6 +114,8 @@ class EnvoyValues:
     # Pings on connections to replicas: one that does not answer them in time is closed.
     keepalive_interval_seconds: float = field(default=5.0, metadata=seconds(0.1, is_off_at_zero=True))
     keepalive_timeout_seconds: float = field(default=2.0, metadata=seconds(0.1))
+    # After so long a client is told to connect anew, which may bring it to another Envoy; its calls run on.
+    client_connection_seconds: float = field(default=0.0, metadata=seconds(0.1, is_off_at_zero=True))
     # For clients to go elsewhere when Envoy itself is drained.
     drain_seconds: float = field(default=30.0, metadata=seconds(1))
     access_log: str = field(default="", metadata={"read": access_log})

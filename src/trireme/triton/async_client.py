@@ -101,10 +101,21 @@ class AsyncTritonClient:
         sampling: Mapping[str, Any] | None = None,
         stream: bool = True,
         model: str = "rag",
+        asks_evidence: bool = False,
+        asks_prompt: bool = False,
     ) -> AsyncGenerator[AnswerPart, None]:
         """See TritonClient.ask."""
-        scope = {"tenant": tenant, "collection": collection}
-        inputs = calls.ask_inputs(question, mode=mode, top_k=top_k, sampling=sampling, stream=stream, **scope)
+        inputs = calls.ask_inputs(
+            question,
+            mode=mode,
+            top_k=top_k,
+            tenant=tenant,
+            collection=collection,
+            sampling=sampling,
+            stream=stream,
+            asks_evidence=asks_evidence,
+            asks_prompt=asks_prompt,
+        )
         async with aclosing(self.stream(model, inputs)) as responses:
             async for outputs in responses:
                 yield calls.read_answer_part(outputs)

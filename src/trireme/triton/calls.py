@@ -7,9 +7,17 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trireme.artifacts.contracts import CACHED_FLAG, LOGPROBS, most_alternatives
+from trireme.artifacts.contracts import (
+    CACHED_FLAG,
+    EVIDENCE,
+    EVIDENCE_FLAG,
+    LOGPROBS,
+    PROMPT,
+    PROMPT_FLAG,
+    most_alternatives,
+)
 from trireme.artifacts.kinds import KINDS
-from trireme.rag.ports import AnswerMode, AnswerPart, Citation, Usage
+from trireme.rag.ports import AnswerMode, AnswerPart, Citation, PartEvidence, Usage
 from trireme.triton.wire import Outputs, Rows, Value
 from trireme.types import Hit, InputType, SearchMode
 
@@ -101,30 +109,37 @@ def ask_inputs(
     collection: str | None,
     sampling: Mapping[str, Any] | None,
     stream: bool,
+    asks_evidence: bool = False,
+    asks_prompt: bool = False,
 ) -> dict[str, Value]:
-    """Inputs of `rag`. None leaves the server's default; sampling: parameters of the LLM."""
+    """Inputs of `rag`. None leaves the server's default; sampling: parameters of the LLM.
+
+    asks_evidence, asks_prompt: for what AnswerPart says of them. Only a model whose inputs have EVIDENCE_FLAG takes
+    the questions.
+    """
     given = {"answer_mode": mode, "top_k": top_k, "tenant": tenant, "collection": collection}
     inputs: dict[str, Value] = {"text_input": question, "stream": stream}
     inputs |= {name: value for name, value in given.items() if value is not None}
+    for flag, asks in ((EVIDENCE_FLAG, asks_evidence), (PROMPT_FLAG, asks_prompt)):
+        if asks:
+            inputs[flag] = True
     return inputs | _sampling(sampling)
 
 
 def read_answer_part(outputs: Outputs) -> AnswerPart:
     """One part of an answer of `rag`; the last has citations and usage."""
     said = {name: values[0].decode() for name, values in outputs.items()}
+    evidence = PartEvidence(**_known(PartEvidence, said[EVIDENCE])) if EVIDENCE in said else None
+    prompt = tuple(json.loads(said[PROMPT])) if PROMPT in said else ()
     if "usage" not in said:
-        return AnswerPart(said["text_output"])
-    # A newer server may count more.
-    known = {field.name for field in dataclasses.fields(Usage)}
-    given = {key: value for key, value in json.loads(said["usage"]).items() if key in known}
-    usage: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
-    }
+        return AnswerPart(said["text_output"], evidence=evidence, prompt=prompt)
     return AnswerPart(
         said["text_output"],
         tuple(Citation(**citation) for citation in json.loads(said["citations"])),
-        Usage(**usage),
+        Usage(**_known(Usage, said["usage"])),
         said["finish_reason"],
+        evidence,
+        prompt,
     )
 
 
@@ -165,6 +180,13 @@ def read_generated(outputs: Outputs) -> GeneratedPart:
 def read_logprobs(outputs: Outputs) -> tuple[Mapping[str, Any], ...]:
     """The entries of a generator's response, in OpenAI's form; none where they were not asked for."""
     return tuple(json.loads(outputs[LOGPROBS][0])) if LOGPROBS in outputs else ()
+
+
+def _known(kind: type[PartEvidence | Usage], said: str) -> dict[str, Any]:
+    """The fields of a JSON object that `kind` has: a newer server may say more."""
+    known = {field.name for field in dataclasses.fields(kind)}
+    given = {key: value for key, value in json.loads(said).items() if key in known}
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
 
 
 def _sampling(sampling: Mapping[str, Any] | None) -> dict[str, Value]:

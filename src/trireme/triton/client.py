@@ -103,13 +103,25 @@ class TritonClient:
         sampling: Mapping[str, Any] | None = None,
         stream: bool = True,
         model: str = "rag",
+        asks_evidence: bool = False,
+        asks_prompt: bool = False,
     ) -> Generator[AnswerPart, None, None]:
         """The parts of an answer as they come; the last has citations and usage. None leaves the server's default.
 
-        sampling: parameters of the LLM, such as max_tokens. Closing the generator ends the answer on the server.
+        sampling: parameters of the LLM, such as max_tokens. asks_evidence, asks_prompt: for what AnswerPart says of
+        them. Closing the generator ends the answer on the server.
         """
-        scope = {"tenant": tenant, "collection": collection}
-        inputs = calls.ask_inputs(question, mode=mode, top_k=top_k, sampling=sampling, stream=stream, **scope)
+        inputs = calls.ask_inputs(
+            question,
+            mode=mode,
+            top_k=top_k,
+            tenant=tenant,
+            collection=collection,
+            sampling=sampling,
+            stream=stream,
+            asks_evidence=asks_evidence,
+            asks_prompt=asks_prompt,
+        )
         for outputs in self.stream(model, inputs):
             yield calls.read_answer_part(outputs)
 

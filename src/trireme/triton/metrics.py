@@ -71,7 +71,7 @@ def readiness_of(page: str, recipes: Iterable[Recipe] = ()) -> dict[str, bool]:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What the instances of a model have loaded. names: one for each load, sorted. version: of their manifest, ""
+    """What the instances of a model have loaded. names: one for each load, sorted. version: of their files, ""
     where they differ or one does not say."""
 
     names: tuple[str, ...]
@@ -110,6 +110,16 @@ def count_interactive(page: str, models: Collection[str]) -> tuple[int, bool]:
     count = sum(value for _, value in read_samples(page, _INTERACTIVE))
     count += sum(value for labels, value in read_samples(page, _ANSWERED) if labels.get("model") in models)
     return int(count), any(value > 0 for _, value in read_samples(page, _DECODING))
+
+
+def find_silent(page: str) -> list[str]:
+    """Models of which an instance has said nothing for STALE_SECONDS: its process is gone or still.
+
+    One that says that it is not ready, such as where its database is away, lives.
+    """
+    fresh = time.time() - STALE_SECONDS
+    said = read_samples(page, "trireme_model_checked_seconds")
+    return sorted({labels.get("model", "") for labels, value in said if value < fresh})
 
 
 def count_answered(page: str) -> dict[str, float]:

@@ -73,6 +73,14 @@ def test_an_encoder_is_batched_cached_warmed_and_told_its_limits():
     assert config.parameters["max_batch_tokens"].string_value == "2048"
 
 
+def test_a_batcher_with_priorities_has_a_delay_since_without_one_it_sleeps_while_requests_wait():
+    text = Recipe("e", "text_encoder", source="x", dynamic_batching=True, max_queue_delay_us=0)
+    assert parse(text).dynamic_batching.max_queue_delay_microseconds == 1
+    pair = Recipe("e", "cross_encoder", source="x", dynamic_batching=True, max_queue_delay_us=0)
+    assert parse(pair).dynamic_batching.max_queue_delay_microseconds == 0
+    assert parse(pair).dynamic_batching.priority_levels == 0
+
+
 def test_a_plain_encoder_has_no_batcher_cache_or_warmup():
     config = parse(Recipe("e", "text_encoder", source="x"))
     assert not config.HasField("dynamic_batching")

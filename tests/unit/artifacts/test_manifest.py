@@ -115,6 +115,38 @@ def test_the_embedder_stays_with_what_does_not(change, manifest):
     assert replace(manifest, **change).embedder == manifest.embedder
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": {"model.onnx": "0", "tokenizer.json": "0"}},
+        {"kind": "generator"},
+        {"query_prompt": "q: "},
+        {"max_length": 32},
+        {"labels": ("a", "c")},
+        {"engine": "openvino"},
+        {"needs_prior": True},
+    ],
+)
+def test_the_version_changes_with_what_changes_answers(change, manifest):
+    assert replace(manifest, **change).version != manifest.version
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "other"},
+        {"source": "elsewhere"},
+        {"revision": "x"},
+        {"tools": {"torch": "9"}},
+        {"figures": {"kl": 1.0}},
+        {"quality": {"scifact": {"before": 0.5, "after": 0.5}}},
+        {"inputs_digest": "later"},
+    ],
+)
+def test_the_same_files_are_the_same_version_whenever_they_were_built(change, manifest):
+    assert replace(manifest, **change).version == manifest.version
+
+
 GRAPH_FILES = ("openvino_model.xml", "openvino_model.bin", "config.json", "tokenizer.json")
 
 

@@ -43,6 +43,24 @@ def test_a_file_is_written_that_holds_what_the_report_says(tmp_path, answers, ca
         assert word in said
 
 
+def test_a_fit_on_first_tokens_says_so_in_its_file_and_in_its_report(tmp_path, answers, capsys):
+    first = [replace(one, decide_after=32) for one in answers]
+    for examples, after, told in (
+        (first, 32, "the first 32 tokens (decide_after = 32)"),
+        (answers, "answer", "the whole answer"),
+    ):
+        out = tmp_path / "made.json"
+        assert run(write(tmp_path / "a.jsonl", examples), out, "--floor", "0.9") == 0
+        assert read_calibration(out).decide_after == after
+        assert f"judged by {told}" in capsys.readouterr().out
+
+
+def test_answers_that_are_judged_by_different_parts_are_not_fitted_together(tmp_path, answers):
+    mixed = [replace(one, decide_after=32) if n % 2 else one for n, one in enumerate(answers)]
+    with pytest.raises(InvalidInputError, match=r"2 kinds \(decide_after\)"):
+        run(write(tmp_path / "a.jsonl", mixed), tmp_path / "x.json")
+
+
 def test_two_steps_are_joined_by_their_questions_and_get_a_file_each(tmp_path, answers, capsys):
     second = [replace(one, step="second") for one in make_answers(400, seed=2)[0][:300]]
     path = write(tmp_path / "a.jsonl", answers, second)

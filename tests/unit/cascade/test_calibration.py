@@ -42,7 +42,7 @@ def answered(score, **others):
 
 
 def document():
-    return json.loads(json.dumps({"format_version": 1, **asdict(ONE), "versions": dict(ONE.versions)}))
+    return json.loads(json.dumps({"format_version": 2, **asdict(ONE), "versions": dict(ONE.versions)}))
 
 
 def read_changed(tmp_path, **changes):
@@ -138,8 +138,12 @@ def test_whole_numbers_are_read_as_numbers(tmp_path):
     ("changes", "said"),
     [
         ({"treshold": 0.5}, "unknown key 'treshold'"),
-        ({"format_version": 2}, "'format_version' 1"),
-        ({"format_version": True}, "'format_version' 1"),
+        ({"format_version": 3}, "'format_version' 2"),
+        ({"format_version": True}, "'format_version' 2"),
+        ({"decide_after": "soon"}, "'decide_after'"),
+        ({"decide_after": 0}, "'decide_after'"),
+        ({"decide_after": 4097}, "'decide_after'"),
+        ({"decide_after": 32.0}, "'decide_after'"),
         ({"step": ""}, "'step'"),
         ({"step": 3}, "'step'"),
         ({"versions": {}}, "'versions'"),
@@ -174,6 +178,21 @@ def test_a_file_that_is_not_as_declared_is_refused_by_file_and_key(tmp_path, cha
     with pytest.raises(SettingError, match=said) as caught:
         read_changed(tmp_path, **changes)
     assert "changed.json" in str(caught.value)
+
+
+def test_how_much_of_an_answer_was_fitted_on_is_kept(tmp_path):
+    path = tmp_path / "first.json"
+    write_calibration(path, replace(ONE, decide_after=32))
+    assert read_calibration(path).decide_after == 32
+    assert read_changed(tmp_path).decide_after == "answer"
+
+
+def test_a_file_from_before_that_was_said_is_refused_with_what_to_do(tmp_path):
+    old = {name: value for name, value in document().items() if name != "decide_after"}
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(old | {"format_version": 1}))
+    with pytest.raises(SettingError, match=r"old.json is of format 1, .*labelled anew; .*fit_cascade.py"):
+        read_calibration(path)
 
 
 @pytest.mark.parametrize("key", sorted(document()))

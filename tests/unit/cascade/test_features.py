@@ -6,8 +6,7 @@ import random
 import pytest
 
 from trireme.cascade.evidence import Evidence
-from trireme.cascade.features import FIRST_TOKENS, LEAST_LOGPROB, is_refusal, make_evidence, quantile
-from trireme.rag.answer import NOTHING_FOUND
+from trireme.cascade.features import FIRST_TOKENS, LEAST_LOGPROB, make_evidence, quantile
 
 
 def test_what_is_not_given_is_not_known():
@@ -29,6 +28,8 @@ def test_the_first_tokens_are_read_as_if_no_more_had_come():
     assert (part.tokens, part.is_cut, part.logprob_least, part.margin_p10) == (FIRST_TOKENS, True, -0.1, -0.1)
     short = make_evidence("Done.", logprobs=[-0.1] * 3, first=FIRST_TOKENS)
     assert (short.tokens, short.is_cut) == (3, False)
+    # Who has read so many does not know that there are no more.
+    assert make_evidence("Done.", logprobs=[-0.1] * FIRST_TOKENS, first=FIRST_TOKENS).is_cut
     counted = make_evidence("Done.", tokens=100, first=FIRST_TOKENS)
     assert (counted.tokens, counted.is_cut, counted.logprob_p05) == (FIRST_TOKENS, True, None)
 
@@ -78,68 +79,3 @@ def test_a_quantile_is_the_value_of_its_rank(count, share, rank):
     values = [float(n) for n in range(1, count + 1)]
     random.Random(count).shuffle(values)
     assert quantile(values, share) == rank
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "The passages do not say.",
-        "the passages do not say",
-        "The passages do not say. [1]",
-        NOTHING_FOUND.format(collection="docs"),
-        "",
-        "  \n",
-        "I don't know.",
-        "I don’t know the answer to that.",
-        "I do not have enough information to answer this question.",
-        "I'm sorry, but I cannot find that in the passages.",
-        "I am not sure.",
-        "I'm unable to answer that.",
-        "Sorry, I can't help with that.",
-        "Unfortunately, the provided context does not mention the year.",
-        "The passage does not explicitly state who won.",
-        "The text doesn't say [2].",
-        "These passages do not contain the answer.",
-        "There is no information about this in the passages.",
-        "Not enough information.",
-        "The answer is not mentioned in the context.",
-        "It is not specified.",
-        "It cannot be determined from the text.",
-        "As an AI language model, I have no access to that.",
-        "Based on the passages, the answer is unknown.",
-        "Unanswerable",
-        "N/A",
-        "Not mentioned.",
-    ],
-)
-def test_what_says_that_it_does_not_know_is_a_refusal(text):
-    assert is_refusal(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Port 8000 [1].",
-        "Scientists do not know why the sky darkened.",
-        "Luther said: I do not know where he is.",
-        "The information age began in 1970.",
-        "The text of the treaty was signed in 1951 [1].",
-        "No information is needed to start the server.",
-        "None of the ships returned [1].",
-        "Unknown Pleasures was released in 1979.",
-        "No answer came from the king until 1810.",
-        "It is not only the largest city but also the oldest [2].",
-        "I have a dream.",
-        "The document was signed in 1215 [1].",
-        "From the north, the river does not reach the sea.",
-        "In 1066. The passages do not say more.",
-        "The sources of the Rhine do not freeze in winter.",
-    ],
-)
-def test_what_answers_is_no_refusal(text):
-    assert not is_refusal(text)
-
-
-def test_a_refusal_is_found_in_front_of_a_text_of_any_length():
-    assert is_refusal("I don't know. " + "But let me tell you of the sea. " * 100_000)
-    assert not is_refusal("In the passages, " * 100_000 + "I do not know.")

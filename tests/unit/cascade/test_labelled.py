@@ -1,6 +1,7 @@
 """Files of labelled answers."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -19,6 +20,14 @@ def test_what_is_written_is_read_as_it_was(tmp_path):
     path = tmp_path / "answers.jsonl"
     path.write_text(format_labelled(ONE) + "\n" + format_labelled(ONE))
     assert list(read_labelled(path)) == [ONE, ONE]
+
+
+def test_evidence_of_first_tokens_says_of_how_many_and_other_evidence_is_of_all(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    first = replace(ONE, decide_after=32)
+    plain = {name: value for name, value in record().items() if name != "decide_after"}
+    path.write_text(format_labelled(first) + json.dumps(plain))
+    assert list(read_labelled(path)) == [first, ONE]
 
 
 def test_features_that_are_left_out_are_not_known(tmp_path):
@@ -51,6 +60,9 @@ def test_features_that_are_left_out_are_not_known(tmp_path):
             "not finite",
         ),
         (json.dumps(record(evidence={"tokens": 10**400})), "not finite"),
+        (json.dumps(record(decide_after=0)), "'decide_after'"),
+        (json.dumps(record(decide_after=True)), "'decide_after'"),
+        (json.dumps(record(decide_after=None)), "'decide_after'"),
     ],
 )
 def test_a_line_that_is_not_as_declared_is_named_with_its_number(tmp_path, line, said):

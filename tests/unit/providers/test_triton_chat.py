@@ -10,6 +10,7 @@ from fakes.grpc_server import config_of, response_of, serving
 from trireme.errors import UnsupportedError
 from trireme.providers.chat import (
     ChatCall,
+    Findings,
     Finished,
     Message,
     Source,
@@ -502,3 +503,51 @@ def test_tokens_of_an_answer_cannot_be_counted_and_faults_are_a_providers(server
     with pytest.raises(ProviderError) as found:
         asyncio.run(with_provider(server, lambda provider: provider.count_tokens(call_of(), "llm")))
     assert found.value.kind == "overloaded"
+
+
+EVIDENCE_INPUTS = ["text_input", "return_evidence", "return_prompt"]
+PROMPT = [{"role": "user", "content": "passages and question"}]
+
+
+def answer_parts(_request, _context):
+    evidence = {"token_logprobs": [-0.5], "best_score": None, "passage_score": 0.25, "passage_gap": None}
+    first = {"text_output": ["Oars"], "evidence": [json.dumps(evidence)], "prompt": [json.dumps(PROMPT)]}
+    last = {
+        "text_output": ["."],
+        "citations": ["[]"],
+        "usage": [json.dumps(USAGE)],
+        "finish_reason": ["stop"],
+    }
+    return iter([response_of(first, is_last=False), response_of(last)])
+
+
+def test_what_a_rag_model_finds_comes_before_the_text_that_goes_with_it(server):
+    server.configs["rag"] = config_of("rag", backend="rag", inputs=EVIDENCE_INPUTS)
+    server.stream = answer_parts
+    found = chat(server, call_of(stream=True, asks_evidence=True, asks_prompt=True), "rag")
+    details = {"best_score": None, "passage_score": 0.25, "passage_gap": None}
+    assert found[:3] == [Started("rag"), Findings((-0.5,), details, tuple(PROMPT)), TextDelta("Oars")]
+    sent = inputs_of(server.requests[0])
+    assert sent["return_evidence"] is sent["return_prompt"] is True
+
+
+def test_nobody_is_asked_for_findings_unasked_nor_a_model_whose_configuration_is_older(server):
+    server.stream = answer_parts
+    chat(server, call_of(asks_evidence=True, asks_prompt=True), "rag")
+    server.configs["rag"] = config_of("rag", backend="rag", inputs=EVIDENCE_INPUTS)
+    chat(server, call_of(), "rag")
+    for request in server.requests:
+        assert not {"return_evidence", "return_prompt"} & inputs_of(request).keys()
+
+
+@pytest.mark.parametrize("says", [False, True])
+def test_whether_a_model_says_findings_is_learned_with_what_it_can_do(server, says):
+    server.stream = answer_parts
+
+    async def act(provider):
+        call = call_of(asks_evidence=True, stream=True)
+        return [event async for event in provider.chat(call, "rag", LIMITS)]
+
+    asyncio.run(with_provider(server, act, [ServedModel("rag", "answer", True, says_findings=says)]))
+    assert ("return_evidence" in inputs_of(server.requests[0])) is says
+    assert server.config_questions == []

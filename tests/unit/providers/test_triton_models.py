@@ -197,6 +197,7 @@ SERVED = [
     served_models.ServedModel(
         "rag", "rag", True, inputs=("text_input",), version="r", steps=("search__sort",)
     ),
+    served_models.ServedModel("rag2", "rag", True, inputs=("text_input", "return_evidence", "return_prompt")),
     served_models.ServedModel("search__sort", "sort", True, version="s"),
 ]
 LISTED = [
@@ -205,6 +206,7 @@ LISTED = [
     ServedModel("newer", "chat", True, takes_cached_flag=True, alternatives=20, versions=(("newer", ""),)),
     # A step that clients may not name has a version all the same.
     ServedModel("rag", "answer", True, versions=(("rag", "r"), ("search__sort", "s"))),
+    ServedModel("rag2", "answer", True, versions=(("rag2", ""),), says_findings=True),
 ]
 
 

@@ -18,9 +18,9 @@ HITS = [
 ]
 
 
-def ask(steps, text="how many banks of oars had a trireme", mode="auto", top_k=5, options=OPTIONS):
+def ask(steps, text="how many banks of oars had a trireme", mode="auto", top_k=5, options=OPTIONS, **more):
     question = Question(text, mode, top_k, "default", "handbook")
-    return list(answer(question, steps, options, TEMPLATE, steps.clock))
+    return list(answer(question, steps, options, TEMPLATE, steps.clock, **more))
 
 
 def text_of(parts):
@@ -258,3 +258,55 @@ def test_one_passage_has_no_gap_and_none_has_no_score():
     assert (alone.passage_score, alone.passage_gap) == (6.0, None)
     nothing = ask(FakeSteps([]))[-1].usage
     assert (nothing.passage_score, nothing.passage_gap) == (None, None)
+
+
+def test_every_part_but_the_last_says_what_the_answer_is_judged_by_as_far_as_it_is_known():
+    steps = FakeSteps(HITS, said="Oars it had. [1]")
+    steps.says_logprobs = True
+    *parts, last = ask(steps, "oars lengths")
+    # The first two tokens were held back until they were another answer than the sentence.
+    assert [part.evidence.token_logprobs for part in parts] == [(-1.0, -2.0), (-3.0,), (-4.0,)]
+    usage = last.usage
+    for part in parts:
+        scores = part.evidence.best_score, part.evidence.passage_score, part.evidence.passage_gap
+        assert scores == (usage.best_score, usage.passage_score, usage.passage_gap)
+    assert last.evidence is None
+    assert usage.token_logprobs == (-1.0, -2.0, -3.0, -4.0)
+
+
+def test_the_first_part_has_the_prompt_where_it_is_asked_for_whoever_answers():
+    for mode, text in (("generative", "oars"), ("extractive", "oars"), ("auto", "zoning law of Ulm")):
+        first, *rest = ask(FakeSteps(HITS, said="Oars it had."), text, mode, asks_prompt=True)
+        system, user = first.prompt
+        assert system == {"role": "system", "content": "Be true."}
+        # The best two passages, as the LLM would read them.
+        assert (
+            user["content"].startswith("<1> ") and "<2>" in user["content"] and "<3>" not in user["content"]
+        )
+        assert user["content"].endswith(f"Q: {text}")
+        assert all(part.prompt == () for part in rest)
+    generative = FakeSteps(HITS, said="Oars it had.")
+    (first, *_) = ask(generative, "oars", "generative", asks_prompt=True)
+    assert list(first.prompt) == generative.prompts[0]
+
+
+def test_nothing_found_makes_no_prompt_and_nobody_gets_one_unasked():
+    assert ask(FakeSteps([]), asks_prompt=True)[0].prompt == ()
+    assert all(part.prompt == () for part in ask(FakeSteps(HITS, said="Oars."), "oars", "generative"))
+
+
+def test_what_a_larger_model_is_asked_is_not_cut_to_what_the_llm_can_read():
+    steps = FakeSteps(HITS, said="Oars it had.")
+    steps.longest_prompt = 70
+    first, *_ = ask(steps, "oars", "generative", asks_prompt=True)
+    assert "<2>" not in steps.prompts[-1][1]["content"]
+    assert "<2>" in first.prompt[1]["content"]
+
+
+def test_who_stops_listening_before_the_first_part_is_through_stops_the_llm_too():
+    steps = FakeSteps(HITS, said="Oars it had. [1]")
+    question = Question("oars", "generative", 5, "default", "handbook")
+    parts = answer(question, steps, OPTIONS, TEMPLATE, steps.clock, asks_prompt=True)
+    next(parts)
+    parts.close()
+    assert steps.closed

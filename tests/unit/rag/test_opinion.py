@@ -1,6 +1,6 @@
 import pytest
 
-from trireme.rag.opinion import is_refusal, read_opinion
+from trireme.rag.opinion import read_opinion
 
 SENTENCE = "HTTP is on port 8000, gRPC on port 8001, and metrics are on port 8002."
 
@@ -85,8 +85,3 @@ def test_a_part_of_a_number_is_another_number(said, opinion):
 def test_what_is_sure_of_a_part_is_sure_of_the_whole(whole):
     parts = {read_opinion(whole[:end], SENTENCE, is_whole=False) for end in range(len(whole) + 1)}
     assert parts - {"open"} <= {read_opinion(whole, SENTENCE, is_whole=True)}
-
-
-def test_refusals_are_known_by_how_they_begin():
-    assert is_refusal("None of the passages mention it.")
-    assert not is_refusal("Say that the passages do not matter.")

@@ -11,6 +11,7 @@ import msgspec
 
 from trireme.providers.chat import (
     Event,
+    Findings,
     Finished,
     Native,
     RefusalDelta,
@@ -32,6 +33,7 @@ _KINDS: tuple[Any, ...] = (
     ToolStart,
     ToolDelta,
     Sources,
+    Findings,
     Native,
     Usage,
     Finished,

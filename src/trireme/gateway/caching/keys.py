@@ -67,6 +67,8 @@ FIELDS: Mapping[type, Mapping[str, str]] = {
         # Of the secret of a gateway: two that share a store by chance share nothing of a tenant that both have.
         "salt": IN,
         "default_collection": "as the collection",
+        "asks_evidence": "a cascade's step sets it, behind the key",
+        "asks_prompt": "as asks_evidence",
     },
     Message: {"role": IN, "parts": IN, "name": IN},
     Text: {"text": IN},

@@ -35,7 +35,8 @@ async def read_question(
     # When an answer is sufficient may be the model's to say, and which step's answer is sure enough always is.
     rules = msgspec.to_builtins(row.stop_when)
     if chain.plan is not None:
-        rules = [rules, chain.plan.rules]
+        # And which steps are left to answer: two that share a target are told apart by nothing else.
+        rules = [rules, chain.plan.rules, [step.plan.name for step in chain.steps]]
     question = question_of(
         call,
         replace(fingerprint, rules=rules),

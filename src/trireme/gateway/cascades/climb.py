@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
@@ -10,12 +11,15 @@ from typing import Protocol
 
 from trireme.errors import InvalidInputError, PermissionDeniedError, ResourceExhaustedError, TriremeError
 from trireme.gateway.cascades.heard import UNSURE, Heard, shown
-from trireme.gateway.cascades.plan import CascadePlan, StepPlan
+from trireme.gateway.cascades.passages import Prompt, with_prompt
+from trireme.gateway.cascades.plan import CascadePlan, StepPlan, limit_of
 from trireme.gateway.cascades.step_meter import ESCALATED, StepMeter
 from trireme.gateway.cascades.versions import StepVersions
 from trireme.gateway.chains import Chain, Step
+from trireme.gateway.file import StopWhen
+from trireme.gateway.spending.early_stops import stop_of, watch_early
 from trireme.providers.attempts import Attempts
-from trireme.providers.chat import ChatCall, Event, Usage
+from trireme.providers.chat import ChatCall, Event, Findings, Usage
 from trireme.providers.meter import Meter
 from trireme.providers.port import ProviderError
 from trireme.providers.targets import Attempt, OpenAnswer, Target
@@ -23,6 +27,8 @@ from trireme.providers.targets import Attempt, OpenAnswer, Target
 # What became of a step, beside the reasons of Heard and StepVersions and the kinds of ProviderError: its answer was
 # shown; no target of it can take the call; the tenant's rules forbid it; a budget does not pay for it.
 KEPT, UNABLE, FORBIDDEN, BUDGET = "kept", "unable", "forbidden", "budget"
+# Kinds of ProviderError.
+TIMEOUT, TOO_LONG = "timeout", "too_long"
 
 
 class StepTally(Protocol):
@@ -36,7 +42,8 @@ class StepTally(Protocol):
 @dataclass(slots=True)
 class _Climb:
     """One request on its way up. left: steps that did not answer, with the reasons. best: of the answers that were
-    not sure enough the likeliest, with its chance."""
+    not sure enough the likeliest, with its chance. prompt: of the last rag model that found something.
+    lacks_prompt: one was asked that may have found something, and failed before it said so."""
 
     call: ChatCall
     plan: CascadePlan
@@ -46,6 +53,22 @@ class _Climb:
     made: list[Attempt] = field(default_factory=list)
     best: OpenAnswer | None = None
     chance: float = -1.0
+    prompt: Prompt = ()
+    lacks_prompt: bool = False
+
+
+@dataclass(slots=True)
+class _Trial:
+    """One step that is being asked. began: when, on the clock. made: its attempts. chance: that its answer is
+    right, once it is judged."""
+
+    plan: StepPlan
+    heard: Heard
+    meter: StepMeter
+    began: float
+    opened: OpenAnswer | None = None
+    made: tuple[Attempt, ...] = ()
+    chance: float = 0.0
 
 
 class Cascades:
@@ -120,38 +143,56 @@ class Cascades:
 
     async def _try(self, climb: _Climb, step: Step) -> OpenAnswer | None:
         """The step's answer if it is sure enough; None: go on to the next step."""
-        began, plan = self._clock(), step.plan
-        limit = _limit(climb.plan, plan)
-        meter, heard = StepMeter(climb.meter, plan.name), Heard(limit)
-        asked = call_of(climb.call, climb.plan, plan)
-        opened: OpenAnswer | None = None
-        chance = 0.0
-        made: tuple[Attempt, ...] = ()
+        plan = step.plan
+        one = _Trial(
+            plan, Heard(limit_of(climb.plan, plan)), StepMeter(climb.meter, plan.name), self._clock()
+        )
         try:
-            opened = await self._attempts.open(asked, step.targets, self._seconds_left(climb, plan), meter)
-            made = opened.attempts
-            await _read(opened.events, heard, limit)
-            reason, chance = self._judge(climb, plan, heard)
-            if not reason and not climb.call.stream:
-                # Nobody has seen anything yet: what breaks off now costs nothing but the next step.
-                await _read(opened.events, heard, None)
-                reason = heard.find_fault()
-        except TriremeError as error:
-            reason, made = _reason_of(error), getattr(error, "attempts", made)
+            reason = await self._hear(climb, step, one)
+            if reason == TIMEOUT:
+                await _close(one.opened)
         except BaseException:
-            await _close(opened)
-            meter.decide(is_kept=False)
+            await _close(one.opened)
+            one.meter.decide(is_kept=False)
             raise
-        meter.decide(is_kept=not reason)
-        self._tally.count_step(climb.plan.model, plan.name, reason or KEPT, self._clock() - began)
-        if opened is not None and not reason:
-            return await self._give(climb, plan, opened, heard)
-        if opened is not None and reason == UNSURE and heard.is_whole and chance > climb.chance:
-            climb.best, climb.chance = self._replay_of(climb, plan, opened, heard), chance
-        await _close(opened)
+        one.meter.decide(is_kept=not reason, cancelled=TIMEOUT)
+        climb.prompt = one.heard.prompt or climb.prompt
+        climb.lacks_prompt = climb.lacks_prompt or (plan.reads_passages and not one.heard.has_evidence)
+        self._tally.count_step(climb.plan.model, plan.name, reason or KEPT, self._clock() - one.began)
+        if one.opened is not None and not reason:
+            return await self._give(climb, plan, one.opened, one.heard)
+        if one.opened is not None and reason == UNSURE and one.heard.is_whole and one.chance > climb.chance:
+            climb.best = self._replay_of(climb, plan, one.opened, one.heard)
+            climb.chance = one.chance
+        await _close(one.opened)
         climb.left.append((plan.name, reason))
-        climb.made += _escalated(made)
+        climb.made += _escalated(one.made)
         return None
+
+    async def _hear(self, climb: _Climb, step: Step, one: _Trial) -> str:
+        """Ask the step and read until it is judged; why its answer is not kept, "" if it is."""
+        first, seconds = one.heard.first, self._seconds_left(climb, one.plan)
+        # What streams on behind the decision has the request's time, not the step's.
+        streams_on = first is not None and climb.call.stream
+        whole = climb.deadline - self._clock() if streams_on else seconds
+        try:
+            async with asyncio.timeout(seconds if streams_on else None):
+                one.opened = await self._attempts.open(
+                    self._asked(climb, step), step.targets, whole, one.meter
+                )
+                one.made = one.opened.attempts
+                await _read(one.opened.events, one.heard, first)
+                reason, one.chance = self._judge(climb, one.plan, one.heard)
+                if not reason and not climb.call.stream:
+                    # Nobody has seen anything yet: what breaks off now costs nothing but the next step.
+                    await _read(one.opened.events, one.heard, None)
+                    reason = one.heard.find_fault()
+        except TimeoutError:
+            reason = TIMEOUT
+            one.made = one.made or (Attempt(step.targets[0].label, TIMEOUT, self._clock() - one.began),)
+        except TriremeError as error:
+            reason, one.made = _reason_of(error), getattr(error, "attempts", one.made)
+        return reason
 
     def _judge(self, climb: _Climb, plan: StepPlan, heard: Heard) -> tuple[str, float]:
         """Why the answer is not kept, "" if it is, and its chance."""
@@ -166,11 +207,17 @@ class Cascades:
         if heard.is_whole:
             return self._replay_of(climb, plan, opened, heard)
         events = _show(climb, heard.events, opened.events)
+        if (stop := _stop_behind(climb, plan)) is not None:
+            events = watch_early(events, climb.call, stop)
+        # Through both: see _show.
         await anext(events)
         return self._answer(climb, plan, opened, events)
 
     def _replay_of(self, climb: _Climb, plan: StepPlan, opened: OpenAnswer, heard: Heard) -> OpenAnswer:
-        return self._answer(climb, plan, opened, _replay(climb.call, heard.events))
+        events = _replay(climb.call, heard.events)
+        if (stop := _stop_behind(climb, plan)) is not None:
+            events = watch_early(events, climb.call, stop, reads_on=True)
+        return self._answer(climb, plan, opened, events)
 
     def _answer(
         self, climb: _Climb, plan: StepPlan, opened: OpenAnswer, events: AsyncGenerator[Event, None]
@@ -185,11 +232,9 @@ class Cascades:
             vars(error)["attempts"] = tuple(climb.made)
             raise error
         climb.meter.step = plan.name
-        began, asked = self._clock(), call_of(climb.call, climb.plan, plan)
+        began = self._clock()
         try:
-            opened = await self._attempts.open(
-                asked, step.targets, self._seconds_left(climb, plan), climb.meter
-            )
+            opened = await self._open_last(climb, step)
         except TriremeError as error:
             reason = _reason_of(error)
             self._tally.count_step(climb.plan.model, plan.name, reason, self._clock() - began)
@@ -204,7 +249,31 @@ class Cascades:
         events = _show(climb, (), opened.events)
         await anext(events)
         answer = self._answer(climb, plan, opened, events)
-        return replace(answer, may_keep=opened.served_by == step.targets[0])
+        # Not for others either: one without the passages that an equal call's would have had.
+        is_bare = plan.passages and climb.lacks_prompt and not climb.prompt
+        return replace(answer, may_keep=opened.served_by == step.targets[0] and not is_bare)
+
+    async def _open_last(self, climb: _Climb, step: Step) -> OpenAnswer:
+        """With what was found; where that is too long for every target, with the question alone."""
+        asked, alone = self._asked(climb, step), call_of(climb.call, climb.plan, step.plan)
+        seconds = self._seconds_left(climb, step.plan)
+        try:
+            return await self._attempts.open(asked, step.targets, seconds, climb.meter)
+        except ProviderError as error:
+            if error.kind != TOO_LONG or asked == alone:
+                raise
+            climb.made += error.attempts
+        seconds = self._seconds_left(climb, step.plan)
+        return await self._attempts.open(alone, step.targets, seconds, climb.meter)
+
+    def _asked(self, climb: _Climb, step: Step) -> ChatCall:
+        """The call as the step is asked, with what an earlier one has found where all of its targets take that."""
+        asked = call_of(climb.call, climb.plan, step.plan)
+        if not step.plan.passages or not climb.prompt:
+            return asked
+        found = with_prompt(asked, climb.prompt)
+        takes_it = all(not one.entry.keys[0].find_fault(found, one.model) for one in step.targets)
+        return found if takes_it else asked
 
     def _seconds_left(self, climb: _Climb, plan: StepPlan) -> float:
         left = climb.deadline - self._clock()
@@ -212,12 +281,17 @@ class Cascades:
 
 
 def call_of(call: ChatCall, cascade: CascadePlan, step: StepPlan) -> ChatCall:
-    """The call as the step is asked: in its mode where the client names none, with the log-probabilities that its
-    calibration needs. Pure."""
+    """The call as the step is asked: in its mode where the client names none, with the log-probabilities and the
+    findings that its calibration and later steps need. Pure."""
     if call.answer_mode is None:
         call = replace(call, answer_mode=step.answer_mode)
-    if _limit(cascade, step) is not None:
+    if step.calibration is not None:
+        call = replace(call, asks_evidence=True, asks_prompt=cascade.asks_prompt)
+    if limit_of(cascade, step) is not None:
         call = replace(call, stream=True)
+    if step.calibration is not None and step.reads_passages:
+        # Judged as it was labelled, and stopped where it is shown: a stop would take citations and scores away.
+        call = replace(call, stop_when={})
     if step.alternatives is None or (call.logprobs or 0) > step.alternatives:
         return call
     asked = step.alternatives
@@ -229,10 +303,10 @@ def call_of(call: ChatCall, cascade: CascadePlan, step: StepPlan) -> ChatCall:
     return replace(call, logprobs=asked)
 
 
-def _limit(cascade: CascadePlan, step: StepPlan) -> int | None:
-    """Tokens that are read before the decision; None: the whole answer, as a single sentence always comes."""
-    is_whole = step.calibration is None or step.answer_mode == "extractive"
-    return None if is_whole or cascade.decide_after == "answer" else cascade.decide_after
+def _stop_behind(climb: _Climb, plan: StepPlan) -> StopWhen | None:
+    """What ends the answer of a rag step once it is judged (see call_of); None: nothing does."""
+    is_judged = plan.calibration is not None and plan.reads_passages
+    return stop_of(climb.call, climb.plan.stop_when) if is_judged else None
 
 
 async def _read(events: AsyncGenerator[Event, None], heard: Heard, limit: int | None) -> None:
@@ -241,7 +315,8 @@ async def _read(events: AsyncGenerator[Event, None], heard: Heard, limit: int | 
         return
     async for event in events:
         heard.note(event)
-        if limit is not None and heard.tokens >= limit:
+        # The text of what was found so far comes behind it.
+        if limit is not None and heard.tokens >= limit and not isinstance(event, Findings):
             return
     heard.is_whole = True
 

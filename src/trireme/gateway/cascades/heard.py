@@ -13,6 +13,7 @@ from trireme.errors import SettingError
 from trireme.providers.chat import (
     ChatCall,
     Event,
+    Findings,
     Finished,
     RefusalDelta,
     Sources,
@@ -35,6 +36,8 @@ class Heard:
     first: int | None = None
     events: list[Event] = field(default_factory=list)
     model: str = ""
+    # What a rag model would ask an LLM.
+    prompt: tuple[Mapping[str, str], ...] = ()
     is_whole: bool = False
     _text: str = ""
     _parts: int = 0
@@ -43,6 +46,7 @@ class Heard:
     _usage: Usage = field(default_factory=Usage)
     _reason: str = ""
     _sources: Sources | None = None
+    _details: Mapping[str, Any] = field(default_factory=dict)
     _has_other: bool = False
 
     def note(self, event: Event) -> None:
@@ -57,9 +61,16 @@ class Heard:
                 self._take(entries)
             case RefusalDelta(text=text):
                 self._text += text
+            case Findings(logprobs=logprobs, details=details, prompt=prompt):
+                self._take(logprobs)
+                self._details = {**self._details, **details}
+                self.prompt = self.prompt or prompt
             case Sources(details=details):
-                self._sources = event
-                self._take(details.get(LOGPROBS_KEY) or ())
+                self._sources, self._details = event, details
+                if every := details.get(LOGPROBS_KEY):
+                    # All of them, also those that came before.
+                    self._logprobs.clear()
+                    self._take(every)
             case Usage():
                 self._usage = event
             case Finished(reason=reason):
@@ -69,6 +80,11 @@ class Heard:
                 pass
             case _:
                 self._has_other = True
+
+    @property
+    def has_evidence(self) -> bool:
+        """Whether a rag model has said what it found, be that nothing."""
+        return bool(self._details or self.prompt)
 
     @property
     def tokens(self) -> int:
@@ -94,7 +110,7 @@ class Heard:
 
     def evidence(self) -> Evidence:
         """Of what has come. Pure."""
-        details = self._sources.details if self._sources is not None else {}
+        details = self._details
         counted = self._usage.output_tokens if self.is_whole else None
         made = make_evidence(
             self._text,
@@ -124,6 +140,8 @@ class Heard:
 
 def shown(event: Event, call: ChatCall) -> Event | None:
     """The event as the client gets it: without what only the decision needed. None: nothing of it is left."""
+    if isinstance(event, Findings):
+        return None
     if isinstance(event, Sources) and LOGPROBS_KEY in event.details and call.logprobs is None:
         left = {name: value for name, value in event.details.items() if name != LOGPROBS_KEY}
         return replace(event, details=left)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,16 @@ from typing import Any
 from trireme.cascade.calibration import Calibration, read_calibration
 from trireme.errors import SettingError
 from trireme.gateway.cascades.rows import DecideAfter, OnRefusal, StepRow, name_of
-from trireme.gateway.file import LOCAL, GatewayFile, ModelRow, ProviderRow, split_target
+from trireme.gateway.file import LOCAL, GatewayFile, ModelRow, ProviderRow, StopWhen, split_target
 from trireme.providers.models import ServedModel
 
 # Fields of Evidence, by what an answer must come with.
 _OF_TOKENS = frozenset({"logprob_p05", "logprob_p10", "logprob_least", "logprob_first", "margin_p10"})
 _OF_SECOND = frozenset({"margin_p10"})
-_OF_PASSAGES = frozenset({"sentence_score", "passage_score", "passage_gap", "citations", "citation_support"})
+_OF_CITATIONS = frozenset({"citations", "citation_support"})
+_OF_PASSAGES = frozenset({"sentence_score", "passage_score", "passage_gap"}) | _OF_CITATIONS
+# Of a step whose row names none, until its answer is judged.
+STEP_SECONDS = 30.0
 # Kinds of providers whose format has log-probabilities.
 _WITH_LOGPROBS = frozenset({"openai", "triton"})
 
@@ -27,7 +31,8 @@ class StepPlan:
     """One step. targets: provider and model. calibration: None of the last step, which is not judged.
 
     digest: of the calibration's file, SHA-256 in hex. alternatives: that are asked for with each token; None: no
-    log-probabilities are.
+    log-probabilities are. seconds: until its answer is judged; of the last step: for its answer, None for all that
+    is left. passages: whether it is asked with the prompt of an earlier step's rag model, where there is one.
     """
 
     name: str
@@ -37,6 +42,13 @@ class StepPlan:
     calibration: Calibration | None = None
     digest: str = ""
     alternatives: int | None = None
+    passages: bool = False
+
+    @property
+    def reads_passages(self) -> bool:
+        """Whether it is a rag model, as far as the file tells."""
+        features = self.calibration.features if self.calibration is not None else ()
+        return self.answer_mode is not None or not _OF_PASSAGES.isdisjoint(features)
 
     @property
     def label(self) -> str:
@@ -52,12 +64,21 @@ class CascadePlan:
     steps: tuple[StepPlan, ...]
     decide_after: DecideAfter = "answer"
     on_refusal: OnRefusal = "error"
+    stop_when: StopWhen | None = None
 
     @property
     def rules(self) -> Any:
-        """All that decides which step answers, for the key of kept answers."""
-        steps = [[*step.targets, step.answer_mode, step.digest, step.seconds] for step in self.steps]
+        """All that decides which step answers and as which, for the key of kept answers."""
+        steps = [
+            [step.name, step.targets, step.answer_mode, step.digest, step.seconds, step.passages]
+            for step in self.steps
+        ]
         return [steps, self.decide_after, self.on_refusal]
+
+    @property
+    def asks_prompt(self) -> bool:
+        """Whether a step wants what an earlier one's rag model found."""
+        return any(step.passages for step in self.steps)
 
 
 def read_cascades(file: GatewayFile, path: Path) -> dict[str, CascadePlan]:
@@ -71,6 +92,7 @@ def read_cascades(file: GatewayFile, path: Path) -> dict[str, CascadePlan]:
             tuple(_read_step(file, path, model, row, index) for index in range(len(row.steps))),
             row.decide_after,
             row.on_refusal,
+            row.stop_when,
         )
         for model, row in file.models.items()
         if row.steps
@@ -96,8 +118,13 @@ def _fault_of_model(model: ServedModel, plan: CascadePlan, step: StepPlan) -> st
     """What the model cannot give of what the step needs, behind its key; "" if it can."""
     name, wanted = model.name, step.alternatives
     if model.ability == "answer":
-        if wanted is not None and plan.decide_after != "answer":
-            return f"calibration needs log-probabilities before the end, and {name!r} gives them with it"
+        features = step.calibration.features if step.calibration is not None else ()
+        is_early = limit_of(plan, step) is not None and not (_OF_PASSAGES | _OF_TOKENS).isdisjoint(features)
+        if is_early and not model.says_findings:
+            return (
+                f"calibration needs what {name!r} says with its end alone: its configuration is older than"
+                " return_evidence; write it anew with build/write_configs.py"
+            )
         return f"calibration needs margin_p10, and {name!r} names no second tokens" if wanted else ""
     if step.answer_mode is not None:
         return f"answer_mode is of rag models, and {name!r} is none"
@@ -109,37 +136,55 @@ def _fault_of_model(model: ServedModel, plan: CascadePlan, step: StepPlan) -> st
     return ""
 
 
+def limit_of(cascade: CascadePlan, step: StepPlan) -> int | None:
+    """Tokens that are read before the decision; None: the whole answer, as a single sentence always comes. Pure."""
+    if step.calibration is None:
+        return None
+    after = _judged_after(step.answer_mode, cascade.decide_after)
+    return None if after == "answer" else after
+
+
+def _judged_after(answer_mode: str | None, decide_after: DecideAfter) -> DecideAfter:
+    return "answer" if answer_mode == "extractive" else decide_after
+
+
 def _read_step(file: GatewayFile, path: Path, model: str, row: ModelRow, index: int) -> StepPlan:
     step = row.steps[index]
     where = f"{path}: models.{model}.steps[{index}]"
     targets = tuple(split_target(entry) for entry in step.entries)
+    is_last = index == len(row.steps) - 1
+    # A calibration is of answers to what its step was asked when they were collected.
+    passages = (is_last and step.answer_mode is None) if step.passages is None else step.passages
+    name = name_of(step, index)
     for provider, _ in targets:
         if step.answer_mode is not None and file.providers[provider].kind != "triton":
             raise SettingError(f"{where}.answer_mode is of rag models, and {provider!r} serves none")
     if not step.calibration:
-        return StepPlan(name_of(step, index), targets, step.answer_mode, step.seconds)
+        return StepPlan(name, targets, step.answer_mode, step.seconds, passages=passages)
     place = path.parent / step.calibration
     try:
         calibration = read_calibration(place)
         digest = hashlib.sha256(place.read_bytes()).hexdigest()
     except (SettingError, OSError) as error:
         raise SettingError(f"{where}.calibration: {error}") from None
-    provider, name = targets[0]
+    provider, target = targets[0]
     fault = (
         _fault_of_features(calibration, step, file.providers[provider])
         or _fault_of_length(calibration, step, row)
-        or _fault_of_versions(calibration, provider, name, file.providers[provider])
+        or _fault_of_versions(calibration, provider, target, file.providers[provider])
     )
     if fault:
         raise SettingError(f"{where}.calibration: {place} {fault}")
+    seconds = min(STEP_SECONDS, file.attempts.seconds) if step.seconds is None else step.seconds
     return StepPlan(
-        name_of(step, index),
+        name,
         targets,
         step.answer_mode,
-        step.seconds,
+        seconds,
         calibration,
         digest,
         _alternatives(calibration),
+        passages,
     )
 
 
@@ -164,12 +209,21 @@ def _fault_of_features(calibration: Calibration, step: StepRow, provider: Provid
 
 
 def _fault_of_length(calibration: Calibration, step: StepRow, row: ModelRow) -> str:
-    """Why the calibration cannot judge the first tokens; "" if it can, or need not: a sentence comes whole."""
-    if row.decide_after == "answer" or step.answer_mode == "extractive":
+    """Why the calibration is not of as much of an answer as is judged; "" if it is. A sentence comes whole."""
+    after = _judged_after(step.answer_mode, row.decide_after)
+    if calibration.decide_after != after:
+        fitted = calibration.decide_after
+        whole = "whole answers" if fitted == "answer" else f"the first {fitted} tokens of answers"
+        if step.answer_mode == "extractive":
+            return f"was fitted on {whole}, and a sentence is judged whole: fit it on whole answers"
+        wanted = "whole answers" if after == "answer" else f"their first {after} tokens"
+        return (
+            f"was fitted on {whole}, and its step is judged by {wanted}: set decide_after = {json.dumps(fitted)},"
+            f" or fit it on {wanted} with build/fit_cascade.py"
+        )
+    if after == "answer":
         return ""
-    # A rag model says all that it knows with the end.
-    known_late = _OF_PASSAGES if step.answer_mode is None else _OF_PASSAGES | _OF_TOKENS
-    late = next((feature for feature in calibration.features if feature in known_late), "")
+    late = next((feature for feature in calibration.features if feature in _OF_CITATIONS), "")
     return (
         f'needs {late}, which comes with the end of an answer: decide_after must be "answer"' if late else ""
     )

@@ -22,7 +22,9 @@ class StepRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: in headers, metrics and the ledger; without one the step's number from 1 on. target: as an entry of a
     chain. chain: of the last step, in place of a target. answer_mode: of rag models. calibration: a file, relative
-    to gateway.toml. seconds: that the step's answer may take, repeated calls included; else the next one is asked.
+    to gateway.toml. seconds: until the step's answer is judged, repeated calls included; then the next one is asked
+    (None: plan.STEP_SECONDS). Of the last step: for its answer. passages: whether the step is asked with the prompt
+    of an earlier rag model and its passages, in place of the question alone; None: in the last step, yes.
     """
 
     name: str = ""
@@ -31,6 +33,7 @@ class StepRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     answer_mode: Literal["extractive", "generative", "auto"] | None = None
     calibration: str = ""
     seconds: float | None = None
+    passages: bool | None = None
 
     @property
     def entries(self) -> list[str]:
@@ -59,6 +62,8 @@ def check_steps(
         )
     for index, row in enumerate(rows):
         _check_step(f"{where}.steps[{index}]", row, check_entry, is_last=index == len(rows) - 1)
+    if rows[0].passages:
+        raise SettingError(f"{where}.steps[0].passages: no step before the first one finds any; leave it out")
     names = [name_of(row, index) for index, row in enumerate(rows)]
     for index, name in enumerate(names):
         if names.index(name) != index:
@@ -70,6 +75,10 @@ def _check_step(where: str, row: StepRow, check_entry: Callable[[str, str], None
         raise SettingError(f"{where}.name: a name has lower-case letters, digits, - and _")
     if bool(row.target) == bool(row.chain):
         raise SettingError(f"{where}: name a target, or a chain in the last step")
+    if row.passages and row.answer_mode is not None:
+        raise SettingError(
+            f"{where}.passages: a rag model, which has an answer_mode, finds its own; leave it out"
+        )
     if row.seconds is not None and not row.seconds > 0:
         raise SettingError(f"{where}.seconds must be above 0")
     if is_last and row.calibration:

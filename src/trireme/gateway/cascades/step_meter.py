@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
+from trireme.providers.attempts import CANCELLED
 from trireme.providers.chat import ChatCall, Event
 from trireme.providers.meter import AttemptMeter, Meter
 from trireme.providers.targets import Target
@@ -28,10 +29,13 @@ class StepMeter:
         self._attempts.append(attempt)
         return attempt
 
-    def decide(self, *, is_kept: bool) -> None:
-        """Whether the answer is the client's. Settles what waits for it; does not block."""
+    def decide(self, *, is_kept: bool, cancelled: str = CANCELLED) -> None:
+        """Whether the answer is the client's. Settles what waits for it; does not block.
+
+        cancelled: the outcome of a call that was cancelled before this: by its client, or for its time.
+        """
         for attempt in self._attempts:
-            attempt.decide(is_kept=is_kept)
+            attempt.decide(is_kept=is_kept, cancelled=cancelled)
 
 
 class _StepAttempt:
@@ -49,16 +53,18 @@ class _StepAttempt:
 
     def end(self, outcome: str) -> None:
         """See AttemptMeter."""
-        if self._is_kept is None and outcome == "ok":
+        if self._is_kept is None and outcome in ("ok", CANCELLED):
             self._outcome = outcome
-        elif self._is_kept is False and outcome in ("ok", "cancelled"):
+        elif self._is_kept is False and outcome in ("ok", CANCELLED):
             self._attempt.end(ESCALATED)
         else:
             self._attempt.end(outcome)
 
-    def decide(self, *, is_kept: bool) -> None:
+    def decide(self, *, is_kept: bool, cancelled: str) -> None:
         """End what had ended before; what has not ends by itself."""
         if self._is_kept is None:
             self._is_kept = is_kept
-            if self._outcome:
+            if self._outcome == CANCELLED:
+                self._attempt.end(cancelled)
+            elif self._outcome:
                 self.end(self._outcome)

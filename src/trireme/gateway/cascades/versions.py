@@ -10,8 +10,9 @@ from trireme.gateway.cascades.plan import CascadePlan, StepPlan
 from trireme.gateway.file import LOCAL
 from trireme.providers.models import ServedModel
 
-# What is known of our own models may be so old: as caches take it.
-KNOWN_SECONDS = 2.0
+# What is known of our own models may be so old. They are asked every second or so, in the background; a server that
+# answers slowly has the same models as before, and a load takes seconds. What caches keep is held to less.
+KNOWN_SECONDS = 30.0
 # Why a step is passed over, in words for headers and metrics: of another version, or of one that nobody knows.
 VERSION, UNKNOWN = "version", "unknown_version"
 

@@ -280,12 +280,13 @@ class _Choice:
 
 
 async def watch_early(
-    events: AsyncGenerator[Event, None], call: ChatCall, stop: StopWhen
+    events: AsyncGenerator[Event, None], call: ChatCall, stop: StopWhen, *, reads_on: bool = False
 ) -> AsyncGenerator[Event, None]:
     """The events up to where `stop` is met, each choice by itself, and Finished("stop") for one that was stopped.
 
     When all choices are over by that, `events` is closed, which cancels the call: what would come behind, such as
-    Usage and Sources, does not. Closing it closes `events`. Reasoning, refusals and calls of tools are not cut.
+    Usage and Sources, does not. reads_on: of an answer that is there already: it does, and each Finished stays in
+    its place. Closing it closes `events`. Reasoning, refusals and calls of tools are not cut.
     """
     choices: dict[int, _Choice] = {}
     async with aclosing(events):
@@ -296,6 +297,8 @@ async def watch_early(
                 continue
             choice = choices.setdefault(number, _Choice(open_condition(stop)))
             if choice.is_over:
+                if reads_on and isinstance(event, Finished):
+                    yield Finished("stop", number)
                 continue
             end = _find_end(event, choice)
             if end is None:
@@ -306,6 +309,8 @@ async def watch_early(
             if end:
                 yield _cut(event, end)
             choice.is_over = True
+            if reads_on:
+                continue
             is_last = sum(one.is_over for one in choices.values()) >= max(call.choices, 1)
             if is_last:
                 await events.aclose()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import secrets
 from importlib.metadata import version
+from pathlib import Path
 
-from trireme.artifacts.manifest import MANIFEST_FILE
+from trireme.artifacts.manifest import MANIFEST_FILE, read_manifest
 from trireme.artifacts.recipe import RECIPE_FILE
+from trireme.errors import ArtifactError
 from trireme.rag.prompt import PROMPT_FILE
 from trireme.rag.relevance import RELEVANCE_FILE
 from trireme.triton.backends.config import ModelConfig
@@ -27,17 +29,23 @@ def name_load(args: dict[str, str], config: ModelConfig) -> str:
     return digest.hexdigest()
 
 
-def name_version(config: ModelConfig) -> str:
-    """SHA-256 of manifest.json in hex: the same for equal files, however they are served and loaded.
+def name_version(version_dir: Path) -> str:
+    """SHA-256 in hex of what decides a model's answers: the same for equal files, whenever they were built, and
+    however they are served and loaded.
 
-    Of a model without one, such as rag, that of its recipe and its prompt. "" where it has none of these.
+    Of a built model its manifest's `version`; of one without a manifest, such as rag, that of recipe, prompt and
+    weights of relevance. "" where there is none of these, or the manifest cannot be read.
     """
-    model_dir = config.version_dir.parent
-    for names in ((config.version_dir / MANIFEST_FILE,), (model_dir / RECIPE_FILE, model_dir / PROMPT_FILE)):
-        said = b"".join(path.read_bytes() for path in names if path.is_file())
-        if said:
-            return hashlib.sha256(said).hexdigest()
-    return ""
+    if (version_dir / MANIFEST_FILE).is_file():
+        try:
+            return read_manifest(version_dir).version
+        except ArtifactError:
+            return ""
+    paths = [version_dir.parent / name for name in (RECIPE_FILE, PROMPT_FILE, RELEVANCE_FILE)]
+    said = [path.read_bytes() if path.is_file() else b"" for path in paths]
+    # Each behind its length: two of them never read as one.
+    whole = b"".join(len(one).to_bytes(8) + one for one in said)
+    return hashlib.sha256(whole).hexdigest() if any(said) else ""
 
 
 def name_this(digest: str) -> str:

@@ -48,7 +48,7 @@ class BackendModel:
             self.work, self.rate = WorkMeter(), WorkRate()
             host = own_address(settings.host, settings.metrics_port).rpartition(":")[0]
             self.front = FrontWatch(host, settings.metrics_port, self.config.name)
-            before, self._version = name_load(args, self.config), name_version(self.config)
+            before, self._version = name_load(args, self.config), name_version(self.config.version_dir)
             self.load(self.config)
             # What was placed meanwhile may be loaded or not.
             self._loaded = before if before == name_load(args, self.config) else ""

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from trireme.artifacts.config_writer import PARAMETERS
+from trireme.artifacts.contracts import EVIDENCE, EVIDENCE_FLAG, PROMPT, PROMPT_FLAG
 from trireme.errors import InvalidInputError, SettingError, TriremeError, UnavailableError
 from trireme.observe.work import Waiting
 from trireme.rag.answer import answer
@@ -38,11 +39,16 @@ MAX_WAITING = 256
 
 @dataclass(frozen=True, slots=True)
 class RagRequest:
-    """One request as it was sent. `sampling_parameters` is JSON for the LLM, with our defaults in it."""
+    """One request as it was sent. `sampling_parameters` is JSON for the LLM, with our defaults in it.
+
+    asks_evidence, asks_prompt: for the outputs of these names.
+    """
 
     question: Question
     stream: bool
     sampling_parameters: str
+    asks_evidence: bool = False
+    asks_prompt: bool = False
 
 
 class RagModel(BackendModel):
@@ -122,7 +128,8 @@ class RagModel(BackendModel):
             collection=self._collection if collection is None else collection,
         )
         sampling = write_sampling(read("sampling_parameters"), self._default_max_tokens)
-        return RagRequest(question, bool(read("stream")), sampling)
+        flags = bool(read(EVIDENCE_FLAG)), bool(read(PROMPT_FLAG))
+        return RagRequest(question, bool(read("stream")), sampling, *flags)
 
     def _answer(self, asked: RagRequest, client: Client, came: float) -> None:
         """One request from its first step to its last response. Never raises."""
@@ -140,7 +147,9 @@ class RagModel(BackendModel):
                 watch=self._watch,
                 port=self._port,
             )
-            parts = answer(asked.question, steps, self._options, self._template)
+            parts = answer(
+                asked.question, steps, self._options, self._template, asks_prompt=asked.asks_prompt
+            )
             with closing(parts):
                 self._send_parts(asked, parts, client)
         except GoneError:
@@ -155,15 +164,17 @@ class RagModel(BackendModel):
 
     def _send_parts(self, asked: RagRequest, parts: Iterator[AnswerPart], client: Client) -> None:
         said: list[str] = []
+        prompt: tuple[Mapping[str, str], ...] = ()
         for part in parts:
             if client.is_gone():
                 raise GoneError
             said.append(part.text)
-            if part.usage is not None:
-                text = part.text if asked.stream else "".join(said)
-                self._send(client, dataclasses.replace(part, text=text))
-            elif asked.stream:
-                self._send(client, part)
+            prompt = prompt or part.prompt
+            if asked.stream:
+                evidence = part.evidence if asked.asks_evidence else None
+                self._send(client, dataclasses.replace(part, evidence=evidence))
+            elif part.usage is not None:
+                self._send(client, dataclasses.replace(part, text="".join(said), prompt=prompt))
 
     def _send(self, client: Client, part: AnswerPart) -> None:
         tensors = [self._tensor("text_output", part.text)]
@@ -175,6 +186,10 @@ class RagModel(BackendModel):
                 self._tensor("usage", json.dumps(dataclasses.asdict(part.usage))),
                 self._tensor("finish_reason", part.finish_reason),
             ]
+        if part.evidence is not None:
+            tensors.append(self._tensor(EVIDENCE, json.dumps(dataclasses.asdict(part.evidence))))
+        if part.prompt:
+            tensors.append(self._tensor(PROMPT, json.dumps(part.prompt, ensure_ascii=False)))
         flags = self.pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL if is_last else 0
         client.send(self.pb.InferenceResponse(output_tensors=tensors), flags, is_last=is_last)
 

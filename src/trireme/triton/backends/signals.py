@@ -48,14 +48,14 @@ class WorkSource:
 class FrontWatch:
     """Asks the server's page for its own queue of a model, only while the model is busy.
 
-    An idle model is handed what comes at once, so nothing waits before it. A busy one is not, also where it is not
-    inside of `execute`: Triton's batcher looks again when a request comes or ends, else after half a second.
+    An idle model is handed what comes at once, so nothing waits before it. Triton 2.51's batcher may leave requests
+    waiting before a busy one that is not inside of `execute`, and for a while once it is idle again.
     """
 
     def __init__(self, host: str, port: int, model: str) -> None:
         self._host, self._port, self._model = host, port, model
         self._entered = 0
-        self._was_busy = False
+        self._asks_again = False
 
     @contextmanager
     def executing(self) -> Iterator[None]:
@@ -72,9 +72,12 @@ class FrontWatch:
         is_busy: whether the model has work beside what is in `execute`.
         """
         is_busy = is_busy or self._entered > 0
-        # Once more after the last: what was refused meanwhile is counted.
-        is_wanted, self._was_busy = is_busy or self._was_busy, is_busy
-        return self.look() if is_wanted else None
+        if not (is_busy or self._asks_again):
+            return None
+        found = self.look()
+        # Until nothing waits, and once after the last request: what was refused meanwhile is counted.
+        self._asks_again = is_busy or (found is not None and found.waiting > 0)
+        return found
 
     def look(self) -> FrontQueue | None:
         """As `ask`, however idle the model is."""

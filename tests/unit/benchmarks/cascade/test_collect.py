@@ -1,6 +1,6 @@
 """The collector: what is asked, labelled and gone on with."""
 
-import json
+import asyncio
 from dataclasses import dataclass, replace
 
 import pytest
@@ -9,7 +9,12 @@ from benchmarks.cascade.collect import Piece, ask, label, read_done, read_versio
 from trireme.cascade.features import FIRST_TOKENS, LEAST_LOGPROB
 from trireme.cascade.labelled import format_labelled, read_labelled
 from trireme.errors import InvalidInputError, NotFoundError
-from trireme.rag.ports import AnswerPart, Citation, Usage
+from trireme.gateway.cascades.climb import _read
+from trireme.gateway.cascades.heard import Heard
+from trireme.providers.chat import Findings, Finished, Sources, Started, TextDelta, Usage
+from trireme.rag.ports import AnswerPart, Citation
+from trireme.rag.ports import Usage as RagUsage
+from trireme.triton.backends.loaded import name_version
 from trireme.types import Hit
 
 QUESTION = {"id": "q1", "answerable": True, "answers": ["1973"]}
@@ -83,7 +88,7 @@ def test_a_sentence_is_labelled_with_its_scores_and_support():
         QUESTION,
         "extractive",
         VERSIONS,
-        ([Piece("In 1973.", 0.5)], last("In 1973.", Usage("extractive", best_score=0.9)), [1.25, 0.75]),
+        ([Piece("In 1973.", 0.5)], last("In 1973.", RagUsage("extractive", best_score=0.9)), [1.25, 0.75]),
         {"id": "q1"},
     )
     assert (one.step, one.right, one.more["seconds"]) == ("rag extractive", True, 0.5)
@@ -99,12 +104,36 @@ def test_an_answer_of_the_llm_is_judged_whole_and_by_its_first_tokens():
     asked = pieces, last("", NewUsage(token_logprobs=logprobs)), (1.5,)
     whole, first = label(QUESTION, "generative", VERSIONS, asked, {"id": "q1"})
     assert (whole.step, first.step) == (step_of("generative"), step_of("generative", FIRST_TOKENS))
+    assert (whole.decide_after, first.decide_after) == ("answer", FIRST_TOKENS)
     # Both are of the one answer that is shown.
     assert whole.right and first.right
     assert (whole.evidence.logprob_least, first.evidence.logprob_least) == (-3.0, -0.5)
     assert (whole.evidence.tokens, first.evidence.tokens, first.evidence.is_cut) == (41, FIRST_TOKENS, True)
     assert (whole.evidence.citations, first.evidence.citations) == (1, None)
     assert first.more["seconds"] == pytest.approx(0.1 * (FIRST_TOKENS - 1)) and whole.more["seconds"] == 4.0
+
+
+@pytest.mark.parametrize("count", [3, FIRST_TOKENS, FIRST_TOKENS + 8])
+def test_what_is_labelled_by_first_tokens_is_what_the_gateway_judges_by_them(count):
+    words, logprobs = [f"w{n} " for n in range(count)], tuple(-0.125 * n for n in range(count))
+    scores = {"passage_score": 1.5, "passage_gap": 0.25, "best_score": None}
+
+    async def said():
+        yield Started("rag")
+        for word, logprob in zip(words, logprobs, strict=True):
+            yield Findings((logprob,), scores)
+            yield TextDelta(word)
+        yield Sources((), {**scores, "token_logprobs": list(logprobs)})
+        yield Usage(9, count)
+        yield Finished("stop")
+
+    heard = Heard(FIRST_TOKENS)
+    asyncio.run(_read(said(), heard, FIRST_TOKENS))
+    asked = [Piece(word, 0.1) for word in words], last("", NewUsage(token_logprobs=logprobs), ()), (1.5, 1.25)
+    _, first = label(QUESTION, "generative", VERSIONS, asked, {})
+    # Of citations nothing is known before the end, and no first tokens are fitted on them.
+    judged = replace(heard.evidence(), citations=None, citation_support=None)
+    assert judged == first.evidence
 
 
 def test_a_refusal_of_an_unanswerable_question_is_right():
@@ -152,15 +181,12 @@ def test_a_file_of_something_else_is_refused(tmp_path):
         read_done(path, {})
 
 
-def test_a_version_changes_with_the_manifest_or_of_rag_with_recipe_or_prompt(tmp_path):
+def test_a_version_is_what_the_model_says_of_itself(tmp_path):
     with pytest.raises(NotFoundError, match="neither"):
         read_version(tmp_path)
     (tmp_path / "recipe.toml").write_text("a")
-    bare = read_version(tmp_path)
-    (tmp_path / "prompt.toml").write_text("b")
-    with_prompt = read_version(tmp_path)
+    assert read_version(tmp_path) == name_version(tmp_path / "1") != ""
     (tmp_path / "1").mkdir()
-    (tmp_path / "1" / "manifest.json").write_text(json.dumps({}))
-    built = read_version(tmp_path)
-    (tmp_path / "prompt.toml").write_text("c")
-    assert len({bare, with_prompt, built}) == 3 and read_version(tmp_path) == built
+    (tmp_path / "1" / "manifest.json").write_text("{}")
+    with pytest.raises(NotFoundError, match="neither"):
+        read_version(tmp_path)

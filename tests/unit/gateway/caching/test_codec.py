@@ -10,6 +10,7 @@ import pytest
 from trireme.gateway.caching.codec import decode_answer, decode_events, encode_events, shape_of
 from trireme.providers.chat import (
     Event,
+    Findings,
     Finished,
     Native,
     RefusalDelta,
@@ -31,6 +32,7 @@ EVENTS = [
     ToolStart(0, "call_1", "f"),
     ToolDelta(0, '{"a":'),
     Sources((Source(1, "p", "s", 0, 4, 0.25, 1.0, "text"),), {"prompt_tokens": 3}),
+    Findings((-0.5,), {"passage_score": 0.25}, ({"role": "user", "content": "q"},)),
     Native("anthropic", {"type": "x", "content_block": {"a": [1, 2.5, True]}}),
     Usage(10, 2, 4, None, 0),
     Finished("stop_sequence", 1, "END"),

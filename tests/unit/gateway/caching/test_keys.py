@@ -64,6 +64,8 @@ SAME = {
     "user": "ann",
     "key_id": "key_ann",
     "default_collection": "d",
+    "asks_evidence": True,
+    "asks_prompt": True,
 }
 
 

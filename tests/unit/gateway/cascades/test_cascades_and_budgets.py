@@ -28,6 +28,7 @@ from trireme.cache.exact import ExactTier
 from trireme.gateway.caching.answers import Answers, Caching, TierRow
 from trireme.gateway.caching.fingerprints import Fingerprints
 from trireme.gateway.caching.locks import QuestionLocks
+from trireme.providers.chat import Findings, Finished, Started, TextDelta
 from trireme.providers.models import ServedModel
 from trireme.providers.port import ProviderError
 
@@ -92,6 +93,7 @@ def test_where_a_price_is_not_known_no_cost_is_told(tmp_path):
 
 def test_first_tokens_that_were_not_sure_enough_are_charged_as_far_as_they_came(tmp_path):
     text = FILE.replace('exact = "all"', 'decide_after = 2\nexact = "all"')
+    place(tmp_path, versions=PROVIDERS, decide_after=2)
     world = World(cap(100_000), file=text)
     long = whole(*said("one two three four", -5.0, -0.1, -0.1, -0.1), model="small-1")
     with gateway_of(tmp_path, Steps(small=long), text, spending=world.spending) as gateway:
@@ -191,12 +193,12 @@ class Kept:
         self.store = MemoryCache()
         self.spending = None
 
-    def gateway(self, provider, text=FILE, caps=(), **more):
+    def gateway(self, provider, text=FILE, caps=(), revisions=None, **more):
         world = World(*caps, file=text)
         self.world = world
 
         def answers(served, spending, metrics):
-            fingerprints = Fingerprints(world.file.providers, served)
+            fingerprints = Fingerprints(world.file.providers, served, revisions)
             tiers = [TierRow(ExactTier(self.store), 1.0)]
             return Answers(
                 Caching(world.file, fingerprints, spending, tiers, QuestionLocks(self.store), metrics)
@@ -330,3 +332,69 @@ def test_an_unsure_answer_that_is_shown_for_want_of_money_is_not_who_waits_for_i
             answers = poor.result(), rich.result()
     assert [headers["x-trireme-step"] for _, headers, _ in answers] == ["small", "big"]
     assert answers[1][1]["x-trireme-cache"] == "miss"
+
+
+class Collections:
+    """Of one revision each."""
+
+    async def read(self, tenant, collection):
+        return f"{tenant}/{collection}/1"
+
+
+RAG = ServedModel("rag", "answer", True, "load", versions=(("rag", V1),), says_findings=True)
+OF_RAG = FILE.replace('target = "p:small"', 'target = "rag"\nanswer_mode = "generative"')
+PROMPT = ({"role": "user", "content": "passages and question"},)
+FOUND = [
+    Started("rag"),
+    Findings((-9.0,), {"passage_score": 0.5}, PROMPT),
+    TextDelta("well"),
+    Finished("stop"),
+]
+NOTHING = [Started("rag"), Findings((-9.0,), {"passage_score": None}), TextDelta("well"), Finished("stop")]
+
+
+@pytest.mark.parametrize(
+    ("small", "cache"),
+    [(FOUND, "exact"), (NOTHING, "exact"), ([ProviderError("busy", "next", "overloaded")], "miss")],
+    ids=["found", "nothing", "failed"],
+)
+def test_a_big_answer_without_the_passages_that_a_failed_step_owed_it_is_not_kept(
+    kept, tmp_path, small, cache
+):
+    place(tmp_path, versions=(("rag", V1),))
+    provider = Steps(rag=small)
+    with kept.gateway(provider, OF_RAG, models=[RAG], revisions=Collections()) as gateway:
+        _, second, _ = twice(gateway)
+    assert second["x-trireme-step"] == "big"
+    assert second["x-trireme-cache"].partition(";")[0] == cache
+
+
+def test_an_answer_with_passages_is_not_one_without_nor_one_of_a_step_of_another_name(kept, tmp_path):
+    place(tmp_path, versions=(("rag", V1),))
+    texts = [
+        OF_RAG,
+        OF_RAG.replace('name = "big"', 'name = "big"\npassages = false'),
+        OF_RAG.replace('name = "big"', 'name = "frontier"'),
+        OF_RAG.replace('name = "small"', 'name = "small"\nseconds = 7'),
+    ]
+    for text in texts:
+        with kept.gateway(Steps(rag=FOUND), text, models=[RAG], revisions=Collections()) as gateway:
+            first, second, _ = twice(gateway)
+        assert first["x-trireme-cache"] == "miss"
+        assert second["x-trireme-cache"].startswith("exact")
+
+
+def test_steps_that_share_a_target_keep_answers_apart(kept, tmp_path):
+    place(tmp_path, versions=PROVIDERS)
+    place(tmp_path, "middle.json", features=("tokens",), versions=PROVIDERS)
+    text = THREE.replace('"p:middle"\ncalibration', '"p:small"\ncalibration')
+
+    provider = Steps()
+    # One of the two at a time, by what alone tells them apart: the targets that are left are the same.
+    provider.refuses["small"] = lambda call: "logprobs: no" if call.logprobs is not None else ""
+    with kept.gateway(provider, text) as gateway:
+        first, _, _ = twice(gateway)
+        provider.refuses["small"] = lambda call: "logprobs: missing" if call.logprobs is None else ""
+        again, _, _ = twice(gateway)
+    assert (first["x-trireme-step"], first["x-trireme-cache"]) == ("middle", "miss")
+    assert (again["x-trireme-step"], again["x-trireme-cache"]) == ("small", "miss")

@@ -21,8 +21,10 @@ from fakes.cascade_gateways import (
     said,
     whole,
 )
-from fakes.gateways import ANN, SECRET
+from fakes.gateways import ANN, SECRET, Models
 from trireme.gateway.cascades import versions
+from trireme.gateway.cascades.versions import KNOWN_SECONDS
+from trireme.gateway.ports import ServedModels
 from trireme.providers.attempts import AttemptPolicy
 from trireme.providers.chat import Finished, Started, TextDelta, ThinkingDelta, ToolStart
 from trireme.providers.models import ServedModel
@@ -38,7 +40,7 @@ BODIES = {
 CHAT = "/v1/chat/completions"
 FIRST_TWO = FILE.replace(
     '[[models.careful.steps]]\nname = "small"', 'decide_after = 2\n[[models.careful.steps]]\nname = "small"'
-)
+).replace("small.json", "first.json")
 LONG = said("one two three four", -0.1, -0.2, -5.0, -0.1)
 assert "decide_after" in FIRST_TWO
 
@@ -47,6 +49,7 @@ assert "decide_after" in FIRST_TWO
 def open_gateway(tmp_path):
     """Makes a gateway whose small step is judged by its least log-probability, -1 being enough."""
     place(tmp_path, versions=PROVIDERS)
+    place(tmp_path, "first.json", versions=PROVIDERS, decide_after=2)
 
     def opened(provider=None, text=FILE, **more):
         return gateway_of(tmp_path, provider or Steps(), text, **more)
@@ -393,6 +396,31 @@ def test_a_model_that_was_loaded_anew_as_another_is_passed_over_and_said_so(open
     assert "step small of model careful is not used" in detail
     assert 'trireme_cascade_step_refused{model="careful",step="small"} 1.0' in page
     assert [text.endswith("may be used") for text in said_] == [True, False, True]
+
+
+def test_a_triton_that_answers_slowly_does_not_cost_its_steps_until_half_a_minute_is_over(
+    open_gateway, tmp_path, monkeypatch
+):
+    place(tmp_path)
+    ages = [0.0]
+
+    class Slow(Models):
+        """Says once what it serves, and nothing behind that."""
+
+        async def models(self):
+            if hasattr(self, "asked"):
+                await asyncio.Event().wait()
+            self.asked = True
+            return self.served
+
+    monkeypatch.setattr(versions, "KNOWN_SECONDS", KNOWN_SECONDS)
+    monkeypatch.setattr(ServedModels, "age", property(lambda _: ages[0]))
+    provider = Steps()
+    with open_gateway(provider, OWN, server=Slow([llm()])) as gateway:
+        for ages[0] in (2.5, KNOWN_SECONDS):
+            assert ask(gateway)[1]["x-trireme-step"] == "small"
+        ages[0] = KNOWN_SECONDS + 1
+        assert ask(gateway)[1]["x-trireme-escalated"] == "small=unknown_version"
 
 
 def test_a_model_that_is_another_at_the_start_is_passed_over_from_then_on(open_gateway, tmp_path):

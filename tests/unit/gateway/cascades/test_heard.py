@@ -7,6 +7,7 @@ from trireme.gateway.cascades.heard import FILTERED, NO_EVIDENCE, NO_TEXT, Heard
 from trireme.gateway.cascades.heard import UNSURE as UNSURE_WORD
 from trireme.providers.chat import (
     ChatCall,
+    Findings,
     Finished,
     RefusalDelta,
     Source,
@@ -144,3 +145,38 @@ def test_alternatives_without_a_number_are_not_shown():
     table = {**TABLE, "top_logprobs": [{"a": -0.5, "x": None}, {"b": None}]}
     event = shown(TextDelta("ab", logprobs=(table,)), ChatCall("completions", "m", logprobs=1))
     assert event.logprobs[0]["top_logprobs"] == [{"a": -0.5}, {}]
+
+
+def test_what_a_rag_model_finds_is_known_with_its_first_part():
+    prompt = ({"role": "user", "content": "passages and question"},)
+    first = Findings((-0.5, -0.25), {"passage_score": 0.5, "passage_gap": 0.125, "best_score": None}, prompt)
+    heard = heard_of(Started("rag"), first, TextDelta("Yes it"), is_whole=False)
+    assert (heard.tokens, heard.prompt, heard.has_evidence) == (2, prompt, True)
+    evidence = heard.evidence()
+    assert (evidence.logprob_least, evidence.passage_score, evidence.passage_gap) == (-0.5, 0.5, 0.125)
+    assert (evidence.sentence_score, evidence.citations, evidence.is_cut) == (None, None, True)
+
+
+def test_what_comes_with_the_end_takes_the_place_of_what_came_before():
+    events = (
+        Started("rag"),
+        Findings((-0.5,), {"passage_score": 0.5}),
+        TextDelta("Yes "),
+        Findings((-0.25,), {"passage_score": 0.5}),
+        TextDelta("it [1]."),
+        sources(0.5, passage_score=0.5, token_logprobs=[-0.5, -0.25, -0.125]),
+        Usage(9, 3),
+        Finished("stop"),
+    )
+    heard = heard_of(*events)
+    assert heard.tokens == 3
+    assert heard.evidence().logprob_first == -0.5
+    # Stopped before its end: what came is still evidence.
+    heard = heard_of(*events[:5], Finished("stop"))
+    assert (heard.tokens, heard.evidence().logprob_least, heard.evidence().passage_score) == (2, -0.5, 0.5)
+
+
+def test_nobody_sees_what_was_found():
+    found = Findings((-0.5,), {"passage_score": 0.5}, ({"role": "user", "content": "secret"},))
+    for asked in (None, 0):
+        assert shown(found, dataclasses.replace(CALL, logprobs=asked)) is None

@@ -1,8 +1,10 @@
+import dataclasses
+
 import pytest
 
 from fakes.cascade_gateways import V1, file_of, place
 from trireme.errors import SettingError
-from trireme.gateway.cascades.plan import check_modes, read_cascades
+from trireme.gateway.cascades.plan import STEP_SECONDS, check_modes, read_cascades
 from trireme.gateway.file import parse_gateway_file
 from trireme.providers.models import ServedModel
 
@@ -13,8 +15,8 @@ PROVIDERS = {
 }
 
 
-def read(folder, step, **model):
-    steps = [{"calibration": "small.json", **step}, {"target": "p:big"}]
+def read(folder, step, last=None, **model):
+    steps = [{"calibration": "small.json", **step}, {"target": "p:big", **(last or {})}]
     file = parse_gateway_file(file_of(steps, PROVIDERS, **model).encode(), "gateway.toml")
     return read_cascades(file, folder / "gateway.toml")
 
@@ -34,10 +36,14 @@ def test_the_rules_of_kept_answers_are_others_after_any_change(tmp_path):
     before = read(tmp_path, {"target": "llm"})["m"].rules
     assert read(tmp_path, {"target": "llm"})["m"].rules == before
     others = [
-        read(tmp_path, {"target": "llm"}, decide_after=32),
         read(tmp_path, {"target": "llm"}, on_refusal="keep"),
         read(tmp_path, {"target": "llm", "answer_mode": "auto"}),
+        read(tmp_path, {"target": "llm", "name": "small"}),
+        read(tmp_path, {"target": "llm", "seconds": 3}),
+        read(tmp_path, {"target": "llm"}, last={"passages": False}),
     ]
+    place(tmp_path, decide_after=32)
+    others.append(read(tmp_path, {"target": "llm"}, decide_after=32))
     place(tmp_path, threshold=0.6)
     others.append(read(tmp_path, {"target": "llm"}))
     assert all(other["m"].rules != before for other in others)
@@ -69,12 +75,13 @@ OWN = (("llm", V1),)
             {"target": "rag", "answer_mode": "extractive"},
             "an extractive answer has no tokens",
         ),
-        ("passage_gap", OWN, {"target": "rag"}, "comes with the end"),
-        ("logprob_p10", OWN, {"target": "rag", "answer_mode": "generative"}, "comes with the end"),
+        ("citations", OWN, {"target": "rag"}, "comes with the end"),
+        ("citation_support", OWN, {"target": "rag", "answer_mode": "generative"}, "comes with the end"),
     ],
 )
 def test_what_a_step_cannot_give_stops_the_start(tmp_path, feature, versions, step, named):
-    place(tmp_path, features=(feature,), versions=versions)
+    after = "answer" if step.get("answer_mode") == "extractive" else 32
+    place(tmp_path, features=(feature,), versions=versions, decide_after=after)
     with pytest.raises(SettingError, match=named) as caught:
         read(tmp_path, step, decide_after=32)
     assert "gateway.toml: models.m.steps[0].calibration" in str(caught.value)
@@ -85,6 +92,61 @@ def test_a_single_sentence_is_judged_whole_whatever_is_decided_after(tmp_path):
     place(tmp_path, features=("sentence_score",))
     step = {"target": "rag", "answer_mode": "extractive"}
     assert read(tmp_path, step, decide_after=32)["m"].steps[0].alternatives is None
+
+
+@pytest.mark.parametrize(
+    ("fitted", "after", "step", "said"),
+    [
+        (
+            "answer",
+            32,
+            {"target": "llm"},
+            r"on whole answers.*judged by their first 32 tokens.*decide_after = \"answer\"",
+        ),
+        (
+            32,
+            "answer",
+            {"target": "llm"},
+            r"on the first 32 tokens .*judged by whole answers.*decide_after = 32",
+        ),
+        (
+            16,
+            32,
+            {"target": "llm"},
+            "the first 16 tokens .*judged by their first 32 tokens.*decide_after = 16",
+        ),
+        (32, 32, {"target": "rag", "answer_mode": "extractive"}, "a sentence is judged whole"),
+    ],
+)
+def test_a_calibration_of_another_part_of_an_answer_stops_the_start_with_both_ways_out(
+    tmp_path, fitted, after, step, said
+):
+    place(tmp_path, features=("tokens",), decide_after=fitted)
+    with pytest.raises(SettingError, match=said) as caught:
+        read(tmp_path, step, decide_after=after)
+    assert "gateway.toml: models.m.steps[0].calibration" in str(caught.value)
+    assert "small.json" in str(caught.value)
+
+
+def test_a_step_that_names_no_seconds_has_half_a_minute_until_it_is_judged(tmp_path):
+    place(tmp_path)
+    small, big = read(tmp_path, {"target": "llm"})["m"].steps
+    assert (small.seconds, big.seconds) == (STEP_SECONDS, None)
+    assert read(tmp_path, {"target": "llm", "seconds": 90})["m"].steps[0].seconds == 90
+    file = file_of([{"target": "llm", "calibration": "small.json"}, {"target": "p:big"}], PROVIDERS)
+    file = parse_gateway_file(f"{file}\n[attempts]\nseconds = 5".encode(), "gateway.toml")
+    assert read_cascades(file, tmp_path / "gateway.toml")["m"].steps[0].seconds == 5
+
+
+def test_the_last_step_gets_what_was_found_unless_it_is_told_otherwise_or_finds_its_own(tmp_path):
+    place(tmp_path)
+    for last, gets in (
+        ({}, True),
+        ({"passages": False}, False),
+        ({"target": "rag", "answer_mode": "auto"}, False),
+    ):
+        small, big = read(tmp_path, {"target": "llm"}, last=last)["m"].steps
+        assert (small.passages, big.passages) == (False, gets)
 
 
 def test_a_mode_of_a_provider_that_has_none_stops_the_start(tmp_path):
@@ -117,13 +179,24 @@ RAG = ServedModel("rag", "answer", True)
         (("sentence_score",), {"target": "llm"}, {}, "'llm' reads none"),
         (("margin_p10",), {"target": "llm"}, {}, "with 2 alternatives, and 'llm' gives 0"),
         (("margin_p10",), {"target": "rag"}, {}, "'rag' names no second tokens"),
-        (("logprob_p10",), {"target": "rag"}, {"decide_after": 32}, "'rag' gives them with it"),
+        (
+            ("logprob_p10",),
+            {"target": "rag"},
+            {"decide_after": 32},
+            "'rag' says with its end alone.*write_configs",
+        ),
+        (
+            ("passage_gap",),
+            {"target": "rag"},
+            {"decide_after": 32},
+            "'rag' says with its end alone.*write_configs",
+        ),
     ],
 )
 def test_what_a_model_of_our_own_cannot_give_stops_the_start_once_it_is_known(
     tmp_path, features, step, model, named
 ):
-    place(tmp_path, features=features)
+    place(tmp_path, features=features, decide_after=model.get("decide_after", "answer"))
     plans = read(tmp_path, step, **model)
     check_modes(plans, None)
     check_modes(plans, {})
@@ -140,5 +213,8 @@ def test_a_model_of_an_older_configuration_gives_no_log_probabilities(tmp_path):
 def test_what_models_of_our_own_can_give_is_taken(tmp_path):
     place(tmp_path, features=("sentence_score", "citation_support", "logprob_p10"))
     check_modes(read(tmp_path, {"target": "rag"}), {"rag": RAG})
+    place(tmp_path, features=("passage_gap", "logprob_p10"), decide_after=32)
+    newer = dataclasses.replace(RAG, says_findings=True)
+    check_modes(read(tmp_path, {"target": "rag"}, decide_after=32), {"rag": newer})
     place(tmp_path)
     check_modes(read(tmp_path, {"target": "llm"}), {"llm": LLM})

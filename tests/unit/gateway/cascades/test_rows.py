@@ -41,6 +41,12 @@ def test_steps_stand_in_place_of_a_chain_and_their_targets_are_those_of_the_mode
         ((SMALL, {"chain": ["p:"]}), {}, r"steps\[1\].chain: 'p:' names no model"),
         (({**SMALL, "seconds": 0}, BIG), {}, r"steps\[0\].seconds must be above 0"),
         (({**SMALL, "seconds": float("nan")}, BIG), {}, r"steps\[0\].seconds must be above 0"),
+        (({**SMALL, "passages": True}, BIG), {}, r"steps\[0\].passages: no step before"),
+        (
+            (SMALL, {"target": "rag", "answer_mode": "auto", "passages": True}),
+            {},
+            r"steps\[1\].passages: a rag model, .* finds its own",
+        ),
         (({**SMALL, "name": "A b"}, BIG), {}, r"steps\[0\].name: a name has lower-case"),
         (({**SMALL, "name": "2"}, BIG), {}, r"steps\[1\].name: '2' is another step's"),
         (({**SMALL, "answer_mode": "short"}, BIG), {}, "answer_mode|short"),

@@ -83,3 +83,16 @@ def test_each_attempt_is_one_of_the_step():
     second.end("ok")
     meter.decide(is_kept=True)
     assert (paid.steps, paid.ends) == (["small", "small"], ["connect", "ok"])
+
+
+def test_a_call_that_the_steps_time_ended_is_not_the_clients_doing():
+    paid = Paid()
+    meter, attempt = begun(paid)
+    attempt.end("cancelled")
+    meter.decide(is_kept=False, cancelled="timeout")
+    assert paid.ends == ["timeout"]
+    paid = Paid()
+    meter, attempt = begun(paid)
+    attempt.end("cancelled")
+    meter.decide(is_kept=False)
+    assert paid.ends == ["cancelled"]

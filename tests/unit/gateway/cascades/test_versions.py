@@ -2,7 +2,7 @@ import pytest
 
 from fakes.cascade_gateways import V1, calibration_of
 from trireme.gateway.cascades.plan import CascadePlan, StepPlan
-from trireme.gateway.cascades.versions import UNKNOWN, VERSION, StepVersions, say_change
+from trireme.gateway.cascades.versions import KNOWN_SECONDS, UNKNOWN, VERSION, StepVersions, say_change
 from trireme.providers.models import ServedModel
 
 V2 = "2" * 64
@@ -79,12 +79,16 @@ def test_a_model_that_is_not_served_is_another():
     assert "does not serve 'llm'" in versions.details()[0]
 
 
-def test_what_is_not_known_now_is_not_judged_and_tells_nothing():
+def test_what_was_known_last_holds_for_a_while_and_then_nothing_is_judged_or_told():
     served = Served(model())
     step, versions, told = watch(served, ("llm", V1))
-    served.age = 2.1
-    assert versions.reason("m", step) == UNKNOWN
-    served.known = None
+    # As long as a slow server may take to answer nothing else is known; it is bounded.
+    served.age = KNOWN_SECONDS
+    assert versions.reason("m", step) == versions.answered("m", step, "llm") == ""
+    del told[:]
+    served.age = KNOWN_SECONDS + 0.1
+    assert versions.reason("m", step) == versions.answered("m", step, "llm") == UNKNOWN
+    served.age, served.known = 0.0, None
     versions.look()
     assert versions.reason("m", step) == UNKNOWN
     assert told == []

@@ -397,3 +397,16 @@ def test_no_text_ends_elsewhere_when_it_is_cut_otherwise(make):
         text = chance.choice(("", "{", "```\n[")) + text
         stopped += ends(make, text) is not None
     assert 0 < stopped < 150
+
+
+def test_of_an_answer_that_is_there_already_what_comes_behind_the_stop_stays():
+    behind = [Sources((), {"passages": 3}), Usage(3, 9), Finished("length")]
+    upstream = Upstream([Started("m"), TextDelta("One. Two"), TextDelta(" more."), *behind])
+
+    async def read():
+        events = watch_early(upstream.run(), ChatCall("openai", "m"), ONE, reads_on=True)
+        return [event async for event in events]
+
+    assert run(read()) == [Started("m"), TextDelta("One. "), *behind[:2], Finished("stop")]
+    upstream = Upstream([Started("m"), TextDelta("One."), *behind])
+    assert run(read()) == [Started("m"), TextDelta("One."), *behind]

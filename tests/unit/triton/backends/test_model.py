@@ -1,5 +1,5 @@
+import dataclasses
 import gc
-import hashlib
 import logging
 import time
 import weakref
@@ -7,8 +7,10 @@ import weakref
 import pytest
 
 from fakes.fake_pb import arguments, strings
+from trireme.artifacts.manifest import Manifest, write_manifest
 from trireme.errors import InvalidInputError, TriremeError
 from trireme.observe.metrics import Metric
+from trireme.triton.backends.loaded import name_version
 from trireme.triton.backends.model import BackendModel
 from trireme.triton.backends.tensors import read_strings, string_tensor
 
@@ -132,30 +134,57 @@ def test_each_load_has_a_name_of_its_own_that_begins_with_what_was_loaded(pb, tm
     assert len({first, other, third}) == 3
 
 
-def test_the_version_of_a_load_is_that_of_its_manifest_alone(pb, tmp_path):
-    manifest = tmp_path / "1" / "manifest.json"
-    manifest.parent.mkdir()
-    for text, prompt, size in (("{}", "one", 3), ("{}", "two", 4), ("{ }", "two", 4)):
-        manifest.write_text(text)
+def manifest_of():
+    files = dict.fromkeys(
+        ("openvino_model.xml", "openvino_model.bin", "config.json", "tokenizer.json"), "a" * 64
+    )
+    return Manifest(
+        model="m",
+        kind="generator",
+        source="s",
+        revision="r",
+        precision="int8",
+        dimensions=8,
+        max_length=64,
+        files=files,
+        sizes=dict.fromkeys(files, 1),
+    )
+
+
+def test_the_version_of_a_load_is_that_of_its_manifests_files_whenever_they_were_built(pb, tmp_path):
+    folder = tmp_path / "1"
+    folder.mkdir()
+    built = manifest_of()
+    again = dataclasses.replace(
+        built, tools={"openvino": "2"}, figures={"kl": 0.5}, inputs_digest="i2", revision="r2"
+    )
+    other = dataclasses.replace(built, files={**built.files, "config.json": "f" * 64})
+    for manifest, prompt, size in ((built, "one", 3), (again, "two", 4), (other, "two", 4)):
+        write_manifest(folder, manifest)
         (tmp_path / "prompt.toml").write_text(prompt)
         model = Upper()
         model.initialize(arguments(tmp_path, size=size))
         model.finalize()
-    first, same, other = (name.partition("/")[2] for name in _loads(pb, tmp_path))
-    assert first == same == hashlib.sha256(b"{}").hexdigest()
-    assert other == hashlib.sha256(b"{ }").hexdigest()
+    first, same, changed = (name.partition("/")[2] for name in _loads(pb, tmp_path))
+    assert first == same == built.version
+    assert changed == other.version != built.version
 
 
-def test_a_model_without_a_manifest_has_the_version_of_its_recipe_and_prompt(pb, tmp_path):
+def test_a_manifest_that_cannot_be_read_has_no_version(tmp_path):
+    (tmp_path / "manifest.json").write_text("{}")
+    assert name_version(tmp_path) == ""
+
+
+def test_a_model_without_a_manifest_has_the_version_of_recipe_prompt_and_weights_of_relevance(pb, tmp_path):
     (tmp_path / "recipe.toml").write_text("kind")
-    for prompt in ("one", "one", "two"):
-        (tmp_path / "prompt.toml").write_text(prompt)
+    for name, text in (("prompt", "one"), ("prompt", "one"), ("prompt", "two"), ("relevance", "two")):
+        (tmp_path / f"{name}.toml").write_text(text)
         model = Upper()
         model.initialize(arguments(tmp_path, size=3))
         model.finalize()
-    first, same, other = (name.partition("/")[2] for name in _loads(pb, tmp_path))
-    assert first == same == hashlib.sha256(b"kindone").hexdigest()
-    assert first != other
+    first, same, *others = (name.partition("/")[2] for name in _loads(pb, tmp_path))
+    assert first == same
+    assert len({first, *others}) == 3 and all(others)
 
 
 def test_a_model_whose_files_changed_while_it_loaded_does_not_say_what_it_has(pb, tmp_path):

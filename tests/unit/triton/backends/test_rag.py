@@ -86,6 +86,12 @@ class Port:
     def inputs_of(self, model):
         return self.inputs
 
+    def is_ready(self):
+        return True
+
+    def close(self):
+        """As of the server's own."""
+
     def call(self, model, inputs):
         self.asked.append((model, inputs))
         self.calls.append(Call(self.pieces))
@@ -314,7 +320,9 @@ def answer_of(model, **inputs):
     return request.sender.responses
 
 
-def test_a_question_is_answered_in_one_last_response(model, bls):
+@pytest.fixture
+def found(bls):
+    """One passage of two sentences, of which the second is the answer."""
     bls.answers |= {
         "embedding": Response(
             embedding=np.ones((1, 2), np.float32),
@@ -336,10 +344,61 @@ def test_a_question_is_answered_in_one_last_response(model, bls):
             return [SimpleNamespace(name=lambda: "score", as_numpy=lambda: score)]
 
     bls.answers["reranker"] = Ranked()
+
+
+def test_a_question_is_answered_in_one_last_response(model, found):
     (response,) = answer_of(model, text_input=words("what?"))
+    assert set(response.outputs) == {"text_output", "citations", "usage", "finish_reason"}
     assert response.outputs["text_output"].tolist() == [b"Sails."]
     assert json.loads(response.outputs["citations"][0])[0]["id"] == "a"
     assert json.loads(response.outputs["usage"][0])["answer_mode"] == "extractive"
+
+
+YES = np.array([True])
+ENTRIES = [[{"logprob": -0.5}], [{"logprob": -0.25}]]
+
+
+def written(model, monkeypatch, **inputs):
+    """The responses to a question that the LLM answers in two pieces."""
+    pieces = [
+        piece(text, logprobs=words(json.dumps(one)))
+        for text, one in zip(("Oars", " it had."), ENTRIES, strict=True)
+    ]
+    counts = {"num_input_tokens": np.array([7]), "num_output_tokens": np.array([2])}
+    port = Port([*pieces, piece("", "stop", **counts)])
+    monkeypatch.setattr(model, "_port", port)
+    return answer_of(model, text_input=words("what?"), answer_mode=words("generative"), **inputs)
+
+
+def test_each_part_says_what_it_is_judged_by_and_the_first_the_prompt_where_that_is_asked(
+    model, found, monkeypatch
+):
+    first, second, last = written(model, monkeypatch, stream=YES, return_evidence=YES, return_prompt=YES)
+    assert set(first.outputs) == {"text_output", "evidence", "prompt"}
+    assert set(second.outputs) == {"text_output", "evidence"}
+    assert set(last.outputs) == {"text_output", "citations", "usage", "finish_reason"}
+    evidence = [json.loads(part.outputs["evidence"][0]) for part in (first, second)]
+    assert [one["token_logprobs"] for one in evidence] == [[-0.5], [-0.25]]
+    usage = json.loads(last.outputs["usage"][0])
+    assert {one["passage_score"] for one in evidence} == {usage["passage_score"]} != {None}
+    assert usage["token_logprobs"] == [-0.5, -0.25]
+    system, user = json.loads(first.outputs["prompt"][0])
+    assert system == {"role": "system", "content": "Be true."}
+    assert user == {"role": "user", "content": "1 Oars. Sails. what?"}
+
+
+def test_parts_are_as_they_always_were_where_nothing_is_asked(model, found, monkeypatch):
+    *parts, last = written(model, monkeypatch, stream=YES)
+    assert [set(part.outputs) for part in parts] == [{"text_output"}] * 2
+    assert set(last.outputs) == {"text_output", "citations", "usage", "finish_reason"}
+
+
+def test_an_answer_in_one_response_has_the_prompt_too(model, found, monkeypatch):
+    (only,) = written(model, monkeypatch, return_evidence=YES, return_prompt=YES)
+    assert only.outputs["text_output"].tolist() == [b"Oars it had."]
+    assert json.loads(only.outputs["prompt"][0])[1]["content"] == "1 Oars. Sails. what?"
+    # All of its evidence is in the usage.
+    assert "evidence" not in only.outputs
 
 
 @pytest.mark.parametrize(

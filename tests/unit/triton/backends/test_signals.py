@@ -127,13 +127,13 @@ def page():
     """A server's page of metrics: its port, and how often it was asked."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        asked = 0
+        asked, page = 0, PAGE
 
         def do_GET(self):
             type(self).asked += 1
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(PAGE)
+            self.wfile.write(self.page)
 
         def log_message(self, *_):
             pass
@@ -149,13 +149,19 @@ def test_the_servers_queue_is_that_of_the_model_alone(page):
     assert watch.look() == FrontQueue(waiting=5, refused=3, gone=2, wait_seconds=2.5)
 
 
-def test_an_idle_model_asks_nobody_and_a_busy_one_once_more_after_its_last(page):
+def test_an_idle_model_asks_nobody_and_a_busy_one_until_nothing_waits_and_once_after_its_last(page):
     port, handler = page
     watch = FrontWatch("127.0.0.1", port, "m")
     assert (watch.ask(is_busy=False), handler.asked) == (None, 0)
-    assert watch.ask(is_busy=True) is not None
-    assert watch.ask(is_busy=False) is not None
-    assert (watch.ask(is_busy=False), handler.asked) == (None, 2)
+    assert watch.ask(is_busy=True).waiting == 5
+    # It is idle, but some wait for it still.
+    assert watch.ask(is_busy=False).waiting == 5
+    handler.page = PAGE.replace(b"} 5", b"} 0")
+    assert watch.ask(is_busy=False).waiting == 0
+    assert (watch.ask(is_busy=False), handler.asked) == (None, 3)
+    assert watch.ask(is_busy=True).waiting == 0
+    assert watch.ask(is_busy=False).waiting == 0
+    assert (watch.ask(is_busy=False), handler.asked) == (None, 5)
 
 
 def test_a_model_inside_of_execute_is_busy(page):

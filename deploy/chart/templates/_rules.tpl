@@ -1,0 +1,81 @@
+{{- /* Replicas of work: what one Deployment is asked to do, in seconds of work each second, and what waits. Called with
+       namespace, deployment, models (a pattern), scale, and isMeasuredLate: replicas tell no backlog before they have
+       measured their rate. */ -}}
+{{- define "trireme.workRule" -}}
+{{- $series := printf "{namespace=%q,model=~%q}" .namespace .models -}}
+{{- $offered := printf "sum by (model) (rate(trireme_offered_work_seconds_total%s[%ds]))" $series (int .scale.rateSeconds) -}}
+{{- $bulk := printf "sum by (model) (rate(trireme_bulk_work_seconds_total%s[%ds]))" $series (int .scale.rateSeconds) -}}
+- record: trireme:wanted_replicas
+  labels: {namespace: {{ .namespace }}, deployment: {{ .deployment }}}
+  # Refused requests are offered work too; the bulk of ingestion workers is not: they send more whenever a server is
+  # free. The rate is over a minute: the bare one costs half as much again.
+  expr: |
+    ({{ $offered }} - ({{ $bulk }} or 0 * {{ $offered }})) / {{ .scale.utilization }}
+{{- if .isMeasuredLate }}
+    + (sum by (model) (trireme_backlog_seconds{{ $series }}) / {{ .scale.drainSeconds }} or 0 * {{ $offered }})
+{{- else }}
+    + sum by (model) (trireme_backlog_seconds{{ $series }}) / {{ .scale.drainSeconds }}
+{{- end }}
+{{- if .scale.creditCold }}
+      # What waits is in part for replicas that are loading models.
+      * on () group_left () avg(trireme_replica_ready{ {{- printf "namespace=%q,pod=~%q" .namespace (printf "%s-[a-z0-9]+-[a-z0-9]+" .deployment) -}} })
+{{- end }}
+{{- end }}
+
+{{- define "trireme.signalRule" -}}
+- record: trireme:scale_signal
+  labels: {namespace: {{ .namespace }}, deployment: {{ .deployment }}}
+  expr: |
+    {{- .expr | nindent 4 }}
+{{- end }}
+
+{{- define "trireme.wantedSignal" -}}
+{{- printf "sum(trireme:wanted_replicas{namespace=%q,deployment=%q})" .namespace .deployment }}
+{{- if gt (int .scale.spare) 0 }} + {{ .scale.spare }}{{ end }}
+{{- end }}
+
+{{- define "trireme.scalingRules" -}}
+{{- $namespace := .Release.Namespace }}
+{{- range $name, $entry := .Values.models }}
+{{- $scale := include "trireme.scale" (dict "root" $ "scale" $entry.scale) | fromYaml }}
+{{- $on := get $scale "on" | default (ternary "work" "requests" (eq $entry.target "gpu")) }}
+{{- $deployment := printf "%s-%s" $.Release.Name $name }}
+{{- $cluster := printf "namespace=%q,envoy_cluster_name=%q" $namespace $name }}
+{{ include "trireme.workRule" (dict "namespace" $namespace "deployment" $deployment "models" (without $entry.serves "ingest" | join "|") "scale" $scale) }}
+{{- $signal := include "trireme.wantedSignal" (dict "namespace" $namespace "deployment" $deployment "scale" $scale) }}
+{{- if eq $on "requests" }}
+{{- $signal = printf "sum(rate(envoy_cluster_upstream_rq_total{%s}[1m]))\n+ sum(rate(envoy_cluster_upstream_rq_pending_overflow{%s}[1m]))" $cluster $cluster }}
+{{- else if eq $on "p95" }}
+{{- /* Without requests there is no quantile: 0 then, as long as Envoy says so; nothing where it does not. Before the
+       first request Envoy has no histogram, but its counters. */}}
+{{- $signal = printf "histogram_quantile(0.95, sum by (le) (rate(envoy_cluster_upstream_rq_time_bucket{%s}[1m]))) / 1000 >= 0\nor sum(rate(envoy_cluster_upstream_rq_total{%s}[1m])) == 0" $cluster $cluster }}
+{{- end }}
+{{ include "trireme.signalRule" (dict "namespace" $namespace "deployment" $deployment "expr" ($signal | replace "[1m]" (printf "[%ds]" (int $scale.rateSeconds)))) }}
+{{- end }}
+{{- $deployment := printf "%s-gateway" .Release.Name }}
+{{- $window := printf "[%ds]" (int (include "trireme.scale" (dict "root" . "scale" .Values.gateway.scale) | fromYaml).rateSeconds) }}
+{{- $asked := printf "namespace=%q,endpoint!~%q" $namespace "healthz|readyz|metrics" }}
+{{- $on := get .Values.gateway.scale "on" }}
+{{- /* Before its first request a gateway counts none, but it always tells how old its keys are. */}}
+{{- $alive := printf "or 0 * max(trireme_gateway_keys_age_seconds{namespace=%q})" $namespace }}
+{{- if eq $on "requests" }}
+{{ include "trireme.signalRule" (dict "namespace" $namespace "deployment" $deployment "expr" (printf "sum(rate(trireme_gateway_requests_total{%s}[1m]))\n%s" $asked $alive | replace "[1m]" $window)) }}
+{{- else if eq $on "p95" }}
+{{ include "trireme.signalRule" (dict "namespace" $namespace "deployment" $deployment "expr" (printf "histogram_quantile(0.95, sum by (le) (rate(trireme_gateway_request_seconds_bucket{%s}[1m]))) >= 0\n%s" $asked $alive | replace "[1m]" $window)) }}
+{{- end }}
+{{- /* Each worker tells its share of the queue. */}}
+{{- $worker := dict "namespace" $namespace "deployment" (printf "%s-worker" .Release.Name) "models" "ingest" "isMeasuredLate" true "scale" (include "trireme.scale" (dict "root" . "scale" .Values.worker.scale) | fromYaml) }}
+{{ include "trireme.workRule" $worker }}
+{{ include "trireme.signalRule" (merge (dict "expr" (include "trireme.wantedSignal" $worker)) $worker) }}
+{{- end }}
+
+{{- define "trireme.alert" -}}
+- alert: {{ .name }}
+  expr: |
+    {{- .expr | nindent 4 }}
+  for: {{ .for }}
+  labels: {severity: {{ .severity }}, namespace: {{ .root.Release.Namespace }}}
+  annotations:
+    summary: {{ .summary | quote }}
+    runbook_url: {{ .root.Values.monitoring.runbook }}#{{ .anchor }}
+{{- end }}

@@ -1,0 +1,484 @@
+"""What the chart promises of its pods and autoscalers, and what it refuses."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from trireme.cli import _parser
+from trireme.settings import PREFIX, Settings, read_settings
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "deploy" / "chart"
+OWN = yaml.safe_load((CHART / "values.yaml").read_text())
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - in a pod
+GPU = {"target": "gpu", "resources": {"limits": {"nvidia.com/gpu": 1}}}
+
+
+def llm(**entry):
+    return {"models": {"llm": entry}}
+
+
+def of_kind(objects, kind):
+    return {one["metadata"]["name"]: one for one in objects if one["kind"] == kind}
+
+
+def pods(objects):
+    return {name: one["spec"]["template"]["spec"] for name, one in of_kind(objects, "Deployment").items()}
+
+
+def containers(pod):
+    return [*pod.get("initContainers", []), *pod["containers"]]
+
+
+def servers(objects):
+    """Pods of tritonservers: the pod, its agent and its server."""
+    return [
+        (pod, pod["initContainers"][0], pod["containers"][0])
+        for pod in pods(objects).values()
+        if pod["containers"][0]["name"] == "tritonserver"
+    ]
+
+
+def autoscalers(objects):
+    """Name of the Deployment -> (least, most, behavior)."""
+    scaled = {}
+    for name, one in of_kind(objects, "ScaledObject").items():
+        spec = one["spec"]
+        behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+        scaled[name] = (spec["minReplicaCount"], spec["maxReplicaCount"], behavior)
+    for name, one in of_kind(objects, "HorizontalPodAutoscaler").items():
+        scaled[name] = (one["spec"]["minReplicas"], one["spec"]["maxReplicas"], one["spec"]["behavior"])
+    return scaled
+
+
+# --- Autoscaling ---
+
+
+def test_every_deployment_has_one_autoscaler_with_a_cap_and_a_rate_and_states_no_replicas_itself(variant):
+    scaled = autoscalers(variant)
+    assert set(scaled) == set(pods(variant))
+    assert (
+        len(of_kind(variant, "ScaledObject").keys() & of_kind(variant, "HorizontalPodAutoscaler").keys()) == 0
+    )
+    for name, one in of_kind(variant, "Deployment").items():
+        assert "replicas" not in one["spec"], name
+    for name, (least, most, behavior) in scaled.items():
+        assert 1 <= least <= most <= 100, name
+        assert behavior["scaleUp"]["policies"], name
+
+
+def test_scaling_in_waits(variant):
+    for name, (_, _, behavior) in autoscalers(variant).items():
+        assert behavior["scaleDown"]["stabilizationWindowSeconds"] >= 300, name
+
+
+def test_replicas_come_and_go_as_each_entry_says(chart):
+    scale = {"up": {"percent": 0, "pods": 1}, "down": {"percent": 0, "pods": 1, "periodSeconds": 120}}
+    _, _, behavior = autoscalers(chart.objects(llm(scale=scale)))["trireme-llm"]
+    assert behavior["scaleUp"]["policies"] == [{"type": "Pods", "value": 1, "periodSeconds": 15}]
+    assert behavior["scaleDown"]["policies"] == [{"type": "Pods", "value": 1, "periodSeconds": 120}]
+
+
+def test_the_knobs_are_those_that_were_replayed(objects):
+    policies = pytest.importorskip(
+        "benchmarks.scaling.policies", reason="benchmarks.scaling is not there yet"
+    )
+    knobs, own = policies.Knobs(), OWN["scaling"]["defaults"]
+    found = (
+        own["utilization"],
+        own["drainSeconds"],
+        own["spare"],
+        own["rateSeconds"],
+        own["down"]["waitSeconds"],
+    )
+    replayed = (knobs.utilization, knobs.drain_s, knobs.spare, knobs.window_s, knobs.down_window_s)
+    assert found == replayed
+    _, _, behavior = autoscalers(objects)["trireme-llm"]
+    replayed = policies.ours(knobs).behavior
+    for direction, rules in (("scaleUp", replayed.up), ("scaleDown", replayed.down)):
+        assert behavior[direction]["stabilizationWindowSeconds"] == rules.window_s
+        policy = {
+            (one["type"], one["value"], one["periodSeconds"]) for one in behavior[direction]["policies"]
+        }
+        assert policy == {(one.kind, one.value, one.period_s) for one in rules.policies}
+
+
+def test_a_signal_that_is_lost_scales_nothing_in(objects):
+    scaled = of_kind(objects, "ScaledObject")
+    assert len(scaled) == 4
+    for one in scaled.values():
+        assert one["spec"]["fallback"]["behavior"] == "currentReplicasIfHigher"
+        assert one["spec"]["fallback"]["replicas"] >= one["spec"]["minReplicaCount"]
+        for trigger in one["spec"]["triggers"]:
+            assert trigger["metadata"]["ignoreNullValues"] == "false"
+            assert "vector(" not in trigger["metadata"]["query"]
+
+
+def test_keda_is_given_nothing_that_it_leaves_unheard(objects):
+    for one in of_kind(objects, "ScaledObject").values():
+        assert not {"pollingInterval", "cooldownPeriod", "idleReplicaCount"} & set(one["spec"])
+
+
+def test_latency_is_compared_as_a_value_and_all_else_as_an_average(chart):
+    p95 = {"models": {"retrieval": {"scale": {"on": "p95", "target": 0.25}}}}
+    trigger = of_kind(chart.objects(p95), "ScaledObject")["trireme-retrieval"]["spec"]["triggers"][0]
+    assert (trigger["metricType"], trigger["metadata"]["threshold"]) == ("Value", "0.25")
+    own = of_kind(chart.objects(), "ScaledObject")
+    types = {name: one["spec"]["triggers"][0]["metricType"] for name, one in own.items()}
+    assert set(types.values()) == {"AverageValue"}
+    assert own["trireme-llm"]["spec"]["triggers"][0]["metadata"]["threshold"] == "1"
+    hpa = of_kind(chart.objects({**p95, "scaling": {"autoscaler": "hpa"}}), "HorizontalPodAutoscaler")
+    metric = hpa["trireme-retrieval"]["spec"]["metrics"][0]["external"]
+    assert metric["target"] == {"type": "Value", "value": "0.25"}
+    assert metric["metric"]["name"] == "trireme_scale_signal"
+
+
+def test_all_autoscalers_read_the_one_series_that_the_rules_make_for_them(objects):
+    rule = next(iter(of_kind(objects, "PrometheusRule").values()))
+    made = {
+        rule["labels"]["deployment"]
+        for group in rule["spec"]["groups"]
+        for rule in group["rules"]
+        if rule.get("record") == "trireme:scale_signal"
+    }
+    scaled = of_kind(objects, "ScaledObject")
+    assert made == set(scaled)
+    for name, one in scaled.items():
+        query = one["spec"]["triggers"][0]["metadata"]["query"]
+        assert query == f'trireme:scale_signal{{namespace="trireme",deployment="{name}"}}'
+
+
+# --- Starting and ending ---
+
+
+def test_a_replica_gets_calls_when_its_agent_says_so_and_time_to_warm_up(objects):
+    for pod, agent, server in servers(objects):
+        port = agent["ports"][0]["containerPort"]
+        assert server["startupProbe"]["grpc"] == {"port": port} == server["readinessProbe"]["grpc"]
+        name = server["volumeMounts"]
+        assert name
+        probe = server["startupProbe"]
+        assert probe["periodSeconds"] * probe["failureThreshold"] >= 300
+        assert pod["initContainers"][0]["restartPolicy"] == "Always"
+
+
+def test_the_agent_drains_before_the_server_is_told_to_end_and_the_grace_is_longer_than_that(variant):
+    for pod, agent, server in servers(variant):
+        line = server["lifecycle"]["preStop"]["exec"]["command"][-1]
+        drained, otherwise = line.split(" || ")
+        words = shlex.split(drained)
+        assert words[:3] == ["trireme", "drain", "--agent"]
+        assert words[3] == f"127.0.0.1:{agent['ports'][1]['containerPort']}"
+        longest = int(words[words.index("--seconds") + 1])
+        left = int(otherwise.removeprefix("sleep "))
+        exits = next(arg for arg in server["args"] if arg.startswith("--exit-timeout-secs="))
+        assert pod["terminationGracePeriodSeconds"] > longest + left + int(exits.split("=")[1])
+        assert f"--drain-seconds={longest}" in agent["args"]
+
+
+def test_a_drain_lasts_as_long_as_the_longest_answer_of_the_entry(chart):
+    slow = {"models": {"llm": {"drain": {"longestAnswerSeconds": 900}}}}
+    found = {name: pod["terminationGracePeriodSeconds"] for name, pod in pods(chart.objects(slow)).items()}
+    assert found["trireme-llm"] > 900 > found["trireme-retrieval"] > 300
+
+
+def test_gateway_and_envoy_wait_for_their_calls_too(objects):
+    for name in ("trireme-gateway", "trireme-envoy"):
+        pod = pods(objects)[name]
+        command = pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+        leave, longest = (int(word) for word in command[2:4])
+        assert pod["terminationGracePeriodSeconds"] > leave + longest
+        script = command[1].removeprefix("/etc/trireme/")
+        assert (CHART / "files" / script).is_file()
+        maps = of_kind(objects, "ConfigMap")
+        assert any(one["data"].get(script) == (CHART / "files" / script).read_text() for one in maps.values())
+
+
+def test_a_new_version_comes_beside_the_old_one_except_on_gpus_which_are_counted(chart):
+    quota = {"gpuQuota": 5}
+    for values, expected in (
+        ({}, {"maxSurge": 1, "maxUnavailable": 0}),
+        ({**quota, "models": {"llm": GPU}}, {"maxSurge": 0, "maxUnavailable": 1}),
+        ({**quota, "models": {"llm": {**GPU, "scale": {"surge": 1}}}}, {"maxSurge": 1, "maxUnavailable": 0}),
+    ):
+        deployment = of_kind(chart.objects(values), "Deployment")["trireme-llm"]
+        assert deployment["spec"]["strategy"]["rollingUpdate"] == expected
+
+
+# --- Balancing ---
+
+
+def test_envoy_finds_every_replica_behind_headless_services_and_asks_the_agents(objects):
+    services = of_kind(objects, "Service")
+    config = yaml.safe_load(of_kind(objects, "ConfigMap")["trireme-envoy"]["data"]["values.yaml"])
+    for name in config["models"]:
+        service = services[config["envoy"]["service"].replace("{model}", name)]["spec"]
+        assert service["clusterIP"] == "None"
+        assert service["publishNotReadyAddresses"]
+        ports = {port["name"]: port["port"] for port in service["ports"]}
+        assert ports["grpc"] == config["envoy"]["serverPort"]
+        assert ports["agent"] == config["envoy"]["agentPort"]
+    for pod, agent, server in servers(objects):
+        assert f"--port={config['envoy']['agentPort']}" in agent["args"]
+        assert f"--grpc-port={config['envoy']['serverPort']}" in server["args"]
+        assert pod
+
+
+def test_envoys_values_are_the_charts_with_its_ports_open_to_the_pod_and_the_admin_closed(objects):
+    config = yaml.safe_load(of_kind(objects, "ConfigMap")["trireme-envoy"]["data"]["values.yaml"])
+    assert config["envoy"]["listen"] == {**OWN["envoy"]["listen"], "address": EVERYWHERE}
+    assert config["envoy"]["metrics"] == {**OWN["envoy"]["metrics"], "address": EVERYWHERE}
+    assert config["envoy"]["admin"] == OWN["envoy"]["admin"]
+    assert OWN["envoy"]["admin"]["address"] == "127.0.0.1"
+    for name, entry in OWN["models"].items():
+        assert {**entry, **config["models"][name]} == entry
+
+
+def test_large_numbers_reach_envoy_and_the_settings_as_whole_ones(chart):
+    made = chart.objects(
+        {
+            "envoy": {"retryBodyBytes": 1 << 20},
+            "models": {"llm": {"maxRequests": 1_000_000}},
+            "settings": {"TRIREME_MAX_DOCUMENT_BYTES": 1 << 30},
+        }
+    )
+    maps = of_kind(made, "ConfigMap")
+    config = yaml.safe_load(maps["trireme-envoy"]["data"]["values.yaml"])
+    found = (config["envoy"]["retryBodyBytes"], config["models"]["llm"]["maxRequests"])
+    assert found == (1 << 20, 1_000_000)
+    assert {type(value) for value in found} == {int}
+    assert maps["trireme-settings"]["data"] == {"TRIREME_MAX_DOCUMENT_BYTES": str(1 << 30)}
+
+
+def test_clients_of_the_models_go_through_envoy_and_ask_all_servers_what_they_serve(objects):
+    for name in ("trireme-gateway", "trireme-worker"):
+        environment = {one["name"]: one.get("value") for one in pods(objects)[name]["containers"][0]["env"]}
+        assert environment["TRIREME_HOST"] == "trireme-envoy"
+        assert set(environment["TRIREME_SERVER_HOSTS"].split(",")) <= set(of_kind(objects, "Service"))
+
+
+# --- Security ---
+
+
+def test_pods_run_without_rights_and_without_a_token(variant):
+    for name, pod in pods(variant).items():
+        assert pod["automountServiceAccountToken"] is False, name
+        # Else the Service trireme-gateway would set TRIREME_GATEWAY_PORT, which is a setting.
+        assert pod["enableServiceLinks"] is False, name
+        assert pod["securityContext"]["runAsNonRoot"] is True, name
+        assert pod["securityContext"]["runAsUser"] > 0, name
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        for container in containers(pod):
+            rights = container["securityContext"]
+            assert rights["readOnlyRootFilesystem"] is True
+            assert rights["allowPrivilegeEscalation"] is False
+            assert rights["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_only_named_callers_reach_a_pod(objects):
+    policies = of_kind(objects, "NetworkPolicy")
+    assert set(policies) == set(pods(objects))
+    for name in ("trireme-llm", "trireme-retrieval"):
+        callers = {}
+        for rule in policies[name]["spec"]["ingress"]:
+            for port in rule["ports"]:
+                peers = [one.get("podSelector", {}).get("matchLabels", {}) for one in rule["from"]]
+                found = [peer.get("app.kubernetes.io/component", "elsewhere") for peer in peers]
+                callers.setdefault(port["port"], []).extend(found)
+        assert callers["grpc"] == callers["agent"] == ["envoy"]
+        assert callers["http"] == ["gateway", "worker"]
+        assert callers["metrics"] == ["gateway", "worker", "elsewhere"]
+    (rule,) = policies["trireme-worker"]["spec"]["ingress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": "metrics"}]
+    assert "podSelector" not in rule["from"][0]
+
+
+def test_logs_traces_and_shared_memory_of_tritonserver_are_locked(objects):
+    from trireme.triton.fences import LOCKED, LOCKED_HEADER, SHARED_MEMORY, STACK_BYTES
+
+    for _, _, server in servers(objects):
+        line = server["command"][2]
+        assert f'lock="{SHARED_MEMORY},{",".join(LOCKED)}:{LOCKED_HEADER}=' in line
+        assert '--http-restricted-api="$lock" --grpc-restricted-protocol="$lock"' in line
+        assert f"ulimit -S -s {STACK_BYTES // 1024}" in line
+
+
+def test_the_shell_of_a_server_starts_it_with_its_options_and_a_lock_that_nobody_knows(objects, tmp_path):
+    fake = tmp_path / "tritonserver"
+    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    fake.chmod(0o755)
+    _, _, server = servers(objects)[0]
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    locks = set()
+    for _ in range(2):
+        words = [*server["command"], *server["args"]]
+        ran = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+        http, grpc, *rest = ran.stdout.splitlines()
+        assert rest == server["args"]
+        (key,) = re.findall(r"--http-restricted-api=.*=([0-9a-f]{32})$", http)
+        assert grpc.endswith(f"={key}")
+        locks.add(key)
+    assert len(locks) == 2
+
+
+def test_secrets_are_references_and_cannot_be_written_into_settings(chart, objects):
+    assert "secretKeyRef" in chart.render()
+    assert not of_kind(objects, "Secret")
+    for key in ("TRIREME_DATABASE_URL", "TRIREME_REDIS_URL", "TRIREME_GATEWAY_SECRET"):
+        refused = chart.refusal({"settings": {key: "postgresql://user:password@host/database"}})
+        assert f"at '/settings': additional properties '{key}' not allowed" in refused
+    assert "models.llm.env.TRIREME_DATABASE_URL" in chart.refusal(
+        {"models": {"llm": {"env": {"TRIREME_DATABASE_URL": "x"}}}}
+    )
+
+
+# --- What runs in the pods ---
+
+
+def test_every_variable_of_a_container_is_a_setting_that_a_process_takes(variant):
+    known = {PREFIX + field.name.upper() for field in fields(Settings)}
+    maps = of_kind(variant, "ConfigMap")
+    for pod in pods(variant).values():
+        for container in containers(pod):
+            environment = {}
+            for source in container.get("envFrom", []):
+                environment |= maps[source["configMapRef"]["name"]]["data"]
+            for one in container.get("env", []):
+                secret = f"redis://{'x' * 40}"
+                environment[one["name"]] = one.get("value", secret)
+            # Of servers behind one address; with trireme.fleet it is a setting.
+            if "TRIREME_SERVER_HOSTS" not in known:
+                environment.pop("TRIREME_SERVER_HOSTS", None)
+            read_settings(environment)
+
+
+def test_settings_may_name_what_neither_a_secret_nor_the_chart_itself_sets(objects):
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    allowed = set(schema["properties"]["settings"]["properties"])
+    assert {"TRIREME_TENANT", "TRIREME_COLLECTION", "TRIREME_MAX_DOCUMENT_BYTES"} <= allowed
+    assert allowed <= {PREFIX + field.name.upper() for field in fields(Settings)}
+    secret = {PREFIX + field.name.upper() for field in fields(Settings) if not field.repr}
+    own = {
+        one["name"]
+        for pod in pods(objects).values()
+        for part in containers(pod)
+        for one in part.get("env", [])
+    }
+    assert not allowed & (secret | own)
+
+
+def commands(objects):
+    """Every command line of ours that a container, a probe or a hook runs."""
+    for pod in pods(objects).values():
+        for container in containers(pod):
+            hook = container.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", [""])[-1]
+            for words in (
+                [*container.get("command", []), *container.get("args", [])],
+                shlex.split(hook.split(" || ")[0]),
+            ):
+                if words[:1] == ["trireme"]:
+                    yield words[1:]
+
+
+@pytest.mark.parametrize("command", ["gateway", "worker", "agent", "drain", "envoy"])
+def test_the_containers_run_commands_that_exist_with_options_that_they_take(variant, command):
+    lines = [words for words in commands(variant) if words[0] == command]
+    assert lines
+    for words in lines:
+        _parser().parse_args(words)
+
+
+def test_the_image_has_what_the_containers_need():
+    text = (ROOT / "deploy" / "Dockerfile").read_text()
+    extras = set(re.search(r"pip install -c requirements.lock '\.\[([a-z,]+)\]'", text)[1].split(","))
+    assert extras >= {"gateway", "ingest", "openvino", "agent"}
+    # wait-for-requests.sh asks the gateway with it.
+    assert re.search(r"apt-get install .*\bcurl\b", text)
+
+
+def test_gateway_toml_arrives_as_it_was_written(chart):
+    text = '[models.assistant]\nchain = ["llm"]  # "quoted"\n'
+    made = of_kind(chart.objects({"gateway": {"toml": text}}), "ConfigMap")["trireme-gateway"]
+    assert made["data"]["gateway.toml"] == text
+
+
+def test_a_change_of_settings_starts_the_pods_anew(chart, objects):
+    changed = chart.objects({"settings": {"TRIREME_TENANT": "acme"}})
+    for name, before in of_kind(objects, "Deployment").items():
+        after = of_kind(changed, "Deployment")[name]["spec"]["template"]["metadata"]["annotations"]
+        same = after == before["spec"]["template"]["metadata"]["annotations"]
+        assert same == (name == "trireme-envoy"), name
+
+
+# --- Refusals ---
+
+
+def test_gpus_beyond_the_quota_are_refused_with_the_numbers(chart):
+    said = chart.refusal({"gpuQuota": 3, "models": {"llm": {**GPU, "replicas": {"min": 1, "max": 4}}}})
+    assert "gpuQuota: 3 GPUs, but the entries may take 4: models.llm (max 4 + surge 0) x 1 = 4" in said
+    assert chart.objects({"gpuQuota": 4, "models": {"llm": {**GPU, "replicas": {"min": 1, "max": 4}}}})
+
+
+def test_the_quota_counts_every_gpu_entry_and_what_a_rollout_takes_beyond(chart):
+    two = {"target": "gpu", "resources": {"limits": {"nvidia.com/gpu": 2}}, "replicas": {"min": 1, "max": 3}}
+    draft = {**two, "serves": ["draft"], "scale": {"on": "work", "surge": 1}}
+    said = chart.refusal(
+        {"gpuQuota": 9, "models": {"draft": draft, "llm": {**GPU, "replicas": {"min": 1, "max": 2}}}}
+    )
+    assert "the entries may take 10" in said
+    assert "models.draft (max 3 + surge 1) x 2 = 8; models.llm (max 2 + surge 0) x 1 = 2" in said
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (llm(replicas={"min": 0}), "at '/models/llm/replicas/min': minimum: got 0, want 1"),
+        (llm(replicas={"max": 101}), "at '/models/llm/replicas/max': maximum: got 101, want 100"),
+        (llm(replicas={"min": 5}), "models.llm.replicas: min 5 is more than max 4"),
+        (llm(replica={}), "at '/models/llm': additional properties 'replica' not allowed"),
+        ({"models": {"LLM": {}}}, "at '/models': additional properties 'LLM' not allowed"),
+        (llm(target="tpu"), "at '/models/llm/target': value must be one of 'cpu', 'gpu'"),
+        (
+            {"models": {"gateway": OWN["models"]["llm"]}},
+            "models.gateway: the chart has a Deployment of that name",
+        ),
+        (llm(serves=["llm", "rag"]), "models.retrieval.serves: rag is served by models.llm already"),
+        (llm(idempotent=["rag"]), "models.llm.idempotent: rag is not in models.llm.serves"),
+        (llm(default=True), "models: llm and retrieval are both default"),
+        (llm(target="gpu"), "models.llm.resources.limits: target gpu needs nvidia.com/gpu"),
+        (
+            llm(resources=GPU["resources"]),
+            "models.llm.target: cpu, but models.llm.resources.limits asks for 1",
+        ),
+        ({"gpuQuota": 4, **llm(**GPU, scale={"on": "requests", "target": 1})}, "a GPU entry scales on work"),
+        (llm(scale={"on": "running"}), "at '/models/llm/scale/on': value must be one of"),
+        (llm(scale={"on": "p95"}), "models.llm.scale.target is missing: p95 in seconds"),
+        (
+            llm(drain={"longestAnswerSeconds": 5}),
+            "models.llm.drain.longestAnswerSeconds: 5 s would cut answers",
+        ),
+        (llm(scale={"down": {"percent": 0}}), "trireme-llm: scale.down allows neither pods nor percent"),
+        ({"monitoring": {"gatewayKey": None}}, "monitoring.gatewayKey is missing"),
+        ({"modelRepository": {"claimName": ""}}, "modelRepository: set claimName or volume"),
+        (
+            {"modelRepository": {"volume": {"emptyDir": {}}}},
+            "modelRepository: claimName and volume are both set",
+        ),
+        ({"scaling": {"autoscaler": "vpa"}}, "at '/scaling/autoscaler': value must be one of 'keda', 'hpa'"),
+        ({"scaling": {"defaults": {"utilization": 2}}}, "at '/scaling/defaults/utilization': maximum: got 2"),
+        ({"envoy": {"perTryTimeout": 1}}, "at '/envoy': additional properties 'perTryTimeout' not allowed"),
+        ({"secrets": {"database": {"url": "x"}}}, "at '/secrets/database': additional properties 'url' not"),
+        ({"worker": {"replicas": {"min": 9}}}, "worker.replicas: min 9 is more than max 4"),
+        ({"modles": {}}, "additional properties 'modles' not allowed"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_cannot_work_is_refused_and_named(chart, values, words):
+    assert words in chart.refusal(values)

@@ -1,0 +1,434 @@
+"""The rules that autoscalers and people read: what they make of the series of servers, and which those are."""
+
+import ast
+import importlib
+import pkgutil
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from trireme import observe
+from trireme.observe.metrics import Metric
+
+ROOT = Path(__file__).parents[2]
+PLAIN = ROOT / "deploy" / "prometheus" / "rules.yaml"
+RUNBOOK = ROOT / "docs" / "runbook.md"
+# Of Envoy's own page.
+ENVOY = {
+    "envoy_cluster_membership_healthy",
+    "envoy_cluster_upstream_rq_total",
+    "envoy_cluster_upstream_rq_retry",
+    "envoy_cluster_upstream_rq_retry_overflow",
+    "envoy_cluster_upstream_rq_pending_overflow",
+    "envoy_cluster_upstream_rq_time_bucket",
+}
+# Labels that Prometheus or Envoy gives.
+GIVEN_LABELS = {"namespace", "pod", "deployment", "envoy_cluster_name", "model", "le"}
+
+
+def groups_of(objects):
+    return next(one for one in objects if one["kind"] == "PrometheusRule")["spec"]
+
+
+def rules_of(groups):
+    return [rule for group in groups["groups"] for rule in group["rules"]]
+
+
+@pytest.fixture(scope="module")
+def own_rules():
+    return yaml.safe_load(PLAIN.read_text())
+
+
+@pytest.fixture(scope="module")
+def all_rules(own_rules, request):
+    """The chart's own, and those of values under which every kind of rule is made, where helm is there."""
+    rules = rules_of(own_rules)
+    if request.getfixturevalue("script").find_helm() is not None:
+        chart = request.getfixturevalue("chart")
+        p95 = {"scale": {"on": "p95", "target": 0.25, "creditCold": True, "spare": 1}}
+        values = {
+            "models": {"retrieval": p95, "llm": {"scale": {"creditCold": True, "spare": 1}}},
+            "gateway": {"scale": {"on": "p95", "target": 0.5}},
+        }
+        rules = rules + rules_of(groups_of(chart.objects(values)))
+    return rules
+
+
+@pytest.fixture(scope="module")
+def promtool():
+    found = shutil.which("promtool")
+    if found is None:
+        pytest.skip("promtool is missing; Debian's package prometheus has it")
+    return found
+
+
+class Prometheus:
+    """Asks `promtool test rules` what rules make of series."""
+
+    def __init__(self, promtool, folder):
+        self._promtool = promtool
+        self._folder = folder
+
+    def check(self, rules, *cases):
+        """Each case: series, by name and labels, -> values in promtool's notation, 15 s apart; what is expected
+        of expressions: their value, rounded to 1e-6, or None for nothing at all; and when."""
+        (self._folder / "rules.yaml").write_text(yaml.safe_dump(rules))
+        tests = [
+            {
+                "interval": "15s",
+                "input_series": [{"series": name, "values": values} for name, values in series.items()],
+                "promql_expr_test": [
+                    {
+                        "expr": f"round(sum({expression}), 1e-6)",
+                        "eval_time": at,
+                        "exp_samples": [] if value is None else [{"labels": "{}", "value": round(value, 6)}],
+                    }
+                    for expression, value in expected.items()
+                ],
+            }
+            for series, expected, at in cases
+        ]
+        file = self._folder / "test.yaml"
+        file.write_text(
+            yaml.safe_dump({"rule_files": ["rules.yaml"], "evaluation_interval": "15s", "tests": tests})
+        )
+        ran = subprocess.run([self._promtool, "test", "rules", file], capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.fixture
+def prometheus(promtool, tmp_path):
+    return Prometheus(promtool, tmp_path)
+
+
+def replica(pod, *, model="llm", offered="0x90", backlog="0x90", namespace="trireme"):
+    """What one replica exports of a model."""
+    labels = f'{{namespace="{namespace}",pod="{pod}",model="{model}"}}'
+    return {
+        f"trireme_offered_work_seconds_total{labels}": offered,
+        f"trireme_backlog_seconds{labels}": backlog,
+    }
+
+
+def signal(name):
+    return f'trireme:scale_signal{{namespace="trireme",deployment="trireme-{name}"}}'
+
+
+def firing(alert):
+    return f'ALERTS{{alertname="{alert}",alertstate="firing"}}'
+
+
+# --- What autoscalers read ---
+
+
+def test_replicas_wanted_are_work_that_arrives_by_utilization_and_work_that_waits_by_the_drain_time(
+    prometheus, own_rules
+):
+    # 0.6 + 0.4 seconds of work arrive each second; 60 s wait at each of two replicas.
+    series = {
+        **replica("trireme-llm-1-a", offered="0+9x80", backlog="60x80"),
+        **replica("trireme-llm-1-b", offered="0+6x80", backlog="60x80"),
+    }
+    wanted = 1.0 / 0.8 + 120 / 120
+    expected = {
+        'trireme:wanted_replicas{namespace="trireme",deployment="trireme-llm",model="llm"}': wanted,
+        signal("llm"): wanted,
+    }
+    prometheus.check(own_rules, (series, expected, "5m"))
+
+
+def test_the_bulk_of_ingestion_workers_asks_for_no_replicas(prometheus, own_rules):
+    # They send more whenever a server is free: with it, the wish would grow up to the maximum.
+    labels = '{namespace="trireme",pod="a",model="llm"}'
+    series = {
+        **replica("a", offered="0+15x80"),
+        f"trireme_bulk_work_seconds_total{labels}": "0+12x80",
+        **replica("b", offered="0+3x80"),
+    }
+    prometheus.check(own_rules, (series, {signal("llm"): (1.0 + 0.2 - 0.8) / 0.8}, "5m"))
+
+
+def test_another_releases_load_is_not_ours(prometheus, own_rules):
+    series = {
+        **replica("a", backlog="12x80"),
+        **replica("b", offered="0+900x80", backlog="9000x80", namespace="other"),
+    }
+    prometheus.check(own_rules, (series, {signal("llm"): 0.1}, "5m"))
+
+
+def test_a_replica_that_is_gone_takes_its_backlog_with_it(prometheus, own_rules):
+    series = {
+        **replica("a", backlog="12x80"),
+        **replica("b", offered="0x10 stale", backlog="600x10 stale"),
+    }
+    prometheus.check(own_rules, (series, {signal("llm"): 5.1}, "2m"), (series, {signal("llm"): 0.1}, "4m"))
+
+
+def test_a_signal_whose_metrics_are_lost_is_nothing_and_not_zero_and_an_alert_says_so(prometheus, own_rules):
+    series = replica("a", offered="0+15x10 stale", backlog="0x10 stale")
+    lost = f'{firing("TriremeScaleSignalLost")[:-1]},deployment="trireme-llm"}}'
+    prometheus.check(
+        own_rules,
+        (series, {signal("llm"): 1.25, lost: None}, "2m"),
+        (series, {signal("llm"): None, lost: 1}, "10m"),
+    )
+
+
+def test_no_load_is_zero_replicas_wanted_and_no_lost_signal(prometheus, own_rules):
+    prometheus.check(own_rules, (replica("a"), {signal("llm"): 0}, "5m"))
+
+
+def test_spare_replicas_are_beyond_what_the_work_needs(chart, prometheus):
+    rules = groups_of(chart.objects({"models": {"llm": {"scale": {"spare": 2}}}}))
+    prometheus.check(rules, (replica("a", offered="0+15x80"), {signal("llm"): 1.25 + 2}, "5m"))
+
+
+def test_waiting_work_asks_for_less_while_replicas_for_it_are_loading(chart, prometheus):
+    rules = groups_of(chart.objects({"models": {"llm": {"scale": {"creditCold": True}}}}))
+    series = replica("trireme-llm-5f-aa", offered="0+15x80", backlog="240x80")
+    for pod, value in (("aa", 1), ("bb", 0), ("cc", 0), ("dd", 0)):
+        series[f'trireme_replica_ready{{namespace="trireme",pod="trireme-llm-5f-{pod}"}}'] = f"{value}x80"
+    # Of another Deployment whose name begins in the same way.
+    series['trireme_replica_ready{namespace="trireme",pod="trireme-llm-large-5f-aa"}'] = "1x80"
+    prometheus.check(rules, (series, {signal("llm"): 1.25 + 2 * 0.25}, "5m"))
+
+
+def test_requests_that_envoy_refused_are_requests_too(prometheus, own_rules):
+    cluster = '{namespace="trireme",pod="e",envoy_cluster_name="retrieval"}'
+    series = {
+        f"envoy_cluster_upstream_rq_total{cluster}": "0+300x80",
+        f"envoy_cluster_upstream_rq_pending_overflow{cluster}": "0+150x80",
+    }
+    prometheus.check(own_rules, (series, {signal("retrieval"): 30}, "5m"))
+
+
+def test_the_gateways_requests_are_those_of_people_whatever_became_of_them(prometheus, own_rules):
+    series = {
+        'trireme_gateway_requests_total{namespace="trireme",endpoint="chat",status="200"}': "0+60x80",
+        'trireme_gateway_requests_total{namespace="trireme",endpoint="chat",status="429"}': "0+15x80",
+        'trireme_gateway_requests_total{namespace="trireme",endpoint="healthz",status="200"}': "0+900x80",
+    }
+    prometheus.check(own_rules, (series, {signal("gateway"): 5}, "5m"))
+
+
+@pytest.mark.parametrize("on", ["requests", "p95"])
+def test_a_gateway_that_nobody_asks_wants_no_more_and_is_not_lost(chart, prometheus, on):
+    rules = groups_of(chart.objects({"gateway": {"scale": {"on": on, "target": 1}}}))
+    alive = {'trireme_gateway_keys_age_seconds{namespace="trireme",pod="a"}': "0.5x80"}
+    asked_before = 'trireme_gateway_request_seconds_bucket{namespace="trireme",endpoint="chat",le="%s"}'
+    before = {asked_before % le: "100x80" for le in ("0.1", "+Inf")}
+    nobody = {signal("gateway"): 0}
+    prometheus.check(
+        rules,
+        (alive, nobody, "5m"),
+        ({**alive, **before}, nobody, "5m"),
+        ({}, {signal("gateway"): None}, "5m"),
+    )
+
+
+def test_the_queue_of_ingestion_is_what_its_workers_share(prometheus, own_rules):
+    series = {
+        **replica("trireme-worker-1-a", model="ingest", offered="0+6x80", backlog="600x80"),
+        **replica("trireme-worker-1-b", model="ingest", offered="0+6x80", backlog="600x80"),
+    }
+    # A worker that has indexed nothing yet knows no rate, and so no seconds.
+    (offered, _) = replica("trireme-worker-1-c", model="ingest")
+    prometheus.check(
+        own_rules,
+        (series, {signal("worker"): 0.8 / 0.8 + 1200 / 600}, "5m"),
+        ({offered: "0x80"}, {signal("worker"): 0}, "5m"),
+        ({}, {signal("worker"): None}, "5m"),
+    )
+
+
+def test_latency_is_the_95th_percentile_in_seconds_zero_without_requests_and_nothing_without_metrics(
+    chart, prometheus
+):
+    rules = groups_of(chart.objects({"models": {"retrieval": {"scale": {"on": "p95", "target": 0.25}}}}))
+    cluster = 'namespace="trireme",envoy_cluster_name="retrieval"'
+
+    no_request_yet = {f"envoy_cluster_upstream_rq_total{{{cluster}}}": "0x80"}
+
+    def series(step):
+        name = "envoy_cluster_upstream_rq_time"
+        counts = {"100": step * 90, "200": step * 100, "+Inf": step * 100}
+        return {
+            **{f'{name}_bucket{{{cluster},le="{le}"}}': f"0+{count}x80" for le, count in counts.items()},
+            f"envoy_cluster_upstream_rq_total{{{cluster}}}": f"0+{step * 100}x80",
+        }
+
+    prometheus.check(
+        rules,
+        (series(1), {signal("retrieval"): 0.15}, "5m"),
+        (series(0), {signal("retrieval"): 0}, "5m"),
+        (no_request_yet, {signal("retrieval"): 0}, "5m"),
+        ({}, {signal("retrieval"): None}, "5m"),
+    )
+
+
+def test_no_signal_counts_what_only_runs_or_stands_for_a_lost_metric(all_rules):
+    for rule in all_rules:
+        if "record" in rule:
+            assert "running" not in rule["expr"]
+            assert "in_flight" not in rule["expr"]
+            assert "vector(" not in rule["expr"]
+
+
+# --- Alerts ---
+
+
+AGENT_SAYS = 'trireme_replica_fault{namespace="trireme",pod="trireme-llm-5f-aa",kind="%s"}'
+FROM_ENVOY = '{namespace="trireme",envoy_cluster_name="llm"}'
+ENDED = 'trireme_gateway_requests_total{namespace="trireme",endpoint="chat",status="%d"}'
+# What is seen of each fault.
+FAULTS = {
+    "TriremeAtMaximum": replica("a", offered="0+75x90"),
+    "TriremeBacklogGrows": replica("a", backlog="300x90"),
+    "TriremeColdStartSlow": {AGENT_SAYS % "server_away": "1x90"},
+    "TriremeReplicaNotReady": {AGENT_SAYS % "model_silent": "1x90"},
+    "TriremeNoHealthyReplica": {f"envoy_cluster_membership_healthy{FROM_ENVOY}": "0x90"},
+    "TriremeWorkRefused": {
+        **replica("a", offered="0+15x90"),
+        'trireme_rejected_work_seconds_total{namespace="trireme",model="llm"}': "0+1x90",
+    },
+    "TriremeEnvoyRefuses": {
+        f"envoy_cluster_upstream_rq_pending_overflow{FROM_ENVOY}": "0+1x90",
+        f"envoy_cluster_upstream_rq_retry_overflow{FROM_ENVOY}": "0x90",
+    },
+    "TriremeGatewayErrors": {ENDED % 200: "0+90x90", ENDED % 503: "0+10x90"},
+    "TriremeProviderAway": {'trireme_gateway_breaker_open{namespace="trireme",target="a:b"}': "1x90"},
+    "TriremeDatabaseAway": {'trireme_gateway_keys_age_seconds{namespace="trireme"}': "0+15x90"},
+    "TriremeBudgetStoreAway": {'trireme_budget_store_away{namespace="trireme"}': "1x90"},
+    "TriremeIngestionStill": replica("a", model="ingest", backlog="60+1x90"),
+}
+
+
+def test_each_alert_fires_of_its_fault_and_of_no_other(prometheus, own_rules):
+    # Lost signals are all but one of them, where so few series are there.
+    alerts = {rule["alert"] for rule in rules_of(own_rules) if "alert" in rule} - {"TriremeScaleSignalLost"}
+    assert set(FAULTS) == alerts
+    cases = [
+        (series, {firing(one): 1 if one == alert else None for one in sorted(alerts)}, "20m")
+        for alert, series in FAULTS.items()
+    ]
+    prometheus.check(own_rules, *cases)
+
+
+def test_a_replica_that_starts_in_time_or_drains_alarms_nobody(prometheus, own_rules):
+    series = {
+        AGENT_SAYS % "server_away": "1x16 0x80",
+        AGENT_SAYS % "model_cold": "0x16 1x8 0x80",
+        AGENT_SAYS % "draining": "0x40 1x80",
+    }
+    nobody = {firing("TriremeColdStartSlow"): None, firing("TriremeReplicaNotReady"): None}
+    prometheus.check(own_rules, *((series, nobody, at) for at in ("5m", "15m")))
+
+
+def test_every_alert_leads_to_a_section_of_the_runbook_which_names_it_and_there_are_ten(all_rules):
+    sections = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", RUNBOOK.read_text(), re.MULTILINE | re.DOTALL))
+    anchors = {heading.lower().replace(" ", "-"): text for heading, text in sections.items()}
+    assert len(anchors) == 10
+    named = set()
+    for rule in all_rules:
+        if "alert" in rule:
+            page, anchor = rule["annotations"]["runbook_url"].split("#")
+            assert (ROOT / page) == RUNBOOK
+            assert f"`{rule['alert']}`" in anchors[anchor], rule["alert"]
+            named.add(anchor)
+    assert named == set(anchors)
+    for link in re.findall(r"\]\(#([a-z-]+)\)", RUNBOOK.read_text()):
+        assert link in anchors
+
+
+# --- Of what the rules are made ---
+
+
+def test_promtool_takes_the_rules_and_the_sample_configuration(promtool, tmp_path):
+    shutil.copy(PLAIN, tmp_path)
+    config = yaml.safe_load((PLAIN.parent / "prometheus.yml").read_text())
+    for job in config["scrape_configs"]:
+        # Debian builds Prometheus without Kubernetes.
+        assert job.pop("kubernetes_sd_configs") == [{"role": "pod", "namespaces": {"names": ["trireme"]}}]
+        job["static_configs"] = [{"targets": ["127.0.0.1:8002"]}]
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
+    (tmp_path / "gateway-key").write_text("tr-key")
+    for kind, name in (("rules", "rules.yaml"), ("config", "prometheus.yml")):
+        ran = subprocess.run([promtool, "check", kind, tmp_path / name], capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def selectors(expression):
+    """Metric -> labels by which it is chosen, of every series in an expression."""
+    parser = pytest.importorskip("promql_parser", reason="make installs it with the test tools")
+    found = []
+
+    def visit(part):
+        if isinstance(part, parser.VectorSelector):
+            found.append((part.name, {matcher.name for matcher in part.matchers.matchers}))
+        return True
+
+    parser.walk(parser.parse(expression), visit)
+    return found
+
+
+def observed_rows():
+    """The rows of all tables of trireme.observe."""
+    modules = [
+        importlib.import_module(f"trireme.observe.{one.name}")
+        for one in pkgutil.iter_modules(observe.__path__)
+    ]
+    return [row for module in modules for row in vars(module).values() if isinstance(row, Metric)]
+
+
+def backend_names():
+    """Names of metrics in the sources of backends, which register them by literals."""
+    names = set()
+    for path in (ROOT / "src" / "trireme" / "triton").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                names |= set(re.findall(r"^trireme_[a-z_]+$", node.value))
+    return names
+
+
+def known_metrics():
+    """Name -> labels of every metric that something exports; None where labels are not known."""
+    known = {}
+    for row in observed_rows():
+        endings = ("_bucket", "_count", "_sum") if row.kind == "histogram" else ("",)
+        known |= {row.name + ending: set(row.labels) for ending in endings}
+    for name in (backend_names() | ENVOY) - known.keys():
+        known[name] = None
+    return known
+
+
+def test_every_metric_and_label_in_a_rule_is_one_that_something_exports(all_rules):
+    recorded = {rule["record"] for rule in all_rules if "record" in rule}
+    known = known_metrics()
+    seen = set()
+    for rule in all_rules:
+        for name, labels in selectors(rule["expr"]):
+            seen.add(name)
+            if name in recorded:
+                continue
+            assert name in known, f"{name} of {rule.get('alert', rule.get('record'))}"
+            if known[name] is not None:
+                assert labels <= known[name] | GIVEN_LABELS, name
+    assert {"trireme_offered_work_seconds_total", "trireme_backlog_seconds"} <= seen
+
+
+def test_every_metric_of_the_runbook_is_one_that_something_exports():
+    known = known_metrics().keys()
+    text = RUNBOOK.read_text()
+    for name in set(re.findall(r"`((?:trireme|envoy|nv)_[a-z_]+)`", text)):
+        assert name in known, name
+
+
+def test_every_query_of_an_autoscaler_is_promql_of_one_series(variant):
+    for one in variant:
+        if one["kind"] == "ScaledObject":
+            (found,) = selectors(one["spec"]["triggers"][0]["metadata"]["query"])
+            assert found == ("trireme:scale_signal", {"namespace", "deployment"})

@@ -1,0 +1,123 @@
+"""The rules of deploy/prometheus in a real Prometheus that scrapes a real tritonserver and a real gateway."""
+
+import json
+import re
+import shutil
+import subprocess
+import urllib.parse
+import urllib.request
+
+import pytest
+import yaml
+from stacks import ROOT, free_ports, wait_until
+
+from trireme.observe import metrics as observed
+
+PLAIN = ROOT / "deploy" / "prometheus" / "rules.yaml"
+# Of faults: a healthy gateway exports none of it.
+ONLY_OF_FAULTS = {"trireme_gateway_breaker_open"}
+
+
+class Prometheus:
+    def __init__(self, port):
+        self._root = f"http://127.0.0.1:{port}"
+
+    def is_ready(self):
+        try:
+            with urllib.request.urlopen(f"{self._root}/-/ready", timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    def get(self, path, **parameters):
+        url = f"{self._root}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return json.loads(answer.read())["data"]
+
+    def values(self, expression):
+        return [float(one["value"][1]) for one in self.get("query", query=expression)["result"]]
+
+
+@pytest.fixture(scope="module")
+def prometheus(stack, gateway, tmp_path_factory):
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("prometheus is missing; Debian's package of that name has it")
+    folder = tmp_path_factory.mktemp("prometheus")
+    rules = yaml.safe_load(PLAIN.read_text())
+    for group in rules["groups"]:
+        group["interval"] = "1s"
+    (folder / "rules.yaml").write_text(yaml.safe_dump(rules))
+    servers = {
+        "trireme-llm-5f-aa": f"127.0.0.1:{stack.settings.metrics_port}",
+        "trireme-gateway-5f-aa": gateway.url.removeprefix("http://"),
+    }
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": ["rules.yaml"],
+        "scrape_configs": [
+            {
+                "job_name": pod,
+                "static_configs": [{"targets": [target], "labels": {"namespace": "trireme", "pod": pod}}],
+            }
+            for pod, target in servers.items()
+        ],
+    }
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    (port,) = free_ports(1)
+    words = [
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([program, *words], stdout=log, stderr=log)
+    try:
+        asked = Prometheus(port)
+        wait_until(asked.is_ready)
+        wait_until(lambda: asked.values("sum(up)") == [len(servers)])
+        yield asked
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_prometheus_evaluates_every_rule_without_an_error(prometheus):
+    def rules():
+        return [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
+
+    wanted = sum(len(group["rules"]) for group in yaml.safe_load(PLAIN.read_text())["groups"])
+    wait_until(lambda: all(rule["health"] != "unknown" for rule in rules()))
+    found = rules()
+    assert len(found) == wanted
+    assert [rule for rule in found if rule["health"] != "ok" or rule.get("lastError")] == []
+
+
+def test_what_the_rules_read_of_servers_and_gateway_is_there(prometheus, gateway):
+    # One request, so that requests are counted.
+    gateway.new_key("--user", "scraped")
+    rows = {one.name: one for one in vars(observed).values() if isinstance(one, observed.Metric)}
+    text = PLAIN.read_text()
+    named = {name for name in rows if re.search(rf"\b{name}\b", text)} - ONLY_OF_FAULTS
+    named = {name for name in named if not name.startswith("trireme_replica_")}
+    assert "trireme_gateway_requests_total" in named
+    for name in sorted(named):
+        wait_until(lambda name=name: bool(prometheus.values(f'{name}{{namespace="trireme"}}')))
+
+
+def test_autoscalers_are_told_a_number(prometheus):
+    for name in ("gateway", "llm"):
+        query = f'trireme:scale_signal{{deployment="trireme-{name}"}}'
+        wait_until(lambda query=query: bool(prometheus.values(query)))
+        (told,) = prometheus.values(query)
+        assert told >= 0
+
+
+def test_the_hook_of_a_gateways_pod_ends_where_no_request_runs(gateway):
+    if shutil.which("curl") is None:
+        pytest.skip("curl is missing")
+    page = f"{gateway.url}/metrics"
+    with urllib.request.urlopen(page) as answer:
+        assert 'trireme_gateway_requests_running{endpoint="metrics"} 1.0' in answer.read().decode()
+    hook = ROOT / "deploy" / "chart" / "files" / "wait-for-requests.sh"
+    assert subprocess.run(["sh", hook, "0", "600", page], timeout=120).returncode == 0
