@@ -17,6 +17,7 @@ from trireme.gateway.caching.kept_replies import KeptReplies
 from trireme.gateway.caching.validators import Validators
 from trireme.gateway.cascades.plan import check_modes
 from trireme.gateway.chains import Chains
+from trireme.gateway.degrade.policy import Degrade
 from trireme.gateway.file import GatewayFile, parse_gateway_file
 from trireme.gateway.key_ring import KeyRing
 from trireme.gateway.log import Log
@@ -124,6 +125,7 @@ class FakeGateway:
         versions=None,
         cache_store=None,
         cascades=None,
+        backlogs=None,
     ):
         self.provider = provider
         self.keys = Keys(keys or {SECRET: ANN})
@@ -145,6 +147,7 @@ class FakeGateway:
         self.ledger = MemoryLedger()
         self._budgets = budgets
         self._cascades = cascades or {}
+        self._backlogs = backlogs
         self.log = StringIO()
         self.ports = None
 
@@ -176,6 +179,8 @@ class FakeGateway:
         cascades = new_cascades(self._cascades, attempts, served, metrics, log)
         await served.start()
         check_modes(self._cascades, served.known)
+        degrade = Degrade(self.file, lambda: served.known, self._backlogs, metrics)
+        await degrade.start()
         await self._spending.start()
         if not isinstance(self._answers, Answers):
             self._answers = self._answers(served, self._spending, metrics)
@@ -190,6 +195,7 @@ class FakeGateway:
             chains=Chains(self.file, entries, self._cascades),
             attempts=attempts,
             cascades=cascades,
+            degrade=degrade,
             spending=self._spending,
             answers=self._answers,
             versions=self._versions,
@@ -210,6 +216,7 @@ class FakeGateway:
         try:
             yield self.ports
         finally:
+            await degrade.close()
             await self._answers.close()
             await self._spending.close()
             await served.close()

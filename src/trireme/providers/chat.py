@@ -107,7 +107,8 @@ class ChatCall:
     stop_when: of trireme.stop_when, when an answer is sufficient; {} for never, None leaves it to the model's row.
     The last block is the gateway's, never the client's: tenant, user and key_id of the key, `salt` (HMAC of the
     tenant), and the collection of a rag answer whose client named none. Before it stand what a client may say of a
-    rag answer: its collection, passages (top_k) and answer_mode.
+    rag answer: its collection, passages (top_k) and answer_mode. rerank_depth: how many passages a rag model may
+    rerank, which the gateway lowers under load.
     """
 
     surface: Surface
@@ -148,6 +149,7 @@ class ChatCall:
     key_id: str = ""
     salt: str = ""
     default_collection: str = ""
+    rerank_depth: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ class ServedModel:
     versions: name and version, of it and of all models that it calls; a version is of the files (see
     triton.served_models), "" as digest.
     takes_cached_flag: it may be asked how many tokens of a prompt were cached; older configurations do not know
-    the question. alternatives: that a chat may ask for beside each token's log-probability; None: it says no
-    log-probabilities.
+    the question. takes_rerank_depth: so may it be told how many passages are reranked. alternatives: that a chat
+    may ask for beside each token's log-probability; None: it says no log-probabilities.
     """
 
     name: str
@@ -34,6 +34,7 @@ class ServedModel:
     takes_cached_flag: bool = False
     alternatives: int | None = None
     versions: tuple[tuple[str, str], ...] = ()
+    takes_rerank_depth: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,11 @@ class Reranked:
 
 @dataclass(frozen=True, slots=True)
 class SearchCall:
-    """A search. None leaves the server's default. `filter` is JSON text, "" lets all through."""
+    """A search. None leaves the server's default. `filter` is JSON text, "" lets all through.
+
+    rerank_depth: how many passages the reranker may read, 0 for none; only of a model that takes it. seconds: that
+    the answer may take, in place of the server's own limit.
+    """
 
     query: str
     tenant: str
@@ -65,10 +70,15 @@ class SearchCall:
     top_k: int | None = None
     filter: str = ""
     mode: SearchMode | None = None
+    rerank_depth: int | None = None
+    seconds: float | None = None
 
 
 class ModelServer(Protocol):
-    """What our Triton does in one call each. For one event loop. Every verb raises TriremeError."""
+    """What our Triton does in one call each. For one event loop. Every verb raises TriremeError.
+
+    seconds: that an answer may take, where they are fewer than the server's own limit.
+    """
 
     async def models(self) -> list[ServedModel]:
         """Every model that clients may name, by name. Raises UnavailableError where no server answers."""
@@ -80,15 +90,20 @@ class ModelServer(Protocol):
         model: str,
         input_type: InputType | None = None,
         dimensions: int | None = None,
+        seconds: float | None = None,
     ) -> Embedded:
         """One vector for each text, in order. None leaves the model's default."""
         ...
 
-    async def rerank(self, query: str, passages: Sequence[str], model: str) -> Reranked:
+    async def rerank(
+        self, query: str, passages: Sequence[str], model: str, seconds: float | None = None
+    ) -> Reranked:
         """A score for each passage."""
         ...
 
-    async def classify(self, texts: Sequence[str], model: str) -> list[Classified]:
+    async def classify(
+        self, texts: Sequence[str], model: str, seconds: float | None = None
+    ) -> list[Classified]:
         """The labels of each text, best first."""
         ...
 

@@ -46,6 +46,8 @@ from trireme.triton.wire import NoServerError, Outputs, Parameter, Value
 # Request parameters of the gateway's own: backends take no notice of them, logs and traces do.
 USER_PARAMETER = "trireme_user"
 COUNT_PARAMETER = "count_tokens"
+# The server ends the call so much later than we do: our own end says in words what was late.
+GRACE_SECONDS = 0.5
 _SAMPLING = (
     "max_tokens",
     "temperature",
@@ -156,7 +158,11 @@ class TritonChat:
         read = _read_answer if is_answer else _read_generated
         patience = _Patience(limits)
         stream = self._client.stream(
-            model, inputs, parameters=_parameters(call), patience=patience.seconds_left
+            model,
+            inputs,
+            parameters=_parameters(call),
+            patience=patience.seconds_left,
+            seconds=limits.total + GRACE_SECONDS,
         )
         is_finished = False
         try:
@@ -228,6 +234,7 @@ def _answer_inputs(call: ChatCall) -> dict[str, Value]:
         collection=call.collection or call.default_collection or None,
         sampling=_sampling(call),
         stream=call.stream,
+        rerank_depth=call.rerank_depth,
     )
 
 

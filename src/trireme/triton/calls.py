@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trireme.artifacts.contracts import CACHED_FLAG, LOGPROBS, most_alternatives
+from trireme.artifacts.contracts import CACHED_FLAG, LOGPROBS, RERANK_DEPTH, most_alternatives
 from trireme.artifacts.kinds import KINDS
 from trireme.rag.ports import AnswerMode, AnswerPart, Citation, Usage
 from trireme.triton.wire import Outputs, Rows, Value
@@ -78,10 +78,11 @@ def search_inputs(
     collection: str | None,
     filter: str | None,
     search_mode: SearchMode | None,
+    rerank_depth: int | None = None,
 ) -> Rows:
     """Inputs of `search`. None leaves the server's default."""
     given = {"query": query, "top_k": top_k, "tenant": tenant, "collection": collection}
-    given |= {"filter": filter, "search_mode": search_mode}
+    given |= {"filter": filter, "search_mode": search_mode, RERANK_DEPTH: rerank_depth}
     return {name: [[value]] for name, value in given.items() if value is not None}
 
 
@@ -101,9 +102,11 @@ def ask_inputs(
     collection: str | None,
     sampling: Mapping[str, Any] | None,
     stream: bool,
+    rerank_depth: int | None = None,
 ) -> dict[str, Value]:
     """Inputs of `rag`. None leaves the server's default; sampling: parameters of the LLM."""
     given = {"answer_mode": mode, "top_k": top_k, "tenant": tenant, "collection": collection}
+    given |= {RERANK_DEPTH: rerank_depth}
     inputs: dict[str, Value] = {"text_input": question, "stream": stream}
     inputs |= {name: value for name, value in given.items() if value is not None}
     return inputs | _sampling(sampling)

@@ -108,8 +108,15 @@ class TritonClient:
 
         sampling: parameters of the LLM, such as max_tokens. Closing the generator ends the answer on the server.
         """
-        scope = {"tenant": tenant, "collection": collection}
-        inputs = calls.ask_inputs(question, mode=mode, top_k=top_k, sampling=sampling, stream=stream, **scope)
+        inputs = calls.ask_inputs(
+            question,
+            mode=mode,
+            top_k=top_k,
+            tenant=tenant,
+            collection=collection,
+            sampling=sampling,
+            stream=stream,
+        )
         for outputs in self.stream(model, inputs):
             yield calls.read_answer_part(outputs)
 

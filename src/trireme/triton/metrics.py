@@ -20,6 +20,7 @@ _ANSWERED = "nv_inference_request_success"
 _FAILED = "nv_inference_request_failure"
 _PENDING = "nv_inference_pending_request_count"
 _DECODING = "vllm:num_requests_running"
+_BACKLOG = "trireme_backlog_seconds"
 
 
 def read_metrics(host: str, port: int) -> str:
@@ -108,6 +109,16 @@ def count_answered(page: str) -> dict[str, float]:
 def has_pending(page: str) -> bool:
     """Whether a request waits in one of Triton's queues, or the LLM writes."""
     return any(value > 0 for _, value in read_samples(page, _PENDING, _DECODING))
+
+
+def read_backlogs(host: str, port: int) -> dict[str, float]:
+    """Seconds of work that wait in front of each model that says so. Blocks as `read_metrics`, and raises as it."""
+    found: dict[str, float] = {}
+    for labels, value in read_samples(read_metrics(host, port), _BACKLOG):
+        model = labels.get("model", "")
+        # Of several instances the one that is behind most.
+        found[model] = max(value, found.get(model, 0.0))
+    return found
 
 
 def read_samples(page: str, *names: str) -> list[tuple[dict[str, str], float]]:

@@ -40,12 +40,12 @@ class Server:
     async def models(self):
         return [ServedModel("embedding", "embed", True), ServedModel("search", "search", True)]
 
-    async def embed(self, texts, model, input_type=None, dimensions=None):
+    async def embed(self, texts, model, input_type=None, dimensions=None, seconds=None):
         self.asked += 1
         tokens = np.ones(len(texts), np.int32)
         return Embedded(np.array([[len(text), 1] for text in texts], np.float32), tokens, tokens * 0)
 
-    async def rerank(self, query, passages, model):
+    async def rerank(self, query, passages, model, seconds=None):
         self.asked += 1
         return Reranked(np.ones(len(passages), np.float32), np.zeros(len(passages), np.int32))
 

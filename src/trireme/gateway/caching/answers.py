@@ -17,6 +17,7 @@ from trireme.gateway.caching.codec import decode_answer, encode_events
 from trireme.gateway.caching.fingerprints import Fingerprints
 from trireme.gateway.caching.flights import MOST_LEADERS, Flight, Flights, leaders_after
 from trireme.gateway.caching.locks import QuestionLocks
+from trireme.gateway.caching.loose import Loose
 from trireme.gateway.caching.questions import read_question
 from trireme.gateway.caching.shadow import ShadowChecks
 from trireme.gateway.caching.wishes import SHORTENED, Wish, is_complete, read_wish
@@ -38,6 +39,7 @@ KEEP_SECONDS = 2.0
 # Until what runs in the background is ended when the gateway stops.
 CLOSE_SECONDS = 2.0
 MOST_LABELS = 1_000
+_STRICT = Loose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +106,13 @@ class Answers:
             for row in self._caching.tiers:
                 await row.tier.close()
 
-    async def open(self, call: ChatCall, chain: Chain, exchange: Exchange, ask: Ask) -> OpenAnswer:
+    async def open(
+        self, call: ChatCall, chain: Chain, exchange: Exchange, ask: Ask, loose: Loose = _STRICT
+    ) -> OpenAnswer:
         """A kept answer of the call, or what `ask` opens, which is kept if it ends whole and may be.
 
-        Raises what `ask` raises, and DeadlineError where only a kept answer is wanted and there is none.
+        loose: what will do in place of the answer, and what `ask` leaves out of it. Raises what `ask` raises, and
+        DeadlineError where only a kept answer is wanted and there is none.
         """
         if self._caching is None:
             return await ask()
@@ -119,8 +124,9 @@ class Answers:
             return await self._ask_past(self._caching, exchange, ask, wish)
         # Where a budget holds, a call that names no max_tokens is sent with one: who has none is not cut by it.
         is_bounded = call.max_tokens is None and self._caching.spending.is_capped(exchange)
-        flight_key = question.key + ("+" if is_bounded else "")
-        asked = _Asked(self._caching, call, question, chain, exchange, ask, flight_key)
+        flight_key = question.key + ("+" if is_bounded else "") + loose.mark
+        question = replace(question, stale_seconds=loose.stale_seconds, takes_stale=loose.takes_stale)
+        asked = _Asked(self._caching, call, question, chain, exchange, ask, flight_key, loose)
         if question.may_read:
             found = await self._find(asked)
             if found is not None:
@@ -201,7 +207,9 @@ class Answers:
             return None
         age = max(0, int(asked.caching.now() - found.entry.made_at))
         # Whoever asks this again gets the same, until the entry is gone.
-        if found.tier == EXACT and asked.call.temperature == 0:
+        if age > asked.question.seconds:
+            asked.exchange.degraded = ("stale",)
+        elif found.tier == EXACT and asked.call.temperature == 0:
             asked.exchange.tag = asked.question.key
         details = "".join(f"; {name}={value}" for name, value in found.details.items())
         self._note_hit(asked, found.tier, f"{found.tier}{details}; age={age}")
@@ -230,7 +238,9 @@ class Answers:
 
     async def _lead(self, asked: _Asked, flight: Flight) -> OpenAnswer:
         """Ask for all. Whatever stops it lets the others go on."""
-        locks, owner = asked.caching.locks, secrets.token_hex(8)
+        # Who leaves something out keeps nothing that others could wait for.
+        locks = asked.caching.locks if not asked.loose.steps else None
+        owner = secrets.token_hex(8) if locks is not None else ""
         try:
             if locks is not None:
                 found = await locks.take(asked.question, owner, lambda: self._look(asked))
@@ -322,7 +332,7 @@ class Answers:
                         await row.tier.keep(asked.question, entry)
 
     def _free(self, asked: _Asked, owner: str) -> None:
-        if asked.caching.locks is not None:
+        if asked.caching.locks is not None and owner:
             self._run(asyncio.create_task(asked.caching.locks.free(asked.question, owner)))
 
     def _run(self, task: asyncio.Task[None]) -> None:
@@ -356,13 +366,16 @@ class _Asked:
     exchange: Exchange
     ask: Ask
     flight_key: str
+    loose: Loose = _STRICT
 
     def target_of(self, label: str) -> Target | None:
         """Who made a kept answer; None where it is no target of this chain."""
         return next((one for one in self.chain.targets if label in ("", one.label)), None)
 
     def may_keep(self, opened: OpenAnswer) -> bool:
-        """Not of a fallback: a weaker model's answer would outlive the outage of the better one."""
+        """Not of a fallback, nor with something left out: it would outlive what was the reason of that."""
+        if self.loose.steps:
+            return False
         if self.chain.plan is not None:
             return opened.may_keep
         return opened.served_by == self.chain.targets[0]

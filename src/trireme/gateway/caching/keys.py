@@ -67,6 +67,7 @@ FIELDS: Mapping[type, Mapping[str, str]] = {
         # Of the secret of a gateway: two that share a store by chance share nothing of a tenant that both have.
         "salt": IN,
         "default_collection": "as the collection",
+        "rerank_depth": "set behind the caches, for answers that are not kept",
     },
     Message: {"role": IN, "parts": IN, "name": IN},
     Text: {"text": IN},

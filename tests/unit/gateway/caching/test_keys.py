@@ -64,6 +64,7 @@ SAME = {
     "user": "ann",
     "key_id": "key_ann",
     "default_collection": "d",
+    "rerank_depth": 0,
 }
 
 
