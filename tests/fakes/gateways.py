@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import json
 import threading
+import time
 from contextlib import asynccontextmanager
 from io import StringIO
 from pathlib import Path
@@ -126,6 +127,7 @@ class FakeGateway:
         cache_store=None,
         cascades=None,
         backlogs=None,
+        degrade_clock=None,
     ):
         self.provider = provider
         self.keys = Keys(keys or {SECRET: ANN})
@@ -148,6 +150,7 @@ class FakeGateway:
         self._budgets = budgets
         self._cascades = cascades or {}
         self._backlogs = backlogs
+        self._degrade_clock = degrade_clock
         self.log = StringIO()
         self.ports = None
 
@@ -179,7 +182,9 @@ class FakeGateway:
         cascades = new_cascades(self._cascades, attempts, served, metrics, log)
         await served.start()
         check_modes(self._cascades, served.known)
-        degrade = Degrade(self.file, lambda: served.known, self._backlogs, metrics)
+        clock = self._degrade_clock or time.monotonic
+        degrade = Degrade(self.file, lambda: served.known, self._backlogs, metrics, clock)
+        self._loop = asyncio.get_running_loop()
         await degrade.start()
         await self._spending.start()
         if not isinstance(self._answers, Answers):
@@ -222,6 +227,10 @@ class FakeGateway:
             await served.close()
             await ring.close()
             await self.provider.close()
+
+    def run(self, coroutine):
+        """What a coroutine gives in the gateway's own loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
 
     def ask(self, method, path, body=None, headers=None, secret=SECRET):
         """Status, headers and body of one request; `body` is sent as JSON unless it is bytes."""

@@ -18,8 +18,8 @@ HITS = [
 ]
 
 
-def ask(steps, text="how many banks of oars had a trireme", mode="auto", top_k=5, options=OPTIONS):
-    question = Question(text, mode, top_k, "default", "handbook")
+def ask(steps, text="how many banks of oars had a trireme", mode="auto", top_k=5, options=OPTIONS, **more):
+    question = Question(text, mode, top_k, "default", "handbook", **more)
     return list(answer(question, steps, options, TEMPLATE, steps.clock))
 
 
@@ -258,3 +258,25 @@ def test_one_passage_has_no_gap_and_none_has_no_score():
     assert (alone.passage_score, alone.passage_gap) == (6.0, None)
     nothing = ask(FakeSteps([]))[-1].usage
     assert (nothing.passage_score, nothing.passage_gap) == (None, None)
+
+
+def test_with_fewer_passages_reranked_the_others_stay_behind_them_as_they_were_found():
+    steps = FakeSteps(HITS, said="x [3]")
+    usage = ask(steps, mode="generative", rerank_depth=2)[-1].usage
+    assert (usage.passages, usage.reranked_passages) == (3, 2)
+    assert ask(FakeSteps(HITS), rerank_depth=9)[-1].usage.reranked_passages == 3
+
+
+def test_without_reranking_the_passages_stay_in_the_order_in_which_they_were_found():
+    steps = FakeSteps(HITS, said="x [1]")
+    [*_, last] = ask(steps, mode="generative", rerank_depth=0)
+    assert "rank" not in steps.calls
+    assert (last.usage.reranked_passages, last.usage.passage_score, last.usage.rerank_ms) == (0, None, 0.0)
+    assert [cited.source for cited in last.citations] in ([], ["cooking.txt"])
+
+
+def test_without_reranking_the_best_sentence_is_still_found():
+    steps = FakeSteps(HITS)
+    parts = ask(steps, mode="extractive", rerank_depth=0)
+    assert text_of(parts) == "A trireme had three banks of oars."
+    assert steps.calls.count("rank") == 1

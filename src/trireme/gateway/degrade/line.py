@@ -39,7 +39,7 @@ class Line:
     def __init__(self, running: int, waiting: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._places, self._most = running, waiting
         self._clock = clock
-        self._waiting: deque[tuple[asyncio.Future[None], float | None]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[float], float | None]] = deque()
         self._running = 0
         # The sum of the moments at which those that run began.
         self._begun = 0.0
@@ -82,27 +82,24 @@ class Line:
                     f"{self._running} calls of this model run and {self._most} wait, its limit; try again",
                     max(1.0, self.backlog),
                 )
-            await self._wait(deadline)
-        else:
-            self._running += 1
-        place = Place(self, self._clock())
-        self._begun += place.began
-        return place
+            return Place(self, await self._wait(deadline))
+        return Place(self, self._begin())
 
-    async def _wait(self, deadline: float | None) -> None:
-        mine = asyncio.get_running_loop().create_future(), deadline
+    async def _wait(self, deadline: float | None) -> float:
+        """When its turn came."""
+        called: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        mine = called, deadline
         self._waiting.append(mine)
         left = None if deadline is None else deadline - self._clock()
         try:
             async with asyncio.timeout(left):
-                await mine[0]
+                return await mine[0]
         except BaseException as error:
             if mine in self._waiting:
                 self._waiting.remove(mine)
             elif mine[0].done() and not mine[0].cancelled() and mine[0].exception() is None:
                 # It was called at the same moment.
-                self._running -= 1
-                self._call_next()
+                Place(self, mine[0].result()).leave(is_whole=False)
             if isinstance(error, TimeoutError):
                 raise DeadlineError(LATE) from None
             raise
@@ -110,6 +107,12 @@ class Line:
     def _check(self, deadline: float | None) -> None:
         if deadline is not None and self._clock() >= deadline:
             raise DeadlineError(LATE)
+
+    def _begin(self) -> float:
+        began = self._clock()
+        self._running += 1
+        self._begun += began
+        return began
 
     def _end(self, place: Place, *, is_whole: bool) -> None:
         self._running -= 1
@@ -130,5 +133,4 @@ class Line:
             if deadline is not None and self._clock() >= deadline:
                 called.set_exception(DeadlineError(LATE))
             else:
-                self._running += 1
-                called.set_result(None)
+                called.set_result(self._begin())
