@@ -93,6 +93,10 @@ class Exchange:
             headers.append(("x-trireme-degraded", header_text(self.degraded)))
         return headers + self._joined_notes()
 
+    def note_degraded(self, steps: Iterable[str]) -> None:
+        """Steps of the policy that were taken; of several prompts in one request those of all."""
+        self.degraded = tuple(dict.fromkeys((*self.degraded, *steps)))
+
     def seconds_left(self) -> float | None:
         """Until the whole answer is late, at least a millisecond; None: nobody says."""
         ends = self.deadlines.end(is_stream=self.stream)

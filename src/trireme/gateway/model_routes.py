@@ -178,8 +178,7 @@ async def _find(exchange: Exchange, ports: Ports, call: SearchCall) -> list[Hit]
         return ports.server.search(asked)
 
     hits = await _run(exchange, ports, bound_of_texts([call.query]), act, steps)
-    # Of several queries each may have met another load.
-    exchange.degraded = tuple(dict.fromkeys((*exchange.degraded, *steps)))
+    exchange.note_degraded(steps)
     return hits
 
 

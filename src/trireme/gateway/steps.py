@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from trireme.access.keys import Key
 from trireme.errors import DeadlineError, NotFoundError, TriremeError, UnavailableError
-from trireme.gateway.caching.answers import EXACT, SEMANTIC
 from trireme.gateway.chains import choose_collection
 from trireme.gateway.degrade.chats import Eased, ease, hold
 from trireme.gateway.degrade.wants import read_deadlines, read_priority
@@ -78,6 +77,7 @@ async def answer(call: ChatCall, exchange: Exchange, ports: Ports) -> OpenAnswer
             raise
         # Nothing waits in between: no cancel can leave the turn open.
         await anext(opened.events)
+        exchange.note_degraded(eased.loose.steps)
         return opened
 
     try:
@@ -85,8 +85,6 @@ async def answer(call: ChatCall, exchange: Exchange, ports: Ports) -> OpenAnswer
     except TriremeError as error:
         exchange.attempts = getattr(error, "attempts", ())
         raise
-    if exchange.cache_tier not in (EXACT, SEMANTIC):
-        exchange.degraded = eased.loose.steps
     _note_served(exchange, call, opened.served_by, opened.attempts)
     if opened.step:
         exchange.notes.append(("x-trireme-step", opened.step))

@@ -12,9 +12,9 @@ from trireme.errors import InvalidInputError
 TIMEOUT = "x-trireme-timeout"
 PRIORITY = "x-trireme-priority"
 # Of OpenAI's and Anthropic's SDKs, in Python and in JavaScript: how long they wait for the next byte.
-_READ_TIMEOUTS = ("x-stainless-read-timeout", "x-stainless-timeout")
+READ_TIMEOUTS = ("x-stainless-read-timeout", "x-stainless-timeout")
 # Of an Envoy in front, in milliseconds.
-_OF_ENVOY = "x-envoy-expected-rq-timeout-ms"
+OF_ENVOY = "x-envoy-expected-rq-timeout-ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def read_deadlines(headers: Mapping[str, str], now: float) -> Deadlines:
 
     Raises InvalidInputError for a timeout of ours that is none.
     """
-    whole = _seconds(headers.get(_OF_ENVOY, "")) / 1000
+    whole = _seconds(headers.get(OF_ENVOY, "")) / 1000
     if (said := headers.get(TIMEOUT)) is not None:
         seconds = _seconds(said)
         if seconds == math.inf:
@@ -47,7 +47,7 @@ def read_deadlines(headers: Mapping[str, str], now: float) -> Deadlines:
                 f"{TIMEOUT} must be seconds above 0, such as 2.5, got {said[:40]!r}", TIMEOUT
             )
         whole = min(whole, seconds)
-    first = min(_seconds(headers.get(name, "")) for name in _READ_TIMEOUTS)
+    first = min(_seconds(headers.get(name, "")) for name in READ_TIMEOUTS)
     return Deadlines(now + whole, now + first)
 
 

@@ -5,7 +5,15 @@ import pytest
 from benchmarks.common.report import DOCS, read_record
 from benchmarks.gateway.fake_llm import place_fake_llm
 from benchmarks.gateway.load import Sent
-from benchmarks.gateway.overload import MODEL, POLICY, RESULT, SHARES, OverloadReport, format_section, summarize
+from benchmarks.gateway.overload import (
+    MODEL,
+    POLICY,
+    RESULT,
+    SHARES,
+    OverloadReport,
+    format_section,
+    summarize,
+)
 from trireme.access.priorities import PRIORITIES
 from trireme.artifacts.manifest import read_manifest, verify_files
 from trireme.gateway.file import parse_gateway_file

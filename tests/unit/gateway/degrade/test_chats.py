@@ -319,6 +319,26 @@ def test_a_request_may_say_that_it_is_batch(world):
     assert (status, json.loads(raw)["error"]["param"]) == (400, "x-trireme-priority")
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "expected"),
+    [
+        ("/v1/chat/completions", {"messages": ASKED}, 503),
+        ("/v1/responses", {"input": "hi"}, 503),
+        ("/v1/messages", {"messages": ASKED, "max_tokens": 9}, 529),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_every_format_of_chats_is_refused_with_retry_after_before_anything_is_streamed(
+    world, path, body, expected, stream
+):
+    world.hear(rag=9.0)
+    body = {"model": "rag", "stream": stream, **body}
+    status, headers, raw = world.gateway.ask("POST", path, body)
+    assert (status, headers["retry-after"]) == (expected, "9")
+    assert "wait for model" in json.loads(raw)["error"]["message"]
+    assert world.asked == []
+
+
 class Held:
     """A script whose answers wait until the test lets them go; `begun` is set when the first one has begun."""
 
