@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.common.processes import list_family
 from benchmarks.common.report import (
     DOCS,
     RESULTS,
@@ -29,15 +31,19 @@ from benchmarks.gateway.clock import Clock
 from benchmarks.gateway.disconnects import read_memory
 from benchmarks.gateway.fake_llm import place_fake_llm
 from benchmarks.gateway.load import NUMBER, LoadJob, Pool, Sender, Sent
+from benchmarks.gateway.measure import fetch
 from benchmarks.gateway.servers import HOST, Server, run_process
 from trireme.access.priorities import PRIORITIES
 from trireme.machine import pick_ports
+from trireme.observe import metrics as names
 from trireme.tune.perf_analyzer import compute_percentile
 
 SEED = 1
 RESULT = RESULTS / "gateway-overload.json"
 PAGE, SECTION = DOCS / "degradation.md", "overload"
-MODEL, SEATS, STEP_S, TOKENS = "llm", 8, 0.02, 16
+MODEL, SEATS, STEP_S = "llm", 8, 0.02
+# Of answers, as many of each: were all as long, those that begin together would end together.
+TOKENS = (8, 12, 20, 24)
 # Of the requests, those of each priority.
 SHARES = {"batch": 0.5, "normal": 0.45, "high": 0.05}
 POLICY = f"""[cache]
@@ -46,14 +52,14 @@ exact = "off"
 [degrade.{MODEL}]
 running = {SEATS}
 waiting = 64
-refuse = {{batch = 0.1, normal = 0.15, high = 0.2}}
+refuse = {{batch = 0.05, normal = 0.1, high = 0.2}}
 """
 # Of the rate at which every seat is taken all the time.
 SUSTAINABLE_SHARE = 0.8
 SATURATED_S = 8.0
 TIMEOUT_S = 60.0
 # Of the text that is asked, longer than the answer.
-WORDS = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+WORDS = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +90,23 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class OverloadReport:
-    """One run. saturated: answers a second with every seat taken. back_s: from the end of the overload to the last
-    refusal; -1 where there was none. rss_mib: of the gateway, each second of the overload."""
+    """One run. saturated: answers a second with every seat taken. empty_s: from the end of the overload until
+    nobody stands in line, by a gauge of the last 0.25 s. rss_mib: of the gateway, each second of the overload.
+    nice: of all sessions of the run; below 0 where the machine did other work.
+    """
 
     saturated: float
     times: float
     phases: tuple[Phase, ...]
-    back_s: float
+    empty_s: float
     rss_mib: tuple[float, ...]
+    nice: int
     circumstances: Circumstances
 
 
 @dataclass(slots=True)
 class _Sending:
-    """Requests of one priority."""
+    """Requests of one priority, with answers of one length."""
 
     priority: str
     pool: Pool
@@ -126,7 +135,15 @@ def measure(options: argparse.Namespace, words: Sequence[str]) -> OverloadReport
         with _serve(folder) as (server, secrets):
             import uvloop
 
+            if options.nice:
+                set_nice(options.nice)
             return uvloop.run(_drive(server, secrets, options, circumstances))
+
+
+def set_nice(nice: int) -> None:
+    """Of the scheduler's groups of this process and all below it, each session one. Raises OSError."""
+    for process in list_family(os.getpid()):
+        Path(f"/proc/{process.pid}/autogroup").write_text(str(nice), encoding="ascii")
 
 
 @contextmanager
@@ -173,33 +190,44 @@ async def _drive(
         watch.cancel()
         ended = time.monotonic()
         # The next load begins while the last answers of this one still come.
-        after = await _run(_start(server, secrets, _Load(rate, options.around, 3), clock))
+        coming = _start(server, secrets, _Load(rate, options.around, 3), clock)
+        empty = await _wait_until_empty(server, ended)
+        after = await _run(coming)
         phases.append(summarize("overload", options.times * rate, options.seconds, await _run(over)))
         phases.append(summarize("after", rate, options.around, after))
         for phase in phases[1:]:
             show_progress_note(describe(phase))
     finally:
         clock.close()
-    refusals = [sent.done - ended for one in after for sent in one.sender.all if _is_refused(sent)]
-    back = max(refusals, default=-1.0)
     return OverloadReport(
-        round(saturated, 2), options.times, tuple(phases), round(back, 3), tuple(rss), circumstances
+        saturated=round(saturated, 2),
+        times=options.times,
+        phases=tuple(phases),
+        empty_s=round(empty, 2),
+        rss_mib=tuple(rss),
+        nice=options.nice,
+        circumstances=circumstances,
     )
 
 
 async def _saturate(server: Server, secret: str) -> float:
-    pool = _Saturating(_job(server, secret, 1.0, 1.0, 0))
-    for _ in range(SEATS):
-        pool.send(Sent(time.monotonic(), counts=True))
+    pools = [_Saturating(_job(server, secret, _Load(1.0, 1.0, 0), tokens)) for tokens in TOKENS]
+    for place in range(SEATS):
+        pools[place % len(pools)].send(Sent(time.monotonic(), counts=True))
     # Connections and means are made first.
     await asyncio.sleep(2.0)
-    before, began = pool.count, time.monotonic()
+    before, began = [pool.count for pool in pools], time.monotonic()
     await asyncio.sleep(SATURATED_S)
-    found = (pool.count - before) / (time.monotonic() - began)
-    pool.goes_on = False
-    await asyncio.wait_for(pool.idle.wait(), TIMEOUT_S)
-    await pool.close()
-    return found
+    elapsed = time.monotonic() - began
+    # Each length has as many seats, and short answers come more often than they will be asked for.
+    took = [
+        elapsed * SEATS / len(pools) / (pool.count - one) for pool, one in zip(pools, before, strict=True)
+    ]
+    for pool in pools:
+        pool.goes_on = False
+        await asyncio.wait_for(pool.idle.wait(), TIMEOUT_S)
+        await pool.close()
+    return SEATS / (sum(took) / len(took))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,24 +241,32 @@ class _Load:
 
 def _start(server: Server, secrets: dict[str, str], load: _Load, clock: Clock) -> list[_Sending]:
     found = []
-    for place, priority in enumerate(PRIORITIES):
-        seed = SEED + 10 * load.number + place
-        job = _job(server, secrets[priority], SHARES[priority] * load.rate, load.seconds, seed)
-        pool = Pool(job)
-        found.append(_Sending(priority, pool, Sender(job, pool, clock)))
+    for priority in PRIORITIES:
+        for tokens in TOKENS:
+            part = replace(load, rate=SHARES[priority] * load.rate / len(TOKENS))
+            job = _job(server, secrets[priority], part, tokens)
+            pool = Pool(job)
+            found.append(_Sending(priority, pool, Sender(job, pool, clock)))
     return found
 
 
-def _job(server: Server, secret: str, rate: float, seconds: float, seed: int) -> LoadJob:
+def _job(server: Server, secret: str, load: _Load, tokens: int) -> LoadJob:
     # No two questions are equal.
     body = {
         "model": MODEL,
         "messages": [{"role": "user", "content": f"{NUMBER} {WORDS}"}],
-        "max_tokens": TOKENS,
+        "max_tokens": tokens,
     }
-    headers = {"authorization": f"Bearer {secret}"}
     return LoadJob(
-        server.port, rate, seconds, seed, body, '"finish_reason"', headers, warmup_s=0.0, timeout_s=TIMEOUT_S
+        port=server.port,
+        rate=load.rate,
+        seconds=load.seconds,
+        seed=SEED + 100 * load.number + tokens,
+        body=body,
+        expected='"finish_reason"',
+        headers={"authorization": f"Bearer {secret}"},
+        warmup_s=0.0,
+        timeout_s=TIMEOUT_S,
     )
 
 
@@ -250,16 +286,32 @@ async def _watch(pid: int, rss: list[float]) -> None:
         await asyncio.sleep(1.0)
 
 
+async def _wait_until_empty(server: Server, since: float) -> float:
+    """Seconds from `since` until nobody stands in line, as the gateway's metrics say it four times a second."""
+    while time.monotonic() - since < TIMEOUT_S:
+        page = await asyncio.to_thread(fetch, f"http://{HOST}:{server.port}/metrics")
+        if read_waiting(page.decode()) == 0:
+            return time.monotonic() - since
+        await asyncio.sleep(0.05)
+    return TIMEOUT_S
+
+
+def read_waiting(page: str) -> float:
+    """Requests in the line of the route, of a page of metrics."""
+    start = f'{names.ROUTE_WAITING.name}{{model="{MODEL}"}} '
+    return sum(float(line.removeprefix(start)) for line in page.splitlines() if line.startswith(start))
+
+
 def summarize(name: str, rate: float, seconds: float, found: Sequence[_Sending]) -> Phase:
     """What came of one rate."""
     every = [sent for one in found for sent in one.sender.all]
     answered = [1000 * (sent.done - sent.due) for sent in every if not sent.error]
     refused = [1000 * (sent.done - sent.due) for sent in every if _is_refused(sent)]
     own = [1000 * (sent.done - sent.at) for sent in every if _is_refused(sent)]
-    accepted = {
-        one.priority: round(sum(not sent.error for sent in one.sender.all) / max(1, len(one.sender.all)), 4)
-        for one in found
-    }
+    accepted = {}
+    for priority in PRIORITIES:
+        sent_of = [sent for one in found if one.priority == priority for sent in one.sender.all]
+        accepted[priority] = round(sum(not sent.error for sent in sent_of) / max(1, len(sent_of)), 4)
     return Phase(
         name=name,
         rate=round(rate, 1),
@@ -304,7 +356,7 @@ def format_section(report: OverloadReport) -> str:
         seen=report.circumstances,
         seats=SEATS,
         shares=SHARES,
-        tokens=TOKENS,
+        tokens=", ".join(map(str, TOKENS)),
         step_ms=1000 * STEP_S,
         over=next(phase for phase in report.phases if phase.name == "overload"),
         before=report.phases[0],
@@ -327,6 +379,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=600.0, help="of overload (default 600)")
     parser.add_argument("--around", type=float, default=30.0, help="of sustainable load before and after it")
     parser.add_argument("--times", type=float, default=10.0, help="the sustainable load (default 10)")
+    parser.add_argument(
+        "--nice", type=int, default=0, help="of this run's sessions, on a machine that is shared"
+    )
     parser.add_argument("--print", action="store_true", help="print the section and write nothing")
     return run_script(parser, work, arguments)
 

@@ -12,6 +12,7 @@ from benchmarks.gateway.overload import (
     SHARES,
     OverloadReport,
     format_section,
+    read_waiting,
     summarize,
 )
 from trireme.access.priorities import PRIORITIES
@@ -38,9 +39,15 @@ def test_answers_refusals_and_faults_are_told_apart_by_priority():
         ],
     )
     assert (found.requests, found.answered, found.refused, found.failed) == (8, 2, 5, 1)
-    assert found.accepted == {"batch": 0.0, "high": 0.5}
+    assert found.accepted == {"batch": 0.0, "normal": 0.0, "high": 0.5}
     assert found.answered_p95_ms == pytest.approx(400, abs=10)
     assert (found.refused_most_ms, found.refused_in_50_ms) == (60.0, 0.8)
+
+
+def test_the_line_is_read_off_the_page_of_metrics():
+    page = '# HELP x\ntrireme_gateway_waiting{model="llm"} 3.0\ntrireme_gateway_waiting{model="rag"} 5.0\n'
+    assert read_waiting(page) == 3
+    assert read_waiting("") == 0
 
 
 def test_the_policy_of_the_run_is_one_and_every_priority_has_its_share():
