@@ -56,6 +56,7 @@ refuse = {batch = 6.0, normal = 7.0, high = 8.0}
 fewer_candidates = 1.0
 candidates = 6
 no_reranking = 2.0
+refuse = {batch = 3.0}
 [degrade.old_search]
 no_reranking = 2.0
 [cache]
@@ -317,6 +318,15 @@ def test_a_request_may_say_that_it_is_batch(world):
     assert world.chat(secret="tr-crowd", headers={"x-trireme-priority": "high"})[0] == 503
     status, _, raw = world.chat(headers={"x-trireme-priority": "urgent"})
     assert (status, json.loads(raw)["error"]["param"]) == (400, "x-trireme-priority")
+
+
+def test_a_search_of_batch_priority_is_refused_while_others_are_answered(world):
+    world.hear(search=3.0)
+    status, headers, raw = world.gateway.ask("POST", "/v1/search", {"query": "oars"}, secret="tr-crowd")
+    assert (status, headers["retry-after"]) == (503, "3")
+    assert "of priority batch are refused" in json.loads(raw)["error"]["message"]
+    assert world.server.searched == []
+    assert world.gateway.ask("POST", "/v1/search", {"query": "oars"})[0] == 200
 
 
 @pytest.mark.parametrize(
