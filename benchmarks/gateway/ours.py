@@ -52,9 +52,9 @@ def make_environ(folder: Path, port: int, database_url: str, more: Mapping[str, 
     return {**kept, **ours, **more}
 
 
-def create_key(environ: Mapping[str, str], folder: Path) -> str:
-    """A new key's secret. Raises UnavailableError."""
-    command = [*TRIREME, "keys", "create", "--tenant", TENANT, "--user", USER]
+def create_key(environ: Mapping[str, str], folder: Path, *more: str) -> str:
+    """A new key's secret. more: options of `trireme keys create`. Raises UnavailableError."""
+    command = [*TRIREME, "keys", "create", "--tenant", TENANT, "--user", USER, *more]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ, cwd=folder)
     found = _SECRET.search(done.stdout)
     if done.returncode or not found:

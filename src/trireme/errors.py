@@ -138,6 +138,17 @@ class UnavailableError(TriremeError):
     code: ClassVar[ErrorCode] = "UNAVAILABLE"
 
 
+class OverloadedError(UnavailableError):
+    """More is asked than is answered in time, and this request is not among those that are let in.
+
+    `retry_after`: seconds until it may be.
+    """
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class DeadlineError(UnavailableError):
     """The answer did not come within the time that the request has."""
 

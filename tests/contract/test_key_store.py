@@ -18,6 +18,7 @@ FULL = Key(
     collections=("ünï", "{a,\"b\",'c'}", "\\"),
     endpoints=("chat", "search"),
     requests_per_minute=7,
+    priority="batch",
 )
 
 
@@ -48,6 +49,7 @@ def test_a_key_that_says_nothing_is_limited_by_nothing(store):
     (found,) = store.read(-1).keys.values()
     assert (found.user, found.models, found.collections, found.endpoints) == ("", (), (), ())
     assert found.requests_per_minute == 0
+    assert found.priority == "normal"
 
 
 def test_a_key_is_in_force_when_it_is_made_whatever_it_says_of_itself(store):

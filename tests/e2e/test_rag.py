@@ -359,3 +359,14 @@ def test_what_was_asked_in_text_that_is_not_utf8_is_refused(settings):
         urllib.request.urlopen(request, timeout=30)
     with raised.value as refused:
         assert refused.code == 400
+
+
+@pytest.mark.parametrize(("depth", "reranked"), [(0, 0), (2, 2), (1000, None)])
+def test_an_answer_says_how_many_of_its_passages_were_reranked(client, depth, reranked):
+    inputs = {"text_input": "how many rows of oars did the ship have?", "answer_mode": "extractive"}
+    [outputs] = client.stream("rag", {**inputs, "rerank_depth": depth})
+    usage = json.loads(outputs["usage"][0])
+    assert usage["reranked_passages"] == (usage["passages"] if reranked is None else reranked)
+    assert usage["answer_mode"] == "extractive"
+    with pytest.raises(InvalidInputError, match="rerank_depth must be at least 0, got -1"):
+        list(client.stream("rag", {**inputs, "rerank_depth": -1}))

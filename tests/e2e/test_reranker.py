@@ -61,3 +61,12 @@ def test_beyond_the_rerank_depth_the_order_of_the_prior_stays(client):
     scores = rerank(client, passages, prior=[prior.tolist()])["score"][0]
     assert (scores[20:] < scores[:20].min()).all()
     assert np.argsort(-scores[20:], kind="stable").tolist() == list(range(10))
+
+
+def test_a_request_may_have_fewer_passages_read_or_none(client):
+    passages = [f"note number {n}" for n in range(30)]
+    prior = np.linspace(0.1, 0.6, 30)
+    fewer = rerank(client, passages, prior=[prior.tolist()], rerank_depth=[[5]])["score"][0]
+    assert (fewer[:25] < fewer[25:].min()).all()
+    none = rerank(client, passages, prior=[prior.tolist()], rerank_depth=[[0]])["score"][0]
+    assert none.tolist() == pytest.approx(prior.tolist())

@@ -164,3 +164,19 @@ def test_tokens_padding_and_micro_batches_are_counted(client, settings):
     assert tokens == 5 + 5 + 7
     pads = read_manifest(ROOT / "model_repository" / "embedding" / "1").engine != "vnni"
     assert (batches, padding) in ({(1, 7), (2, 3)} if pads else {(1, 0)})
+
+
+def test_without_reranking_the_order_of_the_retriever_stays(client):
+    question = "what does the dynamic batcher wait for?"
+    vector = client.embed([question], "query")[0]
+    found = client.infer("search__retrieve", {"embedding": [vector.tolist()], "query": [[question]]})
+    plain = client.infer("search", {"query": [[question]], "rerank_depth": [[0]]})
+    assert plain["id"].tolist() == found["id"][:, : plain["id"].shape[1]].tolist()
+    assert plain["score"][0].tolist() == pytest.approx(
+        found["rank_score"][0].tolist()[: plain["score"].shape[1]]
+    )
+    fewer = client.infer("search", {"query": [[question]], "rerank_depth": [[1]]})
+    # The one that is read is the best by the retriever, and stays above the others.
+    assert fewer["id"].tolist() == plain["id"].tolist()
+    with pytest.raises(InvalidInputError, match="rerank_depth must be at least 0"):
+        client.infer("search", {"query": [[question]], "rerank_depth": [[-1]]})

@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import json
 import threading
+import time
 from contextlib import asynccontextmanager
 from io import StringIO
 from pathlib import Path
@@ -17,6 +18,7 @@ from trireme.gateway.caching.kept_replies import KeptReplies
 from trireme.gateway.caching.validators import Validators
 from trireme.gateway.cascades.plan import check_modes
 from trireme.gateway.chains import Chains
+from trireme.gateway.degrade.policy import Degrade
 from trireme.gateway.file import GatewayFile, parse_gateway_file
 from trireme.gateway.key_ring import KeyRing
 from trireme.gateway.log import Log
@@ -124,6 +126,8 @@ class FakeGateway:
         versions=None,
         cache_store=None,
         cascades=None,
+        backlogs=None,
+        degrade_clock=None,
     ):
         self.provider = provider
         self.keys = Keys(keys or {SECRET: ANN})
@@ -145,6 +149,8 @@ class FakeGateway:
         self.ledger = MemoryLedger()
         self._budgets = budgets
         self._cascades = cascades or {}
+        self._backlogs = backlogs
+        self._degrade_clock = degrade_clock
         self.log = StringIO()
         self.ports = None
 
@@ -176,6 +182,10 @@ class FakeGateway:
         cascades = new_cascades(self._cascades, attempts, served, metrics, log)
         await served.start()
         check_modes(self._cascades, served.known)
+        clock = self._degrade_clock or time.monotonic
+        degrade = Degrade(self.file, lambda: served.known, self._backlogs, metrics, clock)
+        self._loop = asyncio.get_running_loop()
+        await degrade.start()
         await self._spending.start()
         if not isinstance(self._answers, Answers):
             self._answers = self._answers(served, self._spending, metrics)
@@ -190,6 +200,7 @@ class FakeGateway:
             chains=Chains(self.file, entries, self._cascades),
             attempts=attempts,
             cascades=cascades,
+            degrade=degrade,
             spending=self._spending,
             answers=self._answers,
             versions=self._versions,
@@ -210,11 +221,16 @@ class FakeGateway:
         try:
             yield self.ports
         finally:
+            await degrade.close()
             await self._answers.close()
             await self._spending.close()
             await served.close()
             await ring.close()
             await self.provider.close()
+
+    def run(self, coroutine):
+        """What a coroutine gives in the gateway's own loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
 
     def ask(self, method, path, body=None, headers=None, secret=SECRET):
         """Status, headers and body of one request; `body` is sent as JSON unless it is bytes."""

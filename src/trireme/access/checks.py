@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from trireme.access.endpoints import ENDPOINTS
 from trireme.access.keys import Key
+from trireme.access.priorities import PRIORITIES
 from trireme.errors import InvalidInputError
 
 # As retrieve.store takes names of tenants and collections.
@@ -45,6 +46,10 @@ def check_key(key: Key, digest: str) -> None:
             f"requests_per_minute must be from 0, which is no limit, to {MAX_REQUESTS_PER_MINUTE},"
             f" got {key.requests_per_minute}",
             "requests_per_minute",
+        )
+    if key.priority not in PRIORITIES:
+        raise InvalidInputError(
+            f"the priority of a key is one of {', '.join(PRIORITIES)}, not {key.priority!r}", "priority"
         )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from trireme.access.priorities import NORMAL, Priority
+
 # Ours are recognizable, for scanners of leaked secrets.
 SECRET_PREFIX = "tr-"  # noqa: S105 - a prefix, no secret
 # 256 random bits: a plain hash suffices, since nothing can be guessed.
@@ -19,6 +21,7 @@ class Key:
     """A key without its secret. Empty tuples allow all; `requests_per_minute` 0 is no limit.
 
     models, collections, endpoints: names that it may use. endpoints are those of `trireme.access.endpoints`.
+    priority: of its requests; one may ask for a lower one, and for no higher one.
     """
 
     id: str
@@ -30,6 +33,7 @@ class Key:
     requests_per_minute: int = 0
     created_at: float = 0.0
     is_revoked: bool = False
+    priority: Priority = NORMAL
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trireme.artifacts.contracts import SEARCH_SCOPE, Tensor
+from trireme.artifacts.contracts import RERANK_DEPTH, SEARCH_SCOPE, Tensor
 from trireme.artifacts.kinds import KINDS
 from trireme.artifacts.recipe import Recipe, parameter_keys
 
@@ -41,7 +41,7 @@ def write_config(recipe: Recipe) -> str:
     config["max_batch_size"] = 0 if kind.is_decoupled else recipe.max_batch_size
     if kind.is_decoupled:
         config["model_transaction_policy"] = {"decoupled": True}
-    config["input"] = [_tensor(tensor) for tensor in kind.contract.inputs]
+    config["input"] = [_tensor(tensor) for tensor in kind.contract.inputs if _is_taken(tensor, recipe)]
     config["output"] = [_tensor(tensor) for tensor in kind.contract.outputs]
     if kind.is_ensemble:
         config["ensemble_scheduling"] = {"step": _search_steps(recipe)}
@@ -77,6 +77,15 @@ def config_files(recipe: Recipe) -> dict[str, bytes]:
     """Every generated file of a model folder, by its path below the folder."""
     warmup = {f"{WARMUP_FOLDER}/{name}": content for name, content in warmup_files(recipe).items()}
     return {PBTXT_FILE: write_config(recipe).encode(), **warmup}
+
+
+def _is_taken(tensor: Tensor, recipe: Recipe) -> bool:
+    """Whether a step takes it: Triton loads no ensemble with an input that none does."""
+    return tensor.name != RERANK_DEPTH or not recipe.traits.is_ensemble or _has_reranker(recipe)
+
+
+def _has_reranker(recipe: Recipe) -> bool:
+    return len(recipe.steps) > len(("encoder", "retriever", "sort"))
 
 
 def _tensor(tensor: Tensor) -> Message:
@@ -158,6 +167,7 @@ def _search_steps(recipe: Recipe) -> list[Message]:
     score = found["rank_score"]
     if reranker:
         inputs = {"query": "query", "passages": "found_text", "prior": found["prior"], "rank_score": score}
+        inputs[RERANK_DEPTH] = RERANK_DEPTH
         score = "reranked_score"
         steps.append(_step(reranker[0], inputs, {"score": score}))
     else:

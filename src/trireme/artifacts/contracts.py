@@ -51,6 +51,10 @@ def _optional(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(replace(tensor, is_optional=True) for tensor in tensors)
 
 
+# How many of the passages a reranker may read, for less work than its recipe says. Configurations written before it
+# was there do not take it.
+RERANK_DEPTH = "rerank_depth"
+
 # Asks a generator for num_cached_tokens. Configurations written before it was there do not take it.
 CACHED_FLAG = "return_num_cached_tokens"
 
@@ -83,6 +87,7 @@ _HITS = (
     Tensor("metadata", "STRING", -1),
     Tensor("score", "FP32", -1),
 )
+_DEPTH = _optional(Tensor(RERANK_DEPTH, "INT32"))
 _STREAMED = _optional(Tensor("stream", "BOOL"), Tensor("sampling_parameters", "STRING"))
 
 TEXT_ENCODER = Contract(
@@ -104,6 +109,7 @@ CROSS_ENCODER = Contract(
             Tensor("prior", "FP32", -1, is_ragged=True),
             Tensor("rank_score", "FP32", -1, is_ragged=True),
         ),
+        *_DEPTH,
     ),
     outputs=(Tensor("score", "FP32", -1), Tensor("truncated_tokens", "INT32", -1)),
 )
@@ -116,7 +122,7 @@ RETRIEVER = Contract(
     outputs=(*_HITS, Tensor("rank_score", "FP32", -1), Tensor("prior", "FP32", -1)),
 )
 SORT = Contract(inputs=(*_HITS, *_TOP_K), outputs=_HITS)
-SEARCH = Contract(inputs=(Tensor("query", "STRING"), *SEARCH_SCOPE), outputs=_HITS)
+SEARCH = Contract(inputs=(Tensor("query", "STRING"), *SEARCH_SCOPE, *_DEPTH), outputs=_HITS)
 INGESTER = Contract(
     inputs=_optional(
         # Not `id`: the generate endpoint keeps that name for itself.
@@ -159,6 +165,7 @@ RAG = Contract(
         *_optional(
             Tensor("answer_mode", "STRING"), Tensor(EVIDENCE_FLAG, "BOOL"), Tensor(PROMPT_FLAG, "BOOL")
         ),
+        *_DEPTH,
     ),
     outputs=(
         Tensor("text_output", "STRING", -1),

@@ -56,7 +56,8 @@ class ExactTier:
         if entry is None or entry.key != question.key:
             return None
         age = max(0.0, self._now() - entry.made_at)
-        if age > question.seconds or (question.max_age is not None and age > question.max_age):
+        most = question.seconds + (question.stale_seconds if question.takes_stale else 0.0)
+        if age > most or (question.max_age is not None and age > question.max_age):
             return None
         return Found(entry, self.name)
 
@@ -66,7 +67,8 @@ class ExactTier:
             return
         try:
             async with asyncio.timeout(KEEP_SECONDS):
-                await self._store.put(place_of(question), write_entry(entry), question.seconds)
+                seconds = question.seconds + question.stale_seconds
+                await self._store.put(place_of(question), write_entry(entry), seconds)
         except (UnavailableError, TimeoutError) as error:
             self._rest.note_failure(error)
 

@@ -15,6 +15,7 @@ class Question:
     answer of one is the answer of the other. partition: the same without the text that varies; entries of
     different partitions never serve each other. text: that text, "" where only an equal question may be served.
     seconds: for how long an answer may be kept. max_age: of an entry that may be served, seconds; None: any.
+    stale_seconds: for which it is kept past that, for questions that takes_stale.
     """
 
     tenant: str
@@ -26,6 +27,8 @@ class Question:
     max_age: float | None = None
     may_read: bool = True
     may_keep: bool = True
+    stale_seconds: float = 0.0
+    takes_stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from trireme.access.endpoints import ENDPOINTS, NAMED
+from trireme.access.priorities import NORMAL, PRIORITIES
 from trireme.commands.scope import database_url, refuse_empty
 from trireme.errors import NotFoundError
 from trireme.settings import Settings
@@ -49,6 +50,12 @@ def _add_create(verbs: Any) -> None:
             help=f"{what}; give it again for more, leave it out for all{but}",
         )
     create.add_argument("--requests-per-minute", type=int, default=0, help="0 is no limit (default)")
+    create.add_argument(
+        "--priority",
+        choices=PRIORITIES,
+        default=NORMAL,
+        help="of its requests: batch is refused first under load, high last (default normal)",
+    )
     create.add_argument("--quiet", action="store_true", help="print nothing but the key")
     create.set_defaults(run=_create)
 
@@ -66,6 +73,7 @@ def _create(arguments: argparse.Namespace, settings: Settings, _: Console) -> in
         collections=tuple(dict.fromkeys(arguments.collections)),
         endpoints=tuple(dict.fromkeys(arguments.endpoints)),
         requests_per_minute=arguments.requests_per_minute,
+        priority=arguments.priority,
     )
     with closing(open_keys(database_url(settings))) as store:
         secret = create_key(store, key)

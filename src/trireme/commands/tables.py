@@ -119,6 +119,7 @@ def keys_table(keys: Sequence[Key]) -> Table:
         "collections",
         "endpoints",
         "a minute",
+        "priority",
         "made",
         "state",
     ):
@@ -127,7 +128,8 @@ def keys_table(keys: Sequence[Key]) -> Table:
         lists = (", ".join(names) or "all" for names in (key.models, key.collections, key.endpoints))
         made = datetime.fromtimestamp(key.created_at).astimezone().strftime("%Y-%m-%d %H:%M")
         limit = str(key.requests_per_minute or "all")
-        row = (key.id, key.tenant, key.user, *lists, limit, made, "revoked" if key.is_revoked else "in force")
+        state = "revoked" if key.is_revoked else "in force"
+        row = (key.id, key.tenant, key.user, *lists, limit, key.priority, made, state)
         table.add_row(*(escape(cell) for cell in row))
     return table
 

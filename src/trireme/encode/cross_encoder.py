@@ -24,12 +24,14 @@ class RankRequest:
     """One query and its passages. `prior`: their retrieval scores, or None to have them computed.
 
     `rank_score`: what the passages were found in order of, where that is not the prior; it chooses those to read.
+    `depth`: how many are read, where the model's rerank_depth allows no fewer; 0: none, and the order stays.
     """
 
     query: str
     passages: Sequence[str]
     prior: FloatArray | None = None
     rank_score: FloatArray | None = None
+    depth: int | None = None
 
     @property
     def order(self) -> FloatArray | None:
@@ -146,11 +148,20 @@ class CrossEncoder:
             raise InvalidInputError("prior must hold finite numbers, one per passage")
         if request.rank_score is not None and not np.isfinite(request.rank_score).all():
             raise InvalidInputError("rank_score must hold finite numbers, one per passage")
+        if request.depth is not None and request.depth < 0:
+            raise InvalidInputError(f"rerank_depth must be at least 0, got {request.depth}")
+        if request.depth is not None and request.prior is None:
+            raise InvalidInputError(
+                "rerank_depth needs the input prior: it orders the passages that are not read"
+            )
 
     def _choose(self, request: RankRequest) -> list[int]:
         """Positions of the passages to read: all, or the best by order where there are more than rerank_depth."""
-        depth = self.spec.rerank_depth
-        if request.prior is None or request.order is None or not 0 < depth < len(request.passages):
+        depths = [self.spec.rerank_depth or len(request.passages)]
+        if request.depth is not None:
+            depths.append(request.depth)
+        depth = min(depths)
+        if request.prior is None or request.order is None or depth >= len(request.passages):
             return list(range(len(request.passages)))
         return sorted(np.argsort(-request.order, kind="stable")[:depth].tolist())
 
@@ -194,6 +205,8 @@ def _spread(reading: _PairsToRead, scores: FloatArray) -> Scored:
     unread = np.setdiff1d(np.arange(len(request.passages)), read)
     score = np.empty(len(request.passages), np.float32)
     score[read] = scores
+    if not read:
+        return Scored(request.order.astype(np.float32), cut)
     below = request.order[unread] - request.order[unread].max() - UNREAD_GAP
     score[unread] = scores.min() + below
     return Scored(score, cut)

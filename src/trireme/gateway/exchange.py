@@ -10,6 +10,8 @@ from decimal import Decimal
 from typing import Any
 
 from trireme.access.keys import Key
+from trireme.access.priorities import NORMAL, Priority
+from trireme.gateway.degrade.wants import Deadlines
 from trireme.providers.chat import Usage
 from trireme.providers.targets import Attempt
 
@@ -30,7 +32,8 @@ class Exchange:
     client_gone.
     first_at: of time.monotonic, when the first content was sent. cache_tier: whose hit the answer is, "" for none.
     costs: nano-dollars of each attempt that has ended, None where no price is known. is_cascade: whether the model
-    has steps.
+    has steps. deadlines, priority: what the request may have of time and of urgency. degraded: steps of the policy
+    that were taken for the answer.
     """
 
     scope: Mapping[str, Any]
@@ -53,6 +56,9 @@ class Exchange:
     cache_tier: str = ""
     costs: list[int | None] = field(default_factory=list)
     is_cascade: bool = False
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    priority: Priority = NORMAL
+    degraded: tuple[str, ...] = ()
 
     @property
     def caller(self) -> Key:
@@ -83,7 +89,18 @@ class Exchange:
         known = [cost for cost in self.costs if cost is not None]
         if self.is_cascade and known and len(known) == len(self.costs):
             headers.append(("x-trireme-cost", f"{Decimal(sum(known)) / NANOS:f}"))
+        if self.degraded:
+            headers.append(("x-trireme-degraded", header_text(self.degraded)))
         return headers + self._joined_notes()
+
+    def note_degraded(self, steps: Iterable[str]) -> None:
+        """Steps of the policy that were taken; of several prompts in one request those of all."""
+        self.degraded = tuple(dict.fromkeys((*self.degraded, *steps)))
+
+    def seconds_left(self) -> float | None:
+        """Until the whole answer is late, at least a millisecond; None: nobody says."""
+        ends = self.deadlines.end(is_stream=self.stream)
+        return None if ends is None else max(0.001, ends - time.monotonic())
 
     def _joined_notes(self) -> list[tuple[str, str]]:
         """The notes, one of each name: a request may have 128 prompts, and clients take 100 headers."""

@@ -10,8 +10,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from trireme.access.priorities import Priority
 from trireme.errors import SettingError
 from trireme.gateway.cascades.rows import DecideAfter, OnRefusal, StepRow, check_steps
+from trireme.gateway.degrade.rows import RouteRow, check_route
 from trireme.settings import Settings
 
 # A name before the colon of "provider:model", and in headers and metrics.
@@ -149,11 +151,15 @@ class ModelRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TenantRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a tenant forbids: a chain skips such providers and regions, and says so. semantic: as a model's."""
+    """What a tenant forbids: a chain skips such providers and regions, and says so. semantic: as a model's.
+
+    priority: of its requests at most, whatever its keys allow.
+    """
 
     forbid_providers: list[str] = []
     forbid_regions: list[str] = []
     semantic: SemanticRow | None = None
+    priority: Priority | None = None
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -202,6 +208,7 @@ class GatewayFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cache: CacheRow = CacheRow()
     public: PublicRow = PublicRow()
     defaults: Defaults = Defaults()
+    degrade: dict[str, RouteRow] = {}
 
     def targets(self) -> list[str]:
         """provider:model of every chain, each once."""
@@ -238,6 +245,9 @@ def parse_gateway_file(raw: bytes, name: str) -> GatewayFile:
     _check_providers(file.providers, name)
     for model, row in file.models.items():
         _check_model(f"{name}: models.{model}", row, file.providers)
+    cascades = [model for model, row in file.models.items() if row.steps]
+    for route, policy in file.degrade.items():
+        check_route(f"{name}: degrade.{route}", route, policy, cascades)
     for tenant, rule in file.tenants.items():
         for provider in rule.forbid_providers:
             if provider not in file.providers:

@@ -76,6 +76,9 @@ class GatewayMetrics:
             )
         for attempt in exchange.attempts:
             self._child(names.ATTEMPTS, self._target(attempt.target), attempt.outcome).inc()
+        for step in exchange.degraded:
+            # Of routes in the file, which are few.
+            self._child(names.DEGRADED, exchange.model, step).inc()
         self._count_tokens(exchange, tenant, model)
 
     def add(self, metric: names.Metric, *labels: str, count: float = 1) -> None:

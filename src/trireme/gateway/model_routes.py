@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
 from trireme.errors import InvalidInputError, NotFoundError, UnavailableError
 from trireme.gateway.bodies import decode_object, read_body
 from trireme.gateway.caching.validators import Subject
 from trireme.gateway.chains import choose_collection, may_use
+from trireme.gateway.degrade.chats import FEWER, NO_RERANKING, depth_of
 from trireme.gateway.exchange import Exchange
 from trireme.gateway.gate import Fail, Handler, Receive
 from trireme.gateway.ports import Ports
@@ -35,6 +37,7 @@ from trireme.providers.chat import Usage
 from trireme.providers.models import Embedded, Reranked, SearchCall, ServedModel
 from trireme.types import Hit
 
+T = TypeVar("T")
 Body = dict[str, Any]
 # What an endpoint says of its body: one JSON value.
 Answer = Callable[[Exchange, Ports, Body], Awaitable[Any]]
@@ -88,10 +91,17 @@ async def _tei_embed(exchange: Exchange, ports: Ports, body: Body) -> Any:
 
 
 async def _embed(
-    exchange: Exchange, ports: Ports, texts: Sequence[str], act: Callable[[], Awaitable[Embedded]]
+    exchange: Exchange, ports: Ports, texts: Sequence[str], act: Callable[..., Awaitable[Embedded]]
 ) -> Embedded:
-    embedded = await ports.spending.pay(
-        exchange, bound_of_texts(texts), act, lambda embedded: int(embedded.tokens.sum())
+    embedded = await ports.degrade.run(
+        exchange,
+        exchange.model,
+        lambda: ports.spending.pay(
+            exchange,
+            bound_of_texts(texts),
+            lambda: act(seconds=exchange.seconds_left()),
+            lambda embedded: int(embedded.tokens.sum()),
+        ),
     )
     exchange.usage = Usage(input_tokens=int(embedded.tokens.sum()))
     return embedded
@@ -119,19 +129,22 @@ async def _rerank(
     exchange: Exchange, ports: Ports, query: str, documents: tuple[str, ...], model: str
 ) -> Reranked:
     model = _take_model(exchange, ports, model)
-    return await ports.spending.pay(
+    return await _run(
         exchange,
+        ports,
         bound_of_pairs(query, documents),
-        lambda: ports.server.rerank(query, documents, model),
-        _unsaid,
+        lambda: ports.server.rerank(query, documents, model, seconds=exchange.seconds_left()),
     )
 
 
 async def _tei_predict(exchange: Exchange, ports: Ports, body: Body) -> Any:
     call = tei.read_predict(body)
     model = _take_model(exchange, ports, call.model or _default(ports.file.defaults.classify, "classify"))
-    labels = await ports.spending.pay(
-        exchange, bound_of_texts(call.texts), lambda: ports.server.classify(call.texts, model), _unsaid
+    labels = await _run(
+        exchange,
+        ports,
+        bound_of_texts(call.texts),
+        lambda: ports.server.classify(call.texts, model, seconds=exchange.seconds_left()),
     )
     return tei.write_predict(call, labels)
 
@@ -141,7 +154,8 @@ async def _search(exchange: Exchange, ports: Ports, body: Body) -> Any:
     given = body.get("collection")
     collection = choose_collection(key, given if isinstance(given, str) else None, ports.default_collection)
     call = search.read_search(body, tenant=key.tenant, user=key.user, collection=collection)
-    return search.write_search(call, await _find(exchange, ports, call))
+    hits = await _find(exchange, ports, call)
+    return search.write_search(call, hits, exchange.degraded)
 
 
 async def _search_store(exchange: Exchange, ports: Ports, body: Body) -> Any:
@@ -154,9 +168,33 @@ async def _search_store(exchange: Exchange, ports: Ports, body: Body) -> Any:
 
 async def _find(exchange: Exchange, ports: Ports, call: SearchCall) -> list[Hit]:
     _take_model(exchange, ports, call.model)
-    return await ports.spending.pay(
-        exchange, bound_of_texts([call.query]), lambda: ports.server.search(call), _unsaid
-    )
+    served = (ports.served.known or {}).get(call.model)
+    can = (FEWER, NO_RERANKING) if served is not None and served.takes_rerank_depth else ()
+    steps = ports.degrade.choose(exchange, call.model, can)
+    depth = depth_of(ports.degrade.row_of(call.model), steps)
+
+    def act() -> Awaitable[list[Hit]]:
+        asked = replace(call, rerank_depth=depth, seconds=exchange.seconds_left())
+        return ports.server.search(asked)
+
+    hits = await _run(exchange, ports, bound_of_texts([call.query]), act, steps)
+    exchange.note_degraded(steps)
+    return hits
+
+
+async def _run(
+    exchange: Exchange,
+    ports: Ports,
+    bound: int,
+    act: Callable[[], Awaitable[T]],
+    steps: tuple[str, ...] = (),
+) -> T:
+    """What `act` gives, once it is the request's turn and its budgets pay for all of the bound."""
+
+    def pay() -> Awaitable[T]:
+        return ports.spending.pay(exchange, bound, act, _unsaid)
+
+    return await ports.degrade.run(exchange, exchange.model, pay, steps)
 
 
 async def get_models(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:

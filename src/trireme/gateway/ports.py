@@ -19,6 +19,7 @@ from trireme.gateway.caching.kept_replies import KeptReplies
 from trireme.gateway.caching.validators import Validators, Versions
 from trireme.gateway.cascades.climb import Cascades
 from trireme.gateway.chains import Chains
+from trireme.gateway.degrade.policy import Degrade
 from trireme.gateway.file import GatewayFile
 from trireme.gateway.key_ring import KeyRing
 from trireme.gateway.log import Log
@@ -106,6 +107,7 @@ class Ports:
     chains: Chains
     attempts: Attempts
     cascades: Cascades
+    degrade: Degrade
     spending: Spending
     answers: Answers
     versions: Versions

@@ -32,6 +32,7 @@ from trireme.gateway.cascades.climb import Cascades
 from trireme.gateway.cascades.plan import CascadePlan, check_modes
 from trireme.gateway.cascades.versions import StepVersions, say_change
 from trireme.gateway.chains import Chains
+from trireme.gateway.degrade.policy import Degrade
 from trireme.gateway.file import LOCAL, GatewayFile, Limits, ProviderRow
 from trireme.gateway.key_ring import KeyRing
 from trireme.gateway.log import Log
@@ -49,7 +50,13 @@ from trireme.providers.attempts import AttemptPolicy, Attempts
 from trireme.providers.models import ServedModel
 from trireme.providers.own_limits import OwnLimits
 from trireme.providers.port import AttemptLimits
-from trireme.providers.registry import ProviderOptions, TritonPorts, open_model_server, open_provider
+from trireme.providers.registry import (
+    ProviderOptions,
+    TritonPorts,
+    open_backlogs,
+    open_model_server,
+    open_provider,
+)
 from trireme.providers.targets import Entry
 from trireme.providers.token_texts import TokenTexts
 from trireme.retrieve.revisions import CollectionRevisions
@@ -209,6 +216,9 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
         stack.push_async_callback(documents.close)
         metrics.watch(names.KEYS, lambda: len(keys))
         metrics.watch(names.KEYS_AGE, lambda: keys.age)
+        degrade = Degrade(parts.file, lambda: served.known, open_backlogs(parts.triton), metrics)
+        await degrade.start()
+        stack.push_async_callback(degrade.close)
         budgets = parts.open_budgets()
         stack.push_async_callback(budgets.close)
         spending = _new_spending(parts, budgets, metrics)
@@ -231,6 +241,7 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
             chains=Chains(parts.file, entries, parts.cascades),
             attempts=attempts,
             cascades=cascades,
+            degrade=degrade,
             spending=spending,
             answers=answers,
             versions=fingerprints,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
 from trireme.access.keys import Key
-from trireme.errors import NotFoundError, TriremeError, UnavailableError
+from trireme.errors import DeadlineError, NotFoundError, TriremeError, UnavailableError
 from trireme.gateway.chains import choose_collection
+from trireme.gateway.degrade.chats import Eased, ease, hold
+from trireme.gateway.degrade.wants import read_deadlines, read_priority
 from trireme.gateway.exchange import Exchange, header_text, secret_of
-from trireme.gateway.file import PublicRow
+from trireme.gateway.file import PublicRow, TenantRow
 from trireme.gateway.ports import Ports
 from trireme.providers.chat import ChatCall
 from trireme.providers.targets import Attempt, OpenAnswer, Target
@@ -36,13 +40,16 @@ async def admit(exchange: Exchange, ports: Ports) -> None:
     """Whether this request may run now. Raises UnavailableError where too many do, PermissionDeniedError for an
     endpoint that the key may not use, ResourceExhaustedError over its requests a minute.
 
-    Budgets are asked later, before each attempt, when its price is known.
+    Budgets are asked later, before each attempt, when its price is known; before the first one the route's line is.
     """
-    limit = ports.file.limits.requests
+    key, limit = exchange.caller, ports.file.limits.requests
     # This one counts already.
     if ports.metrics.running > limit:
         raise UnavailableError(f"the gateway runs {limit} requests, its limit; try again")
-    await ports.keys.admit(exchange.caller, exchange.endpoint)
+    exchange.deadlines = read_deadlines(exchange.headers, exchange.started)
+    allowed = ports.file.tenants.get(key.tenant, TenantRow()).priority or key.priority
+    exchange.priority = read_priority(exchange.headers, key.priority, allowed)
+    await ports.keys.admit(key, exchange.endpoint)
 
 
 async def answer(call: ChatCall, exchange: Exchange, ports: Ports) -> OpenAnswer:
@@ -59,12 +66,22 @@ async def answer(call: ChatCall, exchange: Exchange, ports: Ports) -> OpenAnswer
     chain = ports.cascades.narrow(chain, call)
     exchange.is_cascade = chain.plan is not None
 
+    eased = ease(call, chain, exchange, ports)
+
     async def ask() -> OpenAnswer:
-        meter = ports.spending.meter(exchange)
-        return await ports.cascades.open(call, chain, ports.file.attempts.seconds, meter)
+        turn = await ports.degrade.enter(exchange, call.model, eased.loose.steps)
+        try:
+            opened = hold(await _open(eased, exchange, ports), turn, eased.loose.steps)
+        except BaseException:
+            turn.end(is_whole=False)
+            raise
+        # Nothing waits in between: no cancel can leave the turn open.
+        await anext(opened.events)
+        exchange.note_degraded(eased.loose.steps)
+        return opened
 
     try:
-        opened = await ports.answers.open(call, chain, exchange, ask)
+        opened = await ports.answers.open(call, chain, exchange, ask, eased.loose)
     except TriremeError as error:
         exchange.attempts = getattr(error, "attempts", ())
         raise
@@ -75,6 +92,21 @@ async def answer(call: ChatCall, exchange: Exchange, ports: Ports) -> OpenAnswer
         left = [f"{name}={reason}" for name, reason in opened.left]
         exchange.notes.append(("x-trireme-escalated", header_text(left)))
     return opened
+
+
+async def _open(eased: Eased, exchange: Exchange, ports: Ports) -> OpenAnswer:
+    """Ask, for as long as the client waits: of a stream until it begins, of any other answer until it ends.
+
+    Raises TriremeError.
+    """
+    left, meter = exchange.seconds_left(), ports.spending.meter(exchange)
+    seconds = min(ports.file.attempts.seconds, left or math.inf)
+    begins = exchange.deadlines.begin() if exchange.stream else None
+    try:
+        async with asyncio.timeout(None if begins is None else max(0.0, begins - time.monotonic())):
+            return await ports.cascades.open(eased.call, eased.chain, seconds, meter)
+    except TimeoutError:
+        raise DeadlineError("the answer did not begin within the time that the request gives it") from None
 
 
 async def count(call: ChatCall, exchange: Exchange, ports: Ports) -> int:

@@ -41,6 +41,9 @@ async def answer_tagged(
     if verdict != "answer":
         return EmptyReply(304 if verdict == "not_modified" else 412, validator.headers(is_kept=False))
     value = await answer()
+    if exchange.degraded:
+        # The tag is of the whole answer, which comes once there is less to do.
+        return JsonReply(value, headers=(("cache-control", "no-store"),))
     headers = validator.headers(is_kept=False)
     at = KEPT_AT.get(exchange.endpoint)
     if method == "QUERY" and at is not None and read_wish(exchange.headers).may_keep:

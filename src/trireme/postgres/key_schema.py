@@ -39,3 +39,6 @@ TABLES = """
 
     REVOKE ALL ON trireme.keys, trireme.key_revision, trireme.key_minutes FROM trireme_tenant, PUBLIC;
     """
+
+# Version 10. How urgent a key's requests are; keys made before are as urgent as any.
+PRIORITY = "ALTER TABLE trireme.keys ADD COLUMN priority text NOT NULL DEFAULT 'normal'"

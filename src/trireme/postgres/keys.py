@@ -25,14 +25,14 @@ BUMP = """
 
 CREATE = """
     INSERT INTO trireme.keys
-        (id, digest, tenant, caller, models, collections, endpoints, requests_per_minute, created_at)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, clock_timestamp())
+        (id, digest, tenant, caller, models, collections, endpoints, requests_per_minute, priority, created_at)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, clock_timestamp())
     ON CONFLICT DO NOTHING RETURNING id
     """
 
 COLUMNS = """
     k.id, k.tenant, k.caller, k.models, k.collections, k.endpoints, k.requests_per_minute,
-    extract(epoch FROM k.created_at)::float8, k.revoked_at IS NOT NULL
+    extract(epoch FROM k.created_at)::float8, k.revoked_at IS NOT NULL, k.priority
     """
 
 FIND = f"""
@@ -92,7 +92,7 @@ class PostgresKeys:
         """See KeyStore.create. Raises InvalidInputError also where id or digest are there already."""
         check_key(key, digest)
         lists = [list(names) for names in (key.models, key.collections, key.endpoints)]
-        row = (key.id, digest, key.tenant, key.user, *lists, key.requests_per_minute)
+        row = (key.id, digest, key.tenant, key.user, *lists, key.requests_per_minute, key.priority)
 
         def work(connection: DeadlineConnection) -> None:
             connection.execute(LOCK)
@@ -164,7 +164,6 @@ def _configure_counting(timeouts: Timeouts, connection: DeadlineConnection) -> N
 
 
 def _key(row: tuple[Any, ...]) -> Key:
-    id_, tenant, user, models, collections, endpoints, limit, created_at, is_revoked = row
-    return Key(
-        id_, tenant, user, tuple(models), tuple(collections), tuple(endpoints), limit, created_at, is_revoked
-    )
+    id_, tenant, user, models, collections, endpoints, limit, created_at, is_revoked, priority = row
+    lists = tuple(models), tuple(collections), tuple(endpoints)
+    return Key(id_, tenant, user, *lists, limit, created_at, is_revoked, priority)

@@ -109,6 +109,7 @@ class ChatCall:
     tenant), the collection of a rag answer whose client named none, and whether a rag model is asked for Findings:
     asks_evidence for its log-probabilities and details, asks_prompt for its prompt. Before it stand what a client
     may say of a rag answer: its collection, passages (top_k) and answer_mode.
+    rerank_depth: how many passages a rag model may rerank, which the gateway lowers under load.
     """
 
     surface: Surface
@@ -151,6 +152,7 @@ class ChatCall:
     default_collection: str = ""
     asks_evidence: bool = False
     asks_prompt: bool = False
+    rerank_depth: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,9 @@ class ServedModel:
     versions: name and version, of it and of all models that it calls; a version is of the files (see
     triton.served_models), "" as digest.
     takes_cached_flag: it may be asked how many tokens of a prompt were cached; older configurations do not know
-    the question. alternatives: that a chat may ask for beside each token's log-probability; None: it says no
-    log-probabilities. says_findings: of a rag model, whether it may be asked for them (see chat.Findings).
+    the question. takes_rerank_depth: so may it be told how many passages are reranked. alternatives: that a chat
+    may ask for beside each token's log-probability; None: it says no log-probabilities. says_findings: of a rag
+    model, whether it may be asked for them (see chat.Findings).
     """
 
     name: str
@@ -35,6 +36,7 @@ class ServedModel:
     alternatives: int | None = None
     versions: tuple[tuple[str, str], ...] = ()
     says_findings: bool = False
+    takes_rerank_depth: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,11 @@ class Reranked:
 
 @dataclass(frozen=True, slots=True)
 class SearchCall:
-    """A search. None leaves the server's default. `filter` is JSON text, "" lets all through."""
+    """A search. None leaves the server's default. `filter` is JSON text, "" lets all through.
+
+    rerank_depth: how many passages the reranker may read, 0 for none; only of a model that takes it. seconds: that
+    the answer may take, in place of the server's own limit.
+    """
 
     query: str
     tenant: str
@@ -66,10 +72,15 @@ class SearchCall:
     top_k: int | None = None
     filter: str = ""
     mode: SearchMode | None = None
+    rerank_depth: int | None = None
+    seconds: float | None = None
 
 
 class ModelServer(Protocol):
-    """What our Triton does in one call each. For one event loop. Every verb raises TriremeError."""
+    """What our Triton does in one call each. For one event loop. Every verb raises TriremeError.
+
+    seconds: that an answer may take, where they are fewer than the server's own limit.
+    """
 
     async def models(self) -> list[ServedModel]:
         """Every model that clients may name, by name. Raises UnavailableError where no server answers."""
@@ -81,15 +92,20 @@ class ModelServer(Protocol):
         model: str,
         input_type: InputType | None = None,
         dimensions: int | None = None,
+        seconds: float | None = None,
     ) -> Embedded:
         """One vector for each text, in order. None leaves the model's default."""
         ...
 
-    async def rerank(self, query: str, passages: Sequence[str], model: str) -> Reranked:
+    async def rerank(
+        self, query: str, passages: Sequence[str], model: str, seconds: float | None = None
+    ) -> Reranked:
         """A score for each passage."""
         ...
 
-    async def classify(self, texts: Sequence[str], model: str) -> list[Classified]:
+    async def classify(
+        self, texts: Sequence[str], model: str, seconds: float | None = None
+    ) -> list[Classified]:
         """The labels of each text, best first."""
         ...
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from trireme.errors import SettingError
+from trireme.providers.backlogs import BacklogReader
 from trireme.providers.models import ModelServer
 from trireme.providers.port import ChatProvider
 from trireme.triton.wire import own_address
@@ -45,6 +46,13 @@ def open_model_server(ports: TritonPorts) -> ModelServer:
     from trireme.triton.async_client import AsyncTritonClient
 
     return TritonModels(AsyncTritonClient(ports.url), ports.host, ports.http_port, ports.metrics_port)
+
+
+def open_backlogs(ports: TritonPorts) -> BacklogReader:
+    """How much work waits in front of each of its models."""
+    from trireme.providers.triton_backlogs import TritonBacklogs
+
+    return TritonBacklogs(ports.host, ports.metrics_port)
 
 
 def open_provider(kind: str, options: ProviderOptions) -> ChatProvider:

@@ -47,6 +47,8 @@ from trireme.triton.wire import NoServerError, Outputs, Parameter, Value
 # Request parameters of the gateway's own: backends take no notice of them, logs and traces do.
 USER_PARAMETER = "trireme_user"
 COUNT_PARAMETER = "count_tokens"
+# The server ends the call so much later than we do: our own end says in words what was late.
+GRACE_SECONDS = 0.5
 _SAMPLING = (
     "max_tokens",
     "temperature",
@@ -164,7 +166,11 @@ class TritonChat:
         read = _read_answer if is_answer else _read_generated
         patience = _Patience(limits)
         stream = self._client.stream(
-            model, inputs, parameters=_parameters(call), patience=patience.seconds_left
+            model,
+            inputs,
+            parameters=_parameters(call),
+            patience=patience.seconds_left,
+            seconds=limits.total + GRACE_SECONDS,
         )
         is_finished = False
         try:
@@ -238,6 +244,7 @@ def _answer_inputs(call: ChatCall, *, says_findings: bool) -> dict[str, Value]:
         stream=call.stream,
         asks_evidence=call.asks_evidence and says_findings,
         asks_prompt=call.asks_prompt and says_findings,
+        rerank_depth=call.rerank_depth,
     )
 
 

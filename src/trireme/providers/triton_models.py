@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trireme.artifacts.contracts import CACHED_FLAG, EVIDENCE_FLAG
-from trireme.errors import InvalidInputError, NotFoundError
+from trireme.artifacts.contracts import CACHED_FLAG, EVIDENCE_FLAG, RERANK_DEPTH
+from trireme.errors import DeadlineError, InvalidInputError, NotFoundError
 from trireme.providers.abilities import ability_of, say_what_it_does
 from trireme.providers.models import Ability, Embedded, Reranked, SearchCall, ServedModel
 from trireme.providers.triton_address import unaddressed
@@ -60,6 +60,7 @@ class TritonModels:
         model: str,
         input_type: InputType | None = None,
         dimensions: int | None = None,
+        seconds: float | None = None,
     ) -> Embedded:
         """See ModelServer."""
         size = await self._batch_size(model, "embed")
@@ -67,7 +68,7 @@ class TritonModels:
             calls.embed_inputs(texts[start : start + size], input_type, dimensions)
             for start in range(0, len(texts), size)
         ]
-        answers = await self._infer_all(model, inputs)
+        answers = await self._infer_all(model, inputs, seconds)
         if not answers:
             nothing = np.zeros(0, np.int32)
             return Embedded(np.zeros((0, 0), np.float32), nothing, nothing)
@@ -78,16 +79,21 @@ class TritonModels:
         )
 
     @unaddressed
-    async def rerank(self, query: str, passages: Sequence[str], model: str) -> Reranked:
+    async def rerank(
+        self, query: str, passages: Sequence[str], model: str, seconds: float | None = None
+    ) -> Reranked:
         """See ModelServer."""
         await self._batch_size(model, "rerank")
         if not passages:
             return Reranked(np.zeros(0, np.float32), np.zeros(0, np.int32))
-        outputs = await self._client.infer(model, {"query": [[query]], "passages": [list(passages)]})
+        inputs: Rows = {"query": [[query]], "passages": [list(passages)]}
+        outputs = await self._client.infer(model, inputs, seconds=seconds)
         return Reranked(outputs["score"][0], outputs["truncated_tokens"][0])
 
     @unaddressed
-    async def classify(self, texts: Sequence[str], model: str) -> list[Classified]:
+    async def classify(
+        self, texts: Sequence[str], model: str, seconds: float | None = None
+    ) -> list[Classified]:
         """See ModelServer."""
         size = await self._batch_size(model, "classify")
         inputs = [
@@ -95,7 +101,7 @@ class TritonModels:
         ]
         return [
             Classified(tuple(label.decode() for label in labels), scores)
-            for outputs in await self._infer_all(model, inputs)
+            for outputs in await self._infer_all(model, inputs, seconds)
             for labels, scores in zip(outputs["label"], outputs["score"], strict=True)
         ]
 
@@ -110,9 +116,11 @@ class TritonModels:
             collection=call.collection,
             filter=call.filter or None,
             search_mode=call.mode,
+            rerank_depth=call.rerank_depth,
         )
         parameters = {USER_PARAMETER: call.user} if call.user else {}
-        return calls.read_hits(await self._client.infer(call.model, inputs, parameters=parameters))
+        outputs = await self._client.infer(call.model, inputs, parameters=parameters, seconds=call.seconds)
+        return calls.read_hits(outputs)
 
     async def close(self) -> None:
         """See ModelServer."""
@@ -135,6 +143,7 @@ class TritonModels:
                         served.alternatives,
                         versions_of(served.name, everything),
                         EVIDENCE_FLAG in served.inputs,
+                        RERANK_DEPTH in served.inputs,
                     )
                 )
         self._index, self._index_until = found, time.monotonic() + INDEX_SECONDS
@@ -157,15 +166,19 @@ class TritonModels:
             self._facts[model] = (time.monotonic() + FACTS_SECONDS, facts)
         return facts
 
-    async def _infer_all(self, model: str, inputs: Sequence[Rows]) -> list[Outputs]:
-        """One answer for each request, in order."""
+    async def _infer_all(self, model: str, inputs: Sequence[Rows], seconds: float | None) -> list[Outputs]:
+        """One answer for each request, in order, all within `seconds`."""
         if len(inputs) == 1:
-            return [await self._client.infer(model, inputs[0])]
+            return [await self._client.infer(model, inputs[0], seconds=seconds)]
+        ends = None if seconds is None else time.monotonic() + seconds
         places = asyncio.Semaphore(BATCHES_AT_ONCE)
 
         async def infer(rows: Rows) -> Outputs:
             async with places:
-                return await self._client.infer(model, rows)
+                left = None if ends is None else ends - time.monotonic()
+                if left is not None and left <= 0:
+                    raise DeadlineError(f"model {model} did not answer every batch in time; send fewer texts")
+                return await self._client.infer(model, rows, seconds=left)
 
         tasks = [asyncio.create_task(infer(rows)) for rows in inputs]
         try:

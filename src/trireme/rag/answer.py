@@ -136,7 +136,7 @@ def _answer_from(
 
 
 def _search(question: Question, steps: Steps, account: _Account) -> list[Hit]:
-    """The top_k best passages, best first, with the reranker's scores."""
+    """The top_k best passages, best first, with the reranker's scores; those that it has not read come last."""
     with account.timed("embed_ms"):
         embedding = steps.embed(question.text)
     with account.timed("retrieve_ms"):
@@ -144,15 +144,18 @@ def _search(question: Question, steps: Steps, account: _Account) -> list[Hit]:
     account.note(embedding_tokens=embedding.token_count, passages=len(hits))
     if not hits:
         return []
+    read = hits[: question.rerank_depth]
+    if not read:
+        return hits[: question.top_k]
     with account.timed("rerank_ms"):
-        prior = np.array([hit.score for hit in hits], np.float32)
-        scores = steps.rank(question.text, [hit.text for hit in hits], prior)
-    scored = [dataclasses.replace(hit, score=float(score)) for hit, score in zip(hits, scores, strict=True)]
+        prior = np.array([hit.score for hit in read], np.float32)
+        scores = steps.rank(question.text, [hit.text for hit in read], prior)
+    scored = [dataclasses.replace(hit, score=float(score)) for hit, score in zip(read, scores, strict=True)]
     best = sorted(scored, key=lambda hit: -hit.score)
-    account.note(passage_score=best[0].score)
+    account.note(passage_score=best[0].score, reranked_passages=len(best))
     if len(best) > 1:
         account.note(passage_gap=best[0].score - best[1].score)
-    return best[: question.top_k]
+    return [*best, *hits[len(read) :]][: question.top_k]
 
 
 def _extract(

@@ -17,13 +17,17 @@ ANSWER_MODES: tuple[str, ...] = get_args(AnswerMode)
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What was asked, and of whose passages. `top_k`: of the best passages, how many may be used."""
+    """What was asked, and of whose passages. `top_k`: of the best passages, how many may be used.
+
+    rerank_depth: how many of those found are reranked; 0: none, and their order stays; None: all.
+    """
 
     text: str
     mode: AnswerMode
     top_k: int
     tenant: str
     collection: str
+    rerank_depth: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +85,12 @@ class Usage:
     `answer_mode` is what was done: extractive, generative or none (nothing found). `best_score` is the best
     sentence's, `relevance` the chance that the passages hold an answer; both None where sentences were not
     ranked. passage_score: the reranker's, of the best passage; passage_gap: how far the second one lies behind;
-    None without one, or without a second. `second_opinion` is the LLM's beside that sentence: refused, agreed or
-    differs, empty where it was not asked or was cancelled before it was sure. `grounded`: at least one citation
-    holds. Numbers of citations that were dropped are in `unknown_citations` (no such passage) and
-    `unsupported_citations` (no word in common with the passage), those that a passage supports although the LLM
-    cited none in `inferred_citations`. cached_tokens: see Generated. token_logprobs: of each token
-    of the LLM's text, nats, where the request asked; else None.
+    None without one, or without a second. reranked_passages: of `passages`, those that the reranker has read.
+    `second_opinion` is the LLM's beside that sentence: refused, agreed or differs, empty where it was not asked or
+    was cancelled before it was sure. `grounded`: at least one citation holds. Numbers of citations that were
+    dropped are in `unknown_citations` (no such passage) and `unsupported_citations` (no word in common with the
+    passage), those that a passage supports although the LLM cited none in `inferred_citations`. cached_tokens: see
+    Generated. token_logprobs: of each token of the LLM's text, nats, where the request asked; else None.
     """
 
     answer_mode: str
@@ -95,6 +99,7 @@ class Usage:
     completion_tokens: int = 0
     cached_tokens: int | None = None
     passages: int = 0
+    reranked_passages: int = 0
     sentences: int = 0
     context_passages: int = 0
     best_score: float | None = None

@@ -142,14 +142,17 @@ class AsyncTritonClient:
         *,
         parameters: Mapping[str, Parameter] = MappingProxyType({}),
         patience: Callable[[], float] | None = None,
+        seconds: float | None = None,
     ) -> AsyncGenerator[Outputs, None]:
         """See TritonClient.stream. Closing the generator, or cancelling its task, cancels the request.
 
-        patience: asked before each response how many seconds it may take; else `timeout`. Raises DeadlineError.
+        patience: asked before each response how many seconds it may take; else `timeout`. seconds: of all of it;
+        the server is told them (grpc-timeout), and whatever stands in between. Raises DeadlineError.
         """
         import grpc.aio
 
-        call = self._stub.ModelStreamInfer(iter([stream_request(model, inputs, parameters=parameters)]))
+        requests = iter([stream_request(model, inputs, parameters=parameters)])
+        call = self._stub.ModelStreamInfer(requests, timeout=seconds)
         has_ended = False
         try:
             while not has_ended:
@@ -189,13 +192,15 @@ class AsyncTritonClient:
         *,
         bulk: bool = False,
         parameters: Mapping[str, Parameter] = MappingProxyType({}),
+        seconds: float | None = None,
     ) -> Outputs:
-        """See TritonClient.infer."""
+        """See TritonClient.infer. seconds: in place of `timeout` where they are fewer; the server is told them."""
         import grpc
 
+        limit = self._timeout if seconds is None else min(self._timeout, seconds)
         try:
             request = infer_request(model, inputs, bulk=bulk, parameters=parameters)
-            call = self._stub.ModelInfer(request, timeout=self._timeout)
+            call = self._stub.ModelInfer(request, timeout=limit)
             response = await result_of(call, call)
         except grpc.RpcError as error:
             raise call_error(error, self._url) from None

@@ -14,6 +14,7 @@ from trireme.artifacts.contracts import (
     LOGPROBS,
     PROMPT,
     PROMPT_FLAG,
+    RERANK_DEPTH,
     most_alternatives,
 )
 from trireme.artifacts.kinds import KINDS
@@ -86,10 +87,11 @@ def search_inputs(
     collection: str | None,
     filter: str | None,
     search_mode: SearchMode | None,
+    rerank_depth: int | None = None,
 ) -> Rows:
     """Inputs of `search`. None leaves the server's default."""
     given = {"query": query, "top_k": top_k, "tenant": tenant, "collection": collection}
-    given |= {"filter": filter, "search_mode": search_mode}
+    given |= {"filter": filter, "search_mode": search_mode, RERANK_DEPTH: rerank_depth}
     return {name: [[value]] for name, value in given.items() if value is not None}
 
 
@@ -111,6 +113,7 @@ def ask_inputs(
     stream: bool,
     asks_evidence: bool = False,
     asks_prompt: bool = False,
+    rerank_depth: int | None = None,
 ) -> dict[str, Value]:
     """Inputs of `rag`. None leaves the server's default; sampling: parameters of the LLM.
 
@@ -118,6 +121,7 @@ def ask_inputs(
     the questions.
     """
     given = {"answer_mode": mode, "top_k": top_k, "tenant": tenant, "collection": collection}
+    given |= {RERANK_DEPTH: rerank_depth}
     inputs: dict[str, Value] = {"text_input": question, "stream": stream}
     inputs |= {name: value for name, value in given.items() if value is not None}
     for flag, asks in ((EVIDENCE_FLAG, asks_evidence), (PROMPT_FLAG, asks_prompt)):

@@ -24,6 +24,7 @@ _FAILED = "nv_inference_request_failure"
 _PENDING = "nv_inference_pending_request_count"
 _DECODING = table.DECODING.name
 _WAITED = "nv_inference_queue_duration_us"
+_BACKLOG = table.BACKLOG.name
 
 
 def read_metrics(host: str, port: int, seconds: float = 5.0) -> str:
@@ -152,6 +153,16 @@ def read_front_queue(page: str, model: str) -> FrontQueue:
         gone=int(reasons["CANCELED"]),
         wait_seconds=sum(value for _, value in read_samples(mine, _WAITED)) / 1e6,
     )
+
+
+def read_backlogs(host: str, port: int) -> dict[str, float]:
+    """Seconds of work that wait in front of each model that says so. Blocks as `read_metrics`, and raises as it."""
+    found: dict[str, float] = {}
+    for labels, value in read_samples(read_metrics(host, port), _BACKLOG):
+        model = labels.get("model", "")
+        # Each instance has its share of what waits.
+        found[model] = found.get(model, 0.0) + value
+    return found
 
 
 def read_samples(page: str, *names: str) -> list[tuple[dict[str, str], float]]:

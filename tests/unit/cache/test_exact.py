@@ -137,3 +137,16 @@ def test_a_store_that_fails_to_keep_raises_nothing(world):
     world.store.is_away = True
     world.keep()
     assert world.store.values == {}
+
+
+def test_an_entry_past_its_age_is_kept_and_found_for_those_alone_whom_it_will_do():
+    world = World()
+    asked = dataclasses.replace(ASKED, stale_seconds=30.0)
+    loose = dataclasses.replace(asked, takes_stale=True)
+    world.keep(asked)
+    world.clock.move(61)
+    assert world.find(asked) is None
+    assert world.find(loose) == Found(KEPT, "exact")
+    assert world.find(dataclasses.replace(loose, max_age=60.0)) is None
+    world.clock.move(30)
+    assert world.find(loose) is None

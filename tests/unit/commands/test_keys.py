@@ -135,3 +135,13 @@ def test_without_a_database_it_says_how_to_start_one(tmp_path, capsys, monkeypat
     for verb in (["create"], ["list"], ["revoke", "key_a"]):
         assert main(["keys", *verb]) == 1
         assert "make serve" in capsys.readouterr().err
+
+
+def test_a_key_has_the_priority_that_it_is_made_with_and_the_list_says_it(store, capsys):
+    create(capsys, "--priority", "batch")
+    create(capsys)
+    assert sorted(key.priority for key in store.find()) == ["batch", "normal"]
+    assert main(["keys", "list"]) == 0
+    assert "batch" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["keys", "create", "--priority", "urgent"])

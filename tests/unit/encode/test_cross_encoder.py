@@ -159,3 +159,34 @@ def test_after_the_end_a_request_is_told_to_try_again():
     ended.close()
     with pytest.raises(UnavailableError, match="try again"):
         ended.rank([RankRequest("a", ["a"])])
+
+
+def test_a_request_may_have_fewer_passages_read_than_the_model_would_and_never_more():
+    prior = np.array([0.1, 0.4, 0.2], np.float32)
+    passages = ["a", "a a", "b"]
+    [answer] = rank(ranker(rerank_depth=2), RankRequest("a", passages, prior, depth=1))
+    # The best by prior alone is read; the others come below it, in the order of their priors.
+    assert answer.score.argsort()[::-1].tolist() == [1, 2, 0]
+    [whole] = rank(ranker(rerank_depth=2), RankRequest("a", passages, prior))
+    [deep] = rank(ranker(rerank_depth=2), RankRequest("a", passages, prior, depth=3))
+    assert deep.score.tolist() == whole.score.tolist()
+
+
+def test_with_a_depth_of_none_nothing_is_read_and_the_order_stays():
+    prior, order = np.array([0.1, 0.4, 0.2], np.float32), np.array([3, 2, 1], np.float32)
+    encoder = ranker(with_prior=True)
+    first, second = rank(
+        encoder,
+        RankRequest("a", ["a", "b", "c"], prior, order, depth=0),
+        RankRequest("a", ["a", "b", "c"], prior, depth=0),
+    )
+    assert first.score.tolist() == [3, 2, 1]
+    assert second.score.tolist() == prior.tolist()
+    assert first.truncated_tokens.tolist() == [0, 0, 0]
+
+
+def test_a_depth_without_what_orders_the_passages_is_refused_and_so_is_one_below_none():
+    with pytest.raises(InvalidInputError, match="rerank_depth needs the input prior"):
+        rank(ranker(), RankRequest("a", ["a"], depth=0))
+    with pytest.raises(InvalidInputError, match="rerank_depth must be at least 0, got -1"):
+        rank(ranker(), RankRequest("a", ["a"], np.zeros(1, np.float32), depth=-1))

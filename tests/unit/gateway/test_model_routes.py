@@ -32,16 +32,16 @@ class Server:
     async def models(self):
         return MODELS
 
-    async def embed(self, texts, model, input_type=None, dimensions=None):
+    async def embed(self, texts, model, input_type=None, dimensions=None, seconds=None):
         self.asked.append((model, input_type, dimensions))
         vectors = np.array([[len(text), 1] for text in texts], np.float32)
         return Embedded(vectors, np.full(len(texts), 3, np.int32), np.zeros(len(texts), np.int32))
 
-    async def rerank(self, query, passages, model):
+    async def rerank(self, query, passages, model, seconds=None):
         scores = np.array([len(passage) for passage in passages], np.float32)
         return Reranked(scores, np.zeros(len(passages), np.int32))
 
-    async def classify(self, texts, model):
+    async def classify(self, texts, model, seconds=None):
         return [Classified(("glad", "sad"), np.array([0.75, 0.25], np.float32)) for _ in texts]
 
     async def search(self, call):

@@ -38,14 +38,15 @@ class Server:
         self.asked = 0
 
     async def models(self):
-        return [ServedModel("embedding", "embed", True), ServedModel("search", "search", True)]
+        search = ServedModel("search", "search", True, takes_rerank_depth=True)
+        return [ServedModel("embedding", "embed", True), search]
 
-    async def embed(self, texts, model, input_type=None, dimensions=None):
+    async def embed(self, texts, model, input_type=None, dimensions=None, seconds=None):
         self.asked += 1
         tokens = np.ones(len(texts), np.int32)
         return Embedded(np.array([[len(text), 1] for text in texts], np.float32), tokens, tokens * 0)
 
-    async def rerank(self, query, passages, model):
+    async def rerank(self, query, passages, model, seconds=None):
         self.asked += 1
         return Reranked(np.ones(len(passages), np.float32), np.zeros(len(passages), np.int32))
 
@@ -240,3 +241,29 @@ def test_a_query_whose_client_wants_nothing_stored_keeps_nothing(gateway):
     assert status == 200
     assert "content-location" not in headers
     assert ask(gateway, "GET", f"/v1/embeddings/{headers['etag'][3:-1]}")[0] == 404
+
+
+def test_a_search_with_something_left_out_has_no_tag_and_is_kept_by_nobody():
+    class Backlogs:
+        async def read(self):
+            return {"search": 2.0}
+
+        async def close(self):
+            return None
+
+    with FakeGateway(
+        Echo(lambda call, model: []),
+        keys=KEYS,
+        file=FILE + "[degrade.search]\nno_reranking = 1.0",
+        server=Server(),
+        versions=Versions(),
+        cache_store=MemoryCache(),
+        backlogs=Backlogs(),
+    ) as loaded:
+        loaded.run(loaded.ports.degrade.look())
+        for method in ("POST", "QUERY"):
+            status, headers, _ = ask(loaded, method, "/v1/search", SEARCH)
+            assert (status, headers["x-trireme-degraded"]) == (200, "no_reranking")
+            assert headers["cache-control"] == "no-store"
+            assert "etag" not in headers
+            assert "content-location" not in headers

@@ -23,7 +23,7 @@ from trireme.providers.chat import (
 )
 from trireme.providers.models import ServedModel
 from trireme.providers.port import AttemptLimits, ProviderError
-from trireme.providers.triton_chat import TritonChat
+from trireme.providers.triton_chat import GRACE_SECONDS, TritonChat
 from trireme.triton.async_client import AsyncTritonClient
 
 LIMITS = AttemptLimits()
@@ -338,6 +338,38 @@ def test_an_answer_has_its_sources_and_its_usage_as_rag_says_it(server):
         {"max_tokens": 4, "stop": ["#"]},
     )
     assert server.requests[0].parameters["trireme_user"].string_param == "ann"
+
+
+def test_an_answer_is_told_how_many_passages_it_may_rerank_and_a_chat_is_not(server):
+    last = {"text_output": [""], "citations": ["[]"], "usage": [json.dumps(USAGE)], "finish_reason": ["stop"]}
+    server.stream = lambda request, context: iter([response_of(last)])
+    for depth in (0, 7, None):
+        chat(server, call_of(rerank_depth=depth), "rag")
+    depths = [
+        [
+            int.from_bytes(raw, "little")
+            for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True)
+            if tensor.name == "rerank_depth"
+        ]
+        for request in server.requests
+    ]
+    assert depths == [[0], [7], []]
+    server.stream = lambda request, context: iter([piece("x", "stop")])
+    chat(server, call_of(rerank_depth=0))
+    assert "rerank_depth" not in {tensor.name for tensor in server.requests[-1].inputs}
+
+
+def test_the_server_is_told_how_long_an_answer_may_take(server):
+    left = []
+
+    def stream(request, context):
+        left.append(context.time_remaining())
+        yield piece("x", "stop")
+
+    server.stream = stream
+    chat(server, call_of(), limits=AttemptLimits(first=5.0, between=5.0, total=7.0))
+    # gRPC rounds up.
+    assert 0 < left[0] <= 7.0 + GRACE_SECONDS + 0.2
 
 
 def test_what_a_model_can_do_is_asked_once_and_what_was_learned_is_not_asked(server):

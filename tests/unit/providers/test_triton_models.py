@@ -161,6 +161,46 @@ def test_a_search_goes_out_with_its_tenant_and_its_user(server):
     ]
     run(server, lambda models: models.search(SearchCall("q", "acme", "docs")))
     assert {tensor.name for tensor in server.requests[1].inputs} == {"query", "tenant", "collection"}
+    run(server, lambda models: models.search(SearchCall("q", "acme", "docs", rerank_depth=0)))
+    sent = dict(
+        zip(
+            (one.name for one in server.requests[2].inputs),
+            server.requests[2].raw_input_contents,
+            strict=True,
+        )
+    )
+    assert int.from_bytes(sent["rerank_depth"], "little") == 0
+
+
+def test_the_server_is_told_how_long_the_client_waits(server):
+    left = []
+
+    def answer(outputs):
+        def act(request, context):
+            left.append(context.time_remaining())
+            return outputs(request, context) if callable(outputs) else response_of(outputs)
+
+        return act
+
+    server.infer = answer(embed_lengths)
+    run(server, lambda models: models.embed(["a"], "embedding", seconds=5.0))
+    # Two batches of four rows have it together.
+    run(server, lambda models: models.embed(["a"] * 8, "embedding", seconds=4.0))
+    server.infer = answer({"score": [[0.5]], "truncated_tokens": [[0]]})
+    run(server, lambda models: models.rerank("q", ["p"], "reranker", seconds=3.0))
+    server.infer = answer({"id": [["a"]], "text": [["b"]], "metadata": [["{}"]], "score": [[0.5]]})
+    run(server, lambda models: models.search(SearchCall("q", "acme", "docs", seconds=2.0)))
+    run(server, lambda models: models.search(SearchCall("q", "acme", "docs", seconds=99.0)))
+    most = [5.0, 4.0, 4.0, 3.0, 2.0, 10.0]
+    # gRPC rounds up.
+    assert all(0 < seconds <= limit + 0.2 for seconds, limit in zip(left, most, strict=True))
+
+
+def test_a_batch_whose_time_is_over_is_not_sent(server):
+    server.infer = embed_lengths
+    with pytest.raises(UnavailableError):
+        run(server, lambda models: models.embed(["a"] * 8, "embedding", seconds=1e-9))
+    assert server.requests == []
 
 
 def test_a_model_for_something_else_is_refused_and_one_that_is_private_is_not_there(server):

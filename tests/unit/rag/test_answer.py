@@ -19,7 +19,9 @@ HITS = [
 
 
 def ask(steps, text="how many banks of oars had a trireme", mode="auto", top_k=5, options=OPTIONS, **more):
-    question = Question(text, mode, top_k, "default", "handbook")
+    names = Question.__dataclass_fields__
+    asked = {name: more.pop(name) for name in tuple(more) if name in names}
+    question = Question(text, mode, top_k, "default", "handbook", **asked)
     return list(answer(question, steps, options, TEMPLATE, steps.clock, **more))
 
 
@@ -310,3 +312,25 @@ def test_who_stops_listening_before_the_first_part_is_through_stops_the_llm_too(
     next(parts)
     parts.close()
     assert steps.closed
+
+
+def test_with_fewer_passages_reranked_the_others_stay_behind_them_as_they_were_found():
+    steps = FakeSteps(HITS, said="x [3]")
+    usage = ask(steps, mode="generative", rerank_depth=2)[-1].usage
+    assert (usage.passages, usage.reranked_passages) == (3, 2)
+    assert ask(FakeSteps(HITS), rerank_depth=9)[-1].usage.reranked_passages == 3
+
+
+def test_without_reranking_the_passages_stay_in_the_order_in_which_they_were_found():
+    steps = FakeSteps(HITS, said="x [1]")
+    [*_, last] = ask(steps, mode="generative", rerank_depth=0)
+    assert "rank" not in steps.calls
+    assert (last.usage.reranked_passages, last.usage.passage_score, last.usage.rerank_ms) == (0, None, 0.0)
+    assert [cited.source for cited in last.citations] in ([], ["cooking.txt"])
+
+
+def test_without_reranking_the_best_sentence_is_still_found():
+    steps = FakeSteps(HITS)
+    parts = ask(steps, mode="extractive", rerank_depth=0)
+    assert text_of(parts) == "A trireme had three banks of oars."
+    assert steps.calls.count("rank") == 1

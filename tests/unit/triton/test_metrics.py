@@ -6,7 +6,14 @@ import pytest
 
 from trireme.artifacts.recipe import Recipe
 from trireme.errors import UnavailableError
-from trireme.triton.metrics import count_answered, count_interactive, has_pending, read_readiness
+from trireme.triton import metrics
+from trireme.triton.metrics import (
+    count_answered,
+    count_interactive,
+    has_pending,
+    read_backlogs,
+    read_readiness,
+)
 
 # Each model: what its instances say, and how many seconds ago.
 SAID = {
@@ -118,3 +125,15 @@ def test_a_request_is_pending_that_waits_or_is_decoded():
     assert not has_pending(waits % 0 + decodes % 0)
     assert has_pending(waits % 1)
     assert has_pending(waits % 0 + decodes % 2)
+
+
+def test_the_backlog_of_a_model_is_that_of_its_instance_that_is_behind_most(monkeypatch):
+    page = """trireme_backlog_seconds{model="llm"} 2.5
+trireme_backlog_seconds{model="embedding",instance="a"} 0.25
+trireme_backlog_seconds{model="embedding",instance="b"} 0.5
+trireme_backlog_seconds_more{model="llm"} 9
+"""
+    monkeypatch.setattr(metrics, "read_metrics", lambda host, port: page)
+    assert read_backlogs("127.0.0.1", 1) == {"llm": 2.5, "embedding": 0.5}
+    monkeypatch.setattr(metrics, "read_metrics", lambda host, port: "other 1\n")
+    assert read_backlogs("127.0.0.1", 1) == {}

@@ -17,11 +17,13 @@ from trireme.gateway.caching.codec import decode_answer, encode_events
 from trireme.gateway.caching.fingerprints import Fingerprints
 from trireme.gateway.caching.flights import MOST_LEADERS, Flight, Flights, leaders_after
 from trireme.gateway.caching.locks import QuestionLocks
+from trireme.gateway.caching.loose import Loose
+from trireme.gateway.caching.marks import is_shortened, mark
 from trireme.gateway.caching.questions import read_question
 from trireme.gateway.caching.shadow import ShadowChecks
-from trireme.gateway.caching.wishes import SHORTENED, Wish, is_complete, read_wish
+from trireme.gateway.caching.wishes import Wish, is_complete, read_wish
 from trireme.gateway.chains import Chain
-from trireme.gateway.exchange import Exchange, header_text
+from trireme.gateway.exchange import Exchange
 from trireme.gateway.file import GatewayFile
 from trireme.gateway.spending.spending import Spending
 from trireme.providers.chat import ChatCall, Event, Started, Usage
@@ -29,7 +31,6 @@ from trireme.providers.port import ProviderError
 from trireme.providers.targets import OpenAnswer, Target
 
 Ask = Callable[[], Awaitable[OpenAnswer]]
-HEADER = "x-trireme-cache"
 # Name of the hits of those who read another's answer.
 FLIGHT = "flight"
 EXACT, SEMANTIC = "exact", "semantic"
@@ -38,6 +39,7 @@ KEEP_SECONDS = 2.0
 # Until what runs in the background is ended when the gateway stops.
 CLOSE_SECONDS = 2.0
 MOST_LABELS = 1_000
+_STRICT = Loose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +106,13 @@ class Answers:
             for row in self._caching.tiers:
                 await row.tier.close()
 
-    async def open(self, call: ChatCall, chain: Chain, exchange: Exchange, ask: Ask) -> OpenAnswer:
+    async def open(
+        self, call: ChatCall, chain: Chain, exchange: Exchange, ask: Ask, loose: Loose = _STRICT
+    ) -> OpenAnswer:
         """A kept answer of the call, or what `ask` opens, which is kept if it ends whole and may be.
 
-        Raises what `ask` raises, and DeadlineError where only a kept answer is wanted and there is none.
+        loose: what will do in place of the answer, and what `ask` leaves out of it. Raises what `ask` raises, and
+        DeadlineError where only a kept answer is wanted and there is none.
         """
         if self._caching is None:
             return await ask()
@@ -119,24 +124,25 @@ class Answers:
             return await self._ask_past(self._caching, exchange, ask, wish)
         # Where a budget holds, a call that names no max_tokens is sent with one: who has none is not cut by it.
         is_bounded = call.max_tokens is None and self._caching.spending.is_capped(exchange)
-        flight_key = question.key + ("+" if is_bounded else "")
-        asked = _Asked(self._caching, call, question, chain, exchange, ask, flight_key)
+        flight_key = question.key + ("+" if is_bounded else "") + loose.mark
+        question = replace(question, stale_seconds=loose.stale_seconds, takes_stale=loose.takes_stale)
+        asked = _Asked(self._caching, call, question, chain, exchange, ask, flight_key, loose)
         if question.may_read:
             found = await self._find(asked)
             if found is not None:
                 return found
         if wish.only_kept:
-            _mark(exchange, "miss")
+            mark(exchange, "miss")
             raise DeadlineError("no answer of this request is kept; leave out only-if-cached")
         if not question.may_read:
             self._count("none", "bypass")
-            _mark(exchange, "bypass")
+            mark(exchange, "bypass")
             return await self._begin(asked, Flight(), await ask(), owner="")
         return await self._fly(asked)
 
     async def _ask_past(self, caching: Caching, exchange: Exchange, ask: Ask, wish: Wish) -> OpenAnswer:
         self._count("none", "bypass")
-        _mark(exchange, "bypass")
+        mark(exchange, "bypass")
         if wish.only_kept:
             raise DeadlineError("answers of this request are not kept; leave out only-if-cached")
         opened = await ask()
@@ -173,10 +179,15 @@ class Answers:
                 outcome = "hit" if served is not None else "stale"
             self._count(row.tier.name, outcome, time.monotonic() - began)
             if served is not None:
-                if found is not None and found.tier == SEMANTIC and asked.caching.shadow is not None:
-                    asked.caching.shadow.begin(asked.question, found, asked.ask)
+                self._check(asked, found)
                 return served
         return None
+
+    def _check(self, asked: _Asked, found: Found | None) -> None:
+        """Now and then compare a semantic hit with what is answered, as long as nothing is left out of that."""
+        shadow = asked.caching.shadow
+        if shadow is not None and found is not None and found.tier == SEMANTIC and not asked.loose.steps:
+            shadow.begin(asked.question, found, asked.ask)
 
     def _serve(self, asked: _Asked, found: Found) -> OpenAnswer | None:
         """A hit as an answer; None where it cannot be read, its target runs another version by now, or it is older
@@ -201,7 +212,9 @@ class Answers:
             return None
         age = max(0, int(asked.caching.now() - found.entry.made_at))
         # Whoever asks this again gets the same, until the entry is gone.
-        if found.tier == EXACT and asked.call.temperature == 0:
+        if age > asked.question.seconds:
+            asked.exchange.note_degraded(("stale",))
+        elif found.tier == EXACT and asked.call.temperature == 0:
             asked.exchange.tag = asked.question.key
         details = "".join(f"; {name}={value}" for name, value in found.details.items())
         self._note_hit(asked, found.tier, f"{found.tier}{details}; age={age}")
@@ -225,12 +238,14 @@ class Answers:
                     return served
             leaders = flight.leaders + (flight.error is not None)
             if state == "alone" or leaders >= MOST_LEADERS:
-                _mark(asked.exchange, "miss")
+                mark(asked.exchange, "miss")
                 return await asked.ask()
 
     async def _lead(self, asked: _Asked, flight: Flight) -> OpenAnswer:
         """Ask for all. Whatever stops it lets the others go on."""
-        locks, owner = asked.caching.locks, secrets.token_hex(8)
+        # Who leaves something out keeps nothing that others could wait for.
+        locks = asked.caching.locks if not asked.loose.steps else None
+        owner = secrets.token_hex(8) if locks is not None else ""
         try:
             if locks is not None:
                 found = await locks.take(asked.question, owner, lambda: self._look(asked))
@@ -240,7 +255,7 @@ class Answers:
                     self._free(asked, owner)
                     return served
             shadow = asked.caching.shadow
-            _mark(asked.exchange, "miss" + ("" if shadow is None else shadow.note(asked.question)))
+            mark(asked.exchange, "miss" + ("" if shadow is None else shadow.note(asked.question)))
             opened = await asked.ask()
         except BaseException as error:
             flight.leaders = leaders_after(flight, error)
@@ -248,7 +263,7 @@ class Answers:
             flight.close_as("failed")
             self._free(asked, owner)
             raise
-        if _is_shortened(asked.exchange) or asked.is_let_through(opened):
+        if is_shortened(asked.exchange) or asked.is_let_through(opened):
             self._flights.end(asked.flight_key, flight)
             flight.close_as("alone")
             self._free(asked, owner)
@@ -262,7 +277,7 @@ class Answers:
             try:
                 for event in flight.events[:1]:
                     self._note_version(opened.served_by, event)
-                if flight.is_whole and asked.may_keep(opened) and not _is_shortened(asked.exchange):
+                if flight.is_whole and asked.may_keep(opened) and not is_shortened(asked.exchange):
                     await self._keep(asked, opened, flight.events)
             finally:
                 self._flights.end(asked.flight_key, flight)
@@ -278,6 +293,7 @@ class Answers:
     async def _follow(self, asked: _Asked, flight: Flight, target: Target) -> OpenAnswer:
         self._count(FLIGHT, "hit")
         self._note_hit(asked, FLIGHT, FLIGHT)
+        asked.exchange.note_degraded(asked.loose.steps)
         events = self._read_along(asked, flight, target)
         await anext(events)
         return OpenAnswer(target, events, (), step=flight.step)
@@ -322,7 +338,7 @@ class Answers:
                         await row.tier.keep(asked.question, entry)
 
     def _free(self, asked: _Asked, owner: str) -> None:
-        if asked.caching.locks is not None:
+        if asked.caching.locks is not None and owner:
             self._run(asyncio.create_task(asked.caching.locks.free(asked.question, owner)))
 
     def _run(self, task: asyncio.Task[None]) -> None:
@@ -338,7 +354,7 @@ class Answers:
 
     def _note_hit(self, asked: _Asked, tier: str, text: str) -> None:
         asked.exchange.cache_tier = tier
-        _mark(asked.exchange, text)
+        mark(asked.exchange, text)
 
     def _count(self, tier: str, outcome: str, seconds: float | None = None) -> None:
         if self._caching is not None and self._caching.tally is not None:
@@ -356,13 +372,16 @@ class _Asked:
     exchange: Exchange
     ask: Ask
     flight_key: str
+    loose: Loose = _STRICT
 
     def target_of(self, label: str) -> Target | None:
         """Who made a kept answer; None where it is no target of this chain."""
         return next((one for one in self.chain.targets if label in ("", one.label)), None)
 
     def may_keep(self, opened: OpenAnswer) -> bool:
-        """Not of a fallback: a weaker model's answer would outlive the outage of the better one."""
+        """Not of a fallback, nor with something left out: it would outlive what was the reason of that."""
+        if self.loose.steps:
+            return False
         if self.chain.plan is not None:
             return opened.may_keep
         return opened.served_by == self.chain.targets[0]
@@ -371,15 +390,6 @@ class _Asked:
         """Whether it was not sure enough, and is shown for want of the asker's money: another one may have more."""
         plan = self.chain.plan
         return plan is not None and not opened.may_keep and opened.step != plan.steps[-1].name
-
-
-def _mark(exchange: Exchange, text: str) -> None:
-    """Say in the answer's header where it came from; of several prompts in one request, of each."""
-    exchange.notes.append((HEADER, header_text([text])))
-
-
-def _is_shortened(exchange: Exchange) -> bool:
-    return any(name == SHORTENED for name, _ in exchange.notes)
 
 
 async def _replay(events: Sequence[Event]) -> AsyncGenerator[Event, None]:

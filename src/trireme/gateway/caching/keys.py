@@ -69,6 +69,7 @@ FIELDS: Mapping[type, Mapping[str, str]] = {
         "default_collection": "as the collection",
         "asks_evidence": "a cascade's step sets it, behind the key",
         "asks_prompt": "as asks_evidence",
+        "rerank_depth": "set behind the caches, for answers that are not kept",
     },
     Message: {"role": IN, "parts": IN, "name": IN},
     Text: {"text": IN},

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from trireme.errors import TriremeError
+from trireme.errors import OverloadedError, TriremeError
 from trireme.gateway.statuses import status_of
 from trireme.gateway.surface import Envelope
 from trireme.gateway.wire.openai_answers import write_ours
@@ -288,9 +288,9 @@ _TYPES = {
 
 
 def status_on_wire(error: TriremeError) -> int:
-    """As everywhere, but Anthropic's clients know an overloaded provider by 529."""
-    is_overload = isinstance(error, ProviderError) and error.kind == "overloaded"
-    return 529 if is_overload else status_of(error)
+    """As everywhere, but Anthropic's clients know an overload, of a provider or of ours, by 529."""
+    is_providers = isinstance(error, ProviderError) and error.kind == "overloaded"
+    return 529 if is_providers or isinstance(error, OverloadedError) else status_of(error)
 
 
 def error_body(error: TriremeError, request_id: str) -> dict[str, Any]:

@@ -41,13 +41,14 @@ def read_search(body: Mapping[str, Any], *, tenant: str, user: str, collection: 
     )
 
 
-def write_search(call: SearchCall, hits: Sequence[Hit]) -> dict[str, Any]:
-    """The passages, best first."""
+def write_search(call: SearchCall, hits: Sequence[Hit], degraded: Sequence[str] = ()) -> dict[str, Any]:
+    """The passages, best first. degraded: what was left out under load; without any it is not said."""
     passages = [
         {"id": hit.id, "text": hit.text, "metadata": read_metadata(hit.metadata), "score": hit.score}
         for hit in hits
     ]
-    return {"model": call.model, "collection": call.collection, "passages": passages}
+    said: dict[str, Any] = {"model": call.model, "collection": call.collection, "passages": passages}
+    return said | ({"degraded": list(degraded)} if degraded else {})
 
 
 def read_metadata(text: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from trireme.artifacts.config_writer import PARAMETERS
+from trireme.artifacts.contracts import RERANK_DEPTH
 from trireme.artifacts.manifest import read_manifest, verify_files
 from trireme.artifacts.repository import version_dir
 from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
@@ -100,9 +101,13 @@ class CrossEncoderModel(BackendModel):
         for name, values in columns.items():
             if values is not None and values.shape != (len(passages), len(passages[0])):
                 raise InvalidInputError(f"{name} has shape {list(values.shape)}; send one number per passage")
+        depths = read_tensor(self.pb, request, RERANK_DEPTH)
         return [
             RankRequest(
-                query, row, **{name: values[i] for name, values in columns.items() if values is not None}
+                query,
+                row,
+                depth=None if depths is None else int(depths[i].reshape(-1)[0]),
+                **{name: values[i] for name, values in columns.items() if values is not None},
             )
             for i, (query, row) in enumerate(zip(queries, passages, strict=True))
         ]

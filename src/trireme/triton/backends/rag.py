@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from trireme.artifacts.config_writer import PARAMETERS
-from trireme.artifacts.contracts import EVIDENCE, EVIDENCE_FLAG, PROMPT, PROMPT_FLAG
+from trireme.artifacts.contracts import EVIDENCE, EVIDENCE_FLAG, PROMPT, PROMPT_FLAG, RERANK_DEPTH
 from trireme.errors import InvalidInputError, SettingError, TriremeError, UnavailableError
 from trireme.observe.work import Waiting
 from trireme.rag.answer import answer
@@ -124,6 +124,7 @@ class RagModel(BackendModel):
             text=text,
             mode=mode,
             top_k=read_top_k(read("top_k"), self._default_top_k, self._max_top_k),
+            rerank_depth=_read_depth(read(RERANK_DEPTH)),
             tenant=self._tenant if tenant is None else tenant,
             collection=self._collection if collection is None else collection,
         )
@@ -213,6 +214,12 @@ def write_sampling(text: str | None, max_tokens: int) -> str:
     if not isinstance(given, dict):
         raise InvalidInputError('sampling_parameters must be a JSON object, such as {"max_tokens": 64}')
     return json.dumps({"max_tokens": max_tokens, "temperature": 0, **given})
+
+
+def _read_depth(depth: int | None) -> int | None:
+    if depth is not None and depth < 0:
+        raise InvalidInputError(f"{RERANK_DEPTH} must be at least 0, got {depth}")
+    return depth
 
 
 def _read_float(config: ModelConfig, key: str) -> float:

@@ -16,6 +16,7 @@ from trireme.gateway.caching.answers import Answers, Caching, TierRow
 from trireme.gateway.caching.codec import encode_events
 from trireme.gateway.caching.fingerprints import Fingerprints
 from trireme.gateway.caching.locks import QuestionLocks
+from trireme.gateway.caching.loose import Loose
 from trireme.gateway.chains import Chain
 from trireme.gateway.exchange import Exchange
 from trireme.gateway.file import parse_gateway_file
@@ -28,6 +29,7 @@ WHOLE = [Started("m-1"), TextDelta("one "), TextDelta("two"), Usage(3, 2), Finis
 CALL = ChatCall(
     "anthropic", "m", (Message("user", (Text("hi"),)),), tenant="acme", temperature=0.0, stream=True
 )
+LOOSE = Loose()
 FILE = """
 [providers.a]
 kind = "openai"
@@ -110,11 +112,11 @@ class Gateway:
     def count_lookup(self, tier, outcome, seconds=None):
         self.counts.append((tier, outcome))
 
-    async def open(self, call=CALL, name="r", cache_control="", ask=None, notes=()):
+    async def open(self, call=CALL, name="r", cache_control="", ask=None, *, notes=(), loose=LOOSE):
         headers = {"cache-control": cache_control} if cache_control else {}
         exchange = Exchange({}, "chat", headers, name, key=Key("k", call.tenant, "u"))
         exchange.notes.extend(notes)
-        opened = await self.answers.open(call, self.chain, exchange, ask or self.upstream.ask)
+        opened = await self.answers.open(call, self.chain, exchange, ask or self.upstream.ask, loose)
         return exchange, opened
 
     async def read(self, *words, **more):
@@ -643,5 +645,62 @@ def test_an_entry_that_is_no_whole_answer_is_a_miss_whoever_wrote_it(events):
         tier.found = Found(dataclasses.replace(entry, body=encode_events(events, 1 << 20)), "exact")
         assert await gateway.read() == (WHOLE, "miss")
         assert gateway.counts[-1] == ("exact", "stale")
+
+    run(go())
+
+
+def test_calls_with_the_same_left_out_share_an_answer_that_is_kept_for_nobody_and_others_do_not():
+    async def go():
+        gate = asyncio.Event()
+        gateway = Gateway(Upstream(opens=[gate.wait, gate.wait]))
+        loose = Loose(("extractive",))
+        asking = [
+            asyncio.create_task(gateway.open(name=name, loose=how))
+            for name, how in (("a", loose), ("b", loose), ("c", LOOSE))
+        ]
+        while gateway.upstream.calls < 2:
+            await asyncio.sleep(0)
+        # A whole answer's lock alone is others' to wait for.
+        assert len(gateway.store.locks) == 1
+        gate.set()
+        found = [await task for task in asking]
+        assert [await drain(opened) for _, opened in found] == [WHOLE] * 3
+        await gateway.settle()
+        assert gateway.upstream.calls == 2
+        assert [exchange.cache_tier for exchange, _ in found] == ["", "flight", ""]
+        # The one that reads along says what its answer lacks; of the other the asker says it.
+        assert [exchange.degraded for exchange, _ in found] == [(), ("extractive",), ()]
+        assert len(gateway.store.values) == 1
+
+    run(go())
+
+
+def test_a_semantic_hit_is_not_compared_with_an_answer_that_lacks_something():
+    async def go():
+        begun = []
+
+        class Tier(ExactTier):
+            async def find(self, question):
+                found = await super().find(question)
+                return None if found is None else Found(found.entry, "semantic")
+
+        class Shadow:
+            def note(self, question):
+                return ""
+
+            def begin(self, question, found, ask):
+                begun.append(question)
+
+            async def close(self):
+                return None
+
+        store = MemoryCache()
+        gateway = Gateway(Upstream(), store, tiers=[TierRow(Tier(store), 1.0)])
+        gateway.answers._caching = dataclasses.replace(gateway.answers._caching, shadow=Shadow())
+        await gateway.read()
+        await gateway.read(loose=Loose(("extractive",)))
+        assert begun == []
+        await gateway.read()
+        assert len(begun) == 1
 
     run(go())

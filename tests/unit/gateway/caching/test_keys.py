@@ -66,6 +66,7 @@ SAME = {
     "default_collection": "d",
     "asks_evidence": True,
     "asks_prompt": True,
+    "rerank_depth": 0,
 }
 
 

@@ -1,0 +1,269 @@
+"""The declared policy at work: how much waits in front of each route, which steps that takes, who is let in."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+from trireme.access.priorities import Priority
+from trireme.errors import DeadlineError, OverloadedError
+from trireme.gateway.degrade.ladder import Ladder, Rung
+from trireme.gateway.degrade.line import LATE, Line, Place
+from trireme.gateway.degrade.rows import RouteRow
+from trireme.gateway.exchange import Exchange
+from trireme.gateway.file import LOCAL, GatewayFile, split_target
+from trireme.observe import metrics as names
+from trireme.providers.backlogs import BacklogReader
+from trireme.providers.models import ServedModel
+
+T = TypeVar("T")
+Known = Callable[[], Mapping[str, ServedModel] | None]
+# Between two looks at the backlogs.
+LOOK_SECONDS = 0.25
+# What was read longer ago says nothing of now.
+STALE_SECONDS = 3.0
+# Of a new service time in the mean of its kind.
+_WEIGHT = 0.125
+_LEAST_RETRY = 1.0
+
+
+class Tally(Protocol):
+    """Counts what was done. trireme.gateway.metrics is one."""
+
+    def add(self, metric: names.Metric, *labels: str, count: float = 1) -> None:
+        """Count."""
+        ...
+
+    def set(self, metric: names.Metric, value: float, *labels: str) -> None:
+        """The gauge as it is now."""
+        ...
+
+
+class NoTally:
+    """Counts nothing."""
+
+    def add(self, metric: names.Metric, *labels: str, count: float = 1) -> None:
+        """See Tally."""
+
+    def set(self, metric: names.Metric, value: float, *labels: str) -> None:
+        """See Tally."""
+
+
+class Turn:
+    """A call that was let in. `end` it once."""
+
+    def __init__(self, place: Place, route: _Route | None, steps: tuple[str, ...]) -> None:
+        self._place, self._route, self._steps = place, route, steps
+
+    def end(self, *, is_whole: bool = True) -> None:
+        """Let the next one in. is_whole: whether it was answered: then its time says how long such calls take."""
+        if self._route is not None:
+            if is_whole:
+                self._route.note(self._steps, self._place.began)
+            self._place.leave(is_whole=is_whole)
+
+
+class Degrade:
+    """For one event loop. `start` before use, `close` after it. Routes without a policy are let in as they come."""
+
+    def __init__(
+        self,
+        file: GatewayFile,
+        known: Known = lambda: None,
+        reader: BacklogReader | None = None,
+        tally: Tally | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """known: what our Triton serves. reader: of its backlogs; without one the gateway's own line is all that is
+        known. Closes the reader when it is closed."""
+        self._routes = {name: _Route(name, row, file, clock) for name, row in file.degrade.items()}
+        self._known, self._reader = known, reader
+        self._tally = tally or NoTally()
+        self._clock = clock
+        self._task: asyncio.Task[None] | None = None
+        self._said: Mapping[str, float] = {}
+        self._said_at = float("-inf")
+
+    async def start(self) -> None:
+        """Look at the backlogs, and go on doing so."""
+        if self._routes:
+            self._task = asyncio.create_task(self._keep_looking())
+
+    async def close(self) -> None:
+        """Stop looking."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        if self._reader is not None:
+            await self._reader.close()
+
+    def row_of(self, model: str) -> RouteRow | None:
+        """The policy of a route; None for one that has none."""
+        route = self._routes.get(model)
+        return None if route is None else route.row
+
+    async def look(self) -> None:
+        """Read the backlogs once; take and take back steps by them."""
+        if self._reader is not None:
+            # What waits here is known without it.
+            with suppress(Exception):
+                self._said = await self._reader.read()
+                self._said_at = self._clock()
+        known = self._known() or {}
+        said = self._said if self._clock() - self._said_at <= STALE_SECONDS else {}
+        for route in self._routes.values():
+            route.hear(said, known)
+            self._show(route)
+
+    def choose(self, exchange: Exchange, model: str, can: Collection[str]) -> tuple[str, ...]:
+        """The steps to take for a request, in order: what the backlog asks for, and more where its deadline does.
+
+        can: steps that mean something for it.
+        """
+        route = self._routes.get(model)
+        if route is None:
+            return ()
+        asked = route.look()
+        taken = [step for step in asked if step in can]
+        rest = [step for step in route.ladder.all_steps if step in can and step not in asked]
+        begins = exchange.deadlines.begin()
+        if begins is not None:
+            left = begins - self._clock()
+            while rest and route.expect(tuple(taken), is_stream=exchange.stream) > left:
+                taken.append(rest.pop(0))
+        return tuple(taken)
+
+    async def enter(self, exchange: Exchange, model: str, steps: tuple[str, ...] = ()) -> Turn:
+        """Wait for the request's turn. steps: those that are taken for it.
+
+        Raises OverloadedError where too much waits for its priority or its deadline, and DeadlineError once that
+        has passed: nothing is asked then.
+        """
+        route, begins = self._routes.get(model), exchange.deadlines.begin()
+        if route is None:
+            if begins is not None and self._clock() >= begins:
+                raise DeadlineError(LATE)
+            return Turn(Place(None, self._clock()), None, steps)
+        try:
+            self._refuse(route, exchange.priority, begins, steps)
+            place = await route.line.enter(begins)
+        except OverloadedError:
+            self._count(route, exchange.priority, "backlog")
+            raise
+        except DeadlineError:
+            self._count(route, exchange.priority, "deadline")
+            raise
+        return Turn(place, route, steps)
+
+    async def run(
+        self, exchange: Exchange, model: str, act: Callable[[], Awaitable[T]], steps: tuple[str, ...] = ()
+    ) -> T:
+        """What `act` gives, once it is the request's turn. Raises as `enter`, and what `act` raises."""
+        turn = await self.enter(exchange, model, steps)
+        is_whole = False
+        try:
+            found = await act()
+            is_whole = True
+        finally:
+            turn.end(is_whole=is_whole)
+        return found
+
+    def _refuse(
+        self, route: _Route, priority: Priority, begins: float | None, steps: tuple[str, ...]
+    ) -> None:
+        """Raises OverloadedError where the request is not to be let in."""
+        limit: float | None = getattr(route.row.refuse, priority)
+        backlog = route.backlog(is_light=route.is_light(steps))
+        if limit is not None and backlog >= limit:
+            raise OverloadedError(
+                f"{backlog:.1f} s of work wait for model {route.name!r}, from {limit:g} s on requests of priority"
+                f" {priority} are refused; try again",
+                max(_LEAST_RETRY, backlog),
+            )
+        if begins is not None and 0 < begins - self._clock() < backlog:
+            raise OverloadedError(
+                f"{backlog:.1f} s of work wait for model {route.name!r}, longer than the request waits; try again",
+                max(_LEAST_RETRY, backlog),
+            )
+
+    def _count(self, route: _Route, priority: str, reason: str) -> None:
+        self._tally.add(names.SHED, route.name, priority, reason)
+        self._tally.add(names.SHED_WORK, route.name, count=route.line.service_seconds)
+
+    def _show(self, route: _Route) -> None:
+        self._tally.set(names.DEGRADE_LEVEL, route.ladder.level, route.name)
+        self._tally.set(names.ROUTE_BACKLOG, route.backlog(is_light=False), route.name)
+        self._tally.set(names.ROUTE_WAITING, route.line.waiting, route.name)
+
+    async def _keep_looking(self) -> None:
+        while True:
+            # It must go on, whatever one look was.
+            with suppress(Exception):
+                await self.look()
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+class _Route:
+    """One route: its line, its steps, and what waits behind it."""
+
+    def __init__(self, name: str, row: RouteRow, file: GatewayFile, clock: Callable[[], float]) -> None:
+        self.name, self.row = name, row
+        self.line = Line(row.running, row.waiting, clock)
+        rungs = [Rung(step, seconds, self._is_after_extractive(step)) for step, seconds in row.steps]
+        self.ladder = Ladder(rungs, row.calm_share, row.calm_seconds, clock)
+        named = [split_target(entry) for entry in file.models[name].entries] if name in file.models else []
+        self._targets = [model for provider, model in named if provider == LOCAL] if named else [name]
+        self._clock = clock
+        self._behind, self._light = 0.0, 0.0
+        # Mean seconds of calls by the steps that were taken for them.
+        self._took: dict[tuple[str, ...], float] = {}
+
+    def hear(self, said: Mapping[str, float], known: Mapping[str, ServedModel]) -> None:
+        """What Triton's models say of themselves."""
+        behind = self.row.behind or [model for target in self._targets for model in _called(target, known)]
+        writers = {model for model in behind if model in known and known[model].ability == "chat"}
+        self._behind = max((said.get(model, 0.0) for model in behind), default=0.0)
+        self._light = max((said.get(model, 0.0) for model in behind if model not in writers), default=0.0)
+        self.look()
+
+    def look(self) -> tuple[str, ...]:
+        """Take or take back steps by what waits now."""
+        return self.ladder.look(self.backlog(is_light=False), self.backlog(is_light=True))
+
+    def backlog(self, *, is_light: bool) -> float:
+        """Seconds of work that wait, here or in Triton. is_light: without the LLMs'."""
+        return max(self.line.backlog, self._light if is_light else self._behind)
+
+    def is_light(self, steps: Collection[str]) -> bool:
+        """Whether a call for which these steps are taken asks no LLM."""
+        return "extractive" in steps
+
+    def expect(self, steps: tuple[str, ...], *, is_stream: bool) -> float:
+        """Seconds until an answer with these steps begins; of one that is not streamed, until it ends. Of steps
+        that were not taken yet the wait alone is known."""
+        took = 0.0 if is_stream else self._took.get(_of_work(steps), 0.0)
+        return self.backlog(is_light=self.is_light(steps)) + took
+
+    def note(self, steps: tuple[str, ...], began: float) -> None:
+        """A call with these steps was answered."""
+        kind, seconds = _of_work(steps), self._clock() - began
+        mean = self._took.get(kind, seconds)
+        self._took[kind] = mean + _WEIGHT * (seconds - mean)
+
+    def _is_after_extractive(self, step: str) -> bool:
+        order: list[str] = [name for name, _ in self.row.steps]
+        return "extractive" in order and order.index(step) > order.index("extractive")
+
+
+def _called(target: str, known: Mapping[str, ServedModel]) -> list[str]:
+    """A model of our Triton and all that it calls."""
+    model: Any = known.get(target)
+    return [target] if model is None else [target, *(name for name, _ in model.versions)]
+
+
+def _of_work(steps: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the steps that make a call shorter."""
+    return tuple(step for step in steps if step != "stale")

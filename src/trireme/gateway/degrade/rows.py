@@ -1,0 +1,104 @@
+"""The tables [degrade.NAME] of gateway.toml: from how many seconds of waiting work on which step is taken."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from itertools import pairwise
+from typing import Literal, get_args
+
+import msgspec
+
+from trireme.access.priorities import PRIORITIES
+from trireme.errors import SettingError
+
+# In the order in which they are taken. What comes after them is refusal.
+Step = Literal["fewer_candidates", "no_reranking", "extractive", "stale", "smaller_model"]
+STEPS: tuple[Step, ...] = get_args(Step)
+# Those that change what a step of a cascade is judged by.
+_OF_EVIDENCE = STEPS[:3]
+
+
+class RefuseRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """From how many seconds of waiting work on a priority's requests are refused. None: where the line is full."""
+
+    batch: float | None = None
+    normal: float | None = None
+    high: float | None = None
+
+
+class RouteRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The policy of one route, a model as clients name it. Seconds of waiting work from which each step is taken.
+
+    running: calls of the route that run upstream at once, of this gateway; waiting: that stand in line for that.
+    candidates: that fewer_candidates still reranks. stale_seconds: past an answer's age for which it is kept, and
+    served where stale is taken. smaller: the model that smaller_model asks. behind: models of our Triton whose
+    backlog counts; empty: all that the route calls. calm_share: of a step's seconds, below which it is taken back,
+    one step for each calm_seconds.
+    """
+
+    running: int = 32
+    waiting: int = 256
+    fewer_candidates: float | None = None
+    candidates: int = 8
+    no_reranking: float | None = None
+    extractive: float | None = None
+    stale: float | None = None
+    stale_seconds: float = 86_400.0
+    smaller_model: float | None = None
+    smaller: str = ""
+    refuse: RefuseRow = RefuseRow()
+    behind: list[str] = []
+    calm_share: float = 0.5
+    calm_seconds: float = 0.5
+
+    @property
+    def steps(self) -> list[tuple[Step, float]]:
+        """The steps that the route takes, in order, with their seconds."""
+        named = ((step, getattr(self, step)) for step in STEPS)
+        return [(step, seconds) for step, seconds in named if seconds is not None]
+
+
+def check_route(where: str, name: str, row: RouteRow, cascades: Collection[str]) -> None:
+    """Raises SettingError naming the key that cannot be. cascades: models that have steps of their own."""
+    _check_numbers(where, row)
+    _check_order(where, list(_thresholds(row)))
+    if (row.smaller_model is None) != (not row.smaller):
+        raise SettingError(f"{where}: smaller names the model and smaller_model says from when on; set both")
+    if row.smaller == name:
+        raise SettingError(f"{where}.smaller is the route itself; name another model")
+    changed = [step for step, _ in row.steps if step in _OF_EVIDENCE]
+    if name in cascades and changed:
+        raise SettingError(
+            f"{where}.{changed[0]}: models.{name} is a cascade, calibrated on whole answers; leave it out"
+        )
+
+
+def _check_numbers(where: str, row: RouteRow) -> None:
+    for field in ("running", "waiting", "candidates"):
+        if getattr(row, field) < 1:
+            raise SettingError(f"{where}.{field} must be at least 1")
+    for field in ("calm_seconds", "stale_seconds"):
+        if not 0 < getattr(row, field) < math.inf:
+            raise SettingError(f"{where}.{field} must be above 0")
+    if not 0 < row.calm_share < 1:
+        raise SettingError(f"{where}.calm_share must be above 0 and below 1: a step must not flap")
+
+
+def _thresholds(row: RouteRow) -> Iterator[tuple[str, float]]:
+    yield from row.steps
+    for priority in PRIORITIES:
+        seconds = getattr(row.refuse, priority)
+        if seconds is not None:
+            yield f"refuse.{priority}", seconds
+
+
+def _check_order(where: str, thresholds: list[tuple[str, float]]) -> None:
+    for key, seconds in thresholds:
+        if not 0 < seconds < math.inf:
+            raise SettingError(f"{where}.{key} must be above 0 seconds of waiting work")
+    for (before, least), (key, seconds) in pairwise(thresholds):
+        if seconds < least:
+            raise SettingError(
+                f"{where}.{key} ({seconds:g} s) comes after {before} ({least:g} s); it must be at least as much"
+            )

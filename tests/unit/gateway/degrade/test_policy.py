@@ -1,0 +1,343 @@
+"""The policy on a clock that the test moves: which steps, who is let in, what is counted."""
+
+import asyncio
+import dataclasses
+import time
+
+import pytest
+
+from fakes.providers import Clock
+from trireme.errors import DeadlineError, OverloadedError, UnavailableError
+from trireme.gateway.degrade.policy import STALE_SECONDS, Degrade
+from trireme.gateway.degrade.rows import STEPS
+from trireme.gateway.degrade.wants import Deadlines
+from trireme.gateway.exchange import Exchange
+from trireme.gateway.file import parse_gateway_file
+from trireme.observe import metrics as names
+from trireme.providers.models import ServedModel
+
+FILE = """
+[degrade.rag]
+running = 1
+waiting = 4
+fewer_candidates = 1.0
+no_reranking = 2.0
+extractive = 3.0
+stale = 4.0
+smaller_model = 5.0
+smaller = "llm"
+refuse = {batch = 6.0, normal = 7.0, high = 8.0}
+calm_seconds = 1.0
+"""
+RAG = ServedModel("rag", "answer", True, versions=(("llm", "v"), ("rag", "v"), ("reranker", "v")))
+KNOWN = {
+    "rag": RAG,
+    "llm": ServedModel("llm", "chat", True),
+    "reranker": ServedModel("reranker", "rerank", True),
+}
+
+
+class Backlogs:
+    """A reader of what the test sets; an error is raised."""
+
+    def __init__(self):
+        self.said = {}
+        self.is_closed = False
+
+    async def read(self):
+        if isinstance(self.said, Exception):
+            raise self.said
+        return self.said
+
+    async def close(self):
+        self.is_closed = True
+
+
+class Tally:
+    def __init__(self):
+        self.counts, self.gauges = {}, {}
+
+    def add(self, metric, *labels, count=1):
+        self.counts[(metric.name, *labels)] = self.counts.get((metric.name, *labels), 0) + count
+
+    def set(self, metric, value, *labels):
+        self.gauges[(metric.name, *labels)] = value
+
+
+class World:
+    def __init__(self, file=FILE):
+        self.clock, self.backlogs, self.tally = Clock(), Backlogs(), Tally()
+        parsed = parse_gateway_file(file.encode(), "gateway.toml")
+        self.degrade = Degrade(parsed, lambda: KNOWN, self.backlogs, self.tally, self.clock)
+
+    async def hear(self, **said):
+        self.backlogs.said = said
+        await self.degrade.look()
+
+    def choose(self, exchange=None, can=STEPS, model="rag"):
+        return self.degrade.choose(exchange or asking(), model, can)
+
+    async def enter(self, exchange=None, model="rag", steps=()):
+        return await self.degrade.enter(exchange or asking(), model, steps)
+
+    def deadline(self, seconds):
+        return asking(deadlines=Deadlines(self.clock() + seconds))
+
+
+def asking(**fields):
+    exchange = Exchange({}, "chat", {}, "req")
+    for name, value in fields.items():
+        setattr(exchange, name, value)
+    return exchange
+
+
+def run(act, **more):
+    async def whole():
+        world = World(**more)
+        await act(world)
+        await world.degrade.close()
+        assert world.backlogs.is_closed
+
+    asyncio.run(whole())
+
+
+def test_each_step_is_taken_in_order_as_the_models_behind_the_route_say_that_more_waits():
+    async def act(world):
+        for level, seconds in enumerate((0.5, 1.0, 2.0, 3.0)):
+            await world.hear(reranker=seconds)
+            assert world.choose() == STEPS[:level]
+        for level, seconds in ((4, 4.0), (5, 5.0)):
+            await world.hear(reranker=seconds)
+            assert world.choose() == STEPS[:level]
+            assert world.tally.gauges[names.DEGRADE_LEVEL.name, "rag"] == level
+            assert world.tally.gauges[names.ROUTE_BACKLOG.name, "rag"] == seconds
+
+    run(act)
+
+
+def test_steps_are_reversed_one_by_one_while_nothing_waits_also_without_any_request():
+    async def act(world):
+        await world.hear(reranker=5.0)
+        levels = []
+        for _ in range(7):
+            await world.hear(reranker=0.0)
+            levels.append(world.tally.gauges[names.DEGRADE_LEVEL.name, "rag"])
+            world.clock.move(1.0)
+        assert levels == [5, 4, 3, 2, 1, 0, 0]
+        assert world.choose() == ()
+
+    run(act)
+
+
+def test_the_backlog_of_the_llm_counts_until_answers_are_extractive():
+    async def act(world):
+        await world.hear(llm=100.0)
+        assert world.choose() == STEPS[:3]
+        await world.enter(steps=("extractive",))
+        with pytest.raises(OverloadedError):
+            await world.enter(steps=())
+
+    run(act)
+
+
+def test_other_models_of_the_server_do_not_count_and_named_ones_alone_do_where_there_are_any():
+    async def act(world):
+        await world.hear(embedding=100.0)
+        assert world.choose() == ()
+
+    run(act)
+
+    async def named(world):
+        await world.hear(reranker=100.0)
+        assert world.choose() == ()
+        await world.hear(embedding=2.0)
+        assert world.choose() == STEPS[:2]
+
+    run(named, file=FILE + 'behind = ["embedding"]\n')
+
+
+def test_without_backlogs_of_triton_the_gateways_own_line_says_how_much_waits():
+    async def act(world):
+        world.backlogs.said = UnavailableError("away")
+        first = await world.enter()
+        world.clock.move(1.0)
+        first.end()
+        running = await world.enter()
+        waiting = [asyncio.create_task(world.enter()) for _ in range(2)]
+        await asyncio.sleep(0)
+        # Two calls of 1 s each wait for one place.
+        assert world.choose() == STEPS[:2]
+        assert world.tally.gauges == {}
+        await world.degrade.look()
+        assert world.tally.gauges[names.ROUTE_WAITING.name, "rag"] == 2
+        for task in waiting:
+            task.cancel()
+        running.end()
+
+    run(act)
+
+
+def test_backlogs_that_were_read_long_ago_say_nothing_of_now():
+    async def act(world):
+        await world.hear(reranker=2.0)
+        world.backlogs.said = UnavailableError("away")
+        world.clock.move(STALE_SECONDS + 1)
+        await world.degrade.look()
+        assert world.tally.gauges[names.ROUTE_BACKLOG.name, "rag"] == 0
+
+    run(act)
+
+
+def test_steps_that_mean_nothing_for_a_call_are_passed_over():
+    async def act(world):
+        await world.hear(reranker=5.0)
+        assert world.choose(can=("stale", "smaller_model")) == ("stale", "smaller_model")
+        assert world.choose(can=()) == ()
+        assert world.choose(model="other") == ()
+
+    run(act)
+
+
+def test_the_lowest_priority_is_refused_first_and_told_when_to_come_again():
+    async def act(world):
+        for seconds, refused in (
+            (5.9, ""),
+            (6.0, "batch"),
+            (7.0, "batch normal"),
+            (8.0, "batch normal high"),
+        ):
+            await world.hear(reranker=seconds)
+            for priority in ("batch", "normal", "high"):
+                exchange = asking(priority=priority)
+                if priority in refused.split():
+                    with pytest.raises(
+                        OverloadedError, match=f"of priority {priority} are refused"
+                    ) as caught:
+                        await world.enter(exchange)
+                    assert caught.value.retry_after == seconds
+                else:
+                    (await world.enter(exchange)).end()
+        counts = [
+            world.tally.counts.get((names.SHED.name, "rag", priority, "backlog"))
+            for priority in ("batch", "normal", "high")
+        ]
+        assert counts == [3, 2, 1]
+
+    run(act)
+
+
+def test_nobody_is_refused_any_more_as_soon_as_less_waits():
+    async def act(world):
+        await world.hear(reranker=9.0)
+        with pytest.raises(OverloadedError):
+            await world.enter()
+        await world.hear(reranker=6.9)
+        (await world.enter()).end()
+
+    run(act)
+
+
+def test_work_that_was_refused_is_counted_in_seconds_as_work_that_was_offered():
+    async def act(world):
+        turn = await world.enter()
+        world.clock.move(2.0)
+        turn.end()
+        await world.hear(reranker=9.0)
+        with pytest.raises(OverloadedError):
+            await world.enter()
+        assert world.tally.counts[names.SHED_WORK.name, "rag"] == 2.0
+
+    run(act)
+
+
+def test_a_request_that_would_not_wait_for_so_long_is_refused_at_once():
+    async def act(world):
+        await world.hear(reranker=4.0)
+        with pytest.raises(OverloadedError, match="longer than the request waits"):
+            await world.enter(world.deadline(3.0))
+        (await world.enter(world.deadline(5.0))).end()
+
+    run(act)
+
+
+def test_a_request_whose_deadline_has_passed_is_not_started_on_any_route():
+    async def act(world):
+        late = world.deadline(1.0)
+        world.clock.move(1.0)
+        for model in ("rag", "other"):
+            with pytest.raises(DeadlineError):
+                await world.enter(late, model)
+        assert world.tally.counts[names.SHED.name, "rag", "normal", "deadline"] == 1
+
+    run(act)
+
+
+def test_a_deadline_takes_the_steps_with_which_an_answer_still_comes_in_time():
+    async def act(world):
+        for steps, seconds in (((), 8.0), (STEPS[:1], 6.0), (STEPS[:2], 5.0), (STEPS[:3], 0.5)):
+            turn = await world.enter(steps=steps)
+            world.clock.move(seconds)
+            turn.end()
+        assert world.choose(world.deadline(9.0)) == ()
+        assert world.choose(world.deadline(7.0)) == STEPS[:1]
+        assert world.choose(world.deadline(2.0)) == STEPS[:3]
+        assert world.choose(world.deadline(2.0), can=("extractive",)) == ("extractive",)
+        # A stream has begun long before it ends.
+        streamed = dataclasses.replace(world.deadline(7.0), stream=True)
+        assert world.choose(streamed) == ()
+
+    run(act)
+
+
+def test_what_runs_is_over_when_it_failed_or_was_cancelled_too():
+    async def act(world):
+        async def fail():
+            raise UnavailableError("away")
+
+        for _ in range(3):
+            with pytest.raises(UnavailableError):
+                await world.degrade.run(asking(), "rag", fail)
+        held = asyncio.Event()
+        running = asyncio.create_task(world.degrade.run(asking(), "rag", held.wait))
+        await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait([running])
+
+        async def answer():
+            return 7
+
+        assert await world.degrade.run(asking(), "rag", answer) == 7
+
+    run(act)
+
+
+def test_it_looks_in_the_background_until_it_is_closed():
+    async def act(world):
+        looked = asyncio.Event()
+
+        async def read():
+            looked.set()
+            return {}
+
+        world.backlogs.read = read
+        await world.degrade.start()
+        async with asyncio.timeout(30):
+            await looked.wait()
+
+    run(act)
+
+
+def test_without_a_policy_nothing_is_read_and_all_are_let_in():
+    async def act(world):
+        await world.degrade.start()
+        assert world.degrade.row_of("rag") is None
+        assert world.choose() == ()
+        (await world.enter()).end()
+        assert world.tally.counts == {}
+
+    run(act, file="")
+
+
+def test_an_exchange_without_deadlines_has_all_the_time():
+    assert asking().seconds_left() is None
+    assert asking(deadlines=Deadlines(time.monotonic() - 5)).seconds_left() == 0.001
