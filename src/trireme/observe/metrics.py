@@ -5,9 +5,10 @@ Dashboards and scalers read these names; docs/signals.md says what the signals m
 
 from __future__ import annotations
 
+# Those of the gateway under load and of the agent are of this table too.
+from trireme.observe.degrade_metrics import *  # noqa: F403
+from trireme.observe.degrade_metrics import DEGRADE
 from trireme.observe.metric import Metric as Metric  # noqa: PLC0414 - for who reads the table
-
-# The agent's rows, which are of this table too.
 from trireme.observe.replica_metrics import *  # noqa: F403
 
 # Seconds: a cached answer takes milliseconds, a long generation minutes.
@@ -154,39 +155,6 @@ CASCADE_REFUSED = Metric(
     "1 while a step is passed over, since its calibration is of other models than those that answer",
     ("model", "step"),
 )
-
-# What is left out under load, and who is refused.
-DEGRADED = Metric(
-    "trireme_gateway_degraded_total",
-    "counter",
-    "answers for which a step of the policy was taken, by route and step",
-    ("model", "step"),
-)
-DEGRADE_LEVEL = Metric(
-    "trireme_gateway_degrade_level", "gauge", "steps of a route's policy that are taken now", ("model",)
-)
-SHED = Metric(
-    "trireme_gateway_shed_total",
-    "counter",
-    "requests refused under load, by route, priority and reason: backlog, deadline",
-    ("model", "priority", "reason"),
-)
-SHED_WORK = Metric(
-    "trireme_gateway_shed_work_seconds_total",
-    "counter",
-    "seconds of work of the refused requests, by the mean of those that ran; part of the work offered",
-    ("model",),
-)
-ROUTE_BACKLOG = Metric(
-    "trireme_gateway_backlog_seconds",
-    "gauge",
-    "seconds of work that wait for a route, in the gateway's line or in front of Triton's models",
-    ("model",),
-)
-ROUTE_WAITING = Metric(
-    "trireme_gateway_waiting", "gauge", "requests that wait in the line of a route", ("model",)
-)
-DEGRADE = (DEGRADED, DEGRADE_LEVEL, SHED, SHED_WORK, ROUTE_BACKLOG, ROUTE_WAITING)
 
 GATEWAY = (
     REQUESTS,

@@ -127,13 +127,13 @@ def test_a_request_is_pending_that_waits_or_is_decoded():
     assert has_pending(waits % 0 + decodes % 2)
 
 
-def test_the_backlog_of_a_model_is_that_of_its_instance_that_is_behind_most(monkeypatch):
+def test_the_backlog_of_a_model_is_that_of_all_its_instances(monkeypatch):
     page = """trireme_backlog_seconds{model="llm"} 2.5
 trireme_backlog_seconds{model="embedding",instance="a"} 0.25
 trireme_backlog_seconds{model="embedding",instance="b"} 0.5
 trireme_backlog_seconds_more{model="llm"} 9
 """
     monkeypatch.setattr(metrics, "read_metrics", lambda host, port: page)
-    assert read_backlogs("127.0.0.1", 1) == {"llm": 2.5, "embedding": 0.5}
+    assert read_backlogs("127.0.0.1", 1) == {"llm": 2.5, "embedding": 0.75}
     monkeypatch.setattr(metrics, "read_metrics", lambda host, port: "other 1\n")
     assert read_backlogs("127.0.0.1", 1) == {}

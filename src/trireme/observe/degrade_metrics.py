@@ -1,0 +1,47 @@
+"""The table of metrics of degradation: what is left out under load, and who is refused. See docs/degradation.md."""
+
+from __future__ import annotations
+
+from trireme.observe.metric import Metric
+
+__all__ = [
+    "DEGRADE",
+    "DEGRADED",
+    "DEGRADE_LEVEL",
+    "ROUTE_BACKLOG",
+    "ROUTE_WAITING",
+    "SHED",
+    "SHED_WORK",
+]
+
+DEGRADED = Metric(
+    "trireme_gateway_degraded_total",
+    "counter",
+    "answers for which a step of the policy was taken, by route and step",
+    ("model", "step"),
+)
+DEGRADE_LEVEL = Metric(
+    "trireme_gateway_degrade_level", "gauge", "steps of a route's policy that are taken now", ("model",)
+)
+SHED = Metric(
+    "trireme_gateway_shed_total",
+    "counter",
+    "requests refused under load, by route, priority and reason: backlog, deadline",
+    ("model", "priority", "reason"),
+)
+SHED_WORK = Metric(
+    "trireme_gateway_shed_work_seconds_total",
+    "counter",
+    "seconds of work of the refused requests, by the mean of those that ran; part of the work offered",
+    ("model",),
+)
+ROUTE_BACKLOG = Metric(
+    "trireme_gateway_backlog_seconds",
+    "gauge",
+    "seconds of work that wait for a route, in the gateway's line or in front of Triton's models",
+    ("model",),
+)
+ROUTE_WAITING = Metric(
+    "trireme_gateway_waiting", "gauge", "requests that wait in the line of a route", ("model",)
+)
+DEGRADE = (DEGRADED, DEGRADE_LEVEL, SHED, SHED_WORK, ROUTE_BACKLOG, ROUTE_WAITING)
