@@ -27,6 +27,7 @@ from trireme.triton.wire import (
     infer_request,
     is_final,
     outputs_of,
+    route_of,
     stream_error,
     stream_request,
 )
@@ -138,7 +139,8 @@ class AsyncTritonClient:
         """
         import grpc.aio
 
-        call = self._stub.ModelStreamInfer(iter([stream_request(model, inputs, parameters=parameters)]))
+        request = stream_request(model, inputs, parameters=parameters)
+        call = self._stub.ModelStreamInfer(iter([request]), metadata=route_of(model))
         has_ended = False
         try:
             while not has_ended:
@@ -184,7 +186,7 @@ class AsyncTritonClient:
 
         try:
             request = infer_request(model, inputs, bulk=bulk, parameters=parameters)
-            call = self._stub.ModelInfer(request, timeout=self._timeout)
+            call = self._stub.ModelInfer(request, timeout=self._timeout, metadata=route_of(model))
             response = await result_of(call, call)
         except grpc.RpcError as error:
             raise call_error(error, self._url) from None
@@ -196,7 +198,7 @@ class AsyncTritonClient:
 
         try:
             request = self._messages.ModelConfigRequest(name=model)
-            call = self._stub.ModelConfig(request, timeout=seconds or self._timeout)
+            call = self._stub.ModelConfig(request, timeout=seconds or self._timeout, metadata=route_of(model))
             answer = await result_of(call, call)
         except grpc.RpcError as error:
             typed = call_error(error, self._url)
@@ -212,7 +214,7 @@ class AsyncTritonClient:
         try:
             if model:
                 request = self._messages.ModelReadyRequest(name=model)
-                answer = await self._stub.ModelReady(request, timeout=self._timeout)
+                answer = await self._stub.ModelReady(request, timeout=self._timeout, metadata=route_of(model))
             else:
                 request = self._messages.ServerReadyRequest()
                 answer = await self._stub.ServerReady(request, timeout=self._timeout)
