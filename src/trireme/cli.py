@@ -11,6 +11,7 @@ from trireme.commands.ask import add_ask
 from trireme.commands.budgets import add_budgets
 from trireme.commands.collections import add_collections, add_drop
 from trireme.commands.delete import add_delete
+from trireme.commands.envoy import add_envoy
 from trireme.commands.gateway import add_gateway
 from trireme.commands.ingest import add_ingest
 from trireme.commands.jobs import add_jobs
@@ -43,6 +44,7 @@ COMMANDS = (
     add_drop,
     add_ready,
     add_env,
+    add_envoy,
 )
 
 

@@ -1,0 +1,1 @@
+"""More than one server: the values of a deployment, and what runs it: Envoy in front of several tritonservers."""

@@ -1,0 +1,130 @@
+"""Where the replicas of an entry are, as files that Envoy watches (EDS): a new file is in force within 0.1 s."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+from trireme.errors import InvalidInputError
+
+State = Literal["healthy", "draining"]
+ASSIGNMENT = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+# Envoy's own: with more replicas than three a lost one asks for less.
+LEAST_OVERPROVISIONING = 140
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One replica. A draining one gets no new calls; those that run end.
+
+    address: an IP address. port: of gRPC. agent_port: where its health is asked; 0: the server's own port. weight:
+    its share beside others, from 1. region: where it is. priority: 0 is asked first; the others only as far as the
+    ones before cannot take the calls.
+    """
+
+    address: str
+    port: int
+    state: State = "healthy"
+    agent_port: int = 0
+    weight: int = 1
+    region: str = ""
+    priority: int = 0
+
+
+def near_file(folder: Path, cluster: str) -> Path:
+    """Where the replicas of priority 0 are written."""
+    return folder / f"{cluster}.json"
+
+
+def far_file(folder: Path, cluster: str) -> Path:
+    """Where all others are written."""
+    return folder / f"{cluster}.far.json"
+
+
+def write(folder: Path, cluster: str, endpoints: Sequence[Endpoint]) -> None:
+    """Replaces what Envoy knows of the replicas of an entry of values.yaml, which `cluster` names.
+
+    Writes two files into `folder`, each by a rename: a reader finds the old one or the new one. A replica that is
+    no longer named gets no more calls: name it as draining until its own are over. Raises InvalidInputError for
+    an endpoint that Envoy would refuse, without writing.
+    """
+    _check(endpoints)
+    near = [one for one in endpoints if one.priority == 0]
+    far = [one for one in endpoints if one.priority > 0]
+    # The far one first: while calls move there it is known.
+    for path, name, some in (
+        (far_file(folder, cluster), f"{cluster}.far", far),
+        (near_file(folder, cluster), cluster, near),
+    ):
+        _replace(path, json.dumps({"resources": [assignment(name, some)]}, indent=1))
+
+
+def assignment(name: str, endpoints: Sequence[Endpoint]) -> dict[str, Any]:
+    """A ClusterLoadAssignment. Priorities are numbered anew from 0, for Envoy takes no gaps."""
+    ranked = sorted(endpoints, key=lambda one: (one.priority, one.region))
+    ranks = {priority: rank for rank, priority in enumerate(sorted({one.priority for one in ranked}))}
+    localities = [
+        {
+            "priority": ranks[priority],
+            "locality": {"region": region},
+            "lb_endpoints": [_lb_endpoint(one) for one in some],
+        }
+        for (priority, region), some in groupby(ranked, key=lambda one: (one.priority, one.region))
+    ]
+    sizes = [sum(one.priority == priority for one in ranked) for priority in ranks]
+    return {
+        "@type": ASSIGNMENT,
+        "cluster_name": name,
+        "endpoints": localities,
+        "policy": {"overprovisioning_factor": overprovisioning(min(sizes, default=1))},
+    }
+
+
+def overprovisioning(replicas: int) -> int:
+    """Percent: how much more than its share a replica takes, so that one lost alone sends no calls elsewhere."""
+    if replicas < 2:
+        return LEAST_OVERPROVISIONING
+    return max(LEAST_OVERPROVISIONING, math.ceil(100 * replicas / (replicas - 1)))
+
+
+def _lb_endpoint(one: Endpoint) -> dict[str, Any]:
+    endpoint: dict[str, Any] = {
+        "address": {"socket_address": {"address": one.address, "port_value": one.port}}
+    }
+    if one.agent_port:
+        endpoint["health_check_config"] = {"port_value": one.agent_port}
+    state = "DRAINING" if one.state == "draining" else "HEALTHY"
+    return {"endpoint": endpoint, "health_status": state, "load_balancing_weight": one.weight}
+
+
+def _check(endpoints: Sequence[Endpoint]) -> None:
+    seen: set[tuple[str, int]] = set()
+    for one in endpoints:
+        try:
+            ipaddress.ip_address(one.address)
+        except ValueError:
+            raise InvalidInputError(
+                f"an endpoint's address must be an IP address, got {one.address!r}"
+            ) from None
+        if not 0 < one.port < 65536 or not 0 <= one.agent_port < 65536:
+            raise InvalidInputError(f"ports must be from 1 to 65535, got {one.port} and {one.agent_port}")
+        if one.state not in ("healthy", "draining"):
+            raise InvalidInputError(f"an endpoint's state is healthy or draining, got {one.state!r}")
+        if one.weight < 1 or not 0 <= one.priority < 128:
+            raise InvalidInputError("an endpoint's weight must be at least 1, its priority from 0 to 127")
+        if (one.address, one.port) in seen:
+            raise InvalidInputError(f"{one.address}:{one.port} is named twice")
+        seen.add((one.address, one.port))
+
+
+def _replace(path: Path, text: str) -> None:
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)

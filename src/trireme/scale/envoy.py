@@ -1,0 +1,198 @@
+"""Envoy's configuration, from the values that the chart reads too, and where its program is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from trireme.errors import SettingError, UnsupportedError
+from trireme.scale.clusters import ADMIN_CLUSTER, admin_cluster, clusters_of, socket
+from trireme.scale.routes import route_configuration, seconds
+from trireme.scale.values import EnvoyValues, Values
+
+Json = dict[str, Any]
+
+_EXTENSIONS = "type.googleapis.com/envoy.extensions"
+_MANAGER = f"{_EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager"
+# Clients' connections, over all of them.
+MOST_CONNECTIONS = 10_000
+# On one connection: a gateway has one.
+MOST_STREAMS = 100_000
+MOST_STEPS = 100_000
+# Milliseconds. Envoy's own leap from 10 to 25, 50 and 100.
+BUCKETS = (
+    *(0.5, 1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 40, 50, 75, 100, 150, 200, 300, 400, 500, 750),
+    *(1_000, 1_500, 2_000, 3_000, 5_000, 7_500, 10_000, 15_000, 30_000, 60_000, 120_000, 300_000),
+)
+_LOGGED = {
+    "time": "%START_TIME%",
+    "path": "%REQ(:PATH)%",
+    "model": "%REQ(TRIREME-MODEL)%",
+    "route": "%ROUTE_NAME%",
+    "cluster": "%UPSTREAM_CLUSTER%",
+    "upstream": "%UPSTREAM_HOST%",
+    "tries": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+    "grpc_status": "%GRPC_STATUS_NUMBER%",
+    "flags": "%RESPONSE_FLAGS%",
+    "details": "%RESPONSE_CODE_DETAILS%",
+    "milliseconds": "%DURATION%",
+    "first_byte_milliseconds": "%RESPONSE_DURATION%",
+    "bytes_received": "%BYTES_RECEIVED%",
+    "bytes_sent": "%BYTES_SENT%",
+}
+
+
+def bootstrap(values: Values, *, endpoints: Path | None) -> Json:
+    """Envoy's whole configuration (v3), to be written as JSON.
+
+    endpoints: the folder in which `trireme.scale.endpoints.write` keeps the replicas of each entry; its files must
+    be there when Envoy starts. None: Envoy asks DNS for the headless Services of Kubernetes. Raises SettingError of
+    regions without a folder: only its files say which replicas are far.
+    """
+    if values.has_failover and endpoints is None:
+        raise SettingError("regions need a folder of endpoints: trireme envoy --endpoints FOLDER")
+    envoy = values.envoy
+    clusters = [cluster for entry in values.models for cluster in clusters_of(entry, values, endpoints)]
+    return {
+        "node": {
+            "id": "trireme",
+            "cluster": "trireme",
+            **({"locality": {"region": values.regions[0]}} if values.regions else {}),
+        },
+        "admin": {"address": socket(envoy.admin.address, envoy.admin.port)},
+        # Names of models become regular expressions of our own; Envoy's limit of 100 steps holds a few of them.
+        "layered_runtime": {
+            "layers": [
+                {
+                    "name": "trireme",
+                    "static_layer": {
+                        "re2": {"max_program_size": {"error_level": MOST_STEPS, "warn_level": MOST_STEPS}}
+                    },
+                }
+            ]
+        },
+        "stats_config": {
+            "histogram_bucket_settings": [
+                {"match": {"safe_regex": {"regex": ".*rq_time|.*_ms"}}, "buckets": list(BUCKETS)}
+            ]
+        },
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": {
+                        "@type": f"{_EXTENSIONS}.resource_monitors.downstream_connections.v3"
+                        ".DownstreamConnectionsConfig",
+                        "max_active_downstream_connections": str(MOST_CONNECTIONS),
+                    },
+                }
+            ]
+        },
+        "static_resources": {
+            "listeners": [_grpc_listener(values), _metrics_listener(envoy)],
+            "clusters": [*clusters, admin_cluster(envoy)],
+        },
+    }
+
+
+def _grpc_listener(values: Values) -> Json:
+    envoy = values.envoy
+    http2: Json = {"max_concurrent_streams": MOST_STREAMS}
+    manager: Json = {
+        "@type": _MANAGER,
+        "stat_prefix": "grpc",
+        "codec_type": "HTTP2",
+        "http2_protocol_options": http2,
+        # Streams are quiet while a model thinks.
+        "stream_idle_timeout": "0s",
+        "drain_timeout": seconds(min(5.0, envoy.drain_seconds)),
+        # No client is internal to Envoy: what they say in x-envoy- headers does not change the routes' rules.
+        "use_remote_address": True,
+        "internal_address_config": {"cidr_ranges": []},
+        "skip_xff_append": True,
+        "generate_request_id": False,
+        "server_header_transformation": "PASS_THROUGH",
+        "route_config": route_configuration(values),
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.grpc_stats",
+                "typed_config": {
+                    "@type": f"{_EXTENSIONS}.filters.http.grpc_stats.v3.FilterConfig",
+                    "stats_for_all_methods": False,
+                    "enable_upstream_stats": True,
+                },
+            },
+            _router(),
+        ],
+    }
+    if envoy.access_log:
+        manager["access_log"] = [_access_log(envoy.access_log)]
+    return _listener("grpc", socket(envoy.listen.address, envoy.listen.port), manager)
+
+
+def _metrics_listener(envoy: EnvoyValues) -> Json:
+    get = [{"name": ":method", "string_match": {"exact": "GET"}}]
+    routes = [
+        {"match": {"path": path, "headers": get}, "route": {"cluster": ADMIN_CLUSTER}}
+        for path in ("/stats/prometheus", "/ready")
+    ]
+    manager = {
+        "@type": _MANAGER,
+        "stat_prefix": "metrics",
+        "codec_type": "HTTP1",
+        "use_remote_address": True,
+        "route_config": {
+            "name": "metrics",
+            "virtual_hosts": [{"name": "metrics", "domains": ["*"], "routes": routes}],
+        },
+        "http_filters": [_router()],
+    }
+    return _listener("metrics", socket(envoy.metrics.address, envoy.metrics.port), manager)
+
+
+def _listener(name: str, address: Json, manager: Json) -> Json:
+    chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+    return {"name": name, "address": address, "filter_chains": [chain]}
+
+
+def _router() -> Json:
+    return {
+        "name": "envoy.filters.http.router",
+        "typed_config": {"@type": f"{_EXTENSIONS}.filters.http.router.v3.Router"},
+    }
+
+
+def _access_log(target: str) -> Json:
+    format = {"log_format": {"json_format": _LOGGED}}
+    if target == "stdout":
+        name, kind, place = "stdout", "stream.v3.StdoutAccessLog", {}
+    else:
+        name, kind, place = "file", "file.v3.FileAccessLog", {"path": target}
+    return {
+        "name": f"envoy.access_loggers.{name}",
+        "typed_config": {"@type": f"{_EXTENSIONS}.access_loggers.{kind}", **place, **format},
+    }
+
+
+def arguments(program: Path, configuration: Path, envoy: EnvoyValues) -> list[str]:
+    """The command that runs Envoy with a file that holds `bootstrap`'s result as JSON, named *.json."""
+    return [
+        *(str(program), "-c", str(configuration), "--disable-hot-restart", "--log-level", "warn"),
+        *("--concurrency", str(envoy.workers)),
+        *("--drain-time-s", str(round(envoy.drain_seconds)), "--drain-strategy", "gradual"),
+    ]
+
+
+def find_envoy() -> Path:
+    """Envoy's program: that of the wheel, else the one in PATH. Raises UnsupportedError where there is none."""
+    spec = find_spec("envoy._bin") if find_spec("envoy") else None
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        program = Path(folder) / "envoy"
+        if os.access(program, os.X_OK):
+            return program
+    if found := shutil.which("envoy"):
+        return Path(found)
+    raise UnsupportedError("Envoy is not installed: pip install 'trireme[envoy]'")

@@ -1,0 +1,118 @@
+"""Readers of single values of values.yaml: what YAML gave -> the value, or ValueError with what is wrong."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+# Raises ValueError with what follows the key's name.
+Reader = Callable[[Any], Any]
+# The metadata of a dataclass's field that it reads.
+Reads = dict[str, Reader]
+
+HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+# A day: nothing that Envoy waits for is longer.
+LONGEST = 86_400.0
+
+
+def seconds(least: float, *, is_off_at_zero: bool = False) -> Reads:
+    def read(raw: Any) -> float:
+        # A bool is an int to Python, and NaN is neither above nor below anything.
+        is_number = isinstance(raw, int | float) and not isinstance(raw, bool) and math.isfinite(raw)
+        if is_number and (least <= raw <= LONGEST or (is_off_at_zero and raw == 0)):
+            return float(raw)
+        zero = "0 (off) or " if is_off_at_zero else ""
+        raise ValueError(f"must be {zero}{least:g} to {LONGEST:g} seconds, got {raw!r}")
+
+    return {"read": read}
+
+
+def whole(least: int, most: int) -> Reads:
+    def read(raw: Any) -> int:
+        if not isinstance(raw, int) or isinstance(raw, bool) or not least <= raw <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}, got {raw!r}")
+        return raw
+
+    return {"read": read}
+
+
+def word(*words: str) -> Reads:
+    def read(raw: Any) -> str:
+        if raw not in words:
+            raise ValueError(f"must be {' or '.join(words)}, got {raw!r}")
+        return str(raw)
+
+    return {"read": read}
+
+
+def names_of(pattern: re.Pattern[str], what: str, *, can_be_empty: bool) -> Reads:
+    def read(raw: Any) -> tuple[str, ...]:
+        if not isinstance(raw, list) or not (raw or can_be_empty):
+            raise ValueError(f"must be a list of {what}, got {raw!r}")
+        for name in raw:
+            if not isinstance(name, str) or not pattern.fullmatch(name):
+                raise ValueError(f"must be a list of {what}; {name!r} is none")
+        if len(set(raw)) < len(raw):
+            raise ValueError(f"names {max(raw, key=raw.count)!r} twice")
+        return tuple(raw)
+
+    return {"read": read}
+
+
+def switch(raw: Any) -> bool:
+    if not isinstance(raw, bool):
+        raise ValueError(f"must be true or false, got {raw!r}")
+    return raw
+
+
+def access_log(raw: Any) -> str:
+    if not isinstance(raw, str) or not (raw in ("", "stdout") or raw.startswith("/")):
+        raise ValueError(f'must be "" (off), stdout or the absolute path of a file, got {raw!r}')
+    return raw
+
+
+def service(raw: Any) -> str:
+    if not isinstance(raw, str) or not HOST.fullmatch(raw.replace("{model}", "x")):
+        raise ValueError(f"must be a DNS name, with {{model}} for the entry's name, got {raw!r}")
+    return raw
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where something listens: an IP address and a TCP port."""
+
+    address: str
+    port: int
+
+
+def address(default: Address, *, is_own: bool = False) -> Reads:
+    def read(raw: Any) -> Address:
+        if not isinstance(raw, dict) or set(raw) - {"address", "port"}:
+            raise ValueError(f"must have the keys address and port alone, got {raw!r}")
+        host, port = raw.get("address", default.address), raw.get("port", default.port)
+        try:
+            ipaddress.ip_address(host if isinstance(host, str) else "")
+        except ValueError:
+            raise ValueError(f".address must be an IP address, got {host!r}") from None
+        if is_own and not is_loopback(host):
+            raise ValueError(
+                f".address must be of this machine alone, such as 127.0.0.1, got {host!r}: "
+                "whoever reaches it can stop Envoy"
+            )
+        if not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65536:
+            raise ValueError(f".port must be a TCP port from 1 to 65535, got {port!r}")
+        return Address(host, port)
+
+    return {"read": read}

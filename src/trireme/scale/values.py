@@ -1,0 +1,344 @@
+"""values.yaml: which servers there are, and how Envoy balances them. The Helm chart and Envoy read the same file.
+
+Of `models` and `envoy` every key is known, else the file is refused; the rest of the file is the chart's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from trireme.errors import SettingError, UnsupportedError
+from trireme.scale.value_readers import (
+    Address,
+    Reader,
+    access_log,
+    address,
+    names_of,
+    seconds,
+    service,
+    switch,
+    whole,
+    word,
+)
+
+Balancing = Literal["leastRequest", "roundRobin", "orca"]
+Target = Literal["cpu", "gpu"]
+
+# Keys of `envoy` and of an entry of `models` that only the chart reads.
+CHART_KEYS = {
+    *(
+        "affinity",
+        "annotations",
+        "args",
+        "autoscaling",
+        "drain",
+        "enabled",
+        "env",
+        "extraEnv",
+        "image",
+        "labels",
+    ),
+    *(
+        "modelRepository",
+        "nodeSelector",
+        "pdb",
+        "podAnnotations",
+        "podLabels",
+        "podSecurityContext",
+        "probes",
+    ),
+    *("replicas", "resources", "runtimeClassName", "scale", "securityContext", "storage", "volumeMounts"),
+    *("terminationGracePeriodSeconds", "tolerations", "topologySpreadConstraints", "volumes", "warmup"),
+}
+# Of an entry or a region: a DNS label, for it names Services and files.
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,39}[a-z0-9])?")
+# Of a Triton model.
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_MOST_REPLICAS = 10_000
+_MOST_CALLS = 1_000_000
+
+_LISTEN, _ADMIN = Address("127.0.0.1", 8001), Address("127.0.0.1", 9901)
+_METRICS = Address("127.0.0.1", 9902)
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoyValues:
+    """`envoy`: one Envoy in front of all entries. In the file, names are in camelCase: perTryTimeoutSeconds."""
+
+    # gRPC of clients.
+    listen: Address = field(default=_LISTEN, metadata=address(_LISTEN))
+    admin: Address = field(default=_ADMIN, metadata=address(_ADMIN, is_own=True))
+    # HTTP: /stats/prometheus and /ready of the admin address, and nothing else of it.
+    metrics: Address = field(default=_METRICS, metadata=address(_METRICS))
+    # Threads. Each keeps connections and counts of its own: with few replicas one balances best.
+    workers: int = field(default=1, metadata=whole(1, 256))
+    # leastRequest looks at all replicas; roundRobin has a slow start; orca weighs them by what their agents report.
+    balancing: Balancing = field(default="leastRequest", metadata=word("leastRequest", "roundRobin", "orca"))
+    # A new replica's share grows for so long.
+    slow_start_seconds: float = field(default=0.0, metadata=seconds(1, is_off_at_zero=True))
+    # Between two reports of an agent.
+    orca_seconds: float = field(default=1.0, metadata=seconds(0.1))
+    health_interval_seconds: float = field(default=0.5, metadata=seconds(0.05))
+    health_timeout_seconds: float = field(default=1.0, metadata=seconds(0.05))
+    # Checks that fail, or succeed, until a replica is out, or in.
+    unhealthy_threshold: int = field(default=2, metadata=whole(1, 100))
+    healthy_threshold: int = field(default=1, metadata=whole(1, 100))
+    # Calls in a row that end in UNAVAILABLE, or find no connection, until a replica is out, and for how long.
+    outlier_failures: int = field(default=5, metadata=whole(1, 10_000))
+    outlier_seconds: float = field(default=5.0, metadata=seconds(0.1))
+    outlier_percent: int = field(default=50, metadata=whole(0, 100))
+    # Of one call, beside the first try.
+    retries: int = field(default=3, metadata=whole(0, 20))
+    # Retries at once, of the calls in flight, and how many there may always be.
+    retry_budget_percent: int = field(default=20, metadata=whole(0, 100))
+    min_retry_concurrency: int = field(default=64, metadata=whole(0, _MOST_CALLS))
+    # Tries that fail in a region until the next one is asked.
+    tries_per_region: int = field(default=1, metadata=whole(1, 20))
+    # Of idempotent calls: a try that takes longer is made anew; with hedging the first one goes on beside it.
+    per_try_timeout_seconds: float = field(default=2.0, metadata=seconds(0.01, is_off_at_zero=True))
+    hedging: bool = field(default=False, metadata={"read": switch})
+    # Until a stream's first message.
+    first_message_seconds: float = field(default=120.0, metadata=seconds(0.1, is_off_at_zero=True))
+    # Whether a stream that lost its server before the first message may be run again by another one.
+    retry_stream_resets: bool = field(default=True, metadata={"read": switch})
+    # A request that is larger is sent once.
+    retry_body_bytes: int = field(default=1 << 20, metadata=whole(0, 1 << 30))
+    connect_timeout_seconds: float = field(default=1.0, metadata=seconds(0.01))
+    # Pings on connections to replicas: one that does not answer them in time is closed.
+    keepalive_interval_seconds: float = field(default=5.0, metadata=seconds(0.1, is_off_at_zero=True))
+    keepalive_timeout_seconds: float = field(default=2.0, metadata=seconds(0.1))
+    # For clients to go elsewhere when Envoy itself is drained.
+    drain_seconds: float = field(default=30.0, metadata=seconds(1))
+    access_log: str = field(default="", metadata={"read": access_log})
+    # In Kubernetes: the headless Service of an entry, and its pods' ports. agentPort 0: the server is asked itself.
+    service: str = field(default="trireme-{model}", metadata={"read": service})
+    server_port: int = field(default=8001, metadata=whole(1, 65535))
+    agent_port: int = field(default=8003, metadata=whole(0, 65535))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """One entry of `models`: replicas of one tritonserver, and the Triton models that it serves."""
+
+    name: str
+    serves: tuple[str, ...]
+    # Models whose calls may be sent twice.
+    idempotent: tuple[str, ...] = ()
+    target: Target = "cpu"
+    min_replicas: int = 1
+    max_replicas: int = 1
+    # Calls in flight for each Envoy, and of them in other regions.
+    max_requests: int = 256
+    failover_max_requests: int = 256
+    # In place of Envoy's; None: as there.
+    per_try_timeout_seconds: float | None = None
+    # Calls that name no model go here.
+    is_default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What `trireme.scale` reads of a values.yaml.
+
+    regions: names, this Envoy's own first; with one or none there is no failover.
+    """
+
+    models: tuple[ModelEntry, ...]
+    envoy: EnvoyValues = EnvoyValues()
+    regions: tuple[str, ...] = ()
+
+    @property
+    def default(self) -> ModelEntry:
+        """The entry of calls that name no model."""
+        return next((entry for entry in self.models if entry.is_default), self.models[0])
+
+    @property
+    def has_failover(self) -> bool:
+        """Whether there are other regions."""
+        return len(self.regions) > 1
+
+
+def read_values(path: Path) -> Values:
+    """The values of a file. Raises SettingError naming key and file; UnsupportedError without PyYAML."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path}: {getattr(error, 'strerror', None) or 'is no UTF-8'}") from None
+    return parse_values(_load(text, str(path)), str(path))
+
+
+def parse_values(raw: Any, name: str) -> Values:
+    """As `read_values`, of what YAML gave; `name` stands before the key in errors."""
+    if not isinstance(raw, Mapping) or not isinstance(raw.get("models"), Mapping) or not raw["models"]:
+        raise SettingError(f"{name}: models must be a map with at least one entry")
+    entries = tuple(_entry(key, value, f"{name}: models.{key}") for key, value in raw["models"].items())
+    _check_entries(entries, name)
+    envoy = EnvoyValues(**_read(raw.get("envoy", {}), EnvoyValues, f"{name}: envoy"))
+    _check_envoy(envoy, name)
+    return Values(entries, envoy, _regions(raw.get("regions", []), name))
+
+
+def _load(text: str, name: str) -> Any:
+    try:
+        import yaml
+    except ImportError:
+        raise UnsupportedError("values.yaml needs PyYAML: pip install 'trireme[envoy]'") from None
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        """Refuses a key that stands twice, of which YAML would silently keep the last."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            twice = next((key for key in keys if keys.count(key) > 1), None)
+            if twice is not None:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{twice!r} stands twice", node.start_mark
+                )
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        told = " ".join(str(error).split())
+        raise SettingError(f"{name}: {told}") from None
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def _mapping(raw: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(raw, Mapping):
+        raise SettingError(f"{where} must be a map, got {raw!r}")
+    return raw
+
+
+def _read(raw: Any, kind: type, where: str) -> dict[str, Any]:
+    """The fields of a dataclass by its fields' readers."""
+    known = {_camel(one.name): one for one in fields(kind)}
+    read: dict[str, Any] = {}
+    for key, value in _mapping(raw, where).items():
+        if key in known:
+            read[known[key].name] = _value(known[key].metadata, value, f"{where}.{key}")
+        elif key not in CHART_KEYS:
+            raise SettingError(
+                f"{where}.{key} is no setting; known: {', '.join(sorted({*known, *CHART_KEYS}))}"
+            )
+    return read
+
+
+def _value(metadata: Mapping[str, Any], raw: Any, where: str) -> Any:
+    try:
+        return metadata["read"](raw)
+    except ValueError as error:
+        between = "" if str(error).startswith(".") else " "
+        raise SettingError(f"{where}{between}{error}") from None
+
+
+_ENTRY: Mapping[str, Mapping[str, Reader]] = {
+    "serves": names_of(_MODEL, "names of Triton models", can_be_empty=False),
+    "idempotent": names_of(_MODEL, "names of Triton models", can_be_empty=True),
+    "target": word("cpu", "gpu"),
+    "maxRequests": whole(1, _MOST_CALLS),
+    "failoverMaxRequests": whole(1, _MOST_CALLS),
+    "perTryTimeoutSeconds": seconds(0.01, is_off_at_zero=True),
+    "default": {"read": switch},
+}
+
+
+def _entry(key: Any, raw: Any, where: str) -> ModelEntry:
+    if not isinstance(key, str) or not _NAME.fullmatch(key):
+        raise SettingError(f"{where}: a name has 1 to 41 lower-case letters, digits and -")
+    own = {}
+    for name, value in _mapping(raw, where).items():
+        if name in _ENTRY:
+            own[name] = _value(_ENTRY[name], value, f"{where}.{name}")
+        elif name not in CHART_KEYS:
+            known = ", ".join(sorted({*_ENTRY, *CHART_KEYS}))
+            raise SettingError(f"{where}.{name} is no setting; known: {known}")
+    if "serves" not in own:
+        raise SettingError(f"{where}.serves is missing: the Triton models of its servers")
+    least, most = _replicas(raw.get("replicas", {}), f"{where}.replicas")
+    for model in own.get("idempotent", ()):
+        if model not in own["serves"]:
+            raise SettingError(f"{where}.idempotent names {model!r}, which is not in {where}.serves")
+    most_calls = own.get("maxRequests", 256)
+    return ModelEntry(
+        name=key,
+        serves=own["serves"],
+        idempotent=own.get("idempotent", ()),
+        target=own.get("target", "cpu"),
+        min_replicas=least,
+        max_replicas=most,
+        max_requests=most_calls,
+        failover_max_requests=own.get("failoverMaxRequests", most_calls),
+        per_try_timeout_seconds=own.get("perTryTimeoutSeconds"),
+        is_default=own.get("default", False),
+    )
+
+
+def _replicas(raw: Any, where: str) -> tuple[int, int]:
+    for key in _mapping(raw, where):
+        if key not in ("min", "max"):
+            raise SettingError(f"{where}.{key} is no setting; known: min, max")
+    bound = whole(0, _MOST_REPLICAS)
+    least = _value(bound, raw.get("min", 1), f"{where}.min")
+    most = _value(bound, raw.get("max", max(1, least)), f"{where}.max")
+    if not max(1, least) <= most:
+        raise SettingError(f"{where}.max must be at least {max(1, least)}, got {most}")
+    return least, most
+
+
+def _check_entries(entries: tuple[ModelEntry, ...], name: str) -> None:
+    served: dict[str, str] = {}
+    for entry in entries:
+        for model in entry.serves:
+            if model in served:
+                raise SettingError(
+                    f"{name}: models.{entry.name}.serves names {model!r}, as models.{served[model]}.serves does"
+                )
+            served[model] = entry.name
+    defaults = [entry.name for entry in entries if entry.is_default]
+    if len(defaults) > 1:
+        raise SettingError(
+            f"{name}: models.{defaults[1]}.default: models.{defaults[0]} is the default already"
+        )
+
+
+def _check_envoy(envoy: EnvoyValues, name: str) -> None:
+    ports = [one.port for one in (envoy.listen, envoy.admin, envoy.metrics)]
+    if len(set(ports)) < len(ports):
+        raise SettingError(
+            f"{name}: envoy.listen, envoy.admin and envoy.metrics need ports of their own: {ports}"
+        )
+    if envoy.slow_start_seconds and envoy.balancing == "leastRequest":
+        raise SettingError(
+            f"{name}: envoy.slowStartSeconds needs envoy.balancing roundRobin or orca: leastRequest hardly heeds it"
+        )
+    if envoy.balancing == "orca" and not envoy.agent_port:
+        raise SettingError(f"{name}: envoy.balancing orca needs envoy.agentPort: agents report there")
+    if envoy.hedging and not envoy.per_try_timeout_seconds:
+        raise SettingError(f"{name}: envoy.hedging needs envoy.perTryTimeoutSeconds")
+
+
+def _regions(raw: Any, name: str) -> tuple[str, ...]:
+    if not isinstance(raw, list):
+        raise SettingError(f"{name}: regions must be a list, got {raw!r}")
+    names: list[str] = []
+    for at, region in enumerate(raw):
+        where = f"{name}: regions[{at}]"
+        for key in _mapping(region, where):
+            if key != "name":
+                raise SettingError(f"{where}.{key} is no setting; known: name")
+        found = region.get("name")
+        if not isinstance(found, str) or not _NAME.fullmatch(found):
+            raise SettingError(f"{where}.name must have lower-case letters, digits and -, got {found!r}")
+        if found in names:
+            raise SettingError(f"{where}.name: {found!r} stands twice")
+        names.append(found)
+    return tuple(names)
