@@ -140,9 +140,9 @@ class Settings:
         return f"{self.host}:{self.grpc_port}"
 
     @property
-    def all_server_hosts(self) -> tuple[str, ...]:
-        """Where tritonservers answer HTTP and metrics."""
-        return tuple(self.server_hosts.split(",")) if self.server_hosts else (self.host,)
+    def listed_server_hosts(self) -> tuple[str, ...]:
+        """Those of `server_hosts`; () where `host` is the one server."""
+        return tuple(self.server_hosts.split(",")) if self.server_hosts else ()
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:

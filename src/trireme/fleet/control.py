@@ -113,14 +113,6 @@ def running_fleet(settings: Settings) -> FleetState | None:
     return ControlFolder(settings.data_dir).read() if is_claimed(settings.data_dir) else None
 
 
-def server_hosts(settings: Settings) -> tuple[str, ...]:
-    """Where tritonservers answer HTTP and metrics: as set, else those of the running fleet, else the one host."""
-    if settings.server_hosts:
-        return settings.all_server_hosts
-    fleet = running_fleet(settings)
-    return tuple(one.address for one in fleet.replicas) if fleet else (settings.host,)
-
-
 def latest(rolls: Mapping[str, RollState]) -> dict[str, RollState]:
     """The last MOST_KEPT of them."""
     kept: Sequence[str] = list(rolls)[-MOST_KEPT:]

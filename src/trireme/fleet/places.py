@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from trireme.artifacts.recipe import Recipe
 from trireme.errors import SettingError
-from trireme.scale.values import Address, EnvoyValues, ModelEntry, Values
+from trireme.scale.value_readers import Address
+from trireme.scale.values import EnvoyValues, ModelEntry, Values
 from trireme.settings import Settings
 
 # Of 127.0.0.0/8, all of which is this machine: Envoy's own ports, and the replicas from the next one on.
