@@ -7,6 +7,7 @@ import dataclasses
 import os
 import sys
 
+from trireme.commands.agent import add_agent, add_drain
 from trireme.commands.ask import add_ask
 from trireme.commands.budgets import add_budgets
 from trireme.commands.collections import add_collections, add_drop
@@ -45,6 +46,8 @@ COMMANDS = (
     add_ready,
     add_env,
     add_envoy,
+    add_agent,
+    add_drain,
 )
 
 

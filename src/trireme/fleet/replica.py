@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import threading
 from collections.abc import Callable, Collection
-from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from trireme.agent.client import drain, read_readiness
+from trireme.agent.drain import DrainReport
 from trireme.agent.options import AgentOptions
 from trireme.asked_process import AskedProcess, HealthTiming
 from trireme.errors import SettingError, UnavailableError
@@ -24,17 +24,7 @@ from trireme.settings import Settings
 # serving: Envoy may send it calls. starting: it is not ready. draining: it takes no new calls and will be ended.
 State = Literal["serving", "starting", "draining"]
 HEALTH = HealthTiming(every=2.0, answer=5.0, start=60.0)
-# How long an agent may take to say how a drain ended, beside the drain.
-ANSWER_SECONDS = 10.0
 READY_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Drained:
-    """How a drain ended. left: calls that still ran or waited."""
-
-    is_empty: bool
-    left: int = 0
 
 
 class Replica:
@@ -116,12 +106,16 @@ class Replica:
             "agent",
             environ,
             self.agent_log,
-            address=f"{place.address}:{place.agent_http_port}",
+            address=self._agent_address,
             path="/ready",
             health=HEALTH,
             words=options.flags(),
             title=f"the agent of replica {self.name}",
         )
+
+    @property
+    def _agent_address(self) -> str:
+        return f"{self.place.address}:{self.place.agent_http_port}"
 
     @property
     def agent_log(self) -> Path:
@@ -134,13 +128,10 @@ class Replica:
 
     def why_not_ready(self) -> str:
         """What its agent says of it, in its words. Blocks at most READY_SECONDS."""
-        address = f"{self.place.address}:{self.place.agent_http_port}"
         try:
-            with closing(http.client.HTTPConnection(address, timeout=READY_SECONDS)) as connection:
-                connection.request("GET", "/ready")
-                return connection.getresponse().read().decode(errors="replace").strip()
-        except (OSError, http.client.HTTPException) as error:
-            return f"its agent does not answer: {error}"
+            return "; ".join(read_readiness(self._agent_address, READY_SECONDS).reasons)
+        except UnavailableError as error:
+            return str(error)
 
     def has_outgrown(self) -> bool:
         """Whether it holds more than it should grow by (TRIREME_SERVER_GROWTH_BYTES)."""
@@ -167,20 +158,12 @@ class Replica:
         self._is_leaving = False
         self._lock.release()
 
-    def drain(self, seconds: float) -> Drained:
+    def drain(self, seconds: float) -> DrainReport:
         """Has its agent refuse new calls, and wait so long until no call runs or waits. Blocks.
 
         Raises UnavailableError where the agent does not answer.
         """
-        address = f"{self.place.address}:{self.place.agent_http_port}"
-        try:
-            with closing(http.client.HTTPConnection(address, timeout=seconds + ANSWER_SECONDS)) as connection:
-                connection.request("POST", f"/drain?seconds={seconds:g}")
-                said = json.loads(connection.getresponse().read())
-            left = int(said["pending"]) + int(said["waiting"]) + int(said["running"])
-            return Drained(bool(said["is_empty"]), left)
-        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
-            raise UnavailableError(f"the agent of replica {self.name} does not answer: {error}") from None
+        return drain(self._agent_address, seconds)
 
     def start_anew(self) -> None:
         """Ends server and agent, and starts them again; for who holds it. Blocks until the old ones are gone.

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
 
+from trireme.agent.drain import DrainReport
 from trireme.errors import TriremeError, UnavailableError
 from trireme.fleet.control import RollState
 from trireme.fleet.envoy_process import Seen
-from trireme.fleet.replica import Drained
 
 LOOK_SECONDS = 0.05
 
@@ -29,7 +29,7 @@ class Rollable(Protocol):
 
     def let_go(self) -> None: ...
 
-    def drain(self, seconds: float) -> Drained: ...
+    def drain(self, seconds: float) -> DrainReport: ...
 
     def start_anew(self) -> None: ...
 
@@ -144,7 +144,7 @@ class Roll(threading.Thread):
 
     def _drain(self, replica: Rollable) -> None:
         """Raises UnavailableError where calls are left: they would be cut off."""
-        drained: list[Drained | TriremeError] = []
+        drained: list[DrainReport | TriremeError] = []
 
         def drain() -> None:
             try:
@@ -158,14 +158,14 @@ class Roll(threading.Thread):
             self._check_cancelled()
             thread.join(LOOK_SECONDS)
         outcome = drained[0]
-        if isinstance(outcome, Drained) and outcome.is_empty:
+        if isinstance(outcome, DrainReport) and outcome.is_empty:
             return
         # It goes on serving.
         replica.forget_drain()
         if isinstance(outcome, TriremeError):
             raise outcome
         raise UnavailableError(
-            f"{outcome.left} calls had not ended after {self._drain_seconds:g} s; it was not restarted:"
+            f"{outcome.pending + outcome.waiting + outcome.running} calls had not ended after {self._drain_seconds:g} s; it was not restarted:"
             " try again, or wait longer with --drain-seconds"
         )
 

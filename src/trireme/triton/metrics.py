@@ -22,10 +22,10 @@ _PENDING = "nv_inference_pending_request_count"
 _DECODING = "vllm:num_requests_running"
 
 
-def read_metrics(host: str, port: int) -> str:
-    """The page as text. Blocks at most 5 s; raises UnavailableError."""
+def read_metrics(host: str, port: int, seconds: float = 5.0) -> str:
+    """The page as text. Blocks for `seconds` without a byte at most; raises UnavailableError."""
     try:
-        with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=5) as page:
+        with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=seconds) as page:
             text: str = page.read().decode()
     except (urllib.error.URLError, OSError):
         raise UnavailableError(f"no metrics at {host}:{port}; start a server with: make serve") from None
@@ -38,7 +38,11 @@ def read_readiness(host: str, port: int, recipes: Iterable[Recipe] = ()) -> dict
     Those of `recipes` that have steps are ready when all of their steps are, and they themselves where they say so:
     ensembles do not. A model that has said nothing for STALE_SECONDS is not ready: its process is gone or still.
     """
-    page = read_metrics(host, port)
+    return readiness_of(read_metrics(host, port), recipes)
+
+
+def readiness_of(page: str, recipes: Iterable[Recipe] = ()) -> dict[str, bool]:
+    """As `read_readiness`, of a page that was read."""
     fresh = time.time() - STALE_SECONDS
     checked = {_key(labels): value for labels, value in read_samples(page, "trireme_model_checked_seconds")}
     recipes = list(recipes)
@@ -72,9 +76,14 @@ def read_loads(host: str, port: int) -> dict[str, Loaded]:
 
     A model is missing where one of them does not know, or nobody has said anything for STALE_SECONDS.
     """
+    return loads_of(read_metrics(host, port))
+
+
+def loads_of(page: str) -> dict[str, Loaded]:
+    """As `read_loads`, of a page that was read."""
     fresh = time.time() - STALE_SECONDS
     said: dict[str, set[tuple[str, str]]] = {}
-    for labels, value in read_samples(read_metrics(host, port), "trireme_model_loaded_seconds"):
+    for labels, value in read_samples(page, "trireme_model_loaded_seconds"):
         if value >= fresh:
             load = labels.get("digest", ""), labels.get("version", "")
             said.setdefault(labels.get("model", ""), set()).add(load)

@@ -22,7 +22,7 @@ SECONDS = 5.0
 # Triton counts the requests of every model that it has loaded, ensembles too.
 _COUNTED = "nv_inference_request_success"
 # Backends of ours say each second whether they are ready.
-_SPEAKING = frozenset(kind.backend for kind in KINDS.values()) - {""}
+SPEAKING = frozenset(kind.backend for kind in KINDS.values()) - {""}
 
 
 class _RefusedError(UnavailableError):
@@ -65,7 +65,7 @@ def read_served_models(host: str, http_port: int, metrics_port: int) -> list[Ser
     except UnavailableError:
         said, loads = dict.fromkeys(loaded, True), {}
     # Of models that are not ours nothing is known but that they are loaded.
-    own = {name: said.get(name, _kind(config) not in _SPEAKING) for name, config in configs.items()}
+    own = {name: said.get(name, _kind(config) not in SPEAKING) for name, config in configs.items()}
     found = {}
     for entry in index:
         config = configs.get(entry["name"], {})

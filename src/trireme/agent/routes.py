@@ -1,0 +1,87 @@
+"""The agent's HTTP: /ready, /healthz, /drain and /metrics."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from time import time
+from typing import TYPE_CHECKING
+
+from trireme.agent.drain import Drain
+from trireme.agent.metrics import AgentMetrics
+from trireme.agent.options import AgentOptions
+from trireme.agent.replica import Replica
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def build_app(replica: Replica, drain: Drain, metrics: AgentMetrics, options: AgentOptions) -> Starlette:
+    """The ASGI application. POST /drain is taken from this machine alone, as a preStop hook of the pod is."""
+    from starlette.applications import Starlette
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+
+    async def ready(_: Request) -> Response:
+        faults = replica.faults()
+        age = time() - replica.polled_at if replica.polled_at else None
+        body = {
+            "ready": not faults,
+            "draining": replica.is_draining,
+            "reasons": [{"kind": one.kind, "model": one.model, "text": one.text} for one in faults],
+            "polled_seconds_ago": None if age is None else round(age, 3),
+        }
+        return JSONResponse(body, 503 if faults else 200)
+
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def page(_: Request) -> Response:
+        return Response(metrics.page(), media_type=METRICS_TYPE)
+
+    async def begin_drain(request: Request) -> Response:
+        if request.client is None or not _is_own(request.client.host):
+            return JSONResponse({"error": "POST /drain is taken from this machine alone"}, 403)
+        try:
+            seconds = _read_seconds(request.query_params.get("seconds"), options.drain)
+        except ValueError:
+            return JSONResponse({"error": "seconds must be a number, 0 or more"}, 400)
+        report = await drain.wait(seconds)
+        left = {"pending": report.pending, "waiting": report.waiting, "running": report.running}
+        body = {
+            "draining": True,
+            "was_draining": report.was_draining,
+            "empty": report.is_empty,
+            "waited_seconds": round(report.waited, 3),
+            "left": left,
+        }
+        return JSONResponse(body)
+
+    return Starlette(
+        routes=[
+            Route("/ready", ready, methods=["GET"]),
+            Route("/healthz", healthz, methods=["GET"]),
+            Route("/drain", begin_drain, methods=["POST"]),
+            Route("/metrics", page, methods=["GET"]),
+        ]
+    )
+
+
+def _read_seconds(text: str | None, default: float) -> float:
+    seconds = default if text is None else float(text)
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ValueError(text)
+    return seconds
+
+
+def _is_own(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback

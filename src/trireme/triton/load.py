@@ -1,0 +1,91 @@
+"""How much one server has to do, read from its Prometheus page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from trireme.triton.metrics import count_answered, read_samples
+
+# Of all replicas together: documents wait in PostgreSQL, and not at a server.
+SHARED_QUEUE = "ingest"
+
+_PENDING = "nv_inference_pending_request_count"
+_BACKLOG = "trireme_backlog_seconds"
+_DEPTH = "trireme_queue_depth"
+_DECODING = "vllm:num_requests_running"
+_WAITING = "vllm:num_requests_waiting"
+_FAILED = "trireme_request_failures_total"
+_SUCCESS = "nv_inference_request_success"
+_COMPUTE = "nv_inference_compute_infer_duration_us"
+_ROWS = "nv_inference_count"
+_RUNS = "nv_inference_exec_count"
+# A client's own faults say nothing of a replica.
+_OWN_FAULTS = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL"})
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one server has to do. Requests of an ensemble's steps are requests too.
+
+    pending: requests in Triton's own queues. waiting: in those of backends. running: answers that an LLM writes; of
+    what an encoder runs, for some milliseconds, no metric tells. answered: requests that ended since its start,
+    refused ones included. failed: of them, by its own fault. backlog: seconds of work that wait, by model.
+    is_measured: models say them, by their measured rate; else they are estimated from Triton's own figures.
+    """
+
+    pending: int
+    waiting: int
+    running: int
+    answered: float
+    failed: float
+    backlog: Mapping[str, float]
+    is_measured: bool
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that have no end yet, as far as metrics tell."""
+        return self.pending + self.waiting + self.running
+
+    @property
+    def backlog_seconds(self) -> float:
+        """Of all models: they share the machine."""
+        return sum(self.backlog.values())
+
+
+def load_of(page: str) -> Load:
+    """The load on a page of metrics. What the page lacks counts as none. Raises UnavailableError for no page."""
+    names = (_PENDING, _BACKLOG, _DEPTH, _DECODING, _WAITING, _FAILED, _SUCCESS, _COMPUTE, _ROWS, _RUNS)
+    found: dict[str, dict[str, float]] = {name: {} for name in names}
+    failed = 0.0
+    for family in names:
+        for labels, value in read_samples(page, family):
+            model = labels.get("model", "")
+            found[family][model] = found[family].get(model, 0.0) + value
+            if family == _FAILED and labels.get("code") in _OWN_FAULTS:
+                failed += value
+    for family in (_BACKLOG, _DEPTH):
+        found[family].pop(SHARED_QUEUE, None)
+    # An LLM's waiting requests are told under both names.
+    waiting = {**found[_WAITING], **found[_DEPTH]}
+    is_measured = bool(found[_BACKLOG])
+    return Load(
+        pending=int(sum(found[_PENDING].values())),
+        waiting=int(sum(waiting.values())),
+        running=int(sum(found[_DECODING].values())),
+        answered=sum(count_answered(page).values()),
+        failed=failed,
+        backlog=found[_BACKLOG] if is_measured else _estimate(found),
+        is_measured=is_measured,
+    )
+
+
+def _estimate(found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Pending requests, times a request's share of the mean batch's seconds."""
+    seconds = {}
+    for model, pending in found[_PENDING].items():
+        # Triton adds a batch's time once for each of its requests.
+        requests, runs = found[_SUCCESS].get(model, 0.0), found[_RUNS].get(model, 0.0)
+        of_batches = found[_COMPUTE].get(model, 0.0) / 1e6 / requests if requests else 0.0
+        seconds[model] = pending * of_batches * min(1.0, runs / requests) if requests else 0.0
+    return seconds
