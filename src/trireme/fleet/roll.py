@@ -164,9 +164,10 @@ class Roll(threading.Thread):
         replica.forget_drain()
         if isinstance(outcome, TriremeError):
             raise outcome
+        left = outcome.pending + outcome.waiting + outcome.running
         raise UnavailableError(
-            f"{outcome.pending + outcome.waiting + outcome.running} calls had not ended after {self._drain_seconds:g} s; it was not restarted:"
-            " try again, or wait longer with --drain-seconds"
+            f"{left} calls had not ended after {self._drain_seconds:g} s, so it was not restarted: try again, or"
+            " wait longer with --drain-seconds"
         )
 
     def _serves(self, replica: Rollable) -> bool:
