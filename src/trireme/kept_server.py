@@ -350,12 +350,15 @@ class _CanaryThread:
         address = own_address(self._settings.host, self._settings.grpc_port)
         with Canary(address) as canary:
             while not self._closed.wait(self._timing.canary):
-                before = self._count()
+                before, asked = self._count(), monotonic()
                 silent = canary.silent(self._models, self._timing.hung)
+                was_long = monotonic() - asked >= self._timing.hung
                 after = self._count()
                 hung = [model for model in silent if before.get(model) == after.get(model)]
+                # A server that stands still has no metrics either; one that is gone refuses at once.
+                stands_still = was_long and not before and not after and hung == self._models
                 # Silence that ends with the server, or with this watch, says nothing of a model.
-                if not self._closed.is_set() and before and after:
+                if not self._closed.is_set() and ((before and after) or stands_still):
                     self.hung = hung
 
     def _count(self) -> dict[str, float]:

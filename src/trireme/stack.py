@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from trireme.artifacts.repository import is_built, list_recipes
 from trireme.child_process import ChildProcess
 from trireme.errors import ArtifactError, UnavailableError
+from trireme.fleet.leftovers import end_leftovers
 from trireme.gateway_process import GatewayProcess, claim_gateway_port, gateway_secrets
 from trireme.kept_server import KeptServer
 from trireme.settings import Settings, environment
@@ -104,6 +105,7 @@ class Stack:
             self.kept = self._make_servers()
             self._resources.callback(self.kept.stop)
             self.kept.claim()
+            end_leftovers(self.settings.data_dir)
             if self._has_gateway:
                 self._resources.enter_context(claim_gateway_port(self.settings))
                 self.start_cache()

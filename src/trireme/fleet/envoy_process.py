@@ -13,7 +13,6 @@ from typing import Any, Literal
 from trireme.asked_process import AskedProcess, HealthTiming
 from trireme.scale.envoy import arguments
 from trireme.scale.values import EnvoyValues
-from trireme.triton.server import end_leftover
 
 # What Envoy does with a replica's calls; "": it does not know it, or does not say.
 Seen = Literal["healthy", "unhealthy", "draining", ""]
@@ -21,16 +20,11 @@ HEALTH = HealthTiming(every=2.0, answer=5.0, start=30.0)
 ANSWER_SECONDS = 2.0
 
 
-def end_leftover_envoy(note: Path) -> None:
-    """Ends the Envoy whose process id `note` holds: its supervisor was killed. Blocks until it is gone."""
-    end_leftover(note, "envoy")
-
-
 class EnvoyProcess(AskedProcess):
     """One Envoy at a time, with the configuration in `file`. It does not end with its supervisor: see `note`."""
 
     def __init__(self, program: Path, file: Path, values: EnvoyValues, log_file: Path, note: Path) -> None:
-        """Starts it and returns at once. note: where its process id is kept, for `end_leftover_envoy`."""
+        """Starts it and returns at once. note: where its process id is kept, for `end_leftovers`."""
         self._arguments = arguments(program, file, values)
         self._note = note
         self._admin = f"{values.admin.address}:{values.admin.port}"

@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from time import monotonic
 
 from trireme.artifacts.repository import list_recipes
 from trireme.errors import SettingError, UnavailableError
 from trireme.fleet.control import ControlFolder, FleetState, ReplicaState, RollState, latest
-from trireme.fleet.envoy_process import EnvoyProcess, end_leftover_envoy
+from trireme.fleet.envoy_process import EnvoyProcess
+from trireme.fleet.leftovers import envoy_note
 from trireme.fleet.places import ENTRY, envoy_values, place_replicas
 from trireme.fleet.replica import Replica
 from trireme.fleet.roll import Roll
@@ -25,10 +25,12 @@ from trireme.scale import endpoints
 from trireme.scale.endpoints import Endpoint
 from trireme.scale.envoy import bootstrap, find_envoy
 from trireme.settings import Settings
-from trireme.triton.server import TritonServer, check_port_is_free, end_leftover
+from trireme.triton.server import TritonServer, check_port_is_free
 
 # Until everything that was started is ready, as agents and Envoy see it.
 START_SECONDS = 120.0
+# An agent whose supervisor was killed may have the ports of ours so long.
+LEFTOVER_SECONDS = 15.0
 STOP_SECONDS = 30.0
 # For the restart of one that has grown.
 GROWN_DRAIN_SECONDS = 600.0
@@ -89,15 +91,9 @@ class Fleet:
         return f"{self._values.envoy.metrics.address}:{self._values.envoy.metrics.port}"
 
     def claim(self) -> None:
-        """As KeptServer.claim; ends what a fleet whose supervisor was killed has left.
-
-        Raises SettingError while another has directory or ports, UnsupportedError where Envoy is not installed.
-        """
+        """As KeptServer.claim. Raises UnsupportedError where Envoy is not installed."""
         find_envoy()
         claim_server(self._settings, self._claims)
-        end_leftovers(self._settings.data_dir)
-        listen = self._values.envoy.listen
-        check_port_is_free(listen.address, listen.port, "grpc_port")
         self._control.clear()
 
     def start(self, database_url: str) -> None:
@@ -106,6 +102,8 @@ class Fleet:
         The first server is started alone: what it takes says whether the memory carries the others.
         """
         try:
+            listen = self._values.envoy.listen
+            check_port_is_free(listen.address, listen.port, "grpc_port")
             first, *others = self.replicas
             self._launch(first, database_url)
             first.kept.wait_until_ready()
@@ -188,13 +186,15 @@ class Fleet:
         return envoy
 
     def _wait_until_all_serve(self, envoy: EnvoyProcess) -> None:
-        deadline = monotonic() + START_SECONDS
+        started = monotonic()
         for replica in self.replicas:
             while not (replica.is_ready() and envoy.seen(ENTRY).get(replica.key) == "healthy"):
                 agent = replica.agent
-                if agent is not None and not agent.is_running():
+                if agent is not None and monotonic() - started < LEFTOVER_SECONDS:
+                    agent.look_after(lambda _: None)
+                elif agent is not None and not agent.is_running():
                     agent.wait_until_ready()
-                if monotonic() > deadline:
+                if monotonic() - started > START_SECONDS:
                     raise UnavailableError(
                         f"replica {replica.name} was not ready within {START_SECONDS:.0f} s: "
                         f"{replica.why_not_ready()} (log: {replica.agent_log})"
@@ -245,19 +245,6 @@ class Fleet:
         if state != self._said:
             self._control.say(state)
             self._said = state
-
-
-def envoy_note(data_dir: Path) -> Path:
-    """Where the process id of a fleet's Envoy is kept."""
-    return data_dir / "fleet" / "envoy.pid"
-
-
-def end_leftovers(data_dir: Path) -> None:
-    """Ends servers and Envoy of a stack whose supervisor was killed. Blocks until they are gone."""
-    end_leftover_envoy(envoy_note(data_dir))
-    for note in (data_dir / "tritonserver.pid", *data_dir.glob("replicas/*/tritonserver.pid")):
-        end_leftover(note)
-        note.unlink(missing_ok=True)
 
 
 def check_memory(each: int, count: int, free: int) -> None:

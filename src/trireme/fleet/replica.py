@@ -14,6 +14,7 @@ from trireme.agent.client import drain, read_readiness
 from trireme.agent.drain import DrainReport
 from trireme.agent.options import AgentOptions
 from trireme.asked_process import AskedProcess, HealthTiming
+from trireme.child_process import RestartTiming
 from trireme.errors import SettingError, UnavailableError
 from trireme.fleet.places import Place
 from trireme.kept_server import DEFAULT_TIMING, KeeperTiming, KeptServer
@@ -25,6 +26,8 @@ from trireme.settings import Settings
 State = Literal["serving", "starting", "draining"]
 HEALTH = HealthTiming(every=2.0, answer=5.0, start=60.0)
 READY_SECONDS = 2.0
+# An agent that is told to end drains first: here its server ends with it, or a new agent takes its place.
+AT_ONCE = RestartTiming(stop=0.0)
 
 
 class Replica:
@@ -108,6 +111,7 @@ class Replica:
             self.agent_log,
             address=self._agent_address,
             path="/ready",
+            timing=AT_ONCE,
             health=HEALTH,
             words=options.flags(),
             title=f"the agent of replica {self.name}",

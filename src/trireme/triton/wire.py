@@ -67,6 +67,8 @@ _PASSING = (_STUB_GONE, "has no available versions", "server is stopping", "Serv
 _NOT_CONNECTED = "onnect"
 # Envoy's words for a server that refused, and for one that ended with the request in its hands.
 _BEHIND_BALANCER = "upstream connect error"
+# gRPC's for a stream that a balancer ended because its server had: it has no status for it.
+_CUT_OFF = "RST_STREAM"
 _INT32 = range(-(2**31), 2**31)
 
 
@@ -213,7 +215,7 @@ def _server_fault(status: str, message: str, url: str) -> UnavailableError | Non
     is_balanced = message.startswith(_BEHIND_BALANCER)
     if status == "UNAVAILABLE" and _NOT_CONNECTED in message and not is_balanced:
         return NoServerError(f"no server answers at {url}; start one with: make serve")
-    if status in ("UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED"):
+    if status in ("UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED") or _CUT_OFF in message:
         kind = DeadlineError if status == "DEADLINE_EXCEEDED" else UnavailableError
         return kind(f"the server at {url} did not answer ({message}); try again")
     if any(said in message for said in _PASSING):

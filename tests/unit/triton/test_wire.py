@@ -139,6 +139,14 @@ def test_a_balancer_is_told_which_model_is_asked_unless_no_header_can_hold_its_n
         assert route_of(name) == ()
 
 
+def test_a_stream_that_a_balancer_cut_off_may_be_asked_again():
+    said = "Stream removed (RST_STREAM (Received RST_STREAM with error code 2))"
+    for status in ("UNKNOWN", "INTERNAL"):
+        error = client_error(status, said, "a:1")
+        assert type(error) is UnavailableError
+        assert "did not answer" in str(error)
+
+
 def test_a_request_that_a_balancer_lost_may_have_left_us():
     said = "upstream connect error or disconnect/reset before headers. reset reason: connection termination"
     assert type(client_error("UNAVAILABLE", said, "a:1")) is UnavailableError
