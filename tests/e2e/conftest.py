@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from gateways import gateway_over
 from stacks import ROOT, SAMPLE_CORPUS, Serving, settings_on_free_ports
 
+from fakes.replicas import Replica
 from fakes.upstreams import serving as serving_upstream
 
 CORPUS = {
@@ -94,3 +95,17 @@ def client(settings):
 @pytest.fixture
 def quiet_console():
     return Console(quiet=True)
+
+
+@pytest.fixture
+def replicas():
+    """Makes replicas: `replicas(2)`."""
+    made = []
+
+    def make(count):
+        made.extend(Replica() for _ in range(count))
+        return made[-count:]
+
+    yield make
+    for one in made:
+        one.close()

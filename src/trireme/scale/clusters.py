@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trireme.scale.endpoints import far_file, near_file
+from trireme.scale.endpoints import far_file, far_name, near_file
 from trireme.scale.routes import seconds
 from trireme.scale.values import EnvoyValues, ModelEntry, Values
 
@@ -13,7 +13,8 @@ Json = dict[str, Any]
 
 _TYPES = "type.googleapis.com/envoy"
 _POLICIES = f"{_TYPES}.extensions.load_balancing_policies"
-ADMIN_CLUSTER = "admin"
+# No entry has this name: theirs have no underscores. Nor dots, which Envoy would take apart in names of metrics.
+ADMIN_CLUSTER = "envoy_admin"
 
 
 def clusters_of(entry: ModelEntry, values: Values, endpoints: Path | None) -> list[Json]:
@@ -30,8 +31,8 @@ def clusters_of(entry: ModelEntry, values: Values, endpoints: Path | None) -> li
     common = _common(entry.max_requests, values.envoy)
     if not values.has_failover:
         return [{"name": entry.name, **near, **common}]
-    far = _by_file(f"{entry.name}.far", far_file(endpoints, entry.name))
-    names = [f"{entry.name}.near", f"{entry.name}.far"]
+    far = _by_file(far_name(entry.name), far_file(endpoints, entry.name))
+    names = [f"{entry.name}_near", far_name(entry.name)]
     both = {
         "name": entry.name,
         "connect_timeout": seconds(values.envoy.connect_timeout_seconds),
@@ -127,6 +128,8 @@ def _common(most: int, envoy: EnvoyValues) -> Json:
         "common_lb_config": {
             # Better no answer than one of a replica that is draining.
             "healthy_panic_threshold": {"value": 0},
+            # A replica that drains or fails its check is left at once; Envoy's own is up to a second later.
+            "update_merge_window": "0s",
             # One that was just added is no loss of capacity.
             "ignore_new_hosts_until_first_hc": True,
         },
@@ -178,8 +181,9 @@ def _health_check(envoy: EnvoyValues) -> Json:
 
 def _outliers(envoy: EnvoyValues) -> Json:
     return {
-        # UNAVAILABLE and DEADLINE_EXCEEDED; INTERNAL may be the request's fault.
-        "consecutive_gateway_failure": envoy.outlier_failures,
+        # UNAVAILABLE and DEADLINE_EXCEEDED; INTERNAL may be the request's fault. A full queue refuses as well, but
+        # hardly all of so many.
+        "consecutive_gateway_failure": envoy.outlier_refusals,
         "enforcing_consecutive_gateway_failure": 100,
         "enforcing_consecutive_5xx": 0,
         "split_external_local_origin_errors": True,
@@ -189,7 +193,7 @@ def _outliers(envoy: EnvoyValues) -> Json:
         "enforcing_local_origin_success_rate": 0,
         "interval": "1s",
         "base_ejection_time": seconds(envoy.outlier_seconds),
-        "max_ejection_time": seconds(10 * envoy.outlier_seconds),
+        "max_ejection_time": seconds(6 * envoy.outlier_seconds),
         "max_ejection_percent": envoy.outlier_percent,
         # The agent's health says nothing of the server's answers.
         "successful_active_health_check_uneject_host": False,

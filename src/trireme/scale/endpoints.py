@@ -38,6 +38,11 @@ class Endpoint:
     priority: int = 0
 
 
+def far_name(cluster: str) -> str:
+    """What the cluster of an entry's far replicas is called."""
+    return f"{cluster}_far"
+
+
 def near_file(folder: Path, cluster: str) -> Path:
     """Where the replicas of priority 0 are written."""
     return folder / f"{cluster}.json"
@@ -45,7 +50,7 @@ def near_file(folder: Path, cluster: str) -> Path:
 
 def far_file(folder: Path, cluster: str) -> Path:
     """Where all others are written."""
-    return folder / f"{cluster}.far.json"
+    return folder / f"{far_name(cluster)}.json"
 
 
 def write(folder: Path, cluster: str, endpoints: Sequence[Endpoint]) -> None:
@@ -60,7 +65,7 @@ def write(folder: Path, cluster: str, endpoints: Sequence[Endpoint]) -> None:
     far = [one for one in endpoints if one.priority > 0]
     # The far one first: while calls move there it is known.
     for path, name, some in (
-        (far_file(folder, cluster), f"{cluster}.far", far),
+        (far_file(folder, cluster), far_name(cluster), far),
         (near_file(folder, cluster), cluster, near),
     ):
         _replace(path, json.dumps({"resources": [assignment(name, some)]}, indent=1))

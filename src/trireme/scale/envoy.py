@@ -100,7 +100,11 @@ def bootstrap(values: Values, *, endpoints: Path | None) -> Json:
 
 def _grpc_listener(values: Values) -> Json:
     envoy = values.envoy
-    http2: Json = {"max_concurrent_streams": MOST_STREAMS}
+    http2: Json = {
+        "max_concurrent_streams": MOST_STREAMS,
+        # A client that vanished holds its calls no longer than this.
+        "connection_keepalive": {"interval": "30s", "timeout": "20s"},
+    }
     manager: Json = {
         "@type": _MANAGER,
         "stat_prefix": "grpc",
@@ -111,7 +115,7 @@ def _grpc_listener(values: Values) -> Json:
         "drain_timeout": seconds(min(5.0, envoy.drain_seconds)),
         # No client is internal to Envoy: what they say in x-envoy- headers does not change the routes' rules.
         "use_remote_address": True,
-        "internal_address_config": {"cidr_ranges": []},
+        "internal_address_config": {"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
         "skip_xff_append": True,
         "generate_request_id": False,
         "server_header_transformation": "PASS_THROUGH",
@@ -161,7 +165,10 @@ def _listener(name: str, address: Json, manager: Json) -> Json:
 def _router() -> Json:
     return {
         "name": "envoy.filters.http.router",
-        "typed_config": {"@type": f"{_EXTENSIONS}.filters.http.router.v3.Router"},
+        "typed_config": {
+            "@type": f"{_EXTENSIONS}.filters.http.router.v3.Router",
+            "suppress_envoy_headers": True,
+        },
     }
 
 

@@ -36,6 +36,8 @@ REFUSED = f"{NOT_SENT},unavailable"
 # The server may have begun it; nothing of an answer came.
 SENT = f"{REFUSED},reset"
 
+MOST_PICKS = 32
+
 _EXTENSION = "type.googleapis.com/envoy.extensions.retry"
 _PREVIOUS_HOSTS = {
     "name": "envoy.retry_host_predicates.previous_hosts",
@@ -117,7 +119,8 @@ def _retry(retry_on: str, values: Values, try_seconds: float = 0.0) -> Json:
         "retry_on": retry_on,
         "num_retries": envoy.retries,
         "retry_host_predicate": [_PREVIOUS_HOSTS],
-        "host_selection_retry_max_attempts": 5,
+        # Among two idle replicas each pick is a coin's: so many until it is another one.
+        "host_selection_retry_max_attempts": MOST_PICKS,
         "retry_back_off": {"base_interval": "0.010s", "max_interval": "0.100s"},
     }
     if try_seconds:

@@ -20,6 +20,7 @@ from trireme.scale.value_readers import (
     names_of,
     seconds,
     service,
+    shown,
     switch,
     whole,
     word,
@@ -87,9 +88,11 @@ class EnvoyValues:
     # Checks that fail, or succeed, until a replica is out, or in.
     unhealthy_threshold: int = field(default=2, metadata=whole(1, 100))
     healthy_threshold: int = field(default=1, metadata=whole(1, 100))
-    # Calls in a row that end in UNAVAILABLE, or find no connection, until a replica is out, and for how long.
+    # Calls in a row that lose or find no connection, or that a replica refuses, until it is out, and for how long.
     outlier_failures: int = field(default=5, metadata=whole(1, 10_000))
+    outlier_refusals: int = field(default=20, metadata=whole(1, 10_000))
     outlier_seconds: float = field(default=5.0, metadata=seconds(0.1))
+    # Of an entry's replicas that may be out in this way.
     outlier_percent: int = field(default=50, metadata=whole(0, 100))
     # Of one call, beside the first try.
     retries: int = field(default=3, metadata=whole(0, 20))
@@ -192,7 +195,9 @@ def _load(text: str, name: str) -> Any:
         """Refuses a key that stands twice, of which YAML would silently keep the last."""
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            # A merge ("<<") is no key; what it brings may be said again.
+            named = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+            keys = [self.construct_object(key, deep=True) for key in named]
             twice = next((key for key in keys if keys.count(key) > 1), None)
             if twice is not None:
                 raise yaml.constructor.ConstructorError(
@@ -202,7 +207,8 @@ def _load(text: str, name: str) -> Any:
 
     try:
         return yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: a date or a number that is none.
         told = " ".join(str(error).split())
         raise SettingError(f"{name}: {told}") from None
 
@@ -214,7 +220,7 @@ def _camel(name: str) -> str:
 
 def _mapping(raw: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(raw, Mapping):
-        raise SettingError(f"{where} must be a map, got {raw!r}")
+        raise SettingError(f"{where} must be a map, got {shown(raw)}")
     return raw
 
 
@@ -328,7 +334,7 @@ def _check_envoy(envoy: EnvoyValues, name: str) -> None:
 
 def _regions(raw: Any, name: str) -> tuple[str, ...]:
     if not isinstance(raw, list):
-        raise SettingError(f"{name}: regions must be a list, got {raw!r}")
+        raise SettingError(f"{name}: regions must be a list, got {shown(raw)}")
     names: list[str] = []
     for at, region in enumerate(raw):
         where = f"{name}: regions[{at}]"
@@ -337,7 +343,7 @@ def _regions(raw: Any, name: str) -> tuple[str, ...]:
                 raise SettingError(f"{where}.{key} is no setting; known: name")
         found = region.get("name")
         if not isinstance(found, str) or not _NAME.fullmatch(found):
-            raise SettingError(f"{where}.name must have lower-case letters, digits and -, got {found!r}")
+            raise SettingError(f"{where}.name must have lower-case letters, digits and -, got {shown(found)}")
         if found in names:
             raise SettingError(f"{where}.name: {found!r} stands twice")
         names.append(found)

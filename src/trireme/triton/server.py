@@ -151,6 +151,9 @@ def server_command(config: ServerConfig, files: ServerFiles) -> list[str]:
         # Our configurations are complete; completing them would start every model's interpreter twice.
         "--disable-auto-complete-config",
         "--exit-timeout-secs=5",
+        # gRPC ends a connection that is pinged more than twice while it is quiet, and all its streams: a balancer
+        # pings to find out whether the other side is still there.
+        "--grpc-http2-max-ping-strikes=0",
     ]
     if config.response_cache_bytes:
         command += [

@@ -1,0 +1,112 @@
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from trireme.errors import InvalidInputError
+from trireme.scale.endpoints import Endpoint, far_file, near_file, overprovisioning, write
+
+A, B = Endpoint("127.0.0.1", 8001, agent_port=8003), Endpoint("127.0.0.1", 8011, state="draining", weight=3)
+
+
+def resource(path):
+    (one,) = json.loads(path.read_text())["resources"]
+    return one
+
+
+def ports(assignment):
+    """Ports by priority."""
+    found = {}
+    for locality in assignment["endpoints"]:
+        some = [
+            one["endpoint"]["address"]["socket_address"]["port_value"] for one in locality["lb_endpoints"]
+        ]
+        found.setdefault(locality["priority"], []).extend(some)
+    return found
+
+
+def test_envoy_is_told_of_each_replica_its_state_its_weight_and_where_its_health_is_asked(tmp_path):
+    write(tmp_path, "llm", [A, B])
+    one = resource(near_file(tmp_path, "llm"))
+    assert one["cluster_name"] == "llm"
+    (locality,) = one["endpoints"]
+    first, second = locality["lb_endpoints"]
+    assert first["endpoint"]["health_check_config"] == {"port_value": 8003}
+    assert (first["health_status"], first["load_balancing_weight"]) == ("HEALTHY", 1)
+    assert "health_check_config" not in second["endpoint"]
+    assert (second["health_status"], second["load_balancing_weight"]) == ("DRAINING", 3)
+
+
+def test_what_is_not_first_has_a_file_of_its_own_where_priorities_have_no_gaps(tmp_path):
+    far = [Endpoint("10.0.0.1", port, region=f"r{port}", priority=port) for port in (3, 7, 5)]
+    write(tmp_path, "llm", [A, *far])
+    assert ports(resource(near_file(tmp_path, "llm"))) == {0: [8001]}
+    one = resource(far_file(tmp_path, "llm"))
+    assert one["cluster_name"] == "llm_far"
+    assert ports(one) == {0: [3], 1: [5], 2: [7]}
+    assert [locality["locality"]["region"] for locality in one["endpoints"]] == ["r3", "r5", "r7"]
+
+
+def test_a_fleet_without_replicas_has_files_that_envoy_can_read(tmp_path):
+    write(tmp_path, "llm", [])
+    assert resource(near_file(tmp_path, "llm"))["endpoints"] == []
+    assert resource(far_file(tmp_path, "llm"))["endpoints"] == []
+
+
+@pytest.mark.parametrize("replicas", range(1, 12))
+def test_one_lost_replica_sends_no_call_to_the_next_priority(tmp_path, replicas):
+    factor = overprovisioning(replicas)
+    left = (replicas - 1) / replicas
+    # Envoy keeps min(100, share that is healthy x factor) percent.
+    assert replicas == 1 or left * factor >= 100
+    assert factor >= 140
+    write(tmp_path, "llm", [Endpoint("127.0.0.1", port) for port in range(1, replicas + 1)])
+    assert resource(near_file(tmp_path, "llm"))["policy"] == {"overprovisioning_factor": factor}
+
+
+@pytest.mark.parametrize(
+    ("bad", "word"),
+    [
+        (Endpoint("localhost", 1), "localhost"),
+        (Endpoint("", 1), "IP address"),
+        (Endpoint("127.0.0.1", 0), "65535"),
+        (Endpoint("127.0.0.1", 65536), "65536"),
+        (Endpoint("127.0.0.1", 1, agent_port=-1), "-1"),
+        (Endpoint("127.0.0.1", 1, weight=0), "weight"),
+        (Endpoint("127.0.0.1", 1, priority=-1), "priority"),
+        (Endpoint("127.0.0.1", 1, priority=128), "priority"),
+        (Endpoint("127.0.0.1", 1, state="gone"), "gone"),
+        (Endpoint("127.0.0.1", 8001), "twice"),
+    ],
+)
+def test_what_envoy_would_refuse_is_refused_and_the_old_file_stays(tmp_path, bad, word):
+    write(tmp_path, "llm", [A])
+    before = near_file(tmp_path, "llm").read_text()
+    with pytest.raises(InvalidInputError, match=word):
+        write(tmp_path, "llm", [A, bad])
+    assert near_file(tmp_path, "llm").read_text() == before
+
+
+def test_who_reads_meanwhile_finds_a_whole_file_and_no_other_is_left(tmp_path):
+    write(tmp_path, "llm", [A])
+    over = threading.Event()
+    broken = []
+
+    def read():
+        while not over.is_set():
+            try:
+                resource(near_file(tmp_path, "llm"))
+            except ValueError as error:
+                broken.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for count in range(50):
+            write(tmp_path, "llm", [Endpoint("127.0.0.1", port) for port in range(1, count + 2)])
+    finally:
+        over.set()
+        reader.join()
+    assert broken == []
+    assert sorted(path.name for path in Path(tmp_path).iterdir()) == ["llm.json", "llm_far.json"]
