@@ -23,6 +23,7 @@ SIZES = Sizes(hidden=32, inner=64, heads=2, layers=2, positions=66)
 SHARING = {
     "perf_analyzer": ("bench", "generator_clients"),
     "stack": (
+        "agent_stack",
         "ask",
         "async_client",
         "bad_input",

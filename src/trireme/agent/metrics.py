@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trireme.agent.replica import KINDS, Replica
+from trireme.agent.replica import FAULT_KINDS, Replica
 from trireme.agent.reports import LoadReports
 from trireme.observe import metrics as names
 
@@ -38,7 +38,7 @@ class AgentMetrics:
         self._set(names.REPLICA_IN_FLIGHT, replica.load.in_flight if replica.load else 0)
         self._set(names.REPLICA_UTILIZATION, report.utilization or 0.0)
         self._set(names.REPLICA_POLLED, replica.polled_at)
-        for kind in KINDS:
+        for kind in FAULT_KINDS:
             self._set(names.REPLICA_FAULT, kind in faults, kind)
             self._set(names.REPLICA_FAULTY_AT, replica.faulty_at.get(kind, 0.0), kind)
         for outcome, count in replica.polls.items():

@@ -24,7 +24,7 @@ class AgentOptions:
 
     server: str = "127.0.0.1:8001"
     metrics_url: str = "http://127.0.0.1:8002/metrics"
-    port: int = 9002
+    port: int = 8003
     http_port: int = 0
     host: str = "127.0.0.1"
     models: tuple[str, ...] = ()

@@ -8,10 +8,10 @@ from time import monotonic, time
 
 from trireme.agent.options import AgentOptions
 from trireme.triton.load import Load
-from trireme.triton.probe import ServerLook
+from trireme.triton.probe import Answer, ServerLook
 
 # Of a fault. A look that found one of PATIENT is not believed at once.
-KINDS = (
+FAULT_KINDS = (
     "starting",
     "server_away",
     "server_silent",
@@ -19,6 +19,7 @@ KINDS = (
     "no_models",
     "model_not_ready",
     "model_cold",
+    "model_gone",
     "model_silent",
     "draining",
 )
@@ -27,7 +28,7 @@ PATIENT = frozenset({"server_silent", "metrics_away"})
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why the replica gets no traffic. kind: one of KINDS. model: "" where it is not one model's."""
+    """Why the replica gets no traffic. kind: one of FAULT_KINDS. model: "" where it is not one model's."""
 
     kind: str
     text: str
@@ -41,6 +42,7 @@ class _Model:
     loads: tuple[str, ...] = ()
     is_warm: bool = False
     is_silent: bool = False
+    is_gone: bool = False
     asked_at: float | None = None
     answered_before: float = 0.0
     due: float = 0.0
@@ -124,7 +126,7 @@ class Replica:
                 due.append((name, model.turn))
         return due
 
-    def hear(self, name: str, turn: int, *, has_answered: bool) -> None:
+    def hear(self, name: str, turn: int, answer: Answer) -> None:
         """How the question `turn` to a model ended. One that was answering others meanwhile is only busy."""
         model = self._models.get(name)
         if model is None or model.turn != turn or model.asked_at is None:
@@ -132,13 +134,14 @@ class Replica:
         took, model.asked_at = self._clock() - model.asked_at, None
         counted = self._look.answered.get(name, 0.0) if self._look else 0.0
         is_busy = counted > model.answered_before
-        if has_answered or is_busy:
+        model.is_gone = answer == "gone"
+        if answer == "answered" or (answer == "owed" and is_busy):
             model.is_warm, model.is_silent = True, False
-            model.due = self._clock() + self._options.canary
         else:
-            # A refusal of the connection comes at once: that is the next look's to tell.
-            model.is_silent = took >= self._options.hung
-            model.due = self._clock()
+            # What is refused at once, as by a server that is full, says nothing yet.
+            model.is_silent = answer == "owed" and took >= self._options.hung
+        is_well = model.is_warm and not model.is_gone and not model.is_silent
+        model.due = self._clock() + (self._options.canary if is_well else 0.0)
 
     def quiet_seconds(self) -> float:
         """How long nothing has run, waited or ended, as far as metrics tell. A server that is gone is idle."""
@@ -162,7 +165,9 @@ class Replica:
             for name, model in self._models.items():
                 if name in look.not_ready:
                     continue
-                if model.is_silent:
+                if model.is_gone:
+                    yield Fault("model_gone", f"the process of model {name} ended", name)
+                elif model.is_silent:
                     text = f"model {name} has not answered for {self._options.hung:.0f} s"
                     yield Fault("model_silent", text, name)
                 elif not model.is_warm:

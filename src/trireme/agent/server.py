@@ -17,7 +17,7 @@ from trireme.agent.options import AgentOptions
 from trireme.agent.replica import Replica
 from trireme.agent.reports import LoadReports
 from trireme.agent.routes import build_app
-from trireme.errors import SettingError, UnsupportedError
+from trireme.errors import SettingError, TriremeError, UnavailableError, UnsupportedError
 from trireme.scale.orca import add_load_reports
 from trireme.triton.probe import Probe
 
@@ -98,7 +98,9 @@ class Agent:
         app = build_app(self.replica, self.drain, AgentMetrics(self.replica, self._reports), self._options)
         server = _new_http(app)
         serving = asyncio.create_task(server.serve(sockets=[listening]))
-        while not server.started and not serving.done():
+        while not server.started:
+            if serving.done():
+                raise UnavailableError("the agent's HTTP does not start")
             await asyncio.sleep(0.01)
 
         async def end() -> None:
@@ -120,8 +122,7 @@ class Agent:
             await asyncio.sleep(max(0.0, started + self._options.poll - monotonic()))
 
     async def _ask(self, model: str, turn: int) -> None:
-        has_answered = await self._probe.ask(model, self._options.hung)
-        self.replica.hear(model, turn, has_answered=has_answered)
+        self.replica.hear(model, turn, await self._probe.ask(model, self._options.hung))
         await self._set_health()
 
     async def _set_health(self) -> None:
@@ -178,6 +179,11 @@ async def run_agent(options: AgentOptions, notice: Callable[[str], None], parent
         done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
+    except TriremeError:
+        raise
+    except Exception as error:
+        # One that goes on and looks no more would keep saying what it saw last.
+        raise UnavailableError(f"the agent cannot go on: {type(error).__name__}: {error}") from None
     finally:
         for task in (*waits, *draining):
             task.cancel()

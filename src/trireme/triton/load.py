@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -60,6 +61,8 @@ def load_of(page: str) -> Load:
     failed = 0.0
     for family in names:
         for labels, value in read_samples(page, family):
+            if not math.isfinite(value):
+                continue
             model = labels.get("model", "")
             found[family][model] = found[family].get(model, 0.0) + value
             if family == _FAILED and labels.get("code") in _OWN_FAULTS:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from http.client import HTTPException
+from urllib.error import HTTPError
 
 from trireme.artifacts.recipe import Recipe
 from trireme.errors import UnavailableError
@@ -27,7 +28,10 @@ def read_metrics(host: str, port: int, seconds: float = 5.0) -> str:
     try:
         with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=seconds) as page:
             text: str = page.read().decode()
-    except (urllib.error.URLError, OSError):
+    except (OSError, ValueError, HTTPException) as error:
+        if isinstance(error, HTTPError):
+            error.close()
+        # A server that dies amid its page ends it early.
         raise UnavailableError(f"no metrics at {host}:{port}; start a server with: make serve") from None
     return text
 

@@ -14,6 +14,8 @@ from trireme.triton.metrics import count_answered, loads_of, read_metrics, read_
 from trireme.triton.served_models import SPEAKING
 from trireme.triton.wire import CHANNEL_OPTIONS
 
+# Of a model to a smallest request. A refusal is an answer too. gone: Triton says that its process is.
+Answer = Literal["answered", "gone", "owed"]
 Fault = Literal["", "server_away", "server_silent", "metrics_away"]
 
 _READY = "READY"
@@ -89,18 +91,22 @@ class Probe:
             load=load,
         )
 
-    async def ask(self, model: str, seconds: float) -> bool:
-        """Whether a smallest request got an answer, or a refusal, from the model within `seconds`. Never raises."""
+    async def ask(self, model: str, seconds: float) -> Answer:
+        """What a smallest request to the model got within `seconds`. Never raises for what the server does."""
         try:
             config = await self._config(model)
+        except self._error:
+            return "owed"
+        try:
             request = smallest_request(model, config)
             if not config.model_transaction_policy.decoupled:
                 answer = await self._stub.ModelInfer(request, timeout=seconds)
-                return is_word([answer.model_name])
+                return _answer_of([answer.model_name])
             stream = self._stub.ModelStreamInfer(iter([request]), timeout=seconds)
-            return is_word([part.error_message async for part in stream])
+            return _answer_of([part.error_message async for part in stream])
         except self._error as error:
-            return is_refusal(error)
+            said = [error.details() or ""]
+            return "answered" if is_refusal(error) else "gone" if not is_word(said) else "owed"
 
     async def _read_page(self) -> str | UnavailableError:
         try:
@@ -174,6 +180,10 @@ class Probe:
             steps = [step.model_name for step in config.ensemble_scheduling.step]
             waiting += [*steps, *filter(None, called.split(","))]
         return tuple(sorted(found))
+
+
+def _answer_of(said: Sequence[str]) -> Answer:
+    return "answered" if is_word(said) else "gone" if said else "owed"
 
 
 def _fault_of(error: Any, address: str) -> ServerLook:

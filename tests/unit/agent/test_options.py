@@ -1,0 +1,44 @@
+import pytest
+
+from trireme.agent.options import AgentOptions
+from trireme.errors import SettingError
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"server": "localhost"}, "--server"),
+        ({"server": "::1:8001"}, "--server"),
+        ({"server": "http://h:1"}, "--server"),
+        ({"metrics_url": "https://h:1/metrics"}, "--metrics-url"),
+        ({"metrics_url": "http://h:1/other"}, "--metrics-url"),
+        ({"metrics_url": "http://u@h:1/metrics"}, "--metrics-url"),
+        ({"port": 0}, "--port"),
+        ({"port": 65536}, "--port"),
+        ({"port": 65535}, "--http-port"),
+        ({"port": 9000, "http_port": 9000}, "--http-port"),
+        ({"models": ("a", "")}, "--models"),
+        ({"misses": 0}, "--misses"),
+        ({"health_failures": 0}, "--health-failures"),
+        ({"poll": 0.0}, "--poll-seconds"),
+        ({"health_interval": float("nan")}, "--health-interval-seconds"),
+        ({"target": float("inf")}, "--target-seconds"),
+    ],
+)
+def test_a_wrong_option_is_refused_by_the_name_of_its_flag(changes, named):
+    with pytest.raises(SettingError, match=named):
+        AgentOptions(**changes)
+
+
+def test_http_is_the_port_behind_unless_it_is_told():
+    assert AgentOptions(port=9002).own_http_port == 9003
+    assert AgentOptions(port=9002, http_port=80).own_http_port == 80
+
+
+def test_a_drain_holds_for_one_check_more_than_the_balancer_needs():
+    assert AgentOptions(health_interval=0.5, health_failures=2).hold == 1.5
+
+
+def test_an_address_of_ipv6_has_brackets():
+    options = AgentOptions(server="[::1]:8001", metrics_url="http://[::1]:8002/metrics")
+    assert options.metrics_address == ("[::1]", 8002)
