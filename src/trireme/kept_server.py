@@ -349,14 +349,16 @@ class _CanaryThread:
     def _run(self) -> None:
         address = own_address(self._settings.host, self._settings.grpc_port)
         with Canary(address) as canary:
+            still_since: float | None = None
             while not self._closed.wait(self._timing.canary):
                 before, asked = self._count(), monotonic()
                 silent = canary.silent(self._models, self._timing.hung)
-                was_long = monotonic() - asked >= self._timing.hung
                 after = self._count()
                 hung = [model for model in silent if before.get(model) == after.get(model)]
-                # A server that stands still has no metrics either; one that is gone refuses at once.
-                stands_still = was_long and not before and not after and hung == self._models
+                # A server that stands still has no metrics either; one that is gone is not asked for so long.
+                is_still = not before and not after and hung == self._models
+                still_since = (asked if still_since is None else still_since) if is_still else None
+                stands_still = still_since is not None and monotonic() - still_since >= self._timing.hung
                 # Silence that ends with the server, or with this watch, says nothing of a model.
                 if not self._closed.is_set() and ((before and after) or stands_still):
                     self.hung = hung

@@ -14,8 +14,9 @@ from contextlib import ExitStack, contextmanager
 
 import psutil
 import pytest
+from blocks import blocks_of
 from generators import Hold, place_generator
-from stacks import Serving, environment_of, settings_on_free_ports, wait_until
+from stacks import ROOT, Serving, environment_of, settings_on_free_ports, wait_until
 
 from trireme.artifacts.config_writer import place_config
 from trireme.artifacts.recipe import Recipe, write_recipe
@@ -33,6 +34,8 @@ ROWS = {
     "metadata": [["{}", "{}"]],
     "score": [[0.25, 0.75]],
 }
+# The page's commands, which run here in its order: start, look, restart.
+START, LOOK, RESTART = blocks_of(ROOT / "docs" / "scaling.md", "sh")
 PROMPT = "one two three four five six seven eight nine ten"
 DRAIN_SECONDS = 120.0
 
@@ -99,7 +102,9 @@ class Kept:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory, repository):
     settings = settings_on_free_ports(tmp_path_factory.mktemp("fleet") / "data", model_repository=repository)
-    with Stack(settings, replicas=2) as stack:
+    replicas = int(re.fullmatch(r"\S+/trireme serve --replicas (\d)\n", START)[1])
+    assert replicas == 2
+    with Stack(settings, replicas=replicas) as stack:
         kept = Kept(stack)
         try:
             yield kept
@@ -179,6 +184,23 @@ def trireme(settings, *words):
     )
 
 
+def run_block(fleet, block):
+    """What a block of the page prints, on this stack's ports."""
+    envoy, first = fleet.fleet.envoy_metrics, fleet.fleet.replicas[0].place
+    places = {
+        "127.0.0.10:8002": envoy,
+        "127.0.0.11:8005": f"{first.address}:{first.agent_http_port}",
+        ".venv/bin/trireme": f"{sys.executable} -m trireme.cli",
+    }
+    for there, here in places.items():
+        assert there in START + LOOK + RESTART
+        block = block.replace(there, here)
+    environ = environment_of(fleet.settings) | {"COLUMNS": "200"}
+    done = subprocess.run(["/bin/sh", "-ec", block], env=environ, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 class HeldStreams:
     """As many streams as there are replicas, whose answers wait for the hold."""
 
@@ -211,26 +233,22 @@ def test_calls_and_streams_through_envoy_reach_both_replicas(fleet, client, hold
 
 
 def test_ready_says_how_each_replica_and_envoy_are(fleet):
-    done = trireme(fleet.settings, "ready")
-    assert done.returncode == 0, done.stderr
-    assert "replica 1 (127.0.0.11): serving, 2 models ready" in done.stdout
-    assert "replica 2 (127.0.0.12): serving, 2 models ready" in done.stdout
-    assert f"Envoy ({fleet.settings.grpc_url}): ready" in done.stdout
-    with urllib.request.urlopen(f"http://{fleet.fleet.envoy_metrics}/stats/prometheus") as page:
-        labels, healthy = read_samples(page.read().decode(), "envoy_cluster_membership_healthy")[-1]
-    assert (labels["envoy_cluster_name"], healthy) == (ENTRY, 2)
+    said = run_block(fleet, LOOK)
+    assert "replica 1 (127.0.0.11): serving, 2 models ready" in said
+    assert "replica 2 (127.0.0.12): serving, 2 models ready" in said
+    assert f"Envoy ({fleet.settings.grpc_url}): ready" in said
+    assert f'envoy_cluster_membership_healthy{{envoy_cluster_name="{ENTRY}"}} 2' in said
+    assert '"ready":true' in said
 
 
 def test_a_rolling_restart_under_load_fails_no_call_and_lets_streams_end_whole(fleet, client, hold):
-    before, told, ended = fleet.pids(), [], []
+    before, said = fleet.pids(), []
     url = fleet.settings.grpc_url
     with ExitStack() as resources:
         resources.enter_context(hold.at(1))
         held = HeldStreams(client, 2)
         calls = resources.enter_context(load_of(url, sort_with))
-        roll = threading.Thread(
-            target=lambda: ended.append(restart(fleet.settings, DRAIN_SECONDS, told.append))
-        )
+        roll = threading.Thread(target=lambda: said.append(run_block(fleet, RESTART)))
         roll.start()
         wait_until(lambda: running_fleet(fleet.settings).replicas[0].state == "draining")
         # It waits for its stream, and the other one takes the calls.
@@ -241,8 +259,7 @@ def test_a_rolling_restart_under_load_fails_no_call_and_lets_streams_end_whole(f
         roll.join(DRAIN_SECONDS)
         calls.wait_for_more()
         assert held.texts() == [PROMPT, PROMPT]
-    assert ended == [("1", "2")]
-    assert told == ["Replica 1 was restarted.", "Replica 2 was restarted."]
+    assert said == ["Replica 1 was restarted.\nReplica 2 was restarted.\nRestarted 2 replicas.\n"]
     assert not set(fleet.pids()) & set(before)
     assert calls.failures == []
     assert streams.failures == []
@@ -349,7 +366,7 @@ def test_one_replica_behind_envoy_serves_through_the_gateway_and_ends_with_ctrl_
         serving.wait_until_ready()
         _, alive = psutil.wait_procs(left, timeout=60)
         assert not alive
-        assert f"gRPC {settings.grpc_url}, which Envoy shares among 1 tritonservers" in serving.output
+        assert f"gRPC {settings.grpc_url}, through Envoy to 1 tritonserver." in serving.output
         wait_until(lambda: say_through_gateway(settings, secret) == PROMPT)
         assert trireme(settings, "ready").returncode == 0
         done = trireme(settings, "restart")

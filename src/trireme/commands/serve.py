@@ -110,7 +110,8 @@ def _announce(settings: Settings, key: str, console: Console, fleet: Fleet | Non
     if fleet is None:
         ready = f"HTTP {host}:{http}, gRPC {settings.grpc_url}, metrics {metrics}"
     else:
-        ready = f"gRPC {settings.grpc_url}, which Envoy shares among {len(fleet.hosts)} tritonservers"
+        servers = "1 tritonserver" if len(fleet.hosts) == 1 else f"{len(fleet.hosts)} tritonservers"
+        ready = f"gRPC {settings.grpc_url}, through Envoy to {servers}"
     console.print(
         f"Ready: {ready}. Ctrl-C stops everything.\nGateway: {base_url(settings)}",
         highlight=False,

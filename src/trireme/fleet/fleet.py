@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 import time
@@ -34,6 +35,8 @@ LEFTOVER_SECONDS = 15.0
 STOP_SECONDS = 30.0
 # For the restart of one that has grown.
 GROWN_DRAIN_SECONDS = 600.0
+# Between two such restarts.
+GROWN_PAUSE_SECONDS = 60.0
 GROWN = "grown"
 
 
@@ -73,6 +76,7 @@ class Fleet:
         self._said: FleetState | None = None
         self._roll: Roll | None = None
         self._roll_id = ""
+        self._grown_due = -math.inf
         self._rolls: dict[str, RollState] = {}
 
     @property
@@ -150,7 +154,7 @@ class Fleet:
             raise UnavailableError(
                 "a stack of one replica has nobody to take its calls meanwhile: serve with --replicas 2"
             )
-        if self._roll is not None and self._roll.is_alive():
+        if self._is_rolling():
             raise UnavailableError("a restart is under way")
         self._roll = Roll(
             self.replicas,
@@ -212,18 +216,26 @@ class Fleet:
                     self._published = now
 
     def _look_at_restarts(self, notice: Callable[[str], None]) -> None:
+        # Before another takes its place: who asked for it waits for its end.
+        self._note_roll()
         if (request := self._control.take_request()) is not None:
             try:
                 self.restart(self.replicas, request.drain_seconds, notice)
                 self._roll_id = request.id
             except UnavailableError as error:
                 self._rolls[request.id] = RollState("failed", error=str(error))
-        elif (self._roll is None or not self._roll.is_alive()) and len(self.replicas) > 1:
+        elif not self._is_rolling() and len(self.replicas) > 1 and monotonic() > self._grown_due:
             grown = [replica for replica in self.replicas if replica.has_outgrown()][:1]
             if grown:
                 notice(f"Replica {grown[0].name} has grown; restarting it.")
                 self.restart(grown, GROWN_DRAIN_SECONDS, notice)
-                self._roll_id = GROWN
+                self._roll_id, self._grown_due = GROWN, monotonic() + GROWN_PAUSE_SECONDS
+        self._note_roll()
+
+    def _is_rolling(self) -> bool:
+        return self._roll is not None and self._roll.is_alive()
+
+    def _note_roll(self) -> None:
         if self._roll is not None:
             self._rolls[self._roll_id] = self._roll.state
 
