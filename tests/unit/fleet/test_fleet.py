@@ -46,7 +46,7 @@ def left(tmp_path):
     assert process.stdout.readline() == b"here\n"
     yield process
     process.kill()
-    process.wait()
+    process.communicate()
 
 
 def test_an_envoy_whose_supervisor_was_killed_is_ended(tmp_path, left):
