@@ -88,6 +88,8 @@ STORE = _reads(_store_url)
 BYTES = _reads(_number(0, "a number of bytes"))
 # A server that holds nothing has 1 MiB; 0 would be no limit to Valkey.
 CACHE_BYTES = _reads(_number(8 << 20, f"a number of bytes, at least {8 << 20}"))
+# 0 opens none.
+PORT_OR_NONE = _reads(lambda raw, default: 0 if raw == "0" else _port(raw, default))
 SECONDS = _reads(_number(1, "a number of seconds, at least 1"))
 
 
@@ -125,6 +127,8 @@ class Settings:
     max_document_bytes: int = field(default=1 << 30, metadata=BYTES)
     max_parsed_bytes: int = field(default=32 << 20, metadata=BYTES)
 
+    # Of a worker's own page of metrics; 0: none.
+    worker_metrics_port: int = field(default=0, metadata=PORT_OR_NONE)
     # A worker without a sign of life for so long is taken for dead, and others get its documents.
     worker_timeout_seconds: int = field(default=15, metadata=SECONDS)
     # on: clients on this machine may register shared memory, also that of other processes of this user.

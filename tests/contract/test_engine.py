@@ -429,6 +429,16 @@ def test_a_full_queue_refuses_and_names_the_setting(own):
 
 
 @pytest.mark.parametrize("own", [{"max_num_seqs": 1, "max_waiting": 4}], indirect=True)
+def test_each_request_that_has_run_is_counted_with_the_time_that_it_waited(own):
+    before = own.engine.stats()
+    for request_id in [own.submit(PROMPT[n:]) for n in range(3)]:
+        own.finish(request_id)
+    wait_until(lambda: own.engine.stats().waits - before.waits == 3)
+    # The second waited for the first.
+    assert own.engine.stats().wait_seconds > before.wait_seconds
+
+
+@pytest.mark.parametrize("own", [{"max_num_seqs": 1, "max_waiting": 4}], indirect=True)
 def test_a_waiting_request_can_be_cancelled_and_the_next_one_runs(own):
     def cancel():
         long, waiting = own.submit(sampling=LONG), own.submit(PROMPT[1:])

@@ -1,11 +1,14 @@
 """One suite for every JobQueue, the fake in memory and the real PostgreSQL: what is published, taken and found."""
 
 import itertools
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import psycopg
 import pytest
-from queues import document, documents, publish
+from queues import MemoryWorld, document, documents, publish
 
 from trireme.errors import InvalidInputError
 from trireme.ingest.queue import JobQuery
@@ -81,6 +84,9 @@ def test_find_counts_and_lists_what_agrees_with_every_field(world):
     everything = queue.find(JobQuery())
     assert (everything.waiting, everything.running, everything.done, everything.dead) == (4, 2, 0, 1)
     assert everything.workers == 1
+    last = queue.publish("v", "c", documents(1))[0].job
+    # Whoever asks: it is of what everybody has published.
+    assert queue.find(JobQuery(tenant="u", limit=0)).newest == int(last) > everything.newest
     assert [job.id for job in queue.find(JobQuery(batch="first")).jobs] == jobs
     first = queue.find(JobQuery(batch="first", limit=0))
     assert (first.jobs, first.unfinished, first.dead) == ((), 3, 1)
@@ -92,3 +98,15 @@ def test_find_counts_and_lists_what_agrees_with_every_field(world):
     assert queue.find(JobQuery(ids=("4711471147", "x", "-1", "1" * 40))).jobs == ()
     # Nobody sees another tenant's job by its number.
     assert queue.find(JobQuery(ids=tuple(jobs), tenant="u")).jobs == ()
+
+
+def test_the_query_of_the_signals_page_counts_what_waits(world):
+    if isinstance(world, MemoryWorld):
+        pytest.skip("SQL is PostgreSQL's")
+    page = (Path(__file__).parents[2] / "docs" / "signals.md").read_text(encoding="utf-8")
+    (query,) = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    queue = world.open()
+    publish(queue, documents(5), "first")
+    queue.take(2)
+    with psycopg.connect(world.url) as connection:
+        assert connection.execute(query).fetchone() == (3,)

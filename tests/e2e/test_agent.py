@@ -47,7 +47,7 @@ class TritonPythonModel:
         return answers
 """
 # Checks of the balancer below come twenty times as often: a machine that does other things is in time.
-PATIENT = {"health_interval": 1.0, "health_failures": 2, "canary": 2.0}
+PATIENT = {"health_interval": 1.0, "health_failures": 2, "canary": 2.0, "misses": 2}
 
 
 class Replica:

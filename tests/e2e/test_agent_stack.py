@@ -8,6 +8,7 @@ from stacks import free_ports, wait_until
 from fakes.agents import AgentRun
 from trireme.agent.client import drain
 from trireme.agent.options import AgentOptions
+from trireme.triton.load import load_of
 from trireme.triton.metrics import read_metrics, read_samples
 
 ENDLESS = {"max_tokens": 300, "ignore_eos": True, "temperature": 0}
@@ -36,6 +37,8 @@ def test_a_drain_of_the_default_models_waits_for_the_answer_that_the_llm_writes(
 
     try:
         agent.wait_until_ready()
+        # Models say their backlog under the names that load reports are made of.
+        wait_until(lambda: load_of(read_metrics(settings.host, settings.metrics_port)).is_measured)
         asker = threading.Thread(target=generate)
         asker.start()
         wait_until(lambda: ended or running(settings))

@@ -378,12 +378,7 @@ def test_a_stream_has_a_limit_until_its_first_message_alone(balancers, replicas)
     hold = Hold()
     timeouts = "cluster.retrieval.upstream_rq_per_try_timeout"
     before = balancer.stat(timeouts)
-
-    def say_nothing(request, context):
-        assert hold.end.wait(PATIENCE)
-        yield "late"
-
-    one.stream = say_nothing
+    one.stream = hold.stream_late
     assert code_of(lambda: balancer.stream(STREAMED)) == "UNAVAILABLE"
     hold.end.set()
     # The first try, and the retries.

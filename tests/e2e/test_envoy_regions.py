@@ -127,6 +127,30 @@ def test_a_stream_that_had_not_begun_begins_in_the_next_region(balancer, replica
     assert calls_of([here, there]) == [1, 1]
 
 
+def test_a_region_that_falls_silent_costs_no_idempotent_call_and_no_stream_that_had_not_begun(
+    tmp_path, replicas
+):
+    near_ones, there, hold = replicas(2), *replicas(1), Hold()
+    for one in near_ones:
+        one.infer = hold.infer
+        one.stream = hold.stream_late
+    settings = {"keepaliveIntervalSeconds": 0.1, "keepaliveTimeoutSeconds": 1}
+    models = {"retrieval": {**MODELS["retrieval"], "failoverMaxRequests": 50}}
+    with closing(Balancer(tmp_path, models, ("here", "there"), **settings)) as balancer:
+        balancer.place(*map(near, near_ones), far(there))
+        running = [balancer.start(IDEMPOTENT) for _ in range(10)]
+        hold.wait_for(10)
+        stream = balancer.open_stream(STREAMED)
+        hold.wait_for(1)
+        for one in near_ones:
+            one.fall_silent()
+        fresh = [balancer.start(IDEMPOTENT) for _ in range(10)]
+        assert [call.result().id for call in (*running, *fresh)] == [""] * 20
+        assert [part.infer_response.id for part in stream] == ["one", "two"]
+        hold.end.set()
+        assert there.calls >= 21
+
+
 def test_far_regions_are_asked_in_the_order_of_their_priorities_which_may_change(balancer, replicas):
     b, c = replicas(2)
     balancer.place(b.endpoint(region="b", priority=1), c.endpoint(region="c", priority=4))

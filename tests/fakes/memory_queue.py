@@ -175,10 +175,11 @@ class MemoryQueue:
         check_query(query)
         with self.jobs.lock:
             found = [_info(entry) for entry in self.jobs.entries.values() if _agrees(entry, query)]
+            newest = max(map(int, self.jobs.entries), default=0)
             workers = sum(1 for beat in self.jobs.takers.values() if self._clock() - beat < self._timeout)
         counts = {state: sum(1 for job in found if job.state == state) for state in ("waiting", "running")}
         ended = {state: sum(1 for job in found if job.state == state) for state in ("done", "dead")}
-        return FoundJobs(tuple(found[: query.limit]), **counts, **ended, workers=workers)
+        return FoundJobs(tuple(found[: query.limit]), **counts, **ended, workers=workers, newest=newest)
 
     def retry(self, ids: Sequence[str]) -> list[str]:
         """See JobQueue.retry."""

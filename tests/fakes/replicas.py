@@ -64,6 +64,10 @@ class Replica(service_pb2_grpc.GRPCInferenceServiceServicer):
         """Closes the connections that it has: who waits for an answer sees a reset."""
         self._relay.cut()
 
+    def fall_silent(self):
+        """Nothing reaches it or leaves it any more; connections stay open. Its agent still answers."""
+        self._relay.is_silent = True
+
     def vanish(self):
         """Nobody listens there any more; its agent still answers."""
         self._relay.close()
@@ -109,6 +113,7 @@ class _Relay:
 
     def __init__(self, host, target):
         self._target = (host, target)
+        self.is_silent = False
         self._sockets = set()
         self._carriers = []
         self._listener = socket.create_server((host, 0))
@@ -141,19 +146,19 @@ class _Relay:
         with near, contextlib.suppress(ConnectionRefusedError):
             with socket.create_connection(self._target) as far:
                 self._sockets |= {near, far}
-                back = threading.Thread(target=_carry, args=(far, near))
+                back = threading.Thread(target=self._carry, args=(far, near))
                 back.start()
-                _carry(near, far)
+                self._carry(near, far)
                 back.join()
                 self._sockets -= {near, far}
 
-
-def _carry(source, sink):
-    with contextlib.suppress(OSError):
-        while data := source.recv(1 << 20):
-            sink.sendall(data)
-    _shut(source)
-    _shut(sink)
+    def _carry(self, source, sink):
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 20):
+                if not self.is_silent:
+                    sink.sendall(data)
+        _shut(source)
+        _shut(sink)
 
 
 def _shut(one):
@@ -185,6 +190,11 @@ class Hold:
         self.begun.release()
         assert self.end.wait(PATIENCE)
         yield "two"
+
+    def stream_late(self, request, context):
+        self.begun.release()
+        assert self.end.wait(PATIENCE)
+        yield "late"
 
     def wait_for(self, calls):
         for _ in range(calls):

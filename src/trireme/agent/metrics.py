@@ -1,4 +1,4 @@
-"""The agent's own metrics: the rows AGENT of observe/metrics.py."""
+"""The agent's own metrics: the rows of observe/replica_metrics.py."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ class AgentMetrics:
         self._set(names.REPLICA_IN_FLIGHT, replica.load.in_flight if replica.load else 0)
         self._set(names.REPLICA_UTILIZATION, report.utilization or 0.0)
         self._set(names.REPLICA_POLLED, replica.polled_at)
+        self._set(names.REPLICA_LOOK, replica.look_seconds)
         for kind in FAULT_KINDS:
             self._set(names.REPLICA_FAULT, kind in faults, kind)
             self._set(names.REPLICA_FAULTY_AT, replica.faulty_at.get(kind, 0.0), kind)

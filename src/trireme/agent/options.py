@@ -29,8 +29,8 @@ class AgentOptions:
     host: str = "127.0.0.1"
     models: tuple[str, ...] = ()
     poll: float = 0.5
-    answer: float = 1.0
-    misses: int = 2
+    answer: float = 2.0
+    misses: int = 3
     health_interval: float = 0.5
     health_failures: int = 2
     drain: float = 120.0
@@ -82,7 +82,8 @@ class AgentOptions:
         words = []
         for option in fields(self):
             value = getattr(self, option.name)
-            if value != option.default:
+            # The command's own defaults of these two are those of the settings.
+            if value != option.default or option.name in ("server", "metrics_url"):
                 words += [flag_of(option.name), ",".join(value) if isinstance(value, tuple) else str(value)]
         return words
 

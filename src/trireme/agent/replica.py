@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import count
 from time import monotonic, time
 
 from trireme.agent.options import AgentOptions
@@ -46,7 +47,7 @@ class _Model:
     asked_at: float | None = None
     answered_before: float = 0.0
     due: float = 0.0
-    # Of questions before a new load nothing is believed.
+    # Number of that question: what was asked before a new load is not believed.
     turn: int = 0
 
 
@@ -61,13 +62,15 @@ class Replica:
         self._load: Load | None = None
         self._misses = 0
         self._models: dict[str, _Model] = {}
+        self._turns = count(1)
         self._quiet_since: float | None = None
         self._answered = -1.0
         self.marked_at: float | None = None
         # Looks by what they found: "ok" or the kind of the fault.
         self.polls: dict[str, int] = {}
-        # Unix time of the last look; of each kind of fault when it was last there.
+        # Unix time of the last look, and how long it took; of each kind of fault when it was last there.
         self.polled_at = 0.0
+        self.look_seconds = 0.0
         self.faulty_at: dict[str, float] = {}
 
     @property
@@ -121,7 +124,7 @@ class Replica:
         now, due = self._clock(), []
         for name, model in self._models.items():
             if model.asked_at is None and model.due <= now and name not in self._look.not_ready:
-                model.asked_at = now
+                model.asked_at, model.turn = now, next(self._turns)
                 model.answered_before = self._look.answered.get(name, 0.0)
                 due.append((name, model.turn))
         return due
@@ -181,7 +184,7 @@ class Replica:
             loads = look.loads.get(name, ())
             is_new = bool(loads) and bool(model.loads) and loads != model.loads
             if name in look.not_ready or is_new:
-                self._models[name] = _Model(loads=loads, turn=model.turn + 1)
+                self._models[name] = _Model(loads=loads)
             elif loads:
                 model.loads = loads
 

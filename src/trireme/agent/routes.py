@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 import math
 from time import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from trireme.agent.drain import Drain
+from trireme.agent.drain import Drain, DrainReport
 from trireme.agent.metrics import AgentMetrics
 from trireme.agent.options import AgentOptions
 from trireme.agent.replica import Replica
@@ -27,15 +27,8 @@ def build_app(replica: Replica, drain: Drain, metrics: AgentMetrics, options: Ag
     from starlette.routing import Route
 
     async def ready(_: Request) -> Response:
-        faults = replica.faults()
-        age = time() - replica.polled_at if replica.polled_at else None
-        body = {
-            "ready": not faults,
-            "draining": replica.is_draining,
-            "reasons": [{"kind": one.kind, "model": one.model, "text": one.text} for one in faults],
-            "polled_seconds_ago": None if age is None else round(age, 3),
-        }
-        return JSONResponse(body, 503 if faults else 200)
+        body = _readiness(replica)
+        return JSONResponse(body, 200 if body["ready"] else 503)
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -50,16 +43,7 @@ def build_app(replica: Replica, drain: Drain, metrics: AgentMetrics, options: Ag
             seconds = _read_seconds(request.query_params.get("seconds"), options.drain)
         except ValueError:
             return JSONResponse({"error": "seconds must be a number, 0 or more"}, 400)
-        report = await drain.wait(seconds)
-        left = {"pending": report.pending, "waiting": report.waiting, "running": report.running}
-        body = {
-            "draining": True,
-            "was_draining": report.was_draining,
-            "empty": report.is_empty,
-            "waited_seconds": round(report.waited, 3),
-            "left": left,
-        }
-        return JSONResponse(body)
+        return JSONResponse(_drained(await drain.wait(seconds)))
 
     return Starlette(
         routes=[
@@ -69,6 +53,27 @@ def build_app(replica: Replica, drain: Drain, metrics: AgentMetrics, options: Ag
             Route("/metrics", page, methods=["GET"]),
         ]
     )
+
+
+def _readiness(replica: Replica) -> dict[str, Any]:
+    faults = replica.faults()
+    age = time() - replica.polled_at if replica.polled_at else None
+    return {
+        "ready": not faults,
+        "draining": replica.is_draining,
+        "reasons": [{"kind": one.kind, "model": one.model, "text": one.text} for one in faults],
+        "polled_seconds_ago": None if age is None else round(age, 3),
+    }
+
+
+def _drained(report: DrainReport) -> dict[str, Any]:
+    return {
+        "draining": True,
+        "was_draining": report.was_draining,
+        "empty": report.is_empty,
+        "waited_seconds": round(report.waited, 3),
+        "left": {"pending": report.pending, "waiting": report.waiting, "running": report.running},
+    }
 
 
 def _read_seconds(text: str | None, default: float) -> float:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -113,6 +114,7 @@ class Agent:
         while True:
             started = monotonic()
             look = await self._probe.look()
+            self.replica.look_seconds = monotonic() - started
             self.replica.see(look)
             if look.fault == "server_away" or look.load is not None:
                 self._reports.see(look.load, monotonic())
@@ -176,14 +178,7 @@ async def run_agent(options: AgentOptions, notice: Callable[[str], None], parent
         waits.append(loop.create_task(_wait_for_end(parent)))
     notice(f"Agent of {options.server}: gRPC {options.host}:{options.port}, HTTP {options.own_http_port}.")
     try:
-        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    except TriremeError:
-        raise
-    except Exception as error:
-        # One that goes on and looks no more would keep saying what it saw last.
-        raise UnavailableError(f"the agent cannot go on: {type(error).__name__}: {error}") from None
+        await _first_of(waits)
     finally:
         for task in (*waits, *draining):
             task.cancel()
@@ -191,9 +186,18 @@ async def run_agent(options: AgentOptions, notice: Callable[[str], None], parent
         await agent.close()
 
 
-async def _wait_for_end(parent: int) -> None:
-    import os
+async def _first_of(waits: Sequence[asyncio.Task[Any]]) -> None:
+    """Waits for the first one to end. Raises what it raises as a TriremeError."""
+    done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        error = task.exception()
+        if isinstance(error, Exception) and not isinstance(error, TriremeError):
+            # One that goes on and looks no more would keep saying what it saw last.
+            raise UnavailableError(f"the agent cannot go on: {type(error).__name__}: {error}") from None
+        task.result()
 
+
+async def _wait_for_end(parent: int) -> None:
     while os.getppid() == parent:
         await asyncio.sleep(1.0)
 

@@ -65,13 +65,17 @@ def run_worker(
     too, 0 for none. For the main thread of a process.
     """
     from trireme.served_encoders import open_worker
+    from trireme.worker_metrics import metrics_of
 
     stop: list[Callable[[], None]] = []
     before = {
         number: signal.signal(number, partial(_stop_all, stop)) for number in (signal.SIGTERM, signal.SIGINT)
     }
     try:
-        with open_worker(settings, database_url, notice) as worker:
+        with (
+            open_worker(settings, database_url, notice) as worker,
+            metrics_of(worker, settings.host, settings.worker_metrics_port),
+        ):
             stop.append(worker.stop)
             if parent:
                 threading.Thread(target=watch_parent, args=(parent, worker.stop), daemon=True).start()

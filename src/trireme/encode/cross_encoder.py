@@ -60,6 +60,8 @@ class _PairsToRead:
     chosen: list[int]
     rows: list[Row]
     prior: FloatArray | np.float32
+    # Run already for its prior.
+    prior_tokens: int = 0
 
 
 class CrossEncoder:
@@ -98,7 +100,8 @@ class CrossEncoder:
             with named_row(position, len(requests)):
                 readings.append(self._read(request))
         rows = [row for reading in readings for row in reading.rows]
-        return Pending(self.queue.submit(rows), partial(_scores, readings))
+        tokens = sum(len(row.ids) for row in rows) + sum(reading.prior_tokens for reading in readings)
+        return Pending(self.queue.submit(rows), partial(_scores, readings), tokens)
 
     def classify(self, texts: Sequence[str]) -> Pending[list[Classified]]:
         """Every label of each text with its score, best first. Raises as `rank`."""
@@ -106,7 +109,8 @@ class CrossEncoder:
             with named_row(position, len(texts)):
                 check_text("text", text, self.spec.max_text_bytes)
         rows = self._tokenizer.encode_texts(texts)
-        return Pending(self.queue.submit(rows), partial(self._labels, rows))
+        tokens = sum(len(row.ids) for row in rows)
+        return Pending(self.queue.submit(rows), partial(self._labels, rows), tokens)
 
     def _labels(self, rows: Sequence[Row], outputs: FloatArray) -> list[Classified]:
         return [self._label(row, logits) for row, logits in zip(rows, outputs, strict=True)]
@@ -125,9 +129,10 @@ class CrossEncoder:
 
     def _read(self, request: RankRequest) -> _PairsToRead:
         chosen = self._choose(request)
-        prior = self._prior(request)[chosen] if self.spec.needs_prior else np.float32(0)
+        prior, prior_tokens = self._prior(request) if self.spec.needs_prior else (None, 0)
         rows = self._tokenizer.encode_pairs(request.query, [request.passages[i] for i in chosen])
-        return _PairsToRead(request, chosen, rows, prior)
+        added = np.float32(0) if prior is None else prior[chosen]
+        return _PairsToRead(request, chosen, rows, added, prior_tokens)
 
     def _check(self, request: RankRequest) -> None:
         check_text("query", request.query, self.spec.max_text_bytes)
@@ -149,10 +154,11 @@ class CrossEncoder:
             return list(range(len(request.passages)))
         return sorted(np.argsort(-request.order, kind="stable")[:depth].tolist())
 
-    def _prior(self, request: RankRequest) -> FloatArray:
-        """Cosine of query and passages by the embedding model that the ranker was trained on. [passages]"""
+    def _prior(self, request: RankRequest) -> tuple[FloatArray, int]:
+        """Cosine of query and passages by the embedding model that the ranker was trained on, [passages], and the
+        tokens that were run for it."""
         if request.prior is not None:
-            return request.prior
+            return request.prior, 0
         if self._prior_encoder is None:
             raise InvalidInputError(
                 "this reranker needs the input prior: the retrieval score of each passage"
@@ -162,9 +168,10 @@ class CrossEncoder:
         query = self._prior_encoder.submit(EmbedRequest([request.query], ["query"]))
         passages = self._prior_encoder.embed([request.passages[i] for i in visible], "passage")
         prior = np.zeros(len(request.passages), np.float32)
+        asked = query.result()[0]
         if visible:
-            prior[visible] = np.stack([one.vector for one in passages]) @ query.result()[0].vector
-        return prior
+            prior[visible] = np.stack([one.vector for one in passages]) @ asked.vector
+        return prior, asked.token_count + sum(one.token_count for one in passages)
 
 
 def _scores(readings: Sequence[_PairsToRead], outputs: FloatArray) -> list[Scored]:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from trireme.encode.runner import make_batch, pad_tokens
 from trireme.encode.session import Session
 from trireme.encode.tokenizer import Row
 from trireme.errors import UnavailableError
+from trireme.observe.work import Waiting, WorkMeter, WorkRate
 from trireme.types import BatchStats, FloatArray
 
 A = TypeVar("A")
@@ -30,11 +32,12 @@ class Pending(Generic[A]):
     """An answer that is on its way: the outputs [rows, ...] of its rows, and what is made of them.
 
     `outputs` is set by the thread that ran the last row, which has others to run: what listens to it must not
-    take time. `make` is called by whoever takes the answer.
+    take time. `make` is called by whoever takes the answer. tokens: what its rows cost, those of a prior included.
     """
 
     outputs: Future[FloatArray]
     make: Callable[[FloatArray], A]
+    tokens: int = 0
 
     def result(self) -> A:
         """The answer. Blocks; raises what the session raised."""
@@ -47,6 +50,8 @@ class _Request:
     future: Future[FloatArray]
     outputs: list[FloatArray | None]
     left: int
+    began: float
+    is_started: bool = False
     is_failed: bool = False
 
 
@@ -89,6 +94,10 @@ class RowQueue:
         self._is_closed = False
         self._threads: list[threading.Thread] = []
         self._cost = BatchStats()
+        self._waiting_requests = 0
+        # Tokens a second of all streams together, from runs that left rows waiting: those were full.
+        self.rate = WorkRate()
+        self.work = WorkMeter()
 
     def submit(self, rows: Sequence[Row]) -> Future[FloatArray]:
         """The outputs [len(rows), ...] of `rows`, in their order, or what the session raised. Does not block.
@@ -99,7 +108,7 @@ class RowQueue:
         if not rows:
             future.set_result(np.zeros((0,), np.float32))
             return future
-        request = _Request(rows, future, [None] * len(rows), len(rows))
+        request = _Request(rows, future, [None] * len(rows), len(rows), monotonic())
         entries = [_Waiting(request, index, len(row.ids)) for index, row in enumerate(rows)]
         with self._lock:
             if self._is_closed:
@@ -107,6 +116,7 @@ class RowQueue:
             self._start_threads()
             self._waiting += entries
             self._waiting_tokens += sum(entry.length for entry in entries)
+            self._waiting_requests += 1
             self._plan = None
             self._has_rows.notify(len(entries))
         return future
@@ -116,6 +126,16 @@ class RowQueue:
         with self._lock:
             cost, self._cost = self._cost, BatchStats()
         return cost
+
+    def standing(self) -> Waiting:
+        """Requests of which no row runs yet, and the tokens of all rows that wait."""
+        with self._lock:
+            return Waiting(self._waiting_requests, float(self._waiting_tokens))
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether rows wait or run."""
+        return bool(self._waiting) or self._running > 0
 
     def wait_for_room(self, tokens: int) -> None:
         """Blocks while more than `tokens` wait for their run."""
@@ -146,12 +166,18 @@ class RowQueue:
                 self._has_rows.wait_for(lambda: self._waiting or self._is_closed)
                 if not self._waiting:
                     return
+                began = monotonic()
                 batch = self._take()
                 self._running += 1
+                # More waits than all streams can run at once: this micro-batch has no less than it could have.
+                is_full = bool(self._waiting) and self._running >= self._session.streams
+                tokens = sum(entry.length for entry in batch)
                 self._has_room.notify_all()
-            self._run(batch)
+            has_run = self._run(batch)
             # Its requests are answered: a thread that waits holds none of them.
             del batch
+            if is_full and has_run:
+                self.rate.add(tokens * self._session.streams, monotonic() - began)
             with self._lock:
                 self._running -= 1
 
@@ -163,7 +189,20 @@ class RowQueue:
         taken = set(map(id, batch))
         self._waiting = [entry for entry in self._waiting if id(entry) not in taken]
         self._waiting_tokens -= sum(entry.length for entry in batch)
+        self._start(batch)
         return batch
+
+    def _start(self, batch: list[_Waiting]) -> None:
+        """Requests of which these are the first rows to run wait no longer. The lock is held."""
+        now, waited, count = monotonic(), 0.0, 0
+        for entry in batch:
+            if not entry.request.is_started:
+                entry.request.is_started = True
+                waited += now - entry.request.began
+                count += 1
+        if count:
+            self._waiting_requests -= count
+            self.work.wait(waited, count)
 
     def _make_plan(self) -> list[list[_Waiting]]:
         oldest = self._waiting if not self._session.cost.pads else self._waiting[:PLANNED_ROWS]
@@ -173,16 +212,18 @@ class RowQueue:
         plan = plan_micro_batches([entry.length for entry in oldest], budget, self._session.cost)
         return [[oldest[i] for i in batch] for batch in sorted(plan, key=min)]
 
-    def _run(self, batch: list[_Waiting]) -> None:
+    def _run(self, batch: list[_Waiting]) -> bool:
+        """Whether it went well."""
         try:
             outputs = self._session.run(make_batch([entry.request.rows[entry.index] for entry in batch]))
             if self._finish:
                 outputs = self._finish(outputs)
         except Exception as error:
             self._fail({id(entry.request): entry.request for entry in batch}, error)
-            return
+            return False
         for request in self._hand_over(batch, outputs):
             request.future.set_result(np.stack([row for row in request.outputs if row is not None]))
+        return True
 
     def _hand_over(self, batch: list[_Waiting], outputs: FloatArray) -> list[_Request]:
         """Gives each row its output and counts the cost; the requests that are complete with it."""

@@ -61,7 +61,8 @@ class TextEncoder:
         prompts = {"query": self.spec.query_prompt, "passage": self.spec.passage_prompt}
         texts = [prompts[kind] + text for text, kind in zip(request.texts, request.input_types, strict=True)]
         rows = self._tokenizer.encode_texts(texts)
-        return Pending(self.queue.submit(rows), partial(_embeddings, request.dimensions, rows))
+        tokens = sum(len(row.ids) for row in rows)
+        return Pending(self.queue.submit(rows), partial(_embeddings, request.dimensions, rows), tokens)
 
     def _check(self, request: EmbedRequest) -> None:
         for position, text in enumerate(request.texts):

@@ -96,8 +96,9 @@ def _only_reads(recipe: Recipe) -> bool:
 
 def _free_numbers(settings: Settings) -> Iterator[int]:
     """Ports above those of the server that no setting names."""
-    taken = (settings.http_port, settings.grpc_port, settings.metrics_port, settings.gateway_port)
-    for port in range(max(taken[:3]) + 1, 65536):
+    own = (settings.http_port, settings.grpc_port, settings.metrics_port)
+    taken = (*own, settings.gateway_port, settings.worker_metrics_port)
+    for port in range(max(own) + 1, 65536):
         if port not in taken:
             yield port
     raise SettingError("no ports are left above TRIREME_METRICS_PORT: set lower ports")

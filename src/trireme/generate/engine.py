@@ -77,7 +77,10 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """A snapshot. Counters only grow; kv_cache_usage is in [0, 1]."""
+    """A snapshot. Counters only grow; kv_cache_usage is in [0, 1].
+
+    waits, wait_seconds: requests that have started, or with vLLM ended, and how long they had waited together.
+    """
 
     is_ready: bool
     waiting: int
@@ -86,6 +89,8 @@ class EngineStats:
     prefix_cache_queries: int = 0
     prefix_cache_hits: int = 0
     restarts: int = 0
+    waits: int = 0
+    wait_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,7 @@ class FakeEngine:
 
     def stats(self) -> EngineStats:
         waiting, running = self._table.counts()
+        waits, wait_seconds = self._table.waits()
         return EngineStats(
             is_ready=self._table.is_up(),
             waiting=waiting,
@@ -86,6 +87,8 @@ class FakeEngine:
             prefix_cache_queries=self._queries,
             prefix_cache_hits=self._hits,
             restarts=self._restarts,
+            waits=waits,
+            wait_seconds=wait_seconds,
         )
 
     def close(self) -> None:

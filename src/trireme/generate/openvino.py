@@ -103,6 +103,7 @@ class OpenVinoEngine:
 
     def stats(self) -> EngineStats:
         waiting, running = self._table.counts()
+        waits, wait_seconds = self._table.waits()
         return EngineStats(
             # One that somebody stopped answers nobody, and says nothing of it.
             is_ready=self._table.is_up() and not self._worker.is_stopped(),
@@ -110,6 +111,8 @@ class OpenVinoEngine:
             running=running,
             kv_cache_usage=self._kv_usage if running else 0.0,
             restarts=self._restarts,
+            waits=waits,
+            wait_seconds=wait_seconds,
         )
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Iterator, Sequence
 
 from trireme.errors import InvalidInputError, TriremeError, UnavailableError
@@ -31,6 +32,8 @@ class RequestTable:
         self._block_tokens = block_tokens
         self._lock = threading.Lock()
         self._waiting: dict[str, EngineRequest] = {}
+        self._arrived: dict[str, float] = {}
+        self._waits, self._wait_seconds = 0, 0.0
         self._running: dict[str, EngineRequest] = {}
         # Cancelled for their sender, but the engine has not let go of them yet.
         self._ending: dict[str, EngineRequest] = {}
@@ -51,6 +54,7 @@ class RequestTable:
                     " try again later or raise max_waiting"
                 )
             self._waiting[request.request_id] = request
+            self._arrived[request.request_id] = time.monotonic()
 
     def admit(self) -> list[EngineRequest]:
         """Requests that may start now, oldest first; they count as running."""
@@ -63,6 +67,8 @@ class RequestTable:
                         break
                     self._free_blocks -= self._blocks(request)
                 self._running[request.request_id] = self._waiting.pop(request.request_id)
+                self._waits += 1
+                self._wait_seconds += time.monotonic() - self._arrived.pop(request.request_id)
                 started.append(request)
         return started
 
@@ -80,6 +86,7 @@ class RequestTable:
         """End a request for its sender. True when the engine runs it and must be told."""
         with self._lock:
             running = self._running.pop(request_id, None)
+            self._arrived.pop(request_id, None)
             if running is None and self._waiting.pop(request_id, None) is None:
                 return False
             if running is not None:
@@ -116,6 +123,11 @@ class RequestTable:
         with self._lock:
             return len(self._waiting), len(self._running) + len(self._ending)
 
+    def waits(self) -> tuple[int, float]:
+        """Requests that have started so far, and the seconds that they waited together."""
+        with self._lock:
+            return self._waits, self._wait_seconds
+
     def close(self) -> None:
         """Cancel everything open, refuse what comes, and end `stream`."""
         with self._lock:
@@ -140,5 +152,6 @@ class RequestTable:
         for request_id in (*self._running, *self._ending):
             self._release(request_id)
         self._waiting.clear()
+        self._arrived.clear()
         if last:
             self._outbox.put(last)

@@ -10,7 +10,7 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,10 +23,10 @@ from trireme.generate.messages import Message, strings_in
 from trireme.generate.sampling import Parameters
 from trireme.generate.stop_strings import StopStrings
 from trireme.generate.tokenizer import LlmTokenizer
+from trireme.generate.warm_up import WarmUp, WarmUpSizes
+from trireme.generate.work import GeneratorWork
+from trireme.observe.work import Waiting, WorkTotals
 from trireme.types import DEFAULT_TENANT
-
-WARM_UP_SECONDS = 300.0
-WARM_UP_TOKENS = 4
 
 _log = logging.getLogger(__name__)
 
@@ -92,8 +92,9 @@ class ServiceOptions:
     max_model_len: int
     max_text_bytes: int = 1_000_000
     chat_text_input: bool = True
-    # The largest prefill of one step, for the warm-up.
+    # For the warm-up: the largest prefill of one step, and how many requests run at once; 0: no rate is measured.
     max_num_batched_tokens: int = 256
+    max_num_seqs: int = 0
 
 
 @dataclass(slots=True)
@@ -107,6 +108,8 @@ class _Open:
     stops: StopStrings
     min_tokens: int = 0
     is_observed: bool = True
+    # What it was expected to cost when it came.
+    cost: float = 0.0
     output_tokens: int = 0
     cached_tokens: int | None = None
     began: float = field(default_factory=time.monotonic)
@@ -133,6 +136,7 @@ class Generator:
         self._open: dict[str, _Open] = {}
         self._input_tokens = self._output_tokens = 0
         self.observations: queue.SimpleQueue[Observation] = queue.SimpleQueue()
+        self.work = GeneratorWork()
         self._consumer = threading.Thread(target=self._consume, name="generator", daemon=True)
         self._consumer.start()
 
@@ -160,6 +164,7 @@ class Generator:
             stops=StopStrings(request.parameters.stop, is_shown=request.parameters.shows_stop),
             min_tokens=sampling.min_tokens,
             log=TokenLog(self._tokenizer) if sampling.logprobs is not None else None,
+            cost=self.work.expect(len(prompt), sampling),
         )
         return self._submit(opened, prompt, sampling, self._salt(request.tenant))
 
@@ -185,20 +190,34 @@ class Generator:
         return self._consumer.is_alive() and self._engine.stats().is_ready
 
     def warm_up(self) -> None:
-        """Run each shape whose first time is slow: a full prefill, one decoding alone, several together.
+        """Run each shape whose first time is slow, then measure the rate.
 
         Blocks. Raises UnavailableError when the engine does not answer within WARM_UP_SECONDS.
         """
         word = self._tokenizer.encode("warm up ", add_special_tokens=False) or (0,)
-        longest = max(1, self._options.max_model_len - WARM_UP_TOKENS)
-        full = min(self._options.max_num_batched_tokens, longest)
-        short = min(len(word), longest)
-        greedy = Sampling(max_tokens=WARM_UP_TOKENS, temperature=0.0, ignore_eos=True)
-        sampled = replace(greedy, temperature=1.0, top_k=10, top_p=0.9, min_p=0.01, seed=0)
-        sampled = replace(sampled, repetition_penalty=1.1, presence_penalty=0.1, frequency_penalty=0.1)
-        self._run_all([(full, greedy)], word)
-        self._run_all([(short, sampled)], word)
-        self._run_all([(short, greedy)] * 4, word)
+        sizes = WarmUpSizes(
+            self._options.max_model_len, self._options.max_num_batched_tokens, self._options.max_num_seqs
+        )
+        warm_up = WarmUp(self._submit_unseen, self.cancel, word, sizes)
+        warm_up.run()
+        warm_up.measure(self.work)
+
+    def waiting(self) -> Waiting:
+        """Requests that wait for a place, and what they are expected to cost. Engines take the oldest first."""
+        count = self._engine.stats().waiting
+        newest = list(self._open.values())[-count:] if count else []
+        return Waiting(count, sum(opened.cost for opened in newest))
+
+    def work_totals(self) -> WorkTotals:
+        """What was offered, refused, waited for, read and written."""
+        stats = self._engine.stats()
+        return replace(
+            self.work.meter.totals(),
+            waits=stats.waits,
+            wait_seconds=stats.wait_seconds,
+            input_tokens=self._input_tokens,
+            output_tokens=self._output_tokens,
+        )
 
     def close(self) -> None:
         """Close the engine; what is open ends as cancelled. Blocks until the delivering thread is gone."""
@@ -250,35 +269,34 @@ class Generator:
         self._open[request_id] = opened
         try:
             self._engine.submit(EngineRequest(request_id, prompt, sampling, salt))
-        except TriremeError:
+        except TriremeError as error:
             del self._open[request_id]
+            if opened.is_observed and isinstance(error, UnavailableError):
+                self.work.meter.offer(opened.cost, is_refused=True)
             raise
         if opened.is_observed:
             self._input_tokens += len(prompt)
+            self.work.meter.offer(opened.cost)
         return request_id
 
-    def _run_all(self, shapes: Sequence[tuple[int, Sampling]], word: tuple[int, ...]) -> None:
-        done: queue.SimpleQueue[Piece] = queue.SimpleQueue()
-        for size, sampling in shapes:
-            prompt = (word * (size // len(word) + 1))[:size]
-            opened = _Open(done.put, False, size, Detokenizer(self._tokenizer), StopStrings(()), 0, False)
-            self._submit(opened, prompt, sampling, self._salt("warm-up"))
-        for _ in shapes:
-            try:
-                piece = done.get(timeout=WARM_UP_SECONDS)
-            except queue.Empty:
-                raise UnavailableError(f"the LLM engine did not answer in {WARM_UP_SECONDS:.0f} s") from None
-            if piece.error is not None:
-                raise piece.error
+    def _submit_unseen(
+        self, prompt: tuple[int, ...], sampling: Sampling, deliver: Callable[[Piece], None]
+    ) -> str:
+        """A request of the warm-up."""
+        opened = _Open(deliver, False, len(prompt), Detokenizer(self._tokenizer), StopStrings(()), 0, False)
+        return self._submit(opened, prompt, sampling, self._salt("warm-up"))
 
     def _consume(self) -> None:
         for chunks in self._engine.stream():
-            now = time.monotonic()
+            now, made = time.monotonic(), 0.0
             for chunk in chunks:
                 opened = self._open.get(chunk.request_id)
                 # A stop string ended it here before the engine heard of it.
                 if opened is not None:
+                    unread = opened.input_tokens if opened.first_token is None else 0
+                    made += self.work.cost_of(chunk, unread)
                     self._handle(opened, chunk, now)
+            self.work.step(now, made, self._engine.stats().waiting)
 
     def _handle(self, opened: _Open, chunk: Chunk, now: float) -> None:
         try:
@@ -348,6 +366,12 @@ class Generator:
         del self._open[request_id]
         if not opened.is_observed:
             return
+        self.work.end(
+            opened.cost,
+            opened.input_tokens - (opened.cached_tokens or 0),
+            opened.output_tokens,
+            is_whole=piece.finish_reason in ("stop", "length"),
+        )
         first, count = opened.first_token, opened.output_tokens
         per_token = (opened.last_token - first) / (count - 1) if first is not None and count > 1 else None
         self.observations.put(

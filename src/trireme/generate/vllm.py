@@ -42,6 +42,8 @@ class _Counts:
     kv_cache_usage: float = 0.0
     prefix_cache_queries: int = 0
     prefix_cache_hits: int = 0
+    waits: int = 0
+    wait_seconds: float = 0.0
 
 
 class _StepHook:
@@ -54,7 +56,8 @@ class _StepHook:
         """vLLM asks for a factory that is given its configuration and the engine's index."""
         return self
 
-    def record(self, scheduler_stats: Any = None, *_: Any, **__: Any) -> None:
+    def record(self, scheduler_stats: Any = None, iteration_stats: Any = None, *_: Any, **__: Any) -> None:
+        self._engine._count_waits(iteration_stats)
         self._engine._end_step(scheduler_stats)
 
     def log(self) -> None:
@@ -149,6 +152,8 @@ class VllmEngine:
             prefix_cache_queries=counts.prefix_cache_queries,
             prefix_cache_hits=counts.prefix_cache_hits,
             restarts=self._restarts,
+            waits=counts.waits,
+            wait_seconds=counts.wait_seconds,
         )
 
     def close(self) -> None:
@@ -254,6 +259,12 @@ class VllmEngine:
             return
         # It may have ended while it was being added; no step would tell.
         self._collect(request_id)
+
+    def _count_waits(self, iteration: Any) -> None:
+        """vLLM says how long a request waited once it has ended (IterationStats.finished_requests)."""
+        for ended in getattr(iteration, "finished_requests", ()):
+            self._counts.waits += 1
+            self._counts.wait_seconds += ended.queued_time
 
     def _end_step(self, scheduler: Any) -> None:
         if scheduler is not None:

@@ -12,7 +12,7 @@ import numpy as np
 from trireme.errors import InvalidInputError, TriremeError, UnavailableError
 from trireme.ingest.encoder import Encoder
 from trireme.ingest.options import Sizes, WorkerTiming
-from trireme.ingest.queue import Job, JobQueue, Outcome
+from trireme.ingest.queue import FoundJobs, Job, JobQuery, JobQueue, Outcome
 from trireme.retry import retry
 from trireme.types import FloatArray, Passage
 
@@ -108,6 +108,10 @@ class WorkerState:
     def count(self) -> int:
         """How many jobs are held."""
         return len(self._held)
+
+    def count_waiting(self) -> FoundJobs:
+        """How many jobs of anybody wait. Blocks; raises UnavailableError."""
+        return self._jobs.find(JobQuery(state="waiting", limit=0))
 
     def take(self, limit: int) -> list[Job]:
         """Take jobs, once the queue answers. Raises StoppedError."""

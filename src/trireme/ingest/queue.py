@@ -97,7 +97,11 @@ class JobQuery:
 
 @dataclass(frozen=True, slots=True)
 class FoundJobs:
-    """The first jobs by id, the number of all by state, and how many workers are alive."""
+    """The first jobs by id, the number of all by state, and how many workers are alive.
+
+    newest: the highest number that a job of anybody has; it grows by one with each document that is published, and
+    may fall when finished jobs are forgotten.
+    """
 
     jobs: tuple[JobInfo, ...]
     waiting: int = 0
@@ -105,6 +109,7 @@ class FoundJobs:
     done: int = 0
     dead: int = 0
     workers: int = 0
+    newest: int = 0
 
     @property
     def unfinished(self) -> int:

@@ -22,7 +22,8 @@ from trireme.ingest.index_builder import IndexBuilder
 from trireme.ingest.jobs_in_hand import DocumentPart, HeldPassage, StoppedError, WorkerState, WorkerStats
 from trireme.ingest.options import DEFAULT_SIZES, DEFAULT_TIMING, Sizes, WorkerTiming
 from trireme.ingest.peek_queue import PeekQueue
-from trireme.ingest.queue import JobQueue
+from trireme.ingest.queue import FoundJobs, JobQueue
+from trireme.ingest.signals import WorkerReading
 from trireme.ingest.throttle import Throttle
 from trireme.ingest.write import Writer
 
@@ -65,6 +66,22 @@ class Worker:
     def stats(self) -> WorkerStats:
         """What it has done so far."""
         return self._state.stats
+
+    def read(self, now: float) -> WorkerReading:
+        """What it has done by `now`. Does not block."""
+        stats = self._state.stats
+        return WorkerReading(
+            now,
+            stats.documents,
+            stats.passages,
+            stats.tokens,
+            self._throttle.paused_seconds,
+            has_jobs=self._state.count > 0,
+        )
+
+    def count_waiting(self) -> FoundJobs:
+        """How many jobs of anybody wait. Blocks for the queue; raises UnavailableError."""
+        return self._state.count_waiting()
 
     def run(self, *, drain: bool = False) -> None:
         """Blocks until `stop`, or with `drain` until no job is left that could be taken now and the indexes are

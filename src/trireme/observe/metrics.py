@@ -1,9 +1,14 @@
-"""The one table of the gateway's metrics: names, kinds, help, labels. Dashboards and scalers read these names."""
+"""The one table of metrics, of the gateway and of the models: names, kinds, help, labels.
+
+Dashboards and scalers read these names; docs/signals.md says what the signals mean.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from trireme.observe.metric import Metric as Metric  # noqa: PLC0414 - for who reads the table
+
+# The agent's rows, which are of this table too.
+from trireme.observe.replica_metrics import *  # noqa: F403
 
 # Seconds: a cached answer takes milliseconds, a long generation minutes.
 SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -11,17 +16,10 @@ SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 # Of a lookup, which is no request.
 LOOKUP_SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5)
 
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One metric. `buckets` are a histogram's."""
-
-    name: str
-    kind: Literal["counter", "gauge", "histogram"]
-    help: str
-    labels: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = ()
-
+# Of an LLM's answer: to its first token, for each further one, and whole.
+FIRST_TOKEN_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0)
+ANSWER_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
 REQUESTS = Metric(
     "trireme_gateway_requests_total",
@@ -193,44 +191,190 @@ GATEWAY = (
     CASCADE_REFUSED,
 )
 
-# --- The agent beside each tritonserver (trireme.agent): what is known of one replica. ---
-REPLICA_READY = Metric("trireme_replica_ready", "gauge", "1 while the replica should get traffic")
-REPLICA_DRAINING = Metric("trireme_replica_draining", "gauge", "1 from the start of a drain on")
-REPLICA_IN_FLIGHT = Metric(
-    "trireme_replica_requests_in_flight",
-    "gauge",
-    "requests that wait or run, as far as the server's metrics tell",
-)
-REPLICA_UTILIZATION = Metric(
-    "trireme_replica_utilization", "gauge", "seconds of waiting work by the target, as load reports say it"
-)
-REPLICA_POLLS = Metric(
-    "trireme_replica_polls_total",
+# What scales and balances by load: the same names for every model, whatever its engine, and for ingestion's queue.
+OFFERED = Metric(
+    "trireme_offered_work_seconds_total",
     "counter",
-    "looks at the server: ok, or the kind of the fault",
-    ("outcome",),
+    "seconds of work of all requests that arrived, refused ones included, at the replica's measured rate",
+    ("model",),
 )
-REPLICA_POLLED = Metric(
-    "trireme_replica_polled_seconds", "gauge", "when the server was last looked at, Unix time"
+REJECTED = Metric(
+    "trireme_rejected_work_seconds_total",
+    "counter",
+    "of the offered work, seconds of requests that were refused because too much waited",
+    ("model",),
 )
-REPLICA_FAULT = Metric(
-    "trireme_replica_fault", "gauge", "1 while this keeps the replica from being ready", ("kind",)
+BULK = Metric(
+    "trireme_bulk_work_seconds_total",
+    "counter",
+    "of the offered work, seconds sent by ingestion workers, who send more whenever the server is free",
+    ("model",),
 )
-REPLICA_FAULTY_AT = Metric(
-    "trireme_replica_fault_seconds",
+BACKLOG = Metric(
+    "trireme_backlog_seconds",
     "gauge",
-    "when this kind of fault was last there, Unix time; 0: never",
-    ("kind",),
+    "seconds of work that waits and does not run, at the replica's measured rate",
+    ("model", "instance"),
+)
+CAPACITY = Metric(
+    "trireme_capacity_work_per_second",
+    "gauge",
+    "measured rate at full batch, in the model's unit of work a second; the sum over instances is the replica's",
+    ("model", "instance"),
+)
+INPUT_TOKEN_WORK = Metric(
+    "trireme_input_token_work",
+    "gauge",
+    "work of one input token of an LLM, where one output token is 1",
+    ("model", "instance"),
+)
+WARMUP = Metric(
+    "trireme_warmup_seconds",
+    "gauge",
+    "seconds from the start of initialize to the first answer",
+    ("model", "instance"),
+)
+QUEUE_DEPTH = Metric(
+    "trireme_queue_depth", "gauge", "requests that wait and do not run", ("model", "instance")
+)
+QUEUE_WAIT = Metric(
+    "trireme_queue_wait_seconds_total", "counter", "seconds that requests waited before they ran", ("model",)
+)
+QUEUE_WAITS = Metric(
+    "trireme_queue_waits_total",
+    "counter",
+    "requests that left the queue to run, at once or later",
+    ("model",),
+)
+MODEL_TOKENS = Metric(
+    "trireme_tokens_total", "counter", "tokens, by kind: input (read), output (written)", ("model", "kind")
 )
 
-AGENT = (
-    REPLICA_READY,
-    REPLICA_DRAINING,
-    REPLICA_IN_FLIGHT,
-    REPLICA_UTILIZATION,
-    REPLICA_POLLS,
-    REPLICA_POLLED,
-    REPLICA_FAULT,
-    REPLICA_FAULTY_AT,
+SIGNALS = (
+    OFFERED,
+    REJECTED,
+    BULK,
+    BACKLOG,
+    CAPACITY,
+    INPUT_TOKEN_WORK,
+    WARMUP,
+    QUEUE_DEPTH,
+    QUEUE_WAIT,
+    QUEUE_WAITS,
+    MODEL_TOKENS,
 )
-# --- End of the agent's rows. ---
+
+READY = Metric(
+    "trireme_model_ready",
+    "gauge",
+    "1 when the model's session, files and database answer, else 0",
+    ("model", "instance"),
+)
+CHECKED = Metric(
+    "trireme_model_checked_seconds",
+    "gauge",
+    "when trireme_model_ready was found out, Unix time",
+    ("model", "instance"),
+)
+LOADED = Metric(
+    "trireme_model_loaded_seconds",
+    "gauge",
+    "what the model has loaded, as one name that no other load has: Unix time at which it last said so",
+    ("model", "instance", "digest", "version"),
+)
+SERVER_RESTARTS = Metric(
+    "trireme_server_restarts", "gauge", "how often trireme serve has started the server again", ("model",)
+)
+FAILURES = Metric(
+    "trireme_request_failures_total",
+    "counter",
+    "requests answered with an error, by its code",
+    ("model", "code"),
+)
+INTERACTIVE = Metric(
+    "trireme_interactive_requests_total", "counter", "requests that were not a worker's bulk", ("model",)
+)
+ENCODER_TOKENS = Metric(
+    "trireme_encoder_tokens_total", "counter", "tokens run, special tokens included", ("model",)
+)
+ENCODER_PADS = Metric(
+    "trireme_encoder_pad_tokens_total",
+    "counter",
+    "padding added to even out rows that ran together",
+    ("model",),
+)
+MICRO_BATCHES = Metric("trireme_encoder_micro_batches_total", "counter", "micro-batches run", ("model",))
+ENCODER_SECONDS = Metric(
+    "trireme_encoder_request_seconds_total",
+    "counter",
+    "seconds from Triton's queue to the responses",
+    ("model",),
+)
+ENGINE_RESTARTS = Metric(
+    "trireme_engine_restarts_total", "counter", "starts of the engine after a failure", ("model",)
+)
+# Names are those of vLLM's own metrics; docs/generation.md has the mapping.
+DECODING = Metric("vllm:num_requests_running", "gauge", "requests being decoded", ("model",))
+LLM_WAITING = Metric("vllm:num_requests_waiting", "gauge", "requests that wait for a place", ("model",))
+KV_USAGE = Metric("vllm:kv_cache_usage_perc", "gauge", "share of the KV cache in use, 0 to 1", ("model",))
+PROMPT_TOKENS = Metric("vllm:prompt_tokens_total", "counter", "prompt tokens read", ("model",))
+GENERATION_TOKENS = Metric("vllm:generation_tokens_total", "counter", "tokens generated", ("model",))
+PREFIX_QUERIES = Metric(
+    "vllm:prefix_cache_queries_total", "counter", "prompt tokens looked up in the prefix cache", ("model",)
+)
+PREFIX_HITS = Metric(
+    "vllm:prefix_cache_hits_total", "counter", "prompt tokens found in the prefix cache", ("model",)
+)
+ANSWERS = Metric(
+    "vllm:request_success_total",
+    "counter",
+    "requests ended, by how they ended",
+    ("model", "finished_reason"),
+)
+FIRST_TOKEN = Metric(
+    "vllm:time_to_first_token_seconds",
+    "histogram",
+    "from request to first token",
+    ("model",),
+    FIRST_TOKEN_SECONDS,
+)
+PER_TOKEN = Metric(
+    "vllm:request_time_per_output_token_seconds",
+    "histogram",
+    "mean time between the tokens of one request",
+    ("model",),
+    TOKEN_SECONDS,
+)
+ANSWER_TIME = Metric(
+    "vllm:e2e_request_latency_seconds",
+    "histogram",
+    "from request to last token",
+    ("model",),
+    ANSWER_SECONDS,
+)
+
+# What the backends write on the server's page, beside the signals.
+SERVER = (
+    READY,
+    CHECKED,
+    LOADED,
+    SERVER_RESTARTS,
+    FAILURES,
+    INTERACTIVE,
+    ENCODER_TOKENS,
+    ENCODER_PADS,
+    MICRO_BATCHES,
+    ENCODER_SECONDS,
+    ENGINE_RESTARTS,
+    DECODING,
+    LLM_WAITING,
+    KV_USAGE,
+    PROMPT_TOKENS,
+    GENERATION_TOKENS,
+    PREFIX_QUERIES,
+    PREFIX_HITS,
+    ANSWERS,
+    FIRST_TOKEN,
+    PER_TOKEN,
+    ANSWER_TIME,
+)

@@ -175,6 +175,7 @@ class ProcrastinateQueue:
                 "WHERE last_heartbeat > now() - make_interval(secs => %s)",
                 (self._timing.timeout,),
             ).fetchone()
+            newest = connection.execute("SELECT coalesce(max(id), 0) FROM procrastinate_jobs").fetchone()
             rows = (
                 connection.execute(
                     "SELECT job.id, job.args ->> 'tenant', job.args ->> 'collection', job.args ->> 'document', "
@@ -186,7 +187,10 @@ class ProcrastinateQueue:
                 else []
             )
             return FoundJobs(
-                tuple(_info(row) for row in rows), **counts, workers=int(workers[0]) if workers else 0
+                tuple(_info(row) for row in rows),
+                **counts,
+                workers=int(workers[0]) if workers else 0,
+                newest=int(newest[0]) if newest else 0,
             )
 
         return self._pool.run(work, self._pool.timeouts.queue)

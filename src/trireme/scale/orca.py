@@ -44,59 +44,60 @@ class LoadReport:
 @cache
 def message_classes() -> tuple[Any, Any]:
     """The classes OrcaLoadReportRequest and OrcaLoadReport."""
-    from google.protobuf import descriptor_pb2, descriptor_pool, duration_pb2, message_factory
+    from google.protobuf import descriptor_pool, duration_pb2, message_factory
 
-    field_type = descriptor_pb2.FieldDescriptorProto
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(duration_pb2.DESCRIPTOR.serialized_pb)
-
-    data = descriptor_pb2.FileDescriptorProto(
-        name="xds/data/orca/v3/orca_load_report.proto", package="xds.data.orca.v3", syntax="proto3"
-    )
-    report = data.message_type.add(name="OrcaLoadReport")
-    for name, number in _DOUBLES.items():
-        report.field.add(
-            name=name, number=number, type=field_type.TYPE_DOUBLE, label=field_type.LABEL_OPTIONAL
-        )
-    for name, number in _MAPS.items():
-        entry = report.nested_type.add(name=f"{name.title().replace('_', '')}Entry")
-        entry.options.map_entry = True
-        entry.field.add(name="key", number=1, type=field_type.TYPE_STRING, label=field_type.LABEL_OPTIONAL)
-        entry.field.add(name="value", number=2, type=field_type.TYPE_DOUBLE, label=field_type.LABEL_OPTIONAL)
-        report.field.add(
-            name=name,
-            number=number,
-            type=field_type.TYPE_MESSAGE,
-            type_name=f".{_REPORT}.{entry.name}",
-            label=field_type.LABEL_REPEATED,
-        )
-    pool.Add(data)
-
-    service = descriptor_pb2.FileDescriptorProto(
-        name="xds/service/orca/v3/orca.proto",
-        package="xds.service.orca.v3",
-        syntax="proto3",
-        dependency=["google/protobuf/duration.proto"],
-    )
-    request = service.message_type.add(name="OrcaLoadReportRequest")
-    request.field.add(
-        name="report_interval",
-        number=1,
-        type=field_type.TYPE_MESSAGE,
-        type_name=".google.protobuf.Duration",
-        label=field_type.LABEL_OPTIONAL,
-    )
-    request.field.add(
-        name="request_cost_names",
-        number=2,
-        type=field_type.TYPE_STRING,
-        label=field_type.LABEL_REPEATED,
-    )
-    pool.Add(service)
-    request_class, report_class = (
+    pool.Add(_report_file())
+    pool.Add(_request_file())
+    request, report = (
         message_factory.GetMessageClass(pool.FindMessageTypeByName(name)) for name in (_REQUEST, _REPORT)
     )
-    return request_class, report_class
+    return request, report
+
+
+def _report_file() -> Any:
+    from google.protobuf.descriptor_pb2 import FileDescriptorProto
+
+    package, _, name = _REPORT.rpartition(".")
+    file = FileDescriptorProto(
+        name="xds/data/orca/v3/orca_load_report.proto", package=package, syntax="proto3"
+    )
+    report = file.message_type.add(name=name)
+    for field_name, number in _DOUBLES.items():
+        _add(report, field_name, number, "TYPE_DOUBLE")
+    for field_name, number in _MAPS.items():
+        entry = report.nested_type.add(name=f"{field_name.title().replace('_', '')}Entry")
+        entry.options.map_entry = True
+        _add(entry, "key", 1, "TYPE_STRING")
+        _add(entry, "value", 2, "TYPE_DOUBLE")
+        _add(report, field_name, number, f".{_REPORT}.{entry.name}", is_repeated=True)
+    return file
+
+
+def _request_file() -> Any:
+    from google.protobuf.descriptor_pb2 import FileDescriptorProto
+
+    package, _, name = _REQUEST.rpartition(".")
+    file = FileDescriptorProto(name="xds/service/orca/v3/orca.proto", package=package, syntax="proto3")
+    file.dependency.append("google/protobuf/duration.proto")
+    request = file.message_type.add(name=name)
+    _add(request, "report_interval", 1, ".google.protobuf.Duration")
+    _add(request, "request_cost_names", 2, "TYPE_STRING", is_repeated=True)
+    return file
+
+
+def _add(message: Any, name: str, number: int, kind: str, *, is_repeated: bool = False) -> None:
+    """One field. kind: a scalar's, or the full name of a message with a dot before it."""
+    from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
+
+    message.field.add(
+        name=name,
+        number=number,
+        type=Field.TYPE_MESSAGE if kind.startswith(".") else Field.Type.Value(kind),
+        type_name=kind if kind.startswith(".") else None,
+        label=Field.LABEL_REPEATED if is_repeated else Field.LABEL_OPTIONAL,
+    )
 
 
 def to_message(report: LoadReport) -> Any:

@@ -84,7 +84,7 @@ class EnvoyValues:
     # Between two reports of an agent.
     orca_seconds: float = field(default=1.0, metadata=seconds(0.1))
     health_interval_seconds: float = field(default=0.5, metadata=seconds(0.05))
-    health_timeout_seconds: float = field(default=1.0, metadata=seconds(0.05))
+    health_timeout_seconds: float = field(default=2.0, metadata=seconds(0.05))
     # Checks that fail, or succeed, until a replica is out, or in.
     unhealthy_threshold: int = field(default=2, metadata=whole(1, 100))
     healthy_threshold: int = field(default=1, metadata=whole(1, 100))
@@ -102,7 +102,7 @@ class EnvoyValues:
     # Tries that fail in a region until the next one is asked.
     tries_per_region: int = field(default=1, metadata=whole(1, 20))
     # Of idempotent calls: a try that takes longer is made anew; with hedging the first one goes on beside it.
-    per_try_timeout_seconds: float = field(default=2.0, metadata=seconds(0.01, is_off_at_zero=True))
+    per_try_timeout_seconds: float = field(default=10.0, metadata=seconds(0.01, is_off_at_zero=True))
     hedging: bool = field(default=False, metadata={"read": switch})
     # Until a stream's first message.
     first_message_seconds: float = field(default=120.0, metadata=seconds(0.1, is_off_at_zero=True))

@@ -6,17 +6,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from trireme.observe import metrics as table
 from trireme.triton.metrics import count_answered, read_samples
 
 # Of all replicas together: documents wait in PostgreSQL, and not at a server.
 SHARED_QUEUE = "ingest"
 
 _PENDING = "nv_inference_pending_request_count"
-_BACKLOG = "trireme_backlog_seconds"
-_DEPTH = "trireme_queue_depth"
-_DECODING = "vllm:num_requests_running"
-_WAITING = "vllm:num_requests_waiting"
-_FAILED = "trireme_request_failures_total"
+_BACKLOG = table.BACKLOG.name
+_DEPTH = table.QUEUE_DEPTH.name
+_DECODING = table.DECODING.name
+_WAITING = table.LLM_WAITING.name
+_FAILED = table.FAILURES.name
 _SUCCESS = "nv_inference_request_success"
 _COMPUTE = "nv_inference_compute_infer_duration_us"
 _ROWS = "nv_inference_count"
@@ -69,12 +70,15 @@ def load_of(page: str) -> Load:
                 failed += value
     for family in (_BACKLOG, _DEPTH):
         found[family].pop(SHARED_QUEUE, None)
-    # An LLM's waiting requests are told under both names.
-    waiting = {**found[_WAITING], **found[_DEPTH]}
+    # The depth counts Triton's own queue too, and an LLM tells its waiting requests under both names.
+    waiting = {
+        model: max(found[_WAITING].get(model, 0.0), depth - found[_PENDING].get(model, 0.0))
+        for model, depth in {**found[_WAITING], **found[_DEPTH]}.items()
+    }
     is_measured = bool(found[_BACKLOG])
     return Load(
         pending=int(sum(found[_PENDING].values())),
-        waiting=int(sum(waiting.values())),
+        waiting=int(sum(max(0.0, count) for count in waiting.values())),
         running=int(sum(found[_DECODING].values())),
         answered=sum(count_answered(page).values()),
         failed=failed,

@@ -11,16 +11,19 @@ from urllib.error import HTTPError
 
 from trireme.artifacts.recipe import Recipe
 from trireme.errors import UnavailableError
+from trireme.observe import metrics as table
+from trireme.observe.work import FrontQueue
 
 # A model says each second whether it is ready.
 STALE_SECONDS = 4.0
 
 # Requests that people wait for: an encoder's own count leaves a worker's bulk out, other models have none.
-_INTERACTIVE = "trireme_interactive_requests_total"
+_INTERACTIVE = table.INTERACTIVE.name
 _ANSWERED = "nv_inference_request_success"
 _FAILED = "nv_inference_request_failure"
 _PENDING = "nv_inference_pending_request_count"
-_DECODING = "vllm:num_requests_running"
+_DECODING = table.DECODING.name
+_WAITED = "nv_inference_queue_duration_us"
 
 
 def read_metrics(host: str, port: int, seconds: float = 5.0) -> str:
@@ -48,10 +51,10 @@ def read_readiness(host: str, port: int, recipes: Iterable[Recipe] = ()) -> dict
 def readiness_of(page: str, recipes: Iterable[Recipe] = ()) -> dict[str, bool]:
     """As `read_readiness`, of a page that was read."""
     fresh = time.time() - STALE_SECONDS
-    checked = {_key(labels): value for labels, value in read_samples(page, "trireme_model_checked_seconds")}
+    checked = {_key(labels): value for labels, value in read_samples(page, table.CHECKED.name)}
     recipes = list(recipes)
     said: dict[str, bool] = {}
-    for labels, value in read_samples(page, "trireme_model_ready"):
+    for labels, value in read_samples(page, table.READY.name):
         name = labels.get("model", "")
         is_ready = value == 1.0 and checked.get(_key(labels), 0.0) >= fresh
         # Each instance speaks for itself.
@@ -87,7 +90,7 @@ def loads_of(page: str) -> dict[str, Loaded]:
     """As `read_loads`, of a page that was read."""
     fresh = time.time() - STALE_SECONDS
     said: dict[str, set[tuple[str, str]]] = {}
-    for labels, value in read_samples(page, "trireme_model_loaded_seconds"):
+    for labels, value in read_samples(page, table.LOADED.name):
         if value >= fresh:
             load = labels.get("digest", ""), labels.get("version", "")
             said.setdefault(labels.get("model", ""), set()).add(load)
@@ -121,6 +124,24 @@ def count_answered(page: str) -> dict[str, float]:
 def has_pending(page: str) -> bool:
     """Whether a request waits in one of Triton's queues, or the LLM writes."""
     return any(value > 0 for _, value in read_samples(page, _PENDING, _DECODING))
+
+
+def read_front_queue(page: str, model: str) -> FrontQueue:
+    """Triton's own queue of a model, all versions and instances together: what no backend can see.
+
+    Raises UnavailableError for no page of metrics.
+    """
+    mine = "\n".join(line for line in page.splitlines() if f'model="{model}"' in line)
+    reasons = {"REJECTED": 0.0, "CANCELED": 0.0}
+    for labels, value in read_samples(mine, _FAILED):
+        if (reason := labels.get("reason", "")) in reasons:
+            reasons[reason] += value
+    return FrontQueue(
+        waiting=int(sum(value for _, value in read_samples(mine, _PENDING))),
+        refused=int(reasons["REJECTED"]),
+        gone=int(reasons["CANCELED"]),
+        wait_seconds=sum(value for _, value in read_samples(mine, _WAITED)) / 1e6,
+    )
 
 
 def read_samples(page: str, *names: str) -> list[tuple[dict[str, str], float]]:

@@ -179,8 +179,12 @@ class TritonServer:
         config.log_file.parent.mkdir(parents=True, exist_ok=True)
         self.config = config
         config.log_file.write_bytes(b"")
-        # Backends ask other models at the server's own port.
-        own = {"TRIREME_HOST": config.host, "TRIREME_GRPC_PORT": str(config.grpc_port)}
+        # Backends ask other models, and for Triton's own queues, at the server's own ports.
+        own = {
+            "TRIREME_HOST": config.host,
+            "TRIREME_GRPC_PORT": str(config.grpc_port),
+            "TRIREME_METRICS_PORT": str(config.metrics_port),
+        }
         command = server_command(config, files)
         self._process = start_process(command, server_environment(files, {**environ, **own}), config.log_file)
 

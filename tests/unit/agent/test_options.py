@@ -42,3 +42,9 @@ def test_a_drain_holds_for_one_check_more_than_the_balancer_needs():
 def test_an_address_of_ipv6_has_brackets():
     options = AgentOptions(server="[::1]:8001", metrics_url="http://[::1]:8002/metrics")
     assert options.metrics_address == ("[::1]", 8002)
+
+
+def test_a_command_line_names_the_server_also_where_it_is_the_default():
+    # The command's own defaults are those of the settings.
+    options = AgentOptions()
+    assert options.flags() == ["--server", options.server, "--metrics-url", options.metrics_url]

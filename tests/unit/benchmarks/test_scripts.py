@@ -26,6 +26,7 @@ SCRIPTS = (
     "caching.lookups",
     "caching.replay",
     "caching.saved",
+    "envoy.run",
     "generation.random_llm",
     "quantization.run",
     "quantization.source_grid",

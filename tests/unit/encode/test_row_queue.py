@@ -8,6 +8,7 @@ from fakes.encoders import SumSession, word_tokenizer
 from trireme.encode.batching import RunCost
 from trireme.encode.row_queue import Pending, RowQueue
 from trireme.errors import UnavailableError
+from trireme.observe.work import Waiting
 from trireme.types import BatchStats
 
 TEXTS = ["a", "a b c d e f", "b c", "j", "d e f"]
@@ -229,3 +230,54 @@ def test_many_threads_get_their_own_answers():
         thread.join()
     queue.close()
     assert wrong == []
+
+
+def test_what_waits_is_requests_of_which_no_row_runs_and_the_tokens_of_all_rows_that_wait():
+    session = Gate(cost=RunCost(pads=False))
+    queue = RowQueue(session, max_batch_tokens=4)
+    first = queue.submit(rows_of("a b", "c d"))
+    assert session.entered.acquire(timeout=60)
+    second = queue.submit(rows_of("a"))
+    # One row of the first runs, 4 tokens with the special ones; its other row and the second request wait.
+    assert queue.standing() == Waiting(1, 4 + 3)
+    assert queue.is_busy
+    assert queue.work.totals().waits == 1
+    for _ in range(3):
+        session.opened.release()
+    first.result(60), second.result(60)
+    queue.close()
+    assert (queue.standing(), queue.work.totals().waits) == (Waiting(), 2)
+    assert not queue.is_busy
+
+
+def test_a_failed_request_waits_no_longer():
+    class Failing(SumSession):
+        def run(self, batch):
+            raise ValueError("no memory")
+
+    queue = RowQueue(Failing(cost=RunCost(pads=False)), max_batch_tokens=4)
+    with pytest.raises(ValueError, match="no memory"):
+        queue.submit(rows_of("a b", "c d", "e f")).result(60)
+    queue.close()
+    assert (queue.standing(), queue.rate.value) == (Waiting(), 0.0)
+
+
+def test_only_runs_that_left_rows_waiting_make_the_rate(monkeypatch):
+    told = []
+    session = Gate(cost=RunCost(pads=False))
+    queue = RowQueue(session, max_batch_tokens=8)
+    monkeypatch.setattr(queue.rate, "add", lambda cost, seconds: told.append(cost))
+    alone = queue.submit(rows_of("a"))
+    session.opened.release()
+    alone.result(60)
+    # One in a run; then two of four tokens, which fill a micro-batch, and one more.
+    futures = [queue.submit(rows_of("a"))]
+    assert session.entered.acquire(timeout=60)
+    assert session.entered.acquire(timeout=60)
+    futures += [queue.submit(rows_of("a b")) for _ in range(3)]
+    for _ in range(3):
+        session.opened.release()
+    for future in futures:
+        future.result(60)
+    queue.close()
+    assert told == [8]

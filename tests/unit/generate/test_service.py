@@ -242,6 +242,45 @@ def test_each_request_is_observed_once_and_the_warm_up_is_not(make):
         generator.observations.get_nowait()
 
 
+def test_its_work_is_what_was_offered_what_of_it_was_refused_and_what_waits(make):
+    generator, fake = make(max_num_seqs=1, max_waiting=2)
+    runs = ask(generator, max_tokens=5).wait()
+    tokens = runs.last.input_tokens
+    share = generator.work.input_token_work
+    # The answer had three tokens; five were expected, and two were made good.
+    assert generator.work_totals().offered == pytest.approx(share * tokens + runs.last.output_tokens)
+    fake.pause()
+    before = generator.work_totals()
+    for most in (4, 6, 8):
+        ask(generator, max_tokens=most)
+    with pytest.raises(UnavailableError):
+        ask(generator, max_tokens=9)
+    totals = generator.work_totals()
+    costs = [share * tokens + most for most in (4, 6, 8, 9)]
+    assert totals.offered - before.offered == pytest.approx(sum(costs))
+    assert totals.refused == pytest.approx(costs[3])
+    assert totals.input_tokens == 4 * tokens
+    waiting = generator.waiting()
+    # Paused before it took any, or with the oldest in its one place.
+    assert waiting.cost == pytest.approx(sum(costs[:3][-waiting.requests :]))
+    assert waiting.requests in (2, 3)
+
+
+def test_a_prompt_that_is_refused_as_wrong_is_no_work(make):
+    generator, _ = make(max_model_len=16)
+    with pytest.raises(InvalidInputError):
+        ask(generator, "one " * 40)
+    assert generator.work_totals().offered == 0
+
+
+def test_the_warm_up_measures_the_rate_and_is_no_work(make):
+    generator, _ = make(options=ServiceOptions(64, chat_text_input=False, max_num_seqs=4), max_num_seqs=4)
+    generator.warm_up()
+    assert generator.work.rate.value > 0
+    totals = generator.work_totals()
+    assert (totals.offered, totals.input_tokens, totals.output_tokens) == (0, 0, 0)
+
+
 def test_close_ends_open_requests_as_cancelled(make):
     generator, fake = make()
     fake.pause()

@@ -104,7 +104,7 @@ class StandIn:
                     kv_cache_usage=counts.get("usage", 0.0),
                     prefix_cache_stats=cache,
                 ),
-                iteration_stats=None,
+                iteration_stats=counts.get("iteration"),
                 mm_cache_stats=None,
                 engine_idx=0,
             )
@@ -457,3 +457,15 @@ def test_vllm_is_told_to_spawn_and_to_report_nothing_unless_the_operator_said_ot
     monkeypatch.setenv("VLLM_WORKER_MULTIPROC_METHOD", "fork")
     VllmEngine(OPTIONS).close()
     assert (os.environ["VLLM_WORKER_MULTIPROC_METHOD"], os.environ["VLLM_NO_USAGE_STATS"]) == ("fork", "1")
+
+
+def test_how_long_requests_waited_is_what_vllm_says_of_those_that_have_ended(engine, made):
+    ended = types.SimpleNamespace(
+        finished_requests=[types.SimpleNamespace(queued_time=s) for s in (0.5, 2.0)]
+    )
+    submit(engine, made[0], "a")
+    made[0].step({}, iteration=ended)
+    made[0].step({}, iteration=types.SimpleNamespace(finished_requests=[]))
+    made[0].step({}, iteration=None, usage=0.5)
+    wait_until(lambda: engine.stats().kv_cache_usage == 0.5)
+    assert (engine.stats().waits, engine.stats().wait_seconds) == (2, 2.5)

@@ -96,7 +96,7 @@ def test_the_wheels_envoy_is_found(program):
 def test_without_the_wheel_the_one_in_path_is_taken_and_without_both_the_error_says_what_to_install(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(envoy, "find_spec", lambda name: None)
+    monkeypatch.setattr(envoy, "WHEEL", "no-such-wheel")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UnsupportedError, match=re.escape("pip install 'trireme[envoy]'")):
         find_envoy()

@@ -55,7 +55,7 @@ def test_each_class_is_asked_again_for_its_own_reasons():
 
 
 def test_a_try_has_a_time_where_the_class_has_one():
-    assert policy("b-idempotent")["per_try_timeout"] == "2s"
+    assert policy("b-idempotent")["per_try_timeout"] == "10s"
     assert policy("a-idempotent")["per_try_timeout"] == "0.25s"
     assert policy("b-stream")["per_try_timeout"] == "120s"
     for name in ("b-infer", "b-read", "b-health"):

@@ -14,8 +14,9 @@ OURS = """
 trireme_backlog_seconds{model="a"} 1.5
 trireme_backlog_seconds{model="llm"} 4
 trireme_backlog_seconds{model="ingest"} 900
-trireme_queue_depth{model="a"} 2
-trireme_queue_depth{model="llm"} 6
+trireme_queue_depth{instance="a_0",model="a"} 2
+trireme_queue_depth{instance="a_1",model="a"} 3
+trireme_queue_depth{instance="llm_0",model="llm"} 6
 trireme_queue_depth{model="ingest"} 1000
 vllm:num_requests_running{model="llm"} 4
 vllm:num_requests_waiting{model="llm"} 6
@@ -30,7 +31,7 @@ def test_models_say_what_waits_and_the_queue_of_all_replicas_is_nobodys():
     assert load.is_measured
     assert load.backlog == {"a": 1.5, "llm": 4.0}
     assert load.backlog_seconds == 5.5
-    # What waits for the LLM has two names, and is there once.
+    # Three of the five that wait for `a` are in Triton's queue; what waits for the LLM has two names.
     assert (load.pending, load.waiting, load.running, load.in_flight) == (3, 8, 4, 15)
     assert (load.answered, load.failed) == (42.0, 3.0)
 

@@ -15,8 +15,14 @@ from trireme.errors import InvalidInputError
 from trireme.triton.backends.config import ModelConfig
 from trireme.triton.backends.health import EncoderHealth, UsageMeter
 from trireme.triton.backends.model import BackendModel
+from trireme.triton.backends.signals import WorkSource
 from trireme.triton.backends.tensors import float_tensor, read_strings, read_tensor, string_tensor
-from trireme.triton.backends.text_encoder import HELD_BATCHES, load_text_encoder, open_encoder_session
+from trireme.triton.backends.text_encoder import (
+    HELD_BATCHES,
+    load_text_encoder,
+    measure,
+    open_encoder_session,
+)
 from trireme.types import Classified, Scored
 
 
@@ -47,6 +53,8 @@ class CrossEncoderModel(BackendModel):
             # Runs only for requests without a prior: its kernels wait for the first of them.
             prior_encoder, _ = load_text_encoder(config, embedder, budget, warms_up=False)
         self._encoder = CrossEncoder(tokenizer, session, spec, prior_encoder)
+        if config.warms_up:
+            measure(config, self._encoder.queue, session, manifest)
         self._health = EncoderHealth(config.version_dir, manifest.files, session, tokenizer)
         self._usage = UsageMeter(self.metrics, self._encoder.queue.take_cost)
         self._room = HELD_BATCHES * budget
@@ -61,14 +69,25 @@ class CrossEncoderModel(BackendModel):
 
     def execute(self, requests: list[Any]) -> None:
         """Returns before the responses are sent, once few enough rows wait."""
-        for reply in self.replies.owed(requests):
-            with reply:
-                if self._classifies:
-                    texts = [row[0] for row in read_strings(self.pb, reply.request, "text")]
-                    reply.when(self._encoder.classify(texts), self._write_labels)
-                else:
-                    reply.when(self._encoder.rank(self._read_pairs(reply.request)), self._write_scores)
-        self._encoder.queue.wait_for_room(self._room)
+        work = self._encoder.queue.work
+        with self.front.executing():
+            for reply in self.replies.owed(requests):
+                with reply:
+                    if self._classifies:
+                        texts = [row[0] for row in read_strings(self.pb, reply.request, "text")]
+                        labels = self._encoder.classify(texts)
+                        work.offer(labels.tokens)
+                        reply.when(labels, self._write_labels)
+                    else:
+                        scores = self._encoder.rank(self._read_pairs(reply.request))
+                        work.offer(scores.tokens)
+                        reply.when(scores, self._write_scores)
+            self._encoder.queue.wait_for_room(self._room)
+
+    def work_source(self) -> WorkSource:
+        """See BackendModel. The unit is a token."""
+        queue = self._encoder.queue
+        return WorkSource(queue.work.totals, queue.rate, queue.standing, lambda: queue.is_busy)
 
     def on_answered(self, seconds: float) -> None:
         """See BackendModel."""

@@ -29,6 +29,7 @@ from trireme.triton.backends.client_watch import Client, ClientWatch
 from trireme.triton.backends.config import ModelConfig
 from trireme.triton.backends.generator_metrics import GeneratorMetrics
 from trireme.triton.backends.model import BackendModel
+from trireme.triton.backends.signals import WorkSource
 from trireme.triton.backends.tensors import read_scalar
 from trireme.types import DEFAULT_TENANT
 
@@ -93,6 +94,7 @@ class GeneratorModel(BackendModel):
             max_text_bytes=config.read_int("max_text_bytes"),
             chat_text_input=config.read_flag("chat_text_input"),
             max_num_batched_tokens=options.max_num_batched_tokens,
+            max_num_seqs=options.max_num_seqs,
         )
         self._default_max_tokens = config.read_int("default_max_tokens")
         self._has_logprobs = LOGPROBS in config.outputs
@@ -111,6 +113,17 @@ class GeneratorModel(BackendModel):
         self._watch.close()
         self._generator.close()
         self._generator_metrics.close()
+
+    def work_source(self) -> WorkSource:
+        """See BackendModel. The unit is an output token; Triton hands requests over at once."""
+        generator = self._generator
+        work = generator.work
+        return WorkSource(
+            generator.work_totals,
+            work.rate,
+            generator.waiting,
+            input_token_work=lambda: work.input_token_work,
+        )
 
     def execute(self, requests: list[Any]) -> None:
         """Accepts each request or sends its error; never raises, returns before there is an answer."""

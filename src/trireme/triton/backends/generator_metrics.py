@@ -10,15 +10,12 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from trireme.generate.service import Generator, Observation
+from trireme.observe import metrics as names
 
 if TYPE_CHECKING:
     from trireme.triton.backends.metrics import ModelMetrics
 
 PERIOD_SECONDS = 0.2
-PREFIX = "vllm:"
-FIRST_TOKEN_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0)
-REQUEST_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 OUTCOMES = ("stop", "length", "cancelled", "error")
 
 
@@ -27,41 +24,24 @@ class GeneratorMetrics:
 
     def __init__(self, metrics: ModelMetrics, generator: Generator) -> None:
         self._generator = generator
-        self._running = metrics.gauge(f"{PREFIX}num_requests_running", "Requests being decoded")
-        self._waiting = metrics.gauge(f"{PREFIX}num_requests_waiting", "Requests that wait for a place")
-        self._kv_usage = metrics.gauge(f"{PREFIX}kv_cache_usage_perc", "Share of the KV cache in use, 0 to 1")
+        self._running = metrics.make(names.DECODING)
+        self._waiting = metrics.make(names.LLM_WAITING)
+        self._kv_usage = metrics.make(names.KV_USAGE)
         self._counters = {
-            "input_tokens": metrics.counter(f"{PREFIX}prompt_tokens_total", "Prompt tokens read"),
-            "output_tokens": metrics.counter(f"{PREFIX}generation_tokens_total", "Tokens generated"),
-            "prefix_cache_queries": metrics.counter(
-                f"{PREFIX}prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache"
-            ),
-            "prefix_cache_hits": metrics.counter(
-                f"{PREFIX}prefix_cache_hits_total", "Prompt tokens found in the prefix cache"
-            ),
-            "restarts": metrics.counter(
-                "trireme_engine_restarts_total", "Starts of the engine after a failure"
-            ),
+            "input_tokens": metrics.make(names.PROMPT_TOKENS),
+            "output_tokens": metrics.make(names.GENERATION_TOKENS),
+            "prefix_cache_queries": metrics.make(names.PREFIX_QUERIES),
+            "prefix_cache_hits": metrics.make(names.PREFIX_HITS),
+            "restarts": metrics.make(names.ENGINE_RESTARTS),
         }
         self._counted = dict.fromkeys(self._counters, 0)
         self._outcomes = {
-            outcome: metrics.counter(
-                f"{PREFIX}request_success_total", "Requests ended, by how they ended", finished_reason=outcome
-            )
-            for outcome in OUTCOMES
+            outcome: metrics.make(names.ANSWERS, finished_reason=outcome) for outcome in OUTCOMES
         }
         self._histograms = {
-            "time_to_first_token": metrics.histogram(
-                f"{PREFIX}time_to_first_token_seconds", "From request to first token", FIRST_TOKEN_SECONDS
-            ),
-            "seconds_per_token": metrics.histogram(
-                f"{PREFIX}request_time_per_output_token_seconds",
-                "Mean time between the tokens of one request",
-                TOKEN_SECONDS,
-            ),
-            "seconds": metrics.histogram(
-                f"{PREFIX}e2e_request_latency_seconds", "From request to last token", REQUEST_SECONDS
-            ),
+            "time_to_first_token": metrics.make(names.FIRST_TOKEN),
+            "seconds_per_token": metrics.make(names.PER_TOKEN),
+            "seconds": metrics.make(names.ANSWER_TIME),
         }
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="generator-metrics", daemon=True)

@@ -12,6 +12,7 @@ from typing import Any
 from trireme.encode.runner import run_rows
 from trireme.encode.session import Session
 from trireme.encode.tokenizer import Tokenizer
+from trireme.observe import metrics as names
 from trireme.triton.backends.metrics import ModelMetrics
 from trireme.types import BatchStats
 
@@ -27,12 +28,14 @@ class UsageCounters:
     micro_batches: Any
     # These models answer later: Triton does not know their times.
     request_seconds: Any
+    read: Any
 
     def record(self, stats: BatchStats) -> None:
         """Add one run's cost."""
         self.tokens.increment(stats.tokens)
         self.pad_tokens.increment(stats.pad_tokens)
         self.micro_batches.increment(stats.micro_batches)
+        self.read.increment(stats.tokens)
 
 
 class UsageMeter:
@@ -45,14 +48,11 @@ class UsageMeter:
         """take_cost: what was run since the last call, as RowQueue.take_cost says it."""
         self._take_cost = take_cost
         self._counters = UsageCounters(
-            metrics.counter("trireme_encoder_tokens_total", "Tokens run, special tokens included"),
-            metrics.counter(
-                "trireme_encoder_pad_tokens_total", "Padding added to even out rows that ran together"
-            ),
-            metrics.counter("trireme_encoder_micro_batches_total", "Micro-batches run"),
-            metrics.counter(
-                "trireme_encoder_request_seconds_total", "Seconds from Triton's queue to the responses"
-            ),
+            metrics.make(names.ENCODER_TOKENS),
+            metrics.make(names.ENCODER_PADS),
+            metrics.make(names.MICRO_BATCHES),
+            metrics.make(names.ENCODER_SECONDS),
+            metrics.make(names.MODEL_TOKENS, kind="input"),
         )
         self._seconds = 0.0
         self._told = 0.0

@@ -69,6 +69,9 @@ class IngesterModel(BackendModel):
     def close(self) -> None:
         self._queue.close()
 
+    def work_source(self) -> None:
+        """None: "ingest" in the signals is the queue behind it, which workers tell of."""
+
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response per request."""
         return self.replies.answer_all(requests, self._read, self._compute, self._write)

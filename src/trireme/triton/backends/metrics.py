@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
+from trireme.observe import metrics as names
+from trireme.observe.metrics import Metric
 from trireme.triton.backends.instruments import Instrument
 
 
@@ -19,26 +19,26 @@ class ModelMetrics:
         self._families: dict[str, Any] = {}
         self._instruments: list[Instrument] = []
         self._failures: dict[str, Instrument] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
-    def counter(self, name: str, description: str, **labels: str) -> Instrument:
-        """A Prometheus counter, with `labels` beside the model's name."""
-        return self._make(name, description, self._pb.MetricFamily.COUNTER, labels)
-
-    def gauge(self, name: str, description: str, **labels: str) -> Instrument:
-        """A Prometheus gauge, with `labels` beside the model's name."""
-        return self._make(name, description, self._pb.MetricFamily.GAUGE, labels)
-
-    def histogram(self, name: str, description: str, buckets: Sequence[float]) -> Instrument:
-        """A Prometheus histogram; `buckets` are upper bounds, ascending."""
-        return self._make(name, description, self._pb.MetricFamily.HISTOGRAM, buckets=list(buckets))
+    def make(self, metric: Metric, **labels: str) -> Instrument:
+        """A metric of the table, with `labels` beside the model's name."""
+        options = {"buckets": list(metric.buckets)} if metric.buckets else {}
+        kinds = self._pb.MetricFamily
+        kind = {"counter": kinds.COUNTER, "gauge": kinds.GAUGE, "histogram": kinds.HISTOGRAM}[metric.kind]
+        with self._lock:
+            # Triton deletes a family with its last Python reference, and its metrics die with it.
+            if metric.name not in self._families:
+                self._families[metric.name] = kinds(name=metric.name, description=metric.help, kind=kind)
+            made = self._families[metric.name].Metric(labels={"model": self._model, **labels}, **options)
+            self._instruments.append(Instrument(made))
+            return self._instruments[-1]
 
     def count_failure(self, code: str) -> None:
         """One more request that ended with an error: Triton counts what is answered later as a success."""
         with self._lock:
             if code not in self._failures:
-                name, what = "trireme_request_failures_total", "Requests answered with an error, by its code"
-                self._failures[code] = self.counter(name, what, code=code)
+                self._failures[code] = self.make(names.FAILURES, code=code)
             self._failures[code].increment(1)
 
     def release(self) -> None:
@@ -50,18 +50,3 @@ class ModelMetrics:
             instrument.release()
         self._instruments.clear()
         self._families.clear()
-
-    def _make(
-        self,
-        name: str,
-        description: str,
-        kind: Any,
-        labels: Mapping[str, str] = MappingProxyType({}),
-        **options: Any,
-    ) -> Instrument:
-        # Triton deletes a family with its last Python reference, and its metrics die with it.
-        if name not in self._families:
-            self._families[name] = self._pb.MetricFamily(name=name, description=description, kind=kind)
-        metric = self._families[name].Metric(labels={"model": self._model, **labels}, **options)
-        self._instruments.append(Instrument(metric))
-        return self._instruments[-1]

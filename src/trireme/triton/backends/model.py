@@ -5,16 +5,21 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from trireme.errors import TriremeError
+from trireme.observe import metrics as names
+from trireme.observe.work import WorkMeter, WorkRate
 from trireme.settings import read_settings
 from trireme.triton.backends.config import ModelConfig, read_model_config
 from trireme.triton.backends.instruments import log_to
 from trireme.triton.backends.loaded import name_load, name_this, name_version
 from trireme.triton.backends.metrics import ModelMetrics
 from trireme.triton.backends.reply import Replies
+from trireme.triton.backends.signals import FrontWatch, SignalExport, WorkSource
 from trireme.triton.shared_memory import make_private
+from trireme.triton.wire import own_address
 
 READY_PERIOD_SECONDS = 1.0
 
@@ -29,6 +34,7 @@ class BackendModel:
         # Exists only inside the stub that Triton starts.
         import triton_python_backend_utils as pb
 
+        self._began = time.monotonic()
         self.pb: Any = pb
         log_to(pb.Logger)
         make_private()
@@ -36,7 +42,12 @@ class BackendModel:
         self.replies = Replies(pb, args["model_name"], self.metrics, self.on_answered)
         try:
             self.config = read_model_config(args, self.known_parameters)
-            self.server_restarts = read_settings().server_restarts
+            settings = read_settings()
+            self.server_restarts = settings.server_restarts
+            # Of models whose own work is not a session's: requests, and how many a second.
+            self.work, self.rate = WorkMeter(), WorkRate()
+            host = own_address(settings.host, settings.metrics_port).rpartition(":")[0]
+            self.front = FrontWatch(host, settings.metrics_port, self.config.name)
             before, self._version = name_load(args, self.config), name_version(self.config)
             self.load(self.config)
             # What was placed meanwhile may be loaded or not.
@@ -44,6 +55,17 @@ class BackendModel:
         except TriremeError as error:
             self.metrics.release()
             raise pb.TritonModelException(str(error)) from None
+        self._loaded_at = time.monotonic()
+        self._signals: SignalExport | None = None
+        if (source := self.work_source()) is not None:
+            self._signals = SignalExport(
+                self.metrics,
+                source,
+                self.front,
+                instance=self.config.instance,
+                instances=self.config.instances,
+                warmup_seconds=self._warmup_seconds,
+            )
         self._closed = threading.Event()
         self._watcher = threading.Thread(target=self._watch_readiness, daemon=True)
         self._watcher.start()
@@ -59,6 +81,40 @@ class BackendModel:
     def close(self) -> None:
         """Give back what `load` took."""
 
+    def work_source(self) -> WorkSource | None:
+        """What the model's signals are made of, once it is loaded; None for a model that has no work of its own.
+
+        Here that of models which answer within `execute`: a request is one, and `answer_measured` times them.
+        """
+        return WorkSource(self.work.totals, self.rate)
+
+    def answer_measured(
+        self,
+        requests: list[Any],
+        read: Callable[[Any], Any],
+        compute: Callable[[list[Any]], list[Any]],
+        write: Callable[[Any], list[Any]],
+    ) -> list[Any]:
+        """As Replies.answer_all, and the model's rate is measured by it. What cannot be read is no work."""
+        began = time.monotonic()
+
+        def timed(values: list[Any]) -> list[Any]:
+            self.work.offer(len(values), requests=len(values))
+            self.work.wait(0.0, len(values))
+            found = compute(values)
+            # A database that is away refuses many in no time: that is no rate.
+            if not all(isinstance(answer, Exception) for answer in found):
+                self.rate.add(len(found), time.monotonic() - began)
+            return found
+
+        with self.front.executing():
+            return self.replies.answer_all(requests, read, timed, write)
+
+    def _warmup_seconds(self) -> float | None:
+        """From the start of `initialize` to the first answer: that of Triton's warm-up where there is one."""
+        first = self.replies.first_sent if self.config.warms_up else self._loaded_at
+        return None if first is None else first - self._began
+
     def on_answered(self, seconds: float) -> None:
         """Called with the seconds from arrival to response of each reply that `replies` sent later."""
 
@@ -68,28 +124,22 @@ class BackendModel:
         self._watcher.join(timeout=READY_PERIOD_SECONDS * 2)
         self.close()
         self.replies.close()
+        if self._signals is not None:
+            self._signals.close()
         self.metrics.release()
         # What is freed after this call lies in shared memory that the stub no longer has: it crashes then.
         gc.collect()
 
     def _watch_readiness(self) -> None:
         # Servers before 26.01 never call is_ready: gauges carry its answer to Prometheus and the CLI.
-        answers = "1 when the model's session, files and database answer, else 0"
-        ready = self.metrics.gauge("trireme_model_ready", answers, instance=self.config.instance)
+        ready = self.metrics.make(names.READY, instance=self.config.instance)
         # Of a process that is gone the server keeps the last word: its age tells.
-        found_out = "When trireme_model_ready was found out, Unix time"
-        checked = self.metrics.gauge(
-            "trireme_model_checked_seconds", found_out, instance=self.config.instance
-        )
-        restarts = self.metrics.gauge(
-            "trireme_server_restarts", "How often trireme serve has started the server again"
-        )
+        checked = self.metrics.make(names.CHECKED, instance=self.config.instance)
+        restarts = self.metrics.make(names.SERVER_RESTARTS)
         restarts.set(float(self.server_restarts))
-        names = "What the model has loaded, as one name that no other load has: Unix time at which it last said so"
         digest = name_this(self._loaded)
-        loaded = self.metrics.gauge(
-            "trireme_model_loaded_seconds",
-            names,
+        loaded = self.metrics.make(
+            names.LOADED,
             instance=self.config.instance,
             digest=digest,
             # Of files that changed meanwhile nobody knows which were read.

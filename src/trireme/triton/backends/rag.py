@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -15,6 +16,7 @@ import numpy as np
 
 from trireme.artifacts.config_writer import PARAMETERS
 from trireme.errors import InvalidInputError, SettingError, TriremeError, UnavailableError
+from trireme.observe.work import Waiting
 from trireme.rag.answer import answer
 from trireme.rag.ports import ANSWER_MODES, AnswerOptions, AnswerPart, Question
 from trireme.rag.prompt import PROMPT_FILE, read_prompt
@@ -25,6 +27,7 @@ from trireme.triton.backends.config import ModelConfig
 from trireme.triton.backends.model import BackendModel
 from trireme.triton.backends.own_port import OwnPort
 from trireme.triton.backends.rag_steps import GoneError, StepNames, TritonSteps
+from trireme.triton.backends.signals import WorkSource
 from trireme.triton.backends.tensors import read_scalar, read_top_k
 from trireme.triton.wire import own_address
 
@@ -61,6 +64,7 @@ class RagModel(BackendModel):
             relevance=read_relevance(config.version_dir.parent / RELEVANCE_FILE),
         )
         self._template = read_prompt(config.version_dir.parent / PROMPT_FILE)
+        self._waiting, self._lock = 0, threading.Lock()
         self._places = threading.BoundedSemaphore(MAX_RUNNING + MAX_WAITING)
         self._port = OwnPort(own_address(settings.host, settings.grpc_port))
         self._watch = ClientWatch()
@@ -80,7 +84,9 @@ class RagModel(BackendModel):
             client = Client(request.get_response_sender())
             try:
                 asked = self._read(request)
-                if not self._places.acquire(blocking=False):
+                has_place = self._places.acquire(blocking=False)
+                self.work.offer(1.0, is_refused=not has_place)
+                if not has_place:
                     raise UnavailableError(
                         f"{MAX_RUNNING} answers are in the making and {MAX_WAITING} wait; try again later"
                     )
@@ -89,7 +95,13 @@ class RagModel(BackendModel):
             except Exception:
                 self._send_error(client, self.replies.unexpected())
             else:
-                self._threads.submit(self._answer, asked, client)
+                with self._lock:
+                    self._waiting += 1
+                self._threads.submit(self._answer, asked, client, time.monotonic())
+
+    def work_source(self) -> WorkSource:
+        """See BackendModel. The unit is an answer; the rate is all threads over the seconds of an answer."""
+        return WorkSource(self.work.totals, self.rate, lambda: Waiting(self._waiting, float(self._waiting)))
 
     def _read(self, request: Any) -> RagRequest:
         def read(name: str) -> Any:
@@ -112,8 +124,12 @@ class RagModel(BackendModel):
         sampling = write_sampling(read("sampling_parameters"), self._default_max_tokens)
         return RagRequest(question, bool(read("stream")), sampling)
 
-    def _answer(self, asked: RagRequest, client: Client) -> None:
+    def _answer(self, asked: RagRequest, client: Client, came: float) -> None:
         """One request from its first step to its last response. Never raises."""
+        began = time.monotonic()
+        with self._lock:
+            self._waiting -= 1
+        self.work.wait(began - came)
         try:
             steps = TritonSteps(
                 self.pb,
@@ -135,6 +151,7 @@ class RagModel(BackendModel):
             self._send_error(client, self.replies.unexpected())
         finally:
             self._places.release()
+            self.rate.add(MAX_RUNNING, time.monotonic() - began)
 
     def _send_parts(self, asked: RagRequest, parts: Iterator[AnswerPart], client: Client) -> None:
         said: list[str] = []

@@ -37,6 +37,8 @@ class Replies:
         self._on_answered = on_answered
         self._ready: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        # When the first answer was made, monotonic seconds.
+        self.first_sent: float | None = None
 
     def owed(self, requests: Sequence[Any]) -> Iterator[Reply]:
         """The reply that each request is owed, in order."""
@@ -54,7 +56,9 @@ class Replies:
         """Sends the one response of a request that came at `began`, monotonic seconds. Never raises."""
         try:
             sender.send(response, flags=self._pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-            self._on_answered(time.monotonic() - began)
+            now = time.monotonic()
+            self.first_sent = self.first_sent or now
+            self._on_answered(now - began)
         except Exception as error:
             # Nobody is left to tell; the thread has other replies to send.
             self.unexpected(error)
@@ -89,7 +93,9 @@ class Replies:
             computed = [self.unexpected(error)] * len(readable)
         for (position, _), answer in zip(readable, computed, strict=True):
             answers[position] = answer
-        return [self.response(answer, write)[0] for answer in answers]
+        responses = [self.response(answer, write)[0] for answer in answers]
+        self.first_sent = self.first_sent or time.monotonic()
+        return responses
 
     def response(self, answer: Any, write: Write[Any]) -> tuple[Any, str]:
         """The response of an answer, or of the exception that it is, and its error's code or ""."""

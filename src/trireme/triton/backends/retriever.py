@@ -78,7 +78,7 @@ class RetrieverModel(BackendModel):
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response per request."""
-        return self.replies.answer_all(requests, self._read, self._search, self._write)
+        return self.answer_measured(requests, self._read, self._search, self._write)
 
     def _read(self, request: Any) -> StoreQuery:
         vectors = read_tensor(self.pb, request, "embedding")

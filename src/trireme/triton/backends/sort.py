@@ -30,7 +30,7 @@ class SortModel(BackendModel):
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One response per request."""
-        return self.replies.answer_all(requests, self._read, self._compute, self._write)
+        return self.answer_measured(requests, self._read, self._compute, self._write)
 
     def _read(self, request: Any) -> list[Hit]:
         top_k = read_top_k(read_scalar(self.pb, request, "top_k"), self._default_top_k, self._max_top_k)

@@ -9,15 +9,19 @@ import numpy as np
 
 from trireme.artifacts.config_writer import PARAMETERS
 from trireme.artifacts.manifest import Manifest, read_manifest, verify_files
+from trireme.encode.calibrate import calibrate
 from trireme.encode.engines.table import open_session
+from trireme.encode.row_queue import RowQueue
 from trireme.encode.runner import warm_up
 from trireme.encode.session import Session, SessionOptions
 from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
 from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import InvalidInputError
+from trireme.observe import metrics as names
 from trireme.triton.backends.config import ModelConfig
 from trireme.triton.backends.health import EncoderHealth, UsageMeter
 from trireme.triton.backends.model import BackendModel
+from trireme.triton.backends.signals import WorkSource
 from trireme.triton.backends.tensors import float_tensor, is_bulk, read_strings, read_tensor
 from trireme.types import Embedding, InputType
 
@@ -42,19 +46,33 @@ def load_text_encoder(
         max_batch_tokens=max_batch_tokens,
         max_text_bytes=config.read_int("max_text_bytes"),
     )
-    return TextEncoder(tokenizer, session, spec), EncoderHealth(
-        version_dir, manifest.files, session, tokenizer
+    encoder = TextEncoder(tokenizer, session, spec)
+    if warms_up:
+        measure(config, encoder.queue, session, manifest)
+    return encoder, EncoderHealth(version_dir, manifest.files, session, tokenizer)
+
+
+def measure(config: ModelConfig, queue: RowQueue, session: Session, manifest: Manifest) -> None:
+    """The rate before the first request: see calibrate. Blocks."""
+    options = _session_options(config, manifest)
+    calibrate(
+        queue,
+        streams=session.streams,
+        max_length=manifest.max_length,
+        max_batch_tokens=config.read_int("max_batch_tokens"),
+        cores=(options.threads or options.cores) if options.device_id is None else 0,
     )
+
+
+def _session_options(config: ModelConfig, manifest: Manifest) -> SessionOptions:
+    return SessionOptions(config.read_int("threads"), config.device_id, manifest.max_length, config.instances)
 
 
 def open_encoder_session(
     config: ModelConfig, version_dir: Path, manifest: Manifest, *, warms_up: bool
 ) -> Session:
     """The session of a version folder with the model's settings. Raises SettingError, ArtifactError."""
-    options = SessionOptions(
-        config.read_int("threads"), config.device_id, manifest.max_length, config.instances
-    )
-    session = open_session(manifest.engine, version_dir, options)
+    session = open_session(manifest.engine, version_dir, _session_options(config, manifest))
     if warms_up:
         warm_up(session, manifest.max_length)
     return session
@@ -72,9 +90,7 @@ class TextEncoderModel(BackendModel):
         )
         self._default_input_type = _input_type(config.read_text("default_input_type"))
         # What a worker looks at before it sends more.
-        self._interactive = self.metrics.counter(
-            "trireme_interactive_requests_total", "Requests that were not a worker's bulk"
-        )
+        self._interactive = self.metrics.make(names.INTERACTIVE)
         self._usage = UsageMeter(self.metrics, self._encoder.queue.take_cost)
         self._room = HELD_BATCHES * budget
 
@@ -88,14 +104,22 @@ class TextEncoderModel(BackendModel):
     def execute(self, requests: list[Any]) -> None:
         """Returns before the responses are sent, once few enough texts wait."""
         interactive = sum(not is_bulk(request) for request in requests)
-        for reply in self.replies.owed(requests):
-            with reply:
-                reply.when(self._encoder.submit(self._read(reply.request)), self._write)
-        if interactive:
-            # A call to the server, for which no request need wait.
-            self._interactive.increment(interactive)
-        # The rest waits in Triton's queue, which knows priorities, time-outs and clients that have gone away.
-        self._encoder.queue.wait_for_room(self._room)
+        with self.front.executing():
+            for reply in self.replies.owed(requests):
+                with reply:
+                    pending = self._encoder.submit(self._read(reply.request))
+                    self._encoder.queue.work.offer(pending.tokens, is_bulk=is_bulk(reply.request))
+                    reply.when(pending, self._write)
+            if interactive:
+                # A call to the server, for which no request need wait.
+                self._interactive.increment(interactive)
+            # The rest waits in Triton's queue, which knows priorities, time-outs and clients that have gone away.
+            self._encoder.queue.wait_for_room(self._room)
+
+    def work_source(self) -> WorkSource:
+        """See BackendModel. The unit is a token."""
+        queue = self._encoder.queue
+        return WorkSource(queue.work.totals, queue.rate, queue.standing, lambda: queue.is_busy)
 
     def on_answered(self, seconds: float) -> None:
         """See BackendModel."""

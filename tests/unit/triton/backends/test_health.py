@@ -22,8 +22,10 @@ class Metrics:
     def __init__(self):
         self.made = {}
 
-    def counter(self, name, description):
-        return self.made.setdefault(name.removeprefix("trireme_encoder_").removesuffix("_total"), Counter())
+    def make(self, metric, **labels):
+        return self.made.setdefault(
+            metric.name.removeprefix("trireme_encoder_").removesuffix("_total"), Counter()
+        )
 
 
 class Runs:

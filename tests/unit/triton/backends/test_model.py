@@ -8,6 +8,7 @@ import pytest
 
 from fakes.fake_pb import arguments, strings
 from trireme.errors import InvalidInputError, TriremeError
+from trireme.observe.metrics import Metric
 from trireme.triton.backends.model import BackendModel
 from trireme.triton.backends.tensors import read_strings, string_tensor
 
@@ -182,7 +183,7 @@ def test_the_restarts_of_the_server_are_shown(pb, tmp_path, monkeypatch):
 def test_an_unloaded_model_holds_no_metric_of_the_server(pb, tmp_path):
     model = Upper()
     model.initialize(arguments(tmp_path, size=3))
-    counter = model.metrics.counter("made", "by a test")
+    counter = model.metrics.make(Metric("made", "counter", "by a test"))
     counter.increment(1)
     metrics = [weakref.ref(metric) for metric in pb.MetricFamily.metrics.values()]
     assert metrics
@@ -198,7 +199,7 @@ def test_an_unloaded_model_holds_no_metric_of_the_server(pb, tmp_path):
 def test_a_load_that_fails_holds_no_metric_of_the_server(pb, tmp_path):
     class Failing(Upper):
         def load(self, config):
-            self.counted = self.metrics.counter("made", "by a test")
+            self.counted = self.metrics.make(Metric("made", "counter", "by a test"))
             raise TriremeError("cannot")
 
     with pytest.raises(pb.TritonModelException, match="cannot"):
@@ -242,3 +243,44 @@ def test_a_gpu_instance_carries_its_device(pb, tmp_path):
     model.initialize(args)
     model.finalize()
     assert model.config.device_id == 1
+
+
+class Measured(Upper):
+    """Counts its requests and measures its rate."""
+
+    def execute(self, requests):
+        return self.answer_measured(requests, self._read, self._compute, self._write)
+
+
+def test_a_model_that_answers_at_once_offers_its_requests_and_measures_those_that_worked(pb, tmp_path):
+    model = Measured()
+    model.initialize(arguments(tmp_path, size=3))
+    try:
+        run(model, "cannot", "cannot")
+        # A database that is away refuses quickly: that is no rate.
+        assert model.rate.value == 0.0
+        run(model, "a", "no", "b", "cannot")
+        assert model.rate.value > 0
+        # "no" cannot be read.
+        assert (model.work.totals().offered, model.work.totals().waits) == (5, 5)
+    finally:
+        model.finalize()
+
+
+@pytest.mark.parametrize("warms_up", [False, True])
+def test_the_warm_up_ends_with_the_first_answer_where_triton_asks_for_one_and_else_with_the_load(
+    pb, tmp_path, warms_up
+):
+    given = arguments(tmp_path, size=3)
+    if warms_up:
+        given["model_config"] = given["model_config"][:-1] + ', "model_warmup": [{"name": "one"}]}'
+    model = Measured()
+    model.initialize(given)
+    before = model._warmup_seconds()
+    assert (before is None) == warms_up
+    run(model, "a")
+    after = model._warmup_seconds()
+    assert after > 0
+    run(model, "b")
+    assert model._warmup_seconds() == after
+    model.finalize()

@@ -359,3 +359,33 @@ def test_a_bug_reaches_the_log_and_not_the_client(model, pb):
     (response,) = answer_of(model, text_input=words("what?"))
     assert "internal error in model rag" in response.error.message
     assert any("KeyError" in line for line in pb.Logger.errors)
+
+
+def test_what_it_was_asked_is_offered_and_what_it_has_no_place_for_is_refused(model, monkeypatch):
+    class NoPlaces:
+        def acquire(self, blocking):
+            return False
+
+        def release(self):
+            raise AssertionError("it had none")
+
+    monkeypatch.setattr(model, "_places", NoPlaces())
+    request = Request(text_input=words("what?"))
+    model.execute([request])
+    assert request.sender.done.wait(30)
+    totals = model.work.totals()
+    assert (totals.offered, totals.refused, totals.waits) == (1, 1, 0)
+
+
+def test_an_answer_that_no_thread_has_yet_waits(model, monkeypatch):
+    given = []
+    monkeypatch.setattr(model, "_threads", SimpleNamespace(submit=lambda *task: given.append(task)))
+    for _ in range(3):
+        model.execute([Request(text_input=words("what?"))])
+    source = model.work_source()
+    assert (source.waiting().requests, source.totals().offered) == (3, 3)
+    monkeypatch.undo()
+    for task, *values in given:
+        task(*values)
+    assert (source.waiting().requests, source.totals().waits) == (0, 3)
+    assert source.rate.value > 0

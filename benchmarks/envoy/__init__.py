@@ -1,0 +1,1 @@
+"""What Envoy adds to a call."""
