@@ -354,8 +354,7 @@ def test_one_replica_behind_envoy_serves_through_the_gateway_and_ends_with_ctrl_
     settings = settings_on_free_ports(tmp_path / "data", model_repository=repository)
     # What one whose supervisor was killed leaves is no hindrance.
     killed = Serving(settings, options=("--behind-envoy",))
-    killed.wait_until_ready()
-    (secret,) = re.findall(r"OPENAI_API_KEY=(\S+)", killed.output)
+    wait_until(lambda: running_fleet(settings) is not None)
     # PostgreSQL is taken over as it is.
     family = psutil.Process(killed.process.pid).children(recursive=True)
     left = [one for one in family if one.name() not in ("postgres", "valkey-server")]
@@ -367,6 +366,7 @@ def test_one_replica_behind_envoy_serves_through_the_gateway_and_ends_with_ctrl_
         _, alive = psutil.wait_procs(left, timeout=60)
         assert not alive
         assert f"gRPC {settings.grpc_url}, through Envoy to 1 tritonserver." in serving.output
+        (secret,) = re.findall(r"OPENAI_API_KEY=(\S+)", serving.output)
         wait_until(lambda: say_through_gateway(settings, secret) == PROMPT)
         assert trireme(settings, "ready").returncode == 0
         done = trireme(settings, "restart")
@@ -394,11 +394,7 @@ def say_through_gateway(settings, secret):
         return ""
 
 
-@pytest.mark.parametrize(
-    ("options", "told"),
-    [(["--replicas", "0"], "--replicas must be 1 or more"), (["--replicas", "65"], "from 1 to 64")],
-)
-def test_a_number_of_replicas_that_cannot_be_is_named(tmp_path, options, told):
-    done = trireme(settings_on_free_ports(tmp_path / "data"), "serve", *options)
+def test_a_number_of_replicas_that_cannot_be_is_named(tmp_path):
+    done = trireme(settings_on_free_ports(tmp_path / "data"), "serve", "--replicas", "0")
     assert done.returncode == 1
-    assert told in done.stderr
+    assert done.stderr == "error: --replicas must be 1 or more, got 0\n"
