@@ -17,7 +17,7 @@ MODELS = {"llm": {"serves": ["llm"]}, "retrieval": {"serves": MANY, "idempotent"
 SETTINGS = [
     {},
     {"accessLog": "stdout", "hedging": True, "workers": 4},
-    {"accessLog": "/tmp/access.log", "balancing": "roundRobin", "slowStartSeconds": 30},
+    {"accessLog": "/dev/null", "balancing": "roundRobin", "slowStartSeconds": 30},
     {"balancing": "orca", "slowStartSeconds": 5, "keepaliveIntervalSeconds": 0},
     {"listen": {"address": "0.0.0.0"}, "metrics": {"address": "::1"}, "firstMessageSeconds": 0},  # noqa: S104
 ]
