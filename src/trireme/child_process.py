@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -32,7 +32,7 @@ DEFAULT_TIMING = RestartTiming()
 class ChildProcess:
     """One `trireme COMMAND` at a time. `environ` has its settings; what it says goes to `log_file`.
 
-    The command takes --parent and ends when this process is gone.
+    The command takes --parent and ends when this process is gone. words: its options. title: what people call it.
     """
 
     def __init__(
@@ -42,9 +42,14 @@ class ChildProcess:
         log_file: Path,
         timing: RestartTiming = DEFAULT_TIMING,
         clock: Callable[[], float] = monotonic,
+        *,
+        words: Sequence[str] = (),
+        title: str = "",
     ) -> None:
         """Starts it and returns at once."""
         self._command = command
+        self._words = tuple(words)
+        self.title = title or f"the {command}"
         self._timing = timing
         self._clock = clock
         self._environ = dict(environ)
@@ -80,7 +85,7 @@ class ChildProcess:
             gave_up = self._process.returncode >= 0 and self.age < self._timing.long_life
             self._pause = min(self._pause * 2, self._timing.longest_pause) if gave_up else self._timing.pause
             self._due = self._clock() + self._pause
-            notice(f"The {self._command} ended; starting it again. Its log is {self._log_file}.")
+            notice(f"{self._subject} ended; starting it again. Its log is {self._log_file}.")
         if self._clock() >= self._due:
             self._start()
 
@@ -88,12 +93,25 @@ class ChildProcess:
         """Ends it at once; `look_after` starts it again."""
         self._process.kill()
 
+    def restart(self) -> None:
+        """Ends it and starts it again; blocks until the old one is gone. Not while `look_after` runs."""
+        end_process(self._process, self._timing.stop)
+        self._start()
+
     def stop(self) -> None:
         """Ends it; blocks until it is gone. Safe to call twice."""
         end_process(self._process, self._timing.stop)
 
+    @property
+    def _subject(self) -> str:
+        """Its title, as a sentence begins."""
+        return self.title[:1].upper() + self.title[1:]
+
+    def _command_line(self) -> list[str]:
+        own = ["--parent", str(os.getpid())]
+        return [sys.executable, "-m", "trireme.cli", self._command, *self._words, *own]
+
     def _start(self) -> None:
         self._due = None
         self._started = self._clock()
-        command = [sys.executable, "-m", "trireme.cli", self._command, "--parent", str(os.getpid())]
-        self._process = start_process(command, self._environ, self._log_file)
+        self._process = start_process(self._command_line(), self._environ, self._log_file)

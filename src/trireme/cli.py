@@ -19,6 +19,7 @@ from trireme.commands.jobs import add_jobs
 from trireme.commands.keys import add_keys
 from trireme.commands.models import add_env, add_models, add_ready
 from trireme.commands.reindex import add_reindex
+from trireme.commands.restart import add_restart
 from trireme.commands.search import add_search
 from trireme.commands.serve import add_serve
 from trireme.commands.usage import add_usage
@@ -29,6 +30,7 @@ from trireme.settings import read_settings
 # In the order of help.
 COMMANDS = (
     add_serve,
+    add_restart,
     add_gateway,
     add_search,
     add_ask,

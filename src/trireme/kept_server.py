@@ -16,7 +16,7 @@ from typing import BinaryIO
 from trireme.artifacts.machine_config import MACHINE_CONFIG, place_machine_configs
 from trireme.errors import SettingError, TriremeError, UnavailableError
 from trireme.locks import try_lock
-from trireme.machine import read_machine
+from trireme.machine import CoreShare, read_machine
 from trireme.settings import Settings
 from trireme.triton.canary import Canary
 from trireme.triton.metrics import count_answered, has_pending, read_metrics
@@ -27,6 +27,7 @@ from trireme.triton.wire import own_address
 # A server that ends so often before it was ever ready will not get ready; one that is killed may.
 MOST_FALSE_STARTS = 3
 MOST_KILLED_STARTS = 10
+SERVER_LOCK = "serve.lock"
 PREVIOUS_LOG = "tritonserver.previous.log"
 
 
@@ -62,12 +63,14 @@ class KeptServer:
         timing: KeeperTiming = DEFAULT_TIMING,
         clock: Callable[[], float] = monotonic,
         withheld: Collection[str] = (),
+        cores: CoreShare | None = None,
     ) -> None:
-        """Starts nothing. withheld: environment variables that the server does not get."""
+        """Starts nothing. withheld: variables that the server does not get. cores: that it keeps to; None: all."""
         self._settings = settings
         self._timing = timing
         self._clock = clock
         self._withheld = frozenset(withheld)
+        self._cores = cores
         self._database_url = settings.database_url
         self._note = settings.data_dir / "tritonserver.pid"
         self._was_ready = self._was_ever_ready = False
@@ -93,22 +96,50 @@ class KeptServer:
 
         Two that start at once both find the ports free, and then one takes the other's answers for its own.
         """
-        folder = self._settings.data_dir
-        self._claims.enter_context(_claim_folder(folder))
-        for name in ("http_port", "grpc_port", "metrics_port"):
-            self._claims.enter_context(claim_port(getattr(self._settings, name), name))
+        claim_server(self._settings, self._claims)
 
     def start(self, database_url: str) -> None:
         """Starts it and waits until it is ready. Raises TriremeError; then nothing is left running."""
+        self.launch(database_url)
+        self.wait_until_ready()
+
+    def launch(self, database_url: str) -> None:
+        """Starts it and returns at once. Raises TriremeError."""
         self._database_url = database_url
         end_leftover(self._note)
         self.server = self._launch()
+
+    def wait_until_ready(self) -> None:
+        """Blocks until what was launched is ready. Raises TriremeError; then nothing is left running."""
         try:
             self.server.wait_until_ready()
         except BaseException:
             self.stop()
             raise
         self._see_ready()
+
+    def is_ready(self) -> bool:
+        """Whether the server runs and was ready when it was last looked after. Does not block."""
+        return self._was_ready and self.server.is_running()
+
+    def start_anew(self) -> None:
+        """Ends a server that nobody asks any more, with SIGTERM, and starts it again; `look_after` sees it ready.
+
+        Blocks until the old one is gone. Not while `look_after` runs. Raises SettingError or OSError where it
+        cannot be started now; then `look_after` tries.
+        """
+        self._forget()
+        self._was_ready = False
+        self.server.stop()
+        self._restarts += 1
+        self.server = self._launch()
+
+    def has_come_back(self) -> bool:
+        """Whether what `start_anew` started is ready. Raises UnavailableError with its reasons where it ended."""
+        if not self.server.has_started():
+            return False
+        self._see_ready()
+        return True
 
     def stop(self) -> None:
         """Ends it. Blocks until it is gone; safe to call twice."""
@@ -135,23 +166,28 @@ class KeptServer:
                 f"Model {', '.join(models)} has not answered for {self._timing.hung:.0f} s", notice
             )
         elif self._has_outgrown() and self._is_quiet():
-            self._start_again(f"tritonserver has grown by {self._growth() / 1e9:.1f} GB", notice)
+            self._start_again(f"tritonserver has grown by {self.growth() / 1e9:.1f} GB", notice)
 
     def _fit_machine(self) -> str:
         """The name of the models' configurations for this machine's cores; "" where none has one."""
         # A recipe that is being edited must not keep the server from a start again: it has what it had.
         with suppress(TriremeError):
-            has_any = place_machine_configs(self._settings.model_repository, read_machine().cores)
+            cores = read_machine().cores if self._cores is None else self._cores.count
+            has_any = place_machine_configs(self._settings.model_repository, cores)
             self._config_name = MACHINE_CONFIG if has_any else ""
         return self._config_name
 
-    def _growth(self) -> int:
+    def own_bytes(self) -> int:
+        """Memory of the server and its stubs that a second server would need too; 0 before it was ready."""
+        return 0 if self._stubs is None else self._stubs.own_bytes()
+
+    def growth(self) -> int:
         """Bytes that the server and its stubs hold more than when they were ready."""
         return 0 if self._stubs is None else self._stubs.resident_bytes() - self._first_bytes
 
     def _has_outgrown(self) -> bool:
         # What large requests leave in the heaps of Triton and its stubs does not come back.
-        return 0 < self._settings.server_growth_bytes < self._growth()
+        return 0 < self._settings.server_growth_bytes < self.growth()
 
     def _is_quiet(self) -> bool:
         """Whether no request has ended and none was under way for KeeperTiming.quiet, over several calls."""
@@ -230,6 +266,7 @@ class KeptServer:
             response_cache_bytes=settings.response_cache_bytes,
             opens_shared_memory=settings.shared_memory == "on",
             config_name=self._fit_machine(),
+            cores=() if self._cores is None else self._cores.ids,
         )
         told = {"TRIREME_DATABASE_URL": self._database_url, "TRIREME_SERVER_RESTARTS": str(self._restarts)}
         inherited = {key: value for key, value in os.environ.items() if key not in self._withheld}
@@ -240,11 +277,30 @@ class KeptServer:
         return launched
 
 
+def claim_server(settings: Settings, claims: ExitStack) -> None:
+    """Takes data directory and ports of `settings` for this process, until `claims` is closed or it dies.
+
+    Raises SettingError while another process has one of them.
+    """
+    claims.enter_context(_claim_folder(settings.data_dir))
+    for name in ("http_port", "grpc_port", "metrics_port"):
+        claims.enter_context(claim_port(getattr(settings, name), name))
+
+
+def is_claimed(folder: Path) -> bool:
+    """Whether a stack runs with the data in `folder`. Never raises."""
+    try:
+        with (folder / SERVER_LOCK).open("rb") as lock:
+            return not try_lock(lock)
+    except OSError:
+        return False
+
+
 def _claim_folder(folder: Path) -> BinaryIO:
     """A lock that the system frees when this process dies."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "serve.lock").open("ab")
+        lock = (folder / SERVER_LOCK).open("ab")
     except OSError as error:
         raise SettingError(
             f"cannot write into {folder} ({error.strerror}); set TRIREME_DATA_DIR to a folder of yours"
@@ -293,13 +349,18 @@ class _CanaryThread:
     def _run(self) -> None:
         address = own_address(self._settings.host, self._settings.grpc_port)
         with Canary(address) as canary:
+            still_since: float | None = None
             while not self._closed.wait(self._timing.canary):
-                before = self._count()
+                before, asked = self._count(), monotonic()
                 silent = canary.silent(self._models, self._timing.hung)
                 after = self._count()
                 hung = [model for model in silent if before.get(model) == after.get(model)]
+                # A server that stands still has no metrics either; one that is gone is not asked for so long.
+                is_still = not before and not after and hung == self._models
+                still_since = (asked if still_since is None else still_since) if is_still else None
+                stands_still = still_since is not None and monotonic() - still_since >= self._timing.hung
                 # Silence that ends with the server, or with this watch, says nothing of a model.
-                if not self._closed.is_set() and before and after:
+                if not self._closed.is_set() and ((before and after) or stands_still):
                     self.hung = hung
 
     def _count(self) -> dict[str, float]:

@@ -21,6 +21,7 @@ from trireme.retrieve.store import VectorStore
 from trireme.settings import Settings
 from trireme.storage import DEFAULT_EXACT_BELOW, open_documents, open_index_builder, open_queue, open_store
 from trireme.triton.client import TritonClient
+from trireme.triton.many_servers import count_interactive_of_all
 from trireme.triton.metrics import count_interactive, read_metrics
 from trireme.types import FloatArray
 
@@ -168,6 +169,8 @@ def watched_models(settings: Settings) -> list[str]:
 def read_load(settings: Settings, models: Collection[str]) -> tuple[int, bool] | None:
     """How many requests people have sent to the server, for Throttle; None where it does not say."""
     try:
+        if settings.server_hosts:
+            return count_interactive_of_all(settings.listed_server_hosts, settings.metrics_port, models)
         return count_interactive(read_metrics(settings.host, settings.metrics_port), models)
     except UnavailableError:
         return None

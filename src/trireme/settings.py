@@ -53,6 +53,12 @@ def _text_or_nothing(raw: str, _: Value) -> Value:
     return raw
 
 
+def _hosts(raw: str, _: Value) -> Value:
+    if raw and not all(host and host == host.strip() for host in raw.split(",")):
+        raise ValueError(f"must be hosts with commas between them, got {raw!r}")
+    return raw
+
+
 def _switch(raw: str, _: Value) -> Value:
     if raw not in SWITCH:
         raise ValueError(f"must be {' or '.join(SWITCH)}, got {raw!r}")
@@ -105,6 +111,9 @@ class Settings:
     cache_url: str = field(default="", repr=False, metadata=STORE)
     # Memory of the embedded store of cached answers.
     cache_bytes: int = field(default=256 << 20, metadata=CACHE_BYTES)
+    # Where several tritonservers stand behind host:grpc_port: their hosts, with commas between them, at which HTTP
+    # and metrics have http_port and metrics_port. A name may have several addresses. "": host is the one server.
+    server_hosts: str = field(default="", metadata=_reads(_hosts))
     tenant: str = field(default="default", metadata=TEXT)
     collection: str = field(default="default", metadata=TEXT)
     gateway_host: str = field(default="127.0.0.1", metadata=TEXT)
@@ -135,6 +144,11 @@ class Settings:
     def grpc_url(self) -> str:
         """host:port of the gRPC endpoint, as tritonclient takes it."""
         return f"{self.host}:{self.grpc_port}"
+
+    @property
+    def listed_server_hosts(self) -> tuple[str, ...]:
+        """Those of `server_hosts`; () where `host` is the one server."""
+        return tuple(self.server_hosts.split(",")) if self.server_hosts else ()
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:

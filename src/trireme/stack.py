@@ -15,17 +15,44 @@ from typing import TYPE_CHECKING, Protocol
 from trireme.artifacts.repository import is_built, list_recipes
 from trireme.child_process import ChildProcess
 from trireme.errors import ArtifactError, UnavailableError
+from trireme.fleet.leftovers import end_leftovers
 from trireme.gateway_process import GatewayProcess, claim_gateway_port, gateway_secrets
 from trireme.kept_server import KeptServer
 from trireme.settings import Settings, environment
 from trireme.storage import open_store
 
 if TYPE_CHECKING:
+    from trireme.fleet.fleet import Fleet
     from trireme.local.postgres import LocalPostgres
     from trireme.local.valkey import LocalValkey
     from trireme.triton.server import TritonServer
 
 LOOK_SECONDS = 0.25
+
+
+class Servers(Protocol):
+    """What serves the models: a KeptServer, or a Fleet of them behind Envoy."""
+
+    @property
+    def server(self) -> TritonServer:
+        """The tritonserver of now; of several the first. Raises AttributeError before it was started."""
+        ...
+
+    def claim(self) -> None:
+        """Takes data directory and ports. Raises SettingError."""
+        ...
+
+    def start(self, database_url: str) -> None:
+        """Starts it and waits until it is ready. Raises TriremeError; then nothing is left running."""
+        ...
+
+    def look_after(self, notice: Callable[[str], None]) -> None:
+        """Starts again what ended or hangs. Returns soon."""
+        ...
+
+    def stop(self) -> None:
+        """Ends it. Blocks; safe to call twice."""
+        ...
 
 
 class EmbeddedServer(Protocol):
@@ -47,12 +74,15 @@ class EmbeddedServer(Protocol):
 class Stack:
     """Database and tritonserver of one `settings`. A context manager: leaving it ends what it started.
 
+    replicas: so many tritonservers behind Envoy, which takes their gRPC port; 0: one, without Envoy.
+
     `start_worker` adds a worker, `start_gateway` a gateway: `has_gateway` takes its port and starts Valkey for it.
     `look_after`, called now and then, starts again what has ended.
     """
 
-    def __init__(self, settings: Settings, *, has_gateway: bool = False) -> None:
+    def __init__(self, settings: Settings, *, has_gateway: bool = False, replicas: int = 0) -> None:
         self.settings = settings
+        self._replicas = replicas
         self._has_gateway = has_gateway
         self._resources = ExitStack()
         self.postgres: LocalPostgres | None = None
@@ -64,15 +94,18 @@ class Stack:
         self.database_url = settings.database_url
         self.redis_url = settings.redis_url
         self.cache_url = settings.cache_url or settings.redis_url
-        self.kept: KeptServer | None = None
+        self.kept: Servers | None = None
+        # Where there are replicas.
+        self.fleet: Fleet | None = None
 
     def __enter__(self) -> Stack:
         """Starts both and waits until every model is ready. Raises TriremeError; then nothing is left running."""
         try:
             check_models_are_built(self.settings.model_repository)
-            self.kept = KeptServer(self.settings, withheld=gateway_secrets(self.settings))
+            self.kept = self._make_servers()
             self._resources.callback(self.kept.stop)
             self.kept.claim()
+            end_leftovers(self.settings.data_dir)
             if self._has_gateway:
                 self._resources.enter_context(claim_gateway_port(self.settings))
                 self.start_cache()
@@ -82,6 +115,16 @@ class Stack:
             self.stop()
             raise
         return self
+
+    def _make_servers(self) -> Servers:
+        withheld = gateway_secrets(self.settings)
+        if not self._replicas:
+            return KeptServer(self.settings, withheld=withheld)
+        from trireme.fleet.fleet import Fleet
+
+        self.fleet = Fleet(self.settings, self._replicas, withheld)
+        self.settings = replace(self.settings, server_hosts=",".join(self.fleet.hosts))
+        return self.fleet
 
     def __exit__(self, *_: object) -> None:
         self.stop()

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -95,7 +95,7 @@ START_SECONDS = 300
 class Serving:
     """One `trireme serve` in a process of its own; `output` is what it has printed."""
 
-    def __init__(self, settings: Settings, *corpus: Path):
+    def __init__(self, settings: Settings, *corpus: Path, options: Sequence[str] = ()):
         self.settings = settings
         self.environ = environment_of(settings) | {"COLUMNS": "200"}
         self.log = settings.data_dir.parent / f"serve-{time.monotonic_ns()}.out"
@@ -106,6 +106,7 @@ class Serving:
                     "-m",
                     "trireme.cli",
                     "serve",
+                    *options,
                     *(["--corpus", *map(str, corpus)] if corpus else []),
                 ],
                 env=self.environ,

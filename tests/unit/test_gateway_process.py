@@ -9,14 +9,9 @@ import psutil
 import pytest
 
 from fakes.ports import free_ports
+from trireme.asked_process import MOST_MISSES, HealthTiming
 from trireme.errors import SettingError, UnavailableError
-from trireme.gateway_process import (
-    MOST_MISSES,
-    GatewayProcess,
-    HealthTiming,
-    claim_gateway_port,
-    gateway_secrets,
-)
+from trireme.gateway_process import GatewayProcess, claim_gateway_port, gateway_secrets
 from trireme.settings import Settings, environment
 
 # Only the tests ask.

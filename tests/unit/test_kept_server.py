@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from trireme import kept_server
 from trireme.artifacts.recipe import Recipe, write_recipe
 from trireme.errors import SettingError, UnavailableError
 from trireme.kept_server import KeeperTiming, KeptServer
-from trireme.machine import read_machine
+from trireme.machine import CoreShare, read_machine
 from trireme.settings import Settings
 
 
@@ -46,6 +47,11 @@ class Server:
         self.was_ended = True
 
     stop = kill
+
+    def has_started(self):
+        if not self.running:
+            raise UnavailableError("tritonserver stopped while starting: no weights")
+        return self.ready
 
 
 class Stubs:
@@ -312,3 +318,90 @@ def test_what_is_withheld_does_not_reach_the_server(tmp_path, monkeypatch):
         assert Server.made[-1].environ["ANOTHER"] == "kept"
     finally:
         keeper.stop()
+
+
+def test_a_server_that_is_started_anew_is_ended_first_and_seen_ready(kept):
+    (first,) = Server.made
+    Server.starts_ready = False
+    assert kept.is_ready()
+    kept.start_anew()
+    second = Server.made[-1]
+    assert first.was_ended
+    assert second.environ["TRIREME_SERVER_RESTARTS"] == "1"
+    assert not kept.is_ready()
+    assert not kept.has_come_back()
+    second.ready = True
+    assert kept.has_come_back()
+    assert kept.is_ready()
+    assert look_after(kept) == []
+    assert len(Server.made) == 2
+
+
+def test_a_server_that_does_not_come_back_says_why_and_is_tried_again(kept):
+    Server.starts_ready = False
+    kept.start_anew()
+    Server.made[-1].running = False
+    with pytest.raises(UnavailableError, match="no weights"):
+        kept.has_come_back()
+    assert look_after(kept)[0].startswith("tritonserver ended; starting tritonserver again.")
+    assert len(Server.made) == 3
+
+
+def test_a_server_that_cannot_be_started_anew_now_is_tried_again(kept):
+    Server.refuse = [SettingError("port in use")]
+    with pytest.raises(SettingError, match="port in use"):
+        kept.start_anew()
+    Server.made[-1].running = False
+    look_after(kept)
+    assert len(Server.made) == 2
+
+
+def test_a_server_keeps_to_its_share_of_the_cores(tmp_path, monkeypatch, sixteen_cores):
+    monkeypatch.setattr(kept_server, "TritonServer", Server)
+    monkeypatch.setattr(kept_server, "StubTable", Stubs)
+    monkeypatch.setattr(kept_server, "_CanaryThread", Canary)
+    keeper = KeptServer(settings_of(tmp_path), cores=CoreShare((4, 5), 2))
+    keeper.start("postgresql://x")
+    try:
+        assert Server.made[-1].config.cores == (4, 5)
+        # Two cores pay for one instance.
+        assert Server.made[-1].config.config_name == ""
+    finally:
+        keeper.stop()
+
+
+class Silent:
+    """A canary whose server stands still, or refuses."""
+
+    def __init__(self, address):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def silent(self, models, seconds):
+        Silent.clock.now += Silent.takes
+        Silent.asked += 1
+        return list(models)
+
+
+@pytest.mark.parametrize(("takes", "hung"), [(30.0, ["embedding", "llm"]), (0.0, [])])
+def test_a_server_that_stands_still_hangs_and_one_that_is_gone_does_not(
+    monkeypatch, tmp_path, clock, takes, hung
+):
+    Silent.clock, Silent.takes, Silent.asked = clock, takes, 0
+    monkeypatch.setattr(kept_server, "Canary", Silent)
+    monkeypatch.setattr(kept_server, "monotonic", clock)
+    # Nothing listens at these ports, so there are no metrics either.
+    thread = kept_server._CanaryThread(
+        settings_of(tmp_path), ["embedding", "llm"], KeeperTiming(canary=0.001)
+    )
+    deadline = time.monotonic() + 60
+    while Silent.asked < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    thread.close()
+    assert Silent.asked >= 2
+    assert thread.hung == hung

@@ -57,6 +57,14 @@ def test_a_number_of_seconds_is_at_least_one(value):
         read_settings({"TRIREME_WORKER_TIMEOUT_SECONDS": value})
 
 
+def test_hosts_of_servers_are_listed_and_an_empty_one_is_named():
+    assert Settings().listed_server_hosts == ()
+    assert read_settings({"TRIREME_SERVER_HOSTS": "a,b"}).listed_server_hosts == ("a", "b")
+    for value in ("a,", ",", "a, b"):
+        with pytest.raises(SettingError, match="TRIREME_SERVER_HOSTS"):
+            read_settings({"TRIREME_SERVER_HOSTS": value})
+
+
 def test_a_child_process_gets_the_same_settings():
     given = Settings(
         http_port=9000,

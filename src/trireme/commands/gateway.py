@@ -86,7 +86,13 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
     budgets, cache = store_urls(settings)
     return GatewayParts(
         file=file,
-        triton=TritonPorts(settings.host, settings.grpc_port, settings.http_port, settings.metrics_port),
+        triton=TritonPorts(
+            settings.host,
+            settings.grpc_port,
+            settings.http_port,
+            settings.metrics_port,
+            settings.listed_server_hosts,
+        ),
         keys=resources.enter_context(closing(open_keys(url))),
         caps=resources.enter_context(closing(open_caps(url))),
         ledger=resources.enter_context(closing(open_ledger(url))),

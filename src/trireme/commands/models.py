@@ -12,6 +12,9 @@ from trireme.settings import Settings
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from trireme.fleet.control import FleetState, ReplicaState
+    from trireme.triton.served_models import ServedModel
+
 
 def add_models(commands: Any) -> None:
     """Add the command to argparse's subparsers; it sets `run`, as in cli.py."""
@@ -35,11 +38,10 @@ def add_env(commands: Any) -> None:
 
 def _models(_: argparse.Namespace, settings: Settings, console: Console) -> int:
     from trireme.commands.tables import models_table
-    from trireme.triton.served_models import read_served_models
 
     repository = settings.model_repository
     try:
-        served = read_served_models(settings.host, settings.http_port, settings.metrics_port)
+        served = _read_served(settings)
     except UnavailableError as error:
         if not repository.is_dir():
             raise UnavailableError(f"{error}, and {repository} is no folder with models") from None
@@ -59,16 +61,77 @@ def _models(_: argparse.Namespace, settings: Settings, console: Console) -> int:
     return 0
 
 
+def _read_served(settings: Settings) -> list[ServedModel]:
+    """Of the one server, or of all that are set or that the fleet in the data directory has, merged."""
+    from trireme.fleet.control import running_fleet
+    from trireme.triton.many_servers import read_models_of_all
+    from trireme.triton.served_models import read_served_models
+
+    fleet = None if settings.server_hosts else running_fleet(settings)
+    hosts = tuple(one.address for one in fleet.replicas) if fleet else settings.listed_server_hosts
+    if hosts:
+        return read_models_of_all(hosts, settings.http_port, settings.metrics_port)
+    return read_served_models(settings.host, settings.http_port, settings.metrics_port)
+
+
 def _ready(_: argparse.Namespace, settings: Settings, console: Console) -> int:
+    from trireme.fleet.control import running_fleet
+
+    fleet = running_fleet(settings)
+    if fleet is not None:
+        # Each line is printed, so that one replica that is away does not hide what the others say.
+        answers = [_say_replica(one, console) for one in fleet.replicas]
+        return 0 if all([*answers, _say_envoy(settings, fleet, console)]) else 1
+    are_ready = [
+        _say_server(host, settings, console) for host in settings.listed_server_hosts or (settings.host,)
+    ]
+    return 0 if all(are_ready) else 1
+
+
+def _say_server(host: str, settings: Settings, console: Console) -> bool:
+    """Prints each model of a server, and whether all are ready. Raises UnavailableError."""
+    served = _read_one(host, settings.http_port, settings.metrics_port)
+    for model in served:
+        console.print(f"{model.name}: {'ready' if model.is_ready else 'not ready'}", highlight=False)
+    return bool(served) and all(model.is_ready for model in served)
+
+
+def _read_one(host: str, http_port: int, metrics_port: int) -> list[ServedModel]:
     from trireme.triton.metrics import read_metrics
     from trireme.triton.served_models import read_served_models
 
     # Without the metrics, models say nothing of their files and database: that is an error here.
-    read_metrics(settings.host, settings.metrics_port)
-    served = read_served_models(settings.host, settings.http_port, settings.metrics_port)
-    for model in served:
-        console.print(f"{model.name}: {'ready' if model.is_ready else 'not ready'}", highlight=False)
-    return 0 if served and all(model.is_ready for model in served) else 1
+    read_metrics(host, metrics_port)
+    return read_served_models(host, http_port, metrics_port)
+
+
+def _say_replica(replica: ReplicaState, console: Console) -> bool:
+    """Prints one replica of a fleet, with the models that are not ready, and whether it serves."""
+    name = f"replica {replica.name} ({replica.address})"
+    try:
+        served = _read_one(replica.address, replica.http_port, replica.metrics_port)
+    except UnavailableError as error:
+        console.print(f"{name}: {replica.state}, {error}", highlight=False, markup=False, soft_wrap=True)
+        return False
+    away = [model.name for model in served if not model.is_ready]
+    said = f"not ready: {', '.join(away)}" if away else f"{len(served)} models ready"
+    console.print(f"{name}: {replica.state}, {said}", highlight=False, markup=False, soft_wrap=True)
+    return bool(served) and not away and replica.state == "serving"
+
+
+def _say_envoy(settings: Settings, fleet: FleetState, console: Console) -> bool:
+    """Prints whether Envoy takes calls, and whether it does."""
+    import http.client
+    from contextlib import closing
+
+    try:
+        with closing(http.client.HTTPConnection(fleet.envoy_metrics, timeout=5)) as connection:
+            connection.request("GET", "/ready")
+            is_ready = connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        is_ready = False
+    console.print(f"Envoy ({settings.grpc_url}): {'ready' if is_ready else 'not ready'}", highlight=False)
+    return is_ready
 
 
 def _env(_: argparse.Namespace, settings: Settings, console: Console) -> int:

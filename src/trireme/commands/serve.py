@@ -8,11 +8,13 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trireme.errors import SettingError
 from trireme.settings import Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from trireme.fleet.fleet import Fleet
     from trireme.indexing import IngestReport
     from trireme.stack import Stack
 
@@ -24,19 +26,29 @@ def add_serve(commands: Any) -> None:
     )
     help = "index these files and folders on the first run"
     command.add_argument("--corpus", type=Path, nargs="+", default=[], metavar="PATH", help=help)
+    help = "so many tritonservers, with Envoy in front; trireme restart restarts them one by one"
+    command.add_argument("--replicas", type=int, default=1, metavar="N", help=help)
+    help = "put Envoy in front of one tritonserver too"
+    command.add_argument("--behind-envoy", action="store_true", help=help)
     command.set_defaults(run=_serve)
 
 
 def _serve(arguments: argparse.Namespace, settings: Settings, console: Console) -> int:
+    # One server without Envoy is no fleet.
+    replicas = arguments.replicas if arguments.behind_envoy or arguments.replicas != 1 else 0
+    if arguments.replicas < 1:
+        raise SettingError(f"--replicas must be 1 or more, got {arguments.replicas}")
     try:
-        serve(settings, arguments.corpus, console)
+        serve(settings, arguments.corpus, console, replicas)
     except KeyboardInterrupt:
         console.print("Stopped.")
     return 0
 
 
-def serve(settings: Settings, corpus: Sequence[Path], console: Console) -> None:
+def serve(settings: Settings, corpus: Sequence[Path], console: Console, replicas: int = 0) -> None:
     """Runs the stack in the foreground until Ctrl-C. `corpus` is indexed where there is no collection yet.
+
+    replicas: see Stack.
 
     Raises TriremeError when a part cannot start or ends, KeyboardInterrupt on a signal; nothing is left running.
     """
@@ -46,8 +58,9 @@ def serve(settings: Settings, corpus: Sequence[Path], console: Console) -> None:
     # A fault in it is told before anything starts.
     read_gateway_file(settings.gateway_file)
     with interruptible(), ExitStack() as resources:
-        with console.status("Starting PostgreSQL and tritonserver"):
-            stack = resources.enter_context(Stack(settings, has_gateway=True))
+        servers = f"{replicas} tritonservers and Envoy" if replicas else "tritonserver"
+        with console.status(f"Starting PostgreSQL and {servers}"):
+            stack = resources.enter_context(Stack(settings, has_gateway=True, replicas=replicas))
         stack.start_worker()
         with console.status("Starting the gateway"):
             stack.start_gateway()
@@ -56,7 +69,7 @@ def serve(settings: Settings, corpus: Sequence[Path], console: Console) -> None:
             named = ", ".join(map(str, corpus))
             documents = sum(report.published for report in reports)
             console.print(f"Indexed {named}: {reports[-1].passages} passages of {documents} documents.")
-        _announce(settings, _first_key(settings, stack.database_url), console)
+        _announce(settings, _first_key(settings, stack.database_url), console, stack.fleet)
         stack.wait(console.print)
 
 
@@ -87,18 +100,25 @@ def _first_key(settings: Settings, database_url: str) -> str:
         return "" if store.find() else create_key(store, Key(new_key_id(), settings.tenant))
 
 
-def _announce(settings: Settings, key: str, console: Console) -> None:
+def _announce(settings: Settings, key: str, console: Console, fleet: Fleet | None) -> None:
     from trireme.commands.gateway import base_url
     from trireme.commands.tables import models_table
 
-    host, http = settings.host, settings.http_port
+    host, http = settings.host if fleet is None else fleet.hosts[0], settings.http_port
+    metrics = f"{host}:{settings.metrics_port}"
     console.print(models_table(settings.model_repository))
+    if fleet is None:
+        ready = f"HTTP {host}:{http}, gRPC {settings.grpc_url}, metrics {metrics}"
+    else:
+        servers = "1 tritonserver" if len(fleet.hosts) == 1 else f"{len(fleet.hosts)} tritonservers"
+        ready = f"gRPC {settings.grpc_url}, through Envoy to {servers}"
     console.print(
-        f"Ready: HTTP {host}:{http}, gRPC {settings.grpc_url}, metrics {host}:{settings.metrics_port}."
-        f" Ctrl-C stops everything.\nGateway: {base_url(settings)}",
+        f"Ready: {ready}. Ctrl-C stops everything.\nGateway: {base_url(settings)}",
         highlight=False,
         soft_wrap=True,
     )
+    if fleet is not None:
+        _announce_replicas(fleet, console)
     if key:
         console.print(
             f"A key of tenant {settings.tenant}, shown this once; trireme keys create makes more:\n"
@@ -107,12 +127,26 @@ def _announce(settings: Settings, key: str, console: Console) -> None:
             markup=False,
             soft_wrap=True,
         )
+    restart = [".venv/bin/trireme restart"] if fleet is not None and len(fleet.hosts) > 1 else []
     console.print("\nTry in another terminal:", highlight=False)
     body = '{"query": "what does the dynamic batcher wait for?", "top_k": 3}'
     for command in (
         '.venv/bin/trireme ask "how do I change the port?"',
         '.venv/bin/trireme search "what does the dynamic batcher wait for?"',
         ".venv/bin/trireme ingest PATH --collection NAME",
+        *restart,
         f"curl -s {host}:{http}/v2/models/search/generate -d '{body}'",
     ):
         console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _announce_replicas(fleet: Fleet, console: Console) -> None:
+    for replica in fleet.replicas:
+        place = replica.place
+        console.print(
+            f"Replica {place.name}: {place.address}, HTTP {place.http_port}, gRPC {place.grpc_port},"
+            f" metrics {place.metrics_port}, its agent's {place.agent_http_port}.",
+            highlight=False,
+            soft_wrap=True,
+        )
+    console.print(f"Envoy's metrics: http://{fleet.envoy_metrics}/stats/prometheus", highlight=False)

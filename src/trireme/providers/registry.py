@@ -27,12 +27,16 @@ class ProviderOptions:
 
 @dataclass(frozen=True, slots=True)
 class TritonPorts:
-    """Where our own tritonserver listens: the address that it is bound to, and its ports."""
+    """Where our own tritonserver listens: the address that it is bound to, and its ports.
+
+    hosts: of several that stand behind host:grpc_port; HTTP and metrics are there.
+    """
 
     host: str
     grpc_port: int
     http_port: int
     metrics_port: int
+    hosts: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -45,7 +49,8 @@ def open_model_server(ports: TritonPorts) -> ModelServer:
     from trireme.providers.triton_models import TritonModels
     from trireme.triton.async_client import AsyncTritonClient
 
-    return TritonModels(AsyncTritonClient(ports.url), ports.host, ports.http_port, ports.metrics_port)
+    client = AsyncTritonClient(ports.url)
+    return TritonModels(client, ports.host, ports.http_port, ports.metrics_port, hosts=ports.hosts)
 
 
 def open_backlogs(ports: TritonPorts) -> BacklogReader:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from trireme.providers.triton_chat import USER_PARAMETER
 from trireme.triton import calls
 from trireme.triton.async_client import AsyncTritonClient
 from trireme.triton.calls import ModelFacts
+from trireme.triton.many_servers import read_models_of_all
 from trireme.triton.served_models import read_served_models, versions_of
 from trireme.triton.wire import Outputs, Rows
 from trireme.types import Classified, Hit, InputType
@@ -33,10 +35,23 @@ BATCHES_AT_ONCE = 4
 class TritonModels:
     """See ModelServer. Callers that ask for the models at the same time share one question."""
 
-    def __init__(self, client: AsyncTritonClient, host: str, http_port: int, metrics_port: int) -> None:
-        """The ports of the same server tell which models are ready. Closes the client when it is closed."""
+    def __init__(
+        self,
+        client: AsyncTritonClient,
+        host: str,
+        http_port: int,
+        metrics_port: int,
+        hosts: Sequence[str] = (),
+    ) -> None:
+        """The ports of the same server tell which models are ready. Closes the client when it is closed.
+
+        hosts: of the servers behind the client's address, where there are several; the ports are theirs.
+        """
         self._client = client
-        self._ports = (host, http_port, metrics_port)
+        ports = (http_port, metrics_port)
+        self._read = (
+            partial(read_models_of_all, hosts, *ports) if hosts else partial(read_served_models, host, *ports)
+        )
         self._index: list[ServedModel] = []
         self._index_until = 0.0
         self._asking: asyncio.Task[list[ServedModel]] | None = None
@@ -128,7 +143,7 @@ class TritonModels:
 
     async def _ask(self) -> list[ServedModel]:
         found = []
-        everything = await asyncio.to_thread(read_served_models, *self._ports)
+        everything = await asyncio.to_thread(self._read)
         for served in everything:
             ability = ability_of(served.name, served.kind, served.inputs)
             if ability is not None:

@@ -27,6 +27,7 @@ from trireme.triton.wire import (
     infer_request,
     is_final,
     outputs_of,
+    route_of,
     stream_error,
     stream_request,
 )
@@ -152,7 +153,7 @@ class AsyncTritonClient:
         import grpc.aio
 
         requests = iter([stream_request(model, inputs, parameters=parameters)])
-        call = self._stub.ModelStreamInfer(requests, timeout=seconds)
+        call = self._stub.ModelStreamInfer(requests, timeout=seconds, metadata=route_of(model))
         has_ended = False
         try:
             while not has_ended:
@@ -200,7 +201,7 @@ class AsyncTritonClient:
         limit = self._timeout if seconds is None else min(self._timeout, seconds)
         try:
             request = infer_request(model, inputs, bulk=bulk, parameters=parameters)
-            call = self._stub.ModelInfer(request, timeout=limit)
+            call = self._stub.ModelInfer(request, timeout=limit, metadata=route_of(model))
             response = await result_of(call, call)
         except grpc.RpcError as error:
             raise call_error(error, self._url) from None
@@ -212,7 +213,7 @@ class AsyncTritonClient:
 
         try:
             request = self._messages.ModelConfigRequest(name=model)
-            call = self._stub.ModelConfig(request, timeout=seconds or self._timeout)
+            call = self._stub.ModelConfig(request, timeout=seconds or self._timeout, metadata=route_of(model))
             answer = await result_of(call, call)
         except grpc.RpcError as error:
             typed = call_error(error, self._url)
@@ -228,7 +229,7 @@ class AsyncTritonClient:
         try:
             if model:
                 request = self._messages.ModelReadyRequest(name=model)
-                answer = await self._stub.ModelReady(request, timeout=self._timeout)
+                answer = await self._stub.ModelReady(request, timeout=self._timeout, metadata=route_of(model))
             else:
                 request = self._messages.ServerReadyRequest()
                 answer = await self._stub.ServerReady(request, timeout=self._timeout)

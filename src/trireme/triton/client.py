@@ -23,6 +23,7 @@ from trireme.triton.wire import (
     infer_request,
     is_final,
     outputs_of,
+    route_of,
     stream_error,
     stream_request,
 )
@@ -148,7 +149,7 @@ class TritonClient:
         Waits at most the client's timeout for each response. Closing the generator cancels the request.
         """
         answers: queue.Queue[Any] = queue.Queue()
-        call = self._stub.ModelStreamInfer(iter([stream_request(model, inputs)]))
+        call = self._stub.ModelStreamInfer(iter([stream_request(model, inputs)]), metadata=route_of(model))
         # tritonclient's own streams leave a thread behind for each one that is cancelled.
         reader = threading.Thread(target=_read_stream, args=(call, answers.put, self._url), daemon=True)
         reader.start()
@@ -175,7 +176,9 @@ class TritonClient:
         import grpc
 
         try:
-            response = self._stub.ModelInfer(infer_request(model, inputs, bulk=bulk), timeout=self._timeout)
+            response = self._stub.ModelInfer(
+                infer_request(model, inputs, bulk=bulk), timeout=self._timeout, metadata=route_of(model)
+            )
         except grpc.RpcError as error:
             raise call_error(error, self._url) from None
         return answer_of(response)
@@ -187,7 +190,9 @@ class TritonClient:
         try:
             if model:
                 answer = self._stub.ModelReady(
-                    self._messages.ModelReadyRequest(name=model), timeout=self._timeout
+                    self._messages.ModelReadyRequest(name=model),
+                    timeout=self._timeout,
+                    metadata=route_of(model),
                 )
             else:
                 answer = self._stub.ServerReady(self._messages.ServerReadyRequest(), timeout=self._timeout)

@@ -1,4 +1,5 @@
-"""What keeps one request from ending or opening tritonserver 2.51, where only later versions have the mend."""
+"""What keeps one request from ending or opening tritonserver 2.51, where only later versions have the mend; and the
+cores that it keeps to."""
 
 from __future__ import annotations
 
@@ -33,3 +34,14 @@ def deepen_stacks(command: Sequence[str]) -> list[str]:
     if prlimit is None or (OVERCOMMIT.is_file() and OVERCOMMIT.read_text().strip() == STRICT):
         return list(command)
     return [prlimit, f"--stack={STACK_BYTES}:", *command]
+
+
+def keep_to_cores(command: Sequence[str], cores: Sequence[int]) -> list[str]:
+    """`command`, started so that it and its stubs run on `cores` alone; engines count their threads by them.
+
+    Unchanged for none, and without taskset, which util-linux brings.
+    """
+    taskset = shutil.which("taskset")
+    if taskset is None or not cores:
+        return list(command)
+    return [taskset, "-c", ",".join(map(str, cores)), *command]

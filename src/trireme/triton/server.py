@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import sysconfig
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trireme.errors import SettingError, UnavailableError, UnsupportedError
-from trireme.triton.fences import deepen_stacks, lock_protocols
+from trireme.triton.fences import deepen_stacks, keep_to_cores, lock_protocols
 from trireme.triton.mended import read_mended
 from trireme.triton.process import end_process, has_ended, start_process
 from trireme.triton.shared_memory import remove_leftovers
@@ -43,6 +44,8 @@ class ServerConfig:
     opens_shared_memory: bool = False
     # Of configs/NAME.pbtxt in a model's folder, which is read instead of its config.pbtxt; "": none.
     config_name: str = ""
+    # That it and its stubs keep to; (): all that this process may use.
+    cores: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,8 @@ def place_python_backend(files: ServerFiles, backend_directory: Path) -> None:
     stub, *copied = files.python_backend
     folder = backend_directory / "python"
     folder.mkdir(exist_ok=True)
-    fresh = folder / f".fresh.{os.getpid()}"
+    # Several servers of one supervisor may start at once.
+    fresh = folder / f".fresh.{os.getpid()}.{threading.get_ident()}"
     # A copied stub does not find its libraries, and a linked library is refused as outside of its folder.
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(stub)
@@ -159,7 +163,7 @@ def server_command(config: ServerConfig, files: ServerFiles) -> list[str]:
     if config.config_name:
         command.append(f"--model-config-name={config.config_name}")
     command += lock_protocols(opens_shared_memory=config.opens_shared_memory)
-    return deepen_stacks(command)
+    return keep_to_cores(deepen_stacks(command), config.cores)
 
 
 class TritonServer:
@@ -217,13 +221,17 @@ class TritonServer:
         except (urllib.error.URLError, OSError):
             return False
 
+    def has_started(self) -> bool:
+        """As `is_ready`. Raises UnavailableError with the server's own reasons where it ended."""
+        if not self.is_running():
+            raise UnavailableError(f"tritonserver stopped while starting: {self._reasons()}")
+        return self.is_ready()
+
     def wait_until_ready(self, timeout: float = 120.0) -> None:
         """Blocks until it is ready. Raises UnavailableError with the server's own reasons."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            if not self.is_running():
-                raise UnavailableError(f"tritonserver stopped while starting: {self._reasons()}")
-            if self.is_ready():
+            if self.has_started():
                 return
             time.sleep(0.1)
         raise UnavailableError(f"tritonserver was not ready within {timeout:.0f} s: {self._reasons()}")
@@ -248,8 +256,8 @@ class TritonServer:
         return "; ".join(reasons[-3:] or lines[-3:]) + f" (log: {self.config.log_file})"
 
 
-def end_leftover(note: Path) -> None:
-    """Ends the tritonserver whose process id `note` holds: its supervisor was killed and nobody looks after it.
+def end_leftover(note: Path, name: str = SERVER_NAME) -> None:
+    """Ends the process whose id `note` holds, if its program is `name`: its supervisor was killed before it.
 
     Blocks until it is gone. Does nothing where the process is another one by now, or gone.
     """
@@ -258,7 +266,7 @@ def end_leftover(note: Path) -> None:
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (OSError, ValueError):
         return
-    if Path(os.fsdecode(arguments[0])).name != SERVER_NAME:
+    if Path(os.fsdecode(arguments[0])).name != name:
         return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         # It leads its own session, which its stubs share.

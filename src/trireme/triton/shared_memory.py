@@ -51,11 +51,12 @@ def _mapped(folder: str) -> set[str]:
     for process in Path("/proc").glob("[0-9]*"):
         # It may end meanwhile, or belong to somebody else.
         with suppress(OSError):
+            # A server that starts maps a file and then closes it: looked at in this order, none is missed.
+            for link in (process / "fd").iterdir():
+                with suppress(OSError):
+                    found.add(str(link.readlink()))
             for line in (process / "maps").read_text().splitlines():
                 _, _, path = line.partition(folder)
                 if path:
                     found.add(folder + path.removesuffix(" (deleted)"))
-            for link in (process / "fd").iterdir():
-                with suppress(OSError):
-                    found.add(str(link.readlink()))
     return found

@@ -68,6 +68,17 @@ class StubTable:
                 continue
         return total
 
+    def own_bytes(self) -> int:
+        """As `resident_bytes`, without what a second server would share with it, such as files of weights."""
+        total = 0
+        for process in (self._server, *self._processes.values()):
+            try:
+                memory = process.memory_info() if process is not None else None
+            except self._psutil.Error:
+                continue
+            total += memory.rss - memory.shared if memory is not None else 0
+        return total
+
     def _is_lost(self, stub: Stub, process: Any) -> bool:
         try:
             status = process.status() if process.is_running() else self._psutil.STATUS_DEAD

@@ -31,6 +31,9 @@ Outputs = dict[str, Any]
 BULK_ID = "bulk"
 # Of the two priorities of a text encoder: behind every request that says nothing.
 BULK_PRIORITY = 2
+# gRPC metadata of a call: a balancer in front of several servers reads in it which model is asked.
+MODEL_KEY = "trireme-model"
+LONGEST_MODEL_NAME = 256
 # An answer may hold many vectors. A server that was started again is found again within a second.
 CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", -1),
@@ -62,6 +65,10 @@ _STUB_GONE = "is not healthy"
 _PASSING = (_STUB_GONE, "has no available versions", "server is stopping", "Server is stopping")
 # gRPC has one status for a server that is not there and one that went away; it says which in words.
 _NOT_CONNECTED = "onnect"
+# Envoy's words for a server that refused, and for one that ended with the request in its hands.
+_BEHIND_BALANCER = "upstream connect error"
+# gRPC's for a stream that a balancer ended because its server had: it has no status for it.
+_CUT_OFF = "RST_STREAM"
 _INT32 = range(-(2**31), 2**31)
 
 
@@ -73,6 +80,12 @@ def own_address(host: str, port: int) -> str:
     """host:port at which a server bound to `host` answers its own machine."""
     host = _EVERYWHERE.get(host, host)
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+def route_of(model: str) -> tuple[tuple[str, str], ...]:
+    """The metadata of a call of `model`; none for a name that no header can hold, which no server has either."""
+    is_header = model.isascii() and model.isprintable() and model == model.strip()
+    return ((MODEL_KEY, model),) if model and is_header and len(model) <= LONGEST_MODEL_NAME else ()
 
 
 def infer_request(
@@ -199,9 +212,10 @@ def _find_error(code: str, reason: str) -> type[TriremeError]:
 
 def _server_fault(status: str, message: str, url: str) -> UnavailableError | None:
     """The error where it is the server and not the request that is at fault."""
-    if status == "UNAVAILABLE" and _NOT_CONNECTED in message:
+    is_balanced = message.startswith(_BEHIND_BALANCER)
+    if status == "UNAVAILABLE" and _NOT_CONNECTED in message and not is_balanced:
         return NoServerError(f"no server answers at {url}; start one with: make serve")
-    if status in ("UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED"):
+    if status in ("UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED") or _CUT_OFF in message:
         kind = DeadlineError if status == "DEADLINE_EXCEEDED" else UnavailableError
         return kind(f"the server at {url} did not answer ({message}); try again")
     if any(said in message for said in _PASSING):

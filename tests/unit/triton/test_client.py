@@ -85,6 +85,23 @@ def test_texts_go_out_in_batches_and_their_vectors_come_back_in_order(client, se
     assert {tuple(request.inputs[1].shape) for request in server.requests} == {(2, 1), (1, 1)}
 
 
+def test_every_call_of_a_model_names_it_to_a_balancer(client, server):
+    named = []
+
+    def infer(request, context):
+        named.append(dict(context.invocation_metadata()).get("trireme-model"))
+        return response_of({"embedding": [[1.0]]})
+
+    def stream(request, context):
+        named.append(dict(context.invocation_metadata()).get("trireme-model"))
+        return iter([response_of({"x": [[1]]})])
+
+    server.infer, server.stream = infer, stream
+    client.call("embed", ["a"], "query")
+    client.call("stream", "llm", {"stream": True})
+    assert named == ["embedding", "llm"]
+
+
 def test_bulk_has_its_id_and_its_priority(client, server):
     server.infer = lambda request, context: response_of({"embedding": [[1.0]]})
     client.call("embed", ["a"], "passage", bulk=True)

@@ -1,3 +1,4 @@
+import os
 import resource
 import shutil
 import subprocess
@@ -6,7 +7,7 @@ import sys
 import pytest
 
 from trireme.triton import fences
-from trireme.triton.fences import STACK_BYTES, deepen_stacks, lock_protocols
+from trireme.triton.fences import STACK_BYTES, deepen_stacks, keep_to_cores, lock_protocols
 
 PRINT_LIMIT = "import resource; print(resource.getrlimit(resource.RLIMIT_STACK)[0])"
 
@@ -43,3 +44,17 @@ def test_each_start_locks_with_a_value_of_its_own():
 def test_shared_memory_is_open_where_that_was_asked_for():
     for option in lock_protocols(opens_shared_memory=True):
         assert "=trace,logging:trireme-locked=" in option
+
+
+def test_a_command_and_what_it_starts_keep_to_their_cores():
+    if shutil.which("taskset") is None:
+        pytest.skip("needs taskset of util-linux")
+    core = max(os.sched_getaffinity(0))
+    command = keep_to_cores([sys.executable, "-c", "import os; print(*os.sched_getaffinity(0))"], [core])
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == [str(core)]
+
+
+def test_a_command_without_cores_of_its_own_stays_as_it_is(monkeypatch):
+    assert keep_to_cores(["tritonserver"], ()) == ["tritonserver"]
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert keep_to_cores(["tritonserver"], (0, 1)) == ["tritonserver"]

@@ -87,3 +87,9 @@ def test_a_server_that_is_gone_has_no_stubs():
 )
 def test_a_stub_is_named_by_its_models_folder(arguments, model):
     assert stubs._model_of(arguments) == model
+
+
+def test_memory_that_a_second_server_would_share_is_not_its_own(family):
+    parent, *_ = family
+    table = StubTable(parent)
+    assert 0 < table.own_bytes() < table.resident_bytes()

@@ -16,6 +16,7 @@ from trireme.triton.wire import (
     is_final,
     outputs_of,
     read_code,
+    route_of,
     step_error,
     stream_request,
     write_code,
@@ -130,3 +131,23 @@ def test_what_no_tensor_can_hold_is_refused():
 )
 def test_faults_of_the_server_are_told_apart(status, message, kind):
     assert type(client_error(status, message, "127.0.0.1:1")) is kind
+
+
+def test_a_balancer_is_told_which_model_is_asked_unless_no_header_can_hold_its_name():
+    assert route_of("embedding") == (("trireme-model", "embedding"),)
+    for name in ("", "trirème", "a\nb", " a", "a" * 300):
+        assert route_of(name) == ()
+
+
+def test_a_stream_that_a_balancer_cut_off_may_be_asked_again():
+    said = "Stream removed (RST_STREAM (Received RST_STREAM with error code 2))"
+    for status in ("UNKNOWN", "INTERNAL"):
+        error = client_error(status, said, "a:1")
+        assert type(error) is UnavailableError
+        assert "did not answer" in str(error)
+
+
+def test_a_request_that_a_balancer_lost_may_have_left_us():
+    said = "upstream connect error or disconnect/reset before headers. reset reason: connection termination"
+    assert type(client_error("UNAVAILABLE", said, "a:1")) is UnavailableError
+    assert type(client_error("UNAVAILABLE", "failed to connect to all addresses", "a:1")) is NoServerError

@@ -1,0 +1,75 @@
+"""What several servers say together."""
+
+import pytest
+
+from trireme.errors import UnavailableError
+from trireme.triton import many_servers
+from trireme.triton.many_servers import (
+    count_interactive_of_all,
+    find_addresses,
+    merge_served,
+    read_models_of_all,
+)
+from trireme.triton.served_models import ServedModel
+
+HOSTS = ("127.0.0.11", "127.0.0.12")
+
+
+def model(name="embedding", **changes):
+    return ServedModel(**{"name": name, "kind": "text_encoder", "is_ready": True, **changes})
+
+
+def test_a_model_is_served_where_any_server_has_it():
+    merged = merge_served([[model("b")], [model("a"), model("b")]])
+    assert [one.name for one in merged] == ["a", "b"]
+
+
+def test_a_model_is_ready_where_one_server_has_it_ready():
+    away = model(is_ready=False, reason="no weights", digest="old", version="v0")
+    (merged,) = merge_served([[away], [model(digest="d", version="v1")]])
+    assert (merged.is_ready, merged.digest, merged.version) == (True, "d", "v1")
+    assert merged.reason == "no weights"
+    (nowhere,) = merge_served([[away], [away]])
+    assert not nowhere.is_ready
+
+
+def test_another_load_of_any_server_is_another_digest_whatever_the_order():
+    one, other = [model(digest="d1")], [model(digest="d2")]
+    first = merge_served([one, other])[0].digest
+    assert first == merge_served([other, one])[0].digest
+    assert len({first, merge_served([one, [model(digest="d3")]])[0].digest, "d1"}) == 3
+    assert merge_served([one, [model(digest="")]])[0].digest == ""
+
+
+def test_versions_that_differ_are_no_version():
+    assert merge_served([[model(version="v1")], [model(version="v1")]])[0].version == "v1"
+    assert merge_served([[model(version="v1")], [model(version="v2")]])[0].version == ""
+
+
+def test_servers_that_do_not_answer_are_left_out(monkeypatch):
+    def read(host, http_port, metrics_port):
+        assert (http_port, metrics_port) == (1, 2)
+        if host == HOSTS[0]:
+            raise UnavailableError("gone")
+        return [model()]
+
+    monkeypatch.setattr(many_servers, "read_served_models", read)
+    assert read_models_of_all(HOSTS, 1, 2) == [model()]
+    with pytest.raises(UnavailableError, match="gone"):
+        read_models_of_all(HOSTS[:1], 1, 2)
+
+
+def test_requests_of_people_are_counted_over_all_servers(monkeypatch):
+    said = {HOSTS[0]: (3, False), HOSTS[1]: (4, True)}
+    monkeypatch.setattr(many_servers, "read_metrics", lambda host, port: host)
+    monkeypatch.setattr(many_servers, "count_interactive", lambda page, models: said[page])
+    assert count_interactive_of_all(HOSTS, 2, ["reranker"]) == (7, True)
+    assert count_interactive_of_all(HOSTS[:1], 2, ["reranker"]) == (3, False)
+
+
+def test_a_name_has_all_its_addresses_and_none_where_nobody_knows_it():
+    assert find_addresses(["127.0.0.11", "::1", "[::1]", "127.0.0.11"]) == ["127.0.0.11", "[::1]"]
+    assert {"127.0.0.1"} <= {*find_addresses(["localhost"]), "127.0.0.1"}
+    assert find_addresses(["no-such-host.invalid"]) == []
+    with pytest.raises(UnavailableError, match=r"no-such-host\.invalid; see TRIREME_SERVER_HOSTS"):
+        read_models_of_all(["no-such-host.invalid"], 1, 2)
