@@ -85,7 +85,7 @@ class Agent:
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         add_load_reports(server, self._reports.read, self._options.poll)
-        address = f"{self._options.host}:{self._options.port}"
+        address = self._options.grpc_address
         try:
             server.add_insecure_port(address)
         except RuntimeError:
@@ -176,7 +176,7 @@ async def run_agent(options: AgentOptions, notice: Callable[[str], None], parent
     waits = [loop.create_task(ended.wait()), loop.create_task(agent.failed())]
     if parent:
         waits.append(loop.create_task(_wait_for_end(parent)))
-    notice(f"Agent of {options.server}: gRPC {options.host}:{options.port}, HTTP {options.own_http_port}.")
+    notice(f"Agent of {options.server}: gRPC {options.grpc_address}, HTTP {options.own_http_port}.")
     try:
         await _first_of(waits)
     finally:
