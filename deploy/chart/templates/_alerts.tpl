@@ -21,7 +21,7 @@ groups:
 {{- $on := get $scale "on" | default (ternary "work" "requests" (eq $entry.target "gpu")) }}
 {{- $deployment := printf "%s-%s" $.Release.Name $name }}
 {{- $scaled = append $scaled $deployment }}
-{{- $series := printf "namespace=%q,model=~%q" $namespace (without $entry.serves "ingest" | join "|") }}
+{{- $series := printf "namespace=%q,model=~%q" $namespace (include "trireme.modelPattern" $entry) }}
 {{- $warmup := dig "seconds" 300 ($entry.warmup | default dict) | int }}
 {{- if ne $on "p95" }}
 {{- $per := ternary "" (printf " / %v" $scale.target) (eq $on "work") }}
