@@ -62,6 +62,14 @@ class AgentOptions:
                     f"{flag_of(option.name)} must be a number of seconds above 0, at most {MOST_SECONDS:.0f},"
                     f" got {value}"
                 )
+        if self.drain < self.hold + self.settle:
+            raise SettingError(
+                f"--drain-seconds must be at least {self.hold + self.settle:g}, got {self.drain:g}: no drain would"
+                " end before --health-interval-seconds x (--health-failures + 1) + --settle-seconds"
+            )
+        self._check_names()
+
+    def _check_names(self) -> None:
         if not self.host.strip() or self.host != self.host.strip():
             # An empty one, as of a variable that is not set, would be every address of the machine.
             raise SettingError(f"--host must be an address or a name, got {self.host!r}")

@@ -89,7 +89,9 @@ class Agent:
         try:
             server.add_insecure_port(address)
         except RuntimeError:
-            raise SettingError(f"cannot listen on {address}; set --port to a free port") from None
+            raise SettingError(
+                f"cannot listen on {address}; set --port to a free port, or --host to an address of this machine"
+            ) from None
         await server.start()
         self._resources.push_async_callback(server.stop, 0)
 
@@ -211,7 +213,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise SettingError(
-            f"cannot listen on {host}:{port} ({error.strerror}); set --http-port to a free port"
+            f"cannot listen on {host}:{port} ({error.strerror}); set --http-port to a free port, or --host"
         ) from None
     listening.listen()
     return listening

@@ -67,7 +67,9 @@ def _ready(_: argparse.Namespace, settings: Settings, console: Console) -> int:
     read_metrics(settings.host, settings.metrics_port)
     served = read_served_models(settings.host, settings.http_port, settings.metrics_port)
     for model in served:
-        console.print(f"{model.name}: {'ready' if model.is_ready else 'not ready'}", highlight=False)
+        console.print(
+            f"{model.name}: {'ready' if model.is_ready else 'not ready'}", highlight=False, markup=False
+        )
     return 0 if served and all(model.is_ready for model in served) else 1
 
 
@@ -87,5 +89,5 @@ def _ready_or_alive(arguments: argparse.Namespace, settings: Settings, console: 
         return _ready(arguments, settings, console)
     silent = find_silent(read_metrics(settings.host, settings.metrics_port))
     for model in silent:
-        console.print(f"{model}: a process of it is gone, or stands still", highlight=False)
+        console.print(f"{model}: a process of it is gone, or stands still", highlight=False, markup=False)
     return 1 if silent else 0

@@ -29,6 +29,7 @@ from trireme.errors import SettingError
         ({"health_failures": 10**400}, "--health-failures"),
         ({"answer": 86_401.0}, "--answer-seconds"),
         ({"drain": 1e300}, "--drain-seconds"),
+        ({"drain": 2.4}, "--drain-seconds must be at least 2.5"),
         ({"poll": 0.0}, "--poll-seconds"),
         ({"health_interval": float("nan")}, "--health-interval-seconds"),
         ({"target": float("inf")}, "--target-seconds"),
