@@ -79,7 +79,7 @@
   expr: |
     {{- .expr | nindent 4 }}
   for: {{ .for }}
-  labels: {severity: {{ .severity }}, namespace: {{ .root.Release.Namespace | quote }}}
+  labels: {severity: {{ .severity }}, namespace: {{ .root.Release.Namespace | quote }}{{ with .deployment }}, deployment: {{ . | quote }}{{ end }}}
   annotations:
     summary: {{ .summary | quote }}
     runbook_url: {{ printf "%s#%s" .root.Values.monitoring.runbook .anchor | quote }}
