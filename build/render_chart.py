@@ -43,7 +43,7 @@ _Dumper.add_representer(str, _write_text)
 
 
 def main() -> int:
-    """Returns the exit code: 1 when --check found a difference, 2 without helm."""
+    """Returns the exit code: 1 when --check found a difference, 2 without helm or where it fails."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a file would change")
     options = parser.parse_args()
@@ -51,7 +51,12 @@ def main() -> int:
     if helm is None:
         print("helm is missing; fetch it with: make helm", file=sys.stderr)
         return 2
-    wanted = made_files(template(helm))
+    try:
+        wanted = made_files(template(helm))
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = (getattr(error, "stderr", None) or str(error)).strip()
+        print(f"{helm} does not render the chart: {said}", file=sys.stderr)
+        return 2
     stale = [path for path in MANIFESTS.glob("*") if path not in wanted]
     changed = [path for path, text in wanted.items() if not path.is_file() or path.read_text() != text]
     for path in [*stale, *changed]:

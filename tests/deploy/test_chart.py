@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy" / "chart"
 OWN = yaml.safe_load((CHART / "values.yaml").read_text())
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - in a pod
+KEY = {"name": "A", "secret": "a", "key": "b"}
 GPU = {"target": "gpu", "resources": {"limits": {"nvidia.com/gpu": 1}}}
 
 
@@ -199,6 +200,14 @@ def test_gateway_and_envoy_wait_for_their_calls_too(objects):
         assert (CHART / "files" / script).is_file()
         maps = of_kind(objects, "ConfigMap")
         assert any(one["data"].get(script) == (CHART / "files" / script).read_text() for one in maps.values())
+
+
+def test_gateway_and_envoy_wait_as_long_as_the_slowest_entry(chart):
+    slow = {"models": {"llm": {"drain": {"longestAnswerSeconds": 900}}}}
+    for name in ("trireme-gateway", "trireme-envoy"):
+        pod = pods(chart.objects(slow))[name]
+        assert pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][3] == "900"
+        assert pod["terminationGracePeriodSeconds"] > 900
 
 
 def test_a_new_version_comes_beside_the_old_one_except_on_gpus_which_are_counted(chart):
@@ -476,9 +485,85 @@ def test_the_quota_counts_every_gpu_entry_and_what_a_rollout_takes_beyond(chart)
         ({"envoy": {"perTryTimeout": 1}}, "at '/envoy': additional properties 'perTryTimeout' not allowed"),
         ({"secrets": {"database": {"url": "x"}}}, "at '/secrets/database': additional properties 'url' not"),
         ({"worker": {"replicas": {"min": 9}}}, "worker.replicas: min 9 is more than max 4"),
+        (
+            llm(resources={"limits": {"nvidia.com/gpu": 1.5}}),
+            "nvidia.com/gpu must be a whole number, got 1.5",
+        ),
+        (
+            llm(resources={"requests": {"nvidia.com/gpu": 1}}),
+            "nvidia.com/gpu is 1 in requests and 0 in limits",
+        ),
+        (llm(args=["--grpc-port=9"]), "models.llm.args: the chart sets --grpc-port"),
+        (llm(env={"HOME": "/x"}), "models.llm.env.HOME: the chart sets it"),
+        (llm(env={"A B": "x"}), "at '/models/llm/env': additional properties 'A B' not allowed"),
+        ({"envoy": {"agentPort": 8001}}, "envoy.agentPort and envoy.serverPort are both port 8001"),
+        ({"envoy": {"agentPort": 7999}}, "envoy.agentPort + 1 and tritonserver's HTTP are both port 8000"),
+        ({"envoy": {"serverPort": 8002}}, "envoy.serverPort and tritonserver's metrics are both port 8002"),
+        ({"envoy": {"agentPort": 65535}}, "envoy.agentPort: at most 65534"),
+        ({"envoy": {"metrics": {"port": 9901}}}, "envoy.metrics need ports of their own: 8001, 9901, 9901"),
+        ({"envoy": {"admin": {"address": EVERYWHERE}}}, "envoy.admin.address: 0.0.0.0"),
+        ({"envoy": {"slowStartSeconds": 30}}, "envoy.slowStartSeconds needs envoy.balancing"),
+        ({"envoy": {"hedging": True, "perTryTimeoutSeconds": 0}}, "envoy.hedging needs"),
+        ({"envoy": {"perTryTimeoutSeconds": 0.001}}, "at '/envoy/perTryTimeoutSeconds': minimum: got 0.001"),
+        ({"envoy": {"outlierSeconds": 1e6}}, "at '/envoy/outlierSeconds': maximum"),
+        ({"envoy": {"healthIntervalSeconds": 5}}, "drain.leaveSeconds: 10, but Envoy notices after 15 s"),
+        ({"gateway": {"scale": {"on": "cpu", "target": 60.5}}}, "gateway.scale.target: 60.5"),
+        ({"gateway": {"keys": [KEY, KEY]}}, "gateway.keys: A is set already"),
+        ({"gateway": {"keys": [{**KEY, "name": "TRIREME_REDIS_URL"}]}}, "TRIREME_REDIS_URL is a setting"),
+        ({"modelRepository": {"subPath": "../x"}}, "at '/modelRepository/subPath'"),
         ({"modles": {}}, "additional properties 'modles' not allowed"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_cannot_work_is_refused_and_named(chart, values, words):
     assert words in chart.refusal(values)
+
+
+def test_a_pods_name_is_not_cut_for_rules_find_replicas_by_it(chart):
+    entry = {**OWN["models"]["llm"], "serves": ["x"]}
+    for letters, is_refused in ((15, False), (16, True)):
+        file = chart._folder / "long.yaml"
+        file.write_text(yaml.safe_dump({"models": {"x" * 30: entry}}))
+        command = [chart.helm, "template", "r" * letters, CHART, "--values", file]
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (said.returncode != 0) is is_refused
+        assert ("has 47 letters, at most 46" in said.stderr) is is_refused
+
+
+def test_texts_that_yaml_would_take_for_something_else_stay_texts(chart):
+    odd = {
+        "models": {
+            "123": {**OWN["models"]["llm"], "serves": ["true", "1.5", "a.b"], "default": False},
+            "llm": {
+                "args": ["--log-format=a: b", "--x=1 #y"],
+                "env": {"true": "on"},
+                "runtimeClassName": "null",
+                "image": "x: y",
+            },
+        },
+        "secrets": {"redis": {"secret": "123", "key": "on"}},
+        "modelRepository": {"claimName": "123"},
+        "image": {"pullSecrets": ["1"]},
+        "balancer": {"image": "z: #1"},
+        "scaling": {"prometheus": "http://p #q: r"},
+        "monitoring": {"runbook": "r: #1"},
+        "gateway": {"toml": "  # indented\na = 1\n"},
+    }
+    kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="make installs it with the tools")
+    objects = chart.objects(odd)
+    for one in objects:
+        # Those of KEDA and of the operator have schemas of their own.
+        if "." not in one["apiVersion"] or "k8s.io" in one["apiVersion"]:
+            kubernetes_validate.validate(one, "1.32", strict=True)
+    server = pods(objects)["trireme-llm"]["containers"][0]
+    assert server["args"][-2:] == odd["models"]["llm"]["args"]
+    assert server["image"] == "x: y"
+    assert pods(objects)["trireme-envoy"]["containers"][0]["image"] == "z: #1"
+    triggers = of_kind(objects, "ScaledObject")["trireme-llm"]["spec"]["triggers"]
+    assert triggers[0]["metadata"]["serverAddress"] == "http://p #q: r"
+    assert of_kind(objects, "ConfigMap")["trireme-gateway"]["data"]["gateway.toml"] == odd["gateway"]["toml"]
+    mounts = pods(objects)["trireme-123"]["containers"][0]["volumeMounts"]
+    assert [one["subPath"] for one in mounts if one["name"] == "models"] == ["true", "1.5", "a.b"]
+    # A dot stands for itself.
+    rules = of_kind(objects, "PrometheusRule")["trireme"]["spec"]["groups"][0]["rules"]
+    assert r'model=~"true|1\\.5|a\\.b"' in rules[0]["expr"]

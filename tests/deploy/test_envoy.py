@@ -16,7 +16,7 @@ from fakes.replicas import Hold, Replica
 from trireme.cli import main
 from trireme.errors import SettingError, UnsupportedError
 from trireme.scale.envoy import find_envoy
-from trireme.scale.values import EnvoyValues, parse_values, read_values
+from trireme.scale.values import CHART_KEYS, CHART_PARTS, EnvoyValues, parse_values, read_values
 
 # Connections of those who asked Envoy's admin address.
 ASKED = "listener.admin.downstream_cx_total"
@@ -82,6 +82,13 @@ def test_the_schema_of_envoy_has_the_keys_that_trireme_envoy_reads():
     assert set(properties("envoy")) == {camel(one.name) for one in dataclasses.fields(EnvoyValues)} - {
         "service"
     }
+
+
+def test_the_chart_has_every_key_that_trireme_envoy_leaves_to_it():
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    (entry,) = schema["properties"]["models"]["patternProperties"].values()
+    assert set(entry["properties"]) >= CHART_KEYS
+    assert set(schema["properties"]) == CHART_PARTS | {"models", "envoy"}
 
 
 def test_no_key_of_an_entry_stops_trireme_envoy():

@@ -64,6 +64,17 @@ def test_the_rendered_manifests_the_plain_rules_and_the_table_of_values_are_thos
         assert path.read_text() == text, f"{path.relative_to(ROOT)}: run build/render_chart.py"
 
 
+def test_where_helm_fails_its_own_words_are_shown(script, tmp_path, monkeypatch, capsys):
+    helm = tmp_path / "helm"
+    helm.write_text("#!/bin/sh\necho 'Error: of the chart' >&2\nexit 1\n")
+    helm.chmod(0o755)
+    monkeypatch.setattr("sys.argv", ["render_chart", "--check"])
+    for path, words in ((helm, "Error: of the chart"), (tmp_path / "none", "No such file")):
+        monkeypatch.setenv("HELM", str(path))
+        assert script.main() == 2
+        assert words in capsys.readouterr().err
+
+
 def test_no_two_objects_have_one_name(variant):
     names = [(one["kind"], one["metadata"]["name"]) for one in variant]
     assert len(set(names)) == len(names)

@@ -328,6 +328,14 @@ def test_a_replica_that_starts_in_time_or_drains_alarms_nobody(prometheus, own_r
     prometheus.check(own_rules, *((series, nobody, at) for at in ("5m", "15m")))
 
 
+def test_no_two_rules_of_one_name_have_the_same_labels(own_rules):
+    # Of alerts that do, Alertmanager sees one: the end of the first would be that of the second.
+    rules = rules_of(own_rules)
+    known = [(rule.get("alert") or rule["record"], sorted(rule["labels"].items())) for rule in rules]
+    assert len(known) > 10
+    assert [one for one in known if known.count(one) > 1] == []
+
+
 def test_every_alert_leads_to_a_section_of_the_runbook_which_names_it_and_there_are_ten(all_rules):
     sections = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", RUNBOOK.read_text(), re.MULTILINE | re.DOTALL))
     anchors = {heading.lower().replace(" ", "-"): text for heading, text in sections.items()}

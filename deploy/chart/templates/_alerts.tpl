@@ -21,24 +21,24 @@ groups:
 {{- $on := get $scale "on" | default (ternary "work" "requests" (eq $entry.target "gpu")) }}
 {{- $deployment := printf "%s-%s" $.Release.Name $name }}
 {{- $scaled = append $scaled $deployment }}
-{{- $series := printf "namespace=%q,model=~%q" $namespace (without $entry.serves "ingest" | join "|") }}
+{{- $series := printf "namespace=%q,model=~%q" $namespace (include "trireme.modelPattern" $entry) }}
 {{- $warmup := dig "seconds" 300 ($entry.warmup | default dict) | int }}
 {{- if ne $on "p95" }}
 {{- $per := ternary "" (printf " / %v" $scale.target) (eq $on "work") }}
-{{ include "trireme.alert" (dict "root" $ "name" "TriremeAtMaximum" "for" "10m" "severity" "warning" "anchor" "at-the-cap"
+{{ include "trireme.alert" (dict "root" $ "deployment" $deployment "name" "TriremeAtMaximum" "for" "10m" "severity" "warning" "anchor" "at-the-cap"
   "expr" (printf "trireme:scale_signal{namespace=%q,deployment=%q}%s > %v" $namespace $deployment $per $entry.replicas.max)
   "summary" (printf "%s wants {{ $value | humanize }} replicas; its max is %v." $deployment $entry.replicas.max)) }}
 {{- end }}
-{{ include "trireme.alert" (dict "root" $ "name" "TriremeBacklogGrows" "for" "5m" "severity" "warning" "anchor" "overload"
+{{ include "trireme.alert" (dict "root" $ "deployment" $deployment "name" "TriremeBacklogGrows" "for" "5m" "severity" "warning" "anchor" "overload"
   "expr" (printf "sum(trireme_backlog_seconds{%s})\n/ count(count by (pod) (trireme_backlog_seconds{%s})) > %v" $series $series (mul 2 (int $scale.drainSeconds)))
   "summary" (printf "{{ $value | humanize }} s of work wait on each replica of %s." $deployment)) }}
-{{ include "trireme.alert" (dict "root" $ "name" "TriremeColdStartSlow" "for" (printf "%ds" (div (mul 8 $warmup) 10)) "severity" "warning" "anchor" "slow-cold-start"
+{{ include "trireme.alert" (dict "root" $ "deployment" $deployment "name" "TriremeColdStartSlow" "for" (printf "%ds" (div (mul 8 $warmup) 10)) "severity" "warning" "anchor" "slow-cold-start"
   "expr" (printf "max by (pod) (trireme_replica_fault{namespace=%q,pod=~%q,kind=~%q}) == 1" $namespace (printf "%s-[a-z0-9]+-[a-z0-9]+" $deployment) "starting|server_away|model_cold")
   "summary" (printf "{{ $labels.pod }} is still loading; a start of %s is ended after %v s." $deployment $warmup)) }}
 {{- end }}
 {{- if ne (get .Values.gateway.scale "on") "cpu" }}{{ $scaled = append $scaled (printf "%s-gateway" .Release.Name) }}{{ end }}
 {{- range append $scaled (printf "%s-worker" .Release.Name) }}
-{{ include "trireme.alert" (dict "root" $ "name" "TriremeScaleSignalLost" "for" "3m" "severity" "critical" "anchor" "scale-signal-lost"
+{{ include "trireme.alert" (dict "root" $ "deployment" . "name" "TriremeScaleSignalLost" "for" "3m" "severity" "critical" "anchor" "scale-signal-lost"
   "expr" (printf "absent(trireme:scale_signal{namespace=%q,deployment=%q})" $namespace .)
   "summary" (printf "The autoscaler of %s reads nothing." .)) }}
 {{- end }}

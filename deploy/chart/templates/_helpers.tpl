@@ -6,15 +6,15 @@ app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 {{- /* What selects the pods of one Deployment. Called with root, component, and entry for models. */ -}}
 {{- define "trireme.selector" -}}
 app.kubernetes.io/name: trireme
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- with .entry }}
-trireme/entry: {{ . }}
+trireme/entry: {{ . | quote }}
 {{- end }}
 {{- end }}
 
 {{- define "trireme.image" -}}
-{{ .repository }}:{{ .tag }}
+{{ printf "%s:%s" .repository .tag | quote }}
 {{- end }}
 
 {{- define "trireme.podSecurity" -}}
@@ -34,13 +34,13 @@ capabilities: {drop: [ALL]}
 
 {{- /* Of every pod: no token, and no variables of Services, which would be unknown TRIREME_ settings. */ -}}
 {{- define "trireme.pod" -}}
-serviceAccountName: {{ .Release.Name }}
+serviceAccountName: {{ .Release.Name | quote }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
 {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -60,7 +60,7 @@ topologySpreadConstraints:
 {{- define "trireme.secretVariable" -}}
 - name: {{ .name }}
   valueFrom:
-    secretKeyRef: {name: {{ .from.secret }}, key: {{ .from.key }}}
+    secretKeyRef: {name: {{ .from.secret | quote }}, key: {{ .from.key | quote }}}
 {{- end }}
 
 {{- /* Of gateway and worker: where the models answer, and the stores. */ -}}
@@ -90,7 +90,7 @@ topologySpreadConstraints:
 {{- with .Values.modelRepository.volume }}
   {{- toYaml . | nindent 2 }}
 {{- else }}
-  persistentVolumeClaim: {claimName: {{ .Values.modelRepository.claimName }}, readOnly: true}
+  persistentVolumeClaim: {claimName: {{ .Values.modelRepository.claimName | quote }}, readOnly: true}
 {{- end }}
 {{- end }}
 
@@ -122,6 +122,13 @@ spec:
 {{- define "trireme.surge" -}}
 {{- $scale := .scale | default dict -}}
 {{- if hasKey $scale "surge" }}{{ $scale.surge }}{{ else if eq .target "gpu" }}0{{ else }}1{{ end }}
+{{- end }}
+
+{{- /* How long gateway and Envoy wait: answers of all entries go through them. */ -}}
+{{- define "trireme.longestOfAll" -}}
+{{- $longest := int .Values.drain.longestAnswerSeconds }}
+{{- range .Values.models }}{{ $longest = max $longest (include "trireme.longestAnswer" (dict "root" $ "entry" .) | int) }}{{ end }}
+{{- $longest }}
 {{- end }}
 
 {{- define "trireme.longestAnswer" -}}

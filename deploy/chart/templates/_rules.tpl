@@ -6,7 +6,7 @@
 {{- $offered := printf "sum by (model) (rate(trireme_offered_work_seconds_total%s[%ds]))" $series (int .scale.rateSeconds) -}}
 {{- $bulk := printf "sum by (model) (rate(trireme_bulk_work_seconds_total%s[%ds]))" $series (int .scale.rateSeconds) -}}
 - record: trireme:wanted_replicas
-  labels: {namespace: {{ .namespace }}, deployment: {{ .deployment }}}
+  labels: {namespace: {{ .namespace | quote }}, deployment: {{ .deployment | quote }}}
   # Refused requests are offered work too; the bulk of ingestion workers is not: they send more whenever a server is
   # free. The rate is over a minute: the bare one costs half as much again.
   expr: |
@@ -22,9 +22,14 @@
 {{- end }}
 {{- end }}
 
+{{- /* The models of an entry as a regular expression: a dot stands for itself. */ -}}
+{{- define "trireme.modelPattern" -}}
+{{- without .serves "ingest" | join "|" | replace "." "\\." }}
+{{- end }}
+
 {{- define "trireme.signalRule" -}}
 - record: trireme:scale_signal
-  labels: {namespace: {{ .namespace }}, deployment: {{ .deployment }}}
+  labels: {namespace: {{ .namespace | quote }}, deployment: {{ .deployment | quote }}}
   expr: |
     {{- .expr | nindent 4 }}
 {{- end }}
@@ -41,7 +46,7 @@
 {{- $on := get $scale "on" | default (ternary "work" "requests" (eq $entry.target "gpu")) }}
 {{- $deployment := printf "%s-%s" $.Release.Name $name }}
 {{- $cluster := printf "namespace=%q,envoy_cluster_name=%q" $namespace $name }}
-{{ include "trireme.workRule" (dict "namespace" $namespace "deployment" $deployment "models" (without $entry.serves "ingest" | join "|") "scale" $scale) }}
+{{ include "trireme.workRule" (dict "namespace" $namespace "deployment" $deployment "models" (include "trireme.modelPattern" $entry) "scale" $scale) }}
 {{- $signal := include "trireme.wantedSignal" (dict "namespace" $namespace "deployment" $deployment "scale" $scale) }}
 {{- if eq $on "requests" }}
 {{- $signal = printf "sum(rate(envoy_cluster_upstream_rq_total{%s}[1m]))\n+ sum(rate(envoy_cluster_upstream_rq_pending_overflow{%s}[1m]))" $cluster $cluster }}
@@ -74,8 +79,8 @@
   expr: |
     {{- .expr | nindent 4 }}
   for: {{ .for }}
-  labels: {severity: {{ .severity }}, namespace: {{ .root.Release.Namespace }}}
+  labels: {severity: {{ .severity }}, namespace: {{ .root.Release.Namespace | quote }}{{ with .deployment }}, deployment: {{ . | quote }}{{ end }}}
   annotations:
     summary: {{ .summary | quote }}
-    runbook_url: {{ .root.Values.monitoring.runbook }}#{{ .anchor }}
+    runbook_url: {{ printf "%s#%s" .root.Values.monitoring.runbook .anchor | quote }}
 {{- end }}

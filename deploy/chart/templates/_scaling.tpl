@@ -83,7 +83,7 @@ spec:
     - type: prometheus
       metricType: {{ $type }}
       metadata:
-        serverAddress: {{ .root.Values.scaling.prometheus }}
+        serverAddress: {{ .root.Values.scaling.prometheus | quote }}
         query: trireme:scale_signal{namespace={{ .root.Release.Namespace | quote }},deployment={{ .name | quote }}}
         threshold: {{ $target | toString | quote }}
         # A signal that is lost is not a signal of 0.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from urllib.parse import urlsplit
 
 from trireme.errors import SettingError
+
+# A day: nothing is waited for that long.
+MOST_SECONDS = 86_400.0
+_MOST_COUNT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +53,51 @@ class AgentOptions:
         if self.http_port in (0, self.port) and (self.http_port or self.port == 65535):
             raise SettingError("--http-port must be a TCP port of its own, beside --port")
         for name in ("misses", "health_failures"):
-            if getattr(self, name) < 1:
-                raise SettingError(f"{flag_of(name)} must be at least 1, got {getattr(self, name)}")
+            if not 1 <= getattr(self, name) <= _MOST_COUNT:
+                raise SettingError(f"{flag_of(name)} must be a whole number from 1 to {_MOST_COUNT}")
         for option in fields(self):
             value = getattr(self, option.name)
-            if isinstance(option.default, float) and not (math.isfinite(value) and value > 0):
-                raise SettingError(f"{flag_of(option.name)} must be a number of seconds above 0, got {value}")
+            if isinstance(option.default, float) and not 0 < value <= MOST_SECONDS:
+                raise SettingError(
+                    f"{flag_of(option.name)} must be a number of seconds above 0, at most {MOST_SECONDS:.0f},"
+                    f" got {value}"
+                )
+        if self.drain < self.hold + self.settle:
+            raise SettingError(
+                f"--drain-seconds must be at least {self.hold + self.settle:g}, got {self.drain:g}: no drain would"
+                " end before --health-interval-seconds x (--health-failures + 1) + --settle-seconds"
+            )
+        self._check_names()
+
+    def _check_names(self) -> None:
+        if not self.host.strip() or self.host != self.host.strip():
+            # An empty one, as of a variable that is not set, would be every address of the machine.
+            raise SettingError(f"--host must be an address or a name, got {self.host!r}")
         if not all(self.models):
             raise SettingError("--models must be names of models with commas between them")
 
     @property
     def metrics_address(self) -> tuple[str, int]:
         """Host, with brackets where it is IPv6, and port of `metrics_url`. Raises SettingError."""
-        parts = urlsplit(self.metrics_url)
-        if parts.scheme != "http" or parts.path != "/metrics" or parts.query:
+        try:
+            parts = urlsplit(self.metrics_url)
+        except ValueError:
+            raise SettingError("--metrics-url must be http://HOST:PORT/metrics") from None
+        if "@" in parts.netloc:
+            # What stands before it may be a password.
+            raise SettingError("--metrics-url must be http://HOST:PORT/metrics, without a user")
+        if parts.scheme != "http" or parts.path != "/metrics" or parts.query or parts.fragment:
             raise SettingError(f"--metrics-url must be http://HOST:PORT/metrics, got {self.metrics_url!r}")
         return read_address(parts.netloc, "--metrics-url")
+
+    @property
+    def grpc_address(self) -> str:
+        """host:port of the agent's own gRPC."""
+        return (
+            f"[{self.host}]:{self.port}"
+            if self.host.count(":") and self.host[0] != "["
+            else f"{self.host}:{self.port}"
+        )
 
     @property
     def own_http_port(self) -> int:
@@ -92,8 +124,8 @@ def read_address(text: str, flag: str) -> tuple[str, int]:
     """Host and port of host:port; an IPv6 address has brackets. Raises SettingError, which names the flag."""
     host, _, port = text.rpartition(":")
     is_whole = bool(host) and (":" not in host or host.startswith("[")) and "@" not in host
-    if not is_whole or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise SettingError(f"{flag} must have HOST:PORT, got {text!r}")
+    if not is_whole or not port.isdecimal() or len(port) > 5 or not 0 < int(port) < 65536:
+        raise SettingError(f"{flag} must have HOST:PORT, got {text[:200]!r}")
     return host, int(port)
 
 

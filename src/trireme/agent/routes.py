@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-import math
 from time import time
 from typing import TYPE_CHECKING, Any
 
 from trireme.agent.drain import Drain, DrainReport
 from trireme.agent.metrics import AgentMetrics
-from trireme.agent.options import AgentOptions
+from trireme.agent.options import MOST_SECONDS, AgentOptions
 from trireme.agent.replica import Replica
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def build_app(replica: Replica, drain: Drain, metrics: AgentMetrics, options: Ag
         try:
             seconds = _read_seconds(request.query_params.get("seconds"), options.drain)
         except ValueError:
-            return JSONResponse({"error": "seconds must be a number, 0 or more"}, 400)
+            return JSONResponse({"error": f"seconds must be a number from 0 to {MOST_SECONDS:.0f}"}, 400)
         return JSONResponse(_drained(await drain.wait(seconds)))
 
     return Starlette(
@@ -78,7 +77,7 @@ def _drained(report: DrainReport) -> dict[str, Any]:
 
 def _read_seconds(text: str | None, default: float) -> float:
     seconds = default if text is None else float(text)
-    if not (math.isfinite(seconds) and seconds >= 0):
+    if not 0 <= seconds <= MOST_SECONDS:
         raise ValueError(text)
     return seconds
 

@@ -85,11 +85,13 @@ class Agent:
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         add_load_reports(server, self._reports.read, self._options.poll)
-        address = f"{self._options.host}:{self._options.port}"
+        address = self._options.grpc_address
         try:
             server.add_insecure_port(address)
         except RuntimeError:
-            raise SettingError(f"cannot listen on {address}; set --port to a free port") from None
+            raise SettingError(
+                f"cannot listen on {address}; set --port to a free port, or --host to an address of this machine"
+            ) from None
         await server.start()
         self._resources.push_async_callback(server.stop, 0)
 
@@ -176,7 +178,7 @@ async def run_agent(options: AgentOptions, notice: Callable[[str], None], parent
     waits = [loop.create_task(ended.wait()), loop.create_task(agent.failed())]
     if parent:
         waits.append(loop.create_task(_wait_for_end(parent)))
-    notice(f"Agent of {options.server}: gRPC {options.host}:{options.port}, HTTP {options.own_http_port}.")
+    notice(f"Agent of {options.server}: gRPC {options.grpc_address}, HTTP {options.own_http_port}.")
     try:
         await _first_of(waits)
     finally:
@@ -211,7 +213,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise SettingError(
-            f"cannot listen on {host}:{port} ({error.strerror}); set --http-port to a free port"
+            f"cannot listen on {host}:{port} ({error.strerror}); set --http-port to a free port, or --host"
         ) from None
     listening.listen()
     return listening

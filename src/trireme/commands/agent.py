@@ -85,11 +85,11 @@ def _agent(arguments: argparse.Namespace, settings: Settings, console: Console) 
 
 def _drain(arguments: argparse.Namespace, _: Settings, console: Console) -> int:
     from trireme.agent.client import drain
-    from trireme.agent.options import read_address
+    from trireme.agent.options import MOST_SECONDS, read_address
 
     read_address(arguments.agent, "--agent")
-    if not 0 <= arguments.seconds < float("inf"):
-        raise SettingError(f"--seconds must be a number of seconds, got {arguments.seconds}")
+    if not 0 <= arguments.seconds <= MOST_SECONDS:
+        raise SettingError(f"--seconds must be from 0 to {MOST_SECONDS:.0f}, got {arguments.seconds}")
     report = drain(arguments.agent, arguments.seconds)
     if report.is_empty:
         console.print(f"Drained in {report.waited:.1f} s: nothing is left.", highlight=False)

@@ -92,7 +92,8 @@ def _say_server(host: str, settings: Settings, console: Console) -> bool:
     """Prints each model of a server, and whether all are ready. Raises UnavailableError."""
     served = _read_one(host, settings.http_port, settings.metrics_port)
     for model in served:
-        console.print(f"{model.name}: {'ready' if model.is_ready else 'not ready'}", highlight=False)
+        said = f"{model.name}: {'ready' if model.is_ready else 'not ready'}"
+        console.print(said, highlight=False, markup=False)
     return bool(served) and all(model.is_ready for model in served)
 
 
@@ -150,5 +151,5 @@ def _ready_or_alive(arguments: argparse.Namespace, settings: Settings, console: 
         return _ready(arguments, settings, console)
     silent = find_silent(read_metrics(settings.host, settings.metrics_port))
     for model in silent:
-        console.print(f"{model}: a process of it is gone, or stands still", highlight=False)
+        console.print(f"{model}: a process of it is gone, or stands still", highlight=False, markup=False)
     return 1 if silent else 0

@@ -7,17 +7,21 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
-from trireme.errors import InvalidInputError
+from trireme.errors import InvalidInputError, SettingError
+from trireme.scale.value_readers import ENTRY_NAME
 
 State = Literal["healthy", "draining"]
 ASSIGNMENT = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 # Envoy's own: with more replicas than three a lost one asks for less.
 LEAST_OVERPROVISIONING = 140
+# Of a replica, and of all of one region together.
+MOST_WEIGHT = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +62,10 @@ def write(folder: Path, cluster: str, endpoints: Sequence[Endpoint]) -> None:
 
     Writes two files into `folder`, each by a rename: a reader finds the old one or the new one. A replica that is
     no longer named gets no more calls: name it as draining until its own are over. Raises InvalidInputError for
-    an endpoint that Envoy would refuse, without writing.
+    an endpoint that Envoy would refuse, without writing; SettingError for a folder that cannot be written.
     """
+    if not ENTRY_NAME.fullmatch(cluster):
+        raise InvalidInputError(f"{cluster!r} cannot be the name of an entry of values.yaml")
     _check(endpoints)
     near = [one for one in endpoints if one.priority == 0]
     far = [one for one in endpoints if one.priority > 0]
@@ -110,10 +116,15 @@ def _lb_endpoint(one: Endpoint) -> dict[str, Any]:
 
 
 def _check(endpoints: Sequence[Endpoint]) -> None:
-    seen: set[tuple[str, int]] = set()
+    seen: set[tuple[Any, int]] = set()
+    weights: dict[tuple[int, str], int] = {}
     for one in endpoints:
+        numbers = (one.port, one.agent_port, one.weight, one.priority)
+        if not all(isinstance(number, int) for number in numbers):
+            raise InvalidInputError(f"ports, weight and priority must be whole numbers, got {numbers}")
         try:
-            ipaddress.ip_address(one.address)
+            # A number would be taken for an address, too.
+            address = ipaddress.ip_address(str(one.address))
         except ValueError:
             raise InvalidInputError(
                 f"an endpoint's address must be an IP address, got {one.address!r}"
@@ -124,12 +135,21 @@ def _check(endpoints: Sequence[Endpoint]) -> None:
             raise InvalidInputError(f"an endpoint's state is healthy or draining, got {one.state!r}")
         if one.weight < 1 or not 0 <= one.priority < 128:
             raise InvalidInputError("an endpoint's weight must be at least 1, its priority from 0 to 127")
-        if (one.address, one.port) in seen:
+        if (address, one.port) in seen:
             raise InvalidInputError(f"{one.address}:{one.port} is named twice")
-        seen.add((one.address, one.port))
+        seen.add((address, one.port))
+        place = (one.priority, one.region)
+        weights[place] = weights.get(place, 0) + one.weight
+        if weights[place] > MOST_WEIGHT:
+            raise InvalidInputError(f"the weights of one region must be at most {MOST_WEIGHT} together")
 
 
 def _replace(path: Path, text: str) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            fresh.unlink()
+        raise SettingError(f"{path}: {error.strerror}") from None

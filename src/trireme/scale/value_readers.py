@@ -14,17 +14,32 @@ Reader = Callable[[Any], Any]
 # The metadata of a dataclass's field that it reads.
 Reads = dict[str, Reader]
 
-HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*")
+# Of an entry or a region: a DNS label, for it names Services and files.
+ENTRY_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,39}[a-z0-9])?")
 # A day: nothing that Envoy waits for is longer.
 LONGEST = 86_400.0
 # A value may be of any size, and refer to itself.
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
+_LONGEST_QUOTE = 300
 
 
 def shown(raw: Any) -> str:
     """A value as an error quotes it: as in Python, and short."""
-    return _SHORT.repr(raw)
+    try:
+        text = _SHORT.repr(raw)
+    except ValueError:
+        # Python writes no number of more than 4,300 digits; as 0x... YAML reads one.
+        return "a number of thousands of digits"
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}..."
+
+
+def shown_key(raw: Any) -> str:
+    """A key as an error names it: bare, unless it is long or could be taken for something else on a terminal."""
+    is_plain = isinstance(raw, str) and len(raw) <= _SHORT.maxstring and raw.isprintable()
+    return raw if is_plain else shown(raw)
 
 
 def seconds(least: float, *, is_off_at_zero: bool = False) -> Reads:
@@ -78,7 +93,7 @@ def switch(raw: Any) -> bool:
 
 
 def access_log(raw: Any) -> str:
-    if not isinstance(raw, str) or not (raw in ("", "stdout") or raw.startswith("/")):
+    if not isinstance(raw, str) or not (raw in ("", "stdout") or (raw.startswith("/") and raw.isprintable())):
         raise ValueError(f'must be "" (off), stdout or the absolute path of a file, got {shown(raw)}')
     return raw
 

@@ -1,18 +1,20 @@
 """values.yaml: which servers there are, and how Envoy balances them. The Helm chart and Envoy read the same file.
 
-Of `models` and `envoy` every key is known, else the file is refused; the rest of the file is the chart's.
+Every key is known, else the file is refused; what is in parts that only the chart reads is the chart's to check.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from trireme.errors import SettingError, UnsupportedError
 from trireme.scale.value_readers import (
+    ENTRY_NAME,
+    HOST,
     Address,
     Reader,
     access_log,
@@ -21,6 +23,7 @@ from trireme.scale.value_readers import (
     seconds,
     service,
     shown,
+    shown_key,
     switch,
     whole,
     word,
@@ -29,36 +32,24 @@ from trireme.scale.value_readers import (
 Balancing = Literal["leastRequest", "roundRobin", "orca"]
 Target = Literal["cpu", "gpu"]
 
-# Keys of `envoy` and of an entry of `models` that only the chart reads.
-CHART_KEYS = {
-    *(
-        "affinity",
-        "annotations",
-        "args",
-        "autoscaling",
-        "drain",
-        "enabled",
-        "env",
-        "extraEnv",
-        "image",
-        "labels",
-    ),
-    *(
-        "modelRepository",
-        "nodeSelector",
-        "pdb",
-        "podAnnotations",
-        "podLabels",
-        "podSecurityContext",
-        "probes",
-    ),
-    *("replicas", "resources", "runtimeClassName", "scale", "securityContext", "storage", "volumeMounts"),
-    *("terminationGracePeriodSeconds", "tolerations", "topologySpreadConstraints", "volumes", "warmup"),
-}
-# Of an entry or a region: a DNS label, for it names Services and files.
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,39}[a-z0-9])?")
+# Keys that only the chart reads: of an entry of `models`, and of the file. values.schema.json has the same.
+CHART_KEYS = frozenset(
+    {
+        *("args", "drain", "env", "image", "nodeSelector", "replicas", "resources", "runtimeClassName"),
+        *("scale", "storage", "tolerations", "warmup"),
+    }
+)
+CHART_PARTS = frozenset(
+    {
+        *("balancer", "drain", "gateway", "global", "gpuQuota", "image", "modelRepository", "monitoring"),
+        *("networkPolicy", "scaling", "secrets", "settings", "worker"),
+    }
+)
+_PARTS = frozenset({"models", "envoy", "regions"})
 # Of a Triton model.
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_LONGEST_REASON = 500
 _MOST_REPLICAS = 10_000
 _MOST_CALLS = 1_000_000
 
@@ -180,10 +171,17 @@ def parse_values(raw: Any, name: str) -> Values:
     """As `read_values`, of what YAML gave; `name` stands before the key in errors."""
     if not isinstance(raw, Mapping) or not isinstance(raw.get("models"), Mapping) or not raw["models"]:
         raise SettingError(f"{name}: models must be a map with at least one entry")
-    entries = tuple(_entry(key, value, f"{name}: models.{key}") for key, value in raw["models"].items())
+    known = {*_PARTS, *CHART_PARTS}
+    for key in raw:
+        if key not in known:
+            raise SettingError(f"{name}: {shown_key(key)} is no setting; known: {', '.join(sorted(known))}")
+    entries = tuple(
+        _entry(key, value, f"{name}: models.{shown_key(key)}") for key, value in raw["models"].items()
+    )
     _check_entries(entries, name)
     envoy = EnvoyValues(**_read(raw.get("envoy", {}), EnvoyValues, f"{name}: envoy"))
     _check_envoy(envoy, name)
+    _check_service(envoy.service, entries, name)
     return Values(entries, envoy, _regions(raw.get("regions", []), name))
 
 
@@ -199,20 +197,30 @@ def _load(text: str, name: str) -> Any:
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             # A merge ("<<") is no key; what it brings may be said again.
             named = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-            keys = [self.construct_object(key, deep=True) for key in named]
-            twice = next((key for key in keys if keys.count(key) > 1), None)
-            if twice is not None:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{twice!r} stands twice", node.start_mark
-                )
+            seen = set()
+            for key in (self.construct_object(key, deep=True) for key in named):
+                # What is not hashable is refused below.
+                if isinstance(key, Hashable) and key in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"{shown(key)} stands twice", node.start_mark
+                    )
+                seen.update([key] if isinstance(key, Hashable) else [])
             return super().construct_mapping(node, deep)
+
+        def construct_scalar(self, node: Any) -> Any:
+            if node.tag in _NUMBERS and ":" in node.value:
+                # To YAML 1.1, which this is, 1:30 is 90; to Helm it is a text.
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{shown(node.value)} is no number", node.start_mark
+                )
+            return super().construct_scalar(node)
 
     try:
         return yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         # ValueError: a date or a number that is none.
         told = " ".join(str(error).split())
-        raise SettingError(f"{name}: {told}") from None
+        raise SettingError(f"{name}: {told[:_LONGEST_REASON]}") from None
 
 
 def _camel(name: str) -> str:
@@ -233,10 +241,8 @@ def _read(raw: Any, kind: type, where: str) -> dict[str, Any]:
     for key, value in _mapping(raw, where).items():
         if key in known:
             read[known[key].name] = _value(known[key].metadata, value, f"{where}.{key}")
-        elif key not in CHART_KEYS:
-            raise SettingError(
-                f"{where}.{key} is no setting; known: {', '.join(sorted({*known, *CHART_KEYS}))}"
-            )
+        else:
+            raise SettingError(f"{where}.{shown_key(key)} is no setting; known: {', '.join(sorted(known))}")
     return read
 
 
@@ -260,7 +266,7 @@ _ENTRY: Mapping[str, Mapping[str, Reader]] = {
 
 
 def _entry(key: Any, raw: Any, where: str) -> ModelEntry:
-    if not isinstance(key, str) or not _NAME.fullmatch(key):
+    if not isinstance(key, str) or not ENTRY_NAME.fullmatch(key):
         raise SettingError(f"{where}: a name has 1 to 41 lower-case letters, digits and -")
     own = {}
     for name, value in _mapping(raw, where).items():
@@ -268,7 +274,7 @@ def _entry(key: Any, raw: Any, where: str) -> ModelEntry:
             own[name] = _value(_ENTRY[name], value, f"{where}.{name}")
         elif name not in CHART_KEYS:
             known = ", ".join(sorted({*_ENTRY, *CHART_KEYS}))
-            raise SettingError(f"{where}.{name} is no setting; known: {known}")
+            raise SettingError(f"{where}.{shown_key(name)} is no setting; known: {known}")
     if "serves" not in own:
         raise SettingError(f"{where}.serves is missing: the Triton models of its servers")
     least, most = _replicas(raw.get("replicas", {}), f"{where}.replicas")
@@ -293,7 +299,7 @@ def _entry(key: Any, raw: Any, where: str) -> ModelEntry:
 def _replicas(raw: Any, where: str) -> tuple[int, int]:
     for key in _mapping(raw, where):
         if key not in ("min", "max"):
-            raise SettingError(f"{where}.{key} is no setting; known: min, max")
+            raise SettingError(f"{where}.{shown_key(key)} is no setting; known: min, max")
     bound = whole(0, _MOST_REPLICAS)
     least = _value(bound, raw.get("min", 1), f"{where}.min")
     most = _value(bound, raw.get("max", max(1, least)), f"{where}.max")
@@ -330,8 +336,23 @@ def _check_envoy(envoy: EnvoyValues, name: str) -> None:
         )
     if envoy.balancing == "orca" and not envoy.agent_port:
         raise SettingError(f"{name}: envoy.balancing orca needs envoy.agentPort: agents report there")
+    if envoy.server_port == envoy.agent_port:
+        raise SettingError(
+            f"{name}: envoy.agentPort and envoy.serverPort are both {envoy.agent_port}; agentPort 0 asks the server"
+        )
     if envoy.hedging and not envoy.per_try_timeout_seconds:
         raise SettingError(f"{name}: envoy.hedging needs envoy.perTryTimeoutSeconds")
+
+
+def _check_service(service: str, entries: tuple[ModelEntry, ...], name: str) -> None:
+    if len(entries) > 1 and "{model}" not in service:
+        raise SettingError(
+            f"{name}: envoy.service must have {{model}} in it, got {shown(service)}: "
+            "all entries would be the replicas of one"
+        )
+    for entry in entries:
+        if not HOST.fullmatch(host := service.replace("{model}", entry.name)):
+            raise SettingError(f"{name}: envoy.service: {shown(host)} is no DNS name")
 
 
 def _regions(raw: Any, name: str) -> tuple[str, ...]:
@@ -342,9 +363,9 @@ def _regions(raw: Any, name: str) -> tuple[str, ...]:
         where = f"{name}: regions[{at}]"
         for key in _mapping(region, where):
             if key != "name":
-                raise SettingError(f"{where}.{key} is no setting; known: name")
+                raise SettingError(f"{where}.{shown_key(key)} is no setting; known: name")
         found = region.get("name")
-        if not isinstance(found, str) or not _NAME.fullmatch(found):
+        if not isinstance(found, str) or not ENTRY_NAME.fullmatch(found):
             raise SettingError(f"{where}.name must have lower-case letters, digits and -, got {shown(found)}")
         if found in names:
             raise SettingError(f"{where}.name: {found!r} stands twice")

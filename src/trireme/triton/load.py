@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -23,6 +22,8 @@ _COMPUTE = "nv_inference_compute_infer_duration_us"
 _ROWS = "nv_inference_count"
 _RUNS = "nv_inference_exec_count"
 # A client's own faults say nothing of a replica.
+# What is beyond it is no count and no time, and sums of it may be none.
+_MOST = 1e15
 _OWN_FAULTS = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL"})
 
 
@@ -62,7 +63,7 @@ def load_of(page: str) -> Load:
     failed = 0.0
     for family in names:
         for labels, value in read_samples(page, family):
-            if not math.isfinite(value):
+            if not 0 <= value <= _MOST:
                 continue
             model = labels.get("model", "")
             found[family][model] = found[family].get(model, 0.0) + value

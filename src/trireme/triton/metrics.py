@@ -6,7 +6,7 @@ import time
 import urllib.request
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from urllib.error import HTTPError
 
 from trireme.artifacts.recipe import Recipe
@@ -16,6 +16,8 @@ from trireme.observe.work import FrontQueue
 
 # A model says each second whether it is ready.
 STALE_SECONDS = 4.0
+# A page of a hundred models has some hundred KB.
+MOST_PAGE_BYTES = 4 << 20
 
 # Requests that people wait for: an encoder's own count leaves a worker's bulk out, other models have none.
 _INTERACTIVE = table.INTERACTIVE.name
@@ -28,16 +30,34 @@ _BACKLOG = table.BACKLOG.name
 
 
 def read_metrics(host: str, port: int, seconds: float = 5.0) -> str:
-    """The page as text. Blocks for `seconds` without a byte at most; raises UnavailableError."""
+    """The page as text. Raises UnavailableError, also for one of more than MOST_PAGE_BYTES.
+
+    Blocks for `seconds` without a byte at most, and for a page that comes in drops three times as long.
+    """
     try:
         with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=seconds) as page:
-            text: str = page.read().decode()
+            text = _read_whole(page, seconds).decode()
     except (OSError, ValueError, HTTPException) as error:
         if isinstance(error, HTTPError):
             error.close()
         # A server that dies amid its page ends it early.
         raise UnavailableError(f"no metrics at {host}:{port}; start a server with: make serve") from None
     return text
+
+
+def _read_whole(page: HTTPResponse, seconds: float) -> bytes:
+    """The body. Raises ValueError for one that is too large, TimeoutError for one that takes too long."""
+    parts, size, end = [], 0, time.monotonic() + 2 * seconds
+    while part := page.read1(1 << 16):
+        parts.append(part)
+        size += len(part)
+        if size > MOST_PAGE_BYTES:
+            raise ValueError("no page of metrics")
+        if time.monotonic() > end:
+            raise TimeoutError
+    if page.length:
+        raise IncompleteRead(b"", page.length)
+    return b"".join(parts)
 
 
 def read_readiness(host: str, port: int, recipes: Iterable[Recipe] = ()) -> dict[str, bool]:
@@ -179,7 +199,7 @@ def read_samples(page: str, *names: str) -> list[tuple[dict[str, str], float]]:
             if sample.name in names
         ]
     except ValueError as error:
-        raise UnavailableError(f"the server's metrics cannot be read: {error}") from None
+        raise UnavailableError(f"the server's metrics cannot be read: {str(error)[:200]}") from None
 
 
 def _key(labels: dict[str, str]) -> tuple[tuple[str, str], ...]:

@@ -20,6 +20,16 @@ from trireme.errors import SettingError
         ({"models": ("a", "")}, "--models"),
         ({"misses": 0}, "--misses"),
         ({"health_failures": 0}, "--health-failures"),
+        ({"server": "h:" + "9" * 5000}, "--server"),
+        ({"metrics_url": "http://[::1/metrics"}, "--metrics-url"),
+        ({"metrics_url": "http://h:1/metrics#a"}, "--metrics-url"),
+        ({"host": ""}, "--host"),
+        ({"host": " 127.0.0.1"}, "--host"),
+        ({"misses": 10_001}, "--misses"),
+        ({"health_failures": 10**400}, "--health-failures"),
+        ({"answer": 86_401.0}, "--answer-seconds"),
+        ({"drain": 1e300}, "--drain-seconds"),
+        ({"drain": 2.4}, "--drain-seconds must be at least 2.5"),
         ({"poll": 0.0}, "--poll-seconds"),
         ({"health_interval": float("nan")}, "--health-interval-seconds"),
         ({"target": float("inf")}, "--target-seconds"),
@@ -42,6 +52,19 @@ def test_a_drain_holds_for_one_check_more_than_the_balancer_needs():
 def test_an_address_of_ipv6_has_brackets():
     options = AgentOptions(server="[::1]:8001", metrics_url="http://[::1]:8002/metrics")
     assert options.metrics_address == ("[::1]", 8002)
+
+
+@pytest.mark.parametrize(
+    ("host", "address"), [("::1", "[::1]:8003"), ("[::1]", "[::1]:8003"), ("localhost", "localhost:8003")]
+)
+def test_the_agents_own_address_of_ipv6_has_brackets_whether_told_with_them_or_not(host, address):
+    assert AgentOptions(host=host).grpc_address == address
+
+
+def test_a_password_in_an_address_is_not_shown():
+    with pytest.raises(SettingError) as raised:
+        AgentOptions(metrics_url="http://user:hidden@h:1/metrics")
+    assert "hidden" not in str(raised.value)
 
 
 def test_a_command_line_names_the_server_also_where_it_is_the_default():

@@ -68,6 +68,7 @@ def test_every_option_has_a_flag_and_a_help():
         (("agent", "--models", "a,,b"), "--models"),
         (("drain", "--agent", "nowhere"), "--agent"),
         (("drain", "--agent", "127.0.0.1:1", "--seconds", "nan"), "--seconds"),
+        (("drain", "--agent", "127.0.0.1:1", "--seconds", "1e300"), "--seconds"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_exit_1(words, named, capsys):

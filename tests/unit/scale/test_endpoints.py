@@ -1,10 +1,11 @@
 import json
+import re
 import threading
 from pathlib import Path
 
 import pytest
 
-from trireme.errors import InvalidInputError
+from trireme.errors import InvalidInputError, SettingError
 from trireme.scale.endpoints import Endpoint, far_file, near_file, overprovisioning, write
 
 A, B = Endpoint("127.0.0.1", 8001, agent_port=8003), Endpoint("127.0.0.1", 8011, state="draining", weight=3)
@@ -78,6 +79,10 @@ def test_one_lost_replica_sends_no_call_to_the_next_priority(tmp_path, replicas)
         (Endpoint("127.0.0.1", 1, priority=128), "priority"),
         (Endpoint("127.0.0.1", 1, state="gone"), "gone"),
         (Endpoint("127.0.0.1", 8001), "twice"),
+        (Endpoint("127.0.0.1", 1.5), "whole numbers"),
+        (Endpoint("127.0.0.1", 1, weight=float("nan")), "whole numbers"),
+        (Endpoint("127.0.0.1", 1, weight=2**32 - 1), "weights of one region"),
+        (Endpoint(2130706433, 1), "IP address"),
     ],
 )
 def test_what_envoy_would_refuse_is_refused_and_the_old_file_stays(tmp_path, bad, word):
@@ -86,6 +91,34 @@ def test_what_envoy_would_refuse_is_refused_and_the_old_file_stays(tmp_path, bad
     with pytest.raises(InvalidInputError, match=word):
         write(tmp_path, "llm", [A, bad])
     assert near_file(tmp_path, "llm").read_text() == before
+
+
+def test_an_address_that_is_written_in_two_ways_is_one(tmp_path):
+    with pytest.raises(InvalidInputError, match="twice"):
+        write(tmp_path, "llm", [Endpoint("::1", 1), Endpoint("0:0:0:0:0:0:0:1", 1)])
+
+
+def test_a_folder_that_is_not_there_or_a_file_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "none", tmp_path / "file"):
+        with pytest.raises(SettingError, match=re.escape(str(folder))):
+            write(folder, "llm", [Endpoint("127.0.0.1", 1)])
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_what_cannot_be_replaced_leaves_nothing_behind(tmp_path):
+    # A folder stands where the file should.
+    far_file(tmp_path, "llm").mkdir()
+    with pytest.raises(SettingError):
+        write(tmp_path, "llm", [Endpoint("127.0.0.1", 1)])
+    assert list(tmp_path.iterdir()) == [far_file(tmp_path, "llm")]
+
+
+@pytest.mark.parametrize("name", ["../x", "", "a/b", "LLM", "a.b", "llm_far", "x" * 42])
+def test_files_have_names_of_entries_alone(tmp_path, name):
+    with pytest.raises(InvalidInputError, match="cannot be the name of an entry"):
+        write(tmp_path, name, [])
+    assert not list(tmp_path.iterdir())
 
 
 def test_who_reads_meanwhile_finds_a_whole_file_and_no_other_is_left(tmp_path):

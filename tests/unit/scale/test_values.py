@@ -207,6 +207,27 @@ def test_settings_that_need_another_say_which():
     envoy_refused({"metrics": {"port": 9901}}, "envoy.metrics", "9901")
 
 
+def test_a_service_is_one_for_each_entry():
+    two = {"a": {"serves": ["x"]}, "b": {"serves": ["y"]}}
+    refused({"models": two, "envoy": {"service": "trireme"}}, "envoy.service", "{model}")
+    refused({"models": {"a" * 41: two["a"]}, "envoy": {"service": "t" * 30 + "{model}"}}, "is no DNS name")
+    for bad in ("a..b", "-a", "a-.b", "a" * 64, "a_b"):
+        envoy_refused({"service": bad}, "envoy.service")
+    assert parsed(envoy={"service": "trireme"}).envoy.service == "trireme"
+
+
+def test_server_and_agent_have_ports_of_their_own():
+    envoy_refused({"serverPort": 8003}, "envoy.agentPort", "envoy.serverPort", "8003")
+    assert parsed(envoy={"serverPort": 8003, "agentPort": 0}).envoy.agent_port == 0
+
+
+def test_a_part_that_neither_the_chart_nor_envoy_has_is_refused():
+    # Else nothing would fail over, and nobody would hear of it.
+    refused({**ONE, "region": [{"name": "a"}, {"name": "b"}]}, "region is no setting", "regions")
+    envoy_refused({"enabled": False}, "envoy.enabled")
+    entry_refused({"podLabels": {}}, "models.all.podLabels")
+
+
 def test_regions_have_names_of_their_own():
     assert not parsed(regions=[{"name": "a"}]).has_failover
     refused({**ONE, "regions": [{"name": "a"}, {"name": "a"}]}, "regions[1].name", "twice")
@@ -234,7 +255,7 @@ def test_what_is_no_plain_yaml_is_refused(tmp_path, text):
 
 def test_what_stands_once_may_be_used_twice(tmp_path):
     file = tmp_path / "values.yaml"
-    file.write_text("x: &x {serves: [x], target: gpu}\nmodels:\n  a: *x\n  b: {<<: *x, serves: [y]}\n")
+    file.write_text("models:\n  a: &x {serves: [x], target: gpu}\n  b: {<<: *x, serves: [y]}\n")
     assert [(entry.serves, entry.target) for entry in read_values(file).models] == [
         (("x",), "gpu"),
         (("y",), "gpu"),
@@ -244,10 +265,39 @@ def test_what_stands_once_may_be_used_twice(tmp_path):
 def test_an_error_quotes_no_more_than_a_line_of_a_value():
     endless = []
     endless.append(endless)
-    for value in ("x" * 10_000, ["x" * 1000] * 1000, endless, {"a": endless}):
+    laughing = "x"
+    for _ in range(9):
+        laughing = [laughing] * 9
+    for value in ("x" * 10_000, ["x" * 1000] * 1000, endless, {"a": endless}, laughing, 16**9999):
         with pytest.raises(SettingError) as raised:
             parsed(envoy={"balancing": value})
         assert len(str(raised.value)) < 800
+
+
+def test_a_key_is_named_without_what_a_terminal_would_obey():
+    for key in ("\x1b[31mred\n", "k" * 1000, 16**9999, None):
+        for raw in ({**ONE, key: 1}, {**ONE, "envoy": {key: 1}}, {"models": {key: {"serves": ["x"]}}}):
+            with pytest.raises(SettingError) as raised:
+                parse_values(raw, "values.yaml")
+            assert str(raised.value).isprintable()
+            assert "k" * 100 not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["1:30", "2:13:21", "1:30.5"])
+def test_a_number_that_only_yaml_1_1_takes_for_one_is_refused(tmp_path, text):
+    file = tmp_path / "values.yaml"
+    file.write_text(f"models: {{a: {{serves: [x]}}}}\nenvoy: {{perTryTimeoutSeconds: {text}}}\n")
+    with pytest.raises(SettingError, match=rf"'{re.escape(text)}' is no number .*line 2"):
+        read_values(file)
+
+
+def test_a_number_without_end_is_refused_wherever_it_stands(tmp_path):
+    file = tmp_path / "values.yaml"
+    for text in ("0x" + "f" * 5000, "9" * 5000):
+        for key in ("models: {a: {serves: [x]}}\nenvoy", "models", "regions"):
+            file.write_text(f"{key}: {text}\n")
+            with pytest.raises(SettingError, match=r"values\.yaml"):
+                read_values(file)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):

@@ -55,3 +55,11 @@ def test_what_is_no_number_counts_as_none():
         ).in_flight
         == 0
     )
+
+
+@pytest.mark.parametrize("value", ["1e308", "-5", "NaN", "+Inf", "1e16"])
+def test_what_is_no_count_counts_as_none(value):
+    names = ("nv_inference_pending_request_count", "trireme_backlog_seconds", "vllm:num_requests_running")
+    load = load_of("".join(f'{name}{{model="{model}"}} {value}\n' for name in names for model in "ab"))
+    assert load.in_flight == 0
+    assert load.backlog_seconds == 0

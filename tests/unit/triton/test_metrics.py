@@ -137,3 +137,67 @@ trireme_backlog_seconds_more{model="llm"} 9
     assert read_backlogs("127.0.0.1", 1) == {"llm": 2.5, "embedding": 0.75}
     monkeypatch.setattr(metrics, "read_metrics", lambda host, port: "other 1\n")
     assert read_backlogs("127.0.0.1", 1) == {}
+
+
+@pytest.fixture
+def endless():
+    """The port of a server whose page comes one comment at a time and has no end; what it sends is `line`."""
+    left = threading.Event()
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        line, pause = b"#\n", 0.01
+
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            try:
+                while not left.wait(self.pause):
+                    self.wfile.write(self.line)
+            except OSError:
+                return
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield server.server_address[1], Page
+    left.set()
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_page_that_comes_in_drops_is_not_waited_for_without_end(endless):
+    port, _ = endless
+    with pytest.raises(UnavailableError, match="no metrics"):
+        metrics.read_metrics("127.0.0.1", port, 0.2)
+
+
+def test_a_page_larger_than_any_is_left_unread(endless):
+    port, page = endless
+    page.line, page.pause = b"#" * (1 << 20), 0
+    with pytest.raises(UnavailableError, match="no metrics"):
+        metrics.read_metrics("127.0.0.1", port, 600.0)
+
+
+def test_a_page_that_ends_before_its_own_length_is_none():
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"a 1\n")
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        with pytest.raises(UnavailableError, match="no metrics"):
+            metrics.read_metrics("127.0.0.1", server.server_address[1], 600.0)
+
+
+def test_an_error_quotes_no_more_than_a_line_of_a_page():
+    with pytest.raises(UnavailableError) as raised:
+        metrics.count_answered("nv_inference_request_success" + "x" * 100_000 + "\n")
+    assert len(str(raised.value)) < 400
