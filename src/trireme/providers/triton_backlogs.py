@@ -7,6 +7,9 @@ from collections.abc import Mapping
 
 from trireme.triton.metrics import read_backlogs
 
+# Without a byte. What comes later than that says nothing of now.
+READ_SECONDS = 2.0
+
 
 class TritonBacklogs:
     """See BacklogReader. Models that export no backlog are missing."""
@@ -16,7 +19,7 @@ class TritonBacklogs:
 
     async def read(self) -> Mapping[str, float]:
         """See BacklogReader."""
-        return await asyncio.to_thread(read_backlogs, *self._place)
+        return await asyncio.to_thread(read_backlogs, *self._place, READ_SECONDS)
 
     async def close(self) -> None:
         """See BacklogReader."""

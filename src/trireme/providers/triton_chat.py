@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from trireme.artifacts.contracts import CACHED_FLAG, EVIDENCE, EVIDENCE_FLAG, PROMPT
+from trireme.artifacts.contracts import CACHED_FLAG, EVIDENCE, EVIDENCE_FLAG, PROMPT, RERANK_DEPTH
 from trireme.errors import (
     DeadlineError,
     InvalidInputError,
@@ -80,9 +80,10 @@ class TritonChat:
         """Closes the client when it is closed."""
         self._client = client
         self._abilities: dict[str, Ability] = {}
-        # Those that take the question for cached tokens, and those that take the one for findings.
+        # Those that take the question for cached tokens, the one for findings, and how many passages are reranked.
         self._flagged: set[str] = set()
         self._finding: set[str] = set()
+        self._deep: set[str] = set()
         self._alternatives: dict[str, int | None] = {}
 
     def learn(self, models: Sequence[ServedModel]) -> None:
@@ -90,6 +91,7 @@ class TritonChat:
         self._abilities = {model.name: model.ability for model in models}
         self._flagged = {model.name for model in models if model.takes_cached_flag}
         self._finding = {model.name for model in models if model.says_findings}
+        self._deep = {model.name for model in models if model.takes_rerank_depth}
         self._alternatives = {model.name: model.alternatives for model in models}
 
     def find_fault(self, call: ChatCall, model: str) -> str:
@@ -152,6 +154,8 @@ class TritonChat:
             self._flagged.add(model)
         if EVIDENCE_FLAG in facts.inputs:
             self._finding.add(model)
+        if RERANK_DEPTH in facts.inputs:
+            self._deep.add(model)
         self._alternatives[model] = facts.alternatives
         return ability
 
@@ -160,7 +164,8 @@ class TritonChat:
     ) -> AsyncGenerator[Event, None]:
         is_answer = ability == "answer"
         if is_answer:
-            inputs = _answer_inputs(call, says_findings=model in self._finding)
+            takes_depth = model in self._deep
+            inputs = _answer_inputs(call, says_findings=model in self._finding, takes_depth=takes_depth)
         else:
             inputs = _generate_inputs(call, model in self._flagged)
         read = _read_answer if is_answer else _read_generated
@@ -232,7 +237,7 @@ def _generate_inputs(call: ChatCall, asks_cached: bool) -> dict[str, Value]:
     return calls.generate_inputs(prompt, call.tenant, sampling, stream=call.stream, asks_cached=asks_cached)
 
 
-def _answer_inputs(call: ChatCall, *, says_findings: bool) -> dict[str, Value]:
+def _answer_inputs(call: ChatCall, *, says_findings: bool, takes_depth: bool) -> dict[str, Value]:
     mode: Any = call.answer_mode
     return calls.ask_inputs(
         call.messages[0].text,
@@ -244,7 +249,7 @@ def _answer_inputs(call: ChatCall, *, says_findings: bool) -> dict[str, Value]:
         stream=call.stream,
         asks_evidence=call.asks_evidence and says_findings,
         asks_prompt=call.asks_prompt and says_findings,
-        rerank_depth=call.rerank_depth,
+        rerank_depth=call.rerank_depth if takes_depth else None,
     )
 
 

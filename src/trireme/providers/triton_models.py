@@ -78,7 +78,7 @@ class TritonModels:
         seconds: float | None = None,
     ) -> Embedded:
         """See ModelServer."""
-        size = await self._batch_size(model, "embed")
+        size = await self._batch_size(model, "embed", seconds)
         inputs = [
             calls.embed_inputs(texts[start : start + size], input_type, dimensions)
             for start in range(0, len(texts), size)
@@ -98,7 +98,7 @@ class TritonModels:
         self, query: str, passages: Sequence[str], model: str, seconds: float | None = None
     ) -> Reranked:
         """See ModelServer."""
-        await self._batch_size(model, "rerank")
+        await self._batch_size(model, "rerank", seconds)
         if not passages:
             return Reranked(np.zeros(0, np.float32), np.zeros(0, np.int32))
         inputs: Rows = {"query": [[query]], "passages": [list(passages)]}
@@ -110,7 +110,7 @@ class TritonModels:
         self, texts: Sequence[str], model: str, seconds: float | None = None
     ) -> list[Classified]:
         """See ModelServer."""
-        size = await self._batch_size(model, "classify")
+        size = await self._batch_size(model, "classify", seconds)
         inputs = [
             {"text": [[text] for text in texts[start : start + size]]} for start in range(0, len(texts), size)
         ]
@@ -123,7 +123,7 @@ class TritonModels:
     @unaddressed
     async def search(self, call: SearchCall) -> list[Hit]:
         """See ModelServer."""
-        await self._batch_size(call.model, "search")
+        await self._batch_size(call.model, "search", call.seconds)
         inputs = calls.search_inputs(
             call.query,
             top_k=call.top_k,
@@ -164,9 +164,9 @@ class TritonModels:
         self._index, self._index_until = found, time.monotonic() + INDEX_SECONDS
         return found
 
-    async def _batch_size(self, model: str, wanted: Ability) -> int:
+    async def _batch_size(self, model: str, wanted: Ability, seconds: float | None) -> int:
         """Rows of one request at most. Raises InvalidInputError where the model is for something else."""
-        facts = await self._read_facts(model)
+        facts = await self._read_facts(model, seconds)
         ability = ability_of(model, facts.kind, facts.inputs)
         if ability is None:
             raise NotFoundError(f"no model {model[:80]!r} is served here")
@@ -174,10 +174,11 @@ class TritonModels:
             raise InvalidInputError(f"model: {say_what_it_does(model, ability)}; name another", "model")
         return max(1, facts.max_batch_size)
 
-    async def _read_facts(self, model: str) -> ModelFacts:
+    async def _read_facts(self, model: str, seconds: float | None) -> ModelFacts:
         until, facts = self._facts.get(model, (0.0, None))
         if facts is None or time.monotonic() >= until:
-            facts = await self._client.read_facts(model)
+            # A server that hangs must not keep whoever has a deadline.
+            facts = await self._client.read_facts(model, seconds or 0.0)
             self._facts[model] = (time.monotonic() + FACTS_SECONDS, facts)
         return facts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import urllib.request
 from collections.abc import Collection, Iterable
@@ -175,10 +176,13 @@ def read_front_queue(page: str, model: str) -> FrontQueue:
     )
 
 
-def read_backlogs(host: str, port: int) -> dict[str, float]:
+def read_backlogs(host: str, port: int, seconds: float = 5.0) -> dict[str, float]:
     """Seconds of work that wait in front of each model that says so. Blocks as `read_metrics`, and raises as it."""
     found: dict[str, float] = {}
-    for labels, value in read_samples(read_metrics(host, port), _BACKLOG):
+    for labels, value in read_samples(read_metrics(host, port, seconds), _BACKLOG):
+        # What is no number of seconds would hide the others in every maximum, or refuse all there is.
+        if not 0 <= value < math.inf:
+            continue
         model = labels.get("model", "")
         # Each instance has its share of what waits.
         found[model] = found.get(model, 0.0) + value

@@ -10,7 +10,7 @@ from trireme.providers.registry import TritonPorts, open_backlogs
 def test_the_backlogs_are_read_from_the_port_of_the_metrics(monkeypatch):
     asked = []
 
-    def read(host, port):
+    def read(host, port, seconds):
         asked.append((host, port))
         return {"llm": 1.5}
 

@@ -46,7 +46,8 @@ def server():
         scripted.url = url
         scripted.configs = {
             "llm": config_of("llm", backend="generator"),
-            "rag": config_of("rag", backend="rag", inputs=["text_input"]),
+            "rag": config_of("rag", backend="rag", inputs=["text_input", "rerank_depth"]),
+            "old_rag": config_of("old_rag", backend="rag", inputs=["text_input"]),
             "embedding": config_of("embedding", backend="text_encoder", inputs=["text"]),
             "search__sort": config_of("search__sort", backend="sort"),
         }
@@ -357,6 +358,25 @@ def test_an_answer_is_told_how_many_passages_it_may_rerank_and_a_chat_is_not(ser
     server.stream = lambda request, context: iter([piece("x", "stop")])
     chat(server, call_of(rerank_depth=0))
     assert "rerank_depth" not in {tensor.name for tensor in server.requests[-1].inputs}
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_a_rag_model_that_takes_no_depth_is_sent_none_though_another_of_its_chain_does(server, is_told):
+    last = {"text_output": [""], "citations": ["[]"], "usage": [json.dumps(USAGE)], "finish_reason": ["stop"]}
+    server.stream = lambda request, context: iter([response_of(last)])
+    models = [
+        ServedModel("rag", "answer", True, takes_rerank_depth=True),
+        ServedModel("old_rag", "answer", True),
+    ]
+
+    async def act(provider):
+        for model in ("rag", "old_rag"):
+            async for _ in provider.chat(call_of(rerank_depth=0), model, LIMITS):
+                pass
+
+    asyncio.run(with_provider(server, act, models if is_told else ()))
+    names = [{tensor.name for tensor in request.inputs} for request in server.requests]
+    assert ["rerank_depth" in one for one in names] == [True, False]
 
 
 def test_the_server_is_told_how_long_an_answer_may_take(server):

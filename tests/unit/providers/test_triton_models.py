@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fakes.grpc_server import config_of, response_of, serving
-from trireme.errors import InvalidInputError, NotFoundError, UnavailableError
+from trireme.errors import DeadlineError, InvalidInputError, NotFoundError, UnavailableError
 from trireme.providers import triton_models
 from trireme.providers.models import SearchCall, ServedModel
 from trireme.providers.triton_models import BATCHES_AT_ONCE, TritonModels
@@ -303,3 +303,27 @@ def test_an_answer_that_is_old_is_asked_again(server, monkeypatch):
 
     run(server, act)
     assert len(asked) == 2
+
+
+def test_a_models_configuration_is_waited_for_no_longer_than_the_answer_may_take():
+    asked = []
+
+    class Client:
+        async def read_facts(self, model, seconds=0.0):
+            asked.append((model, seconds))
+            raise DeadlineError("late")
+
+    async def act():
+        models = TritonModels(Client(), "127.0.0.1", 1, 1)
+        for call in (
+            models.embed(["a"], "embedding", seconds=2.0),
+            models.rerank("q", ["a"], "reranker", seconds=3.0),
+            models.classify(["a"], "labels", seconds=4.0),
+            models.search(SearchCall("q", "acme", "docs", seconds=5.0)),
+            models.search(SearchCall("q", "acme", "docs")),
+        ):
+            with pytest.raises(DeadlineError):
+                await call
+
+    asyncio.run(act())
+    assert asked == [("embedding", 2.0), ("reranker", 3.0), ("labels", 4.0), ("search", 5.0), ("search", 0.0)]

@@ -133,9 +133,9 @@ trireme_backlog_seconds{model="embedding",instance="a"} 0.25
 trireme_backlog_seconds{model="embedding",instance="b"} 0.5
 trireme_backlog_seconds_more{model="llm"} 9
 """
-    monkeypatch.setattr(metrics, "read_metrics", lambda host, port: page)
+    monkeypatch.setattr(metrics, "read_metrics", lambda host, port, seconds: page)
     assert read_backlogs("127.0.0.1", 1) == {"llm": 2.5, "embedding": 0.75}
-    monkeypatch.setattr(metrics, "read_metrics", lambda host, port: "other 1\n")
+    monkeypatch.setattr(metrics, "read_metrics", lambda host, port, seconds: "other 1\n")
     assert read_backlogs("127.0.0.1", 1) == {}
 
 
@@ -201,3 +201,12 @@ def test_an_error_quotes_no_more_than_a_line_of_a_page():
     with pytest.raises(UnavailableError) as raised:
         metrics.count_answered("nv_inference_request_success" + "x" * 100_000 + "\n")
     assert len(str(raised.value)) < 400
+
+
+def test_a_backlog_that_is_no_number_of_seconds_hides_no_other(monkeypatch):
+    page = "\n".join(
+        f'trireme_backlog_seconds{{model="{model}"}} {value}'
+        for model, value in (("a", "NaN"), ("b", "+Inf"), ("c", "-1"), ("d", "1.5"))
+    )
+    monkeypatch.setattr("trireme.triton.metrics.read_metrics", lambda *_: page)
+    assert read_backlogs("127.0.0.1", 1) == {"d": 1.5}

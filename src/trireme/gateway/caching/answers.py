@@ -13,9 +13,10 @@ from typing import Protocol
 
 from trireme.cache.port import CacheTier, Entry, Found, Question
 from trireme.errors import DeadlineError
-from trireme.gateway.caching.codec import decode_answer, encode_events
+from trireme.gateway.caching.codec import decode_answer, encode_events, replay
 from trireme.gateway.caching.fingerprints import Fingerprints
 from trireme.gateway.caching.flights import MOST_LEADERS, Flight, Flights, leaders_after
+from trireme.gateway.caching.in_time import by, patience_of
 from trireme.gateway.caching.locks import QuestionLocks
 from trireme.gateway.caching.loose import Loose
 from trireme.gateway.caching.marks import is_shortened, mark
@@ -210,9 +211,12 @@ class Answers:
         version = self._versions.get(target.label)
         if version is not None and version != events[0].model:
             return None
-        age = max(0, int(asked.caching.now() - found.entry.made_at))
+        seconds = max(0.0, asked.caching.now() - found.entry.made_at)
+        is_stale, age = seconds > asked.question.seconds, int(seconds)
+        if is_stale and not asked.question.takes_stale:
+            return None
         # Whoever asks this again gets the same, until the entry is gone.
-        if age > asked.question.seconds:
+        if is_stale:
             asked.exchange.note_degraded(("stale",))
         elif found.tier == EXACT and asked.call.temperature == 0:
             asked.exchange.tag = asked.question.key
@@ -220,16 +224,18 @@ class Answers:
         self._note_hit(asked, found.tier, f"{found.tier}{details}; age={age}")
         usage = next((event for event in reversed(events) if isinstance(event, Usage)), None)
         asked.caching.spending.record_hit(asked.exchange, found.tier, usage, target)
-        return OpenAnswer(target, _replay(events), (), step=kept.step)
+        return OpenAnswer(target, replay(events), (), step=kept.step)
 
     async def _fly(self, asked: _Asked) -> OpenAnswer:
         """Lead, or read what another leads."""
         key, leaders = asked.flight_key, 0
+        patience = patience_of(asked.exchange, asked.caching.file.attempts.seconds)
         while True:
             flight = self._flights.find(key)
-            if flight is None:
-                return await self._lead(asked, self._flights.begin(key, leaders))
-            state = await flight.opened()
+            # Who has more time is not cut by another's deadline.
+            if flight is None or flight.patience < patience:
+                return await self._lead(asked, self._flights.begin(key, leaders, patience))
+            state = await by(asked.exchange.deadlines.begin(), flight.opened())
             if state == "shared" and flight.error is None and flight.target is not None:
                 return await self._follow(asked, flight, flight.target)
             if state == "found" and flight.found is not None:
@@ -248,7 +254,8 @@ class Answers:
         owner = secrets.token_hex(8) if locks is not None else ""
         try:
             if locks is not None:
-                found = await locks.take(asked.question, owner, lambda: self._look(asked))
+                taking = locks.take(asked.question, owner, lambda: self._look(asked))
+                found = await by(asked.exchange.deadlines.begin(), taking)
                 if found is not None and (served := self._serve(asked, found)) is not None:
                     flight.give(found)
                     self._flights.end(asked.flight_key, flight)
@@ -301,10 +308,11 @@ class Answers:
     async def _read_along(self, asked: _Asked, flight: Flight, target: Target) -> AsyncGenerator[Event, None]:
         """A follower's events, behind one that only starts this generator. Its hit counts when it is whole."""
         usage: Usage | None = None
+        ends = asked.exchange.deadlines.end(is_stream=asked.exchange.stream)
         try:
             async with aclosing(flight.read()) as events:
                 yield await anext(events)
-                async for event in events:
+                while (event := await by(ends, anext(events, None))) is not None:
                     usage = event if isinstance(event, Usage) else usage
                     yield event
         except ProviderError as error:
@@ -390,8 +398,3 @@ class _Asked:
         """Whether it was not sure enough, and is shown for want of the asker's money: another one may have more."""
         plan = self.chain.plan
         return plan is not None and not opened.may_keep and opened.step != plan.steps[-1].name
-
-
-async def _replay(events: Sequence[Event]) -> AsyncGenerator[Event, None]:
-    for event in events:
-        yield event

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import msgspec
@@ -89,3 +89,9 @@ def decode_answer(body: bytes) -> KeptAnswer | None:
         return KeptAnswer([_inner[tag].decode(raw) for tag, raw in said], served, step)
     except (msgspec.DecodeError, ValueError, IndexError, RecursionError):
         return None
+
+
+async def replay(events: Sequence[Event]) -> AsyncGenerator[Event, None]:
+    """The events of a kept answer as those of one that is made."""
+    for event in events:
+        yield event

@@ -6,12 +6,13 @@ An answer in the making belongs to no client: a task of its own reads it for as 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Literal
 
 from trireme.cache.port import Found
-from trireme.errors import ResourceExhaustedError, TriremeError
+from trireme.errors import DeadlineError, ResourceExhaustedError, TriremeError
 from trireme.providers.chat import Event, Usage
 from trireme.providers.targets import OpenAnswer, Target
 
@@ -23,10 +24,14 @@ MOST_LEADERS = 3
 
 
 class Flight:
-    """One answer and its readers. For one event loop. `leaders`: how many had no answer before this one's."""
+    """One answer and its readers. For one event loop. `leaders`: how many had no answer before this one's.
 
-    def __init__(self, leaders: int = 0) -> None:
+    patience: seconds after which its leader's time breaks it off.
+    """
+
+    def __init__(self, leaders: int = 0, patience: float = math.inf) -> None:
         self.leaders = leaders
+        self.patience = patience
         self.state: State = "waiting"
         self.found: Found | None = None
         self.target: Target | None = None
@@ -132,9 +137,9 @@ class Flights:
             return None
         return flight
 
-    def begin(self, key: str, leaders: int = 0) -> Flight:
-        """A new flight, in place of one that nobody may join."""
-        flight = self._flights[key] = Flight(leaders)
+    def begin(self, key: str, leaders: int = 0, patience: float = math.inf) -> Flight:
+        """A new flight, in place of one that nobody may join, or that ends too soon for who comes now."""
+        flight = self._flights[key] = Flight(leaders, patience)
         return flight
 
     def end(self, key: str, flight: Flight) -> None:
@@ -144,6 +149,9 @@ class Flights:
 
 
 def leaders_after(flight: Flight, error: BaseException) -> int:
-    """How many leaders have failed, this one too; not one that could not pay, or whose client went away."""
-    is_own = isinstance(error, ResourceExhaustedError | asyncio.CancelledError | GeneratorExit)
+    """How many leaders have failed, this one too; not one that could not pay, had no time left, or whose client
+    went away."""
+    is_own = isinstance(
+        error, ResourceExhaustedError | DeadlineError | asyncio.CancelledError | GeneratorExit
+    )
     return flight.leaders + (0 if is_own else 1)

@@ -28,6 +28,13 @@ STALE_SECONDS = 3.0
 # Of a new service time in the mean of its kind.
 _WEIGHT = 0.125
 _LEAST_RETRY = 1.0
+# After so long without a call of its kind a service time is forgotten: one slow call must not leave something out
+# of all later answers, for then no such call is ever made again.
+FORGET_SECONDS = 60.0
+# What was broken off by its deadline would have taken longer; how much, nobody knows.
+_LATE_FACTOR = 1.25
+# So shortly before a deadline a call was broken off by it.
+_NEAR_SECONDS = 0.05
 
 
 class Tally(Protocol):
@@ -55,14 +62,25 @@ class NoTally:
 class Turn:
     """A call that was let in. `end` it once."""
 
-    def __init__(self, place: Place, route: _Route | None, steps: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        place: Place,
+        route: _Route | None,
+        steps: tuple[str, ...],
+        deadline: float | None = None,
+        *,
+        is_stream: bool = False,
+    ) -> None:
+        """deadline: until when its answer must begin."""
         self._place, self._route, self._steps = place, route, steps
+        self._deadline, self._is_stream = deadline, is_stream
 
     def end(self, *, is_whole: bool = True) -> None:
-        """Let the next one in. is_whole: whether it was answered: then its time says how long such calls take."""
+        """Let the next one in. is_whole: whether it was answered: then its time says how long such calls take. Of a
+        stream its client's reading says that, so that nothing is learned."""
         if self._route is not None:
-            if is_whole:
-                self._route.note(self._steps, self._place.began)
+            if not self._is_stream:
+                self._route.note(self._steps, self._place.began, self._deadline, is_whole=is_whole)
             self._place.leave(is_whole=is_whole)
 
 
@@ -80,10 +98,16 @@ class Degrade:
         """known: what our Triton serves. reader: of its backlogs; without one the gateway's own line is all that is
         known. Closes the reader when it is closed."""
         self._routes = {name: _Route(name, row, file, clock) for name, row in file.degrade.items()}
+        # A client may name a model of our Triton with its provider, and must not pass by the line so.
+        self._named = {
+            **{f"{LOCAL}:{name}": route for name, route in self._routes.items() if name in route.targets},
+            **self._routes,
+        }
         self._known, self._reader = known, reader
         self._tally = tally or NoTally()
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
+        self._reading: tuple[float, asyncio.Task[Mapping[str, float]]] | None = None
         self._said: Mapping[str, float] = {}
         self._said_at = float("-inf")
 
@@ -97,33 +121,45 @@ class Degrade:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+        if self._reading is not None:
+            self._reading[1].cancel()
+            await asyncio.wait([self._reading[1]])
         if self._reader is not None:
             await self._reader.close()
 
     def row_of(self, model: str) -> RouteRow | None:
         """The policy of a route; None for one that has none."""
-        route = self._routes.get(model)
+        route = self._named.get(model)
         return None if route is None else route.row
 
     async def look(self) -> None:
-        """Read the backlogs once; take and take back steps by them."""
+        """Read the backlogs once; take and take back steps by them. Waits LOOK_SECONDS at most."""
         if self._reader is not None:
-            # What waits here is known without it.
-            with suppress(Exception):
-                self._said = await self._reader.read()
-                self._said_at = self._clock()
+            await self._read(self._reader)
         known = self._known() or {}
         said = self._said if self._clock() - self._said_at <= STALE_SECONDS else {}
         for route in self._routes.values():
             route.hear(said, known)
             self._show(route)
 
+    async def _read(self, reader: BacklogReader) -> None:
+        """What the reader says, as of when it was asked. One that is slow is not asked again meanwhile."""
+        if self._reading is None:
+            self._reading = self._clock(), asyncio.ensure_future(reader.read())
+        asked_at, task = self._reading
+        await asyncio.wait([task], timeout=LOOK_SECONDS)
+        if task.done():
+            self._reading = None
+            # What waits here is known without it.
+            with suppress(Exception, asyncio.CancelledError):
+                self._said, self._said_at = task.result(), asked_at
+
     def choose(self, exchange: Exchange, model: str, can: Collection[str]) -> tuple[str, ...]:
         """The steps to take for a request, in order: what the backlog asks for, and more where its deadline does.
 
         can: steps that mean something for it.
         """
-        route = self._routes.get(model)
+        route = self._named.get(model)
         if route is None:
             return ()
         asked = route.look()
@@ -142,7 +178,7 @@ class Degrade:
         Raises OverloadedError where too much waits for its priority or its deadline, and DeadlineError once that
         has passed: nothing is asked then.
         """
-        route, begins = self._routes.get(model), exchange.deadlines.begin()
+        route, begins = self._named.get(model), exchange.deadlines.begin()
         if route is None:
             if begins is not None and self._clock() >= begins:
                 raise DeadlineError(LATE)
@@ -156,7 +192,7 @@ class Degrade:
         except DeadlineError:
             self._count(route, exchange.priority, "deadline")
             raise
-        return Turn(place, route, steps)
+        return Turn(place, route, steps, begins, is_stream=exchange.stream)
 
     async def run(
         self, exchange: Exchange, model: str, act: Callable[[], Awaitable[T]], steps: tuple[str, ...] = ()
@@ -175,7 +211,7 @@ class Degrade:
         self, route: _Route, priority: Priority, begins: float | None, steps: tuple[str, ...]
     ) -> None:
         """Raises OverloadedError where the request is not to be let in."""
-        limit: float | None = getattr(route.row.refuse, priority)
+        limit = route.row.refuse.seconds_of(priority)
         backlog = route.backlog(is_light=route.is_light(steps))
         if limit is not None and backlog >= limit:
             raise OverloadedError(
@@ -215,15 +251,15 @@ class _Route:
         rungs = [Rung(step, seconds, self._is_after_extractive(step)) for step, seconds in row.steps]
         self.ladder = Ladder(rungs, row.calm_share, row.calm_seconds, clock)
         named = [split_target(entry) for entry in file.models[name].entries] if name in file.models else []
-        self._targets = [model for provider, model in named if provider == LOCAL] if named else [name]
+        self.targets = [model for provider, model in named if provider == LOCAL] if named else [name]
         self._clock = clock
         self._behind, self._light = 0.0, 0.0
-        # Mean seconds of calls by the steps that were taken for them.
-        self._took: dict[tuple[str, ...], float] = {}
+        # Mean seconds of calls by the steps that were taken for them, and when the last of them ended.
+        self._took: dict[tuple[str, ...], tuple[float, float]] = {}
 
     def hear(self, said: Mapping[str, float], known: Mapping[str, ServedModel]) -> None:
         """What Triton's models say of themselves."""
-        behind = self.row.behind or [model for target in self._targets for model in _called(target, known)]
+        behind = self.row.behind or [model for target in self.targets for model in _called(target, known)]
         writers = {model for model in behind if model in known and known[model].ability == "chat"}
         self._behind = max((said.get(model, 0.0) for model in behind), default=0.0)
         self._light = max((said.get(model, 0.0) for model in behind if model not in writers), default=0.0)
@@ -243,15 +279,22 @@ class _Route:
 
     def expect(self, steps: tuple[str, ...], *, is_stream: bool) -> float:
         """Seconds until an answer with these steps begins; of one that is not streamed, until it ends. Of steps
-        that were not taken yet the wait alone is known."""
-        took = 0.0 if is_stream else self._took.get(_of_work(steps), 0.0)
-        return self.backlog(is_light=self.is_light(steps)) + took
+        that were not taken lately the wait alone is known."""
+        took, at = self._took.get(_of_work(steps), (0.0, 0.0))
+        is_known = not is_stream and self._clock() - at <= FORGET_SECONDS
+        return self.backlog(is_light=self.is_light(steps)) + (took if is_known else 0.0)
 
-    def note(self, steps: tuple[str, ...], began: float) -> None:
-        """A call with these steps was answered."""
-        kind, seconds = _of_work(steps), self._clock() - began
-        mean = self._took.get(kind, seconds)
-        self._took[kind] = mean + _WEIGHT * (seconds - mean)
+    def note(self, steps: tuple[str, ...], began: float, deadline: float | None, *, is_whole: bool) -> None:
+        """A call with these steps was answered, or broken off."""
+        kind, now = _of_work(steps), self._clock()
+        seconds = now - began
+        mean, at = self._took.get(kind, (seconds, now))
+        if now - at > FORGET_SECONDS:
+            mean = seconds
+        if is_whole:
+            self._took[kind] = (mean + _WEIGHT * (seconds - mean), now)
+        elif deadline is not None and now >= deadline - _NEAR_SECONDS:
+            self._took[kind] = (max(mean, _LATE_FACTOR * seconds), now)
 
     def _is_after_extractive(self, step: str) -> bool:
         order: list[str] = [name for name, _ in self.row.steps]

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-from trireme.access.priorities import PRIORITIES
+from trireme.access.priorities import PRIORITIES, Priority
 from trireme.errors import SettingError
 
 # In the order in which they are taken. What comes after them is refusal.
@@ -17,14 +17,22 @@ Step = Literal["fewer_candidates", "no_reranking", "extractive", "stale", "small
 STEPS: tuple[Step, ...] = get_args(Step)
 # Those that change what a step of a cascade is judged by.
 _OF_EVIDENCE = STEPS[:3]
+# A year.
+MOST_STALE_SECONDS = 31_536_000
 
 
 class RefuseRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """From how many seconds of waiting work on a priority's requests are refused. None: where the line is full."""
+    """From how many seconds of waiting work on a priority's requests are refused. None: from those of the next
+    higher one that has some; where none has, where the line is full."""
 
     batch: float | None = None
     normal: float | None = None
     high: float | None = None
+
+    def seconds_of(self, priority: Priority) -> float | None:
+        """What holds for a priority. Whoever asks for a lower one is not let in for longer."""
+        higher = PRIORITIES[PRIORITIES.index(priority) :]
+        return next((one for name in higher if (one := getattr(self, name)) is not None), None)
 
 
 class RouteRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,9 +86,11 @@ def _check_numbers(where: str, row: RouteRow) -> None:
     for field in ("running", "waiting", "candidates"):
         if getattr(row, field) < 1:
             raise SettingError(f"{where}.{field} must be at least 1")
-    for field in ("calm_seconds", "stale_seconds"):
-        if not 0 < getattr(row, field) < math.inf:
-            raise SettingError(f"{where}.{field} must be above 0")
+    if not 0 < row.calm_seconds < math.inf:
+        raise SettingError(f"{where}.calm_seconds must be above 0")
+    # A store that cannot keep an answer for so long keeps none.
+    if not 0 < row.stale_seconds <= MOST_STALE_SECONDS:
+        raise SettingError(f"{where}.stale_seconds must be above 0 and at most {MOST_STALE_SECONDS}")
     if not 0 < row.calm_share < 1:
         raise SettingError(f"{where}.calm_share must be above 0 and below 1: a step must not flap")
 

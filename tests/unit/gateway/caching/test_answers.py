@@ -18,6 +18,7 @@ from trireme.gateway.caching.fingerprints import Fingerprints
 from trireme.gateway.caching.locks import QuestionLocks
 from trireme.gateway.caching.loose import Loose
 from trireme.gateway.chains import Chain
+from trireme.gateway.degrade.wants import Deadlines
 from trireme.gateway.exchange import Exchange
 from trireme.gateway.file import parse_gateway_file
 from trireme.gateway.spending.spending import Spending
@@ -112,9 +113,13 @@ class Gateway:
     def count_lookup(self, tier, outcome, seconds=None):
         self.counts.append((tier, outcome))
 
-    async def open(self, call=CALL, name="r", cache_control="", ask=None, *, notes=(), loose=LOOSE):
+    async def open(
+        self, call=CALL, name="r", cache_control="", ask=None, *, notes=(), loose=LOOSE, timeout=None
+    ):
         headers = {"cache-control": cache_control} if cache_control else {}
         exchange = Exchange({}, "chat", headers, name, key=Key("k", call.tenant, "u"))
+        if timeout is not None:
+            exchange.deadlines = Deadlines(exchange.started + timeout)
         exchange.notes.extend(notes)
         opened = await self.answers.open(call, self.chain, exchange, ask or self.upstream.ask, loose)
         return exchange, opened
@@ -702,5 +707,118 @@ def test_a_semantic_hit_is_not_compared_with_an_answer_that_lacks_something():
         assert begun == []
         await gateway.read()
         assert len(begun) == 1
+
+    run(go())
+
+
+def test_what_another_request_found_past_its_age_is_not_served_to_one_that_takes_none_such():
+    async def go():
+        store = MemoryCache()
+        await Gateway(Upstream(), store).read(loose=Loose((), False, 1e6))
+        gateway = Gateway(Upstream(), store)
+        (row,) = gateway.answers._caching.tiers
+        late = 2 * gateway.answers._caching.file.cache.seconds
+        now = gateway.answers._caching.now
+        gateway.answers._caching = dataclasses.replace(gateway.answers._caching, now=lambda: now() + late)
+        found, may_look = row.tier.find, asyncio.Event()
+        looks = []
+
+        async def find(question):
+            looks.append(question)
+            if len(looks) == 1 or not question.takes_stale:
+                return None
+            await may_look.wait()
+            return await found(question)
+
+        row.tier.find = find
+        leading = asyncio.create_task(gateway.read(loose=Loose((), True, 1e6)))
+        following = asyncio.create_task(gateway.read())
+        # The leader looks once more with the lock, and the other waits for it.
+        while len(looks) < 3:
+            await asyncio.sleep(0)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        may_look.set()
+        assert (await leading)[1].startswith("exact; age=")
+        assert await following == (WHOLE, "miss")
+        assert gateway.upstream.calls == 1
+
+    run(go())
+
+
+def test_who_has_more_time_does_not_read_along_with_a_call_that_ends_sooner():
+    async def go():
+        gate = asyncio.Event()
+        late = fault("next", "timeout")
+        gateway = Gateway(Upstream([*WHOLE[:2], gate.wait, late], WHOLE), has_locks=False)
+        _, short = await gateway.open(name="short", timeout=300)
+        # Those with as much time or less share it.
+        followers = [
+            (await gateway.open(name=name, timeout=seconds)) for name, seconds in (("a", 300), ("b", 200))
+        ]
+        assert [exchange.cache_tier for exchange, _ in followers] == ["flight", "flight"]
+        exchange, patient = await gateway.open(name="patient")
+        assert exchange.cache_tier == ""
+        gate.set()
+        assert await drain(patient) == WHOLE
+        for _, opened in (("", short), *followers):
+            with pytest.raises(ProviderError):
+                await drain(opened)
+        await gateway.settle()
+        assert gateway.upstream.calls == 2
+
+    run(go())
+
+
+def test_a_follower_waits_no_longer_than_its_own_deadline():
+    async def go():
+        gate = asyncio.Event()
+        gateway = Gateway(Upstream(opens=[gate.wait]))
+        leading = asyncio.create_task(gateway.open(name="leader"))
+        while not gateway.upstream.calls:
+            await asyncio.sleep(0)
+        with pytest.raises(DeadlineError):
+            await gateway.open(name="late", timeout=0.01)
+        gate.set()
+        _, opened = await leading
+        assert await drain(opened) == WHOLE
+        await gateway.settle()
+        assert gateway.upstream.calls == 1
+
+    run(go())
+
+
+def test_a_follower_reads_no_longer_than_its_own_deadline_and_its_leader_reads_on():
+    async def go():
+        gate = asyncio.Event()
+        gateway = Gateway(Upstream([*WHOLE[:2], gate.wait, *WHOLE[2:]]))
+        _, leading = await gateway.open(name="leader")
+        with pytest.raises(DeadlineError):
+            # A machine may be so slow that it is late before it begins.
+            await drain((await gateway.open(name="late", timeout=0.3))[1])
+        gate.set()
+        assert await drain(leading) == WHOLE
+        await gateway.settle()
+        assert gateway.spending.hits == []
+
+    run(go())
+
+
+def test_who_waits_for_another_gateways_answer_does_so_no_longer_than_its_deadline():
+    async def go():
+        store = MemoryCache()
+        gate = asyncio.Event()
+        first, second = Gateway(Upstream(opens=[gate.wait]), store), Gateway(Upstream(), store)
+        leading = asyncio.create_task(first.open(name="leader"))
+        while not first.upstream.calls:
+            await asyncio.sleep(0)
+        with pytest.raises(DeadlineError):
+            await second.open(name="late", timeout=0.05)
+        assert (second.upstream.calls, len(second.answers._flights)) == (0, 0)
+        gate.set()
+        _, opened = await leading
+        assert await drain(opened) == WHOLE
+        await first.settle()
+        await second.settle()
 
     run(go())

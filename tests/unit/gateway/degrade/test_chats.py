@@ -429,3 +429,52 @@ def until(is_so):
             return
         wait.wait(0.01)
     raise AssertionError("it did not come to pass")
+
+
+@pytest.fixture(scope="module")
+def on_time():
+    """A gateway whose deadlines are of the clock by which requests come."""
+    made = World(file="[degrade.rag]\nrunning = 1\nwaiting = 8")
+    made.gateway._degrade_clock = None
+    with made.gateway:
+        yield made
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("said", "statuses"),
+    [
+        ({"x-trireme-timeout": "1e308"}, {200}),
+        ({"x-trireme-timeout": "1e-320"}, {503, 504}),
+        ({"x-trireme-timeout": "-0.0"}, {400}),
+        ({"x-trireme-timeout": "nan"}, {400}),
+        ({"x-trireme-timeout": "\u00b2"}, {400}),
+        ({"x-trireme-timeout": "9" * 4000}, {400}),
+        ({"x-stainless-timeout": "1e308", "x-envoy-expected-rq-timeout-ms": "1e308"}, {200}),
+        ({"x-stainless-timeout": "\u00bd", "x-envoy-expected-rq-timeout-ms": "-1"}, {200}),
+        ({"x-trireme-priority": "\u00e9" * 4000}, {400}),
+        ({"x-trireme-priority": ""}, {400}),
+        ({"x-trireme-priority": "HIGH"}, {200}),
+    ],
+)
+def test_whatever_the_headers_say_the_line_is_empty_afterwards(on_time, said, statuses, stream):
+    status, _, raw = on_time.chat(headers=said, stream=stream)
+    assert status in statuses
+    assert b"Traceback" not in raw
+    line = on_time.gateway.ports.degrade._routes["rag"].line
+    until(lambda: (line.running, line.waiting) == (0, 0))
+    assert on_time.chat()[0] == 200
+
+
+def test_a_priority_that_a_header_raises_is_that_of_the_key(world):
+    world.hear(rag=7.0)
+    assert world.chat(headers={"x-trireme-priority": "high"})[0] == 503
+    assert world.chat(secret="tr-crowd", headers={"x-trireme-priority": "high"})[0] == 503
+    assert world.chat(secret="tr-high", headers={"x-trireme-priority": "high"})[0] == 200
+
+
+def test_a_model_that_is_named_with_its_provider_is_refused_as_its_route_is(world):
+    world.hear(rag=9.0)
+    for model in ("rag", "local:rag"):
+        assert world.chat(model=model)[0] == 503
+    assert world.asked == []

@@ -1,6 +1,8 @@
 """The line: who runs, who waits, who is turned away; nobody is called whose time is over."""
 
 import asyncio
+import random
+import time
 
 import pytest
 
@@ -195,3 +197,39 @@ def test_leaving_twice_is_leaving_once():
 
 def test_a_place_without_a_line_keeps_nobody_waiting():
     Place(None, 0.0).leave()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_however_calls_end_the_line_is_empty_after_them(seed):
+    async def act():
+        dice = random.Random(seed)
+        line = Line(3, 8)
+        most = 0
+
+        async def call():
+            nonlocal most
+            deadline = dice.choice((None, time.monotonic() + dice.random() / 100))
+            place = await line.enter(deadline)
+            most = max(most, line.running)
+            try:
+                await asyncio.sleep(dice.choice((0, 0, 0.001)))
+                if dice.random() < 0.3:
+                    raise RuntimeError
+            finally:
+                for _ in range(dice.choice((1, 2))):
+                    place.leave(is_whole=dice.random() < 0.5)
+
+        tasks = []
+        for _ in range(300):
+            tasks.append(asyncio.create_task(call()))
+            for _ in range(dice.randrange(3)):
+                await asyncio.sleep(0)
+            if dice.random() < 0.4:
+                dice.choice(tasks).cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        known = (OverloadedError, DeadlineError, RuntimeError, asyncio.CancelledError, type(None))
+        assert all(isinstance(one, known) for one in ended)
+        assert (line.running, line.waiting, line.backlog) == (0, 0, 0.0)
+        assert 1 <= most <= 3
+
+    asyncio.run(act())

@@ -8,7 +8,7 @@ import pytest
 
 from fakes.providers import Clock
 from trireme.errors import DeadlineError, OverloadedError, UnavailableError
-from trireme.gateway.degrade.policy import STALE_SECONDS, Degrade
+from trireme.gateway.degrade.policy import FORGET_SECONDS, STALE_SECONDS, Degrade
 from trireme.gateway.degrade.rows import STEPS
 from trireme.gateway.degrade.wants import Deadlines
 from trireme.gateway.exchange import Exchange
@@ -341,3 +341,129 @@ def test_without_a_policy_nothing_is_read_and_all_are_let_in():
 def test_an_exchange_without_deadlines_has_all_the_time():
     assert asking().seconds_left() is None
     assert asking(deadlines=Deadlines(time.monotonic() - 5)).seconds_left() == 0.001
+
+
+def test_a_reader_that_hangs_is_asked_once_and_what_it_said_before_is_forgotten():
+    async def act(world):
+        await world.hear(reranker=9.0)
+        assert world.choose() == STEPS
+        asked, may_answer = [], asyncio.Event()
+
+        async def read():
+            asked.append(True)
+            await may_answer.wait()
+            return {"reranker": 9.0}
+
+        world.backlogs.read = read
+        for _ in range(2):
+            world.clock.move(STALE_SECONDS)
+            await world.degrade.look()
+        assert len(asked) == 1
+        assert world.tally.gauges[names.ROUTE_BACKLOG.name, "rag"] == 0.0
+        # What it says at last is as old as the question.
+        world.clock.move(0.5)
+        may_answer.set()
+        await world.degrade.look()
+        assert world.tally.gauges[names.ROUTE_BACKLOG.name, "rag"] == 0.0
+        await world.degrade.look()
+        assert world.tally.gauges[names.ROUTE_BACKLOG.name, "rag"] == 9.0
+
+    run(act)
+
+
+def test_a_reader_that_hangs_does_not_keep_the_policy_from_closing():
+    async def act(world):
+        hangs = asyncio.Event()
+
+        async def read():
+            hangs.set()
+            await asyncio.Event().wait()
+
+        world.backlogs.read = read
+        await world.degrade.start()
+        await hangs.wait()
+
+    async def whole():
+        world = World()
+        await act(world)
+        async with asyncio.timeout(60):
+            await world.degrade.close()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(whole())
+
+
+def test_a_model_named_with_its_provider_stands_in_the_same_line():
+    async def act(world):
+        await world.hear(reranker=8.0)
+        for model in ("rag", "local:rag"):
+            assert world.choose(model=model) == STEPS
+            with pytest.raises(OverloadedError):
+                await world.enter(model=model)
+        assert world.degrade.row_of("other:rag") is None
+
+    run(act)
+
+
+def test_the_name_of_a_chain_without_that_model_is_another_route():
+    async def act(world):
+        assert world.degrade.row_of("mine") is not None
+        assert world.degrade.row_of("local:mine") is None
+
+    run(
+        act,
+        file='[providers.p]\nkind = "openai"\n[models.mine]\nchain = ["p:m"]\n[degrade.mine]\nrunning = 1',
+    )
+
+
+@pytest.mark.parametrize("priority", ["batch", "normal"])
+def test_who_says_a_lower_priority_is_let_in_for_no_longer_where_that_has_no_seconds(priority):
+    async def act(world):
+        await world.hear(rag=2.0)
+        with pytest.raises(OverloadedError):
+            await world.enter(asking(priority=priority))
+        (await world.enter(asking(priority="high"))).end()
+
+    run(act, file="[degrade.rag]\nrefuse = {normal = 2.0}")
+
+
+def test_one_slow_call_does_not_shorten_all_answers_with_a_deadline_for_ever():
+    async def act(world):
+        turn = await world.enter()
+        world.clock.move(30.0)
+        turn.end()
+        assert world.choose(world.deadline(10.0)) == STEPS[:1]
+        world.clock.move(FORGET_SECONDS + 1)
+        assert world.choose(world.deadline(10.0)) == ()
+        # The next call says how long they take by now.
+        turn = await world.enter()
+        world.clock.move(1.0)
+        turn.end()
+        assert world.choose(world.deadline(10.0)) == ()
+        assert world.choose(world.deadline(0.9)) == STEPS[:1]
+
+    run(act)
+
+
+def test_a_call_that_its_deadline_broke_off_would_have_taken_longer_and_any_other_says_nothing():
+    async def act(world):
+        turn = await world.enter(world.deadline(10.0))
+        world.clock.move(3.0)
+        turn.end(is_whole=False)
+        assert world.choose(world.deadline(1.0)) == ()
+        turn = await world.enter(world.deadline(10.0))
+        world.clock.move(10.0)
+        turn.end(is_whole=False)
+        assert world.choose(world.deadline(10.0)) == STEPS[:1]
+
+    run(act)
+
+
+def test_how_long_a_client_takes_to_read_a_stream_is_not_how_long_an_answer_takes():
+    async def act(world):
+        turn = await world.enter(asking(stream=True))
+        world.clock.move(500.0)
+        turn.end()
+        assert world.choose(world.deadline(10.0)) == ()
+
+    run(act)

@@ -46,6 +46,8 @@ def test_without_the_table_no_route_has_a_policy():
         ("[degrade.rag]\nwaiting = 0", "degrade.rag.waiting"),
         ("[degrade.rag]\ncandidates = 0", "degrade.rag.candidates"),
         ("[degrade.rag]\nstale_seconds = 0", "degrade.rag.stale_seconds"),
+        ("[degrade.rag]\nstale_seconds = nan", "degrade.rag.stale_seconds"),
+        ("[degrade.rag]\nstale_seconds = 1e300", "degrade.rag.stale_seconds must be above 0 and at most"),
         ("[degrade.rag]\ncalm_seconds = inf", "degrade.rag.calm_seconds"),
         ("[degrade.rag]\ncalm_share = 1.0", "degrade.rag.calm_share"),
         ("[degrade.rag]\nextractive = 0", "degrade.rag.extractive"),
