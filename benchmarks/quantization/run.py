@@ -193,7 +193,7 @@ def measure(options: argparse.Namespace, words: list[str]) -> QuantizationReport
     first = made[names[0]]
     calibrated = next((manifest.calibration for manifest in made.values() if manifest.calibration), {})
     return QuantizationReport(
-        model=first.source,
+        model=options.name or first.source,
         parameters=first.parameters,
         calibration=calibrated or {"name": "no text", "tokens": 0, "sequence_length": 0},
         evaluation=first.evaluation,
@@ -237,6 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checkpoints = PROJECT / ".trireme" / "quantization"
     quantizer = PROJECT / ".venv-quantize" / "bin" / "python"
     parser.add_argument("--model", type=Path, help="a float checkpoint; default: the default LLM's, imported")
+    parser.add_argument("--name", help="what the page calls the model; default: its source")
     parser.add_argument("--calibration", type=Path, help="a text file (required to measure)")
     parser.add_argument("--eval", type=Path, help="another text file (required to measure)")
     parser.add_argument("--samples", type=int, default=32, help="windows to calibrate on (default 32)")
