@@ -133,7 +133,9 @@ def test_a_report_reads_back(report, tmp_path):
 
 
 def test_the_committed_section_is_made_of_the_committed_figures():
-    names = ("quantization.json", "quantization-cuda.json")
-    report, other = (read_record(RESULTS / name, QuantizationReport) for name in names)
+    report = read_record(RESULTS / "quantization.json", QuantizationReport)
+    # A GPU's figures of the same model are there where they were measured.
+    on_gpu = RESULTS / "quantization-cuda.json"
+    other = read_record(on_gpu, QuantizationReport) if on_gpu.is_file() else None
     section = format_section(report, read_gpu(RESULTS), other)
     assert section in (DOCS / "quantization.md").read_text()
