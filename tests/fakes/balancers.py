@@ -109,6 +109,13 @@ class Balancer:
         """Whether a replica has failed its checks."""
         return self.hosts()[replica.port].get("failed_active_health_check", False)
 
+    def leaves(self, *some, model="rag", calls=10):
+        """Whether so many calls all reach others. Envoy says what is so before its threads act by it."""
+        before = [one.calls for one in some]
+        for _ in range(calls):
+            self.infer(model)
+        return [one.calls for one in some] == before
+
     def priority_of(self, replica):
         """The priority of a replica within its cluster."""
         found = f"127.0.0.1:{replica.port}::priority::"
