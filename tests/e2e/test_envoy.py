@@ -117,11 +117,17 @@ def test_a_replica_whose_agent_says_that_it_does_not_serve_is_left_and_comes_bac
     balancer.place(*some)
     first.health = NOT_SERVING
     balancer.wait_until(lambda: balancer.is_out(first) and balancer.leaves(first))
+    before = calls_of(some)
+    for _ in range(10):
+        balancer.infer(OTHER)
+    assert calls_of(some) == [before[0], before[1] + 10]
     first.health = SERVING
     balancer.wait_until(lambda: not balancer.is_out(first))
     second.health = NOT_SERVING
     balancer.wait_until(lambda: balancer.is_out(second) and balancer.leaves(second))
-    assert first.calls >= 10
+    before = calls_of(some)
+    balancer.infer(OTHER)
+    assert calls_of(some) == [before[0] + 1, before[1]]
 
 
 def test_replicas_are_weighed_by_the_load_that_their_agents_report(balancers, replicas):

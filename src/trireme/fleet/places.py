@@ -71,8 +71,6 @@ def envoy_values(settings: Settings, recipes: Sequence[Recipe], count: int) -> V
         metrics=Address(str(FIRST_ADDRESS), settings.metrics_port),
         # Nothing is lost on the way within a machine: a slow try is a busy one, and a second one makes it busier.
         per_try_timeout_seconds=0.0,
-        # A connection is lost here because its server ended; the idle dead would be everybody's next choice.
-        outlier_failures=1,
         # The only one must not be left out: it may be back sooner.
         outlier_percent=50 if count > 1 else 0,
         retries=5,

@@ -80,7 +80,8 @@ class EnvoyValues:
     unhealthy_threshold: int = field(default=2, metadata=whole(1, 100))
     healthy_threshold: int = field(default=1, metadata=whole(1, 100))
     # Calls in a row that lose or find no connection, or that a replica refuses, until it is out, and for how long.
-    outlier_failures: int = field(default=5, metadata=whole(1, 10_000))
+    # A dead replica has nothing in flight, so least request would prefer it, and a retry would too.
+    outlier_failures: int = field(default=1, metadata=whole(1, 10_000))
     outlier_refusals: int = field(default=20, metadata=whole(1, 10_000))
     outlier_seconds: float = field(default=5.0, metadata=seconds(0.1))
     # Of an entry's replicas that may be out in this way.
