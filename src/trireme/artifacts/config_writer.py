@@ -115,7 +115,9 @@ def _serving(recipe: Recipe) -> Message:
                 # requests wait: 300 single ones at once took 33 s, and 1 s with a microsecond.
                 "max_queue_delay_microseconds": max(1, recipe.max_queue_delay_us),
             }
-    part["instance_group"] = [{"kind": f"KIND_{recipe.target.upper()}", "count": recipe.instances or 1}]
+    # KIND_GPU makes an instance for each card; one that takes several chooses them itself.
+    kind = "KIND_MODEL" if recipe.tensor_parallel_size > 1 else f"KIND_{recipe.target.upper()}"
+    part["instance_group"] = [{"kind": kind, "count": recipe.instances or 1}]
     if recipe.response_cache:
         part["response_cache"] = {"enable": True}
     if _warmup_inputs(recipe):

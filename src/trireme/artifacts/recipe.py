@@ -186,6 +186,8 @@ class Recipe:
     prefix_caching: bool = _key(True, _GENERATOR, parameter=True)
     kv_cache_gb: float = _key(1.0, _GENERATOR, parameter=True, least=0.01)
     gpu_memory_utilization: float = _key(0.9, _GENERATOR, parameter=True, least=0.01, most=1)
+    # Cards that share one model's weights; with 1, Triton places an engine of its own on each card.
+    tensor_parallel_size: int = _key(1, _GENERATOR, parameter=True, least=1, most=64)
     default_max_tokens: int = _key(256, _either(_GENERATOR, _RAG), parameter=True, least=1)
     # Whether text_input goes through the checkpoint's chat template, where it has one.
     chat_text_input: bool = _key(True, _GENERATOR, parameter=True)
@@ -232,6 +234,7 @@ class Recipe:
             raise SettingError(f"max_batch_size must be 1 for a model of kind {self.kind!r}")
         if self.instances == 0 and not (traits.is_encoder and self.target == "cpu"):
             raise SettingError("instances must be at least 1; only encoders on a CPU may leave it open (0)")
+        self._check_cards()
         if traits.needs_embedder and not self.embedder:
             raise SettingError("set embedder to the model folder whose vectors are searched")
         if traits.step_counts and len(self.steps) not in traits.step_counts:
@@ -241,6 +244,14 @@ class Recipe:
             raise SettingError("relevance_threshold must not be above extractive_threshold")
         if self.default_top_k > self.max_top_k:
             raise SettingError("default_top_k must not be above max_top_k")
+
+    def _check_cards(self) -> None:
+        if self.tensor_parallel_size == 1:
+            return
+        if self.target != "gpu":
+            raise SettingError("tensor_parallel_size is for target gpu; a CPU has one engine")
+        if self.instances != 1:
+            raise SettingError("instances must be 1 where tensor_parallel_size says that one takes several cards")
 
     def _check_precision(self) -> None:
         traits = self.traits

@@ -109,6 +109,9 @@ class EngineOptions:
     prefix_caching: bool = True
     kv_cache_gb: float = 1.0
     gpu_memory_utilization: float = 0.9
+    # Cards that share the weights, the first ones that are visible; with 1 the one of device_id (None: the first).
+    tensor_parallel_size: int = 1
+    device_id: int | None = None
     # Threads for one step; 0 means one per core.
     threads: int = 0
     # The process that started this one: an engine's own processes end with it. 0: they do not watch an owner.

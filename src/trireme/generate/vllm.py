@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ ENVIRONMENT = {
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     "HF_HUB_OFFLINE": "1",
 }
+DEVICES = "CUDA_VISIBLE_DEVICES"
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +79,9 @@ _DIED, _CLOSED = _Signal(), _Signal()
 
 
 class VllmEngine:
-    """Continuous batching on one GPU. The folder is a Hugging Face checkpoint in safetensors.
+    """Continuous batching on one GPU, or on several that share the weights.
+
+    The folder is a Hugging Face checkpoint in safetensors.
 
     At most max_num_seqs + max_waiting requests are in flight. kv_cache_gb and threads are not used: the cache
     takes what gpu_memory_utilization leaves. When vLLM's process dies, all requests fail with UnavailableError,
@@ -89,6 +92,7 @@ class VllmEngine:
     def __init__(self, options: EngineOptions) -> None:
         """Blocks until the model is loaded. Raises ArtifactError where it cannot be."""
         self._options = options
+        self._devices = _visible_devices(options, os.environ)
         self._chunks = ChunkQueue()
         self._lock = threading.Lock()
         self._unfinished: set[str] = set()
@@ -210,6 +214,7 @@ class VllmEngine:
     async def _open(self) -> Any:
         for key, value in ENVIRONMENT.items():
             os.environ.setdefault(key, value)
+        os.environ.update(self._devices)
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -317,6 +322,16 @@ class VllmEngine:
             self._unfinished.discard(request_id)
 
 
+def _visible_devices(options: EngineOptions, environ: Mapping[str, str]) -> dict[str, str]:
+    """Shows vLLM the card of `device_id` alone: it takes the first ones that it sees, whichever Triton chose."""
+    if options.device_id is None or options.tensor_parallel_size > 1:
+        return {}
+    shown = environ.get(DEVICES, "").split(",")
+    # Triton counts those that it sees itself.
+    device = shown[options.device_id] if options.device_id < len(shown) else ""
+    return {DEVICES: device.strip() or str(options.device_id)}
+
+
 def _engine_arguments(options: EngineOptions) -> dict[str, Any]:
     """What AsyncEngineArgs is made of; the rest, quantization included, is as the checkpoint says."""
     return {
@@ -330,6 +345,7 @@ def _engine_arguments(options: EngineOptions) -> dict[str, Any]:
         "max_num_seqs": options.max_num_seqs,
         "max_num_batched_tokens": max(options.max_num_batched_tokens, options.max_num_seqs),
         "gpu_memory_utilization": options.gpu_memory_utilization,
+        "tensor_parallel_size": options.tensor_parallel_size,
         "enable_prefix_caching": options.prefix_caching,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,

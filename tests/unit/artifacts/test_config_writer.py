@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 from google.protobuf import json_format
 
@@ -159,6 +161,17 @@ def test_the_target_chooses_the_engine_unless_the_recipe_names_one():
     assert on_gpu.parameters["engine"].string_value == "vllm"
     named = parse(Recipe("llm", "generator", source="x", target="gpu", engine="fake"))
     assert named.parameters["engine"].string_value == "fake"
+
+
+def test_an_llm_on_several_cards_is_one_instance_that_chooses_them():
+    from tritonclient.grpc import model_config_pb2
+
+    alone = Recipe("llm", "generator", source="x", target="gpu")
+    config = parse(dataclasses.replace(alone, tensor_parallel_size=2))
+    assert config.parameters["tensor_parallel_size"].string_value == "2"
+    group = config.instance_group[0]
+    assert (group.kind, group.count) == (model_config_pb2.ModelInstanceGroup.KIND_MODEL, 1)
+    assert parse(alone).instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
 
 
 def test_rag_names_its_steps_and_thresholds():

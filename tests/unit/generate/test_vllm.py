@@ -1,6 +1,8 @@
 """VllmEngine over a stand-in for vLLM: the same calls, outputs that a person can predict, steps on demand."""
 
 import asyncio
+import dataclasses
+import os
 import sys
 import threading
 import time
@@ -457,6 +459,37 @@ def test_vllm_is_told_to_spawn_and_to_report_nothing_unless_the_operator_said_ot
     monkeypatch.setenv("VLLM_WORKER_MULTIPROC_METHOD", "fork")
     VllmEngine(OPTIONS).close()
     assert (os.environ["VLLM_WORKER_MULTIPROC_METHOD"], os.environ["VLLM_NO_USAGE_STATS"]) == ("fork", "1")
+
+
+@pytest.mark.parametrize(
+    ("shown", "device", "cards", "expected"),
+    [
+        (None, 1, 1, "1"),
+        ("", 0, 1, "0"),
+        ("4,5", 1, 1, "5"),
+        ("GPU-a, GPU-b", 1, 1, "GPU-b"),
+        ("4,5", 1, 2, "4,5"),
+        ("4,5", None, 1, "4,5"),
+    ],
+)
+def test_an_engine_sees_the_card_that_triton_chose_or_all_where_it_takes_several(
+    made, monkeypatch, shown, device, cards, expected
+):
+    # Set and removed, so that what the engine sets is undone.
+    monkeypatch.setenv(vllm.DEVICES, shown or "")
+    if shown is None:
+        monkeypatch.delenv(vllm.DEVICES)
+    options = dataclasses.replace(OPTIONS, device_id=device, tensor_parallel_size=cards)
+    opened = VllmEngine(options)
+    try:
+        assert os.environ[vllm.DEVICES] == expected
+        assert made[0].arguments["tensor_parallel_size"] == cards
+        # A restart asks what was there in the beginning, not what it set itself.
+        made[0].die()
+        wait_until(lambda: len(made) == 2)
+        assert os.environ[vllm.DEVICES] == expected
+    finally:
+        opened.close()
 
 
 def test_how_long_requests_waited_is_what_vllm_says_of_those_that_have_ended(engine, made):

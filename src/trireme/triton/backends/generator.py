@@ -87,6 +87,8 @@ class GeneratorModel(BackendModel):
             prefix_caching=config.read_flag("prefix_caching"),
             kv_cache_gb=config.read_number("kv_cache_gb"),
             gpu_memory_utilization=config.read_number("gpu_memory_utilization"),
+            tensor_parallel_size=config.read_int("tensor_parallel_size"),
+            device_id=config.device_id,
             threads=config.read_int("threads"),
         )
         service = ServiceOptions(

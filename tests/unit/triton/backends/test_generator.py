@@ -23,6 +23,7 @@ PARAMETERS = {
     "prefix_caching": "true",
     "kv_cache_gb": "0.1",
     "gpu_memory_utilization": "0.9",
+    "tensor_parallel_size": 1,
     "threads": 1,
     "default_max_tokens": 50,
     "chat_text_input": "false",
