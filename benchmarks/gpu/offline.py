@@ -24,6 +24,7 @@ def main() -> None:
     add("--rounds", type=int, default=8, help="prompts per stream and repetition")
     add("--kv-cache-gib", type=float, default=5.0, help="fixed, so that engines can share a GPU")
     add("--gpu-memory-utilization", type=float, default=0.1)
+    add("--tensor-parallel-size", type=int, default=1, help="cards that share the weights")
     add("--dtype", default="auto", help="of activations: auto, float16 or bfloat16")
     arguments = parser.parse_args()
     import torch
@@ -38,6 +39,7 @@ def main() -> None:
         max_num_seqs=arguments.streams,
         max_num_batched_tokens=BATCHED_TOKENS,
         gpu_memory_utilization=arguments.gpu_memory_utilization,
+        tensor_parallel_size=arguments.tensor_parallel_size,
         kv_cache_memory_bytes=int(arguments.kv_cache_gib * 2**30),
     )
     started = time.monotonic()

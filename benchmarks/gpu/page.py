@@ -125,7 +125,8 @@ def sort_line(models: dict[str, Line], found: Line) -> None:
         model["processor_seconds"] = {key.split(":")[0]: value for key, value in found["cpu_s"].items()}
     elif kind == "client" and "mode" in found:
         said = _without(found, "at", "name", "mode", "model", "text", "prompt")
-        model.setdefault("triton", {}).update(said)
+        place = model.setdefault("signals" if found["mode"] == "signals" else "triton", {})
+        place.update(said)
     elif kind == "client" and "tokens" in found:
         model.setdefault("triton", {})["failed"] = _too_slow(found)
     if model:

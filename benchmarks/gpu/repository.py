@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--repository", type=Path, required=True)
     parser.add_argument("--streams", type=int, default=64)
     parser.add_argument("--gpu-memory-utilization", type=float, default=0.1)
+    parser.add_argument("--tensor-parallel-size", type=int, default=1)
     arguments = parser.parse_args()
     name, _, checkpoint = arguments.model.partition("=")
     folder = arguments.repository / name
@@ -37,7 +38,10 @@ def main() -> None:
         max_model_len=MODEL_LENGTH,
         max_num_seqs=arguments.streams,
         max_num_batched_tokens=BATCHED_TOKENS,
+        # So that one more than twice the streams is refused, which signals.py looks at.
+        max_waiting=arguments.streams,
         gpu_memory_utilization=arguments.gpu_memory_utilization,
+        tensor_parallel_size=arguments.tensor_parallel_size,
         chat_text_input=False,
     )
     write_recipe(folder / RECIPE_FILE, recipe)

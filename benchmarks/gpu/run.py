@@ -3,7 +3,8 @@
 All engines are started at the same time, each with a KV cache of a fixed size, and stay; they are measured one
 after the other, while the others are idle. Every result is a line of results.jsonl in --work, every process has a
 log there; one that fails does not end the run. A name that begins with default- says that the checkpoint is the
-default LLM or made of it. README.md beside this file has the steps around it.
+default LLM or made of it, one with moe- that it has Qwen3-30B-A3B's shape. README.md beside this file has the steps
+around it.
 """
 
 import argparse
@@ -30,10 +31,14 @@ from benchmarks.gpu.machine import (
     start_triton,
 )
 
-KV_CACHE_GIB = {"default": "1", "8b": "4"}
+KV_CACHE_GIB = {"default": "1", "moe": "4", "8b": "4"}
 # vLLM only asks for so much to be free when the size of the cache is given.
 MEMORY_SHARE = "0.03"
-SHAPES = {"default": "SmolLM2-135M-Instruct", "8b": "llama-3-8b-shape"}
+SHAPES = {
+    "default": "SmolLM2-135M-Instruct",
+    "moe": "qwen3-30b-a3b-shape",
+    "8b": "llama-3-8b-shape",
+}
 # The tests of the engine's contract; each that is left out of SHARED starts an engine of its own.
 CONTRACT = "vllm"
 SHARED = (
@@ -49,6 +54,8 @@ class Run:
         self.work: Path = arguments.work
         self.site, self.triton = arguments.site, arguments.triton
         self.whole: list[str] = arguments.whole
+        self.signals: list[str] = arguments.signals
+        self.cards = {name: int(count) for name, _, count in (one.partition("=") for one in arguments.cards)}
         self.server_path = f"{self.site}:{SOURCE}"
         self.load = make_flags(streams=arguments.streams, rounds=arguments.rounds)
         # Warm-up and three repetitions.
@@ -100,6 +107,14 @@ class Run:
             self.note(name=name, **late, failed=code, log=read_end(self.log(name)))
         return was_measured
 
+    def cards_of(self, name: str) -> dict[str, str]:
+        """Variables: which cards a checkpoint's engine sees. The first one, or all where --cards names it."""
+        return {} if name in self.cards else {"CUDA_VISIBLE_DEVICES": "0"}
+
+    def sharing(self, name: str) -> list[str]:
+        """Options: over how many cards one engine's weights lie."""
+        return make_flags(tensor_parallel_size=max(1, self.cards.get(name, 1)))
+
     def kv_cache_gib(self, name: str) -> str:
         return KV_CACHE_GIB[shape_of(name)]
 
@@ -116,7 +131,7 @@ class Server:
         self.run, self.name, self.checkpoint, self.model = run, f"triton-{name}", checkpoint, name
         self.ports = [18000 + 10 * number + n for n in range(3)]
         repository = run.work / f"repository-{name}"
-        options = make_flags(repository=repository, gpu_memory_utilization=MEMORY_SHARE)
+        options = make_flags(repository=repository, gpu_memory_utilization=MEMORY_SHARE) + run.sharing(name)
         written = run.python(repository.name, "repository", f"{name}={checkpoint}", *options, *run.load[:2])
         if written.wait(timeout=120) != 0:
             raise RuntimeError(f"no repository for {name}")
@@ -127,6 +142,7 @@ class Server:
             run.log(self.name),
             run.server_path,
             GENERATOR_KV_GIB=run.kv_cache_gib(name),
+            **run.cards_of(name),
         )
         run.processes.append(self.process)
 
@@ -134,7 +150,7 @@ class Server:
         return has_page(ready_page(self.ports[0]))
 
     def measure(self, name: str, *modes: str) -> bool:
-        """False where it failed or took too long."""
+        """Modes of streams.py; without one the module of the name. False where it failed or took too long."""
         before, log, here = read_named_times(), f"client-{self.model}-{name}", "127.0.0.1"
         options = make_flags(
             model=self.model,
@@ -143,7 +159,9 @@ class Server:
             metrics=f"http://{here}:{self.ports[2]}/metrics",
         )
         path = f"{self.run.triton}/triton/pyclient"
-        client = self.run.python(log, "streams", *modes, *options, *self.run.load, path=path)
+        load = self.run.load if modes else self.run.load[:2]
+        module = "streams" if modes else name
+        client = self.run.python(log, module, *modes, *options, *load, path=path)
         was_measured = self.run.collect(log, client, self.run.tokens if name == "throughput" else 0)
         used = {key: value - before.get(key, 0.0) for key, value in read_named_times().items()}
         busy = {key: round(value, 2) for key, value in used.items() if value > 0.3}
@@ -152,7 +170,8 @@ class Server:
 
 
 def shape_of(name: str) -> str:
-    return "default" if name.startswith("default-") else "8b"
+    """Key of SHAPES, by how the name begins."""
+    return next((shape for shape in ("default", "moe") if name.startswith(f"{shape}-")), "8b")
 
 
 def describe(name: str, checkpoint: Path) -> dict[str, Any]:
@@ -180,7 +199,8 @@ class Offline:
             kv_cache_gib=run.kv_cache_gib(name),
             gpu_memory_utilization=MEMORY_SHARE,
         )
-        self.process = run.python(self.name, "offline", *options, *run.load)
+        command = [sys.executable, "-m", "benchmarks.gpu.offline", *options, *run.sharing(name), *run.load]
+        self.process = run.start(self.name, command, **run.cards_of(name))
 
     def is_ready(self) -> bool:
         return self.ready.exists()
@@ -251,6 +271,8 @@ def measure(run: Run, server: Server, offline: Offline | None) -> None:
         # Its requests were cancelled with the client, but it is too slow to wait for.
         run.end(server.process)
         return
+    if server.model in run.signals:
+        server.measure("signals")
     if server.model in run.whole:
         for mode in ("answers", "tenants", "cancel"):
             server.measure(mode, mode)
@@ -264,6 +286,17 @@ def read_arguments() -> argparse.Namespace:
     add("--work", type=Path, required=True)
     add("--site", type=Path, required=True)
     add("--triton", type=Path, required=True)
+    several = (
+        "checkpoints on several cards: one engine over N of them, or with 1 an engine on each that there is"
+    )
+    add("--cards", nargs="*", default=[], metavar="NAME=N", help=several)
+    add(
+        "--signals",
+        nargs="*",
+        default=[],
+        metavar="NAME",
+        help="whose signals are compared with a known load",
+    )
     whole = "names whose answers in one response, cancels and tenants are tried, too"
     add("--whole", nargs="*", default=[], help=whole)
     add("--contract", type=Path, help="the checkpoint for the engine's contract suite")

@@ -251,7 +251,9 @@ class Recipe:
         if self.target != "gpu":
             raise SettingError("tensor_parallel_size is for target gpu; a CPU has one engine")
         if self.instances != 1:
-            raise SettingError("instances must be 1 where tensor_parallel_size says that one takes several cards")
+            raise SettingError(
+                "instances must be 1 where tensor_parallel_size says that one takes several cards"
+            )
 
     def _check_precision(self) -> None:
         traits = self.traits

@@ -74,7 +74,10 @@ def test_a_wrong_value_is_named(line, message, tmp_path):
         ('kind = "generator"\nsource = "x"\nprecision = "fp16"', "precision must be one of int8, int4"),
         ('kind = "generator"\nsource = "x"\nprecision = "int8"\ntarget = "gpu"', "gpu has no precision"),
         ('kind = "generator"\nsource = "x"\nadapter = "a"\ntarget = "gpu"', "gpu has no adapter"),
-        ('kind = "generator"\nsource = "x"\ntensor_parallel_size = 2', "tensor_parallel_size is for target gpu"),
+        (
+            'kind = "generator"\nsource = "x"\ntensor_parallel_size = 2',
+            "tensor_parallel_size is for target gpu",
+        ),
         (
             'kind = "generator"\nsource = "x"\ntarget = "gpu"\ntensor_parallel_size = 2\ninstances = 2',
             "instances must be 1",

@@ -462,28 +462,28 @@ def test_vllm_is_told_to_spawn_and_to_report_nothing_unless_the_operator_said_ot
 
 
 @pytest.mark.parametrize(
-    ("shown", "device", "cards", "expected"),
+    ("shown", "changes", "expected"),
     [
-        (None, 1, 1, "1"),
-        ("", 0, 1, "0"),
-        ("4,5", 1, 1, "5"),
-        ("GPU-a, GPU-b", 1, 1, "GPU-b"),
-        ("4,5", 1, 2, "4,5"),
-        ("4,5", None, 1, "4,5"),
+        (None, {"device_id": 1}, "1"),
+        ("", {"device_id": 0}, "0"),
+        ("4,5", {"device_id": 1}, "5"),
+        ("GPU-a, GPU-b", {"device_id": 1}, "GPU-b"),
+        ("4,5", {"device_id": 1, "tensor_parallel_size": 2}, "4,5"),
+        ("4,5", {}, "4,5"),
     ],
 )
 def test_an_engine_sees_the_card_that_triton_chose_or_all_where_it_takes_several(
-    made, monkeypatch, shown, device, cards, expected
+    made, monkeypatch, shown, changes, expected
 ):
     # Set and removed, so that what the engine sets is undone.
     monkeypatch.setenv(vllm.DEVICES, shown or "")
     if shown is None:
         monkeypatch.delenv(vllm.DEVICES)
-    options = dataclasses.replace(OPTIONS, device_id=device, tensor_parallel_size=cards)
+    options = dataclasses.replace(OPTIONS, **changes)
     opened = VllmEngine(options)
     try:
         assert os.environ[vllm.DEVICES] == expected
-        assert made[0].arguments["tensor_parallel_size"] == cards
+        assert made[0].arguments["tensor_parallel_size"] == options.tensor_parallel_size
         # A restart asks what was there in the beginning, not what it set itself.
         made[0].die()
         wait_until(lambda: len(made) == 2)

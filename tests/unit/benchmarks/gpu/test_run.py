@@ -11,7 +11,15 @@ from benchmarks.gpu import run as script
 
 @pytest.fixture
 def run(tmp_path):
-    options = {"site": tmp_path, "triton": tmp_path, "whole": [], "streams": "2", "rounds": "3"}
+    options = {
+        "site": tmp_path,
+        "triton": tmp_path,
+        "whole": [],
+        "cards": [],
+        "signals": [],
+        "streams": "2",
+        "rounds": "3",
+    }
     return script.Run(argparse.Namespace(work=tmp_path / "work", seconds=60, measure_seconds=0.5, **options))
 
 
