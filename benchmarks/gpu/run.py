@@ -57,6 +57,7 @@ class Run:
         self.signals: list[str] = arguments.signals
         self.cards = {name: int(count) for name, _, count in (one.partition("=") for one in arguments.cards)}
         self.server_path = f"{self.site}:{SOURCE}"
+        self.client = f"{self.triton}/triton/pyclient"
         self.load = make_flags(streams=arguments.streams, rounds=arguments.rounds)
         # Warm-up and three repetitions.
         self.tokens = int(arguments.streams) * (1 + 3 * int(arguments.rounds)) * OUTPUT_TOKENS
@@ -132,7 +133,8 @@ class Server:
         self.ports = [18000 + 10 * number + n for n in range(3)]
         repository = run.work / f"repository-{name}"
         options = make_flags(repository=repository, gpu_memory_utilization=MEMORY_SHARE) + run.sharing(name)
-        written = run.python(repository.name, "repository", f"{name}={checkpoint}", *options, *run.load[:2])
+        command = [f"{name}={checkpoint}", *options, *run.load[:2]]
+        written = run.python(repository.name, "repository", *command, path=run.client)
         if written.wait(timeout=120) != 0:
             raise RuntimeError(f"no repository for {name}")
         self.process = start_triton(
@@ -158,10 +160,9 @@ class Server:
             url=f"{here}:{self.ports[1]}",
             metrics=f"http://{here}:{self.ports[2]}/metrics",
         )
-        path = f"{self.run.triton}/triton/pyclient"
         load = self.run.load if modes else self.run.load[:2]
         module = "streams" if modes else name
-        client = self.run.python(log, module, *modes, *options, *load, path=path)
+        client = self.run.python(log, module, *modes, *options, *load, path=self.run.client)
         was_measured = self.run.collect(log, client, self.run.tokens if name == "throughput" else 0)
         used = {key: value - before.get(key, 0.0) for key, value in read_named_times().items()}
         busy = {key: round(value, 2) for key, value in used.items() if value > 0.3}
