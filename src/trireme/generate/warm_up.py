@@ -7,6 +7,7 @@ import queue
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 from trireme.errors import TriremeError, UnavailableError
@@ -21,9 +22,14 @@ MEASURE_WINDOWS = 2
 MEASURE_SECONDS = 1.0
 MOST_MEASURE_SECONDS = 20.0
 MEASURE_TOKENS = 64
-# Shorter prompts say nothing of how fast prompts are read, and longer ones only take longer.
-LEAST_PROMPT = 16
+# Measured again until a round's rate is within this share of the one before: an engine's first steps may compile.
+STEADY_SHARE = 0.3
+MOST_ROUNDS = 3
+# What a longer prompt takes beyond a short one is how fast prompts are read; still longer ones only take longer.
+SHORT_PROMPT = 16
 MOST_PROMPT = 512
+# Pairs of a short and a long prompt, while they take no longer than MEASURE_SECONDS.
+PAIRS = 3
 GREEDY = Sampling(max_tokens=WARM_UP_TOKENS, temperature=0.0, ignore_eos=True)
 
 Prompt = tuple[int, ...]
@@ -67,26 +73,46 @@ class WarmUp:
     def measure(self, work: GeneratorWork) -> None:
         """The rate of output tokens with all places taken, and what an input token costs beside one.
 
-        Engines answer only while they work well: one that fails here is left unmeasured. Raises UnavailableError as
-        `run`.
+        Engines answer only while they work well: one that fails while it writes is left unmeasured. Raises
+        UnavailableError as `run`.
         """
         if not self._sizes.max_num_seqs:
             return
-        work.rate.reset()
-        with contextlib.suppress(TriremeError):
-            self._write(work)
-        work.rate.settle()
+        self._measure_rate(work)
         size = min(self._full, MOST_PROMPT)
-        if size < LEAST_PROMPT or not work.rate.value:
-            return
-        # Not the prompt of before, which the prefix cache has.
-        first = 0 if self._word[0] else 1
+        if size >= 2 * SHORT_PROMPT and work.rate.value:
+            # Of the steps that both need, and of the one token that both write, nothing is left in the difference.
+            share = self._read_seconds(size) / (size - SHORT_PROMPT) * work.rate.value
+            work.input_token_work = min(1.0, max(LEAST_INPUT_TOKEN_WORK, share))
+
+    def _measure_rate(self, work: GeneratorWork) -> None:
+        began, before = time.monotonic(), 0.0
+        for _ in range(MOST_ROUNDS):
+            work.rate.reset()
+            with contextlib.suppress(TriremeError):
+                self._write(work)
+            work.rate.settle()
+            rate = work.rate.value
+            is_steady = before > 0 and abs(rate - before) <= STEADY_SHARE * before
+            if not rate or is_steady or time.monotonic() - began > MOST_MEASURE_SECONDS:
+                return
+            before = rate
+
+    def _read_seconds(self, size: int) -> float:
+        """How much longer a prompt of `size` takes than a short one: the median of a few."""
         began = time.monotonic()
-        self._run_all([((first, *self._prompt(size - 1)), replace(GREEDY, max_tokens=1))])
-        read_seconds = time.monotonic() - began
-        # The piece came with the step that also wrote one token.
-        share = (read_seconds * work.rate.value - 1) / size
-        work.input_token_work = min(1.0, max(LEAST_INPUT_TOKEN_WORK, share))
+        found: list[float] = []
+        # None begins as one before, which the prefix cache has.
+        starts = iter(token for token in range(2 * PAIRS + 1) if token != self._word[0])
+        while len(found) < PAIRS and (not found or time.monotonic() - began < MEASURE_SECONDS):
+            short, long = (self._time_to_read(next(starts), length) for length in (SHORT_PROMPT, size))
+            found.append(long - short)
+        return median(found)
+
+    def _time_to_read(self, start: int, size: int) -> float:
+        began = time.monotonic()
+        self._run_all([((start, *self._prompt(size - 1)), replace(GREEDY, max_tokens=1))])
+        return time.monotonic() - began
 
     def _write(self, work: GeneratorWork) -> None:
         """One request more than there are places, for a while."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from trireme.errors import UnavailableError
-from trireme.generate.warm_up import MEASURE_TOKENS, WarmUp, WarmUpSizes
+from trireme.generate.warm_up import MEASURE_TOKENS, MOST_ROUNDS, WarmUp, WarmUpSizes
 from trireme.generate.work import INPUT_TOKEN_WORK, GeneratorWork
 
 
@@ -22,11 +22,12 @@ class Engine:
 
     def __init__(self, places=100):
         self.prompts, self.samplings, self.cancelled = [], [], []
-        self._places = places
+        self._places, self._taken = places, 0
 
     def submit(self, prompt, sampling, deliver):
-        if len(self.prompts) >= self._places:
+        if self._taken >= self._places:
             raise UnavailableError("full")
+        self._taken += 1
         self.prompts.append(prompt)
         self.samplings.append(sampling)
         deliver(Piece(sampling.max_tokens))
@@ -34,6 +35,7 @@ class Engine:
 
     def cancel(self, request_id):
         self.cancelled.append(request_id)
+        self._taken = 0
 
 
 def warm_up(engine, **sizes):
@@ -47,17 +49,74 @@ def test_the_warm_up_runs_a_full_prompt_one_alone_and_several():
     assert [len(prompt) for prompt in engine.prompts] == [64, 2, 2, 2, 2, 2]
 
 
-def test_the_measure_asks_for_one_more_than_there_are_places_and_then_reads_a_prompt_that_no_cache_has():
+def test_the_measure_asks_for_one_more_than_there_are_places():
+    engine, work = Engine(), GeneratorWork()
+    warm_up(engine, max_num_batched_tokens=8).measure(work)
+    rounds, left = divmod(len(engine.prompts), 5)
+    assert 2 <= rounds <= MOST_ROUNDS
+    assert left == 0
+    assert {len(prompt) for prompt in engine.prompts} == {2}
+    assert len(engine.cancelled) == len(engine.prompts)
+    assert {sampling.max_tokens for sampling in engine.samplings} == {MEASURE_TOKENS}
+    assert work.rate.value > 0
+
+
+@pytest.mark.parametrize(
+    ("rates", "rounds", "found"),
+    [
+        ([100.0, 90.0], 2, 90.0),
+        ([1.0, 100.0, 90.0], 3, 90.0),
+        ([1.0, 10.0, 100.0], 3, 100.0),
+        ([0.0], 1, 0.0),
+    ],
+    ids=["steady", "the first compiles", "never steady", "nothing was written"],
+)
+def test_the_rate_is_of_the_round_that_says_what_the_one_before_said(monkeypatch, rates, rounds, found):
+    work, written = GeneratorWork(), []
+
+    def write(_, work):
+        written.append(rates[len(written)])
+        work.rate.add(written[-1], 1.0)
+
+    monkeypatch.setattr(WarmUp, "_write", write)
+    warm_up(Engine(), max_num_batched_tokens=8).measure(work)
+    assert (len(written), work.rate.value) == (rounds, found)
+
+
+def test_a_slow_engine_is_measured_once(monkeypatch):
+    monkeypatch.setattr("trireme.generate.warm_up.MOST_MEASURE_SECONDS", 0.0)
+    engine, work = Engine(), GeneratorWork()
+    warm_up(engine, max_num_batched_tokens=8).measure(work)
+    assert len(engine.prompts) == 5
+    assert work.rate.value > 0
+
+
+def test_an_input_token_costs_what_longer_prompts_take_beyond_short_ones(monkeypatch):
+    engine, work, now = Engine(), GeneratorWork(), 0.0
+
+    def submit(prompt, sampling, deliver):
+        nonlocal now
+        # A step takes a second, whatever it does; a token of a prompt a hundredth, but for the first long prompt.
+        first_long = len(prompt) == 64 and not any(len(one) == 64 for one in engine.prompts)
+        now += 1 + 0.01 * len(prompt) + 5 * first_long
+        return Engine.submit(engine, prompt, sampling, deliver)
+
+    warm = WarmUp(submit, engine.cancel, (1, 6), WarmUpSizes(128, 64, 4))
+    monkeypatch.setattr(WarmUp, "_measure_rate", lambda self, work: work.rate.add(20.0, 1.0))
+    monkeypatch.setattr("trireme.generate.warm_up.MEASURE_SECONDS", 100.0)
+    monkeypatch.setattr("trireme.generate.warm_up.time.monotonic", lambda: now)
+    warm.measure(work)
+    assert [len(prompt) for prompt in engine.prompts] == [16, 64] * 3
+    # Whatever a prefix cache keeps, it has none of them; and none begins as the rate's prompts did.
+    assert len({prompt[0] for prompt in engine.prompts} - {1}) == 6
+    assert work.input_token_work == pytest.approx(0.01 * 20)
+
+
+def test_a_slow_engine_reads_one_pair_of_prompts(monkeypatch):
+    monkeypatch.setattr("trireme.generate.warm_up.MEASURE_SECONDS", 0.0)
     engine, work = Engine(), GeneratorWork()
     warm_up(engine).measure(work)
-    *written, read = engine.prompts
-    assert [len(prompt) for prompt in written] == [2] * 5
-    assert len(engine.cancelled) == 5
-    assert {sampling.max_tokens for sampling in engine.samplings[:5]} == {MEASURE_TOKENS}
-    assert (len(read), engine.samplings[-1].max_tokens) == (64, 1)
-    assert read[0] not in (5, 6)
-    assert work.rate.value > 0
-    assert 0 < work.input_token_work <= 1
+    assert [len(prompt) for prompt in engine.prompts if len(prompt) > 2] == [16, 64]
 
 
 def test_a_rate_that_steps_have_measured_is_not_made_of_the_whole():
@@ -77,9 +136,9 @@ def test_a_rate_that_steps_have_measured_is_not_made_of_the_whole():
 
 def test_a_queue_that_takes_no_more_is_measured_with_what_it_took():
     engine, work = Engine(places=2), GeneratorWork()
-    with pytest.raises(UnavailableError):
-        warm_up(engine).measure(work)
-    assert engine.cancelled == ["1", "2"]
+    warm_up(engine, max_num_batched_tokens=8).measure(work)
+    assert engine.cancelled[:2] == ["1", "2"]
+    assert len(engine.prompts) % 2 == 0
     assert work.rate.value > 0
 
 
