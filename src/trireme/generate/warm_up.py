@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,8 @@ MOST_ROUNDS = 3
 # What a longer prompt takes beyond a short one is how fast prompts are read; still longer ones only take longer.
 SHORT_PROMPT = 16
 MOST_PROMPT = 512
+# Every vocabulary has these.
+COMMON_IDS = range(8, 128)
 # Pairs of a short and a long prompt, while they take no longer than MEASURE_SECONDS.
 PAIRS = 3
 GREEDY = Sampling(max_tokens=WARM_UP_TOKENS, temperature=0.0, ignore_eos=True)
@@ -102,22 +105,24 @@ class WarmUp:
         """How much longer a prompt of `size` takes than a short one: the median of a few."""
         began = time.monotonic()
         found: list[float] = []
-        # None begins as one before, which the prefix cache has.
-        starts = iter(token for token in range(2 * PAIRS + 1) if token != self._word[0])
         while len(found) < PAIRS and (not found or time.monotonic() - began < MEASURE_SECONDS):
-            short, long = (self._time_to_read(next(starts), length) for length in (SHORT_PROMPT, size))
+            short, long = (self._time_to_read(2 * len(found) + n, (SHORT_PROMPT, size)[n]) for n in (0, 1))
             found.append(long - short)
         return median(found)
 
-    def _time_to_read(self, start: int, size: int) -> float:
+    def _time_to_read(self, seed: int, size: int) -> float:
+        # Of many different tokens, as people's; and none as one before, which the prefix cache has.
+        prompt = tuple(random.Random(seed).choices(COMMON_IDS, k=size))  # noqa: S311 - no secrets
         began = time.monotonic()
-        self._run_all([((start, *self._prompt(size - 1)), replace(GREEDY, max_tokens=1))])
+        self._run_all([(prompt, replace(GREEDY, max_tokens=1))])
         return time.monotonic() - began
 
     def _write(self, work: GeneratorWork) -> None:
         """One request more than there are places, for a while."""
         done: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        sampling = replace(GREEDY, max_tokens=max(1, min(MEASURE_TOKENS, self._longest - self._short)))
+        most = max(1, min(MEASURE_TOKENS, self._longest - self._short))
+        # Drawn, so that answers differ: a mixture of experts is faster where all tokens ask for the same ones.
+        sampling = replace(GREEDY, temperature=1.0, max_tokens=most)
         began = time.monotonic()
         ids: list[str] = []
         # The queue has no room for one more.
