@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
-from trireme.access.priorities import Priority
+from trireme.access.priorities import PRIORITIES, Priority
 from trireme.errors import DeadlineError, OverloadedError
 from trireme.gateway.degrade.ladder import Ladder, Rung
 from trireme.gateway.degrade.line import LATE, Line, Place
+from trireme.gateway.degrade.offered import Offered
 from trireme.gateway.degrade.rows import RouteRow
 from trireme.gateway.exchange import Exchange
 from trireme.gateway.file import LOCAL, GatewayFile, split_target
@@ -48,6 +49,10 @@ class Tally(Protocol):
         """The gauge as it is now."""
         ...
 
+    def observe(self, metric: names.Metric, seconds: float, *labels: str) -> None:
+        """One more value of the histogram."""
+        ...
+
 
 class NoTally:
     """Counts nothing."""
@@ -56,6 +61,9 @@ class NoTally:
         """See Tally."""
 
     def set(self, metric: names.Metric, value: float, *labels: str) -> None:
+        """See Tally."""
+
+    def observe(self, metric: names.Metric, seconds: float, *labels: str) -> None:
         """See Tally."""
 
 
@@ -183,15 +191,21 @@ class Degrade:
             if begins is not None and self._clock() >= begins:
                 raise DeadlineError(LATE)
             return Turn(Place(None, self._clock()), None, steps)
+        came = self._clock()
+        route.offered.note(exchange.priority)
         try:
             self._refuse(route, exchange.priority, begins, steps)
             place = await route.line.enter(begins)
+        except _LoadError:
+            self._count(route, exchange.priority, "load")
+            raise
         except OverloadedError:
             self._count(route, exchange.priority, "backlog")
             raise
         except DeadlineError:
             self._count(route, exchange.priority, "deadline")
             raise
+        self._tally.observe(names.ROUTE_WAIT, place.began - came, route.name)
         return Turn(place, route, steps, begins, is_stream=exchange.stream)
 
     async def run(
@@ -219,6 +233,12 @@ class Degrade:
                 f" {priority} are refused; try again",
                 max(_LEAST_RETRY, backlog),
             )
+        if limit is not None and not route.has_room(priority):
+            raise _LoadError(
+                f"more requests of priority {priority} and above come for model {route.name!r} than it can answer,"
+                " and none of this priority waits meanwhile; try again",
+                max(_LEAST_RETRY, backlog),
+            )
         if begins is not None and 0 < begins - self._clock() < backlog:
             raise OverloadedError(
                 f"{backlog:.1f} s of work wait for model {route.name!r}, longer than the request waits; try again",
@@ -233,6 +253,8 @@ class Degrade:
         self._tally.set(names.DEGRADE_LEVEL, route.ladder.level, route.name)
         self._tally.set(names.ROUTE_BACKLOG, route.backlog(is_light=False), route.name)
         self._tally.set(names.ROUTE_WAITING, route.line.waiting, route.name)
+        for priority in PRIORITIES:
+            self._tally.set(names.ROUTE_OFFERED, route.load_of(priority), route.name, priority)
 
     async def _keep_looking(self) -> None:
         while True:
@@ -242,12 +264,18 @@ class Degrade:
             await asyncio.sleep(LOOK_SECONDS)
 
 
+class _LoadError(OverloadedError):
+    """Of a load that lasts, not of what waits now."""
+
+
 class _Route:
     """One route: its line, its steps, and what waits behind it."""
 
     def __init__(self, name: str, row: RouteRow, file: GatewayFile, clock: Callable[[], float]) -> None:
         self.name, self.row = name, row
         self.line = Line(row.running, row.waiting, clock)
+        # What refuse lets wait is a burst, not a load.
+        self.offered = Offered(max(row.offered_seconds, row.refuse.longest), clock)
         rungs = [Rung(step, seconds, self._is_after_extractive(step)) for step, seconds in row.steps]
         self.ladder = Ladder(rungs, row.calm_share, row.calm_seconds, clock)
         named = [split_target(entry) for entry in file.models[name].entries] if name in file.models else []
@@ -276,6 +304,21 @@ class _Route:
     def is_light(self, steps: Collection[str]) -> bool:
         """Whether a call for which these steps are taken asks no LLM."""
         return "extractive" in steps
+
+    def load_of(self, priority: Priority) -> float:
+        """Places that requests of this priority and of higher ones would fill, as a share of those there are."""
+        return self.line.load(self.offered.rate(priority))
+
+    def has_room(self, priority: Priority) -> bool:
+        """Whether a request may wait, or finds a place that is free.
+
+        A load above 1 fills any line for good: its requests would all wait as long as they are allowed to, and no
+        more of them would be answered. So they may only take a place that is free; and not even that where requests
+        of higher priority fill all places by themselves.
+        """
+        if self.load_of(priority) < 1:
+            return True
+        return self.line.load(self.offered.rate_above(priority)) < 1 and self.line.is_free
 
     def expect(self, steps: tuple[str, ...], *, is_stream: bool) -> float:
         """Seconds until an answer with these steps begins; of one that is not streamed, until it ends. Of steps

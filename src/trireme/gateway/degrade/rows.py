@@ -34,15 +34,21 @@ class RefuseRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         higher = PRIORITIES[PRIORITIES.index(priority) :]
         return next((one for name in higher if (one := getattr(self, name)) is not None), None)
 
+    @property
+    def longest(self) -> float:
+        """The most of all seconds; 0 where there are none."""
+        return max((getattr(self, name) or 0.0 for name in PRIORITIES), default=0.0)
+
 
 class RouteRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The policy of one route, a model as clients name it. Seconds of waiting work from which each step is taken.
 
     running: calls of the route that run upstream at once, of this gateway; waiting: that stand in line for that.
     candidates: that fewer_candidates still reranks. stale_seconds: past an answer's age for which it is kept, and
-    served where stale is taken. smaller: the model that smaller_model asks. behind: models of our Triton whose
-    backlog counts; empty: all that the route calls. calm_share: of a step's seconds, below which it is taken back,
-    one step for each calm_seconds.
+    served where stale is taken. smaller: the model that smaller_model asks. offered_seconds: over which the load of
+    each priority is measured, where the route refuses; over the longest of refuse where that is more. behind:
+    models of our Triton whose backlog counts; empty: all that the route calls. calm_share: of a step's seconds,
+    below which it is taken back, one step for each calm_seconds.
     """
 
     running: int = 32
@@ -56,6 +62,7 @@ class RouteRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     smaller_model: float | None = None
     smaller: str = ""
     refuse: RefuseRow = RefuseRow()
+    offered_seconds: float = 3.0
     behind: list[str] = []
     calm_share: float = 0.5
     calm_seconds: float = 0.5
@@ -91,6 +98,8 @@ def _check_numbers(where: str, row: RouteRow) -> None:
     # A store that cannot keep an answer for so long keeps none.
     if not 0 < row.stale_seconds <= MOST_STALE_SECONDS:
         raise SettingError(f"{where}.stale_seconds must be above 0 and at most {MOST_STALE_SECONDS}")
+    if not 0 < row.offered_seconds < math.inf:
+        raise SettingError(f"{where}.offered_seconds must be above 0")
     if not 0 < row.calm_share < 1:
         raise SettingError(f"{where}.calm_share must be above 0 and below 1: a step must not flap")
 

@@ -55,13 +55,16 @@ class Backlogs:
 
 class Tally:
     def __init__(self):
-        self.counts, self.gauges = {}, {}
+        self.counts, self.gauges, self.seen = {}, {}, []
 
     def add(self, metric, *labels, count=1):
         self.counts[(metric.name, *labels)] = self.counts.get((metric.name, *labels), 0) + count
 
     def set(self, metric, value, *labels):
         self.gauges[(metric.name, *labels)] = value
+
+    def observe(self, metric, seconds, *labels):
+        self.seen.append((metric.name, *labels, seconds))
 
 
 class World:
