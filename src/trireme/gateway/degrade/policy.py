@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TypeVar
 
 from trireme.access.priorities import PRIORITIES, Priority
@@ -180,8 +180,11 @@ class Degrade:
                 taken.append(rest.pop(0))
         return tuple(taken)
 
-    async def enter(self, exchange: Exchange, model: str, steps: tuple[str, ...] = ()) -> Turn:
-        """Wait for the request's turn. steps: those that are taken for it.
+    async def enter(
+        self, exchange: Exchange, model: str, steps: tuple[str, ...] = (), asked: str = ""
+    ) -> Turn:
+        """Wait for the request's turn. steps: those that are taken for it. asked: the model that is asked in place
+        of `model`: where that has a policy of its own, its line is the one to wait in.
 
         Raises OverloadedError where too much waits for its priority or its deadline, and DeadlineError once that
         has passed: nothing is asked then.
@@ -191,22 +194,42 @@ class Degrade:
             if begins is not None and self._clock() >= begins:
                 raise DeadlineError(LATE)
             return Turn(Place(None, self._clock()), None, steps)
-        came = self._clock()
         route.offered.note(exchange.priority)
-        try:
+        instead = self._named.get(asked) if asked != model else None
+        if instead is None or instead is route:
+            place = await self._wait(route, exchange, steps)
+        else:
+            # It takes none of the places of the model that was named, whose load it is all the same.
+            with self._counting(route, exchange.priority):
+                self._refuse(route, exchange.priority, begins, steps)
+            instead.offered.note(exchange.priority)
+            place = await self._wait(instead, exchange, ())
+        return Turn(place, route, steps, begins, is_stream=exchange.stream)
+
+    async def _wait(self, route: _Route, exchange: Exchange, steps: tuple[str, ...]) -> Place:
+        """A place of the route. Raises as `enter`."""
+        begins, came = exchange.deadlines.begin(), self._clock()
+        with self._counting(route, exchange.priority):
             self._refuse(route, exchange.priority, begins, steps)
+            self._refuse_load(route, exchange.priority)
             place = await route.line.enter(begins)
+        self._tally.observe(names.ROUTE_WAIT, place.began - came, route.name)
+        return place
+
+    @contextmanager
+    def _counting(self, route: _Route, priority: Priority) -> Iterator[None]:
+        """Counts a refusal."""
+        try:
+            yield
         except _LoadError:
-            self._count(route, exchange.priority, "load")
+            self._count(route, priority, "load")
             raise
         except OverloadedError:
-            self._count(route, exchange.priority, "backlog")
+            self._count(route, priority, "backlog")
             raise
         except DeadlineError:
-            self._count(route, exchange.priority, "deadline")
+            self._count(route, priority, "deadline")
             raise
-        self._tally.observe(names.ROUTE_WAIT, place.began - came, route.name)
-        return Turn(place, route, steps, begins, is_stream=exchange.stream)
 
     async def run(
         self, exchange: Exchange, model: str, act: Callable[[], Awaitable[T]], steps: tuple[str, ...] = ()
@@ -233,16 +256,22 @@ class Degrade:
                 f" {priority} are refused; try again",
                 max(_LEAST_RETRY, backlog),
             )
-        if limit is not None and not route.has_room(priority):
-            raise _LoadError(
-                f"more requests of priority {priority} and above come for model {route.name!r} than it can answer,"
-                " and none of this priority waits meanwhile; try again",
-                max(_LEAST_RETRY, backlog),
-            )
         if begins is not None and 0 < begins - self._clock() < backlog:
             raise OverloadedError(
                 f"{backlog:.1f} s of work wait for model {route.name!r}, longer than the request waits; try again",
                 max(_LEAST_RETRY, backlog),
+            )
+
+    def _refuse_load(self, route: _Route, priority: Priority) -> None:
+        """Raises OverloadedError where waiting would be in vain: see has_room. Only a route that refuses, and has
+        taken all of its steps before."""
+        if route.row.refuse.seconds_of(priority) is None or not route.ladder.is_at_end:
+            return
+        if not route.has_room(priority):
+            raise _LoadError(
+                f"more requests of priority {priority} and above come for model {route.name!r} than it can answer,"
+                " and none of this priority waits meanwhile; try again",
+                max(_LEAST_RETRY, route.line.backlog),
             )
 
     def _count(self, route: _Route, priority: str, reason: str) -> None:
@@ -295,7 +324,10 @@ class _Route:
 
     def look(self) -> tuple[str, ...]:
         """Take or take back steps by what waits now."""
-        return self.ladder.look(self.backlog(is_light=False), self.backlog(is_light=True))
+        is_loaded = self.row.refuse.longest > 0 and self.load_of(PRIORITIES[0]) >= 1
+        return self.ladder.look(
+            self.backlog(is_light=False), self.backlog(is_light=True), is_loaded=is_loaded
+        )
 
     def backlog(self, *, is_light: bool) -> float:
         """Seconds of work that wait, here or in Triton. is_light: without the LLMs'."""

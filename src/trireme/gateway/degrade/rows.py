@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -15,8 +15,8 @@ from trireme.errors import SettingError
 # In the order in which they are taken. What comes after them is refusal.
 Step = Literal["fewer_candidates", "no_reranking", "extractive", "stale", "smaller_model"]
 STEPS: tuple[Step, ...] = get_args(Step)
-# Those that change what a step of a cascade is judged by.
-_OF_EVIDENCE = STEPS[:3]
+# Also the answer_mode that the step sets.
+EXTRACTIVE = "extractive"
 # A year.
 MOST_STALE_SECONDS = 31_536_000
 
@@ -74,18 +74,21 @@ class RouteRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return [(step, seconds) for step, seconds in named if seconds is not None]
 
 
-def check_route(where: str, name: str, row: RouteRow, cascades: Collection[str]) -> None:
-    """Raises SettingError naming the key that cannot be. cascades: models that have steps of their own."""
+def check_route(where: str, name: str, row: RouteRow, cascades: Mapping[str, bool]) -> None:
+    """Raises SettingError naming the key that cannot be. cascades: models that have steps of their own, and whether
+    one that is judged answers with a sentence."""
     _check_numbers(where, row)
     _check_order(where, list(_thresholds(row)))
-    if (row.smaller_model is None) != (not row.smaller):
+    # A cascade has smaller models in itself.
+    is_lacking = row.smaller_model is not None and not row.smaller and name not in cascades
+    if is_lacking or (row.smaller_model is None and row.smaller):
         raise SettingError(f"{where}: smaller names the model and smaller_model says from when on; set both")
     if row.smaller == name:
         raise SettingError(f"{where}.smaller is the route itself; name another model")
-    changed = [step for step, _ in row.steps if step in _OF_EVIDENCE]
-    if name in cascades and changed:
+    if row.extractive is not None and not cascades.get(name, True):
         raise SettingError(
-            f"{where}.{changed[0]}: models.{name} is a cascade, calibrated on whole answers; leave it out"
+            f'{where}.extractive: no step of models.{name} that is judged has answer_mode = "extractive"; the'
+            " cascade can end at its first step: set smaller_model without smaller"
         )
 
 
