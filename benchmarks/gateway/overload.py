@@ -53,6 +53,7 @@ exact = "off"
 [degrade.{MODEL}]
 running = {SEATS}
 waiting = 64
+reserved = 1
 refuse = {{batch = 0.05, normal = 0.1, high = 0.2}}
 """
 # Of the rate at which every seat is taken all the time.

@@ -56,9 +56,9 @@ class Line:
         return self._running
 
     @property
-    def is_free(self) -> bool:
-        """Whether a call would begin at once."""
-        return self._running < self._places and not self._waiting
+    def free(self) -> int:
+        """Calls that would begin at once."""
+        return 0 if self._waiting else max(0, self._places - self._running)
 
     def load(self, rate: float) -> float:
         """Places that so many calls a second fill, as a share of those there are; 0 before one has ended."""

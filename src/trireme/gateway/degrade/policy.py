@@ -345,12 +345,12 @@ class _Route:
         """Whether a request may wait, or finds a place that is free.
 
         A load above 1 fills any line for good: its requests would all wait as long as they are allowed to, and no
-        more of them would be answered. So they may only take a place that is free; and not even that where requests
-        of higher priority fill all places by themselves.
+        more of them would be answered. So they may only take a place that is free and not reserved; and not even
+        that where requests of higher priority fill all places by themselves.
         """
         if self.load_of(priority) < 1:
             return True
-        return self.line.load(self.offered.rate_above(priority)) < 1 and self.line.is_free
+        return self.line.load(self.offered.rate_above(priority)) < 1 and self.line.free > self.row.reserved
 
     def expect(self, steps: tuple[str, ...], *, is_stream: bool) -> float:
         """Seconds until an answer with these steps begins; of one that is not streamed, until it ends. Of steps

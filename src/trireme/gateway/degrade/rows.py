@@ -46,7 +46,8 @@ class RouteRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     running: calls of the route that run upstream at once, of this gateway; waiting: that stand in line for that.
     candidates: that fewer_candidates still reranks. stale_seconds: past an answer's age for which it is kept, and
     served where stale is taken. smaller: the model that smaller_model asks. offered_seconds: over which the load of
-    each priority is measured, where the route refuses; over the longest of refuse where that is more. behind:
+    each priority is measured, where the route refuses; over the longest of refuse where that is more. reserved:
+    places that are left to those whose load fits, while others bring more than the route can answer. behind:
     models of our Triton whose backlog counts; empty: all that the route calls. calm_share: of a step's seconds,
     below which it is taken back, one step for each calm_seconds.
     """
@@ -63,6 +64,7 @@ class RouteRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     smaller: str = ""
     refuse: RefuseRow = RefuseRow()
     offered_seconds: float = 3.0
+    reserved: int = 0
     behind: list[str] = []
     calm_share: float = 0.5
     calm_seconds: float = 0.5
@@ -101,6 +103,8 @@ def _check_numbers(where: str, row: RouteRow) -> None:
     # A store that cannot keep an answer for so long keeps none.
     if not 0 < row.stale_seconds <= MOST_STALE_SECONDS:
         raise SettingError(f"{where}.stale_seconds must be above 0 and at most {MOST_STALE_SECONDS}")
+    if not 0 <= row.reserved < row.running:
+        raise SettingError(f"{where}.reserved must be at least 0 and below running, which is {row.running}")
     if not 0 < row.offered_seconds < math.inf:
         raise SettingError(f"{where}.offered_seconds must be above 0")
     if not 0 < row.calm_share < 1:

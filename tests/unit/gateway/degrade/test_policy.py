@@ -530,6 +530,27 @@ def test_who_alone_overloads_a_route_does_not_wait_and_who_does_not_waits_as_bef
     run(act, file=LOADED)
 
 
+def test_a_reserved_place_is_left_to_those_whose_load_fits():
+    async def act(world):
+        await answer_one(world, 1.4)
+        for _ in range(100):
+            world.degrade._routes["llm"].offered.note("normal")
+        begun, _, refused = await outcomes(world, "normal", 2)
+        assert (len(begun), len(refused)) == (1, 1)
+        high, _, _ = await outcomes(world, "high", 1)
+        assert len(high) == 1
+        # Without such a load it is a place as any.
+        for turn in (*begun, *high):
+            turn.end(is_whole=False)
+        world.clock.move(77)
+        begun, _, _ = await outcomes(world, "normal", 2)
+        assert len(begun) == 2
+        for turn in begun:
+            turn.end()
+
+    run(act, file=f"{LOADED}reserved = 1\n")
+
+
 def test_everybody_may_wait_again_once_no_more_comes_than_is_answered():
     async def act(world):
         await answer_one(world, 1.4)

@@ -50,6 +50,8 @@ def test_without_the_table_no_route_has_a_policy():
         ("[degrade.rag]\nstale_seconds = 1e300", "degrade.rag.stale_seconds must be above 0 and at most"),
         ("[degrade.rag]\ncalm_seconds = inf", "degrade.rag.calm_seconds"),
         ("[degrade.rag]\ncalm_share = 1.0", "degrade.rag.calm_share"),
+        ("[degrade.rag]\nrunning = 2\nreserved = 2", "degrade.rag.reserved"),
+        ("[degrade.rag]\nreserved = -1", "degrade.rag.reserved"),
         ("[degrade.rag]\noffered_seconds = 0", "degrade.rag.offered_seconds"),
         ("[degrade.rag]\noffered_seconds = inf", "degrade.rag.offered_seconds"),
         ("[degrade.rag]\nextractive = 0", "degrade.rag.extractive"),
