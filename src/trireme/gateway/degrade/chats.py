@@ -45,7 +45,10 @@ def ease(call: ChatCall, chain: Chain, exchange: Exchange, ports: Ports) -> Ease
         return Eased(call, chain)
     smaller = _find_smaller(call, row, exchange.caller, ports) if row.smaller else None
     steps_of = partial(_steps_of, served=ports.served.known or {}, versions=ports.cascades.versions)
-    can = {STALE, *steps_of(call, chain), *([SMALLER] if smaller is not None else [])}
+    can = {STALE, *steps_of(call, chain)}
+    if row.smaller:
+        # A cascade that names another model does not end at its own first step instead.
+        can = can | {SMALLER} if smaller is not None else can - {SMALLER}
     chosen = ports.degrade.choose(exchange, call.model, can)
     asked, is_other = call, False
     if SMALLER in chosen and smaller is not None:

@@ -239,3 +239,13 @@ def test_a_client_that_asks_for_written_answers_gets_a_sentence_or_the_error_of_
         status, _, text = ask(gateway, model="mine", trireme={"answer_mode": "generative"})
         assert (status, json.loads(text)["error"]["message"]) == (503, "down")
         assert dataclasses.asdict(provider.calls[-1])["eased_mode"] == "extractive"
+
+
+def test_a_cascade_that_names_another_model_never_ends_at_its_own_first_step(tmp_path):
+    provider = Steps(small=UNSURE)
+    text = f'{SMALLER}smaller = "llm"\n[tenants.acme]\nforbid_providers = ["local"]\n'
+    with opened(tmp_path, provider, text) as gateway:
+        load(gateway)
+        status, headers, _ = ask(gateway)
+    assert (status, headers["x-trireme-step"]) == (200, "big")
+    assert "x-trireme-degraded" not in headers
