@@ -36,6 +36,7 @@ from benchmarks.gateway.servers import HOST, Server, run_process
 from trireme.access.priorities import PRIORITIES
 from trireme.machine import pick_ports
 from trireme.observe import metrics as names
+from trireme.triton.metrics import read_metrics, read_samples
 from trireme.tune.perf_analyzer import compute_percentile
 
 SEED = 1
@@ -52,6 +53,7 @@ exact = "off"
 [degrade.{MODEL}]
 running = {SEATS}
 waiting = 64
+reserved = 1
 refuse = {{batch = 0.05, normal = 0.1, high = 0.2}}
 """
 # Of the rate at which every seat is taken all the time.
@@ -86,6 +88,14 @@ class Phase:
     refused_most_ms: float
     # By the client's own clock: from the moment at which it was written.
     refused_in_50_ms: float
+    # What the mean of the answers is made of: the gateway's line, the LLM's engine, and all else.
+    answered_mean_ms: float
+    line_ms: float
+    engine_ms: float
+    # Processor time of the gateway for one request, answered or refused.
+    cpu_ms: float
+    # Load average of the last minute at its end.
+    load: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +112,22 @@ class OverloadReport:
     rss_mib: tuple[float, ...]
     nice: int
     circumstances: Circumstances
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Of what was answered so far: seconds in the gateway's line and in the engine, and how many; the gateway's
+    processor seconds."""
+
+    line: float = 0.0
+    lined: float = 0.0
+    engine: float = 0.0
+    written: float = 0.0
+    cpu: float = 0.0
+
+    def since(self, before: Sums) -> Sums:
+        """What came since then."""
+        return Sums(*(getattr(self, one) - getattr(before, one) for one in self.__slots__))
 
 
 @dataclass(slots=True)
@@ -132,12 +158,12 @@ def measure(options: argparse.Namespace, words: Sequence[str]) -> OverloadReport
     circumstances = read_circumstances("benchmarks.gateway.overload", words, SEED)
     with tempfile.TemporaryDirectory(prefix="trireme-") as name:
         folder = Path(name)
-        with _serve(folder) as (server, secrets):
+        with _serve(folder) as (server, secrets, triton_port):
             import uvloop
 
             if options.nice:
                 set_nice(options.nice)
-            return uvloop.run(_drive(server, secrets, options, circumstances))
+            return uvloop.run(_drive(_Run(server, secrets, triton_port), options, circumstances))
 
 
 def set_nice(nice: int) -> None:
@@ -147,8 +173,8 @@ def set_nice(nice: int) -> None:
 
 
 @contextmanager
-def _serve(folder: Path) -> Iterator[tuple[Server, dict[str, str]]]:
-    """A gateway over a tritonserver with the fake LLM, and a key of each priority."""
+def _serve(folder: Path) -> Iterator[tuple[Server, dict[str, str], int]]:
+    """A gateway over a tritonserver with the fake LLM, a key of each priority, and the port of Triton's metrics."""
     (folder / "models").mkdir()
     place_fake_llm(folder / "models", MODEL, step_seconds=STEP_S, seats=SEATS)
     home = folder / "gateway"
@@ -169,32 +195,75 @@ def _serve(folder: Path) -> Iterator[tuple[Server, dict[str, str]]]:
         page = f"http://{HOST}:{port}/healthz"
         command = [*ours.TRIREME, "gateway"]
         with run_process(home, command, environ, page=page, seconds=ours.START_S) as process:
-            yield Server(ours.NAME, port, pid=process.pid), secrets
+            yield Server(ours.NAME, port, pid=process.pid), secrets, config.metrics_port
 
 
-async def _drive(
-    server: Server, secrets: dict[str, str], options: argparse.Namespace, circumstances: Circumstances
-) -> OverloadReport:
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What one run asks, and where its figures are read."""
+
+    server: Server
+    secrets: dict[str, str]
+    triton_port: int
+
+    async def sums(self) -> Sums:
+        """As of now."""
+        return await asyncio.to_thread(self._read_sums)
+
+    def _read_sums(self) -> Sums:
+        ours = fetch(f"http://{HOST}:{self.server.port}/metrics").decode()
+        triton = read_metrics(HOST, self.triton_port)
+        return Sums(
+            *_read_histogram(ours, names.ROUTE_WAIT),
+            *_read_histogram(triton, names.ANSWER_TIME),
+            self.server.read_cpu_s(),
+        )
+
+
+def _read_histogram(page: str, metric: names.Metric) -> tuple[float, float]:
+    """Sum and count of the LLM's values."""
+    first, second = (
+        sum(value for labels, value in read_samples(page, f"{metric.name}_{part}") if _is_ours(labels))
+        for part in ("sum", "count")
+    )
+    return first, second
+
+
+def _is_ours(labels: dict[str, str]) -> bool:
+    return MODEL in (labels.get("model"), labels.get("model_name"))
+
+
+async def _drive(run: _Run, options: argparse.Namespace, circumstances: Circumstances) -> OverloadReport:
+    server, secrets = run.server, run.secrets
     saturated = await _saturate(server, secrets["high"])
     rate = SUSTAINABLE_SHARE * saturated
     show_progress_note(f"{saturated:.1f} answers a second with every seat taken; sustainable: {rate:.1f}")
     clock = Clock(asyncio.get_running_loop())
     phases, rss = [], list[float]()
     try:
+        first = await run.sums()
         before = await _run(_start(server, secrets, _Load(rate, options.around, 1), clock))
-        phases.append(summarize("sustainable", rate, options.around, before))
+        second = await run.sums()
+        phases.append(summarize("sustainable", rate, options.around, before, second.since(first)))
         show_progress_note(describe(phases[-1]))
         watch = asyncio.create_task(_watch(server.pid, rss))
         over = _start(server, secrets, _Load(options.times * rate, options.seconds, 2), clock)
         await asyncio.gather(*(one.sender.finished.wait() for one in over))
         watch.cancel()
-        ended = time.monotonic()
+        ended, load = time.monotonic(), read_load()
         # The next load begins while the last answers of this one still come.
         coming = _start(server, secrets, _Load(rate, options.around, 3), clock)
         empty = await _wait_until_empty(server, ended)
+        third = await run.sums()
         after = await _run(coming)
-        phases.append(summarize("overload", options.times * rate, options.seconds, await _run(over)))
-        phases.append(summarize("after", rate, options.around, after))
+        over_sums = third.since(second)
+        phases.append(
+            replace(
+                summarize("overload", options.times * rate, options.seconds, await _run(over), over_sums),
+                load=load,
+            )
+        )
+        phases.append(summarize("after", rate, options.around, after, (await run.sums()).since(third)))
         for phase in phases[1:]:
             show_progress_note(describe(phase))
     finally:
@@ -302,8 +371,15 @@ def read_waiting(page: str) -> float:
     return sum(float(line.removeprefix(start)) for line in page.splitlines() if line.startswith(start))
 
 
-def summarize(name: str, rate: float, seconds: float, found: Sequence[_Sending]) -> Phase:
-    """What came of one rate."""
+def read_load() -> float:
+    """Load average of the last minute."""
+    return round(os.getloadavg()[0], 1)
+
+
+def summarize(
+    name: str, rate: float, seconds: float, found: Sequence[_Sending], sums: Sums = Sums()
+) -> Phase:
+    """What came of one rate. sums: of its time."""
     every = [sent for one in found for sent in one.sender.all]
     answered = [1000 * (sent.done - sent.due) for sent in every if not sent.error]
     refused = [1000 * (sent.done - sent.due) for sent in every if _is_refused(sent)]
@@ -329,6 +405,11 @@ def summarize(name: str, rate: float, seconds: float, found: Sequence[_Sending])
         refused_p99_ms=_percent(refused, 99),
         refused_most_ms=_percent(refused, 100),
         refused_in_50_ms=round(sum(one <= 50 for one in own) / max(1, len(own)), 4),
+        answered_mean_ms=round(sum(answered) / max(1, len(answered)), 1),
+        line_ms=round(1000 * sums.line / max(1.0, sums.lined), 1),
+        engine_ms=round(1000 * sums.engine / max(1.0, sums.written), 1),
+        cpu_ms=round(1000 * sums.cpu / max(1, len(every)), 2),
+        load=read_load(),
     )
 
 
@@ -344,7 +425,9 @@ def describe(phase: Phase) -> str:
     """In one line."""
     return (
         f"{phase.name}, {phase.rate:g}/s: {phase.answered} answered (p95 {phase.answered_p95_ms:g} ms), "
-        f"{phase.refused} refused (p99 {phase.refused_p99_ms:g} ms), {phase.failed} failed, {phase.accepted}"
+        f"{phase.refused} refused (p99 {phase.refused_p99_ms:g} ms), {phase.failed} failed, {phase.accepted}; mean"
+        f" {phase.answered_mean_ms:g} ms, line {phase.line_ms:g}, engine {phase.engine_ms:g}, gateway"
+        f" {phase.cpu_ms:g} ms of CPU a request; load {phase.load:g}"
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import BinaryIO
 
 from trireme.artifacts.machine_config import MACHINE_CONFIG, place_machine_configs
@@ -48,6 +48,8 @@ class KeeperTiming:
 
 
 DEFAULT_TIMING = KeeperTiming()
+# Between two looks at ports that are not free yet.
+PORT_SECONDS = 0.1
 
 
 class KeptServer:
@@ -64,11 +66,13 @@ class KeptServer:
         clock: Callable[[], float] = monotonic,
         withheld: Collection[str] = (),
         cores: CoreShare | None = None,
+        *,
+        sleep: Callable[[float], None] = sleep,
     ) -> None:
         """Starts nothing. withheld: variables that the server does not get. cores: that it keeps to; None: all."""
         self._settings = settings
         self._timing = timing
-        self._clock = clock
+        self._clock, self._sleep = clock, sleep
         self._withheld = frozenset(withheld)
         self._cores = cores
         self._database_url = settings.database_url
@@ -125,14 +129,24 @@ class KeptServer:
     def start_anew(self) -> None:
         """Ends a server that nobody asks any more, with SIGTERM, and starts it again; `look_after` sees it ready.
 
-        Blocks until the old one is gone. Not while `look_after` runs. Raises SettingError or OSError where it
-        cannot be started now; then `look_after` tries.
+        Blocks until the old one is gone and its ports are free, for KeeperTiming.port at most. Not while
+        `look_after` runs. Raises SettingError or OSError where it cannot be started now; then `look_after` tries.
         """
         self._forget()
         self._was_ready = False
         self.server.stop()
         self._restarts += 1
-        self.server = self._launch()
+        ended_at = self._clock()
+        while True:
+            try:
+                self.server = self._launch()
+            except SettingError:
+                # Stubs that were ended with it keep its ports until the kernel has done with them.
+                if self._clock() - ended_at > self._timing.port:
+                    raise
+                self._sleep(PORT_SECONDS)
+            else:
+                return
 
     def has_come_back(self) -> bool:
         """Whether what `start_anew` started is ready. Raises UnavailableError with its reasons where it ended."""

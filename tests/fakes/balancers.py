@@ -64,7 +64,8 @@ class Balancer:
         self.log = (folder / "envoy.log").open("wb")
         command = arguments(self.program, file, self.values.envoy)
         self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT)
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{grpc_port}", CHANNEL_OPTIONS)
+        self.address = f"127.0.0.1:{grpc_port}"
+        self.channel = grpc.insecure_channel(self.address, CHANNEL_OPTIONS)
         self.stub = service_pb2_grpc.GRPCInferenceServiceStub(self.channel)
         self.wait_until(self._is_ready)
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import msgspec
 
+from fakes.cascade_gateways import V1, place
+from trireme.gateway.cascades.plan import read_cascades
 from trireme.gateway.degrade import wants
 from trireme.gateway.degrade.rows import STEPS, RefuseRow, RouteRow
 from trireme.gateway.file import parse_gateway_file
@@ -49,6 +51,17 @@ def test_the_example_is_valid_and_takes_every_step():
     assert tuple(step for step, _ in file.degrade["rag"].steps) == STEPS
     assert file.degrade["rag"].refuse.high == 8.0
     assert file.tenants["crawler"].priority == "batch"
+
+
+def test_the_example_of_a_cascade_is_read_with_its_calibrations(tmp_path):
+    example = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)[1]
+    (tmp_path / "cascade").mkdir()
+    for name in ("extractive.json", "extractive-8.json"):
+        place(tmp_path / "cascade", name, features=("sentence_score",), versions=(("rag", V1),))
+    file = parse_gateway_file(example.encode(), "example")
+    plan = read_cascades(file, tmp_path / "gateway.toml")["careful"]
+    assert plan.steps[0].under(["fewer_candidates"]) is not None
+    assert [step for step, _ in file.degrade["careful"].steps] == ["fewer_candidates", "extractive"]
 
 
 def test_every_header_that_is_read_is_listed():

@@ -115,6 +115,7 @@ def test_the_example_of_a_cascade_is_read_with_its_calibrations(tmp_path):
 def test_every_reason_of_a_cascade_is_listed():
     known = {heard.UNSURE, heard.NO_EVIDENCE, heard.NO_TEXT, heard.FILTERED}
     known |= {versions.VERSION, versions.UNKNOWN, climb.UNABLE, climb.FORBIDDEN, climb.BUDGET}
+    known.add(climb.LOAD)
     assert {reason.strip("`") for reason, _ in rows(block("reasons"))} == known
 
 

@@ -96,6 +96,9 @@ class Clock:
     def __call__(self):
         return self.now
 
+    def sleep(self, seconds):
+        self.now += seconds
+
     def pass_pause(self):
         """So long that a server may be started again."""
         self.now += KeeperTiming().pause
@@ -121,7 +124,7 @@ def kept(tmp_path, monkeypatch, clock, changes):
     monkeypatch.setattr(kept_server, "_CanaryThread", Canary)
     (tmp_path / "logs").mkdir()
     (tmp_path / "models").mkdir(exist_ok=True)
-    keeper = KeptServer(settings_of(tmp_path, **changes), clock=clock)
+    keeper = KeptServer(settings_of(tmp_path, **changes), clock=clock, sleep=clock.sleep)
     keeper.claim()
     keeper.start("postgresql://x")
     yield keeper
@@ -347,11 +350,20 @@ def test_a_server_that_does_not_come_back_says_why_and_is_tried_again(kept):
     assert len(Server.made) == 3
 
 
+def test_ports_that_the_old_server_has_for_a_moment_longer_are_waited_for(kept, clock):
+    Server.refuse = [SettingError("port in use")] * 20
+    kept.start_anew()
+    assert len(Server.made) == 2
+    assert 0 < clock.now < KeeperTiming().port
+
+
 def test_a_server_that_cannot_be_started_anew_now_is_tried_again(kept):
-    Server.refuse = [SettingError("port in use")]
+    # For longer than its ports are waited for.
+    Server.refuse = [SettingError("port in use")] * 302
     with pytest.raises(SettingError, match="port in use"):
         kept.start_anew()
     Server.made[-1].running = False
+    Server.refuse = []
     look_after(kept)
     assert len(Server.made) == 2
 

@@ -29,7 +29,8 @@ class Step:
 class Chain:
     """Who may answer, in order. `forbidden`: targets that the tenant's rules leave out.
 
-    plan: of a cascade, whose steps hold the targets. left: steps that are not asked, each with the reason.
+    plan: of a cascade, whose steps hold the targets. left: steps that are not asked, each with the reason. ends_at:
+    name of the step whose answer is shown under load though it is not sure enough; "" for none.
     """
 
     targets: tuple[Target, ...]
@@ -37,6 +38,7 @@ class Chain:
     plan: CascadePlan | None = None
     steps: tuple[Step, ...] = ()
     left: tuple[tuple[str, str], ...] = ()
+    ends_at: str = ""
 
 
 class Chains:

@@ -13,7 +13,7 @@ import msgspec
 from trireme.access.priorities import Priority
 from trireme.errors import SettingError
 from trireme.gateway.cascades.rows import DecideAfter, OnRefusal, StepRow, check_steps
-from trireme.gateway.degrade.rows import RouteRow, check_route
+from trireme.gateway.degrade.rows import EXTRACTIVE, RouteRow, check_route
 from trireme.settings import Settings
 
 # A name before the colon of "provider:model", and in headers and metrics.
@@ -245,7 +245,11 @@ def parse_gateway_file(raw: bytes, name: str) -> GatewayFile:
     _check_providers(file.providers, name)
     for model, row in file.models.items():
         _check_model(f"{name}: models.{model}", row, file.providers)
-    cascades = [model for model, row in file.models.items() if row.steps]
+    cascades = {
+        model: any(step.answer_mode == EXTRACTIVE for step in row.steps[:-1])
+        for model, row in file.models.items()
+        if row.steps
+    }
     for route, policy in file.degrade.items():
         check_route(f"{name}: degrade.{route}", route, policy, cascades)
     for tenant, rule in file.tenants.items():

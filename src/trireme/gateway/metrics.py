@@ -107,6 +107,10 @@ class GatewayMetrics:
         """The gauge of these labels, of which there are few, as it is now."""
         self._child(metric, *labels).set(value)
 
+    def observe(self, metric: names.Metric, seconds: float, *labels: str) -> None:
+        """One more value of the histogram of these labels, of which there are few."""
+        self._child(metric, *labels).observe(seconds)
+
     def watch(self, metric: names.Metric, read: Callable[[], float]) -> None:
         """`read` gives the gauge's value whenever it is scraped."""
         self._made[metric.name].set_function(read)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from trireme.access.keys import Key
 from trireme.errors import DeadlineError, NotFoundError, TriremeError, UnavailableError
 from trireme.gateway.chains import choose_collection
-from trireme.gateway.degrade.chats import Eased, ease, hold
+from trireme.gateway.degrade.chats import Eased, done, ease, hold
 from trireme.gateway.degrade.wants import read_deadlines, read_priority
 from trireme.gateway.exchange import Exchange, header_text, secret_of
 from trireme.gateway.file import PublicRow, TenantRow
@@ -69,15 +69,16 @@ async def answer(call: ChatCall, exchange: Exchange, ports: Ports) -> OpenAnswer
     eased = ease(call, chain, exchange, ports)
 
     async def ask() -> OpenAnswer:
-        turn = await ports.degrade.enter(exchange, call.model, eased.loose.steps)
+        turn = await ports.degrade.enter(exchange, call.model, eased.loose.steps, eased.call.model)
         try:
-            opened = hold(await _open(eased, exchange, ports), turn, eased.loose.steps)
+            opened = await _open(eased, exchange, ports)
+            opened = hold(opened, turn, done(eased, opened, ports.served.known or {}))
         except BaseException:
             turn.end(is_whole=False)
             raise
         # Nothing waits in between: no cancel can leave the turn open.
         await anext(opened.events)
-        exchange.note_degraded(eased.loose.steps)
+        exchange.note_degraded(opened.degraded)
         return opened
 
     try:

@@ -9,6 +9,8 @@ __all__ = [
     "DEGRADED",
     "DEGRADE_LEVEL",
     "ROUTE_BACKLOG",
+    "ROUTE_OFFERED",
+    "ROUTE_WAIT",
     "ROUTE_WAITING",
     "SHED",
     "SHED_WORK",
@@ -26,7 +28,7 @@ DEGRADE_LEVEL = Metric(
 SHED = Metric(
     "trireme_gateway_shed_total",
     "counter",
-    "requests refused under load, by route, priority and reason: backlog, deadline",
+    "requests refused under load, by route, priority and reason: backlog, load, deadline",
     ("model", "priority", "reason"),
 )
 SHED_WORK = Metric(
@@ -44,4 +46,26 @@ ROUTE_BACKLOG = Metric(
 ROUTE_WAITING = Metric(
     "trireme_gateway_waiting", "gauge", "requests that wait in the line of a route", ("model",)
 )
-DEGRADE = (DEGRADED, DEGRADE_LEVEL, SHED, SHED_WORK, ROUTE_BACKLOG, ROUTE_WAITING)
+ROUTE_WAIT = Metric(
+    "trireme_gateway_line_seconds",
+    "histogram",
+    "seconds that a request which was let in stood in the line of its route",
+    ("model",),
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+ROUTE_OFFERED = Metric(
+    "trireme_gateway_offered",
+    "gauge",
+    "load of a route by requests of a priority and higher ones; at 1 they fill all of its places",
+    ("model", "priority"),
+)
+DEGRADE = (
+    DEGRADED,
+    DEGRADE_LEVEL,
+    SHED,
+    SHED_WORK,
+    ROUTE_BACKLOG,
+    ROUTE_WAITING,
+    ROUTE_WAIT,
+    ROUTE_OFFERED,
+)

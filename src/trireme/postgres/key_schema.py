@@ -42,3 +42,11 @@ TABLES = """
 
 # Version 10. How urgent a key's requests are; keys made before are as urgent as any.
 PRIORITY = "ALTER TABLE trireme.keys ADD COLUMN priority text NOT NULL DEFAULT 'normal'"
+
+# Version 11. What was written by hand in other words counts as normal, and is written so no more. Running gateways
+# read the keys anew.
+PRIORITY_CHECK = """
+    UPDATE trireme.keys SET priority = 'normal' WHERE priority NOT IN ('batch', 'normal', 'high');
+    ALTER TABLE trireme.keys ADD CONSTRAINT keys_priority CHECK (priority IN ('batch', 'normal', 'high'));
+    UPDATE trireme.key_revision SET revision = revision + 1;
+    """

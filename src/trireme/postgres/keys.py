@@ -8,6 +8,7 @@ from typing import Any
 
 from trireme.access.checks import check_key, check_tenant
 from trireme.access.keys import Key, KeySet
+from trireme.access.priorities import NORMAL, PRIORITIES
 from trireme.errors import InvalidInputError
 from trireme.postgres.pool import ConnectionPool, DeadlineConnection
 from trireme.postgres.schema import migrate
@@ -166,4 +167,6 @@ def _configure_counting(timeouts: Timeouts, connection: DeadlineConnection) -> N
 def _key(row: tuple[Any, ...]) -> Key:
     id_, tenant, user, models, collections, endpoints, limit, created_at, is_revoked, priority = row
     lists = tuple(models), tuple(collections), tuple(endpoints)
-    return Key(id_, tenant, user, *lists, limit, created_at, is_revoked, priority)
+    # A word of a later version must not stop all keys of this one.
+    known = next((one for one in PRIORITIES if one == priority), NORMAL)
+    return Key(id_, tenant, user, *lists, limit, created_at, is_revoked, known)

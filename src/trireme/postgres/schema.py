@@ -11,7 +11,7 @@ from psycopg import Connection, errors, sql
 from trireme.errors import UnsupportedError
 from trireme.postgres.budget_schema import TABLES as BUDGET_TABLES
 from trireme.postgres.functions import FUNCTIONS
-from trireme.postgres.key_schema import PRIORITY
+from trireme.postgres.key_schema import PRIORITY, PRIORITY_CHECK
 from trireme.postgres.key_schema import TABLES as KEY_TABLES
 from trireme.postgres.lexeme_schema import add_lexemes
 from trireme.postgres.pool import DeadlineConnection
@@ -138,7 +138,15 @@ def _create(connection: Connection[Any]) -> None:
 # SQL, or what runs on the connection of the open transaction.
 Migration = str | Callable[[Connection[Any]], None]
 # The first makes FIRST_VERSION, each further one brings the version before to the next.
-MIGRATIONS: tuple[Migration, ...] = (_create, KEY_TABLES, BUDGET_TABLES, REVISIONS, add_lexemes, PRIORITY)
+MIGRATIONS: tuple[Migration, ...] = (
+    _create,
+    KEY_TABLES,
+    BUDGET_TABLES,
+    REVISIONS,
+    add_lexemes,
+    PRIORITY,
+    PRIORITY_CHECK,
+)
 
 
 def migrate(

@@ -109,7 +109,8 @@ class ChatCall:
     tenant), the collection of a rag answer whose client named none, and whether a rag model is asked for Findings:
     asks_evidence for its log-probabilities and details, asks_prompt for its prompt. Before it stand what a client
     may say of a rag answer: its collection, passages (top_k) and answer_mode.
-    rerank_depth: how many passages a rag model may rerank, which the gateway lowers under load.
+    rerank_depth: how many passages a rag model may rerank, which the gateway lowers under load. eased_mode: the
+    answer_mode of rag models that it sets then; unlike the client's own, other models may answer in their place.
     """
 
     surface: Surface
@@ -153,6 +154,7 @@ class ChatCall:
     asks_evidence: bool = False
     asks_prompt: bool = False
     rerank_depth: int | None = None
+    eased_mode: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

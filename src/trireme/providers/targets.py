@@ -53,6 +53,7 @@ class OpenAnswer:
     Closing it cancels the call. attempts: all until now, the last one is the target's that answers.
     Of a cascade: step, the name of the one that answers; left, those before it that did not, each with the reason;
     may_keep, whether the answer is the one that any equal call should get.
+    degraded: steps of the route's policy that were taken for it.
     """
 
     served_by: Target
@@ -61,3 +62,4 @@ class OpenAnswer:
     step: str = ""
     left: tuple[tuple[str, str], ...] = ()
     may_keep: bool = True
+    degraded: tuple[str, ...] = ()

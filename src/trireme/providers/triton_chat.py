@@ -238,7 +238,7 @@ def _generate_inputs(call: ChatCall, asks_cached: bool) -> dict[str, Value]:
 
 
 def _answer_inputs(call: ChatCall, *, says_findings: bool, takes_depth: bool) -> dict[str, Value]:
-    mode: Any = call.answer_mode
+    mode: Any = call.eased_mode or call.answer_mode
     return calls.ask_inputs(
         call.messages[0].text,
         mode=mode,

@@ -154,23 +154,24 @@ class AsyncTritonClient:
 
         requests = iter([stream_request(model, inputs, parameters=parameters)])
         call = self._stub.ModelStreamInfer(requests, timeout=seconds, metadata=route_of(model))
-        has_ended = False
+        has_ended = has_begun = False
         try:
             while not has_ended:
                 message = await self._read(call, model, patience() if patience else self._timeout)
                 if message is grpc.aio.EOF:
                     has_ended = True
-                    raise await _ended_early(call, self._url)
+                    raise await _ended_early(call, self._url, has_begun=has_begun)
                 response = message.infer_response
                 if message.error_message:
                     has_ended = True
                     raise stream_error(message, self._url)
                 has_ended = is_final(response)
                 if response.outputs:
+                    has_begun = True
                     yield outputs_of(response)
         except grpc.RpcError as error:
             has_ended = True
-            raise call_error(error, self._url) from None
+            raise call_error(error, self._url, has_begun=has_begun) from None
         finally:
             # A cancel that meets the end of its request can crash tritonserver before 25.01, and a call that is
             # dropped before its status is there counts as cancelled.
@@ -238,11 +239,11 @@ class AsyncTritonClient:
         return bool(answer.ready)
 
 
-async def _ended_early(call: Any, url: str) -> TriremeError:
+async def _ended_early(call: Any, url: str, *, has_begun: bool) -> TriremeError:
     """Why a stream ended before a final response."""
     import grpc
 
     status = await call.code()
     if status is grpc.StatusCode.OK:
         return UnavailableError("the server ended the stream before its last response; try again")
-    return client_error(status.name, await call.details() or "", url)
+    return client_error(status.name, await call.details() or "", url, has_begun=has_begun)

@@ -205,9 +205,11 @@ def _read_stream(call: Any, put: Callable[[Any], None], url: str) -> None:
     """Each response of `call`, then the error that ended it; nothing after a final response is waited for."""
     import grpc
 
+    has_begun = False
     try:
         for message in call:
             put(stream_error(message, url) if message.error_message else message.infer_response)
+            has_begun = has_begun or bool(message.infer_response.outputs)
         put(UnavailableError("the server ended the stream before its last response; try again"))
     except grpc.RpcError as error:
-        put(call_error(error, url))
+        put(call_error(error, url, has_begun=has_begun))

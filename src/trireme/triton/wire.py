@@ -63,12 +63,15 @@ _CODE = re.compile(
 _NOT_LOADED = "is not ready."
 _STUB_GONE = "is not healthy"
 _PASSING = (_STUB_GONE, "has no available versions", "server is stopping", "Server is stopping")
+# Of its own queue, a status in a call and words alone in a stream.
+_FULL = ("Exceeds maximum queue size", "Request timeout expired")
 # gRPC has one status for a server that is not there and one that went away; it says which in words.
 _NOT_CONNECTED = "onnect"
 # Envoy's words for a server that refused, and for one that ended with the request in its hands.
 _BEHIND_BALANCER = "upstream connect error"
 # gRPC's for a stream that a balancer ended because its server had: it has no status for it.
 _CUT_OFF = "RST_STREAM"
+_LOST = ("UNAVAILABLE", "CANCELLED")
 _INT32 = range(-(2**31), 2**31)
 
 
@@ -158,19 +161,24 @@ def answer_of(response: Any) -> Outputs:
     return outputs
 
 
-def client_error(status: str, message: str, url: str) -> TriremeError:
-    """The typed error of a client of the server at `url`. status: the name of gRPC's, "" on a stream."""
+def client_error(status: str, message: str, url: str, *, has_begun: bool = False) -> TriremeError:
+    """The typed error of a client of the server at `url`. status: the name of gRPC's, "" for what a message of a
+    stream says. has_begun: a part of the answer was there."""
     for request_id in ("<id_unknown>", BULK_ID):
         message = message.removeprefix(f"[request id: {request_id}] ")
     code, reason, said = read_code(message)
+    if not code and has_begun and (status in _LOST or _CUT_OFF in said):
+        return UnavailableError(
+            f"the server at {url} was lost after the answer had begun ({said}); ask again"
+        )
     if not code and (fault := _server_fault(status, said, url)):
         return fault
     return _find_error(code or status, reason)(said)
 
 
-def call_error(error: Any, url: str) -> TriremeError:
+def call_error(error: Any, url: str, *, has_begun: bool = False) -> TriremeError:
     """As `client_error`, of a grpc.RpcError."""
-    return client_error(error.code().name, error.details() or "", url)
+    return client_error(error.code().name, error.details() or "", url, has_begun=has_begun)
 
 
 def stream_error(message: Any, url: str) -> TriremeError:
@@ -215,6 +223,8 @@ def _server_fault(status: str, message: str, url: str) -> UnavailableError | Non
     is_balanced = message.startswith(_BEHIND_BALANCER)
     if status == "UNAVAILABLE" and _NOT_CONNECTED in message and not is_balanced:
         return NoServerError(f"no server answers at {url}; start one with: make serve")
+    if any(said in message for said in _FULL):
+        return UnavailableError(f"the server at {url} has no room in its queue ({message}); try again")
     if status in ("UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED") or _CUT_OFF in message:
         kind = DeadlineError if status == "DEADLINE_EXCEEDED" else UnavailableError
         return kind(f"the server at {url} did not answer ({message}); try again")

@@ -81,6 +81,36 @@ def test_a_searchs_role_may_not_read_keys_even_where_new_tables_are_given_to_it(
 
 
 @pytest.mark.e2e
+def test_a_priority_that_was_written_by_hand_becomes_normal_and_can_be_written_no_more(database):
+    with closing(ConnectionPool(database.url, 1, partial(migrate, steps=MIGRATIONS[:6]))) as old:
+        old.run(lambda c: c.execute("SELECT"), 60.0)
+    insert = "INSERT INTO trireme.keys VALUES (%s, %s, 't', '', '{}', '{}', '{}', 0, now(), NULL, %s)"
+    written = {"key_a": "urgent", "key_b": "batch", "key_c": ""}
+    with psycopg.connect(database.url) as connection:
+        for name, priority in written.items():
+            connection.execute(insert, (name, digest_of(name), priority))
+    with closing(PostgresKeys(database.url)) as keys:
+        held = keys.read(-1)
+        found = {key.id: key.priority for key in held.keys.values()}
+        assert found == {"key_a": "normal", "key_b": "batch", "key_c": "normal"}
+        # Who has read the keys before reads them again.
+        assert held.revision == 1
+        with psycopg.connect(database.url) as connection, pytest.raises(psycopg.errors.CheckViolation):
+            connection.execute(insert, ("key_d", digest_of("d"), "urgent"))
+
+
+@pytest.mark.e2e
+def test_a_priority_of_a_later_version_is_normal_to_this_one(database):
+    with closing(PostgresKeys(database.url)) as keys:
+        keys.create(Key("key_a", "t", priority="high"), DIGEST)
+        with psycopg.connect(database.url) as connection:
+            connection.execute("ALTER TABLE trireme.keys DROP CONSTRAINT keys_priority")
+            connection.execute("UPDATE trireme.keys SET priority = 'higher'")
+        assert keys.read(-1).keys[DIGEST].priority == "normal"
+        assert [key.priority for key in keys.find()] == ["normal"]
+
+
+@pytest.mark.e2e
 def test_a_change_waits_for_the_one_before_it_and_readers_wait_for_neither(database):
     with closing(PostgresKeys(database.url)) as keys:
         held = keys.read(-1)

@@ -197,6 +197,22 @@ def test_a_stream_that_ends_before_its_last_response_is_no_answer(client, server
         client.call("stream", "llm", {"text_input": "a"})
 
 
+@pytest.mark.parametrize(
+    ("begins", "said"), [(True, "was lost after the answer had begun"), (False, "did not answer")]
+)
+def test_a_server_that_is_lost_before_the_first_part_of_a_stream_is_told_from_one_lost_behind_it(
+    client, server, begins, said
+):
+    def stream(request, context):
+        if begins:
+            yield response_of({"x": [1]}, is_last=False)
+        context.abort(grpc.StatusCode.UNAVAILABLE, "as told")
+
+    server.stream = stream
+    with pytest.raises(UnavailableError, match=said):
+        client.call("stream", "llm", {"text_input": "a"})
+
+
 def test_a_stream_that_is_silent_is_given_up(server):
     goes_on = threading.Event()
 

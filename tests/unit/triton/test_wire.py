@@ -7,6 +7,7 @@ from trireme.errors import (
     InvalidInputError,
     NotFoundError,
     PromptTooLongError,
+    TriremeError,
     UnavailableError,
 )
 from trireme.triton.wire import (
@@ -127,6 +128,18 @@ def test_what_no_tensor_can_hold_is_refused():
         ("DEADLINE_EXCEEDED", "Deadline Exceeded", DeadlineError),
         ("INTERNAL", "stub is not healthy", UnavailableError),
         ("INVALID_ARGUMENT", "[UNAVAILABLE] the queue is full", UnavailableError),
+        # In a stream's message, which has no status.
+        ("", "[request id: <id_unknown>] Exceeds maximum queue size", UnavailableError),
+        ("", "Request timeout expired", UnavailableError),
+        ("", "in ensemble 'rag', Stub process 'llm' is not healthy.", UnavailableError),
+        (
+            "",
+            "Server is stopping, scheduler for model has stopped accepting new inference requests",
+            UnavailableError,
+        ),
+        ("", "Request for unknown model: 'llm' has no available versions", UnavailableError),
+        ("", "[UNAVAILABLE] the queue is full", UnavailableError),
+        ("", "[INTERNAL] a fault", TriremeError),
     ],
 )
 def test_faults_of_the_server_are_told_apart(status, message, kind):
@@ -145,6 +158,30 @@ def test_a_stream_that_a_balancer_cut_off_may_be_asked_again():
         error = client_error(status, said, "a:1")
         assert type(error) is UnavailableError
         assert "did not answer" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ("INTERNAL", "Received RST_STREAM with error code 2"),
+        ("UNKNOWN", "Stream removed (RST_STREAM (Received RST_STREAM with error code 2))"),
+        ("UNAVAILABLE", "Socket closed"),
+        ("UNAVAILABLE", "failed to connect to all addresses"),
+        ("CANCELLED", "CANCELLED"),
+    ],
+)
+def test_a_server_that_is_lost_after_the_first_part_is_told_as_that(status, said):
+    error = client_error(status, said, "a:1", has_begun=True)
+    assert type(error) is UnavailableError
+    assert str(error) == f"the server at a:1 was lost after the answer had begun ({said}); ask again"
+
+
+def test_what_a_model_or_a_deadline_ends_after_the_first_part_is_no_loss_of_the_server():
+    assert (
+        type(client_error("DEADLINE_EXCEEDED", "Deadline Exceeded", "a:1", has_begun=True)) is DeadlineError
+    )
+    error = client_error("UNAVAILABLE", "[UNAVAILABLE] the queue is full", "a:1", has_begun=True)
+    assert str(error) == "the queue is full"
 
 
 def test_a_request_that_a_balancer_lost_may_have_left_us():

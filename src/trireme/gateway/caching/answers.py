@@ -300,7 +300,7 @@ class Answers:
     async def _follow(self, asked: _Asked, flight: Flight, target: Target) -> OpenAnswer:
         self._count(FLIGHT, "hit")
         self._note_hit(asked, FLIGHT, FLIGHT)
-        asked.exchange.note_degraded(asked.loose.steps)
+        asked.exchange.note_degraded(flight.degraded)
         events = self._read_along(asked, flight, target)
         await anext(events)
         return OpenAnswer(target, events, (), step=flight.step)

@@ -36,6 +36,7 @@ class Flight:
         self.found: Found | None = None
         self.target: Target | None = None
         self.step = ""
+        self.degraded: tuple[str, ...] = ()
         self.events: list[Event] = []
         self.error: Exception | None = None
         self.is_whole = False
@@ -62,7 +63,7 @@ class Flight:
 
     def start(self, opened: OpenAnswer, at_end: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         """Read the leader's answer from now on. at_end: awaited when it is over, however it ended."""
-        self.target, self.step = opened.served_by, opened.step
+        self.target, self.step, self.degraded = opened.served_by, opened.step, opened.degraded
         self._task = asyncio.create_task(self._read_all(opened, at_end))
         self.close_as("shared")
         return self._task

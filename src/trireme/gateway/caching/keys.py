@@ -70,6 +70,7 @@ FIELDS: Mapping[type, Mapping[str, str]] = {
         "asks_evidence": "a cascade's step sets it, behind the key",
         "asks_prompt": "as asks_evidence",
         "rerank_depth": "set behind the caches, for answers that are not kept",
+        "eased_mode": "as rerank_depth",
     },
     Message: {"role": IN, "parts": IN, "name": IN},
     Text: {"text": IN},

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from trireme.errors import InvalidInputError, PermissionDeniedError, ResourceExhaustedError, TriremeError
-from trireme.gateway.cascades.heard import UNSURE, Heard, shown
+from trireme.gateway.cascades.heard import NO_EVIDENCE, UNSURE, Heard, shown
 from trireme.gateway.cascades.passages import Prompt, with_prompt
 from trireme.gateway.cascades.plan import CascadePlan, StepPlan, limit_of
 from trireme.gateway.cascades.step_meter import ESCALATED, StepMeter
@@ -27,6 +27,10 @@ from trireme.providers.targets import Attempt, OpenAnswer, Target
 # What became of a step, beside the reasons of Heard and StepVersions and the kinds of ProviderError: its answer was
 # shown; no target of it can take the call; the tenant's rules forbid it; a budget does not pay for it.
 KEPT, UNABLE, FORBIDDEN, BUDGET = "kept", "unable", "forbidden", "budget"
+# Under load: shown though it was not sure enough, and not asked therefore.
+KEPT_UNSURE, LOAD = "kept_unsure", "load"
+# What is shown for all that where the cascade ends at the step.
+_OF_CHANCE = frozenset({UNSURE, NO_EVIDENCE})
 # Kinds of ProviderError.
 TIMEOUT, TOO_LONG = "timeout", "too_long"
 
@@ -43,13 +47,14 @@ class StepTally(Protocol):
 class _Climb:
     """One request on its way up. left: steps that did not answer, with the reasons. best: of the answers that were
     not sure enough the likeliest, with its chance. prompt: of the last rag model that found something.
-    lacks_prompt: one was asked that may have found something, and failed before it said so."""
+    lacks_prompt: one was asked that may have found something, and failed before it said so. ends_at: see Chain."""
 
     call: ChatCall
     plan: CascadePlan
     meter: Meter
     deadline: float
     left: list[tuple[str, str]]
+    ends_at: str = ""
     made: list[Attempt] = field(default_factory=list)
     best: OpenAnswer | None = None
     chance: float = -1.0
@@ -60,7 +65,7 @@ class _Climb:
 @dataclass(slots=True)
 class _Trial:
     """One step that is being asked. began: when, on the clock. made: its attempts. chance: that its answer is
-    right, once it is judged."""
+    right, once it is judged. is_let: it is shown though that is too little."""
 
     plan: StepPlan
     heard: Heard
@@ -69,6 +74,7 @@ class _Trial:
     opened: OpenAnswer | None = None
     made: tuple[Attempt, ...] = ()
     chance: float = 0.0
+    is_let: bool = False
 
 
 class Cascades:
@@ -117,7 +123,7 @@ class Cascades:
         """
         if chain.plan is None:
             return await self._attempts.open(call, chain.targets, seconds, meter)
-        climb = _Climb(call, chain.plan, meter, self._clock() + seconds, list(chain.left))
+        climb = _Climb(call, chain.plan, meter, self._clock() + seconds, list(chain.left), chain.ends_at)
         for name, reason in chain.left:
             self._tally.count_step(chain.plan.model, name, reason)
         *small, last = chain.steps
@@ -158,9 +164,11 @@ class Cascades:
         one.meter.decide(is_kept=not reason, cancelled=TIMEOUT)
         climb.prompt = one.heard.prompt or climb.prompt
         climb.lacks_prompt = climb.lacks_prompt or (plan.reads_passages and not one.heard.has_evidence)
-        self._tally.count_step(climb.plan.model, plan.name, reason or KEPT, self._clock() - one.began)
+        outcome = KEPT_UNSURE if one.is_let else KEPT
+        self._tally.count_step(climb.plan.model, plan.name, reason or outcome, self._clock() - one.began)
         if one.opened is not None and not reason:
-            return await self._give(climb, plan, one.opened, one.heard)
+            answer = await self._give(climb, plan, one.opened, one.heard)
+            return self._end_early(climb, plan, answer) if one.is_let else answer
         if one.opened is not None and reason == UNSURE and one.heard.is_whole and one.chance > climb.chance:
             climb.best = self._replay_of(climb, plan, one.opened, one.heard)
             climb.chance = one.chance
@@ -183,6 +191,8 @@ class Cascades:
                 one.made = one.opened.attempts
                 await _read(one.opened.events, one.heard, first)
                 reason, one.chance = self._judge(climb, one.plan, one.heard)
+                one.is_let = reason in _OF_CHANCE and climb.ends_at == one.plan.name
+                reason = "" if one.is_let else reason
                 if not reason and not climb.call.stream:
                     # Nobody has seen anything yet: what breaks off now costs nothing but the next step.
                     await _read(one.opened.events, one.heard, None)
@@ -201,6 +211,16 @@ class Cascades:
         # It may have been loaded anew while it answered.
         reason = self.versions.answered(climb.plan.model, plan, heard.model)
         return (reason, 0.0) if reason else heard.judge(plan.calibration)
+
+    def _end_early(self, climb: _Climb, plan: StepPlan, answer: OpenAnswer) -> OpenAnswer:
+        """The answer of the step at which the cascade ends under load; the later ones are said not to be asked."""
+        names = [step.name for step in climb.plan.steps]
+        later = names[names.index(plan.name) + 1 :]
+        # Those that cannot take the call at all are in it already.
+        later = [name for name in later if name not in dict(answer.left)]
+        for name in later:
+            self._tally.count_step(climb.plan.model, name, LOAD)
+        return replace(answer, left=(*answer.left, *((name, LOAD) for name in later)), may_keep=False)
 
     async def _give(self, climb: _Climb, plan: StepPlan, opened: OpenAnswer, heard: Heard) -> OpenAnswer:
         """The answer for the client: what was held, then what still comes."""

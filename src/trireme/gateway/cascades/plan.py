@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from trireme.cascade.calibration import Calibration, read_calibration
 from trireme.errors import SettingError
-from trireme.gateway.cascades.rows import DecideAfter, OnRefusal, StepRow, name_of
+from trireme.gateway.cascades.rows import EASED, DecideAfter, OnRefusal, StepRow, name_of
 from trireme.gateway.file import LOCAL, GatewayFile, ModelRow, ProviderRow, StopWhen, split_target
 from trireme.providers.models import ServedModel
 
@@ -33,6 +33,7 @@ class StepPlan:
     digest: of the calibration's file, SHA-256 in hex. alternatives: that are asked for with each token; None: no
     log-probabilities are. seconds: until its answer is judged; of the last step: for its answer, None for all that
     is left. passages: whether it is asked with the prompt of an earlier step's rag model, where there is one.
+    eased: by step of a route's policy, the calibration of answers that are given while that is taken.
     """
 
     name: str
@@ -43,6 +44,16 @@ class StepPlan:
     digest: str = ""
     alternatives: int | None = None
     passages: bool = False
+    eased: tuple[tuple[str, Calibration], ...] = ()
+
+    def under(self, steps: Collection[str]) -> StepPlan | None:
+        """The step as it is judged while these steps of a policy are taken, the last one that changes its evidence
+        being decisive; None where nobody has fitted it so. Pure."""
+        taken = [step for step in EASED if step in steps]
+        if not taken or self.calibration is None or not self.reads_passages:
+            return self
+        found = dict(self.eased).get(taken[-1])
+        return None if found is None else replace(self, calibration=found)
 
     @property
     def reads_passages(self) -> bool:
@@ -84,9 +95,10 @@ class CascadePlan:
 def read_cascades(file: GatewayFile, path: Path) -> dict[str, CascadePlan]:
     """The cascades by model. path: of gateway.toml; calibrations are looked for from its folder on. Blocks.
 
-    Raises SettingError naming file and key: a calibration that cannot be read, or that its step cannot keep to.
+    Raises SettingError naming file and key: a calibration that cannot be read, or that its step cannot keep to; a
+    step of a policy that a calibration does not know.
     """
-    return {
+    plans = {
         model: CascadePlan(
             model,
             tuple(_read_step(file, path, model, row, index) for index in range(len(row.steps))),
@@ -97,6 +109,22 @@ def read_cascades(file: GatewayFile, path: Path) -> dict[str, CascadePlan]:
         for model, row in file.models.items()
         if row.steps
     }
+    for model, plan in plans.items():
+        if model in file.degrade:
+            _check_policy(f"{path}: degrade.{model}", plan, [step for step, _ in file.degrade[model].steps])
+    return plans
+
+
+def _check_policy(where: str, plan: CascadePlan, steps: Sequence[str]) -> None:
+    """Raises SettingError for a step of the policy that changes what a calibration is of."""
+    for step in steps:
+        for index, one in enumerate(plan.steps):
+            if one.under([step]) is None:
+                place = f"models.{plan.model}.steps[{index}]"
+                raise SettingError(
+                    f"{where}.{step}: the calibration of {place} is of answers without it; name one that was fitted"
+                    f" with it as {place}.{step}, or leave it out"
+                )
 
 
 def check_modes(plans: Mapping[str, CascadePlan], served: Mapping[str, ServedModel] | None) -> None:
@@ -161,20 +189,10 @@ def _read_step(file: GatewayFile, path: Path, model: str, row: ModelRow, index: 
             raise SettingError(f"{where}.answer_mode is of rag models, and {provider!r} serves none")
     if not step.calibration:
         return StepPlan(name, targets, step.answer_mode, step.seconds, passages=passages)
-    place = path.parent / step.calibration
-    try:
-        calibration = read_calibration(place)
-        digest = hashlib.sha256(place.read_bytes()).hexdigest()
-    except (SettingError, OSError) as error:
-        raise SettingError(f"{where}.calibration: {error}") from None
-    provider, target = targets[0]
-    fault = (
-        _fault_of_features(calibration, step, file.providers[provider])
-        or _fault_of_length(calibration, step, row)
-        or _fault_of_versions(calibration, provider, target, file.providers[provider])
+    calibration, digest = _read_fitted(file, path, model, index, "calibration")
+    eased = tuple(
+        (one, _read_fitted(file, path, model, index, one)[0]) for one in EASED if getattr(step, one)
     )
-    if fault:
-        raise SettingError(f"{where}.calibration: {place} {fault}")
     seconds = min(STEP_SECONDS, file.attempts.seconds) if step.seconds is None else step.seconds
     return StepPlan(
         name,
@@ -185,7 +203,30 @@ def _read_step(file: GatewayFile, path: Path, model: str, row: ModelRow, index: 
         digest,
         _alternatives(calibration),
         passages,
+        eased,
     )
+
+
+def _read_fitted(file: GatewayFile, path: Path, model: str, index: int, key: str) -> tuple[Calibration, str]:
+    """The calibration that a key of a step names, and its file's digest. Raises SettingError."""
+    row = file.models[model]
+    step = row.steps[index]
+    where = f"{path}: models.{model}.steps[{index}].{key}"
+    place = path.parent / getattr(step, key)
+    try:
+        calibration = read_calibration(place)
+        digest = hashlib.sha256(place.read_bytes()).hexdigest()
+    except (SettingError, OSError) as error:
+        raise SettingError(f"{where}: {error}") from None
+    [(provider, target)] = [split_target(entry) for entry in step.entries]
+    fault = (
+        _fault_of_features(calibration, step, file.providers[provider])
+        or _fault_of_length(calibration, step, row)
+        or _fault_of_versions(calibration, provider, target, file.providers[provider])
+    )
+    if fault:
+        raise SettingError(f"{where}: {place} {fault}")
+    return calibration, digest
 
 
 def _alternatives(calibration: Calibration) -> int | None:

@@ -15,6 +15,9 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 # answer: the whole small answer is judged. A number: its first tokens.
 DecideAfter = Literal["answer"] | Annotated[int, msgspec.Meta(ge=1, le=4096)]
 OnRefusal = Literal["error", "keep"]
+# Steps of a route's policy that change what a rag model's answer is judged by, and keys of a step: the calibration
+# that was fitted on such answers.
+EASED = ("fewer_candidates", "no_reranking")
 
 
 class StepRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,6 +28,7 @@ class StepRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     to gateway.toml. seconds: until the step's answer is judged, repeated calls included; then the next one is asked
     (None: plan.STEP_SECONDS). Of the last step: for its answer. passages: whether the step is asked with the prompt
     of an earlier rag model and its passages, in place of the question alone; None: in the last step, yes.
+    fewer_candidates, no_reranking: calibrations of a rag model's answers while the route's policy takes that step.
     """
 
     name: str = ""
@@ -34,6 +38,8 @@ class StepRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calibration: str = ""
     seconds: float | None = None
     passages: bool | None = None
+    fewer_candidates: str = ""
+    no_reranking: str = ""
 
     @property
     def entries(self) -> list[str]:
@@ -81,11 +87,16 @@ def _check_step(where: str, row: StepRow, check_entry: Callable[[str, str], None
         )
     if row.seconds is not None and not row.seconds > 0:
         raise SettingError(f"{where}.seconds must be above 0")
-    if is_last and row.calibration:
-        raise SettingError(f"{where}.calibration: the last step's answer is always shown; leave it out")
-    if not is_last and not row.calibration:
-        raise SettingError(f"{where}.calibration is missing: only the last step goes without one")
+    _check_calibrations(where, row, is_last=is_last)
     if not is_last and row.chain:
         raise SettingError(f"{where}.chain: a calibration is of one model; name a target")
     for entry in row.entries:
         check_entry(f"{where}.{'target' if row.target else 'chain'}", entry)
+
+
+def _check_calibrations(where: str, row: StepRow, *, is_last: bool) -> None:
+    for key in ("calibration", *EASED):
+        if is_last and getattr(row, key):
+            raise SettingError(f"{where}.{key}: the last step's answer is always shown; leave it out")
+    if not is_last and not row.calibration:
+        raise SettingError(f"{where}.calibration is missing: only the last step goes without one")

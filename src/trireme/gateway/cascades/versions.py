@@ -60,6 +60,12 @@ class StepVersions:
             return UNKNOWN
         return VERSION if self._note(model, step) else ""
 
+    def fits(self, step: StepPlan) -> bool:
+        """Whether the step's calibration is of what our Triton serves now. Tells nobody."""
+        return step.calibration is None or (
+            self._served.known is not None and not _fault(step, self._served.known)
+        )
+
     def answered(self, model: str, step: StepPlan, said: str) -> str:
         """As `reason`, once the answer is there. said: the model that it names."""
         if step.calibration is None or _is_own(step):

@@ -47,14 +47,22 @@ class Ladder:
         """Names of all steps."""
         return tuple(rung.name for rung in self._rungs)
 
-    def look(self, backlog: float, light: float) -> tuple[str, ...]:
-        """Take or take back what the seconds of waiting work ask for; returns `steps`. light: without the LLMs'."""
+    @property
+    def is_at_end(self) -> bool:
+        """Whether no step is left to take."""
+        return self.level == len(self._rungs)
+
+    def look(self, backlog: float, light: float, *, is_loaded: bool = False) -> tuple[str, ...]:
+        """Take or take back what the seconds of waiting work ask for; returns `steps`. light: without the LLMs'.
+
+        is_loaded: more comes than is answered, and little waits since others are refused: no step is taken back.
+        """
         before = self.level
         while self.level < len(self._rungs) and self._seconds(self.level, backlog, light) >= (
             self._rungs[self.level].seconds
         ):
             self.level += 1
-        if self.level > before or not self.level or not self._is_calm(backlog, light):
+        if self.level > before or not self.level or is_loaded or not self._is_calm(backlog, light):
             self._calm_since = None
             return self.steps
         now = self._clock()

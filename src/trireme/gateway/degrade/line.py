@@ -56,6 +56,15 @@ class Line:
         return self._running
 
     @property
+    def free(self) -> int:
+        """Calls that would begin at once."""
+        return 0 if self._waiting else max(0, self._places - self._running)
+
+    def load(self, rate: float) -> float:
+        """Places that so many calls a second fill, as a share of those there are; 0 before one has ended."""
+        return rate * (self._mean or 0.0) / self._places
+
+    @property
     def service_seconds(self) -> float:
         """How long a call takes: the recent mean, or the mean age of those that run where that is more.
 

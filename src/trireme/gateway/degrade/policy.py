@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TypeVar
 
-from trireme.access.priorities import Priority
+from trireme.access.priorities import PRIORITIES, Priority
 from trireme.errors import DeadlineError, OverloadedError
 from trireme.gateway.degrade.ladder import Ladder, Rung
 from trireme.gateway.degrade.line import LATE, Line, Place
+from trireme.gateway.degrade.offered import Offered
 from trireme.gateway.degrade.rows import RouteRow
 from trireme.gateway.exchange import Exchange
 from trireme.gateway.file import LOCAL, GatewayFile, split_target
@@ -48,6 +49,10 @@ class Tally(Protocol):
         """The gauge as it is now."""
         ...
 
+    def observe(self, metric: names.Metric, seconds: float, *labels: str) -> None:
+        """One more value of the histogram."""
+        ...
+
 
 class NoTally:
     """Counts nothing."""
@@ -56,6 +61,9 @@ class NoTally:
         """See Tally."""
 
     def set(self, metric: names.Metric, value: float, *labels: str) -> None:
+        """See Tally."""
+
+    def observe(self, metric: names.Metric, seconds: float, *labels: str) -> None:
         """See Tally."""
 
 
@@ -172,8 +180,11 @@ class Degrade:
                 taken.append(rest.pop(0))
         return tuple(taken)
 
-    async def enter(self, exchange: Exchange, model: str, steps: tuple[str, ...] = ()) -> Turn:
-        """Wait for the request's turn. steps: those that are taken for it.
+    async def enter(
+        self, exchange: Exchange, model: str, steps: tuple[str, ...] = (), asked: str = ""
+    ) -> Turn:
+        """Wait for the request's turn. steps: those that are taken for it. asked: the model that is asked in place
+        of `model`: where that has a policy of its own, its line is the one to wait in.
 
         Raises OverloadedError where too much waits for its priority or its deadline, and DeadlineError once that
         has passed: nothing is asked then.
@@ -183,16 +194,42 @@ class Degrade:
             if begins is not None and self._clock() >= begins:
                 raise DeadlineError(LATE)
             return Turn(Place(None, self._clock()), None, steps)
-        try:
+        route.offered.note(exchange.priority)
+        instead = self._named.get(asked) if asked != model else None
+        if instead is None or instead is route:
+            place = await self._wait(route, exchange, steps)
+        else:
+            # It takes none of the places of the model that was named, whose load it is all the same.
+            with self._counting(route, exchange.priority):
+                self._refuse(route, exchange.priority, begins, steps)
+            instead.offered.note(exchange.priority)
+            place = await self._wait(instead, exchange, ())
+        return Turn(place, route, steps, begins, is_stream=exchange.stream)
+
+    async def _wait(self, route: _Route, exchange: Exchange, steps: tuple[str, ...]) -> Place:
+        """A place of the route. Raises as `enter`."""
+        begins, came = exchange.deadlines.begin(), self._clock()
+        with self._counting(route, exchange.priority):
             self._refuse(route, exchange.priority, begins, steps)
+            self._refuse_load(route, exchange.priority)
             place = await route.line.enter(begins)
+        self._tally.observe(names.ROUTE_WAIT, place.began - came, route.name)
+        return place
+
+    @contextmanager
+    def _counting(self, route: _Route, priority: Priority) -> Iterator[None]:
+        """Counts a refusal."""
+        try:
+            yield
+        except _LoadError:
+            self._count(route, priority, "load")
+            raise
         except OverloadedError:
-            self._count(route, exchange.priority, "backlog")
+            self._count(route, priority, "backlog")
             raise
         except DeadlineError:
-            self._count(route, exchange.priority, "deadline")
+            self._count(route, priority, "deadline")
             raise
-        return Turn(place, route, steps, begins, is_stream=exchange.stream)
 
     async def run(
         self, exchange: Exchange, model: str, act: Callable[[], Awaitable[T]], steps: tuple[str, ...] = ()
@@ -225,6 +262,18 @@ class Degrade:
                 max(_LEAST_RETRY, backlog),
             )
 
+    def _refuse_load(self, route: _Route, priority: Priority) -> None:
+        """Raises OverloadedError where waiting would be in vain: see has_room. Only a route that refuses, and has
+        taken all of its steps before."""
+        if route.row.refuse.seconds_of(priority) is None or not route.ladder.is_at_end:
+            return
+        if not route.has_room(priority):
+            raise _LoadError(
+                f"more requests of priority {priority} and above come for model {route.name!r} than it can answer,"
+                " and none of this priority waits meanwhile; try again",
+                max(_LEAST_RETRY, route.line.backlog),
+            )
+
     def _count(self, route: _Route, priority: str, reason: str) -> None:
         self._tally.add(names.SHED, route.name, priority, reason)
         self._tally.add(names.SHED_WORK, route.name, count=route.line.service_seconds)
@@ -233,6 +282,8 @@ class Degrade:
         self._tally.set(names.DEGRADE_LEVEL, route.ladder.level, route.name)
         self._tally.set(names.ROUTE_BACKLOG, route.backlog(is_light=False), route.name)
         self._tally.set(names.ROUTE_WAITING, route.line.waiting, route.name)
+        for priority in PRIORITIES:
+            self._tally.set(names.ROUTE_OFFERED, route.load_of(priority), route.name, priority)
 
     async def _keep_looking(self) -> None:
         while True:
@@ -242,12 +293,18 @@ class Degrade:
             await asyncio.sleep(LOOK_SECONDS)
 
 
+class _LoadError(OverloadedError):
+    """Of a load that lasts, not of what waits now."""
+
+
 class _Route:
     """One route: its line, its steps, and what waits behind it."""
 
     def __init__(self, name: str, row: RouteRow, file: GatewayFile, clock: Callable[[], float]) -> None:
         self.name, self.row = name, row
         self.line = Line(row.running, row.waiting, clock)
+        # What refuse lets wait is a burst, not a load.
+        self.offered = Offered(max(row.offered_seconds, row.refuse.longest), clock)
         rungs = [Rung(step, seconds, self._is_after_extractive(step)) for step, seconds in row.steps]
         self.ladder = Ladder(rungs, row.calm_share, row.calm_seconds, clock)
         named = [split_target(entry) for entry in file.models[name].entries] if name in file.models else []
@@ -267,7 +324,10 @@ class _Route:
 
     def look(self) -> tuple[str, ...]:
         """Take or take back steps by what waits now."""
-        return self.ladder.look(self.backlog(is_light=False), self.backlog(is_light=True))
+        is_loaded = self.row.refuse.longest > 0 and self.load_of(PRIORITIES[0]) >= 1
+        return self.ladder.look(
+            self.backlog(is_light=False), self.backlog(is_light=True), is_loaded=is_loaded
+        )
 
     def backlog(self, *, is_light: bool) -> float:
         """Seconds of work that wait, here or in Triton. is_light: without the LLMs'."""
@@ -276,6 +336,21 @@ class _Route:
     def is_light(self, steps: Collection[str]) -> bool:
         """Whether a call for which these steps are taken asks no LLM."""
         return "extractive" in steps
+
+    def load_of(self, priority: Priority) -> float:
+        """Places that requests of this priority and of higher ones would fill, as a share of those there are."""
+        return self.line.load(self.offered.rate(priority))
+
+    def has_room(self, priority: Priority) -> bool:
+        """Whether a request may wait, or finds a place that is free.
+
+        A load above 1 fills any line for good: its requests would all wait as long as they are allowed to, and no
+        more of them would be answered. So they may only take a place that is free and not reserved; and not even
+        that where requests of higher priority fill all places by themselves.
+        """
+        if self.load_of(priority) < 1:
+            return True
+        return self.line.load(self.offered.rate_above(priority)) < 1 and self.line.free > self.row.reserved
 
     def expect(self, steps: tuple[str, ...], *, is_stream: bool) -> float:
         """Seconds until an answer with these steps begins; of one that is not streamed, until it ends. Of steps

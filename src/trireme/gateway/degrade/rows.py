@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -15,8 +15,8 @@ from trireme.errors import SettingError
 # In the order in which they are taken. What comes after them is refusal.
 Step = Literal["fewer_candidates", "no_reranking", "extractive", "stale", "smaller_model"]
 STEPS: tuple[Step, ...] = get_args(Step)
-# Those that change what a step of a cascade is judged by.
-_OF_EVIDENCE = STEPS[:3]
+# Also the answer_mode that the step sets.
+EXTRACTIVE = "extractive"
 # A year.
 MOST_STALE_SECONDS = 31_536_000
 
@@ -34,15 +34,22 @@ class RefuseRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         higher = PRIORITIES[PRIORITIES.index(priority) :]
         return next((one for name in higher if (one := getattr(self, name)) is not None), None)
 
+    @property
+    def longest(self) -> float:
+        """The most of all seconds; 0 where there are none."""
+        return max((getattr(self, name) or 0.0 for name in PRIORITIES), default=0.0)
+
 
 class RouteRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The policy of one route, a model as clients name it. Seconds of waiting work from which each step is taken.
 
     running: calls of the route that run upstream at once, of this gateway; waiting: that stand in line for that.
     candidates: that fewer_candidates still reranks. stale_seconds: past an answer's age for which it is kept, and
-    served where stale is taken. smaller: the model that smaller_model asks. behind: models of our Triton whose
-    backlog counts; empty: all that the route calls. calm_share: of a step's seconds, below which it is taken back,
-    one step for each calm_seconds.
+    served where stale is taken. smaller: the model that smaller_model asks. offered_seconds: over which the load of
+    each priority is measured, where the route refuses; over the longest of refuse where that is more. reserved:
+    places that are left to those whose load fits, while others bring more than the route can answer. behind:
+    models of our Triton whose backlog counts; empty: all that the route calls. calm_share: of a step's seconds,
+    below which it is taken back, one step for each calm_seconds.
     """
 
     running: int = 32
@@ -56,6 +63,8 @@ class RouteRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     smaller_model: float | None = None
     smaller: str = ""
     refuse: RefuseRow = RefuseRow()
+    offered_seconds: float = 3.0
+    reserved: int = 0
     behind: list[str] = []
     calm_share: float = 0.5
     calm_seconds: float = 0.5
@@ -67,18 +76,21 @@ class RouteRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return [(step, seconds) for step, seconds in named if seconds is not None]
 
 
-def check_route(where: str, name: str, row: RouteRow, cascades: Collection[str]) -> None:
-    """Raises SettingError naming the key that cannot be. cascades: models that have steps of their own."""
+def check_route(where: str, name: str, row: RouteRow, cascades: Mapping[str, bool]) -> None:
+    """Raises SettingError naming the key that cannot be. cascades: models that have steps of their own, and whether
+    one that is judged answers with a sentence."""
     _check_numbers(where, row)
     _check_order(where, list(_thresholds(row)))
-    if (row.smaller_model is None) != (not row.smaller):
+    # A cascade has smaller models in itself.
+    is_lacking = row.smaller_model is not None and not row.smaller and name not in cascades
+    if is_lacking or (row.smaller_model is None and row.smaller):
         raise SettingError(f"{where}: smaller names the model and smaller_model says from when on; set both")
     if row.smaller == name:
         raise SettingError(f"{where}.smaller is the route itself; name another model")
-    changed = [step for step, _ in row.steps if step in _OF_EVIDENCE]
-    if name in cascades and changed:
+    if row.extractive is not None and not cascades.get(name, True):
         raise SettingError(
-            f"{where}.{changed[0]}: models.{name} is a cascade, calibrated on whole answers; leave it out"
+            f'{where}.extractive: no step of models.{name} that is judged has answer_mode = "extractive"; the'
+            " cascade can end at its first step: set smaller_model without smaller"
         )
 
 
@@ -91,6 +103,10 @@ def _check_numbers(where: str, row: RouteRow) -> None:
     # A store that cannot keep an answer for so long keeps none.
     if not 0 < row.stale_seconds <= MOST_STALE_SECONDS:
         raise SettingError(f"{where}.stale_seconds must be above 0 and at most {MOST_STALE_SECONDS}")
+    if not 0 <= row.reserved < row.running:
+        raise SettingError(f"{where}.reserved must be at least 0 and below running, which is {row.running}")
+    if not 0 < row.offered_seconds < math.inf:
+        raise SettingError(f"{where}.offered_seconds must be above 0")
     if not 0 < row.calm_share < 1:
         raise SettingError(f"{where}.calm_share must be above 0 and below 1: a step must not flap")
 

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 from contextlib import aclosing
+from functools import partial
 
 import pytest
 
@@ -61,7 +62,7 @@ class Upstream:
         self.running = 0
         self.target = target_of(ScriptedProvider())
 
-    async def ask(self, served=None):
+    async def ask(self, served=None, degraded=()):
         script = self.scripts[min(self.calls, len(self.scripts) - 1)]
         self.calls += 1
         if self.opens:
@@ -72,7 +73,8 @@ class Upstream:
                 await step()
         events = self._events(script)
         await anext(events)
-        return OpenAnswer(served or self.target, events, (Attempt(self.target.label, "ok"),))
+        made = (Attempt(self.target.label, "ok"),)
+        return OpenAnswer(served or self.target, events, made, degraded=degraded)
 
     async def _events(self, script):
         self.running += 1
@@ -660,7 +662,9 @@ def test_calls_with_the_same_left_out_share_an_answer_that_is_kept_for_nobody_an
         gateway = Gateway(Upstream(opens=[gate.wait, gate.wait]))
         loose = Loose(("extractive",))
         asking = [
-            asyncio.create_task(gateway.open(name=name, loose=how))
+            asyncio.create_task(
+                gateway.open(name=name, loose=how, ask=partial(gateway.upstream.ask, degraded=how.steps))
+            )
             for name, how in (("a", loose), ("b", loose), ("c", LOOSE))
         ]
         while gateway.upstream.calls < 2:

@@ -67,6 +67,7 @@ SAME = {
     "asks_evidence": True,
     "asks_prompt": True,
     "rerank_depth": 0,
+    "eased_mode": "extractive",
 }
 
 

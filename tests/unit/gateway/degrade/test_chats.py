@@ -186,7 +186,7 @@ def test_each_step_is_taken_in_order_and_said_in_the_answer_and_in_the_metrics(w
         assert answer[0] == status
         assert answer[1].get("x-trireme-degraded", "") == ", ".join(steps)
         call = world.asked[-1]
-        assert (call.rerank_depth, call.answer_mode) == (depth, mode)
+        assert (call.rerank_depth, call.eased_mode, call.answer_mode) == (depth, mode, None)
         details = json.loads(answer[2])["trireme"]["details"]
         assert details == ({"a": 1, "degraded": steps} if steps else {"a": 1})
     counts = [
@@ -227,7 +227,7 @@ def test_a_smaller_model_is_asked_also_for_a_key_that_may_use_no_other(world):
     # It reads no passages, so that nothing is said of them.
     assert headers["x-trireme-degraded"] == "smaller_model"
     assert json.loads(raw)["choices"][0]["message"]["content"] == "by small"
-    assert (world.asked[-1].rerank_depth, world.asked[-1].answer_mode) == (None, None)
+    assert (world.asked[-1].rerank_depth, world.asked[-1].eased_mode) == (None, None)
 
 
 def test_a_model_whose_configuration_does_not_take_a_depth_is_asked_for_none(world):

@@ -72,3 +72,22 @@ def test_behind_the_step_that_needs_no_llm_the_backlog_of_llms_counts_no_more(cl
 
 def test_it_knows_all_of_its_steps(ladder):
     assert ladder.all_steps == ("first", "second", "third")
+
+
+def test_nothing_is_taken_back_while_more_comes_than_is_answered(ladder, clock):
+    ladder.look(9.0, 9.0)
+    for _ in range(5):
+        assert len(ladder.look(0.0, 0.0, is_loaded=True)) == 3
+        clock.move(1.0)
+    assert len(ladder.look(0.0, 0.0)) == 3
+    clock.move(1.0)
+    assert len(ladder.look(0.0, 0.0)) == 2
+
+
+def test_it_is_at_its_end_with_all_steps_taken_and_without_any(ladder):
+    assert Ladder((), 0.5, 1.0).is_at_end
+    assert not ladder.is_at_end
+    ladder.look(2.0, 2.0)
+    assert not ladder.is_at_end
+    ladder.look(4.0, 4.0)
+    assert ladder.is_at_end

@@ -55,13 +55,16 @@ class Backlogs:
 
 class Tally:
     def __init__(self):
-        self.counts, self.gauges = {}, {}
+        self.counts, self.gauges, self.seen = {}, {}, []
 
     def add(self, metric, *labels, count=1):
         self.counts[(metric.name, *labels)] = self.counts.get((metric.name, *labels), 0) + count
 
     def set(self, metric, value, *labels):
         self.gauges[(metric.name, *labels)] = value
+
+    def observe(self, metric, seconds, *labels):
+        self.seen.append((metric.name, *labels, seconds))
 
 
 class World:
@@ -467,3 +470,226 @@ def test_how_long_a_client_takes_to_read_a_stream_is_not_how_long_an_answer_take
         assert world.choose(world.deadline(10.0)) == ()
 
     run(act)
+
+
+LOADED = """
+[degrade.llm]
+running = 2
+waiting = 8
+refuse = {batch = 50.0, normal = 60.0, high = 70.0}
+offered_seconds = 70.0
+"""
+
+
+async def answer_one(world, seconds, model="llm"):
+    """One call of so many seconds, which the line's mean is made of."""
+    turn = await world.enter(asking(priority="high"), model)
+    world.clock.move(seconds)
+    turn.end()
+
+
+async def outcomes(world, priority, count, model="llm"):
+    """Of so many requests that come at once: turns that began, tasks that wait, refusals."""
+    tasks = [asyncio.ensure_future(world.enter(asking(priority=priority), model)) for _ in range(count)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    refused = [task for task in tasks if task.done() and task.exception() is not None]
+    begun = [task.result() for task in tasks if task.done() and task.exception() is None]
+    waiting = [task for task in tasks if not task.done()]
+    return begun, waiting, refused
+
+
+async def give_up(waiting):
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+def test_who_alone_overloads_a_route_does_not_wait_and_who_does_not_waits_as_before():
+    async def act(world):
+        # Each call takes 1.4 s of one of two places: 100 requests in 70 s fill both.
+        await answer_one(world, 1.4)
+        for _ in range(100):
+            world.degrade._routes["llm"].offered.note("normal")
+        high, waits, _ = await outcomes(world, "high", 3)
+        assert (len(high), len(waits)) == (2, 1)
+        _, waiting, refused = await outcomes(world, "normal", 2)
+        assert (len(waiting), len(refused)) == (0, 2)
+        with pytest.raises(OverloadedError, match="more requests of priority normal and above come"):
+            raise refused[0].exception()
+        assert world.tally.counts[names.SHED.name, "llm", "normal", "load"] == 2
+        await give_up(waits)
+        for turn in high:
+            turn.end(is_whole=False)
+        # A place is free: nothing is gained by refusing; nor lost by others to whom priority gives it.
+        [turn], _, _ = await outcomes(world, "normal", 1)
+        _, _, refused = await outcomes(world, "batch", 1)
+        assert len(refused) == 1
+        turn.end(is_whole=False)
+
+    run(act, file=LOADED)
+
+
+def test_a_reserved_place_is_left_to_those_whose_load_fits():
+    async def act(world):
+        await answer_one(world, 1.4)
+        for _ in range(100):
+            world.degrade._routes["llm"].offered.note("normal")
+        begun, _, refused = await outcomes(world, "normal", 2)
+        assert (len(begun), len(refused)) == (1, 1)
+        high, _, _ = await outcomes(world, "high", 1)
+        assert len(high) == 1
+        # Without such a load it is a place as any.
+        for turn in (*begun, *high):
+            turn.end(is_whole=False)
+        world.clock.move(77)
+        begun, _, _ = await outcomes(world, "normal", 2)
+        assert len(begun) == 2
+        for turn in begun:
+            turn.end()
+
+    run(act, file=f"{LOADED}reserved = 1\n")
+
+
+def test_everybody_may_wait_again_once_no_more_comes_than_is_answered():
+    async def act(world):
+        await answer_one(world, 1.4)
+        for _ in range(100):
+            world.degrade._routes["llm"].offered.note("normal")
+        begun, _, refused = await outcomes(world, "normal", 3)
+        assert (len(begun), len(refused)) == (2, 1)
+        for turn in begun:
+            turn.end(is_whole=False)
+        world.clock.move(77)
+        begun, waiting, refused = await outcomes(world, "normal", 3)
+        assert (len(begun), len(waiting), len(refused)) == (2, 1, 0)
+        await give_up(waiting)
+        for turn in begun:
+            turn.end()
+
+    run(act, file=LOADED)
+
+
+def test_a_burst_of_as_much_work_as_refuse_lets_wait_waits():
+    async def act(world):
+        await answer_one(world, 1.4)
+        begun, waiting, refused = await outcomes(world, "normal", 10)
+        assert (len(begun), len(waiting), len(refused)) == (2, 8, 0)
+        await give_up(waiting)
+        for turn in begun:
+            turn.end()
+
+    run(act, file=LOADED)
+
+
+def test_a_route_that_declares_no_refusal_lets_all_wait_whatever_comes():
+    async def act(world):
+        await answer_one(world, 100.0)
+        begun, waiting, refused = await outcomes(world, "batch", 10)
+        assert (len(begun), len(waiting), len(refused)) == (2, 8, 0)
+        await give_up(waiting)
+        for turn in begun:
+            turn.end()
+
+    run(act, file="[degrade.llm]\nrunning = 2\nwaiting = 8\noffered_seconds = 0.1")
+
+
+def test_steps_come_before_refusals_of_a_load_and_stay_while_it_lasts():
+    file = f"{LOADED}stale = 1.0\ncalm_seconds = 1.0\n"
+
+    async def act(world):
+        await answer_one(world, 1.4)
+        for _ in range(100):
+            world.degrade._routes["llm"].offered.note("normal")
+        assert world.choose(model="llm", can={"stale"}) == ()
+        begun, waiting, refused = await outcomes(world, "normal", 4)
+        assert (len(begun), len(waiting), len(refused)) == (2, 2, 0)
+        assert world.choose(model="llm", can={"stale"}) == ("stale",)
+        _, _, refused = await outcomes(world, "normal", 1)
+        assert len(refused) == 1
+        await give_up(waiting)
+        for turn in begun:
+            turn.end(is_whole=False)
+        for _ in range(5):
+            await world.hear(llm=0.0)
+            world.clock.move(1.0)
+        assert world.choose(model="llm", can={"stale"}) == ("stale",)
+        world.clock.move(80.0)
+        for _ in range(3):
+            await world.hear(llm=0.0)
+            world.clock.move(1.0)
+        assert world.choose(model="llm", can={"stale"}) == ()
+
+    run(act, file=file)
+
+
+def test_how_long_each_stood_in_line_is_counted():
+    async def act(world):
+        [first], _, _ = await outcomes(world, "normal", 1)
+        [second], [third], _ = await outcomes(world, "normal", 2)
+        world.clock.move(1.5)
+        first.end()
+        (await third).end()
+        second.end()
+        assert world.tally.seen == [(names.ROUTE_WAIT.name, "llm", seconds) for seconds in (0.0, 0.0, 1.5)]
+        await world.degrade.look()
+        load = world.degrade._routes["llm"].line.load(3 / 70)
+        assert 0 < load == world.tally.gauges[names.ROUTE_OFFERED.name, "llm", "batch"]
+
+    run(act, file=LOADED)
+
+
+SMALLER = """
+[models.small]
+chain = ["local:llm"]
+[degrade.small]
+running = 1
+waiting = 1
+[degrade.rag]
+running = 1
+waiting = 4
+smaller_model = 1.0
+smaller = "small"
+refuse = {batch = 6.0}
+"""
+
+
+def test_who_is_given_the_smaller_model_waits_for_its_place_and_takes_none_of_the_models_it_named():
+    async def act(world):
+        enter = world.degrade.enter
+        steps = ("smaller_model",)
+        first = await enter(asking(), "rag", steps, "small")
+        routes = world.degrade._routes
+        assert (routes["rag"].line.running, routes["small"].line.running) == (0, 1)
+        second = asyncio.ensure_future(enter(asking(), "rag", steps, "small"))
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError, match="1 calls of this model run and 1 wait"):
+            await enter(asking(), "rag", steps, "small")
+        assert world.tally.counts[names.SHED.name, "small", "normal", "backlog"] == 1
+        # The named model itself is free.
+        own = await enter(asking(), "rag", (), "rag")
+        own.end()
+        first.end()
+        (await second).end()
+        assert routes["small"].line.running == 0
+
+    run(act, file=SMALLER)
+
+
+def test_who_is_given_the_smaller_model_is_still_refused_by_the_policy_of_the_one_it_named():
+    async def act(world):
+        await world.hear(rag=7.0)
+        with pytest.raises(OverloadedError, match="wait for model 'rag'"):
+            await world.degrade.enter(asking(priority="batch"), "rag", ("smaller_model",), "small")
+        assert world.degrade._routes["small"].line.running == 0
+
+    run(act, file=SMALLER)
+
+
+def test_a_smaller_model_without_a_policy_takes_the_place_of_the_one_that_was_named():
+    async def act(world):
+        turn = await world.degrade.enter(asking(), "rag", ("smaller_model",), "other")
+        assert world.degrade._routes["rag"].line.running == 1
+        turn.end()
+
+    run(act, file=SMALLER)

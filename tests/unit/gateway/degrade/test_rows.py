@@ -50,6 +50,10 @@ def test_without_the_table_no_route_has_a_policy():
         ("[degrade.rag]\nstale_seconds = 1e300", "degrade.rag.stale_seconds must be above 0 and at most"),
         ("[degrade.rag]\ncalm_seconds = inf", "degrade.rag.calm_seconds"),
         ("[degrade.rag]\ncalm_share = 1.0", "degrade.rag.calm_share"),
+        ("[degrade.rag]\nrunning = 2\nreserved = 2", "degrade.rag.reserved"),
+        ("[degrade.rag]\nreserved = -1", "degrade.rag.reserved"),
+        ("[degrade.rag]\noffered_seconds = 0", "degrade.rag.offered_seconds"),
+        ("[degrade.rag]\noffered_seconds = inf", "degrade.rag.offered_seconds"),
         ("[degrade.rag]\nextractive = 0", "degrade.rag.extractive"),
         ("[degrade.rag]\nextractive = nan", "degrade.rag.extractive"),
         (
@@ -69,9 +73,26 @@ def test_a_wrong_entry_stops_the_start_and_is_named(text, named):
         parse(text)
 
 
-def test_a_cascade_takes_no_step_that_changes_what_its_calibrations_are_of():
-    steps = '[{name = "a", target = "rag", calibration = "c.json"}, {name = "b", target = "llm"}]'
-    model = f"[models.careful]\nsteps = {steps}\n[degrade.careful]\n"
-    assert parse(model + "stale = 1").degrade["careful"].steps == [("stale", 1.0)]
-    with pytest.raises(SettingError, match=r"degrade.careful.extractive: models.careful is a cascade"):
-        parse(model + "extractive = 1")
+SENTENCE = '{name = "a", target = "rag", answer_mode = "extractive", calibration = "c.json"}'
+SMALL = '{name = "a", target = "llm", calibration = "c.json"}'
+LAST = '{name = "b", target = "llm"}'
+
+
+@pytest.mark.parametrize(
+    ("first", "row", "named"),
+    [
+        (SENTENCE, "extractive = 1", ""),
+        (SENTENCE, "smaller_model = 1", ""),
+        (SMALL, "stale = 1\nsmaller_model = 2", ""),
+        (SMALL, 'smaller_model = 1\nsmaller = "llm"', ""),
+        (SMALL, "extractive = 1", r"degrade.careful.extractive: no step of models.careful that is judged"),
+        (SMALL, 'smaller = "llm"', r"degrade.careful: smaller"),
+    ],
+)
+def test_a_cascade_ends_at_a_step_that_it_has(first, row, named):
+    text = f"[models.careful]\nsteps = [{first}, {LAST}]\n[degrade.careful]\n{row}"
+    if not named:
+        assert parse(text).degrade["careful"].steps
+        return
+    with pytest.raises(SettingError, match=named):
+        parse(text)
