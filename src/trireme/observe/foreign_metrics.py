@@ -10,18 +10,26 @@ from trireme.observe.metric import Metric
 __all__ = [
     "DCGM",
     "ENVOY",
+    "ENVOY_CALLS",
+    "ENVOY_HEALTHY",
+    "ENVOY_KNOWN",
+    "ENVOY_REFUSED",
+    "ENVOY_RETRIED",
+    "ENVOY_RETRIES_LEFT_OUT",
+    "ENVOY_SECONDS",
     "GPU_MEMORY",
     "GPU_MEMORY_FREE",
     "GPU_UTILIZATION",
+    "MACHINE_CPU",
+    "MACHINE_MEMORY",
+    "MACHINE_MEMORY_ALL",
     "TRITON",
     "TRITON_COMPUTED",
     "TRITON_FAILED",
-    "TRITON_MEMORY",
     "TRITON_PENDING",
     "TRITON_ROWS",
     "TRITON_RUNS",
     "TRITON_SUCCEEDED",
-    "TRITON_UTILIZATION",
     "TRITON_WAITED",
 ]
 
@@ -55,15 +63,16 @@ TRITON_COMPUTED = Metric(
 )
 TRITON_ROWS = Metric("nv_inference_count", "counter", "rows that were run", _MODEL)
 TRITON_RUNS = Metric("nv_inference_exec_count", "counter", "runs, each of one batch or more", _MODEL)
-TRITON_UTILIZATION = Metric(
+MACHINE_CPU = Metric(
     "nv_cpu_utilization",
     "gauge",
     "share of the machine's processor time in use, of all processes, in the last interval of metrics",
     unit="ratio",
 )
-TRITON_MEMORY = Metric(
+MACHINE_MEMORY = Metric(
     "nv_cpu_memory_used_bytes", "gauge", "memory of the machine in use, of all processes", unit="bytes"
 )
+MACHINE_MEMORY_ALL = Metric("nv_cpu_memory_total_bytes", "gauge", "memory of the machine", unit="bytes")
 TRITON = (
     TRITON_SUCCEEDED,
     TRITON_FAILED,
@@ -72,9 +81,9 @@ TRITON = (
     TRITON_COMPUTED,
     TRITON_ROWS,
     TRITON_RUNS,
-    TRITON_UTILIZATION,
-    TRITON_MEMORY,
-    Metric("nv_cpu_memory_total_bytes", "gauge", "memory of the machine", unit="bytes"),
+    MACHINE_CPU,
+    MACHINE_MEMORY,
+    MACHINE_MEMORY_ALL,
     Metric(
         "nv_gpu_utilization",
         "gauge",
@@ -106,28 +115,37 @@ GPU_MEMORY_FREE = Metric(
 DCGM = (GPU_UTILIZATION, GPU_MEMORY, GPU_MEMORY_FREE)
 
 _CLUSTER = ("envoy_cluster_name",)
+ENVOY_CALLS = Metric(
+    "envoy_cluster_upstream_rq_total", "counter", "calls that were sent to replicas", _CLUSTER
+)
+ENVOY_REFUSED = Metric(
+    "envoy_cluster_upstream_rq_pending_overflow",
+    "counter",
+    "calls that Envoy refused, since too many waited or ran",
+    _CLUSTER,
+)
+ENVOY_RETRIED = Metric("envoy_cluster_upstream_rq_retry", "counter", "calls that were tried again", _CLUSTER)
+ENVOY_RETRIES_LEFT_OUT = Metric(
+    "envoy_cluster_upstream_rq_retry_overflow",
+    "counter",
+    "tries that Envoy left out, since too many ran",
+    _CLUSTER,
+)
+ENVOY_SECONDS = Metric(
+    "envoy_cluster_upstream_rq_time",
+    "histogram",
+    "from a call to its replica's whole answer",
+    _CLUSTER,
+    unit="milliseconds",
+)
+ENVOY_HEALTHY = Metric("envoy_cluster_membership_healthy", "gauge", "replicas that get calls", _CLUSTER)
+ENVOY_KNOWN = Metric("envoy_cluster_membership_total", "gauge", "replicas that are known", _CLUSTER)
 ENVOY = (
-    Metric("envoy_cluster_upstream_rq_total", "counter", "calls that were sent to replicas", _CLUSTER),
-    Metric(
-        "envoy_cluster_upstream_rq_pending_overflow",
-        "counter",
-        "calls that Envoy refused, since too many waited or ran",
-        _CLUSTER,
-    ),
-    Metric("envoy_cluster_upstream_rq_retry", "counter", "calls that were tried again", _CLUSTER),
-    Metric(
-        "envoy_cluster_upstream_rq_retry_overflow",
-        "counter",
-        "tries that Envoy left out, since too many ran",
-        _CLUSTER,
-    ),
-    Metric(
-        "envoy_cluster_upstream_rq_time",
-        "histogram",
-        "from a call to its replica's whole answer",
-        _CLUSTER,
-        unit="milliseconds",
-    ),
-    Metric("envoy_cluster_membership_healthy", "gauge", "replicas that get calls", _CLUSTER),
-    Metric("envoy_cluster_membership_total", "gauge", "replicas that are known", _CLUSTER),
+    ENVOY_CALLS,
+    ENVOY_REFUSED,
+    ENVOY_RETRIED,
+    ENVOY_RETRIES_LEFT_OUT,
+    ENVOY_SECONDS,
+    ENVOY_HEALTHY,
+    ENVOY_KNOWN,
 )

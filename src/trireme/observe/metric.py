@@ -5,24 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-# What a value counts or measures -> the unit that a Grafana panel shows it in; a rate of it per second.
-UNITS = {
-    "seconds": "s",
-    "unix seconds": "dateTimeAsIso",
-    "microseconds": "µs",
-    "milliseconds": "ms",
-    "bytes": "bytes",
-    "mebibytes": "mbytes",
-    "tokens": "short",
-    "work per second": "short",
-    "dollars": "currencyUSD",
-    "nanodollars": "short",
-    "ratio": "percentunit",
-    "percent": "percent",
-    "count": "short",
-    "yes or no": "bool_yes_no",
-    "information": "none",
-}
+UNITS = (
+    "seconds",
+    "unix seconds",
+    "microseconds",
+    "milliseconds",
+    "bytes",
+    "mebibytes",
+    "tokens",
+    "work per second",
+    "dollars",
+    "nanodollars",
+    "ratio",
+    "percent",
+    "count",
+    "yes or no",
+    "information",
+)
 # Prometheus's convention: a name ends with its unit, a counter's before _total.
 _OF_NAMES = ("seconds", "bytes", "tokens", "dollars", "nanos")
 

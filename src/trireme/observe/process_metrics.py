@@ -11,6 +11,7 @@ __all__ = [
     "MODEL_MEMORY",
     "OF_PROCESS",
     "PROCESS",
+    "PROCESS_MEMORY",
 ]
 
 BUILD_INFO = Metric(
@@ -42,8 +43,9 @@ MODEL_CPU = Metric(
 )
 
 # Those of prometheus_client's ProcessCollector.
+PROCESS_MEMORY = Metric("process_resident_memory_bytes", "gauge", "resident memory of the process")
 PROCESS = (
-    Metric("process_resident_memory_bytes", "gauge", "resident memory of the process"),
+    PROCESS_MEMORY,
     Metric("process_virtual_memory_bytes", "gauge", "virtual memory of the process"),
     Metric("process_cpu_seconds_total", "counter", "processor time of the process"),
     Metric("process_start_time_seconds", "gauge", "when the process began, Unix time", unit="unix seconds"),
