@@ -16,7 +16,7 @@ _REVISION = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """name: what figures are grouped by, a label of metrics. revision: of git, in full; "" where it is not known."""
+    """name: what figures are grouped by, a label of metrics. revision: of git, in full; "": not known."""
 
     name: str
     version: str
@@ -24,7 +24,7 @@ class Release:
 
 
 def current(name: str = "", folder: Path | None = None) -> Release:
-    """The release of this process. name: the setting TRIREME_RELEASE; without it VERSION+REVISION, the revision short.
+    """The release of this process. name: the setting TRIREME_RELEASE; without it VERSION+REVISION, shortened.
 
     The revision is that of the checkout that the package lies in (`folder`: the package's own), or the one that
     pip installed it from; a wheel of files knows none. Reads files; raises nothing.
