@@ -10,6 +10,7 @@ from psycopg import Connection, errors, sql
 
 from trireme.errors import UnsupportedError
 from trireme.postgres.budget_schema import TABLES as BUDGET_TABLES
+from trireme.postgres.cost_schema import TABLES as COST_TABLES
 from trireme.postgres.functions import FUNCTIONS
 from trireme.postgres.key_schema import PRIORITY
 from trireme.postgres.key_schema import TABLES as KEY_TABLES
@@ -138,7 +139,15 @@ def _create(connection: Connection[Any]) -> None:
 # SQL, or what runs on the connection of the open transaction.
 Migration = str | Callable[[Connection[Any]], None]
 # The first makes FIRST_VERSION, each further one brings the version before to the next.
-MIGRATIONS: tuple[Migration, ...] = (_create, KEY_TABLES, BUDGET_TABLES, REVISIONS, add_lexemes, PRIORITY)
+MIGRATIONS: tuple[Migration, ...] = (
+    _create,
+    KEY_TABLES,
+    BUDGET_TABLES,
+    REVISIONS,
+    add_lexemes,
+    PRIORITY,
+    COST_TABLES,
+)
 
 
 def migrate(
