@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from fractions import Fraction
+from itertools import pairwise
 
 import psycopg
 import pytest
@@ -335,7 +336,7 @@ def test_processes_of_one_machine_that_beat_at_once_never_make_two_spans(world):
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(keep_beating, range(6)))
     found = sorted(books[0].spans(0, 2 * NOON), key=lambda one: one.start)
-    assert all(one.end <= after.start for one, after in zip(found, found[1:], strict=False))
+    assert all(one.end <= after.start for one, after in pairwise(found))
     assert sum(one.end - one.start for one in found) == 540_000
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from trireme.gateway.exchange import Exchange
@@ -106,6 +106,13 @@ class GatewayMetrics:
     def set(self, metric: names.Metric, value: float, *labels: str) -> None:
         """The gauge of these labels, of which there are few, as it is now."""
         self._child(metric, *labels).set(value)
+
+    def replace(self, metric: names.Metric, series: Mapping[tuple[str, ...], float]) -> None:
+        """The gauge has these values by their labels, and no other series any more. For few labels."""
+        made = self._made[metric.name]
+        made.clear()
+        for labels, value in series.items():
+            made.labels(*labels).set(value)
 
     def watch(self, metric: names.Metric, read: Callable[[], float]) -> None:
         """`read` gives the gauge's value whenever it is scraped."""

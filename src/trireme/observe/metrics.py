@@ -5,7 +5,9 @@ Dashboards and scalers read these names; docs/signals.md says what the signals m
 
 from __future__ import annotations
 
-# Those of the gateway under load and of the agent are of this table too.
+# Those of cost, of the gateway under load and of the agent are of this table too.
+from trireme.observe.cost_metrics import *  # noqa: F403
+from trireme.observe.cost_metrics import COST
 from trireme.observe.degrade_metrics import *  # noqa: F403
 from trireme.observe.degrade_metrics import DEGRADE
 from trireme.observe.metric import Metric as Metric  # noqa: PLC0414 - for who reads the table
@@ -191,6 +193,7 @@ GATEWAY = (
     CASCADE_SECONDS,
     CASCADE_REFUSED,
     *DEGRADE,
+    *COST,
 )
 
 # What scales and balances by load: the same names for every model, whatever its engine, and for ingestion's queue.

@@ -1,5 +1,6 @@
 import random
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 
@@ -85,7 +86,7 @@ def test_any_division_of_the_time_has_the_cost_of_the_whole(seed):
     }
     spans = random_spans(chance, 20)
     marks = [0, *sorted(chance.sample(range(1, 7 * DAY), 9)), 7 * DAY]
-    parts = [list(cut(spans, first, last)) for first, last in zip(marks, marks[1:], strict=False)]
+    parts = [list(cut(spans, first, last)) for first, last in pairwise(marks)]
     assert sum(cost_of(part, prices) for part in parts) == cost_of(spans, prices)
     assert sum(milliseconds_of(part) for part in parts) == milliseconds_of(spans)
     days = [piece for _, piece in by_day(spans)]

@@ -15,7 +15,7 @@ def group(name, own=0, provider=0, **more):
     return CostGroup(name, own_nanos=own, provider_nanos=provider, **more)
 
 
-def report(by, groups, whole, spans=(), prices=PRICES, end=2 * DAY):
+def report(by, groups, whole, spans=(), *, prices=PRICES, end=2 * DAY):
     return make_report(by, 0, end, groups, whole, spans=spans, prices=prices)
 
 
@@ -116,7 +116,7 @@ def test_lines_and_idle_are_the_bill_whatever_was_up_and_used(by, seed):
         "gpu": (HourPrice(0, chance.randrange(10**10)), HourPrice(chance.randrange(1, DAY), 7)),
         "cpu": (HourPrice(DAY, 333_333_333, always=2),),
     }
-    made = report(by, groups, whole, spans, prices, end=4 * DAY)
+    made = report(by, groups, whole, spans, prices=prices, end=4 * DAY)
     assert made.unexplained_nanos == 0
     if by != "model":
         assert sum(line.allocation_nanos for line in made.lines) == made.bill_nanos
