@@ -6,12 +6,12 @@ Dashboards and scalers read these names; docs/signals.md says what the signals m
 from __future__ import annotations
 
 # Those of cost, of the gateway under load and of the agent are of this table too.
-from trireme.observe.cost_metrics import *  # noqa: F403
-from trireme.observe.cost_metrics import COST
 from trireme.observe.degrade_metrics import *  # noqa: F403
 from trireme.observe.degrade_metrics import DEGRADE
 from trireme.observe.metric import Metric as Metric  # noqa: PLC0414 - for who reads the table
 from trireme.observe.replica_metrics import *  # noqa: F403
+from trireme.observe.spend_metrics import *  # noqa: F403
+from trireme.observe.spend_metrics import SPENDING
 
 # Seconds: a cached answer takes milliseconds, a long generation minutes.
 SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -193,7 +193,7 @@ GATEWAY = (
     CASCADE_SECONDS,
     CASCADE_REFUSED,
     *DEGRADE,
-    *COST,
+    *SPENDING,
 )
 
 # What scales and balances by load: the same names for every model, whatever its engine, and for ingestion's queue.

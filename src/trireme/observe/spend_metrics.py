@@ -8,10 +8,10 @@ __all__ = [
     "BUDGET_LEFT_SECONDS",
     "BUDGET_USED",
     "CACHE_SAVINGS",
-    "COST",
     "COST_AGE",
     "HOURLY_COST",
     "MACHINE_HOURLY_COST",
+    "SPENDING",
     "SUCCESS_COST",
     "TOKEN_COST",
 ]
@@ -60,7 +60,7 @@ BUDGET_LEFT_SECONDS = Metric(
     ("level", "tenant", "window"),
 )
 
-COST = (
+SPENDING = (
     HOURLY_COST,
     TOKEN_COST,
     CACHE_SAVINGS,
