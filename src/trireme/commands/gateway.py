@@ -80,6 +80,7 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
     from trireme.gateway.file import read_gateway_file
     from trireme.gateway.server import GatewayParts
     from trireme.gateway.spending.no_budgets import NoBudgets
+    from trireme.observe.build_info import read_build
     from trireme.providers.registry import TritonPorts
     from trireme.storage import (
         open_budgets,
@@ -123,6 +124,7 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
             deploy=deploy_of(settings),
             beat=beat_of(settings),
         ),
+        build=read_build(settings.release),
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trireme.commands.scope import database_url
 from trireme.errors import TriremeError
-from trireme.release import current
+from trireme.observe.build_info import read_build
 from trireme.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def beat_of(settings: Settings) -> Beat | None:
     if not settings.machine_kind:
         return None
     name = settings.machine or socket.gethostname()
-    return Beat(name, settings.machine_kind, current(settings.release).name)
+    return Beat(name, settings.machine_kind, read_build(settings.release).release)
 
 
 @contextmanager
@@ -50,8 +50,8 @@ def deploy_of(settings: Settings) -> Deploy:
     """The release of this process, with the models of the repository folder that are built and readable."""
     from trireme.cost.releases import Deploy
 
-    release = current(settings.release)
-    return Deploy(0, release.name, release.version, release.revision, _models(settings))
+    build = read_build(settings.release)
+    return Deploy(0, build.release, build.version, build.revision, _models(settings))
 
 
 def _models(settings: Settings) -> dict[str, dict[str, Any]]:

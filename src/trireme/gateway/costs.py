@@ -13,7 +13,7 @@ from trireme.cost.port import Beat, CostBook, CostGroup, CostQuery, Own
 from trireme.cost.releases import Deploy, ReleaseLog
 from trireme.cost.report import CostReport, per_million_tokens, per_success, read_report
 from trireme.cost.rounds import Rounds
-from trireme.gateway.metrics import OTHER, GatewayMetrics
+from trireme.gateway.metrics import GatewayMetrics
 from trireme.observe import metrics as names
 
 # Models and releases that have series of their own; the dearest come first.
@@ -138,7 +138,7 @@ def _with_other(groups: list[CostGroup]) -> list[CostGroup]:
     return [
         *groups[:MOST_NAMES],
         CostGroup(
-            OTHER,
+            names.OTHER,
             input_tokens=sum(one.input_tokens for one in rest),
             output_tokens=sum(one.output_tokens for one in rest),
             own_nanos=sum(one.own_nanos for one in rest),

@@ -50,6 +50,7 @@ from trireme.gateway.spending.price_book import PriceBook
 from trireme.gateway.spending.spending import Spending
 from trireme.gateway.uploads import Documents
 from trireme.observe import metrics as names
+from trireme.observe.build_info import Build
 from trireme.providers.attempts import AttemptPolicy, Attempts
 from trireme.providers.models import ServedModel
 from trireme.providers.own_limits import OwnLimits
@@ -108,6 +109,8 @@ class GatewayParts:
     # Of all models of the file that have steps.
     cascades: Mapping[str, CascadePlan] = field(default_factory=dict)
     costs: CostParts | None = None
+    # What metrics say of this process.
+    build: Build = field(default_factory=Build)
 
 
 class Budgets(BudgetStore, SpendQueue, Protocol):
@@ -208,7 +211,7 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
                 stack.push_async_callback(provider.close)
         server = open_model_server(parts.triton)
         stack.push_async_callback(server.close)
-        metrics, log = GatewayMetrics(parts.file.models, parts.file.targets()), Log()
+        metrics, log = GatewayMetrics(parts.file.models, parts.file.targets(), parts.build), Log()
         served = ServedModels(server, partial(_teach, entries[LOCAL]))
         attempts = Attempts(
             AttemptPolicy(most=parts.file.attempts.most, retry_share=parts.file.attempts.retry_share)
@@ -305,7 +308,7 @@ def _new_spending(parts: GatewayParts, store: Budgets, metrics: GatewayMetrics) 
             prices=PriceBook(parts.file),
             bounds=Bounds(parts.file, own),
             metrics=metrics,
-            release=parts.costs.deploy.release if parts.costs is not None else "",
+            release=parts.build.release,
         )
     )
 

@@ -21,43 +21,55 @@ HOURLY_COST = Metric(
     "gauge",
     "US dollars an hour; usage: what attempts were charged; allocation: with model_name idle, what is paid for",
     ("model_name", "cost_basis"),
+    unit="dollars",
+    when="once something was asked within the hour",
 )
 TOKEN_COST = Metric(
     "llm_cost_per_million_tokens",
     "gauge",
     "US dollars for a million tokens, read and written; allocation is of all models together (model_name all)",
     ("model_name", "cost_basis"),
+    unit="dollars",
+    when="once something was asked within the hour",
 )
 CACHE_SAVINGS = Metric(
     "llm_cache_savings_fraction",
     "gauge",
     "what cached answers spared, as a share of it and of usage together",
     ("model_name",),
+    unit="ratio",
+    when="once a cache answered within the hour",
 )
 SUCCESS_COST = Metric(
     "trireme_cost_per_successful_request_dollars",
     "gauge",
     "US dollars of all attempts, failed ones included, for each request that was answered",
     ("release", "cost_basis"),
+    when="once something was asked within the hour",
 )
 MACHINE_HOURLY_COST = Metric(
     "trireme_machine_hourly_cost_dollars",
     "gauge",
     "US dollars an hour of own machines that were up",
     ("kind",),
+    when="where a machine has a kind",
 )
 COST_AGE = Metric("trireme_cost_age_seconds", "gauge", "seconds since these figures were last made")
 BUDGET_USED = Metric(
     "trireme_budget_used_fraction",
     "gauge",
-    "share of a budget that is spent in its window; of the gateway's and of tenants that are named, the fullest",
+    "share of a budget by day or month that is spent; of the gateway and of tenants that are named, the fullest",
     ("level", "tenant", "window"),
+    unit="ratio",
+    when="where there are budgets",
 )
 BUDGET_LEFT_SECONDS = Metric(
     "trireme_budget_exhausted_in_seconds",
     "gauge",
-    "seconds until a budget is used up at the rate since its window began; absent where it lasts",
+    "seconds until a budget is used up at the rate since its window began",
     ("level", "tenant", "window"),
+    unit="seconds",
+    when="where a budget does not last",
 )
 
 SPENDING = (

@@ -12,7 +12,7 @@ from trireme.budget.forecast import forecast
 from trireme.budget.port import BudgetStore
 from trireme.budget.standing import Place, place_of, read_counters
 from trireme.errors import TriremeError
-from trireme.gateway.metrics import OTHER, GatewayMetrics
+from trireme.gateway.metrics import GatewayMetrics
 from trireme.observe import metrics as names
 
 _log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class BudgetWatch:
         for place in fullest:
             tenant, _, window = place
             level = "tenant" if tenant else "gateway"
-            labels = (level, tenant if place in own else OTHER, window)
+            labels = (level, tenant if place in own else names.OTHER, window)
             series[0][labels] = max(used[place], series[0].get(labels, 0.0))
             if place in left:
                 series[1][labels] = min(left[place], series[1].get(labels, float("inf")))
