@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from trireme.commands.scope import add_period, database_url, refuse_empty
@@ -78,7 +79,9 @@ def _compare(arguments: argparse.Namespace, settings: Settings, console: Console
         query = CostQuery(start, end, "release", own_of(file))
         report = read_report(book, query, hour_prices_of(file))
     if arguments.json:
-        print(json.dumps(releases_body(shown, report), indent=2))
+        names = {one.name for one in shown}
+        lines = tuple(line for line in report.lines if line.group.name in names)
+        print(json.dumps(releases_body(shown, replace(report, lines=lines)), indent=2))
     elif shown:
         console.print(comparison_table(shown, report))
     else:
