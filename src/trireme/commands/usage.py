@@ -32,8 +32,10 @@ def add_usage(commands: Any) -> None:
     # Without a verb it is shown.
     verbs = usage.add_subparsers(required=False, metavar="VERB")
     export = verbs.add_parser("export", help="write a CSV file in the columns of FOCUS 1.2")
-    export.add_argument("--tenant", help="of this tenant alone, without machines")
-    add_period(export)
+    # What stands in front of the verb holds as well: one tenant's file must not become everybody's.
+    kept = argparse.SUPPRESS
+    export.add_argument("--tenant", default=kept, help="of this tenant alone, without machines")
+    add_period(export, kept)
     export.add_argument("--out", required=True, metavar="FILE", type=Path, help="the file, which is replaced")
     export.set_defaults(run=_export)
 
@@ -70,6 +72,8 @@ def _export(arguments: argparse.Namespace, settings: Settings, console: Console)
     from trireme.storage import open_costs
 
     refuse_empty(arguments, "tenant")
+    if arguments.user is not None or arguments.json:
+        raise InvalidInputError("an export has all users, as CSV; leave out --user and --json", "user")
     start, end = read_period(arguments.since, arguments.until)
     file = read_gateway_file(settings.gateway_file)
     out: Path = arguments.out

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from trireme.budget.dollars import NANOS
-from trireme.cost.machines import HOUR, HourPrices
-from trireme.cost.port import Beat, CostBook, CostGroup, CostQuery, Own
+from trireme.cost.machines import HOUR, HourPrices, always_up
+from trireme.cost.port import Beat, CostBook, CostBy, CostGroup, CostQuery, Own
 from trireme.cost.releases import Deploy, ReleaseLog
-from trireme.cost.report import CostReport, per_million_tokens, per_success, read_report
+from trireme.cost.report import CostReport, make_report, per_million_tokens, per_success
 from trireme.cost.rounds import Rounds
 from trireme.gateway.metrics import GatewayMetrics
 from trireme.observe import metrics as names
@@ -20,6 +20,9 @@ from trireme.observe import metrics as names
 MOST_NAMES = 100
 IDLE, ALL = "idle", "all"
 USAGE, ALLOCATION = "usage", "allocation"
+# Of the time the ledger is read by no more than this share; but figures are made so often at least.
+READ_SHARE = 0.05
+MOST_PAUSE_SECONDS = 600.0
 
 Series = Mapping[tuple[str, ...], float]
 
@@ -52,7 +55,8 @@ class CostKeeper:
         self._clock = clock
         self._is_deployed = False
         self._made_at: float | None = None
-        self._rounds = Rounds((self.note, self.beat, self.publish))
+        self._due_at = 0.0
+        self._rounds = Rounds((self.note, self.beat, self._publish_if_due))
         metrics.watch(names.COST_AGE, self._age)
 
     def start(self) -> None:
@@ -77,14 +81,28 @@ class CostKeeper:
     def publish(self) -> None:
         """Make the gauges of the last hour. Raises UnavailableError, and leaves them as they were then."""
         end = int(self._clock() * 1000)
-        query = CostQuery(end - HOUR, end, "model", self._own)
-        by_model = read_report(self._parts.book, query, self._prices)
-        by_release = read_report(
-            self._parts.book, CostQuery(end - HOUR, end, "release", self._own), self._prices
-        )
+        start = end - HOUR
+        spans = [*self._parts.book.spans(start, end), *always_up(self._prices, start, end)]
+
+        def report(by: CostBy) -> CostReport:
+            groups = self._parts.book.groups(CostQuery(start, end, by, self._own))
+            # How many requests there were in all is of no metric: it would be one more sum over the ledger.
+            return make_report(by, start, end, groups, sum_of("", groups), spans=spans, prices=self._prices)
+
+        by_model, by_release = report("model"), report("release")
         for metric, series in figures_of(by_model, by_release).items():
             self._metrics.replace(metric, series)
         self._made_at = time.monotonic()
+
+    def _publish_if_due(self) -> None:
+        began = time.monotonic()
+        if began < self._due_at:
+            return
+        try:
+            self.publish()
+        finally:
+            took = time.monotonic() - began
+            self._due_at = began + min(took / READ_SHARE, MOST_PAUSE_SECONDS)
 
     def _age(self) -> float:
         return float("inf") if self._made_at is None else time.monotonic() - self._made_at
@@ -135,17 +153,19 @@ def _with_other(groups: list[CostGroup]) -> list[CostGroup]:
     rest = groups[MOST_NAMES:]
     if not rest:
         return groups
-    return [
-        *groups[:MOST_NAMES],
-        CostGroup(
-            names.OTHER,
-            input_tokens=sum(one.input_tokens for one in rest),
-            output_tokens=sum(one.output_tokens for one in rest),
-            own_nanos=sum(one.own_nanos for one in rest),
-            provider_nanos=sum(one.provider_nanos for one in rest),
-            saved_nanos=sum(one.saved_nanos for one in rest),
-        ),
-    ]
+    return [*groups[:MOST_NAMES], sum_of(names.OTHER, rest)]
+
+
+def sum_of(name: str, groups: Sequence[CostGroup]) -> CostGroup:
+    """Tokens and amounts of several groups; not their requests, of which one may be in several."""
+    return CostGroup(
+        name,
+        input_tokens=sum(one.input_tokens for one in groups),
+        output_tokens=sum(one.output_tokens for one in groups),
+        own_nanos=sum(one.own_nanos for one in groups),
+        provider_nanos=sum(one.provider_nanos for one in groups),
+        saved_nanos=sum(one.saved_nanos for one in groups),
+    )
 
 
 def _dollars(nanos: int | Fraction) -> float:

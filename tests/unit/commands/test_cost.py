@@ -195,3 +195,12 @@ def test_an_export_that_breaks_off_leaves_the_file_before(world, capsys, tmp_pat
         main(["usage", "export", *PERIOD, "--out", str(out)])
     assert out.read_text() == "old"
     assert not (tmp_path / "usage.csv.part").exists()
+
+
+def test_what_stands_before_the_verb_holds_for_an_export(world, capsys, tmp_path):
+    out = tmp_path / "usage.csv"
+    assert main(["usage", "--tenant", "other", *PERIOD, "export", "--out", str(out)]) == 0
+    assert "Wrote 0 rows" in capsys.readouterr().out
+    for more in (["--tenant", "acme", "--user", "ann"], ["--json"]):
+        assert main(["usage", *more, "export", "--out", str(out)]) == 1
+        assert "leave out --user and --json" in capsys.readouterr().err

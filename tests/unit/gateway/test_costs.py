@@ -120,3 +120,25 @@ def test_models_beyond_the_most_are_one():
     assert len(figures[names.HOURLY_COST]) == 2 * (MOST_NAMES + 1)
     assert figures[names.HOURLY_COST]["other", "usage"] == 3.0
     assert figures[names.TOKEN_COST]["other", "usage"] == 1.0
+
+
+def test_a_ledger_that_takes_long_is_read_more_seldom(world, monkeypatch):
+    now, read = [100.0], []
+    groups = world.book.groups
+
+    def slow(query):
+        read.append(query.by)
+        now[0] += 3.0
+        return groups(query)
+
+    world.book.groups = slow
+    monkeypatch.setattr("trireme.gateway.costs.time.monotonic", lambda: now[0])
+    world.keeper._publish_if_due()
+    assert read == ["model", "release"]
+    # 6 s are 5 % of 120 s.
+    now[0] = 219.0
+    world.keeper._publish_if_due()
+    assert len(read) == 2
+    now[0] = 220.0
+    world.keeper._publish_if_due()
+    assert len(read) == 4
