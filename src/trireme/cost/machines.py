@@ -44,6 +44,12 @@ class HourPrice:
 HourPrices = Mapping[str, Sequence[HourPrice]]
 
 
+def price_at(dated: Sequence[HourPrice], at: int) -> HourPrice | None:
+    """The price of a kind at `at` (milliseconds, Unix); None before its first one."""
+    place = bisect_right(dated, at, key=lambda price: price.since)
+    return dated[place - 1] if place else None
+
+
 def always_up(prices: HourPrices, start: int, end: int) -> list[Span]:
     """Spans of the machines that are paid for all the time, which tell of no release."""
     spans = []

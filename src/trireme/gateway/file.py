@@ -48,7 +48,8 @@ class PriceRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What "provider:model" costs, in place of the price table's: US dollars for a million tokens.
 
     cached, cache_write: as input where they are not given. Of own machines instead: dollars_per_hour of what serves
-    the model, and tokens_per_second that it makes; the measured rate takes its place once there is one.
+    the model, or machine, a kind in [machines] with prices by date; and tokens_per_second that it makes: the
+    measured rate takes its place once there is one.
     """
 
     input: float | None = None
@@ -56,7 +57,13 @@ class PriceRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cache_write: float | None = None
     output: float | None = None
     dollars_per_hour: float | None = None
+    machine: str = ""
     tokens_per_second: float | None = None
+
+    @property
+    def is_by_hour(self) -> bool:
+        """Whether it is the price of a machine's time."""
+        return self.dollars_per_hour is not None or bool(self.machine)
 
 
 class MachineRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

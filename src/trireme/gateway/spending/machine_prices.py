@@ -15,7 +15,7 @@ def own_of(file: GatewayFile) -> Own:
     """Every Triton is ours, and so is what is priced by the hour."""
     providers = tuple(name for name, row in file.providers.items() if row.kind == "triton")
     rows = file.prices.items()
-    targets = tuple(":".join(split_target(name)) for name, row in rows if row.dollars_per_hour is not None)
+    targets = tuple(":".join(split_target(name)) for name, row in rows if row.is_by_hour)
     return Own(providers, targets)
 
 

@@ -69,7 +69,7 @@ class MeteredSpending(Spending):
         self._prices = parts.prices
         # Targets that cost by the hour, whose rate is measured.
         rows = parts.file.prices.items()
-        self._by_hour = {":".join(split_target(name)) for name, row in rows if row.dollars_per_hour}
+        self._by_hour = {":".join(split_target(name)) for name, row in rows if row.is_by_hour}
         rules = parts.file.budgets
         self._health = StoreHealth(self._doubt)
         self._ring = CapRing(parts.caps)
