@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,15 +14,12 @@ from trireme.access.priorities import Priority
 from trireme.errors import SettingError
 from trireme.gateway.cascades.rows import DecideAfter, OnRefusal, StepRow, check_steps
 from trireme.gateway.degrade.rows import RouteRow, check_route
+from trireme.gateway.spending.machine_rows import MachineRow, check_machines
 from trireme.settings import Settings
 
 # A name before the colon of "provider:model", and in headers and metrics.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 LOCAL = "local"
-# As TRIREME_MACHINE_KIND may be.
-_KIND = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
-MOST_DOLLARS_PER_HOUR = 1_000_000
-MOST_MACHINES = 10_000
 
 
 class ProviderRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,16 +60,6 @@ class PriceRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def is_by_hour(self) -> bool:
         """Whether it is the price of a machine's time."""
         return self.dollars_per_hour is not None or bool(self.machine)
-
-
-class MachineRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an hour of a kind of own machines costs from the day `since` on (UTC), in US dollars; a kind has a row
-    for each price. always: so many of them are paid for all the time, whatever any process says of itself.
-    """
-
-    dollars_per_hour: float
-    since: date = date(1970, 1, 1)
-    always: int = 0
 
 
 class BudgetRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -264,7 +250,7 @@ def parse_gateway_file(raw: bytes, name: str) -> GatewayFile:
     rows = {LOCAL: ProviderRow(kind="triton"), **file.providers}
     file = msgspec.structs.replace(file, providers=rows)
     _check_numbers(file, name)
-    _check_machines(file.machines, name)
+    check_machines(file.machines, name)
     _check_public(file.public, name)
     _check_providers(file.providers, name)
     for model, row in file.models.items():
@@ -331,22 +317,6 @@ def _check_semantic(where: str, row: SemanticRow) -> None:
         raise SettingError(f"{where}.shadow_share must be above 0 and at most 1: a promise is checked")
     if row.threshold is not None and not math.isfinite(row.threshold):
         raise SettingError(f"{where}.threshold must be a number")
-
-
-def _check_machines(kinds: Mapping[str, list[MachineRow]], name: str) -> None:
-    for kind, rows in kinds.items():
-        where = f"{name}: machines.{kind}"
-        if not _KIND.fullmatch(kind):
-            raise SettingError(f"{where}: a kind has up to 64 letters, digits and . _ + -")
-        if not rows:
-            raise SettingError(f"{where} has no price; give dollars_per_hour")
-        if len({row.since for row in rows}) < len(rows):
-            raise SettingError(f"{where} has two prices since one day")
-        for row in rows:
-            if not 0 <= row.dollars_per_hour <= MOST_DOLLARS_PER_HOUR:
-                raise SettingError(f"{where}.dollars_per_hour must be from 0 to {MOST_DOLLARS_PER_HOUR}")
-            if not 0 <= row.always <= MOST_MACHINES:
-                raise SettingError(f"{where}.always must be from 0 to {MOST_MACHINES}")
 
 
 def _check_public(row: PublicRow, name: str) -> None:

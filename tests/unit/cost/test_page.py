@@ -21,9 +21,10 @@ from trireme.cost.machines import BEAT_SECONDS, GAP_SECONDS, HOUR
 from trireme.cost.port import COST_BY, Beat, CostQuery
 from trireme.cost.report import per_success, read_report
 from trireme.gateway.costs import MOST_NAMES
-from trireme.gateway.file import MachineRow, parse_gateway_file
+from trireme.gateway.file import parse_gateway_file
 from trireme.gateway.spending.burn import MOST_BUDGETS
 from trireme.gateway.spending.machine_prices import hour_prices_of, own_of
+from trireme.gateway.spending.machine_rows import MachineRow
 from trireme.observe.spend_metrics import SPENDING
 
 PAGE = Path(__file__).parents[3] / "docs" / "cost.md"
