@@ -37,5 +37,5 @@ def test_every_block_of_the_page_of_cost_runs(reader):
     # The list folds long texts.
     assert set(["rag", "with", "a", "shorter", "prompt"]) <= set(releases.split())
     assert "each success, dollars" in releases
-    assert "used up" in budgets
+    assert "$500.00 a month" in budgets
     assert "rows to /tmp/trireme-usage.csv" in export

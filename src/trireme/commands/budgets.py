@@ -105,7 +105,9 @@ def _list(
     if caps:
         counters = _read_counters(open_budgets, settings, caps)
         console.print(budgets_table(caps, counters))
-        if arguments.forecast and counters is not None:
+        if arguments.forecast and counters is None:
+            print("No forecast without a budget store that answers: TRIREME_REDIS_URL", file=sys.stderr)
+        elif arguments.forecast and counters is not None:
             console.print()
             console.print(forecast_table(caps, counters, int(time.time() * 1000)))
     else:

@@ -22,7 +22,7 @@ HOURLY_COST = Metric(
     "US dollars an hour; usage: what attempts were charged; allocation: with model_name idle, what is paid for",
     ("model_name", "cost_basis"),
     unit="dollars",
-    when="once something was asked within the hour",
+    when="while something was asked in the last hour",
 )
 TOKEN_COST = Metric(
     "llm_cost_per_million_tokens",
@@ -30,7 +30,7 @@ TOKEN_COST = Metric(
     "US dollars for a million tokens, read and written; allocation is of all models together (model_name all)",
     ("model_name", "cost_basis"),
     unit="dollars",
-    when="once something was asked within the hour",
+    when="while something was asked in the last hour",
 )
 CACHE_SAVINGS = Metric(
     "llm_cache_savings_fraction",
@@ -38,21 +38,21 @@ CACHE_SAVINGS = Metric(
     "what cached answers spared, as a share of it and of usage together",
     ("model_name",),
     unit="ratio",
-    when="once a cache answered within the hour",
+    when="while a cache has answered in the last hour",
 )
 SUCCESS_COST = Metric(
     "trireme_cost_per_successful_request_dollars",
     "gauge",
     "US dollars of all attempts, failed ones included, for each request that was answered",
     ("release", "cost_basis"),
-    when="once something was asked within the hour",
+    when="while something was asked in the last hour",
 )
 MACHINE_HOURLY_COST = Metric(
     "trireme_machine_hourly_cost_dollars",
     "gauge",
     "US dollars an hour of own machines that were up",
     ("kind",),
-    when="where a machine has a kind",
+    when="while machines have kinds",
 )
 COST_AGE = Metric("trireme_cost_age_seconds", "gauge", "seconds since these figures were last made")
 BUDGET_USED = Metric(
@@ -61,7 +61,7 @@ BUDGET_USED = Metric(
     "share of a budget by day or month that is spent; of the gateway and of tenants that are named, the fullest",
     ("level", "tenant", "window"),
     unit="ratio",
-    when="where there are budgets",
+    when="while the gateway or a tenant has a budget",
 )
 BUDGET_LEFT_SECONDS = Metric(
     "trireme_budget_exhausted_in_seconds",
@@ -69,7 +69,7 @@ BUDGET_LEFT_SECONDS = Metric(
     "seconds until a budget is used up at the rate since its window began",
     ("level", "tenant", "window"),
     unit="seconds",
-    when="where a budget does not last",
+    when="while a budget does not last",
 )
 
 SPENDING = (
