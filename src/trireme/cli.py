@@ -11,6 +11,7 @@ from trireme.commands.agent import add_agent, add_drain
 from trireme.commands.ask import add_ask
 from trireme.commands.budgets import add_budgets
 from trireme.commands.collections import add_collections, add_drop
+from trireme.commands.cost import add_cost
 from trireme.commands.delete import add_delete
 from trireme.commands.envoy import add_envoy
 from trireme.commands.gateway import add_gateway
@@ -19,6 +20,7 @@ from trireme.commands.jobs import add_jobs
 from trireme.commands.keys import add_keys
 from trireme.commands.models import add_env, add_models, add_ready
 from trireme.commands.reindex import add_reindex
+from trireme.commands.release import add_release
 from trireme.commands.restart import add_restart
 from trireme.commands.search import add_search
 from trireme.commands.serve import add_serve
@@ -42,6 +44,8 @@ COMMANDS = (
     add_keys,
     add_budgets,
     add_usage,
+    add_cost,
+    add_release,
     add_models,
     add_collections,
     add_drop,

@@ -18,6 +18,9 @@ SHORTEST_SECRET = 32
 # Of Valkey or Redis; an s: over TLS.
 STORE_SCHEMES = ("redis://", "rediss://", "valkey://", "valkeys://", "unix://")
 
+# Labels of metrics, and columns of tables.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+
 Value = str | int | Path
 # A variable's text and the setting's default -> the value. Raises ValueError with what follows the key's name.
 Parser = Callable[[str, Any], Value]
@@ -60,9 +63,9 @@ def _hosts(raw: str, _: Value) -> Value:
     return raw
 
 
-def _label(raw: str, _: Value) -> Value:
-    if not re.fullmatch(r"[A-Za-z0-9._+-]{0,64}", raw):
-        raise ValueError(f"must be at most 64 letters, digits, dots, +, - and _, got {raw[:80]!r}")
+def _name(raw: str, _: Value) -> Value:
+    if raw and not _NAME.fullmatch(raw):
+        raise ValueError(f"must have up to 64 letters, digits and . _ + -, got {raw[:80]!r}")
     return raw
 
 
@@ -97,6 +100,7 @@ BYTES = _reads(_number(0, "a number of bytes"))
 CACHE_BYTES = _reads(_number(8 << 20, f"a number of bytes, at least {8 << 20}"))
 # 0 opens none.
 PORT_OR_NONE = _reads(lambda raw, default: 0 if raw == "0" else _port(raw, default))
+NAME = _reads(_name)
 SECONDS = _reads(_number(1, "a number of seconds, at least 1"))
 
 
@@ -144,8 +148,12 @@ class Settings:
     shared_memory: str = field(default="off", metadata=_reads(_switch))
     # A server that has grown by more since its start is started again at a quiet moment; 0: never.
     server_growth_bytes: int = field(default=2 << 30, metadata=BYTES)
-    # A short name of what runs, for metrics; "": version and git revision.
-    release: str = field(default="", metadata=_reads(_label))
+    # What figures of this deploy are grouped by; "": version and git revision.
+    release: str = field(default="", metadata=NAME)
+    # What this machine costs: a row of [machines] in gateway.toml; "": nothing is noted of it.
+    machine_kind: str = field(default="", metadata=NAME)
+    # Who is paid for by the hour; "": its host name.
+    machine: str = field(default="", metadata=NAME)
     # `trireme serve` tells its server, which shows it as a metric.
     server_restarts: int = field(default=0, metadata=_reads(_number(0, "a number")))
 

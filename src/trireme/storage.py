@@ -12,6 +12,8 @@ from trireme.budget.ledger import Ledger
 from trireme.cache.index import SemanticIndex
 from trireme.cache.port import CacheStore
 from trireme.cache.promise import PromiseStore
+from trireme.cost.port import CostBook
+from trireme.cost.releases import ReleaseLog
 from trireme.errors import SettingError
 from trireme.ingest.documents import DocumentStore
 from trireme.ingest.index_builder import IndexBuilder
@@ -45,6 +47,8 @@ class Storage:
     revisions: Callable[[str], CollectionRevisions]
     semantic_index: Callable[[str, str, int], SemanticIndex]
     promises: Callable[[str], PromiseStore]
+    costs: Callable[[str], CostBook]
+    releases: Callable[[str], ReleaseLog]
 
 
 def open_store(
@@ -122,6 +126,16 @@ def open_semantic_index(url: str, embedder: str, dimensions: int) -> SemanticInd
 def open_promises(url: str) -> PromiseStore:
     """What is known of the semantic cache's promises at `url`. Raises SettingError."""
     return _find(url).promises(url)
+
+
+def open_costs(url: str) -> CostBook:
+    """What cost is reckoned from at `url`. Raises SettingError."""
+    return _find(url).costs(url)
+
+
+def open_releases(url: str) -> ReleaseLog:
+    """The deploys and notes of `url`. Raises SettingError."""
+    return _find(url).releases(url)
 
 
 def open_cache(url: str) -> CacheStore:
@@ -208,6 +222,18 @@ def _postgres_promises(url: str) -> PromiseStore:
     return PostgresPromises(url)
 
 
+def _postgres_costs(url: str) -> CostBook:
+    from trireme.postgres.cost import PostgresCosts
+
+    return PostgresCosts(url)
+
+
+def _postgres_releases(url: str) -> ReleaseLog:
+    from trireme.postgres.releases import PostgresReleases
+
+    return PostgresReleases(url)
+
+
 STORAGES = {
     "postgresql": Storage(
         _postgres_store,
@@ -221,5 +247,7 @@ STORAGES = {
         _postgres_revisions,
         _postgres_semantic_index,
         _postgres_promises,
+        _postgres_costs,
+        _postgres_releases,
     ),
 }

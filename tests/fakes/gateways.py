@@ -10,14 +10,17 @@ from io import StringIO
 from pathlib import Path
 
 from fakes.memory_caps import MemoryCaps
+from fakes.memory_costs import MemoryCosts, MemoryReleases
 from fakes.memory_ledger import MemoryLedger
 from trireme.access.keys import Key, KeySet, digest_of
+from trireme.cost.releases import Deploy
 from trireme.errors import InvalidInputError
 from trireme.gateway.caching.answers import Answers
 from trireme.gateway.caching.kept_replies import KeptReplies
 from trireme.gateway.caching.validators import Validators
 from trireme.gateway.cascades.plan import check_modes
 from trireme.gateway.chains import Chains
+from trireme.gateway.costs import CostParts
 from trireme.gateway.degrade.policy import Degrade
 from trireme.gateway.file import GatewayFile, parse_gateway_file
 from trireme.gateway.key_ring import KeyRing
@@ -148,6 +151,7 @@ class FakeGateway:
         self.caps = MemoryCaps()
         self.ledger = MemoryLedger()
         self._budgets = budgets
+        self.book, self.releases = MemoryCosts(self.ledger), MemoryReleases()
         self._cascades = cascades or {}
         self._backlogs = backlogs
         self._degrade_clock = degrade_clock
@@ -217,6 +221,7 @@ class FakeGateway:
             salt_key=b"salt",
             default_collection="default",
             budgets=self._budgets,
+            costs=CostParts(self.book, self.releases, Deploy(0, "")),
         )
         try:
             yield self.ports

@@ -12,6 +12,7 @@ import pytest
 from promql_parser import parse
 
 from trireme.observe import metrics as names
+from trireme.observe.dashboards import DASHBOARDS
 from trireme.observe.headlines import HEADLINES
 from trireme.observe.metric import UNITS, Metric
 from trireme.observe.queries import WINDOW
@@ -43,8 +44,18 @@ def headlines():
     return "\n".join(lines).strip()
 
 
+def dashboards():
+    lines = ["| file | shows |", "| --- | --- |"]
+    for one in DASHBOARDS:
+        file = f"deploy/grafana/{one.uid.removeprefix('trireme-')}.json"
+        lines.append(f"| [`{file}`](../{file}) | {one.says} |")
+    return "\n".join(lines)
+
+
 def written(text):
-    blocks = {"headlines": headlines()} | {who: table_of(rows) for who, rows in names.EXPORTERS.items()}
+    blocks = {"headlines": headlines(), "dashboards": dashboards()} | {
+        who: table_of(rows) for who, rows in names.EXPORTERS.items()
+    }
     for name, block in blocks.items():
         pattern = rf"(<!-- begin: {name} -->\n).*?(<!-- end -->)"
         text, count = re.subn(

@@ -121,3 +121,12 @@ def test_a_url_of_a_store_that_names_no_store_is_refused_without_its_password():
     assert "secret" not in str(raised.value)
     assert read_settings({"TRIREME_CACHE_URL": "valkey://host:1/0"}).cache_url == "valkey://host:1/0"
     assert "secret" not in repr(read_settings({"TRIREME_REDIS_URL": "redis://:secret@host"}))
+
+
+@pytest.mark.parametrize("key", ["RELEASE", "MACHINE_KIND", "MACHINE"])
+def test_a_name_that_becomes_a_label_has_few_kinds_of_characters(key):
+    assert getattr(read_settings({f"TRIREME_{key}": "1.0+abc-2_x"}), key.lower()) == "1.0+abc-2_x"
+    assert getattr(read_settings({f"TRIREME_{key}": ""}), key.lower()) == ""
+    for bad in ("a b", 'a"', "-a", "a" * 65, "a\n"):
+        with pytest.raises(SettingError, match=f"TRIREME_{key} must have up to 64"):
+            read_settings({f"TRIREME_{key}": bad})

@@ -26,7 +26,8 @@ class LedgerRow:
     saved_nanos: what a cache hit spared. outcome: ok, stopped (early, on purpose), escalated (its cascade asked the
     next step), cut, client_gone, expired, or the kind of the fault.
     first_ms, total_ms: milliseconds until the first content (-1: none came) and the end. at: when it was
-    reserved, milliseconds (Unix) of the budget store's clock, or the gateway's without one.
+    reserved, milliseconds (Unix) of the budget store's clock, or the gateway's without one. release: of the
+    gateway, "" in rows of versions that had none.
     """
 
     attempt: str
@@ -55,6 +56,7 @@ class LedgerRow:
     outcome: str = ""
     first_ms: int = -1
     total_ms: int = 0
+    release: str = ""
 
     @property
     def tokens(self) -> int:

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
+from trireme.commands.machines import noted_up
 from trireme.errors import SettingError
 from trireme.settings import Settings
 
@@ -81,7 +82,8 @@ def _agent(arguments: argparse.Namespace, settings: Settings, console: Console) 
     def notice(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    asyncio.run(run_agent(options, notice, arguments.parent))
+    with noted_up(settings):
+        asyncio.run(run_agent(options, notice, arguments.parent))
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -47,6 +48,9 @@ def add_budgets(commands: Any, open_budgets: OpenBudgets = open_store) -> None:
     setting.set_defaults(run=_set)
     listing = verbs.add_parser("list", help="list budgets, with what is spent and held of them now")
     listing.add_argument("--tenant", help="those in force for this tenant and its users")
+    listing.add_argument(
+        "--forecast", action="store_true", help="when each is used up if its window goes on as it began"
+    )
     listing.set_defaults(run=partial(_list, open_budgets))
     remove = verbs.add_parser("remove", help="remove a budget, everywhere within 2 s")
     _add_whose(remove)
@@ -89,6 +93,7 @@ def _list(
     open_budgets: OpenBudgets, arguments: argparse.Namespace, settings: Settings, console: Console
 ) -> int:
     from trireme.budget.standing import caps_for
+    from trireme.commands.cost_tables import forecast_table
     from trireme.commands.tables import budgets_table
     from trireme.storage import open_caps
 
@@ -98,7 +103,13 @@ def _list(
     if arguments.tenant:
         caps = caps_for(caps, arguments.tenant)
     if caps:
-        console.print(budgets_table(caps, _read_counters(open_budgets, settings, caps)))
+        counters = _read_counters(open_budgets, settings, caps)
+        console.print(budgets_table(caps, counters))
+        if arguments.forecast and counters is None:
+            print("No forecast without a budget store that answers: TRIREME_REDIS_URL", file=sys.stderr)
+        elif arguments.forecast and counters is not None:
+            console.print()
+            console.print(forecast_table(caps, counters, int(time.time() * 1000)))
     else:
         console.print("No budgets; trireme budgets set makes one.", highlight=False)
     return 0

@@ -15,6 +15,7 @@ from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
+from trireme.commands.machines import beat_of, deploy_of
 from trireme.commands.scope import database_url, store_urls
 from trireme.commands.work import watch_parent
 from trireme.errors import ArtifactError, SettingError
@@ -75,12 +76,22 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
     Raises SettingError for a gateway.toml, a calibration or a secret that cannot be used.
     """
     from trireme.gateway.cascades.plan import read_cascades
+    from trireme.gateway.costs import CostParts
     from trireme.gateway.file import read_gateway_file
     from trireme.gateway.server import GatewayParts
     from trireme.gateway.spending.no_budgets import NoBudgets
     from trireme.observe.build_info import read_build
     from trireme.providers.registry import TritonPorts
-    from trireme.storage import open_budgets, open_cache, open_caps, open_keys, open_ledger, open_revisions
+    from trireme.storage import (
+        open_budgets,
+        open_cache,
+        open_caps,
+        open_costs,
+        open_keys,
+        open_ledger,
+        open_releases,
+        open_revisions,
+    )
 
     file = read_gateway_file(settings.gateway_file)
     cascades = read_cascades(file, settings.gateway_file)
@@ -107,6 +118,12 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
         open_cache=partial(open_cache, cache) if cache else None,
         semantic=_semantic_stores(settings, url, file, has_cache=bool(cache)),
         cascades=cascades,
+        costs=CostParts(
+            book=resources.enter_context(closing(open_costs(url))),
+            releases=resources.enter_context(closing(open_releases(url))),
+            deploy=deploy_of(settings),
+            beat=beat_of(settings),
+        ),
         build=read_build(settings.release),
     )
 

@@ -15,6 +15,16 @@ def add_scope(command: argparse.ArgumentParser, *, with_collection: bool = True)
         command.add_argument("--collection", help="which collection (TRIREME_COLLECTION)")
 
 
+def add_period(command: argparse.ArgumentParser, default: str = "") -> None:
+    """The options that say from when to when, as `trireme.budget.periods` reads them."""
+    command.add_argument(
+        "--since", default=default, metavar="TIME", help="ISO 8601; without it from this month's start on"
+    )
+    command.add_argument(
+        "--until", default=default, metavar="TIME", help="ISO 8601, not included; without it until now"
+    )
+
+
 def refuse_empty(arguments: argparse.Namespace, *names: str) -> None:
     """Raises InvalidInputError for an option that was given without a value."""
     # An unset variable of a shell script would else mean another tenant.

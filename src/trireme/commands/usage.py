@@ -6,10 +6,11 @@ import argparse
 import json
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from trireme.budget.ledger import UsageBy
-from trireme.commands.scope import database_url, refuse_empty
+from trireme.commands.scope import add_period, database_url, refuse_empty
 from trireme.errors import InvalidInputError
 from trireme.settings import Settings
 
@@ -25,14 +26,18 @@ def add_usage(commands: Any) -> None:
     usage.add_argument(
         "--by", choices=get_args(UsageBy), default="day", help="a line for each (default: day)"
     )
-    usage.add_argument(
-        "--since", default="", metavar="TIME", help="ISO 8601; without it from this month's start on"
-    )
-    usage.add_argument(
-        "--until", default="", metavar="TIME", help="ISO 8601, not included; without it until now"
-    )
+    add_period(usage)
     usage.add_argument("--json", action="store_true", help="as GET /v1/usage answers")
     usage.set_defaults(run=_usage)
+    # Without a verb it is shown.
+    verbs = usage.add_subparsers(required=False, metavar="VERB")
+    export = verbs.add_parser("export", help="write a CSV file in the columns of FOCUS 1.2")
+    # What stands in front of the verb holds as well: one tenant's file must not become everybody's.
+    kept = argparse.SUPPRESS
+    export.add_argument("--tenant", default=kept, help="of this tenant alone, without machines")
+    add_period(export, kept)
+    export.add_argument("--out", required=True, metavar="FILE", type=Path, help="the file, which is replaced")
+    export.set_defaults(run=_export)
 
 
 def _usage(arguments: argparse.Namespace, settings: Settings, console: Console) -> int:
@@ -55,4 +60,46 @@ def _usage(arguments: argparse.Namespace, settings: Settings, console: Console) 
         print(json.dumps(usage_body(query, rows, requests), indent=2))
     else:
         console.print(usage_table(arguments.by, rows, total_of(rows, requests)))
+    return 0
+
+
+def _export(arguments: argparse.Namespace, settings: Settings, console: Console) -> int:
+    from trireme.budget.dollars import write_dollars
+    from trireme.budget.periods import read_period
+    from trireme.cost.focus import export_focus
+    from trireme.gateway.file import read_gateway_file
+    from trireme.gateway.spending.machine_prices import hour_prices_of, own_of
+    from trireme.storage import open_costs
+
+    refuse_empty(arguments, "tenant")
+    if arguments.user is not None or arguments.json:
+        raise InvalidInputError("an export has all users, as CSV; leave out --user and --json", "user")
+    start, end = read_period(arguments.since, arguments.until)
+    file = read_gateway_file(settings.gateway_file)
+    out: Path = arguments.out
+    # Who reads it finds the whole file or the one before.
+    half_made = out.with_name(f"{out.name}.part")
+    try:
+        with closing(open_costs(database_url(settings))) as book, half_made.open("w", newline="") as writing:
+            done = export_focus(
+                writing,
+                book,
+                own_of(file),
+                hour_prices_of(file),
+                start=start,
+                end=end,
+                tenant=arguments.tenant or "",
+            )
+        half_made.replace(out)
+    except OSError as error:
+        raise InvalidInputError(f"{out} cannot be written: {error.strerror}", "out") from None
+    finally:
+        half_made.unlink(missing_ok=True)
+    console.print(
+        f"Wrote {done.rows:,} rows to {out}: billed ${write_dollars(done.nanos)},"
+        f" of which ${write_dollars(done.idle_nanos)} idle; caches saved ${write_dollars(done.saved_nanos)}.",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
     return 0

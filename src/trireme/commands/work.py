@@ -13,6 +13,7 @@ from time import sleep
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from trireme.commands.machines import noted_up
 from trireme.commands.scope import database_url
 from trireme.settings import Settings
 
@@ -74,6 +75,7 @@ def run_worker(
     }
     try:
         with (
+            noted_up(settings),
             open_worker(settings, database_url, notice) as worker,
             metrics_of(
                 worker,

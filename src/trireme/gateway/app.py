@@ -12,6 +12,7 @@ from trireme.errors import InvalidInputError, NotFoundError
 from trireme.gateway.budget_routes import BUDGET_ROUTES
 from trireme.gateway.chat_routes import chat_handler, count_tokens
 from trireme.gateway.completion_routes import post_completions
+from trireme.gateway.cost_routes import COST_ROUTES
 from trireme.gateway.document_routes import DOCUMENT_ROUTES
 from trireme.gateway.exchange import Exchange
 from trireme.gateway.gate import Gate, Receive
@@ -61,6 +62,7 @@ _GATES: tuple[tuple[str, str, Gate], ...] = (
     *((method, path, Gate(name, handler, fail)) for method, path, name, handler, fail in MODEL_ROUTES),
     *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in DOCUMENT_ROUTES),
     *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in BUDGET_ROUTES),
+    *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in COST_ROUTES),
 )
 
 

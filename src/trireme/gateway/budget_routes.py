@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -30,12 +31,13 @@ async def get_budgets(exchange: Exchange, ports: Ports, receive: Receive) -> Rep
     """GET /v1/budgets?tenant=&user=: those in force there; all, as they were set, where an admin names none."""
     query = read_parameters(exchange)
     require_known(query, ("tenant", "user"))
-    tenant, user = _scope(exchange, query)
+    tenant, user = scope_of(exchange, query)
     caps = await asyncio.to_thread(ports.caps.find, tenant)
     if tenant:
         caps = caps_for([*caps, *await asyncio.to_thread(ports.caps.find, EACH)], tenant, user)
     counters = await _counters(ports, caps)
-    return JsonReply({"object": "list", "data": [wire.budget_body(cap, counters) for cap in caps]})
+    now = int(time.time() * 1000)
+    return JsonReply({"object": "list", "data": [wire.budget_body(cap, counters, now) for cap in caps]})
 
 
 async def put_budget(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
@@ -52,7 +54,7 @@ async def delete_budget(exchange: Exchange, ports: Ports, receive: Receive) -> R
     query = read_parameters(exchange)
     require_known(query, ("tenant", "user", "window"))
     window = wire.read_window(query)
-    tenant, user = _scope(exchange, query)
+    tenant, user = scope_of(exchange, query)
     for cap in await asyncio.to_thread(ports.caps.find, tenant):
         if (cap.tenant, cap.user, cap.window) == (tenant, user, window):
             await asyncio.to_thread(ports.caps.put, replace(cap, tokens=None, nanos=None))
@@ -64,7 +66,7 @@ async def get_usage(exchange: Exchange, ports: Ports, receive: Receive) -> Reply
     """GET /v1/usage?by=&since=&until=&tenant=&user=."""
     query = read_parameters(exchange)
     require_known(query, ("by", "since", "until", "tenant", "user"))
-    asked = wire.read_usage(query, *_scope(exchange, query))
+    asked = wire.read_usage(query, *scope_of(exchange, query))
     rows = await _read_usage(ports, asked)
     # A request is in several groups where its attempts are, but it has one tenant.
     tenants = await _read_usage(ports, replace(asked, by="tenant"))
@@ -80,7 +82,7 @@ BUDGET_ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
 )
 
 
-def _scope(exchange: Exchange, query: Mapping[str, str]) -> tuple[str, str]:
+def scope_of(exchange: Exchange, query: Mapping[str, str]) -> tuple[str, str]:
     """Tenant and user of which the key may know; "" for all of an admin's. Raises PermissionDeniedError."""
     key = exchange.caller
     tenant, user = query.get("tenant", ""), query.get("user", "")

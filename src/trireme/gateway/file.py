@@ -14,6 +14,7 @@ from trireme.access.priorities import Priority
 from trireme.errors import SettingError
 from trireme.gateway.cascades.rows import DecideAfter, OnRefusal, StepRow, check_steps
 from trireme.gateway.degrade.rows import EXTRACTIVE, RouteRow, check_route
+from trireme.gateway.spending.machine_rows import MachineRow, check_machines
 from trireme.settings import Settings
 
 # A name before the colon of "provider:model", and in headers and metrics.
@@ -43,7 +44,8 @@ class PriceRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What "provider:model" costs, in place of the price table's: US dollars for a million tokens.
 
     cached, cache_write: as input where they are not given. Of own machines instead: dollars_per_hour of what serves
-    the model, and tokens_per_second that it makes; the measured rate takes its place once there is one.
+    the model, or machine, a kind in [machines] with prices by date; and tokens_per_second that it makes: the
+    measured rate takes its place once there is one.
     """
 
     input: float | None = None
@@ -51,7 +53,13 @@ class PriceRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cache_write: float | None = None
     output: float | None = None
     dollars_per_hour: float | None = None
+    machine: str = ""
     tokens_per_second: float | None = None
+
+    @property
+    def is_by_hour(self) -> bool:
+        """Whether it is the price of a machine's time."""
+        return self.dollars_per_hour is not None or bool(self.machine)
 
 
 class BudgetRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -204,6 +212,7 @@ class GatewayFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     attempts: AttemptRow = AttemptRow()
     prices: dict[str, PriceRow] = {}
+    machines: dict[str, list[MachineRow]] = {}
     budgets: BudgetRow = BudgetRow()
     cache: CacheRow = CacheRow()
     public: PublicRow = PublicRow()
@@ -241,6 +250,7 @@ def parse_gateway_file(raw: bytes, name: str) -> GatewayFile:
     rows = {LOCAL: ProviderRow(kind="triton"), **file.providers}
     file = msgspec.structs.replace(file, providers=rows)
     _check_numbers(file, name)
+    check_machines(file.machines, name)
     _check_public(file.public, name)
     _check_providers(file.providers, name)
     for model, row in file.models.items():

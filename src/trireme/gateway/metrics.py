@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from trireme.gateway.exchange import Exchange
@@ -90,6 +90,13 @@ class GatewayMetrics:
     def observe(self, metric: names.Metric, seconds: float, *labels: str) -> None:
         """One more value of the histogram of these labels, of which there are few."""
         self._child(metric, *labels).observe(seconds)
+
+    def replace(self, metric: names.Metric, series: Mapping[tuple[str, ...], float]) -> None:
+        """The gauge has these values by their labels, and no other series any more. For few labels."""
+        made = self._page.family(metric)
+        made.clear()
+        for labels, value in series.items():
+            made.labels(*labels).set(value)
 
     def watch(self, metric: names.Metric, read: Callable[[], float]) -> None:
         """`read` gives the gauge's value whenever it is scraped."""

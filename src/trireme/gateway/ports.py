@@ -19,6 +19,7 @@ from trireme.gateway.caching.kept_replies import KeptReplies
 from trireme.gateway.caching.validators import Validators, Versions
 from trireme.gateway.cascades.climb import Cascades
 from trireme.gateway.chains import Chains
+from trireme.gateway.costs import CostParts
 from trireme.gateway.degrade.policy import Degrade
 from trireme.gateway.file import GatewayFile
 from trireme.gateway.key_ring import KeyRing
@@ -99,7 +100,7 @@ class ServedModels:
 class Ports:
     """Everything behind the handlers. `salt_key` derives the salts of tenants.
 
-    caps, ledger: they block, so they run in threads. budgets: None where nothing is spent, nor held.
+    caps, ledger, costs: they block, so they run in threads. budgets: None where nothing is spent, nor held.
     """
 
     file: GatewayFile
@@ -124,6 +125,7 @@ class Ports:
     salt_key: bytes = field(repr=False)
     default_collection: str
     budgets: BudgetStore | None = None
+    costs: CostParts | None = None
     # Unix seconds.
     started: int = field(default_factory=lambda: int(time.time()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gc
 import logging
@@ -32,6 +33,7 @@ from trireme.gateway.cascades.climb import Cascades
 from trireme.gateway.cascades.plan import CascadePlan, check_modes
 from trireme.gateway.cascades.versions import StepVersions, say_change
 from trireme.gateway.chains import Chains
+from trireme.gateway.costs import CostKeeper, CostParts
 from trireme.gateway.degrade.policy import Degrade
 from trireme.gateway.file import LOCAL, GatewayFile, Limits, ProviderRow
 from trireme.gateway.key_ring import KeyRing
@@ -39,7 +41,9 @@ from trireme.gateway.log import Log
 from trireme.gateway.metrics import GatewayMetrics
 from trireme.gateway.ports import Ports, ServedModels
 from trireme.gateway.spending.bounds import Bounds
+from trireme.gateway.spending.burn import BudgetWatch
 from trireme.gateway.spending.estimates import OwnEstimates
+from trireme.gateway.spending.machine_prices import hour_prices_of, own_of
 from trireme.gateway.spending.metered import MeteredSpending, SpendingParts
 from trireme.gateway.spending.no_budgets import NoBudgets
 from trireme.gateway.spending.price_book import PriceBook
@@ -104,6 +108,7 @@ class GatewayParts:
     semantic: SemanticStores | None = None
     # Of all models of the file that have steps.
     cascades: Mapping[str, CascadePlan] = field(default_factory=dict)
+    costs: CostParts | None = None
     # What metrics say of this process.
     build: Build = field(default_factory=Build)
 
@@ -227,6 +232,13 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
         spending = _new_spending(parts, budgets, metrics)
         await spending.start()
         stack.push_async_callback(spending.close)
+        watch = BudgetWatch(parts.caps, budgets, metrics)
+        watch.start()
+        stack.push_async_callback(watch.close)
+        if parts.costs is not None:
+            keeper = _new_cost_keeper(parts, parts.costs, metrics)
+            keeper.start()
+            stack.push_async_callback(asyncio.to_thread, keeper.close)
         store = parts.open_cache() if parts.open_cache is not None else None
         fingerprints = _new_fingerprints(parts, served)
         caching = new_caching(parts, store, fingerprints, spending, metrics)
@@ -261,6 +273,7 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
             salt_key=parts.salt_key,
             default_collection=parts.default_collection,
             budgets=budgets,
+            costs=parts.costs,
         )
 
 
@@ -295,8 +308,13 @@ def _new_spending(parts: GatewayParts, store: Budgets, metrics: GatewayMetrics) 
             prices=PriceBook(parts.file),
             bounds=Bounds(parts.file, own),
             metrics=metrics,
+            release=parts.build.release,
         )
     )
+
+
+def _new_cost_keeper(parts: GatewayParts, costs: CostParts, metrics: GatewayMetrics) -> CostKeeper:
+    return CostKeeper(costs, own_of(parts.file), hour_prices_of(parts.file), metrics)
 
 
 def _new_fingerprints(parts: GatewayParts, served: ServedModels) -> Fingerprints:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from trireme.observe.cost_metrics import COSTS
 from trireme.observe.degrade_metrics import DEGRADE
 from trireme.observe.metric import Metric
+from trireme.observe.spend_metrics import SPENDING
 
 __all__ = [
     "ATTEMPTS",
@@ -264,4 +265,5 @@ GATEWAY = (
     CASCADE_REFUSED,
     *DEGRADE,
     *COSTS,
+    *SPENDING,
 )

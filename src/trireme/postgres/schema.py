@@ -10,6 +10,7 @@ from psycopg import Connection, errors, sql
 
 from trireme.errors import UnsupportedError
 from trireme.postgres.budget_schema import TABLES as BUDGET_TABLES
+from trireme.postgres.cost_schema import TABLES as COST_TABLES
 from trireme.postgres.functions import FUNCTIONS
 from trireme.postgres.key_schema import PRIORITY, PRIORITY_CHECK
 from trireme.postgres.key_schema import TABLES as KEY_TABLES
@@ -146,6 +147,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     add_lexemes,
     PRIORITY,
     PRIORITY_CHECK,
+    COST_TABLES,
 )
 
 

@@ -201,11 +201,11 @@ class Budgets:
         self.is_closed = True
 
 
-def list_over(opened):
+def list_over(opened, *more):
     """What the list prints over a budget store."""
     parser = argparse.ArgumentParser()
     add_budgets(parser.add_subparsers(), lambda settings: opened)
-    arguments = parser.parse_args(["budgets", "list"])
+    arguments = parser.parse_args(["budgets", "list", *more])
     console = Console(file=StringIO(), width=200)
     assert arguments.run(arguments, read_settings(), console) == 0
     return console.file.getvalue()
@@ -222,6 +222,20 @@ def test_the_list_has_what_is_spent_and_held_where_a_store_knows(store):
         ["acme", "ann", "day", "20", "7,000", "8", "0.000000009", "0.00"],
     ]
     assert opened.is_closed
+
+
+def test_a_forecast_says_what_is_used_and_until_when(store, capsys):
+    fill(store)
+    store.put(Cap("other", "", "day", 10_000))
+    # The counters' windows began in 1970, so they are over.
+    assert rows_of(list_over(Budgets(), "--forecast"))[-4:] == [
+        ["tenant", "user", "window", "unit", "used", "at", "its", "end", "used", "up"],
+        ["acme", "minute", "tokens", "14000.0%", "7,000", "1970-01-01T00:01:00Z"],
+        ["acme", "ann", "day", "tokens", "35000.0%", "7,000", "1970-01-02T00:00:00Z"],
+        ["other", "day", "tokens", "70.0%", "7,000", "lasts"],
+    ]
+    assert "used up" not in list_over(None, "--forecast")
+    assert "TRIREME_REDIS_URL" in capsys.readouterr().err
 
 
 def test_a_store_that_is_away_leaves_the_budgets_and_a_note(store, capsys):

@@ -319,3 +319,18 @@ def test_questions_that_take_long_keep_nobody_else_waiting(gateway):
         finally:
             release.set()
         assert {one.result()[0] for one in waiting} == {200}
+
+
+def test_a_budget_says_when_it_will_be_used_up(gateway, budgets):
+    _, body = ask(gateway, "GET", "/v1/budgets?tenant=acme&user=ann")
+    # Counters of the fake began in 1970: their window is over, and all that was spent stays so.
+    assert body["data"][0]["forecast"] == {
+        "unit": "tokens",
+        "used": 0.233333,
+        "at_end": 7,
+        "exhausted_at": None,
+        "ends_at": "1970-01-02T00:00:00Z",
+    }
+    budgets.is_away = True
+    _, body = ask(gateway, "GET", "/v1/budgets?tenant=acme&user=ann")
+    assert body["data"][0]["forecast"] is None

@@ -44,6 +44,7 @@ class MeterParts:
     prices: PriceBook
     bounds: Bounds
     metrics: GatewayMetrics
+    release: str = ""
 
 
 def new_attempt_id() -> str:
@@ -77,7 +78,8 @@ class RequestMeter:
             # The provider may read the other one, which was not held for.
             call = with_max_tokens(call, call.max_tokens)
         cost = Cost(bound.input, bound.output, price)
-        row = open_row(self._exchange, new_attempt_id(), call.model, target.label, price)
+        attempt = new_attempt_id()
+        row = open_row(self._exchange, attempt, call.model, target.label, price, release=parts.release)
         row = replace(row, step=self.step)
         if self._last is not None:
             # What the attempt before does not use is free first: one budget for one attempt pays for all of them.

@@ -45,7 +45,9 @@ FEWER = "fewer or shorter texts need less"
 
 @dataclass(frozen=True, slots=True)
 class SpendingParts:
-    """What spending needs. store and queue are usually one object; the caller closes all stores, the first last."""
+    """What spending needs. store and queue are usually one object; the caller closes all stores, the first last.
+
+    release: which the rows are of."""
 
     file: GatewayFile
     caps: CapStore
@@ -55,6 +57,7 @@ class SpendingParts:
     prices: PriceBook
     bounds: Bounds
     metrics: GatewayMetrics
+    release: str = ""
 
 
 class MeteredSpending(Spending):
@@ -66,7 +69,7 @@ class MeteredSpending(Spending):
         self._prices = parts.prices
         # Targets that cost by the hour, whose rate is measured.
         rows = parts.file.prices.items()
-        self._by_hour = {":".join(split_target(name)) for name, row in rows if row.dollars_per_hour}
+        self._by_hour = {":".join(split_target(name)) for name, row in rows if row.is_by_hour}
         rules = parts.file.budgets
         self._health = StoreHealth(self._doubt)
         self._ring = CapRing(parts.caps)
@@ -100,7 +103,10 @@ class MeteredSpending(Spending):
                 self._count_spent,
             )
         )
-        self._meters = MeterParts(parts.file, self._admission, parts.prices, parts.bounds, parts.metrics)
+        self._release = parts.release
+        self._meters = MeterParts(
+            parts.file, self._admission, parts.prices, parts.bounds, parts.metrics, parts.release
+        )
         self._watch()
 
     async def start(self) -> None:
@@ -158,7 +164,7 @@ class MeteredSpending(Spending):
         price = self._price_of(label, reads_only=True)
         check_price(label, price, caps)
         cost = Cost(tokens, 0, price)
-        row = open_row(exchange, new_attempt_id(), exchange.model, label, price)
+        row = self._open_row(exchange, label, price)
         held = await self._admission.hold(row, caps, cost)
         if isinstance(held, Refusal):
             self._metrics.add(names.REFUSED, held.level, held.window, held.unit)
@@ -188,7 +194,7 @@ class MeteredSpending(Spending):
         share = self._file.cache.hit_share
         price = self._price_of(target.label, reads_only=False)
         used = Used(_share_of(whole, share), 0, "cached")
-        row = open_row(exchange, new_attempt_id(), exchange.model, target.label, price)
+        row = self._open_row(exchange, target.label, price)
         row = with_used(replace(row, at=int(time.time() * 1000), tier=tier, outcome="ok"), used, price)
         full = clamp(price.cost(whole)) if price is not None else 0
         charged = math.ceil(full * share)
@@ -201,6 +207,9 @@ class MeteredSpending(Spending):
         if self._health.is_away and self._ring.caps and is_closed:
             return ["the budget store does not answer"]
         return []
+
+    def _open_row(self, exchange: Exchange, label: str, price: Price | None) -> LedgerRow:
+        return open_row(exchange, new_attempt_id(), exchange.model, label, price, release=self._release)
 
     def _price_of(self, label: str, *, reads_only: bool) -> Price | None:
         provider, _, model = label.partition(":")

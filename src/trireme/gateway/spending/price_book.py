@@ -14,8 +14,10 @@ from fractions import Fraction
 from typing import Any
 
 from trireme.budget.prices import MILLION, Price, Tokens
+from trireme.cost.machines import price_at
 from trireme.errors import SettingError
 from trireme.gateway.file import GatewayFile, PriceRow, ProviderRow, split_target
+from trireme.gateway.spending.machine_prices import hour_prices_of
 
 NANOS = 1_000_000_000
 FROM_FILE = "gateway.toml"
@@ -155,6 +157,7 @@ class PriceBook:
         """
         self.rates = rates or MachineRates()
         self._rows = _read_rows(file)
+        self._machines = hour_prices_of(file)
         self._providers: Mapping[str, ProviderRow] = file.providers
         self._table = _Table() if any(row.kind in _OWN_URLS for row in file.providers.values()) else None
         self._kept: dict[tuple[str, str, str, bool], tuple[_Dated, ...]] = {}
@@ -182,19 +185,32 @@ class PriceBook:
         if isinstance(row, Price):
             return row
         if row is not None:
-            return self._machine_price(target, row, reads_only)
+            return self._machine_price(target, row, at, reads_only)
         found = self._find(kind, provider, model, at, hour_cache)
         if isinstance(found, TieredPrice) and input_tokens is not None:
             return found.up_to(input_tokens)
         return found
 
-    def _machine_price(self, target: str, row: PriceRow, reads_only: bool) -> Price:
-        """Of a machine's time. Output pays for all of it: the prompt is read within the time that is measured."""
+    def _machine_price(self, target: str, row: PriceRow, at: int, reads_only: bool) -> Price | None:
+        """Of a machine's time. Output pays for all of it: the prompt is read within the time that is measured.
+
+        None before the first price of its kind."""
         measured = self.rates.rate(target)
         rate = Fraction(measured) if measured else Fraction(str(row.tokens_per_second))
-        each = math.ceil(Fraction(str(row.dollars_per_hour)) * NANOS * MILLION / 3600 / rate)
+        version = MEASURED if measured else FROM_FILE
+        if row.machine:
+            dated = price_at(self._machines[row.machine], at)
+            if dated is None:
+                return None
+            hour = Fraction(dated.nanos)
+            version = (
+                f"{version}, {row.machine} from {datetime.fromtimestamp(dated.since / 1000, UTC):%Y-%m-%d}"
+            )
+        else:
+            hour = Fraction(str(row.dollars_per_hour)) * NANOS
+        each = math.ceil(hour * MILLION / 3600 / rate)
         read = each if reads_only else 0
-        return Price(read, read, read, each, MEASURED if measured else FROM_FILE)
+        return Price(read, read, read, each, version)
 
     def _find(self, kind: str, provider: str, model: str, at: int, hour_cache: bool) -> Price | None:
         key = (kind, provider, model, hour_cache)
@@ -321,7 +337,9 @@ def _read_rows(file: GatewayFile) -> dict[str, Price | PriceRow]:
         target = f"{provider}:{model}"
         if target in rows:
             raise SettingError(f"prices.{name!r}: {target} has a price twice")
-        rows[target] = row if row.dollars_per_hour is not None else _row_price(row)
+        if row.machine and row.machine not in file.machines:
+            raise SettingError(f"prices.{name!r}.machine: no [[machines.{row.machine}]] in the file")
+        rows[target] = row if row.is_by_hour else _row_price(row)
     return rows
 
 
@@ -331,20 +349,26 @@ def _check_row(name: str, row: PriceRow) -> None:
     for field, value in given.items():
         if not math.isfinite(value) or not 0 <= value <= MOST_DOLLARS:
             raise SettingError(f"prices.{name!r}.{field} must be from 0 to {MOST_DOLLARS}")
-    needed = _PER_HOUR if set(_PER_HOUR) & given.keys() else ("input", "output")
+    if not row.is_by_hour and row.tokens_per_second is None:
+        _require(name, given, ("input", "output"))
+        return
+    if row.machine and row.dollars_per_hour is not None:
+        raise SettingError(f"prices.{name!r}.machine cannot stand beside dollars_per_hour; leave one out")
+    # That of a kind of machines is of a row of its own.
+    _require(name, given, ("tokens_per_second",) if row.machine else _PER_HOUR)
+    for field in _PER_TOKEN:
+        if field in given:
+            raise SettingError(f"prices.{name!r}.{field} cannot stand beside dollars_per_hour; leave one out")
+    if not row.tokens_per_second:
+        raise SettingError(f"prices.{name!r}.tokens_per_second must be above 0")
+
+
+def _require(name: str, given: Mapping[str, float], needed: Iterable[str]) -> None:
     for field in needed:
         if field not in given:
             raise SettingError(
                 f"prices.{name!r}.{field} is missing; give input and output, or {' and '.join(_PER_HOUR)}"
             )
-    if needed is _PER_HOUR:
-        for field in _PER_TOKEN:
-            if field in given:
-                raise SettingError(
-                    f"prices.{name!r}.{field} cannot stand beside dollars_per_hour; leave one out"
-                )
-        if not row.tokens_per_second:
-            raise SettingError(f"prices.{name!r}.tokens_per_second must be above 0")
 
 
 def _row_price(row: PriceRow) -> Price:

@@ -12,7 +12,9 @@ from trireme.gateway.exchange import Exchange
 from trireme.gateway.spending.counting import Used
 
 
-def open_row(exchange: Exchange, attempt: str, asked: str, label: str, price: Price | None) -> LedgerRow:
+def open_row(
+    exchange: Exchange, attempt: str, asked: str, label: str, price: Price | None, *, release: str = ""
+) -> LedgerRow:
     """The row of an attempt that begins. label: provider:model. What it uses is not in it yet."""
     key = exchange.caller
     return LedgerRow(
@@ -27,6 +29,7 @@ def open_row(exchange: Exchange, attempt: str, asked: str, label: str, price: Pr
         served=label,
         at=0,
         prices=price.version if price is not None else "",
+        release=release,
     )
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from trireme.budget.caps import MOST, WINDOWS, Cap, Window
 from trireme.budget.dollars import read_dollars, write_dollars
+from trireme.budget.forecast import Forecast, forecast
 from trireme.budget.ledger import UsageBy, UsageQuery, UsageRow
 from trireme.budget.periods import read_period, write_time
 from trireme.budget.port import Counter
@@ -67,8 +68,10 @@ def read_by(text: str) -> UsageBy:
     raise InvalidInputError(f"by must be one of {', '.join(USAGE_BY)}, got {text[:40]!r}", "by")
 
 
-def budget_body(cap: Cap, counters: Mapping[Place, Counter] | None = None) -> dict[str, Any]:
-    """A budget; with `counters` also what is spent and held of it now, null where that is not known."""
+def budget_body(cap: Cap, counters: Mapping[Place, Counter] | None = None, now: int = 0) -> dict[str, Any]:
+    """A budget; with `counters` also what is spent and held of it, and what will be; null where it is not known.
+
+    now: milliseconds (Unix)."""
     body: dict[str, Any] = {
         "object": "budget",
         "level": cap.level,
@@ -79,10 +82,22 @@ def budget_body(cap: Cap, counters: Mapping[Place, Counter] | None = None) -> di
         "dollars": None if cap.nanos is None else write_dollars(cap.nanos),
     }
     if counters is not None:
-        now = counters.get(place_of(cap))
-        body["spent"] = now and _amounts(now.spent_tokens, now.spent_nanos)
-        body["held"] = now and _amounts(now.held_tokens, now.held_nanos)
+        one = counters.get(place_of(cap))
+        body["spent"] = one and _amounts(one.spent_tokens, one.spent_nanos)
+        body["held"] = one and _amounts(one.held_tokens, one.held_nanos)
+        body["forecast"] = one and _forecast_body(forecast(cap, one, now))
     return body
+
+
+def _forecast_body(found: Forecast) -> dict[str, Any]:
+    amount = write_dollars if found.unit == "nanos" else int
+    return {
+        "unit": "dollars" if found.unit == "nanos" else "tokens",
+        "used": round(float(found.used), 6),
+        "at_end": None if found.at_end is None else amount(found.at_end),
+        "exhausted_at": None if found.exhausted_at is None else write_time(found.exhausted_at),
+        "ends_at": write_time(found.ends_at),
+    }
 
 
 def deleted_body(cap: Cap) -> dict[str, Any]:

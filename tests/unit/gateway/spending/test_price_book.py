@@ -1,5 +1,6 @@
 """Prices of targets: exact where they are known, an upper bound where they depend, None where nobody knows."""
 
+import re
 import socket
 from decimal import Decimal
 from math import ceil
@@ -184,6 +185,28 @@ def test_the_measured_rate_takes_the_files_place_and_a_price_once_asked_stays():
     assert after.version == MEASURED
 
 
+MACHINES = b"""
+[[machines.gpu]]
+since = 2026-11-01
+dollars_per_hour = 3.6
+[[machines.gpu]]
+since = 2026-11-30
+dollars_per_hour = 1.8
+[prices.llm]
+machine = "gpu"
+tokens_per_second = 100
+"""
+
+
+def test_a_kind_of_machines_has_the_price_of_the_day():
+    own = book(MACHINES)
+    # 2026-11-29 12:00 UTC.
+    first = own.price_of("triton", "local", "llm", NOW)
+    assert first == Price(0, 0, 0, 10_000_000_000, f"{FROM_FILE}, gpu from 2026-11-01")
+    assert own.price_of("triton", "local", "llm", NOW + DAY).output == 5_000_000_000
+    assert own.price_of("triton", "local", "llm", NOW - 40 * DAY) is None
+
+
 def test_calls_at_once_count_together():
     rates = MachineRates()
     for start in range(10):
@@ -232,10 +255,14 @@ def test_what_is_too_short_says_nothing():
         ("dollars_per_hour = 1\ntokens_per_second = 0", "'vllm:m'.tokens_per_second"),
         ("dollars_per_hour = 1\ntokens_per_second = 1\ninput = 1", "'vllm:m'.input cannot stand"),
         ("input = 1000001\noutput = 1", "'vllm:m'.input"),
+        ('machine = "gpu"', "'vllm:m'.tokens_per_second is missing"),
+        ('machine = "gpu"\ntokens_per_second = 1', "'vllm:m'.machine: no [[machines.gpu]]"),
+        ('machine = "gpu"\ntokens_per_second = 1\ndollars_per_hour = 1', "'vllm:m'.machine cannot stand"),
+        ('machine = "gpu"\ntokens_per_second = 1\noutput = 1', "'vllm:m'.output cannot stand"),
     ],
 )
 def test_a_price_that_cannot_be_right_stops_the_start_and_is_named(row, named):
-    with pytest.raises(SettingError, match=named.replace(".", r"\.")):
+    with pytest.raises(SettingError, match=re.escape(named)):
         book(f'[prices."vllm:m"]\n{row}\n'.encode())
 
 
