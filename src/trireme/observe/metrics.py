@@ -20,6 +20,8 @@ from trireme.observe.labels import OTHER as OTHER  # noqa: PLC0414
 from trireme.observe.metric import Metric as Metric  # noqa: PLC0414
 from trireme.observe.process_metrics import *  # noqa: F403
 from trireme.observe.process_metrics import OF_PROCESS
+from trireme.observe.region_metrics import *  # noqa: F403
+from trireme.observe.region_metrics import REGIONS
 from trireme.observe.replica_metrics import *  # noqa: F403
 from trireme.observe.replica_metrics import AGENT
 from trireme.observe.server_metrics import *  # noqa: F403
@@ -33,6 +35,7 @@ EXPORTERS: Mapping[str, tuple[Metric, ...]] = MappingProxyType(
         "gateway": (*GATEWAY, *OF_PROCESS),
         "worker": (*WORKER, *OF_PROCESS),
         "agent": (*AGENT, *OF_PROCESS),
+        "regions": (*REGIONS, *OF_PROCESS),
         "triton": TRITON,
         "envoy": ENVOY,
         "dcgm": DCGM,
