@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trireme.scale.endpoints import far_file, far_name, near_file
-from trireme.scale.routes import seconds
+from trireme.scale.endpoints import far_file, far_name, near_file, near_name
+from trireme.scale.routes import away_name, batch_name, seconds
+from trireme.scale.spill import relay_cluster
 from trireme.scale.values import EnvoyValues, ModelEntry, Values
 
 Json = dict[str, Any]
@@ -21,7 +22,8 @@ def clusters_of(entry: ModelEntry, values: Values, endpoints: Path | None) -> li
     """The clusters of an entry, whose name is that of the one that routes name.
 
     With other regions there are three: the near replicas, the far ones, which take no more calls at once than they
-    are allowed, and the two in that order.
+    are allowed, and the two in that order. Batch calls that may fail over, and calls that spill, have an order of
+    their own.
     """
     if endpoints is None:
         return [
@@ -31,27 +33,45 @@ def clusters_of(entry: ModelEntry, values: Values, endpoints: Path | None) -> li
     common = _common(entry.max_requests, values.envoy)
     if not values.has_failover:
         return [{"name": entry.name, **near, **common}]
-    far = _by_file(far_name(entry.name), far_file(endpoints, entry.name))
-    names = [f"{entry.name}_near", far_name(entry.name)]
-    both = {
-        "name": entry.name,
+    first, far = near_name(entry.name), far_name(entry.name)
+    made = [
+        {"name": first, **near, **common},
+        _far_cluster(far, entry.failover_max_requests, entry, values, endpoints),
+        _in_order(entry.name, (first, far), entry, values),
+    ]
+    if entry.failover_batch_requests:
+        # Breakers are of a cluster: a second one of the same replicas has a limit of its own.
+        batch = f"{far}_batch"
+        made.append(_far_cluster(batch, entry.failover_batch_requests, entry, values, endpoints))
+        made.append(_in_order(batch_name(entry), (first, batch), entry, values))
+    if values.envoy.spill:
+        relay = f"{entry.name}_relay"
+        made.append(relay_cluster(relay))
+        made.append(_in_order(away_name(entry), (relay, first), entry, values))
+    return made
+
+
+def _far_cluster(name: str, most: int, entry: ModelEntry, values: Values, folder: Path) -> Json:
+    """The far replicas, of which `most` calls at once are asked."""
+    source = _by_file(far_name(entry.name), far_file(folder, entry.name))
+    return {"name": name, **source, **_common(most, values.envoy)}
+
+
+def _in_order(name: str, clusters: tuple[str, ...], entry: ModelEntry, values: Values) -> Json:
+    return {
+        "name": name,
         "connect_timeout": seconds(values.envoy.connect_timeout_seconds),
         "lb_policy": "CLUSTER_PROVIDED",
         "cluster_type": {
             "name": "envoy.clusters.aggregate",
             "typed_config": {
                 "@type": f"{_TYPES}.extensions.clusters.aggregate.v3.ClusterConfig",
-                "clusters": names,
+                "clusters": list(clusters),
             },
         },
         # Retries are counted here, calls where they run.
         "circuit_breakers": _breakers(entry.max_requests, values.envoy),
     }
-    return [
-        {"name": names[0], **near, **common},
-        {"name": names[1], **far, **_common(entry.failover_max_requests, values.envoy)},
-        both,
-    ]
 
 
 def admin_cluster(envoy: EnvoyValues) -> Json:

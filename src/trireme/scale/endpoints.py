@@ -42,6 +42,11 @@ class Endpoint:
     priority: int = 0
 
 
+def near_name(cluster: str) -> str:
+    """What the cluster of an entry's near replicas is called, where there are far ones."""
+    return f"{cluster}_near"
+
+
 def far_name(cluster: str) -> str:
     """What the cluster of an entry's far replicas is called."""
     return f"{cluster}_far"
@@ -74,7 +79,7 @@ def write(folder: Path, cluster: str, endpoints: Sequence[Endpoint]) -> None:
         (far_file(folder, cluster), far_name(cluster), far),
         (near_file(folder, cluster), cluster, near),
     ):
-        _replace(path, json.dumps({"resources": [assignment(name, some)]}, indent=1))
+        replace_file(path, json.dumps({"resources": [assignment(name, some)]}, indent=1))
 
 
 def assignment(name: str, endpoints: Sequence[Endpoint]) -> dict[str, Any]:
@@ -144,7 +149,8 @@ def _check(endpoints: Sequence[Endpoint]) -> None:
             raise InvalidInputError(f"the weights of one region must be at most {MOST_WEIGHT} together")
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
+    """Writes a file that Envoy watches by a rename. Raises SettingError where it cannot be written."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         fresh.write_text(text, encoding="utf-8")

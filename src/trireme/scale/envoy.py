@@ -12,6 +12,7 @@ from typing import Any
 from trireme.errors import SettingError, UnsupportedError
 from trireme.scale.clusters import ADMIN_CLUSTER, admin_cluster, clusters_of, socket
 from trireme.scale.routes import route_configuration, seconds
+from trireme.scale.spill import relay_extension, relay_listener, runtime_layer
 from trireme.scale.values import EnvoyValues, Values
 
 Json = dict[str, Any]
@@ -59,14 +60,18 @@ def bootstrap(values: Values, *, endpoints: Path | None) -> Json:
         raise SettingError("regions need a folder of endpoints: trireme envoy --endpoints FOLDER")
     envoy = values.envoy
     clusters = [cluster for entry in values.models for cluster in clusters_of(entry, values, endpoints)]
+    spills = values.has_failover and envoy.spill
+    spill_layers = [runtime_layer(endpoints)] if spills and endpoints else []
+    relays = [relay_listener(values, MOST_STREAMS)] if spills else []
     return {
+        **({"bootstrap_extensions": [relay_extension()]} if spills else {}),
         "node": {
             "id": "trireme",
             "cluster": "trireme",
             **({"locality": {"region": values.own_region}} if values.regions else {}),
         },
         "admin": {"address": socket(envoy.admin.address, envoy.admin.port)},
-        "layered_runtime": {"layers": [{"name": "trireme", "static_layer": _runtime()}]},
+        "layered_runtime": {"layers": [{"name": "trireme", "static_layer": _runtime()}, *spill_layers]},
         "stats_config": {
             "histogram_bucket_settings": [
                 {"match": {"safe_regex": {"regex": ".*rq_time|.*_ms"}}, "buckets": list(BUCKETS)}
@@ -74,7 +79,7 @@ def bootstrap(values: Values, *, endpoints: Path | None) -> Json:
         },
         "overload_manager": {"resource_monitors": [_connection_limit()]},
         "static_resources": {
-            "listeners": [_grpc_listener(values), _metrics_listener(envoy)],
+            "listeners": [_grpc_listener(values), _metrics_listener(envoy), *relays],
             "clusters": [*clusters, admin_cluster(envoy)],
         },
     }
