@@ -50,6 +50,12 @@ def write_shares(folder: Path, percents: Mapping[str, int]) -> None:
     replace_file(spill_file(folder), json.dumps({"resources": [resource]}, indent=1))
 
 
+def make_shares(folder: Path) -> None:
+    """Writes that all calls stay near where there is no file of shares. Raises as `write_shares`."""
+    if not spill_file(folder).exists():
+        write_shares(folder, {})
+
+
 def runtime_layer(folder: Path) -> Json:
     """The layer of Envoy's runtime that is read from the file."""
     source = {
