@@ -58,7 +58,6 @@ class Controller:
         try:
             while not self._ended.wait(self._options.probe):
                 self._state.look(monotonic(), self._notice)
-                self.loading.decide(self._notice)
                 if parent and os.getppid() != parent:
                     break
         finally:
@@ -97,6 +96,8 @@ class Controller:
             while not self._ended.is_set():
                 due = monotonic() + self._options.probe
                 near.measure()
+                # At once: what is older makes the share swing.
+                self.loading.decide(self._notice)
                 self._ended.wait(max(0.0, due - monotonic()))
 
     def _look_up(self) -> None:

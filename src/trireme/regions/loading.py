@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 
 from trireme.regions.loads import FarLoads, Loads, NearLoads
@@ -25,6 +26,8 @@ class Loading:
         self.is_asked = self.spills or values.envoy.region_listen is not None
         self.near = NearLoads(values, options.endpoints, options.answer)
         self.far = FarLoads(BELIEVED_LOOKS * options.probe + options.answer)
+        self._lock = threading.Lock()
+        self._has_stopped = False
         self._spill = Spill(tuple(entry.name for entry in values.models), options.endpoints)
 
     @property
@@ -38,11 +41,14 @@ class Loading:
         return self.far.of(first)
 
     def decide(self, notice: Callable[[str], None]) -> None:
-        """Decides the shares anew. Blocks for the disk; never raises."""
-        if self.spills:
-            self._spill.decide(self.near.known, self.far_loads(), notice)
+        """Decides the shares anew. Blocks for the disk; never raises. Does nothing after `stop`."""
+        with self._lock:
+            if self.spills and not self._has_stopped:
+                self._spill.decide(self.near.known, self.far_loads(), notice)
 
     def stop(self, notice: Callable[[str], None]) -> None:
         """All calls stay: nobody looks any more."""
-        if self.spills:
-            self._spill.decide({}, {}, notice)
+        with self._lock:
+            self._has_stopped = True
+            if self.spills:
+                self._spill.decide({}, {}, notice)
