@@ -27,6 +27,7 @@ _HELP = {
     "nearer": "that it must be nearer as well",
     "hold": "that it must have been so",
     "resolve": "between two look-ups of the balancers' names",
+    "release": "name of what runs, as metrics tell it (that of the settings)",
 }
 
 
@@ -47,19 +48,22 @@ def add_regions(commands: Any) -> None:
             type=kind,
             metavar=metavar,
             required=is_needed,
-            help=_HELP[option.name] if is_needed else f"{_HELP[option.name]} ({option.default})",
+            help=_HELP[option.name]
+            if option.default in (MISSING, "")
+            else f"{_HELP[option.name]} ({option.default})",
         )
     # Started by `trireme serve`: ends with it, however that ends.
     command.add_argument("--parent", type=int, default=0, help=argparse.SUPPRESS)
     command.set_defaults(run=_regions)
 
 
-def _regions(arguments: argparse.Namespace, _: Settings, console: Console) -> int:
+def _regions(arguments: argparse.Namespace, settings: Settings, console: Console) -> int:
     from trireme.regions.controller import run_controller
     from trireme.regions.options import RegionOptions
 
     names = [option.name for option in fields(RegionOptions)]
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    given.setdefault("release", settings.release)
 
     def notice(text: str) -> None:
         # Whoever listens may be gone, or the disk of the log full: the order is kept all the same.
