@@ -62,6 +62,11 @@ class Link:
                 os.close(file)
         self.set(path)
 
+    @property
+    def pid(self) -> int:
+        """Of the process that carries its packets."""
+        return self._process.pid
+
     def set(self, path: Path) -> Carried:
         """From now on it is so. Blocks until it is. Raises UnavailableError where its process has ended."""
         self.path = path

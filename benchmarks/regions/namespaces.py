@@ -76,7 +76,7 @@ class Namespace:
     def start(self, command: Sequence[str], **more: Any) -> subprocess.Popen[Any]:
         """A process within it, which is killed when the thread that started it is gone. `more` as of Popen."""
         with self.entered():
-            return subprocess.Popen([*_WITH_PARENT, *command], **more)
+            return start_within(None, command, **more)
 
     def connect(self, host: str, port: int, timeout_s: float = 10.0) -> socket.socket:
         """A TCP connection from within it. Raises OSError."""
@@ -102,6 +102,13 @@ class Namespace:
                 os.close(file)
                 raise UnsupportedError(f"{name} cannot be set up: {error.strerror}") from None
         return file
+
+
+def start_within(namespace: Namespace | None, command: Sequence[str], **more: Any) -> subprocess.Popen[Any]:
+    """As Namespace.start; without a namespace, in that of the running thread."""
+    if namespace is not None:
+        return namespace.start(command, **more)
+    return subprocess.Popen([*_WITH_PARENT, *command], **more)
 
 
 def find_hindrance() -> str:
@@ -133,6 +140,23 @@ def become_root_of_own() -> None:
     (own / "uid_map").write_text(f"0 {user} 1", encoding="ascii")
     (own / "gid_map").write_text(f"0 {group} 1", encoding="ascii")
     _configure("lo")
+
+
+def enter_own() -> Namespace:
+    """A namespace for this process, which must have one thread still. It becomes root of its own if it is not root.
+
+    Raises UnsupportedError saying what is missing.
+    """
+    if os.geteuid():
+        become_root_of_own()
+    if hindrance := find_hindrance():
+        raise UnsupportedError(
+            f"{hindrance}; namespaces and links need root or user namespaces (sysctl user.max_user_namespaces), "
+            f"{TUN_DEVICE} that this user may open, and setpriv"
+        )
+    own = Namespace()
+    own.move_into()
+    return own
 
 
 def _libc() -> Any:

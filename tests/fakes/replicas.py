@@ -23,9 +23,10 @@ class Replica(service_pb2_grpc.GRPCInferenceServiceServicer):
     """Counts what reaches it. `infer(request, context)` answers; `stream(request, context)` gives texts.
 
     It is reached through a relay, so that a test can cut its connections. agent_port: of its health and reports.
+    has_relay: False: it is reached at agent_port itself, as in a namespace of its own, where the relay is not.
     """
 
-    def __init__(self, host="127.0.0.1", agent_port=0):
+    def __init__(self, host="127.0.0.1", agent_port=0, has_relay=True):
         self.host = host
         self.infer = lambda request, context: messages.ModelInferResponse(id=request.id)
         self.stream = lambda request, context: iter(("one", "two"))
@@ -50,11 +51,13 @@ class Replica(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.own_port = self._server.add_insecure_port(f"{host}:{agent_port}")
         self._ended = threading.Event()
         self._server.start()
-        self._relay = _Relay(host, self.own_port)
+        self._relay = (
+            Relay(host, lambda: socket.create_connection((host, self.own_port))) if has_relay else None
+        )
 
     @property
     def port(self):
-        return self._relay.port
+        return self._relay.port if self._relay else self.own_port
 
     def endpoint(self, **changes):
         """What Envoy is told of it; its health is asked beside the relay."""
@@ -75,7 +78,8 @@ class Replica(service_pb2_grpc.GRPCInferenceServiceServicer):
     def close(self):
         self._ended.set()
         self._server.stop(None).wait()
-        self._relay.close()
+        if self._relay:
+            self._relay.close()
 
     def _report(self, request, context):
         """OrcaLoadReports: rps_fractional is field 6, application_utilization field 9, both doubles."""
@@ -108,11 +112,11 @@ class Replica(service_pb2_grpc.GRPCInferenceServiceServicer):
         return messages.RepositoryModelUnloadResponse()
 
 
-class _Relay:
-    """Carries bytes between a port of its own and a server's, until it is told to drop all connections."""
+class Relay:
+    """Carries bytes between a port of its own and what `connect()` opens, until it is told to drop all of them."""
 
-    def __init__(self, host, target):
-        self._target = (host, target)
+    def __init__(self, host, connect):
+        self._connect = connect
         self.is_silent = False
         self._sockets = set()
         self._carriers = []
@@ -144,7 +148,7 @@ class _Relay:
     def _carry_both(self, near):
         # A server that has ended refuses.
         with near, contextlib.suppress(ConnectionRefusedError):
-            with socket.create_connection(self._target) as far:
+            with self._connect() as far:
                 self._sockets |= {near, far}
                 back = threading.Thread(target=self._carry, args=(far, near))
                 back.start()

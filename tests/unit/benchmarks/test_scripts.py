@@ -27,6 +27,7 @@ SCRIPTS = (
     "caching.replay",
     "caching.saved",
     "envoy.run",
+    "regions.run",
     "generation.random_llm",
     "quantization.run",
     "quantization.source_grid",
