@@ -75,7 +75,8 @@ class Region:
         self.endpoints = folder / "endpoints"
         self.endpoints.mkdir(exist_ok=True)
         for entry in self.values.models:
-            endpoints.write(self.endpoints, entry.name, [])
+            endpoints.write_near(self.endpoints, entry.name, [])
+            endpoints.make_far(self.endpoints, entry.name)
         self.envoy: subprocess.Popen[Any] | None = None
         self.controller: subprocess.Popen[Any] | None = None
 
@@ -138,8 +139,12 @@ class Region:
             return connection.getresponse().read().decode()
 
     def place(self, entry: str, *some: Endpoint) -> None:
-        """Replaces the replicas of an entry; priority 0 are the near ones."""
-        endpoints.write(self.endpoints, entry, some)
+        """Replaces the near replicas of an entry."""
+        endpoints.write_near(self.endpoints, entry, some)
+
+    def place_far(self, entry: str, *some: Endpoint) -> None:
+        """Replaces the balancers of other regions, where no controller does."""
+        endpoints.write_far(self.endpoints, entry, some)
 
     def hosts(self) -> dict[str, str]:
         """address:port of each replica and balancer that Envoy knows -> healthy, draining, or what it fails."""
@@ -153,11 +158,8 @@ class Region:
         }
 
     def far_order(self, entry: str) -> list[str]:
-        """The regions of an entry's far file, by their priorities."""
-        file = endpoints.far_file(self.endpoints, entry)
-        (resource,) = json.loads(file.read_text(encoding="utf-8"))["resources"]
-        ranked = sorted(resource["endpoints"], key=lambda one: int(one["priority"]))
-        return [one["locality"]["region"] for one in ranked]
+        """The other regions, in the order in which they are asked."""
+        return [one.region for one in endpoints.read_far(self.endpoints, entry)]
 
     def wait_until(self, condition: Callable[[], bool], what: str, seconds: float = _START_S) -> None:
         """Blocks. Raises UnavailableError when it is not so in time."""

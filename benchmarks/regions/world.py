@@ -123,7 +123,7 @@ class World:
             hosts = {HOME: "127.0.0.1", FAR: "127.0.0.1"}
             listens = {HOME: self.far_link.near, FAR: self.far_link.far}
             spaces = {HOME: home, FAR: far}
-            addresses = {HOME: [self.near_link.far] * REPLICAS, FAR: [self.far_link.far] * REPLICAS}
+            addresses = {HOME: [self.near_link.far] * REPLICAS, FAR: ["127.0.0.1"] * REPLICAS}
         entry = {
             "serves": [MODEL, STREAMED],
             "idempotent": [MODEL],
@@ -151,18 +151,8 @@ class World:
                 near.append(Endpoint(address, port, region=name))
                 self._replica(region, servers if name == HOME else spaces[name], f"{address}:{port}")
             other = FAR if name == HOME else HOME
-            region.place(
-                ENTRY,
-                *near,
-                *(
-                    [
-                        Endpoint(a, REPLICA_PORT + n, region=other, priority=1)
-                        for n, a in enumerate(addresses[other])
-                    ]
-                    if other == FAR
-                    else []
-                ),
-            )
+            region.place(ENTRY, *near)
+            region.place_far(ENTRY, Endpoint(listens[other], REGION_PORT, region=other, priority=1))
         for region in regions.values():
             region.start_envoy()
         for name in (HOME, FAR):
