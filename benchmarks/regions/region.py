@@ -15,7 +15,6 @@ from typing import Any
 from benchmarks.regions.namespaces import Namespace, start_within
 from trireme.errors import UnavailableError
 from trireme.scale import endpoints
-from trireme.scale.clusters import ADMIN_CLUSTER
 from trireme.scale.endpoints import Endpoint
 from trireme.scale.envoy import arguments, bootstrap, find_envoy
 from trireme.scale.values import parse_values
@@ -146,13 +145,13 @@ class Region:
         """Replaces the balancers of other regions, where no controller does."""
         endpoints.write_far(self.endpoints, entry, some)
 
-    def hosts(self) -> dict[str, str]:
-        """address:port of each replica and balancer that Envoy knows -> healthy, draining, or what it fails."""
+    def hosts(self, entry: str) -> dict[str, str]:
+        """address:port of each replica and balancer of an entry -> healthy, draining, waiting or out."""
         clusters = json.loads(self.fetch("/clusters?format=json"))["cluster_statuses"]
         return {
             f"{at['address']}:{at['port_value']}": state_of(host["health_status"])
             for cluster in clusters
-            if cluster["name"] != ADMIN_CLUSTER
+            if cluster["name"] in (entry, endpoints.near_name(entry), endpoints.far_name(entry))
             for host in cluster.get("host_statuses", [])
             for at in [host["address"]["socket_address"]]
         }

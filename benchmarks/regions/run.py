@@ -32,7 +32,7 @@ from benchmarks.common.script import make_parser, run_script
 from benchmarks.regions.load import Load, Outcome
 from benchmarks.regions.namespaces import Namespace, enter_own
 from benchmarks.regions.region import PROFILE
-from benchmarks.regions.world import FAR, FAR_PATH, HOME, NEAR_PATH, Client, World, region_of
+from benchmarks.regions.world import ENTRY, FAR, FAR_PATH, HOME, NEAR_PATH, Client, World, region_of
 from trireme.errors import UnavailableError
 
 SEED = 0
@@ -120,7 +120,7 @@ def settle(world: World, client: Client) -> None:
     in_a_row, deadline = 0, time.monotonic() + _SETTLE_S
     while in_a_row < 20:
         if time.monotonic() > deadline:
-            raise UnavailableError(f"{HOME} does not serve: {world.home.hosts()}")
+            raise UnavailableError(f"{HOME} does not serve: {world.home.hosts(ENTRY)}")
         try:
             is_near = region_of(client.infer(WORK_MS, DEADLINE_S).result()) == HOME
         except grpc.RpcError:
