@@ -49,8 +49,9 @@ class Load:
         return time.monotonic() - self._began
 
     def stop(self) -> None:
-        """No further calls are begun; those that run end."""
+        """No further calls are begun; those that run end. Blocks until it is so."""
         self._stopped.set()
+        self._thread.join()
 
     def wait(self, is_enough: Callable[[Sequence[Outcome]], bool] | None = None) -> list[Outcome]:
         """The outcomes once all calls have ended, or so far once `is_enough` of them. Blocks.

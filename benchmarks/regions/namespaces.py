@@ -11,8 +11,9 @@ import os
 import socket
 import struct
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,13 @@ from trireme.errors import UnsupportedError
 TUN_DEVICE = Path("/dev/net/tun")
 _OWN = "/proc/thread-self/ns/net"
 # linux/sched.h, linux/if_tun.h, linux/sockios.h, linux/if.h
-_CLONE_NEWNET, _CLONE_NEWUSER = 0x4000_0000, 0x1000_0000
+_CLONE_NEWNET = 0x4000_0000
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x4004_54CA, 0x0001, 0x1000
 _SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8914, 0x8916, 0x891C
 _IFF_UP_AND_RUNNING = 0x41
+_AS_ROOT_OF_OWN = ("unshare", "--user", "--map-root-user", "--net", "--")
+# In the environment of a process that was started so.
+_STARTED_AGAIN = "REGIONS_STARTED_AGAIN"
 # Kills a process when the one that started it is gone.
 _WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 
@@ -127,29 +131,17 @@ def find_hindrance() -> str:
     return ""
 
 
-def become_root_of_own() -> None:
-    """Makes this user root of a user namespace, where namespaces can be made, and moves the process into it.
+def enter_own(module: str, words: Sequence[str]) -> Namespace:
+    """A namespace for this process, in which its threads are from now on.
 
-    Call it before any thread is started. Raises UnsupportedError where the system does not allow it.
+    Where it may make none it is started again, as root of a user namespace: `python -m MODULE WORDS`. Call it
+    before threads open sockets. Raises UnsupportedError saying what is missing.
     """
-    user, group = os.geteuid(), os.getegid()
-    _unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
-    own = Path("/proc/self")
-    with suppress(FileNotFoundError):
-        (own / "setgroups").write_text("deny", encoding="ascii")
-    (own / "uid_map").write_text(f"0 {user} 1", encoding="ascii")
-    (own / "gid_map").write_text(f"0 {group} 1", encoding="ascii")
-    _configure("lo")
-
-
-def enter_own() -> Namespace:
-    """A namespace for this process, which must have one thread still. It becomes root of its own if it is not root.
-
-    Raises UnsupportedError saying what is missing.
-    """
-    if os.geteuid():
-        become_root_of_own()
-    if hindrance := find_hindrance():
+    hindrance = find_hindrance()
+    if hindrance and _STARTED_AGAIN not in os.environ and _can_be_root_of_own():
+        again = [*_AS_ROOT_OF_OWN, sys.executable, "-m", module, *words]
+        os.execvpe(again[0], again, {**os.environ, _STARTED_AGAIN: "1"})  # noqa: S606 - no words of strangers
+    if hindrance:
         raise UnsupportedError(
             f"{hindrance}; namespaces and links need root or user namespaces (sysctl user.max_user_namespaces), "
             f"{TUN_DEVICE} that this user may open, and setpriv"
@@ -157,6 +149,14 @@ def enter_own() -> Namespace:
     own = Namespace()
     own.move_into()
     return own
+
+
+def _can_be_root_of_own() -> bool:
+    try:
+        tried = subprocess.run([*_AS_ROOT_OF_OWN, "true"], stderr=subprocess.DEVNULL, check=False)
+    except OSError:
+        return False
+    return tried.returncode == 0
 
 
 def _libc() -> Any:

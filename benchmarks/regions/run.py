@@ -145,7 +145,7 @@ def measure_settings(home: Namespace, settings: Mapping[str, Any], runs: int, na
 def work(options: argparse.Namespace, words: list[str]) -> None:
     """Measures, writes results and the page's section."""
     seen = read_circumstances("benchmarks.regions.run", words, seed=SEED)
-    home = enter_own()
+    home = enter_own("benchmarks.regions.run", words)
     rows = [
         {"settings": name, "runs": measure_settings(home, settings, options.runs, name)}
         for name, settings in SETTINGS.items()

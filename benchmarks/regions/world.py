@@ -158,7 +158,8 @@ class World:
         for name in (HOME, FAR):
             region = regions[name]
             region.wait_until(
-                lambda region=region: set(region.hosts(ENTRY).values()) == {"healthy"}, "all replicas are healthy"
+                lambda region=region: set(region.hosts(ENTRY).values()) == {"healthy"},
+                "all replicas are healthy",
             )
 
     def _namespace(self) -> Namespace:

@@ -5,6 +5,7 @@ eu is where the tests' calls begin. us is 82 ms of round trip away, ap 30; all l
 
 import contextlib
 import json
+import socket
 import urllib.parse
 from contextlib import ExitStack, closing
 
@@ -118,9 +119,11 @@ class Regions:
             region.place_far(entry, *some)
 
     def _replicas(self, space, count):
+        # Threads of gRPC would stay in a namespace that they were begun in: the sockets alone are there.
+        host = self.links[HOME].far if space == "servers" else "127.0.0.1"
         with self.spaces[space].entered():
-            host = "127.0.0.1" if space != "servers" else self.links[HOME].far
-            made = [Replica(host, has_relay=False) for _ in range(count)]
+            listeners = [socket.create_server((host, 0)) for _ in range(count)]
+        made = [Replica(listener=one) for one in listeners]
         for one in made:
             self._resources.callback(one.close)
         return made
@@ -161,7 +164,7 @@ class Client:
             opened.settimeout(None)
             return opened
 
-        self._relay = Relay("127.0.0.1", connect)
+        self._relay = Relay(socket.create_server(("127.0.0.1", 0)), connect)
         self._channel = grpc.insecure_channel(f"127.0.0.1:{self._relay.port}")
         self.stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 from regional import (
     FAILOVER,
+    FAKED,
     FAR,
     HOME,
     IDEMPOTENT,
@@ -127,7 +128,7 @@ def test_the_next_region_serves_when_two_have_vanished(regions, client):
 def vanish(regions):
     """eu's replicas, once its Envoy knows of it."""
     regions.links[HOME].cut()
-    near = [f"{one.host}:{one.port}" for one in regions.replicas[HOME]]
+    near = [f"{one.address}:{one.port}" for one in regions.replicas[HOME]]
     for entry in FAKED:
 
         def is_known(entry=entry):

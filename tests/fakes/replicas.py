@@ -23,10 +23,10 @@ class Replica(service_pb2_grpc.GRPCInferenceServiceServicer):
     """Counts what reaches it. `infer(request, context)` answers; `stream(request, context)` gives texts.
 
     It is reached through a relay, so that a test can cut its connections. agent_port: of its health and reports.
-    has_relay: False: it is reached at agent_port itself, as in a namespace of its own, where the relay is not.
+    listener: a socket that the relay listens on, in whatever network; it is asked for its health there as well.
     """
 
-    def __init__(self, host="127.0.0.1", agent_port=0, has_relay=True):
+    def __init__(self, host="127.0.0.1", agent_port=0, listener=None):
         self.host = host
         self.infer = lambda request, context: messages.ModelInferResponse(id=request.id)
         self.stream = lambda request, context: iter(("one", "two"))
@@ -51,17 +51,25 @@ class Replica(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.own_port = self._server.add_insecure_port(f"{host}:{agent_port}")
         self._ended = threading.Event()
         self._server.start()
-        self._relay = (
-            Relay(host, lambda: socket.create_connection((host, self.own_port))) if has_relay else None
+        self._is_apart = listener is not None
+        self._relay = Relay(
+            listener or socket.create_server((host, 0)),
+            lambda: socket.create_connection((host, self.own_port)),
         )
 
     @property
     def port(self):
-        return self._relay.port if self._relay else self.own_port
+        return self._relay.port
+
+    @property
+    def address(self):
+        """Where it is reached."""
+        return self._relay.address
 
     def endpoint(self, **changes):
         """What Envoy is told of it; its health is asked beside the relay."""
-        return Endpoint(self.host, self.port, agent_port=self.own_port, **changes)
+        agent_port = 0 if self._is_apart else self.own_port
+        return Endpoint(self.address, self.port, agent_port=agent_port, **changes)
 
     def cut(self):
         """Closes the connections that it has: who waits for an answer sees a reset."""
@@ -78,8 +86,7 @@ class Replica(service_pb2_grpc.GRPCInferenceServiceServicer):
     def close(self):
         self._ended.set()
         self._server.stop(None).wait()
-        if self._relay:
-            self._relay.close()
+        self._relay.close()
 
     def _report(self, request, context):
         """OrcaLoadReports: rps_fractional is field 6, application_utilization field 9, both doubles."""
@@ -113,15 +120,15 @@ class Replica(service_pb2_grpc.GRPCInferenceServiceServicer):
 
 
 class Relay:
-    """Carries bytes between a port of its own and what `connect()` opens, until it is told to drop all of them."""
+    """Carries bytes between who comes to `listener` and what `connect()` opens, until it is told to drop all."""
 
-    def __init__(self, host, connect):
+    def __init__(self, listener, connect):
         self._connect = connect
         self.is_silent = False
         self._sockets = set()
         self._carriers = []
-        self._listener = socket.create_server((host, 0))
-        self.port = self._listener.getsockname()[1]
+        self._listener = listener
+        self.address, self.port = listener.getsockname()
         self._acceptor = threading.Thread(target=self._accept)
         self._acceptor.start()
 
