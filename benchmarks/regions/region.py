@@ -20,7 +20,7 @@ from trireme.scale.envoy import arguments, bootstrap, find_envoy
 from trireme.scale.values import parse_values
 
 # Every region has a network of its own, so all have the same ports.
-GRPC_PORT, ADMIN_PORT, METRICS_PORT, REGION_PORT, CONTROLLER_PORT = 8001, 9901, 9902, 8010, 8011
+GRPC_PORT, ADMIN_PORT, METRICS_PORT, REGION_PORT, CONTROLLER_PORT = 8001, 9901, 9902, 8010, 9903
 # What finds out soon that a region fell silent; docs/regions.md has the same.
 PROFILE: Mapping[str, Any] = {
     "healthIntervalSeconds": 0.3,
@@ -97,11 +97,13 @@ class Region:
         self.envoy = self.start(arguments(find_envoy(), file, self.values.envoy), "envoy.log")
         self.wait_until(self.is_ready, "its Envoy starts")
 
-    def start_controller(self) -> None:
-        """The controller that orders the other regions. Returns at once."""
+    def start_controller(self, *options: str) -> None:
+        """The controller that orders the other regions. Returns at once. options: more words of its command."""
         words = ["--values", str(self.values_file), "--endpoints", str(self.endpoints)]
-        command = [sys.executable, "-m", "trireme.cli", "regions", *words, "--port", str(CONTROLLER_PORT)]
-        self.controller = self.start(command, "controller.log")
+        words += ["--host", self.host, "--port", str(CONTROLLER_PORT), *options]
+        self.controller = self.start(
+            [sys.executable, "-m", "trireme.cli", "regions", *words], "controller.log"
+        )
 
     def __enter__(self) -> Region:
         return self

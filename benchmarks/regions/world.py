@@ -150,7 +150,6 @@ class World:
                 port = REPLICA_PORT + number
                 near.append(Endpoint(address, port, region=name))
                 self._replica(region, servers if name == HOME else spaces[name], f"{address}:{port}")
-            other = FAR if name == HOME else HOME
             region.place(ENTRY, *near)
             region.place_far(ENTRY, Endpoint(listens[other], REGION_PORT, region=other, priority=1))
         for region in regions.values():
@@ -172,6 +171,10 @@ class World:
         process = region.start(command, "replicas.log", space, cwd=PROJECT)
         self.replicas.append(Replica(region.name, place, process))
         self._resources.callback(_end, process)
+
+
+def _is_whole(region: Region) -> bool:
+    return list(region.hosts(ENTRY).values()) == ["healthy"] * (REPLICAS + 1)
 
 
 def _end(process: subprocess.Popen[Any]) -> None:

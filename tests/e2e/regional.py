@@ -55,6 +55,8 @@ SETTINGS = {
     "retries": 5,
     "minRetryConcurrency": 256,
 }
+# Its own look back for a quarter of a minute, and wait for half of one.
+CONTROLLER = ("--probe-seconds", "0.1", "--window", "5", "--hold-seconds", "0.5", "--answer-seconds", "1")
 DEADLINE_S = 60.0
 IN_A_ROW = 10
 
@@ -102,21 +104,13 @@ class Regions:
         for name, region in self.envoys.items():
             for entry in FAKED:
                 region.place(entry, *(one.endpoint(region=name) for one in self.replicas[name]))
-            self.place_far(region)
             region.start_envoy()
-        self.client = add(closing(Client(self.spaces[HOME])))
-
-    def place_far(self, region):
-        """What a controller would write, of links as they are."""
-        at = {**self.balancers, HOME: f"{self.links[FAR].near}:{REGION_PORT}"}
-        order = [one.name for one in region.values.other_regions]
-        order.sort(key=lambda name: PATHS[name].delay_ms)
+        self.start_controller()
         for entry in MODELS:
-            some = [
-                Endpoint(at[name].split(":")[0], REGION_PORT, region=name, priority=number)
-                for number, name in enumerate(order, 1)
-            ]
-            region.place_far(entry, *some)
+            self.envoys[FAR].place_far(
+                entry, Endpoint(self.links[FAR].near, REGION_PORT, region=HOME, priority=1)
+            )
+        self.client = add(closing(Client(self.spaces[HOME])))
 
     def _replicas(self, space, count):
         # Threads of gRPC would stay in a namespace that they were begun in: the sockets alone are there.
@@ -131,10 +125,20 @@ class Regions:
     def close(self):
         self._resources.close()
 
-    def reset(self):
-        """As at the beginning: all links whole, all replicas answer; returns once eu's own serve."""
+    def start_controller(self):
+        """Of eu; it looks often."""
+        self.envoys[HOME].start_controller(*CONTROLLER)
+
+    def reset(self, has_home=True):
+        """As at the beginning, with eu's own replicas or without: they have vanished, and its Envoy knows it.
+
+        Returns once that is what Envoy and controller see.
+        """
         for name, link in self.links.items():
-            link.set(PATHS[name])
+            if has_home or name != HOME:
+                link.set(PATHS[name])
+        if not has_home:
+            self.links[HOME].cut()
         for name, some in self.replicas.items():
             for one in some:
                 one.infer = lambda request, context, name=name: messages.ModelInferResponse(id=name)
@@ -142,13 +146,26 @@ class Regions:
         for region in self.envoys.values():
             if region.envoy.poll() is not None:
                 region.start_envoy()
-        self.wait_for(HOME)
+        if self.envoys[HOME].controller.poll() is not None:
+            self.start_controller()
+        self.wait_for_order(MIDDLE, FAR)
         for entry in FAKED:
-            wait_until(lambda entry=entry: set(self.envoys[HOME].hosts(entry).values()) == {"healthy"})
+            wait_until(lambda entry=entry: self.sees(entry, has_home))
+        self.wait_for(HOME if has_home else MIDDLE)
+
+    def sees(self, entry, has_home):
+        """Whether eu's Envoy takes its own replicas for there, or for gone, and all else for healthy."""
+        hosts = self.envoys[HOME].hosts(entry)
+        own = {hosts.pop(f"{one.address}:{one.port}", "") for one in self.replicas[HOME]}
+        return own == {"healthy" if has_home else "out"} and set(hosts.values()) == {"healthy"}
 
     def wait_for(self, region, model=OTHER):
         """Blocks until so many calls in a row are answered by `region`."""
         wait_until(lambda: self.client.answers(model, IN_A_ROW) == [region] * IN_A_ROW)
+
+    def wait_for_order(self, *regions):
+        """Blocks until eu asks the others in this order."""
+        wait_until(lambda: self.envoys[HOME].far_order(FAKED[0]) == [*regions])
 
     def calls(self, region):
         """That reached a region's replicas so far."""

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 from regional import (
     FAILOVER,
+    FAILOVER_BATCH,
     FAKED,
     FAR,
     HOME,
@@ -12,20 +13,22 @@ from regional import (
     IN_A_ROW,
     MIDDLE,
     OTHER,
+    PATHS,
     SMALL,
     STREAMED,
     Regions,
     answer_of,
     texts_of,
 )
-from stacks import wait_until
 
+from benchmarks.regions.delays import Path
 from benchmarks.regions.load import Load
 from fakes.replicas import Hold
 
 pytestmark = pytest.mark.namespaces
 PER_SECOND = 50
 UNAVAILABLE = "UNAVAILABLE"
+STAYS, BATCH = ("trireme-residency", "near"), ("trireme-priority", "batch")
 
 
 @pytest.fixture(scope="module")
@@ -115,62 +118,106 @@ def test_a_stream_that_had_begun_ends_with_an_error_and_says_nothing_twice(regio
         hold.end.set()
 
 
-def test_the_next_region_serves_when_two_have_vanished(regions, client):
-    regions.links[HOME].cut()
-    regions.wait_for(MIDDLE)
-    regions.links[MIDDLE].cut()
-    load = load_of(client, 100)
-    outcomes = load.wait()
-    assert Counter(one.error for one in outcomes) == {"": 100}
-    assert {one.region for one in outcomes} == {FAR}
+# While eu's replicas are gone
 
 
-def vanish(regions):
-    """eu's replicas, once its Envoy knows of it."""
-    regions.links[HOME].cut()
-    near = [f"{one.address}:{one.port}" for one in regions.replicas[HOME]]
-    for entry in FAKED:
-
-        def is_known(entry=entry):
-            hosts = regions.envoys[HOME].hosts(entry)
-            return {hosts[place] for place in near} == {"out"}
-
-        wait_until(is_known)
+@pytest.fixture
+def without_home(made):
+    """eu's replicas have vanished, and its Envoy knows it; all else is whole."""
+    made.reset(has_home=False)
+    return made
 
 
-def test_no_more_calls_fail_over_than_are_allowed(regions, client):
-    vanish(regions)
-    hold = Hold()
-    (there,) = regions.replicas[MIDDLE]
+def test_no_more_calls_fail_over_than_are_allowed(without_home):
+    client, hold = without_home.client, Hold()
+    (there,) = without_home.replicas[MIDDLE]
     there.infer = hold.infer
     try:
         held = [client.start(SMALL) for _ in range(FAILOVER)]
         hold.wait_for(FAILOVER)
-        before = regions.calls(MIDDLE), regions.calls(FAR)
+        before = without_home.calls(MIDDLE), without_home.calls(FAR)
         assert client.answers(SMALL, 5) == [UNAVAILABLE] * 5
-        assert (regions.calls(MIDDLE), regions.calls(FAR)) == before
+        assert (without_home.calls(MIDDLE), without_home.calls(FAR)) == before
     finally:
         hold.end.set()
     assert [answer_of(call) for call in held] == ["late"] * FAILOVER
 
 
-def test_envoy_of_a_region_killed_is_as_if_that_region_had_vanished(regions, client):
-    vanish(regions)
-    regions.wait_for(MIDDLE)
-    load = load_of(client, 150)
-    load.wait(lambda outcomes: len(outcomes) >= 50)
-    regions.envoys[MIDDLE].envoy.kill()
+def test_calls_that_must_stay_in_their_region_fail_there(without_home):
+    client = without_home.client
+    before = without_home.calls(MIDDLE), without_home.calls(FAR)
+    for model in (IDEMPOTENT, OTHER):
+        assert client.answers(model, 5, STAYS) == [UNAVAILABLE] * 5
+    assert texts_of(client.open_stream(STREAMED, STAYS)) == [UNAVAILABLE]
+    assert (without_home.calls(MIDDLE), without_home.calls(FAR)) == before
+    # Others go elsewhere meanwhile.
+    assert client.answer(OTHER) == MIDDLE
+
+
+def test_batch_calls_are_shed_before_others(without_home):
+    client, hold = without_home.client, Hold()
+    (there,) = without_home.replicas[MIDDLE]
+    there.infer = hold.infer
+    try:
+        held = [client.start(SMALL, BATCH) for _ in range(FAILOVER_BATCH)]
+        hold.wait_for(FAILOVER_BATCH)
+        before = without_home.calls(MIDDLE), without_home.calls(FAR)
+        assert client.answers(SMALL, 5, BATCH) == [UNAVAILABLE] * 5
+        # By default none of them leaves its region.
+        assert client.answers(OTHER, 5, BATCH) == [UNAVAILABLE] * 5
+        assert (without_home.calls(MIDDLE), without_home.calls(FAR)) == before
+        # Meanwhile as many others as ever.
+        held += [client.start(SMALL) for _ in range(FAILOVER)]
+        hold.wait_for(FAILOVER)
+    finally:
+        hold.end.set()
+    assert [answer_of(call) for call in held] == ["late"] * (FAILOVER + FAILOVER_BATCH)
+
+
+def test_when_the_next_region_vanishes_too_the_one_after_it_serves(without_home):
+    load = load_of(without_home.client, 150)
+    load.wait(lambda outcomes: count_of(MIDDLE)(outcomes) >= 30)
+    without_home.links[MIDDLE].cut()
     outcomes = load.wait()
     assert Counter(one.error for one in outcomes) == {"": 150}
-    assert outcomes[-1].region == FAR
+    without_home.wait_for(FAR)
 
 
-def test_envoy_of_the_own_region_started_again_knows_what_it_knew(regions, client):
-    own = regions.envoys[HOME]
+def test_a_killed_envoy_of_the_next_region_fails_no_idempotent_call(without_home):
+    load = load_of(without_home.client, 150)
+    load.wait(lambda outcomes: count_of(MIDDLE)(outcomes) >= 30)
+    without_home.envoys[MIDDLE].envoy.kill()
+    outcomes = load.wait()
+    assert Counter(one.error for one in outcomes) == {"": 150}
+    without_home.wait_for(FAR)
+
+
+def test_regions_are_asked_in_the_order_of_their_round_trips_and_anew_when_a_path_changes(without_home):
+    assert without_home.envoys[HOME].far_order(FAKED[1]) == [MIDDLE, FAR]
+    without_home.links[MIDDLE].set(Path(delay_ms=80))
+    without_home.wait_for_order(FAR, MIDDLE)
+    without_home.wait_for(FAR)
+    without_home.links[MIDDLE].set(PATHS[MIDDLE])
+    without_home.wait_for_order(MIDDLE, FAR)
+    without_home.wait_for(MIDDLE)
+
+
+def test_a_killed_controller_leaves_its_order_and_goes_on_from_it(without_home):
+    own = without_home.envoys[HOME]
+    own.controller.kill()
+    own.controller.wait()
+    assert without_home.client.answers(OTHER, IN_A_ROW) == [MIDDLE] * IN_A_ROW
+    without_home.links[MIDDLE].set(Path(delay_ms=80))
+    without_home.start_controller()
+    without_home.wait_for_order(FAR, MIDDLE)
+    without_home.wait_for(FAR)
+
+
+def test_a_killed_envoy_of_the_own_region_knows_what_it_knew_when_it_is_back(without_home):
+    own = without_home.envoys[HOME]
     own.envoy.kill()
     own.envoy.wait()
-    assert client.answer(OTHER) == UNAVAILABLE
+    assert without_home.client.answer(OTHER) == UNAVAILABLE
     own.start_envoy()
-    regions.wait_for(HOME)
-    vanish(regions)
-    regions.wait_for(MIDDLE)
+    without_home.wait_for(MIDDLE)
+    without_home.reset()
