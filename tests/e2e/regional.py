@@ -3,10 +3,7 @@
 eu is where the tests' calls begin. us is 82 ms of round trip away, ap 30; all links lose a packet now and then.
 """
 
-import contextlib
-import json
 import socket
-import urllib.parse
 from contextlib import ExitStack, closing
 
 import grpc
@@ -38,10 +35,7 @@ MODELS = {
         "failoverMaxRequests": FAILOVER,
         "failoverBatchRequests": FAILOVER_BATCH,
     },
-    # Of real tritonservers.
-    "llm": {"serves": ["llm"]},
 }
-FAKED = ("retrieval", "small")
 IDEMPOTENT, OTHER, STREAMED, SMALL = "embedding", "rag", "rag", "reranker"
 # As the regional settings, with time for a machine that is busy with other things.
 SETTINGS = {
@@ -102,7 +96,7 @@ class Regions:
         self.replicas = {HOME: self._replicas("servers", 2), FAR: self._replicas(FAR, 1)}
         self.replicas[MIDDLE] = self._replicas(MIDDLE, 1)
         for name, region in self.envoys.items():
-            for entry in FAKED:
+            for entry in MODELS:
                 region.place(entry, *(one.endpoint(region=name) for one in self.replicas[name]))
             region.start_envoy()
         self.start_controller()
@@ -149,7 +143,7 @@ class Regions:
         if self.envoys[HOME].controller.poll() is not None:
             self.start_controller()
         self.wait_for_order(MIDDLE, FAR)
-        for entry in FAKED:
+        for entry in MODELS:
             wait_until(lambda entry=entry: self.sees(entry, has_home))
         self.wait_for(HOME if has_home else MIDDLE)
 
@@ -165,7 +159,7 @@ class Regions:
 
     def wait_for_order(self, *regions):
         """Blocks until eu asks the others in this order."""
-        wait_until(lambda: self.envoys[HOME].far_order(FAKED[0]) == [*regions])
+        wait_until(lambda: self.envoys[HOME].far_order("retrieval") == [*regions])
 
     def calls(self, region):
         """That reached a region's replicas so far."""
@@ -223,16 +217,3 @@ def texts_of(stream):
     except grpc.RpcError as error:
         texts.append(error.code().name)
     return texts
-
-
-def post(space, port, path, body, secret=""):
-    """Status and JSON of the answer to a POST, of a server in a namespace."""
-    headers = {"content-type": "application/json", "authorization": f"Bearer {secret}"}
-    with space.entered():
-        connection = contextlib.closing(
-            __import__("http.client").client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
-        )
-        with connection as opened:
-            opened.request("POST", urllib.parse.quote(path), json.dumps(body), headers)
-            answer = opened.getresponse()
-            return answer.status, json.loads(answer.read())

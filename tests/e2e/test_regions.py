@@ -6,7 +6,6 @@ import pytest
 from regional import (
     FAILOVER,
     FAILOVER_BATCH,
-    FAKED,
     FAR,
     HOME,
     IDEMPOTENT,
@@ -193,7 +192,7 @@ def test_a_killed_envoy_of_the_next_region_fails_no_idempotent_call(without_home
 
 
 def test_regions_are_asked_in_the_order_of_their_round_trips_and_anew_when_a_path_changes(without_home):
-    assert without_home.envoys[HOME].far_order(FAKED[1]) == [MIDDLE, FAR]
+    assert without_home.envoys[HOME].far_order("small") == [MIDDLE, FAR]
     without_home.links[MIDDLE].set(Path(delay_ms=80))
     without_home.wait_for_order(FAR, MIDDLE)
     without_home.wait_for(FAR)
