@@ -44,6 +44,17 @@ class Replica:
     process: subprocess.Popen[Any]
 
 
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """Addresses of a region's Envoy, of its region listener and of its replicas, and where they run."""
+
+    host: str
+    listen: str
+    replicas: tuple[str, ...]
+    namespace: Namespace | None
+    servers: Namespace | None
+
+
 class World:
     """Both regions, running. Close it."""
 
@@ -106,60 +117,60 @@ class World:
     def _start(
         self, home: Namespace | None, paths: tuple[Path, Path], settings: dict[str, Any], failover: int
     ) -> None:
-        if home is None:
-            # Of this process alone, so that several may run beside each other.
-            net = f"127.{64 + os.getpid() % 64}.{os.getpid() // 64 % 256}"
-            hosts = {HOME: f"{net}.1", FAR: f"{net}.2"}
-            listens = hosts
-            spaces: dict[str, Namespace | None] = {HOME: None, FAR: None}
-            addresses = {HOME: [f"{net}.11", f"{net}.12"], FAR: [f"{net}.21", f"{net}.22"]}
-            servers: Namespace | None = None
-        else:
-            servers, far = self._namespace(), self._namespace()
-            self.near_link = Link(home, servers, paths[0], seed=1)
-            self._resources.callback(self.near_link.close)
-            self.far_link = Link(home, far, paths[1], seed=2)
-            self._resources.callback(self.far_link.close)
-            hosts = {HOME: "127.0.0.1", FAR: "127.0.0.1"}
-            listens = {HOME: self.far_link.near, FAR: self.far_link.far}
-            spaces = {HOME: home, FAR: far}
-            addresses = {HOME: [self.near_link.far] * REPLICAS, FAR: ["127.0.0.1"] * REPLICAS}
-        entry = {
-            "serves": [MODEL, STREAMED],
-            "idempotent": [MODEL],
-            "failoverMaxRequests": failover,
-        }
+        sites = self._on_loopback() if home is None else self._over_links(home, paths)
+        entry = {"serves": [MODEL, STREAMED], "idempotent": [MODEL], "failoverMaxRequests": failover}
         regions = {}
         for name, other in ((HOME, FAR), (FAR, HOME)):
-            regions[name] = self._resources.enter_context(
-                Region(
-                    name,
-                    self._folder / name,
-                    {ENTRY: entry},
-                    namespace=spaces[name],
-                    host=hosts[name],
-                    others={other: f"{listens[other]}:{REGION_PORT}"},
-                    listen=listens[name],
-                    **settings,
-                )
+            site = sites[name]
+            region = regions[name] = Region(
+                name,
+                self._folder / name,
+                {ENTRY: entry},
+                namespace=site.namespace,
+                host=site.host,
+                others={other: f"{sites[other].listen}:{REGION_PORT}"},
+                listen=site.listen,
+                **settings,
             )
-        self.home, self.far = regions[HOME], regions[FAR]
-        for name, region in regions.items():
-            near = []
-            for number, address in enumerate(addresses[name]):
-                port = REPLICA_PORT + number
-                near.append(Endpoint(address, port, region=name))
-                self._replica(region, servers if name == HOME else spaces[name], f"{address}:{port}")
+            self._resources.callback(region.close)
+            near = [
+                Endpoint(address, REPLICA_PORT + number, region=name)
+                for number, address in enumerate(site.replicas)
+            ]
             region.place(ENTRY, *near)
-            region.place_far(ENTRY, Endpoint(listens[other], REGION_PORT, region=other, priority=1))
-        for region in regions.values():
+            for one in near:
+                self._replica(region, site.servers, f"{one.address}:{one.port}")
             region.start_envoy()
-        for name in (HOME, FAR):
-            region = regions[name]
+            region.start_controller()
+        self.home, self.far = regions[HOME], regions[FAR]
+        for region in regions.values():
             region.wait_until(
-                lambda region=region: set(region.hosts(ENTRY).values()) == {"healthy"},
-                "all replicas are healthy",
+                lambda region=region: _is_whole(region), "all replicas and balancers are healthy"
             )
+
+    def _on_loopback(self) -> dict[str, _Site]:
+        # Addresses of this process alone, so that several may run beside each other.
+        net = f"127.{64 + os.getpid() % 64}.{os.getpid() // 64 % 256}"
+        return {
+            name: _Site(host, host, (f"{net}.{10 * number + 1}", f"{net}.{10 * number + 2}"), None, None)
+            for number, name in enumerate((HOME, FAR), 1)
+            for host in [f"{net}.{number}"]
+        }
+
+    def _over_links(self, home: Namespace, paths: tuple[Path, Path]) -> dict[str, _Site]:
+        servers, far = self._namespace(), self._namespace()
+        self.near_link = self._link(home, servers, paths[0], seed=1)
+        self.far_link = self._link(home, far, paths[1], seed=2)
+        own = "127.0.0.1"
+        return {
+            HOME: _Site(own, self.far_link.near, (self.near_link.far,) * REPLICAS, home, servers),
+            FAR: _Site(own, self.far_link.far, (own,) * REPLICAS, far, far),
+        }
+
+    def _link(self, one: Namespace, other: Namespace, path: Path, seed: int) -> Link:
+        made = Link(one, other, path, seed)
+        self._resources.callback(made.close)
+        return made
 
     def _namespace(self) -> Namespace:
         made = Namespace()

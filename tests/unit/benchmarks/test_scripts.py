@@ -28,6 +28,7 @@ SCRIPTS = (
     "caching.saved",
     "envoy.run",
     "regions.run",
+    "regions.demo",
     "generation.random_llm",
     "quantization.run",
     "quantization.source_grid",
