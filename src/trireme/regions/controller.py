@@ -10,25 +10,37 @@ from contextlib import closing
 from time import monotonic
 
 from trireme.errors import UnavailableError
+from trireme.regions.loads import FarLoads, Loads, NearLoads
 from trireme.regions.options import RegionOptions
 from trireme.regions.pages import serving
 from trireme.regions.probe import Probe
+from trireme.regions.spill import Spill
 from trireme.regions.state import RegionState
-from trireme.scale.region_values import Region, RegionTls
-from trireme.scale.values import read_values
+from trireme.scale.near_routes import LOADS
+from trireme.scale.region_values import Region
+from trireme.scale.values import Values, read_values
+
+# Looks at loads until what a region said of its own is no longer believed.
+BELIEVED_LOOKS = 5
 
 
 class Controller:
-    """Threads over a `RegionState`: one that probes each region, and one that looks names up."""
+    """Threads over a `RegionState`: for each region one that probes it, one for names, one for near loads."""
 
     def __init__(
-        self, state: RegionState, options: RegionOptions, tls: RegionTls | None, notice: Callable[[str], None]
+        self, state: RegionState, options: RegionOptions, values: Values, notice: Callable[[str], None]
     ) -> None:
         """Starts nothing."""
         self._state = state
         self._options = options
-        self._tls = tls
+        self._tls = values.envoy.region_tls
         self._notice = notice
+        self._spills = values.envoy.spill
+        # Other regions may spill where this one does not.
+        self._tells_loads = self._spills or values.envoy.region_listen is not None
+        self.near = NearLoads(values, options.endpoints, options.answer)
+        self._far = FarLoads(BELIEVED_LOOKS * options.probe + options.answer)
+        self._spill = Spill(tuple(entry.name for entry in values.models), options.endpoints)
         self._ended = threading.Event()
         self._failed: Exception | None = None
 
@@ -37,7 +49,7 @@ class Controller:
         self._ended.set()
 
     def run(self, parent: int = 0) -> None:
-        """Blocks until `end`, or until the process `parent` is gone, 0 for none. The files stay as they are.
+        """Blocks until `end`, or until the process `parent` is gone, 0 for none. The order stays; nothing spills.
 
         Raises UnavailableError where a thread fails: one that goes on and looks no more would keep an old order.
         """
@@ -47,19 +59,23 @@ class Controller:
             threading.Thread(target=self._guarded, args=(self._probe, one), name=one.name, daemon=True)
             for one in self._state.regions
         ]
-        threads.append(
-            threading.Thread(target=self._guarded, args=(self._look_up,), name="names", daemon=True)
-        )
+        others = {"names": self._look_up, **({"loads": self._ask_loads} if self._tells_loads else {})}
+        for name, work in others.items():
+            threads.append(threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True))
         for thread in threads:
             thread.start()
         try:
             while not self._ended.wait(self._options.probe):
                 self._state.look(monotonic(), self._notice)
+                if self._spills:
+                    self._spill.decide(self.near.known, self._far_loads(), self._notice)
                 if parent and os.getppid() != parent:
                     break
         finally:
             # Threads that still wait for an answer end with the process.
             self._ended.set()
+            if self._spills:
+                self._spill.stop(self._notice)
         if self._failed is not None:
             error = self._failed
             raise UnavailableError(f"the controller cannot go on: {type(error).__name__}: {error}")
@@ -83,6 +99,20 @@ class Controller:
                     # A balancer with several addresses may have lost one.
                     turn += 1
                 self._state.hear(region.name, answer)
+                if self._spills and answer.outcome == "ok":
+                    self._far.hear(region.name, probe.read(LOADS))
+                self._ended.wait(max(0.0, due - monotonic()))
+
+    def _far_loads(self) -> Loads:
+        """Of the region to which calls would go: the first that answers."""
+        first = next((one.region for one in self._state.standings() if one.answers), "")
+        return self._far.of(first)
+
+    def _ask_loads(self) -> None:
+        with closing(self.near):
+            while not self._ended.is_set():
+                due = monotonic() + self._options.probe
+                self.near.measure()
                 self._ended.wait(max(0.0, due - monotonic()))
 
     def _look_up(self) -> None:
@@ -100,12 +130,12 @@ def run_controller(options: RegionOptions, notice: Callable[[str], None], parent
     """
     values = read_values(options.values)
     state = RegionState(values, options)
-    controller = Controller(state, options, values.envoy.region_tls, notice)
+    controller = Controller(state, options, values, notice)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in before:
         signal.signal(number, lambda *_: controller.end())
     try:
-        with serving(state, options):
+        with serving(state, options, lambda: controller.near.known):
             others = ", ".join(one.region for one in state.standings())
             notice(f"Regions after {values.own_region}: {others}. HTTP {options.host}:{options.port}.")
             controller.run(parent)

@@ -1,19 +1,21 @@
-"""HTTP of the controller: /ready, /healthz and /metrics."""
+"""HTTP of the controller: /ready, /healthz, /metrics, and its region's loads for other regions' controllers."""
 
 from __future__ import annotations
 
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from trireme.errors import SettingError
+from trireme.regions.loads import Loads, loads_body
 from trireme.regions.metrics import RegionMetrics
 from trireme.regions.options import RegionOptions
 from trireme.regions.state import RegionState
+from trireme.scale.near_routes import LOADS
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # For a client that sends its request slowly.
@@ -21,9 +23,9 @@ REQUEST_SECONDS = 10
 
 
 @contextmanager
-def serving(state: RegionState, options: RegionOptions) -> Iterator[None]:
-    """Within it the pages are served. Raises SettingError for a port in use."""
-    server = _open(state, options)
+def serving(state: RegionState, options: RegionOptions, loads: Callable[[], Loads] = dict) -> Iterator[None]:
+    """Within it the pages are served. loads: of near replicas. Raises SettingError for a port in use."""
+    server = _open(state, options, loads)
     thread = threading.Thread(target=server.serve_forever, name="pages", daemon=True)
     thread.start()
     try:
@@ -56,7 +58,7 @@ def readiness(state: RegionState) -> dict[str, Any]:
     }
 
 
-def _open(state: RegionState, options: RegionOptions) -> ThreadingHTTPServer:
+def _open(state: RegionState, options: RegionOptions, loads: Callable[[], Loads]) -> ThreadingHTTPServer:
     metrics = RegionMetrics(state)
 
     class Pages(BaseHTTPRequestHandler):
@@ -69,6 +71,8 @@ def _open(state: RegionState, options: RegionOptions) -> ThreadingHTTPServer:
             elif path == "/ready":
                 said = readiness(state)
                 self._say(200 if said["ready"] else 503, "application/json", json.dumps(said).encode())
+            elif path == LOADS:
+                self._say(200, "application/json", loads_body(loads()))
             elif path == "/healthz":
                 self._say(200, "application/json", b'{"status": "ok"}')
             else:

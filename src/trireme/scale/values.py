@@ -63,7 +63,7 @@ _MOST_CALLS = 1_000_000
 
 _LISTEN, _ADMIN = Address("127.0.0.1", 8001), Address("127.0.0.1", 9901)
 _METRICS = Address("127.0.0.1", 9902)
-_REGION_LISTEN = Address("127.0.0.1", 8010)
+_REGION_LISTEN, _CONTROLLER = Address("127.0.0.1", 8010), Address("127.0.0.1", 9903)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,9 @@ class EnvoyValues:
     region_tls: RegionTls | None = field(default=None, metadata={"read": region_tls})
     # Whether both may be without it beyond this machine.
     region_insecure: bool = field(default=False, metadata={"read": switch})
-    # Sends calls to other regions by load, before near replicas are full; alpha in Envoy.
+    # HTTP of `trireme regions` beside this Envoy; other regions learn there how loaded this one is.
+    controller: Address = field(default=_CONTROLLER, metadata=address(_CONTROLLER))
+    # Sends a share of the calls to other regions by load, which `trireme regions` measures.
     spill: bool = field(default=False, metadata={"read": switch})
     # Threads. Each keeps connections and counts of its own: with few replicas one balances best.
     workers: int = field(default=1, metadata=whole(1, 256))
@@ -378,6 +380,8 @@ def _check_envoy(envoy: EnvoyValues, name: str) -> None:
         raise SettingError(
             f"{name}: envoy.agentPort and envoy.serverPort are both {envoy.agent_port}; agentPort 0 asks the server"
         )
+    if envoy.spill and not envoy.agent_port:
+        raise SettingError(f"{name}: envoy.spill needs envoy.agentPort: agents say how loaded replicas are")
     if envoy.hedging and not envoy.per_try_timeout_seconds:
         raise SettingError(f"{name}: envoy.hedging needs envoy.perTryTimeoutSeconds")
 

@@ -176,7 +176,7 @@ def test_batch_work_does_not_fail_over_unless_the_file_says_so():
 BOUNDED = sorted(
     {one.name for one in dataclasses.fields(EnvoyValues)}
     - {"listen", "admin", "metrics", "balancing", "hedging", "retry_stream_resets", "access_log", "service"}
-    - {"region_listen", "region_tls", "region_insecure", "spill"}
+    - {"region_listen", "region_tls", "region_insecure", "spill", "controller"}
 )
 
 
