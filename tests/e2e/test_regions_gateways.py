@@ -31,6 +31,14 @@ MODELS = {
     # A busy machine takes more than the second of the other tests.
     "all": {"serves": ["embedding", "llm"], "idempotent": ["embedding"], "perTryTimeoutSeconds": 5},
 }
+FILE = """
+[local]
+region = "{own}"
+other_regions = ["{other}"]
+
+[tenants.kept]
+forbid_regions = ["{other}"]
+"""
 SERVER_PORT, HTTP_PORT, METRICS_PORT, GATEWAY_PORT = 9001, 8000, 8002, 8080
 PROMPT = "one two three four five six"
 DEADLINE_S = 60
@@ -49,7 +57,8 @@ class Site:
         (models / "embedding").symlink_to(ROOT / "model_repository" / "embedding")
         place_generator(models, "llm", self.hold.knobs, chat_text_input=False, max_num_seqs=8)
         file = folder / "gateway.toml"
-        file.write_text("")
+        other = FAR if self.name == HOME else HOME
+        file.write_text(FILE.format(own=self.name, other=other))
         self.settings = Settings(
             grpc_port=GRPC_PORT,
             http_port=HTTP_PORT,
@@ -127,7 +136,7 @@ class Site:
 
 
 class Sites:
-    """Both, over links; `secret`: of a key that both gateways know."""
+    """Both, over links. secret, kept_secret: of keys that both gateways know; calls of the second stay near."""
 
     def __init__(self, folder, resources):
         add = resources.enter_context
@@ -160,7 +169,8 @@ class Sites:
             site.envoy.place("all", Endpoint(site.address, SERVER_PORT, region=site.name))
             site.envoy.start_envoy()
             site.envoy.start_controller()
-        self.secret = create_key(os.environ | {"TRIREME_DATABASE_URL": url}, "--tenant", "acme")
+        environ = os.environ | {"TRIREME_DATABASE_URL": url}
+        self.secret, self.kept_secret = (create_key(environ, "--tenant", one) for one in ("acme", "kept"))
         for site in (self.home, self.far):
             site.start_gateway()
         for site in (self.home, self.far):
@@ -168,10 +178,10 @@ class Sites:
         for site in (self.home, self.far):
             wait_until(lambda site=site: self.embed(site) == 200)
 
-    def embed(self, site):
+    def embed(self, site, secret=""):
         """The status of one embedding."""
         body = {"model": "embedding", "input": ["a trireme has three rows of oars"]}
-        return site.ask("POST", "/v1/embeddings", body, self.secret)[0]
+        return site.ask("POST", "/v1/embeddings", body, secret or self.secret)[0]
 
     def write(self, site):
         """What the LLM streams."""
@@ -272,3 +282,16 @@ def test_a_killed_gateway_is_that_of_its_region_alone(sites):
     sites.home.start_gateway()
     wait_until(sites.home.gateway_answers)
     wait_until(lambda: sites.embed(sites.home) == 200)
+
+
+def test_a_tenant_that_forbids_the_other_region_is_served_near_or_not_at_all(sites):
+    wait_until(lambda: sites.embed(sites.home, sites.kept_secret) == 200)
+    sites.near_link.cut()
+    wait_until(lambda: sites.serve_from(sites.far))
+    # Nobody else calls meanwhile.
+    before = sites.far.answered("embedding")
+    assert sites.embed(sites.home, sites.kept_secret) == 503
+    assert sites.far.answered("embedding") == before
+    assert sites.embed(sites.home) == 200
+    sites.near_link.heal()
+    wait_until(lambda: sites.embed(sites.home, sites.kept_secret) == 200)
