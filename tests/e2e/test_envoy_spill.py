@@ -1,6 +1,7 @@
 """The real Envoy between two regions: a share of the calls leaves, and is asked near where that fails."""
 
 import json
+from contextlib import closing
 
 import grpc
 import pytest
@@ -98,6 +99,22 @@ def test_what_the_far_region_may_not_take_any_more_is_answered_near(balancer, re
     assert calls_of([here, there]) == [3, 2]
     hold.end.set()
     assert [call.result().id for call in held] == ["late", "late"]
+
+
+def test_what_is_answered_near_for_want_of_room_is_in_no_budget_of_retries(tmp_path, replicas):
+    (here, there), hold = replicas(2), Hold()
+    there.infer = here.infer = hold.infer
+    settings = {"retryBudgetPercent": 0, "minRetryConcurrency": 0, "spill": True}
+    with closing(Balancer(tmp_path, MODELS, ("here", "there"), **settings)) as balancer:
+        place(balancer, [here], there)
+        write_shares(tmp_path, {"retrieval": 100})
+        key = spill_key(balancer.values.models[0])
+        balancer.wait_until(lambda: share_of(balancer, key) == 100)
+        held = [balancer.start(OTHER) for _ in range(40)]
+        hold.wait_for(40)
+        assert calls_of([here, there]) == [38, 2]
+        hold.end.set()
+        assert [call.result().id for call in held] == ["late"] * 40
 
 
 def test_what_finds_no_far_region_is_answered_near(balancer, replicas, spill):

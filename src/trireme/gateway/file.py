@@ -14,6 +14,7 @@ from trireme.access.priorities import Priority
 from trireme.errors import SettingError
 from trireme.gateway.cascades.rows import DecideAfter, OnRefusal, StepRow, check_steps
 from trireme.gateway.degrade.rows import RouteRow, check_route
+from trireme.gateway.own_regions import LocalRow, check_local
 from trireme.settings import Settings
 
 # A name before the colon of "provider:model", and in headers and metrics.
@@ -162,22 +163,6 @@ class TenantRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     priority: Priority | None = None
 
 
-class LocalRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where this gateway and its Triton are, by the names of values.yaml's regions.
-
-    region: this one; rules of tenants hold for it as for a provider's. other_regions: those to which Envoy may send
-    calls of our own models; a tenant that forbids one of them has all of its calls answered in this one.
-    """
-
-    region: str = ""
-    other_regions: list[str] = []
-
-    def keeps(self, rule: TenantRow) -> bool:
-        """Whether calls under a tenant's rule must not leave this region."""
-        forbidden = {region.casefold() for region in rule.forbid_regions}
-        return not forbidden.isdisjoint(region.casefold() for region in self.other_regions)
-
-
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of one request: bytes, depth and items of its body, bytes of an uploaded file, seconds to send it.
 
@@ -260,7 +245,7 @@ def parse_gateway_file(raw: bytes, name: str) -> GatewayFile:
     _check_numbers(file, name)
     _check_public(file.public, name)
     _check_providers(file.providers, name)
-    _check_local(file, name)
+    check_local(file.local, "" if file.providers[LOCAL].url else file.providers[LOCAL].region, name)
     for model, row in file.models.items():
         _check_model(f"{name}: models.{model}", row, file.providers)
     cascades = [model for model, row in file.models.items() if row.steps]
@@ -345,29 +330,6 @@ def _check_providers(rows: Mapping[str, ProviderRow], name: str) -> None:
         for field in ("first_seconds", "between_seconds", "total_seconds"):
             if getattr(row, field) <= 0:
                 raise SettingError(f"{name}: providers.{key}.{field} must be above 0")
-
-
-def _check_local(file: GatewayFile, name: str) -> None:
-    row, own = file.local, file.providers[LOCAL]
-    for key, regions in (
-        ("region", [row.region] if row.region else []),
-        ("other_regions", row.other_regions),
-    ):
-        for region in regions:
-            if not _NAME.fullmatch(region):
-                raise SettingError(
-                    f"{name}: local.{key}: {region[:40]!r} is no name: it has lower-case letters, digits and -"
-                )
-    if row.other_regions and not row.region:
-        raise SettingError(f"{name}: local.region is missing: local.other_regions names others")
-    everywhere = [row.region, *row.other_regions]
-    if len(set(everywhere)) < len(everywhere):
-        twice = max(everywhere, key=everywhere.count)
-        raise SettingError(f"{name}: local.other_regions: {twice!r} stands twice, or is local.region")
-    if row.region and not own.url and own.region not in ("", row.region):
-        raise SettingError(
-            f"{name}: providers.{LOCAL}.region is {own.region!r}, local.region {row.region!r}: take one away"
-        )
 
 
 def _check_regions(tenant: str, rule: TenantRow, providers: Mapping[str, ProviderRow], name: str) -> None:

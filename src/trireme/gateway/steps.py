@@ -51,7 +51,7 @@ async def admit(exchange: Exchange, ports: Ports) -> None:
     rule = ports.file.tenants.get(key.tenant, TenantRow())
     exchange.priority = read_priority(exchange.headers, key.priority, rule.priority or key.priority)
     # Here, for all that is asked of our own servers on its behalf, whoever asks it.
-    route_calls(CallRoute(exchange.priority, stays_near=ports.file.local.keeps(rule)))
+    route_calls(CallRoute(exchange.priority, stays_near=ports.file.local.keeps(rule.forbid_regions)))
     await ports.keys.admit(key, exchange.endpoint)
 
 

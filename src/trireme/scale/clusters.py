@@ -57,7 +57,14 @@ def clusters_of(
     if values.envoy.spill:
         relay = f"{entry.name}_relay"
         made.append(relay_cluster(relay))
-        made.append(_in_order(away_name(entry), (relay, first), entry, values))
+        away = _in_order(away_name(entry), (relay, first), entry, values)
+        # What the far replicas may not take runs near, and is a retry to Envoy for as long as it does.
+        (limits,) = away["circuit_breakers"]["thresholds"]
+        limits["retry_budget"] = {
+            "budget_percent": {"value": 100},
+            "min_retry_concurrency": entry.max_requests,
+        }
+        made.append(away)
     return made
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from trireme.errors import SettingError
-from trireme.gateway.file import TenantRow, parse_gateway_file, read_gateway_file, split_target
+from trireme.gateway.file import parse_gateway_file, read_gateway_file, split_target
 
 ROOT = Path(__file__).parents[3]
 
@@ -81,33 +81,6 @@ def test_a_key_or_value_that_is_wrong_stops_the_start_and_is_named(text, named):
         parse(text)
     assert named in str(caught.value)
     assert "gateway.toml" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "named"),
-    [
-        ("other_regions = ['us-east']", "local.region is missing"),
-        ("region = 'eu'\nother_regions = ['eu']", "'eu' stands twice, or is local.region"),
-        ("region = 'eu'\nother_regions = ['us', 'us']", "'us' stands twice"),
-        ("region = 'EU west'", "local.region: 'EU west' is no name"),
-        ("region = 'eu'\nother_regions = ['']", "local.other_regions: '' is no name"),
-        ("region = 'eu'\n[providers.local]\nkind = 'triton'\nregion = 'us'", "take one away"),
-        ("regions = ['eu']", "regions"),
-    ],
-)
-def test_regions_of_our_own_that_cannot_be_are_refused(text, named):
-    with pytest.raises(SettingError, match=named):
-        parse(f"[local]\n{text}")
-
-
-@pytest.mark.parametrize(
-    ("forbidden", "stays"),
-    [([], False), (["eu-west"], False), (["mars"], False), (["us-east"], True), (["AP-south", "x"], True)],
-)
-def test_a_tenant_that_forbids_another_region_of_ours_keeps_its_calls_in_this_one(forbidden, stays):
-    file = parse("[local]\nregion = 'eu-west'\nother_regions = ['us-east', 'ap-south']")
-    assert file.local.keeps(TenantRow(forbid_regions=forbidden)) is stays
-    assert not parse("").local.keeps(TenantRow(forbid_regions=forbidden))
 
 
 def test_a_target_without_a_provider_is_a_model_of_our_own():

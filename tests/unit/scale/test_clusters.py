@@ -67,6 +67,10 @@ def test_what_spills_goes_by_the_relay_and_then_near(tmp_path):
     assert list(found) == ["llm_near", "llm_far", "llm", "llm_relay", "llm_away"]
     assert order_of(found["llm_away"]) == ["llm_relay", "llm_near"]
     assert list(clusters(tmp_path, envoy={"spill": True})) == ["llm"]
+    # All that the near replicas may have may be such.
+    budget = thresholds(found["llm_away"])["retry_budget"]
+    assert budget == {"budget_percent": {"value": 100}, "min_retry_concurrency": 64}
+    assert thresholds(found["llm"])["retry_budget"]["budget_percent"] == {"value": 20}
 
 
 def test_breakers_count_calls_and_show_what_is_left_and_retries_have_a_budget(tmp_path):
