@@ -29,6 +29,7 @@ from benchmarks.common.report import (
     write_section,
 )
 from benchmarks.common.script import make_parser, run_script
+from benchmarks.regions.delays import Path
 from benchmarks.regions.load import Load, Outcome
 from benchmarks.regions.namespaces import Namespace, enter_own
 from benchmarks.regions.region import PROFILE
@@ -43,7 +44,7 @@ BEFORE_S, CUT_S, AFTER_S = 3.0, 6.0, 3.0
 DEADLINE_S = 10.0
 # Their first message would come after so long, and they begin so long before the cut.
 STREAMS, STREAM_MS, STREAM_LEAD_S = 10, 1_000.0, 0.5
-SETTINGS: Mapping[str, Mapping[str, Any]] = {"as by default": {}, "regional": PROFILE}
+LOSS_PERCENT = 0.5
 _SETTLE_S = 60.0
 
 
@@ -128,17 +129,41 @@ def settle(world: World, client: Client) -> None:
         in_a_row = in_a_row + 1 if is_near else 0
 
 
-def measure_settings(home: Namespace, settings: Mapping[str, Any], runs: int, name: str) -> list[Run]:
-    """Runs of one set of Envoy's settings, over regions of their own."""
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A row: Envoy's settings, and the percent of packets that both links lose all the time."""
+
+    name: str
+    settings: Mapping[str, Any]
+    loss_percent: float = 0.0
+
+    @property
+    def paths(self) -> tuple[Path, Path]:
+        """Of the links."""
+        near, far = (
+            dataclasses.replace(one, loss_percent=self.loss_percent) for one in (NEAR_PATH, FAR_PATH)
+        )
+        return near, far
+
+
+CASES = (
+    Case("as by default", {}),
+    Case("regional", PROFILE),
+    Case(f"regional, {LOSS_PERCENT:g} % of all packets lost", PROFILE, LOSS_PERCENT),
+)
+
+
+def measure_case(home: Namespace, case: Case, runs: int) -> list[Run]:
+    """Runs of a case, over regions of their own."""
     found = []
     with (
         tempfile.TemporaryDirectory() as folder,
-        closing(World(File(folder), home, settings=settings)) as world,
+        closing(World(File(folder), home, case.paths, case.settings)) as world,
         world.channel as channel,
     ):
         for number in range(runs):
             found.append(measure(world, Client(channel)))
-            show_progress_note(f"{name}, run {number + 1}: {found[-1]}")
+            show_progress_note(f"{case.name}, run {number + 1}: {found[-1]}")
     return found
 
 
@@ -146,19 +171,19 @@ def work(options: argparse.Namespace, words: list[str]) -> None:
     """Measures, writes results and the page's section."""
     seen = read_circumstances("benchmarks.regions.run", words, seed=SEED)
     home = enter_own("benchmarks.regions.run", words)
-    rows = [
-        {"settings": name, "runs": measure_settings(home, settings, options.runs, name)}
-        for name, settings in SETTINGS.items()
-    ]
+    rows = [(case, measure_case(home, case, options.runs)) for case in CASES]
     record = {
         "seen": dataclasses.asdict(seen),
         "paths": [dataclasses.asdict(path) for path in (NEAR_PATH, FAR_PATH)],
-        "rows": [{**row, "runs": [dataclasses.asdict(run) for run in row["runs"]]} for row in rows],
+        "rows": [
+            {**dataclasses.asdict(case), "runs": [dataclasses.asdict(run) for run in found]}
+            for case, found in rows
+        ],
     }
     write_json(RESULTS / "regions.json", record)
     section = render(
         "regions/vanished.md.j2",
-        rows=[summary_of(row["settings"], row["runs"]) for row in rows],
+        rows=[summary_of(case.name, found) for case, found in rows],
         seen=seen,
         runs=options.runs,
         streams=STREAMS,
