@@ -7,7 +7,10 @@ import pytest
 
 from fakes.balancers import Balancer, code_of
 from fakes.replicas import Hold, calls_of, cut, fail
+from trireme.errors import UnavailableError
 from trireme.scale.routes import PRIORITY_HEADER, RESIDENCY_HEADER
+from trireme.triton.call_route import CallRoute
+from trireme.triton.client import TritonClient
 
 NEAR = ((RESIDENCY_HEADER, "near"),)
 BATCH = ((PRIORITY_HEADER, "batch"),)
@@ -55,6 +58,17 @@ def test_a_call_that_must_stay_fails_at_once_where_no_near_replica_is_left(balan
     # Others go there meanwhile.
     balancer.infer(OTHER)
     assert calls_of([here, there]) == [0, 1]
+
+
+def test_a_client_of_ours_is_told_so_by_a_typed_error(balancer, replicas):
+    here, there = replicas(2)
+    balancer.place(near(here, state="draining"), far(there))
+    with TritonClient(balancer.address, 30.0, CallRoute(stays_near=True)) as client:
+        with pytest.raises(UnavailableError):
+            client.infer(OTHER, {"x": [["a"]]})
+        with pytest.raises(UnavailableError):
+            list(client.stream(OTHER, {"x": "a"}))
+    assert there.calls == 0
 
 
 def test_a_call_that_must_stay_is_asked_again_near_alone(balancer, replicas):

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import re
 import threading
+import urllib.request
 
 import pytest
 
@@ -27,8 +29,7 @@ class Region:
 
     def __init__(self, folder, name, port, other, tls):
         folder.mkdir()
-        (http,) = free_ports(1)
-        self.name = name
+        (self.http,) = free_ports(1)
         self.balancer = Balancer(
             folder,
             MODELS,
@@ -36,15 +37,17 @@ class Region:
             spill=True,
             regionListen={"address": "127.0.0.1", "port": port},
             regionTls=tls,
-            controller={"address": "127.0.0.1", "port": http},
+            controller={"address": "127.0.0.1", "port": self.http},
         )
         values = self.balancer.values
         # An answer may be late on a slow machine without a region being taken for lost.
-        options = RegionOptions(folder / "values.yaml", folder, port=http, probe=0.1, answer=30.0, misses=100)
+        options = RegionOptions(
+            folder / "values.yaml", folder, port=self.http, probe=0.1, answer=30.0, misses=100
+        )
         state = RegionState(values, options)
         self.said = []
         self.controller = Controller(state, options, values, self.said.append)
-        self._pages = serving(state, options, lambda: self.controller.near.known)
+        self._pages = serving(state, options, self.controller.loading)
         self._pages.__enter__()
         self._thread = threading.Thread(target=self.controller.run)
         self._thread.start()
@@ -62,6 +65,12 @@ class Region:
     def share(self):
         entries = json.loads(self.balancer.fetch("/runtime"))["entries"]
         return int(entries[spill_key(self.balancer.values.models[0])]["final_value"])
+
+    def metrics(self):
+        """Value of each metric of the entry."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/metrics") as answer:
+            found = re.findall(r'^(\w+){entry="retrieval"} (\S+)$', answer.read().decode(), re.MULTILINE)
+        return {name: float(value) for name, value in found}
 
     def wait_for_share(self, share):
         self.balancer.wait_until(lambda: self.share() == share)
@@ -95,7 +104,7 @@ def test_calls_leave_by_load_are_capped_and_come_back(regions, replicas):
     for region, replica in ((here, own), (there, other)):
         write_near(region.balancer.folder, "retrieval", [replica.endpoint()])
     for region in regions:
-        region.balancer.wait_until(lambda region=region: region.controller.near.known)
+        region.balancer.wait_until(lambda region=region: region.controller.loading.near.known)
         healthy = "cluster.retrieval_{}.membership_healthy"
         for kind in ("near", "far"):
             name = healthy.format(kind)
@@ -106,6 +115,9 @@ def test_calls_leave_by_load_are_capped_and_come_back(regions, replicas):
     own.utilization = 1.25
     here.wait_for_share(50)
     assert 0 < left_of(here.balancer, other) < 40
+    shown = here.metrics()
+    assert shown["trireme_region_spill_percent"] == 50
+    assert (shown["trireme_region_near_load"], shown["trireme_region_far_load"]) == (1.25, 0.25)
     own.utilization = 3.0
     here.wait_for_share(100)
     assert left_of(here.balancer, other) == 40

@@ -47,8 +47,9 @@ def _envoy(arguments: argparse.Namespace, settings: Settings, console: Console) 
         # Envoy does not start without them, and who writes them starts with it.
         for entry in values.models:
             make_far(arguments.far_endpoints, entry.name)
-        if values.envoy.spill:
-            make_shares(arguments.far_endpoints)
+    far = arguments.far_endpoints or arguments.endpoints
+    if far is not None and values.has_failover and values.envoy.spill:
+        make_shares(far)
     text = json.dumps(configuration, indent=2)
     if out is None:
         print(text)

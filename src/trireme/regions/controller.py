@@ -10,18 +10,14 @@ from contextlib import closing
 from time import monotonic
 
 from trireme.errors import UnavailableError
-from trireme.regions.loads import FarLoads, Loads, NearLoads
+from trireme.regions.loading import Loading
 from trireme.regions.options import RegionOptions
 from trireme.regions.pages import serving
 from trireme.regions.probe import Probe
-from trireme.regions.spill import Spill
 from trireme.regions.state import RegionState
 from trireme.scale.near_routes import LOADS
 from trireme.scale.region_values import Region
 from trireme.scale.values import Values, read_values
-
-# Looks at loads until what a region said of its own is no longer believed.
-BELIEVED_LOOKS = 5
 
 
 class Controller:
@@ -35,12 +31,7 @@ class Controller:
         self._options = options
         self._tls = values.envoy.region_tls
         self._notice = notice
-        self._spills = values.envoy.spill
-        # Other regions may spill where this one does not.
-        self._tells_loads = self._spills or values.envoy.region_listen is not None
-        self.near = NearLoads(values, options.endpoints, options.answer)
-        self._far = FarLoads(BELIEVED_LOOKS * options.probe + options.answer)
-        self._spill = Spill(tuple(entry.name for entry in values.models), options.endpoints)
+        self.loading = Loading(state, options, values)
         self._ended = threading.Event()
         self._failed: Exception | None = None
 
@@ -59,7 +50,7 @@ class Controller:
             threading.Thread(target=self._guarded, args=(self._probe, one), name=one.name, daemon=True)
             for one in self._state.regions
         ]
-        others = {"names": self._look_up, **({"loads": self._ask_loads} if self._tells_loads else {})}
+        others = {"names": self._look_up, **({"loads": self._ask_loads} if self.loading.is_asked else {})}
         for name, work in others.items():
             threads.append(threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True))
         for thread in threads:
@@ -67,15 +58,12 @@ class Controller:
         try:
             while not self._ended.wait(self._options.probe):
                 self._state.look(monotonic(), self._notice)
-                if self._spills:
-                    self._spill.decide(self.near.known, self._far_loads(), self._notice)
                 if parent and os.getppid() != parent:
                     break
         finally:
             # Threads that still wait for an answer end with the process.
             self._ended.set()
-            if self._spills:
-                self._spill.stop(self._notice)
+            self.loading.stop(self._notice)
         if self._failed is not None:
             error = self._failed
             raise UnavailableError(f"the controller cannot go on: {type(error).__name__}: {error}")
@@ -99,20 +87,17 @@ class Controller:
                     # A balancer with several addresses may have lost one.
                     turn += 1
                 self._state.hear(region.name, answer)
-                if self._spills and answer.outcome == "ok":
-                    self._far.hear(region.name, probe.read(LOADS))
+                if self.loading.spills and answer.outcome == "ok":
+                    self.loading.far.hear(region.name, probe.read(LOADS))
                 self._ended.wait(max(0.0, due - monotonic()))
 
-    def _far_loads(self) -> Loads:
-        """Of the region to which calls would go: the first that answers."""
-        first = next((one.region for one in self._state.standings() if one.answers), "")
-        return self._far.of(first)
-
     def _ask_loads(self) -> None:
-        with closing(self.near):
+        with closing(self.loading.near) as near:
             while not self._ended.is_set():
                 due = monotonic() + self._options.probe
-                self.near.measure()
+                near.measure()
+                # At once: what is older makes the share swing.
+                self.loading.decide(self._notice)
                 self._ended.wait(max(0.0, due - monotonic()))
 
     def _look_up(self) -> None:
@@ -135,7 +120,7 @@ def run_controller(options: RegionOptions, notice: Callable[[str], None], parent
     for number in before:
         signal.signal(number, lambda *_: controller.end())
     try:
-        with serving(state, options, lambda: controller.near.known):
+        with serving(state, options, controller.loading):
             others = ", ".join(one.region for one in state.standings())
             notice(f"Regions after {values.own_region}: {others}. HTTP {options.host}:{options.port}.")
             controller.run(parent)

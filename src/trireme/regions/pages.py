@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from trireme.errors import SettingError
-from trireme.regions.loads import Loads, loads_body
+from trireme.regions.loading import Loading
+from trireme.regions.loads import loads_body
 from trireme.regions.metrics import RegionMetrics
 from trireme.regions.options import RegionOptions
 from trireme.regions.state import RegionState
@@ -23,9 +24,9 @@ REQUEST_SECONDS = 10
 
 
 @contextmanager
-def serving(state: RegionState, options: RegionOptions, loads: Callable[[], Loads] = dict) -> Iterator[None]:
-    """Within it the pages are served. loads: of near replicas. Raises SettingError for a port in use."""
-    server = _open(state, options, loads)
+def serving(state: RegionState, options: RegionOptions, loading: Loading) -> Iterator[None]:
+    """Within it the pages are served. Raises SettingError for a port in use."""
+    server = _open(state, options, loading)
     thread = threading.Thread(target=server.serve_forever, name="pages", daemon=True)
     thread.start()
     try:
@@ -58,8 +59,8 @@ def readiness(state: RegionState) -> dict[str, Any]:
     }
 
 
-def _open(state: RegionState, options: RegionOptions, loads: Callable[[], Loads]) -> ThreadingHTTPServer:
-    metrics = RegionMetrics(state)
+def _open(state: RegionState, options: RegionOptions, loading: Loading) -> ThreadingHTTPServer:
+    metrics = RegionMetrics(state, loading)
 
     class Pages(BaseHTTPRequestHandler):
         timeout = REQUEST_SECONDS
@@ -72,7 +73,7 @@ def _open(state: RegionState, options: RegionOptions, loads: Callable[[], Loads]
                 said = readiness(state)
                 self._say(200 if said["ready"] else 503, "application/json", json.dumps(said).encode())
             elif path == LOADS:
-                self._say(200, "application/json", loads_body(loads()))
+                self._say(200, "application/json", loads_body(loading.near.known))
             elif path == "/healthz":
                 self._say(200, "application/json", b'{"status": "ok"}')
             else:

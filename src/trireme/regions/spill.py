@@ -54,10 +54,6 @@ class Spill:
         self.shares = shares
         self._write(notice)
 
-    def stop(self, notice: Callable[[str], None]) -> None:
-        """All calls stay: nobody will look any more."""
-        self.decide({}, {}, notice)
-
     def _write(self, notice: Callable[[str], None]) -> None:
         if self.shares == self._written:
             return

@@ -61,9 +61,8 @@ _LONGEST_REASON = 500
 _MOST_REPLICAS = 10_000
 _MOST_CALLS = 1_000_000
 
-_LISTEN, _ADMIN = Address("127.0.0.1", 8001), Address("127.0.0.1", 9901)
-_METRICS = Address("127.0.0.1", 9902)
-_REGION_LISTEN, _CONTROLLER = Address("127.0.0.1", 8010), Address("127.0.0.1", 9903)
+_LISTEN, _REGION_LISTEN = Address("127.0.0.1", 8001), Address("127.0.0.1", 8010)
+_ADMIN, _METRICS, _CONTROLLER = (Address("127.0.0.1", port) for port in (9901, 9902, 9903))
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,14 +378,13 @@ def _check_envoy(envoy: EnvoyValues, name: str) -> None:
         raise SettingError(
             f"{name}: envoy.slowStartSeconds needs envoy.balancing roundRobin or orca: leastRequest hardly heeds it"
         )
-    if envoy.balancing == "orca" and not envoy.agent_port:
-        raise SettingError(f"{name}: envoy.balancing orca needs envoy.agentPort: agents report there")
+    for key, is_on in (("balancing orca", envoy.balancing == "orca"), ("spill", envoy.spill)):
+        if is_on and not envoy.agent_port:
+            raise SettingError(f"{name}: envoy.{key} needs envoy.agentPort: agents report there")
     if envoy.server_port == envoy.agent_port:
         raise SettingError(
             f"{name}: envoy.agentPort and envoy.serverPort are both {envoy.agent_port}; agentPort 0 asks the server"
         )
-    if envoy.spill and not envoy.agent_port:
-        raise SettingError(f"{name}: envoy.spill needs envoy.agentPort: agents say how loaded replicas are")
     if envoy.hedging and not envoy.per_try_timeout_seconds:
         raise SettingError(f"{name}: envoy.hedging needs envoy.perTryTimeoutSeconds")
 

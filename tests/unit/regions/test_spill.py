@@ -75,7 +75,7 @@ def test_shares_are_written_when_they_change_and_begin_and_end_are_told(tmp_path
     spill.decide({"llm": 1.25, "retrieval": 9.0}, {"llm": 0.0}, said.append)
     assert shares_in(tmp_path) == {"llm": 50, "retrieval": 0}
     spill.decide({"llm": 2.0}, {"llm": 0.0}, said.append)
-    spill.stop(said.append)
+    spill.decide({}, {}, said.append)
     assert shares_in(tmp_path) == {"llm": 0, "retrieval": 0}
     assert said == [
         "Calls of llm begin to leave for another region.",
