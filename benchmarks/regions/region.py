@@ -17,6 +17,8 @@ from trireme.errors import UnavailableError
 from trireme.scale import endpoints
 from trireme.scale.endpoints import Endpoint
 from trireme.scale.envoy import arguments, bootstrap, find_envoy
+from trireme.scale.region_tls import write_secrets
+from trireme.scale.spill import make_shares
 from trireme.scale.values import parse_values
 
 # Every region has a network of its own, so all have the same ports.
@@ -65,7 +67,7 @@ class Region:
             "models": models,
             "regions": [{"name": name}, *({"name": a, "balancer": b} for a, b in (others or {}).items())],
             # The links lead nowhere else.
-            "envoy": {**own, "regionInsecure": True, **envoy},
+            "envoy": {**own, **({} if "regionTls" in envoy else {"regionInsecure": True}), **envoy},
         }
         self.values = parse_values(raw, name)
         # JSON is YAML.
@@ -93,7 +95,12 @@ class Region:
     def start_envoy(self) -> None:
         """Blocks until it listens. Raises UnavailableError with what it said when it does not start."""
         file = self.folder / "envoy.json"
-        file.write_text(json.dumps(bootstrap(self.values, endpoints=self.endpoints)), encoding="utf-8")
+        if self.values.envoy.region_tls is not None:
+            write_secrets(self.folder, self.values.envoy.region_tls, self.values.other_regions)
+        if self.values.envoy.spill:
+            make_shares(self.endpoints)
+        made = bootstrap(self.values, endpoints=self.endpoints, secrets=self.folder)
+        file.write_text(json.dumps(made), encoding="utf-8")
         self.envoy = self.start(arguments(find_envoy(), file, self.values.envoy), "envoy.log")
         self.wait_until(self.is_ready, "its Envoy starts")
 

@@ -23,6 +23,7 @@ from benchmarks.common.report import (
     DOCS,
     RESULTS,
     read_circumstances,
+    read_json,
     render,
     show_progress_note,
     write_json,
@@ -34,8 +35,9 @@ from benchmarks.regions.load import Load, Outcome
 from benchmarks.regions.namespaces import Namespace, enter_own
 from benchmarks.regions.region import PROFILE
 from benchmarks.regions.world import ENTRY, FAR, FAR_PATH, HOME, NEAR_PATH, Client, World, region_of
-from trireme.errors import UnavailableError
+from trireme.errors import InvalidInputError, UnavailableError
 
+FILE = RESULTS / "regions.json"
 SEED = 0
 PER_SECOND = 50.0
 WORK_MS = 5.0
@@ -136,6 +138,7 @@ class Case:
     name: str
     settings: Mapping[str, Any]
     loss_percent: float = 0.0
+    has_tls: bool = True
 
     @property
     def paths(self) -> tuple[Path, Path]:
@@ -154,14 +157,14 @@ CASES = (
 
 
 def measure_case(home: Namespace, case: Case, runs: int) -> list[Run]:
-    """Runs of a case, over regions of their own."""
+    """Runs of a case, each over new regions: the first call elsewhere opens the connection."""
     found = []
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        closing(World(File(folder), home, case.paths, case.settings)) as world,
-        world.channel as channel,
-    ):
-        for number in range(runs):
+    for number in range(runs):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            closing(World(File(folder), home, case.paths, case.settings, has_tls=case.has_tls)) as world,
+            world.channel as channel,
+        ):
             found.append(measure(world, Client(channel)))
             show_progress_note(f"{case.name}, run {number + 1}: {found[-1]}")
     return found
@@ -169,32 +172,41 @@ def measure_case(home: Namespace, case: Case, runs: int) -> list[Run]:
 
 def work(options: argparse.Namespace, words: list[str]) -> None:
     """Measures, writes results and the page's section."""
+    if options.runs < 1:
+        raise InvalidInputError(f"--runs must be at least 1, got {options.runs}")
+    if not options.page:
+        measure_all(options.runs, words)
+    section = section_of(read_json(FILE))
+    print(section)
+    write_section(DOCS / "regions.md", "benchmarks.regions", section)
+
+
+def measure_all(runs: int, words: list[str]) -> None:
+    """Measures and writes the file of results."""
     seen = read_circumstances("benchmarks.regions.run", words, seed=SEED)
     home = enter_own("benchmarks.regions.run", words)
-    rows = [(case, measure_case(home, case, options.runs)) for case in CASES]
+    rows = [(case, measure_case(home, case, runs)) for case in CASES]
     record = {
         "seen": dataclasses.asdict(seen),
-        "paths": [dataclasses.asdict(path) for path in (NEAR_PATH, FAR_PATH)],
+        "per_second": PER_SECOND,
+        "work_ms": WORK_MS,
+        "seconds": BEFORE_S + CUT_S + AFTER_S,
+        "cut_s": CUT_S,
+        "streams": STREAMS,
+        "round_trips_ms": [2 * path.delay_ms for path in (NEAR_PATH, FAR_PATH)],
         "rows": [
             {**dataclasses.asdict(case), "runs": [dataclasses.asdict(run) for run in found]}
             for case, found in rows
         ],
     }
-    write_json(RESULTS / "regions.json", record)
-    section = render(
-        "regions/vanished.md.j2",
-        rows=[summary_of(case.name, found) for case, found in rows],
-        seen=seen,
-        runs=options.runs,
-        streams=STREAMS,
-        per_second=PER_SECOND,
-        work_ms=WORK_MS,
-        seconds=BEFORE_S + CUT_S + AFTER_S,
-        cut_s=CUT_S,
-        round_trips=[2 * path.delay_ms for path in (NEAR_PATH, FAR_PATH)],
-    )
-    print(section)
-    write_section(DOCS / "regions.md", "benchmarks.regions", section)
+    write_json(FILE, record)
+
+
+def section_of(record: Mapping[str, Any]) -> str:
+    """The page's section of what was measured."""
+    rows = [summary_of(row["name"], [Run(**run) for run in row["runs"]]) for row in record["rows"]]
+    runs = len(record["rows"][0]["runs"])
+    return render("regions/vanished.md.j2", **{**record, "rows": rows}, runs=runs)
 
 
 def summary_of(settings: str, runs: Sequence[Run]) -> dict[str, Any]:
@@ -217,6 +229,7 @@ def main() -> int:
     """Returns the exit status."""
     parser = make_parser(__doc__)
     parser.add_argument("--runs", type=int, default=5, help="of each set of settings")
+    parser.add_argument("--page", action="store_true", help="write the page of the last results alone")
     return run_script(parser, work)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import grpc
 
+from benchmarks.regions.certificates import make_certificates
 from benchmarks.regions.delays import Path
 from benchmarks.regions.links import PROJECT, Link
 from benchmarks.regions.namespaces import Namespace
@@ -65,11 +66,12 @@ class World:
         paths: tuple[Path, Path] = (NEAR_PATH, FAR_PATH),
         settings: Mapping[str, Any] = PROFILE,
         *,
-        failover: int = 256,
+        has_tls: bool = False,
     ) -> None:
         """home: the namespace of the clients; None: no namespaces. Blocks until both regions serve.
 
-        failover: calls at once that us takes for eu. Raises UnavailableError where one does not start.
+        has_tls: whether the regions prove to each other who they are. Raises UnavailableError where one does not
+        start, UnsupportedError where openssl is missing.
         """
         self._folder, self._resources = folder, ExitStack()
         self._is_cut = False
@@ -77,7 +79,7 @@ class World:
         self.far_link: Link | None = None
         self.replicas: list[Replica] = []
         try:
-            self._start(home, paths, dict(settings), failover)
+            self._start(home, paths, settings, has_tls=has_tls)
         except BaseException:
             self.close()
             raise
@@ -115,10 +117,12 @@ class World:
                 one.process.send_signal(number)
 
     def _start(
-        self, home: Namespace | None, paths: tuple[Path, Path], settings: dict[str, Any], failover: int
+        self, home: Namespace | None, paths: tuple[Path, Path], settings: Mapping[str, Any], *, has_tls: bool
     ) -> None:
         sites = self._on_loopback() if home is None else self._over_links(home, paths)
-        entry = {"serves": [MODEL, STREAMED], "idempotent": [MODEL], "failoverMaxRequests": failover}
+        listens = {name: site.listen for name, site in sites.items()}
+        tls = make_certificates(self._folder / "tls", listens) if has_tls else {}
+        entry = {"serves": [MODEL, STREAMED], "idempotent": [MODEL]}
         regions = {}
         for name, other in ((HOME, FAR), (FAR, HOME)):
             site = sites[name]
@@ -128,9 +132,10 @@ class World:
                 {ENTRY: entry},
                 namespace=site.namespace,
                 host=site.host,
-                others={other: f"{sites[other].listen}:{REGION_PORT}"},
+                others={other: f"{listens[other]}:{REGION_PORT}"},
                 listen=site.listen,
                 **settings,
+                **({"regionTls": tls[name]} if tls else {}),
             )
             self._resources.callback(region.close)
             near = [

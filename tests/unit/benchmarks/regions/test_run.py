@@ -4,8 +4,9 @@ import dataclasses
 
 import grpc
 
+from benchmarks.common.report import DOCS, read_json
 from benchmarks.regions.load import Outcome
-from benchmarks.regions.run import Run, came_whole, summarize, summary_of
+from benchmarks.regions.run import CASES, FILE, Run, came_whole, section_of, summarize, summary_of
 
 
 def test_a_run_says_when_the_other_region_answered_and_when_the_near_one_was_back():
@@ -54,3 +55,11 @@ def test_a_stream_is_whole_with_both_messages():
     assert came_whole([b"eu", b"eu"])
     assert not came_whole([b"eu"])
     assert not came_whole(Broken())
+
+
+def test_the_page_has_the_table_of_the_results():
+    record = read_json(FILE)
+    text = (DOCS / "regions.md").read_text(encoding="utf-8")
+    assert section_of(record).strip() in text
+    assert [row["name"] for row in record["rows"]] == [case.name for case in CASES]
+    assert [row["settings"] for row in record["rows"]] == [dict(case.settings) for case in CASES]
