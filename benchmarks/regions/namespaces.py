@@ -34,20 +34,19 @@ _WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 class Namespace:
-    """A network of its own, with a loopback. `with namespace:` puts the running thread into it; close it.
+    """A network of its own, with a loopback. `with namespace.entered():` puts the running thread into it; close it.
 
-    Sockets that a thread opens there, and processes that it starts, stay in it. Other threads are not moved.
+    Sockets that a thread opens there, and processes and threads that it starts, stay in it.
     """
 
     def __init__(self) -> None:
         """Raises UnsupportedError where this process may not make one."""
         self._links = 0
-        self._outer: list[int] = []
-        before = os.open(_OWN, os.O_RDONLY)
+        before = _open_own()
         try:
             _unshare(_CLONE_NEWNET)
             try:
-                self._file = os.open(_OWN, os.O_RDONLY)
+                self._file = _open_own()
                 _configure("lo")
             finally:
                 _enter(before)
@@ -63,7 +62,7 @@ class Namespace:
     @contextmanager
     def entered(self) -> Iterator[None]:
         """The running thread is in it."""
-        before = os.open(_OWN, os.O_RDONLY)
+        before = _open_own()
         try:
             _enter(self._file)
             try:
@@ -157,6 +156,14 @@ def _can_be_root_of_own() -> bool:
     except OSError:
         return False
     return tried.returncode == 0
+
+
+def _open_own() -> int:
+    """The namespace of the running thread. Raises UnsupportedError."""
+    try:
+        return os.open(_OWN, os.O_RDONLY)
+    except OSError as error:
+        raise UnsupportedError(f"{_OWN}: {error.strerror}; network namespaces are Linux's") from None
 
 
 def _libc() -> Any:

@@ -30,7 +30,7 @@ PROFILE: Mapping[str, Any] = {
     "keepaliveIntervalSeconds": 0.5,
     "keepaliveTimeoutSeconds": 0.5,
     "connectTimeoutSeconds": 0.25,
-    "perTryTimeoutSeconds": 0.25,
+    "perTryTimeoutSeconds": 0.3,
 }
 _START_S = 60.0
 

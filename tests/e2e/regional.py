@@ -50,7 +50,11 @@ SETTINGS = {
     "minRetryConcurrency": 256,
 }
 # Its own look back for a quarter of a minute, and wait for half of one.
-CONTROLLER = ("--probe-seconds", "0.1", "--window", "5", "--hold-seconds", "0.5", "--answer-seconds", "1")
+# A question that keeps connections open is a call in flight for a moment, which tests that count would notice.
+CONTROLLER = (
+    *("--probe-seconds", "0.1", "--window", "5", "--hold-seconds", "0.5", "--answer-seconds", "1"),
+    *("--warm-seconds", "600"),
+)
 DEADLINE_S = 60.0
 IN_A_ROW = 10
 

@@ -19,6 +19,7 @@ from regional import (
     answer_of,
     texts_of,
 )
+from stacks import wait_until
 
 from benchmarks.regions.delays import Path
 from benchmarks.regions.load import Load
@@ -50,6 +51,10 @@ def client(regions):
     return regions.client
 
 
+# Of the far cluster, without those of health checks.
+CONNECTIONS = "cluster.retrieval_far.upstream_cx_active"
+
+
 def load_of(client, calls):
     """Idempotent calls at a steady rate."""
     return Load(
@@ -67,6 +72,11 @@ def test_calls_and_streams_stay_near(regions, client):
     assert client.answers(IDEMPOTENT, 50) == [HOME] * 50
     assert texts_of(client.open_stream(STREAMED)) == [HOME, HOME]
     assert {name: regions.calls(name) for name in before} == before
+
+
+def test_a_connection_to_the_next_region_is_open_before_any_call_needs_it(regions):
+    wait_until(lambda: "_cx_active: 1" in regions.envoys[HOME].fetch(f"/stats?filter=^{CONNECTIONS}$"))
+    assert [regions.calls(name) for name in (MIDDLE, FAR)] == [0, 0]
 
 
 def test_other_regions_that_vanish_change_nothing_near(regions, client):
