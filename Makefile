@@ -28,7 +28,7 @@ AGAIN ?= 0
 RIVALS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve models test check format bench bench-ingestion kill-test chaos fuzz quality tune quantize-env clients-env rivals-env bench-gateway helm chart dashboards grafana-schema lock golden clean
+.PHONY: help serve models test check format bench bench-ingestion kill-test chaos fuzz quality tune quantize-env clients-env rivals-env bench-gateway scale-demo helm chart dashboards grafana-schema lock golden clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -91,6 +91,9 @@ clients-env: $(CLIENTS_STAMP) $(LLAMAINDEX_STAMP)  ## set up .venv-clients and .
 bench-gateway: $(DEV_STAMP) models  ## measure what the gateway adds, beside LiteLLM's proxy; writes docs/gateway-speed.md
 	@$(BIN)/python -m benchmarks.gateway.rivals
 	@$(BIN)/python -m benchmarks.gateway.run
+
+scale-demo: $(DEV_STAMP)  ## a minute of two regions under load, one of which vanishes and comes back (DEMO_ARGS)
+	@$(BIN)/python -m benchmarks.regions.demo $(DEMO_ARGS)
 
 helm: $(HELM)  ## fetch helm, with which tests render deploy/chart
 

@@ -3,9 +3,11 @@
 import json
 import os
 import string
+from functools import cache
 
 import pytest
 
+from benchmarks.regions.namespaces import find_hindrance
 from trireme.checkpoints.families import FAMILIES, Sizes
 
 # Tests hold channels of gRPC while they start processes, as no program of ours does.
@@ -56,6 +58,17 @@ def pytest_xdist_make_scheduler(config, log):
             return GROUPS.get(file, file)
 
     return ByFiles(config, log)
+
+
+@cache
+def hindrance():
+    return find_hindrance()
+
+
+def pytest_runtest_setup(item):
+    """Tests with the marker `namespaces` need root and TUN."""
+    if item.get_closest_marker("namespaces") and (reason := hindrance()):
+        pytest.skip(f"no network of its own can be made: {reason}")
 
 
 def make_tokenizer(folder, style):

@@ -23,9 +23,10 @@ class Replica(service_pb2_grpc.GRPCInferenceServiceServicer):
     """Counts what reaches it. `infer(request, context)` answers; `stream(request, context)` gives texts.
 
     It is reached through a relay, so that a test can cut its connections. agent_port: of its health and reports.
+    listener: a socket that the relay listens on, in whatever network; it is asked for its health there as well.
     """
 
-    def __init__(self, host="127.0.0.1", agent_port=0):
+    def __init__(self, host="127.0.0.1", agent_port=0, listener=None):
         self.host = host
         self.infer = lambda request, context: messages.ModelInferResponse(id=request.id)
         self.stream = lambda request, context: iter(("one", "two"))
@@ -50,15 +51,25 @@ class Replica(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.own_port = self._server.add_insecure_port(f"{host}:{agent_port}")
         self._ended = threading.Event()
         self._server.start()
-        self._relay = _Relay(host, self.own_port)
+        self._is_apart = listener is not None
+        self._relay = Relay(
+            listener or socket.create_server((host, 0)),
+            lambda: socket.create_connection((host, self.own_port)),
+        )
 
     @property
     def port(self):
         return self._relay.port
 
+    @property
+    def address(self):
+        """Where it is reached."""
+        return self._relay.address
+
     def endpoint(self, **changes):
         """What Envoy is told of it; its health is asked beside the relay."""
-        return Endpoint(self.host, self.port, agent_port=self.own_port, **changes)
+        agent_port = 0 if self._is_apart else self.own_port
+        return Endpoint(self.address, self.port, agent_port=agent_port, **changes)
 
     def cut(self):
         """Closes the connections that it has: who waits for an answer sees a reset."""
@@ -108,16 +119,16 @@ class Replica(service_pb2_grpc.GRPCInferenceServiceServicer):
         return messages.RepositoryModelUnloadResponse()
 
 
-class _Relay:
-    """Carries bytes between a port of its own and a server's, until it is told to drop all connections."""
+class Relay:
+    """Carries bytes between who comes to `listener` and what `connect()` opens, until it is told to drop all."""
 
-    def __init__(self, host, target):
-        self._target = (host, target)
+    def __init__(self, listener, connect):
+        self._connect = connect
         self.is_silent = False
         self._sockets = set()
         self._carriers = []
-        self._listener = socket.create_server((host, 0))
-        self.port = self._listener.getsockname()[1]
+        self._listener = listener
+        self.address, self.port = listener.getsockname()
         self._acceptor = threading.Thread(target=self._accept)
         self._acceptor.start()
 
@@ -144,7 +155,7 @@ class _Relay:
     def _carry_both(self, near):
         # A server that has ended refuses.
         with near, contextlib.suppress(ConnectionRefusedError):
-            with socket.create_connection(self._target) as far:
+            with self._connect() as far:
                 self._sockets |= {near, far}
                 back = threading.Thread(target=self._carry, args=(far, near))
                 back.start()

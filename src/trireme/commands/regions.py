@@ -27,6 +27,7 @@ _HELP = {
     "nearer": "that it must be nearer as well",
     "hold": "that it must have been so",
     "resolve": "between two look-ups of the balancers' names",
+    "warm": "between two questions that keep Envoy's connections to the next region open",
     "release": "name of what runs, as metrics tell it (that of the settings)",
 }
 

@@ -11,6 +11,7 @@ from time import monotonic
 
 from trireme.errors import UnavailableError
 from trireme.regions.loading import Loading
+from trireme.regions.open_connections import OpenConnections
 from trireme.regions.options import RegionOptions
 from trireme.regions.pages import serving
 from trireme.regions.probe import Probe
@@ -21,7 +22,7 @@ from trireme.scale.values import Values, read_values
 
 
 class Controller:
-    """Threads over a `RegionState`: for each region one that probes it, one for names, one for near loads."""
+    """Threads over a `RegionState`: one that probes each region, and others for names, loads and connections."""
 
     def __init__(
         self, state: RegionState, options: RegionOptions, values: Values, notice: Callable[[str], None]
@@ -32,6 +33,7 @@ class Controller:
         self._tls = values.envoy.region_tls
         self._notice = notice
         self.loading = Loading(state, options, values)
+        self._connections = OpenConnections(values, options.answer)
         self._ended = threading.Event()
         self._failed: Exception | None = None
 
@@ -50,7 +52,11 @@ class Controller:
             threading.Thread(target=self._guarded, args=(self._probe, one), name=one.name, daemon=True)
             for one in self._state.regions
         ]
-        others = {"names": self._look_up, **({"loads": self._ask_loads} if self.loading.is_asked else {})}
+        others = {
+            "names": self._look_up,
+            "connections": self._keep_open,
+            **({"loads": self._ask_loads} if self.loading.is_asked else {}),
+        }
         for name, work in others.items():
             threads.append(threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True))
         for thread in threads:
@@ -99,6 +105,12 @@ class Controller:
                 # At once: what is older makes the share swing.
                 self.loading.decide(self._notice)
                 self._ended.wait(max(0.0, due - monotonic()))
+
+    def _keep_open(self) -> None:
+        while not self._ended.is_set():
+            # Soon again until there is one, as while Envoy starts.
+            is_open = self._connections.ask()
+            self._ended.wait(self._options.warm if is_open else self._options.probe)
 
     def _look_up(self) -> None:
         named = [one for one in self._state.addresses.values() if one.is_name]

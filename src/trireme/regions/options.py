@@ -20,7 +20,8 @@ class RegionOptions:
     watches. host, port: of metrics and /ready. probe: between two probes of a region. answer: that one may take.
     window: so many probes are looked back on. misses: unanswered probes in a row after which a region counts as
     silent. A region goes before another when for `hold` it was nearer by both `nearer_percent` and `nearer`.
-    resolve: between two look-ups of names. release: what trireme_build_info calls this build.
+    resolve: between two look-ups of names. warm: between two questions that keep Envoy's connections to the next
+    region open. release: what trireme_build_info calls this build.
     """
 
     values: Path
@@ -35,6 +36,7 @@ class RegionOptions:
     nearer: float = 0.005
     hold: float = 30.0
     resolve: float = 10.0
+    warm: float = 10.0
     release: str = ""
 
     def __post_init__(self) -> None:

@@ -17,7 +17,8 @@ from trireme.scale.clusters import (
     controller_cluster,
     socket,
 )
-from trireme.scale.near_routes import near_route_configuration
+from trireme.scale.endpoints import far_name
+from trireme.scale.near_routes import PING, near_route_configuration
 from trireme.scale.region_tls import listener_tls
 from trireme.scale.routes import route_configuration, seconds
 from trireme.scale.spill import not_sent_replies, relay_extension, relay_listener, runtime_layer
@@ -105,7 +106,7 @@ def bootstrap(
         },
         "overload_manager": {"resource_monitors": [_connection_limit()]},
         "static_resources": {
-            "listeners": [_grpc_listener(values), _metrics_listener(envoy), *regional, *relays],
+            "listeners": [_grpc_listener(values), _metrics_listener(values), *regional, *relays],
             "clusters": [*clusters, admin_cluster(envoy)],
         },
     }
@@ -187,12 +188,26 @@ def _grpc_manager(name: str, envoy: EnvoyValues, routes: Json) -> Json:
     return manager
 
 
-def _metrics_listener(envoy: EnvoyValues) -> Json:
+def far_path(entry: str) -> str:
+    """Where the metrics address passes a question on to the next region of an entry, whose Envoy answers it."""
+    return f"/trireme/far/{entry}"
+
+
+def _metrics_listener(values: Values) -> Json:
+    envoy = values.envoy
     get = [{"name": ":method", "string_match": {"exact": "GET"}}]
-    routes = [
+    routes: list[Json] = [
         {"match": {"path": path, "headers": get}, "route": {"cluster": ADMIN_CLUSTER}}
         for path in ("/stats/prometheus", "/ready")
     ]
+    if values.has_failover:
+        routes += [
+            {
+                "match": {"path": far_path(entry.name), "headers": get},
+                "route": {"cluster": far_name(entry.name), "prefix_rewrite": PING, "timeout": "2s"},
+            }
+            for entry in values.models
+        ]
     manager = {
         "@type": _MANAGER,
         "stat_prefix": "metrics",

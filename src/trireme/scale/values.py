@@ -72,7 +72,7 @@ class EnvoyValues:
     # gRPC of clients.
     listen: Address = field(default=_LISTEN, metadata=address(_LISTEN))
     admin: Address = field(default=_ADMIN, metadata=address(_ADMIN, is_own=True))
-    # HTTP: /stats/prometheus and /ready of the admin address, and nothing else of it.
+    # HTTP: /stats/prometheus and /ready of the admin address, and nothing else of it. With regions: envoy.far_path.
     metrics: Address = field(default=_METRICS, metadata=address(_METRICS))
     # gRPC of other regions' balancers, which reach near replicas alone; None: no such listener.
     region_listen: Address | None = field(default=None, metadata=region_address(_REGION_LISTEN))

@@ -27,6 +27,8 @@ SCRIPTS = (
     "caching.replay",
     "caching.saved",
     "envoy.run",
+    "regions.run",
+    "regions.demo",
     "generation.random_llm",
     "quantization.run",
     "quantization.source_grid",

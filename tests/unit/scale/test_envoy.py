@@ -10,7 +10,8 @@ import pytest
 from fakes.authorities import Authority
 from trireme.errors import SettingError, UnsupportedError
 from trireme.scale import endpoints, envoy
-from trireme.scale.envoy import BUCKETS, arguments, bootstrap, find_envoy
+from trireme.scale.envoy import BUCKETS, arguments, bootstrap, far_path, find_envoy
+from trireme.scale.near_routes import PING
 from trireme.scale.region_tls import write_secrets
 from trireme.scale.values import EnvoyValues, parse_values
 
@@ -141,3 +142,18 @@ def test_without_the_wheel_the_one_in_path_is_taken_and_without_both_the_error_s
     own.write_text("#!/bin/sh\n")
     own.chmod(0o755)
     assert find_envoy() == own
+
+
+def test_the_metrics_address_passes_a_question_for_each_entry_on_to_the_next_region():
+    def far_routes(regions):
+        values = parse_values({"models": {"llm": {"serves": ["x"]}}, "regions": regions}, "v")
+        made = bootstrap(values, endpoints=Path("/e"))
+        (listener,) = (one for one in made["static_resources"]["listeners"] if one["name"] == "metrics")
+        manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+        (host,) = manager["route_config"]["virtual_hosts"]
+        return [route for route in host["routes"] if route["match"]["path"].startswith("/trireme")]
+
+    (route,) = far_routes([{"name": "eu"}, {"name": "us", "balancer": "127.0.0.1:8010"}])
+    assert route["match"]["path"] == far_path("llm")
+    assert (route["route"]["cluster"], route["route"]["prefix_rewrite"]) == ("llm_far", PING)
+    assert far_routes([{"name": "eu"}]) == []

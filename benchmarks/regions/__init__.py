@@ -1,0 +1,1 @@
+"""Two regions on one machine: namespaces, links with delay and loss, and what a vanished region costs."""
