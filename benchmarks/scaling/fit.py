@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, TypeVar
 
 from benchmarks.scaling.fleet import Timing
@@ -21,6 +22,8 @@ STEPS_S = 4200.0
 ROUNDS = 2
 # A knob leaves its shipped value for so much fewer late answers, or replica-seconds: less is chance.
 GAIN = 0.05
+# Each buys earlier answers for replica-seconds: a spare replica at a higher utilization may cost no more.
+TOGETHER = ("utilization", "spare")
 
 T = TypeVar("T")
 
@@ -92,14 +95,24 @@ def make_step_load(service: Service, load: Load, seed: int) -> Load:
     return Load(f"steps, {load.name}", tuple(found), STEPS_S, tuple(begins for begins, _ in STEPS[1:]))
 
 
-def descend(first: T, choices: Mapping[str, tuple[Any, ...]], is_better: Callable[[T, T], bool]) -> T:
-    """The best of a dataclass's values, one field after the other, until none is better or after ROUNDS."""
+def descend(
+    first: T,
+    choices: Mapping[str, tuple[Any, ...]],
+    is_better: Callable[[T, T], bool],
+    together: Sequence[str] = (),
+) -> T:
+    """The best of a dataclass's values, one field after the other, until none is better or after ROUNDS.
+
+    together: fields that are tried in all their pairings, first: one pays for the other, so that neither alone is
+    better.
+    """
     best = first
+    alone = [(name,) for name in choices if name not in together]
     for _ in range(ROUNDS):
         before = best
-        for name, values in choices.items():
-            for value in values:
-                other: T = replace(best, **{name: value})  # type: ignore[type-var]
+        for names in (tuple(together), *alone):
+            for values in product(*(choices[name] for name in names)):
+                other: T = replace(best, **dict(zip(names, values, strict=True)))  # type: ignore[type-var]
                 if other != best and is_better(other, best):
                     best = other
         if best == before:
@@ -133,7 +146,7 @@ class Search:
         def is_better(other: Knobs, best: Knobs) -> bool:
             return goal.is_better(self.try_one(ours(other), other), self.try_one(ours(best), best))
 
-        knobs = descend(Knobs(), CHOICES, is_better)
+        knobs = descend(Knobs(), CHOICES, is_better, TOGETHER)
         tried = self.try_one(ours(knobs), knobs)
         count = len(self._known) - before
         return Fit(self._loads[0].name, knobs, tried, goal.budget_s, count)
