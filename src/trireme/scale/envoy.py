@@ -63,7 +63,7 @@ def bootstrap(values: Values, *, endpoints: Path | None) -> Json:
         "node": {
             "id": "trireme",
             "cluster": "trireme",
-            **({"locality": {"region": values.regions[0]}} if values.regions else {}),
+            **({"locality": {"region": values.own_region}} if values.regions else {}),
         },
         "admin": {"address": socket(envoy.admin.address, envoy.admin.port)},
         "layered_runtime": {"layers": [{"name": "trireme", "static_layer": _runtime()}]},
