@@ -16,6 +16,7 @@ from trireme.errors import UnsupportedError
 from trireme.scale import endpoints
 from trireme.scale.clusters import ADMIN_CLUSTER
 from trireme.scale.envoy import arguments, bootstrap, find_envoy
+from trireme.scale.region_tls import write_secrets
 from trireme.scale.routes import MODEL_HEADER
 from trireme.scale.values import parse_values
 
@@ -54,13 +55,19 @@ class Balancer:
         raw = {
             "models": models,
             "envoy": {**QUICK, **ports, **envoy},
-            "regions": [{"name": r} for r in regions],
+            # By name alone, or as the file has them.
+            "regions": [{"name": r} if isinstance(r, str) else r for r in regions],
         }
         self.values = parse_values(raw, "test")
         for entry in self.values.models:
-            endpoints.write(folder, entry.name, [])
+            place_in(folder, entry.name, [])
+        if self.values.envoy.region_tls is not None:
+            write_secrets(folder, self.values.envoy.region_tls, self.values.other_regions)
         file = folder / "envoy.json"
-        file.write_text(json.dumps(bootstrap(self.values, endpoints=folder if has_files else None)))
+        made = bootstrap(
+            self.values, endpoints=folder if has_files else None, far_endpoints=folder, secrets=folder
+        )
+        file.write_text(json.dumps(made))
         self.log = (folder / "envoy.log").open("wb")
         command = arguments(self.program, file, self.values.envoy)
         self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT)
@@ -129,7 +136,7 @@ class Balancer:
         Each is a replica, or an endpoint. Those of which one waits to be unhealthy are not placed by this.
         """
         wanted = [one if isinstance(one, endpoints.Endpoint) else one.endpoint() for one in some]
-        endpoints.write(self.folder, entry or self.values.default.name, wanted)
+        place_in(self.folder, entry or self.values.default.name, wanted)
 
         def is_so():
             hosts = self.hosts()
@@ -160,6 +167,13 @@ class Balancer:
     def stream(self, model=""):
         """The texts of a whole stream."""
         return [part.infer_response.id for part in self.open_stream(model)]
+
+
+def place_in(folder, entry, some):
+    """Near and far endpoints, by their priorities."""
+    # The far ones first: while calls move there they are known.
+    endpoints.write_far(folder, entry, [one for one in some if one.priority])
+    endpoints.write_near(folder, entry, [one for one in some if not one.priority])
 
 
 def _named(model):

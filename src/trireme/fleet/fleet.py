@@ -212,7 +212,7 @@ class Fleet:
             # A full disk: tried again by the next call.
             with suppress(OSError):
                 if now != self._published:
-                    endpoints.write(self._control.path / "endpoints", ENTRY, now)
+                    endpoints.write_near(self._control.path / "endpoints", ENTRY, now)
                     self._published = now
 
     def _look_at_restarts(self, notice: Callable[[str], None]) -> None:

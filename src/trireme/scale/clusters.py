@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trireme.scale.endpoints import far_file, far_name, near_file
-from trireme.scale.routes import seconds
+from trireme.scale.endpoints import far_file, far_name, near_file, near_name
+from trireme.scale.region_tls import cluster_tls
+from trireme.scale.routes import MODEL_HEADER, seconds
 from trireme.scale.values import EnvoyValues, ModelEntry, Values
 
 Json = dict[str, Any]
@@ -17,22 +18,28 @@ _POLICIES = f"{_TYPES}.extensions.load_balancing_policies"
 ADMIN_CLUSTER = "envoy_admin"
 
 
-def clusters_of(entry: ModelEntry, values: Values, endpoints: Path | None) -> list[Json]:
+def clusters_of(
+    entry: ModelEntry,
+    values: Values,
+    endpoints: Path | None,
+    *,
+    far: Path | None = None,
+    secrets: Path | None = None,
+) -> list[Json]:
     """The clusters of an entry, whose name is that of the one that routes name.
 
     With other regions there are three: the near replicas, the far ones, which take no more calls at once than they
-    are allowed, and the two in that order.
+    are allowed, and the two in that order. endpoints, far, secrets: as `envoy.bootstrap` has them.
     """
     if endpoints is None:
-        return [
-            {"name": entry.name, **_by_dns(entry, values.envoy), **_common(entry.max_requests, values.envoy)}
-        ]
-    near = _by_file(entry.name, near_file(endpoints, entry.name))
+        near = _by_dns(entry, values.envoy)
+    else:
+        near = _by_file(entry.name, near_file(endpoints, entry.name))
     common = _common(entry.max_requests, values.envoy)
-    if not values.has_failover:
+    far = far or endpoints
+    if not values.has_failover or far is None:
         return [{"name": entry.name, **near, **common}]
-    far = _by_file(far_name(entry.name), far_file(endpoints, entry.name))
-    names = [f"{entry.name}_near", far_name(entry.name)]
+    names = [near_name(entry.name), far_name(entry.name)]
     both = {
         "name": entry.name,
         "connect_timeout": seconds(values.envoy.connect_timeout_seconds),
@@ -49,9 +56,22 @@ def clusters_of(entry: ModelEntry, values: Values, endpoints: Path | None) -> li
     }
     return [
         {"name": names[0], **near, **common},
-        {"name": names[1], **far, **_common(entry.failover_max_requests, values.envoy)},
+        _far_cluster(entry, values, far, secrets),
         both,
     ]
+
+
+def _far_cluster(entry: ModelEntry, values: Values, folder: Path, secrets: Path | None) -> Json:
+    """The region listeners of other regions' balancers."""
+    name = far_name(entry.name)
+    common = _common(entry.failover_max_requests, values.envoy)
+    (check,) = common["health_checks"]
+    # One that balances several entries says by it whether it can serve this one.
+    named = {"header": {"key": MODEL_HEADER, "value": entry.serves[0]}}
+    check["grpc_health_check"] = {"initial_metadata": [named]}
+    if values.envoy.region_tls is not None and secrets is not None:
+        common["transport_socket"] = cluster_tls(secrets)
+    return {"name": name, **_by_file(name, far_file(folder, entry.name)), **common}
 
 
 def admin_cluster(envoy: EnvoyValues) -> Json:

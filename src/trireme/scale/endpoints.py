@@ -29,8 +29,8 @@ class Endpoint:
     """One replica. A draining one gets no new calls; those that run end.
 
     address: an IP address. port: of gRPC. agent_port: where its health is asked; 0: the server's own port. weight:
-    its share beside others, from 1. region: where it is. priority: 0 is asked first; the others only as far as the
-    ones before cannot take the calls.
+    its share beside others, from 1. region: where it is. priority: 0 is near; the others are far, and asked in
+    turn, as far as the ones before cannot take the calls.
     """
 
     address: str
@@ -42,13 +42,18 @@ class Endpoint:
     priority: int = 0
 
 
+def near_name(cluster: str) -> str:
+    """What the cluster of an entry's near replicas is called where there are far ones too."""
+    return f"{cluster}_near"
+
+
 def far_name(cluster: str) -> str:
     """What the cluster of an entry's far replicas is called."""
     return f"{cluster}_far"
 
 
 def near_file(folder: Path, cluster: str) -> Path:
-    """Where the replicas of priority 0 are written."""
+    """Where the near replicas are written."""
     return folder / f"{cluster}.json"
 
 
@@ -57,24 +62,54 @@ def far_file(folder: Path, cluster: str) -> Path:
     return folder / f"{far_name(cluster)}.json"
 
 
-def write(folder: Path, cluster: str, endpoints: Sequence[Endpoint]) -> None:
-    """Replaces what Envoy knows of the replicas of an entry of values.yaml, which `cluster` names.
+def write_near(folder: Path, cluster: str, endpoints: Sequence[Endpoint]) -> None:
+    """Replaces what Envoy knows of the near replicas of an entry of values.yaml, which `cluster` names.
 
-    Writes two files into `folder`, each by a rename: a reader finds the old one or the new one. A replica that is
-    no longer named gets no more calls: name it as draining until its own are over. Raises InvalidInputError for
-    an endpoint that Envoy would refuse, without writing; SettingError for a folder that cannot be written.
+    Writes one file into `folder` by a rename: a reader finds the old one or the new one. A replica that is no
+    longer named gets no more calls: name it as draining until its own are over. Raises InvalidInputError for an
+    endpoint that Envoy would refuse, without writing; SettingError for a folder that cannot be written.
     """
-    if not ENTRY_NAME.fullmatch(cluster):
-        raise InvalidInputError(f"{cluster!r} cannot be the name of an entry of values.yaml")
+    _check_name(cluster)
+    if any(one.priority != 0 for one in endpoints):
+        raise InvalidInputError("near replicas have priority 0")
     _check(endpoints)
-    near = [one for one in endpoints if one.priority == 0]
-    far = [one for one in endpoints if one.priority > 0]
-    # The far one first: while calls move there it is known.
-    for path, name, some in (
-        (far_file(folder, cluster), far_name(cluster), far),
-        (near_file(folder, cluster), cluster, near),
-    ):
-        _replace(path, json.dumps({"resources": [assignment(name, some)]}, indent=1))
+    _replace(near_file(folder, cluster), _text(cluster, endpoints))
+
+
+def write_far(folder: Path, cluster: str, endpoints: Sequence[Endpoint]) -> bool:
+    """As `write_near`, of the far ones. Returns whether it wrote: what is there already is left as it is."""
+    _check_name(cluster)
+    if any(one.priority == 0 for one in endpoints):
+        raise InvalidInputError("priority 0 is that of near replicas: the far ones begin with 1")
+    _check(endpoints)
+    path, text = far_file(folder, cluster), _text(far_name(cluster), endpoints)
+    with suppress(OSError, UnicodeDecodeError):
+        if path.read_text(encoding="utf-8") == text:
+            return False
+    _replace(path, text)
+    return True
+
+
+def make_far(folder: Path, cluster: str) -> None:
+    """Writes that there are no far endpoints where there is no file of them: Envoy does not start without.
+
+    Raises as `write_far`.
+    """
+    if not far_file(folder, cluster).exists():
+        write_far(folder, cluster, [])
+
+
+def read_far(folder: Path, cluster: str) -> list[Endpoint]:
+    """The far endpoints that `write_far` wrote, in their order; [] where there is no file, or another's."""
+    try:
+        (resource,) = json.loads(far_file(folder, cluster).read_text(encoding="utf-8"))["resources"]
+        found = [
+            _endpoint(one, locality) for locality in resource["endpoints"] for one in locality["lb_endpoints"]
+        ]
+        _check(found)
+    except (OSError, ValueError, KeyError, TypeError, InvalidInputError):
+        return []
+    return sorted(found, key=lambda one: one.priority)
 
 
 def assignment(name: str, endpoints: Sequence[Endpoint]) -> dict[str, Any]:
@@ -113,6 +148,29 @@ def _lb_endpoint(one: Endpoint) -> dict[str, Any]:
         endpoint["health_check_config"] = {"port_value": one.agent_port}
     state = "DRAINING" if one.state == "draining" else "HEALTHY"
     return {"endpoint": endpoint, "health_status": state, "load_balancing_weight": one.weight}
+
+
+def _endpoint(raw: Any, locality: Any) -> Endpoint:
+    """What `_lb_endpoint` made. Priorities of the far file begin with 0, those of its endpoints with 1."""
+    endpoint, at = raw["endpoint"], raw["endpoint"]["address"]["socket_address"]
+    return Endpoint(
+        address=at["address"],
+        port=at["port_value"],
+        state="draining" if raw["health_status"] == "DRAINING" else "healthy",
+        agent_port=endpoint.get("health_check_config", {}).get("port_value", 0),
+        weight=raw["load_balancing_weight"],
+        region=locality["locality"]["region"],
+        priority=locality["priority"] + 1,
+    )
+
+
+def _text(name: str, endpoints: Sequence[Endpoint]) -> str:
+    return json.dumps({"resources": [assignment(name, endpoints)]}, indent=1)
+
+
+def _check_name(cluster: str) -> None:
+    if not ENTRY_NAME.fullmatch(cluster):
+        raise InvalidInputError(f"{cluster!r} cannot be the name of an entry of values.yaml")
 
 
 def _check(endpoints: Sequence[Endpoint]) -> None:
