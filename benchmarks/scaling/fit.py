@@ -30,7 +30,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """A policy over all loads of a fit. late: the mean share; turns: the most within a step of the step load."""
+    """A policy over all loads of a fit. late: the mean share; turns: the most within a step of the step load.
+
+    replica_s: in all; of loads of different users, each load's as a share of what the AWS recipe spends on it.
+    """
 
     late: float
     replica_s: float
@@ -123,9 +126,13 @@ def descend(
 class Search:
     """Replays with a memory. Mutable."""
 
-    def __init__(self, service: Service, loads: Sequence[Load], timing: Timing, seed: int) -> None:
-        """loads: of the same users, such as vary makes them."""
+    def __init__(
+        self, service: Service, loads: Sequence[Load], timing: Timing, seed: int, paid: Sequence[float] = ()
+    ) -> None:
+        """loads: of the same users, such as vary makes them; of different ones with `paid`, by which the
+        replica-seconds of each are divided."""
         self._service, self._loads, self._timing = service, loads, timing
+        self._paid = tuple(paid) or (1.0,) * len(loads)
         self._steps = make_step_load(service, loads[0], seed)
         self._known: dict[Any, Tried] = {}
 
@@ -135,7 +142,7 @@ class Search:
             found = [replay(policy, self._service, load, self._timing, 0.0)[0] for load in self._loads]
             steps, _ = replay(policy, self._service, self._steps, self._timing, 0.0)
             late = sum(one.late for one in found) / len(found)
-            paid = sum(one.replica_s for one in found)
+            paid = sum(one.replica_s / whole for one, whole in zip(found, self._paid, strict=True))
             self._known[key] = Tried(late, paid, steps.most_changes or 0)
         return self._known[key]
 

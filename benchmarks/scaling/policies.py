@@ -97,7 +97,7 @@ class Knobs:
 
 # What is tried of each knob.
 CHOICES: dict[str, tuple[float, ...]] = {
-    "utilization": (0.6, 0.7, 0.8, 0.9),
+    "utilization": (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9),
     "drain_s": (30.0, 60.0, 120.0, 300.0),
     "spare": (0, 1, 2),
     "window_s": (60.0, 120.0),

@@ -133,7 +133,9 @@ class Meter:
             cpu_ms=round(cpu, 2),
             others=round(others, 3),
         )
-        show_progress_note(f"{step.rate:g} a second: p95 {step.p95_ms:.0f} ms, {step.cpu_ms:.1f} ms of CPU each")
+        show_progress_note(
+            f"{step.rate:g} a second: p95 {step.p95_ms:.0f} ms, {step.cpu_ms:.1f} ms of CPU each"
+        )
         return step
 
     async def _run_once(self, rate: float) -> tuple[float, float, float, float, int, int]:
@@ -185,7 +187,7 @@ async def measure(url: str, session: int, paragraphs: Sequence[str], seconds: fl
     async with AsyncTritonClient(url) as client:
         asks: dict[str, Ask] = {
             "embedding": lambda text: client.embed([text], "query"),
-            "search": lambda text: client.search(text),
+            "search": client.search,
         }
         for model, quiet in QUIET.items():
             show_progress_note(model)
@@ -215,7 +217,9 @@ def work(options: argparse.Namespace, words: list[str]) -> None:
 
 def find_session(port: int) -> int:
     """The session of the process that listens there. Raises StopIteration where none does."""
-    found = (one.pid for one in psutil.net_connections("tcp") if one.laddr and one.laddr.port == port and one.pid)
+    found = (
+        one.pid for one in psutil.net_connections("tcp") if one.laddr and one.laddr.port == port and one.pid
+    )
     return os.getsid(next(found))
 
 

@@ -78,9 +78,10 @@ def test_trireme_envoy_reads_the_charts_own_file_too():
 
 
 def test_the_schema_of_envoy_has_the_keys_that_trireme_envoy_reads():
-    # The chart names its own Services.
+    # The chart names its own Services, and its own files of the Secret of regions.
     assert set(properties("envoy")) == {camel(one.name) for one in dataclasses.fields(EnvoyValues)} - {
-        "service"
+        "service",
+        "regionTls",
     }
 
 
@@ -88,7 +89,7 @@ def test_the_chart_has_every_key_that_trireme_envoy_leaves_to_it():
     schema = json.loads((CHART / "values.schema.json").read_text())
     (entry,) = schema["properties"]["models"]["patternProperties"].values()
     assert set(entry["properties"]) >= CHART_KEYS
-    assert set(schema["properties"]) == CHART_PARTS | {"models", "envoy"}
+    assert set(schema["properties"]) == CHART_PARTS | {"models", "envoy", "regions"}
 
 
 def test_no_key_of_an_entry_stops_trireme_envoy():

@@ -31,3 +31,15 @@
 - {name: region, mountPath: /etc/trireme-region, readOnly: true}
 {{- end }}
 {{- end }}
+
+
+{{- /* A pattern of the names that Envoy's metrics have for an entry's calls: near ones, and far ones too where there
+       are other regions, for that is work which this one could not take. Called with root and name. */ -}}
+{{- define "trireme.clusters" -}}
+{{- if include "trireme.hasFailover" .root }}{{ printf "%s_near|%s_far" .name .name }}{{ else }}{{ .name }}{{ end }}
+{{- end }}
+
+{{- /* The same of near replicas alone; entry is the name of one, or a pattern of all. */ -}}
+{{- define "trireme.nearCluster" -}}
+{{- if include "trireme.hasFailover" .root }}{{ printf "(%s)_near" .name }}{{ else }}{{ .name }}{{ end }}
+{{- end }}

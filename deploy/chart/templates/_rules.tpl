@@ -35,7 +35,9 @@
 {{- $asked := ternary (list .model "rag") (list .model) (eq .model "llm") -}}
 {{- range $route, $row := $file.models | default dict }}
   {{- $ours := "" }}
-  {{- range $row.chain }}
+  {{- $chain := $row.chain | default list }}
+  {{- range $row.steps }}{{ $chain = concat $chain (ternary (list .target) (.chain | default list) (hasKey . "target")) }}{{ end }}
+  {{- range $chain }}
     {{- if not $ours }}{{ if hasPrefix "local:" . }}{{ $ours = trimPrefix "local:" . }}{{ else if not (contains ":" .) }}{{ $ours = . }}{{ end }}{{ end }}
   {{- end }}
   {{- if has $ours $asked }}{{ $routes = append $routes $route }}{{ end }}
@@ -89,7 +91,7 @@
 {{- $scale := include "trireme.scale" (dict "root" $ "scale" $entry.scale) | fromYaml }}
 {{- $on := get $scale "on" | default (ternary "work" "requests" (eq $entry.target "gpu")) }}
 {{- $deployment := printf "%s-%s" $.Release.Name $name }}
-{{- $cluster := printf "namespace=%q,envoy_cluster_name=%q" $namespace $name }}
+{{- $cluster := printf "namespace=%q,envoy_cluster_name=~%q" $namespace (include "trireme.clusters" (dict "root" $ "name" $name)) }}
 {{ include "trireme.workRule" (dict "namespace" $namespace "deployment" $deployment "models" (include "trireme.modelPattern" $entry) "scale" $scale) }}
 {{ include "trireme.shedRules" (dict "root" $ "namespace" $namespace "deployment" $deployment "serves" $entry.serves "scale" $scale) }}
 {{- $signal := include "trireme.wantedSignal" (dict "namespace" $namespace "deployment" $deployment "scale" $scale) }}
