@@ -1,7 +1,7 @@
 """The share of calls that a new replica gets over time, by Envoy's balancing and slow start.
 
-Three replicas serve for a while; a fourth is written into the file of endpoints. Each calls back at once, so that none
-is preferred for being less busy; calls come at an even pace from many connections' worth of callers.
+Three replicas serve for a while; a fourth is written into the file of endpoints. Each answers at once, so that none
+is preferred for being less busy; calls come at an even pace.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ OLD = 3
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """shares: of all calls, the new replica's in each of SPANS, medians of the runs. first_s: until its first one."""
+    """shares: of all calls, the new replica's in each of SPANS, medians of the runs.
+
+    first_s: from its being written into the file until its first call.
+    """
 
     name: str
     shares: tuple[float, ...]

@@ -414,7 +414,8 @@ def test_each_alert_fires_of_its_fault_and_of_no_other(prometheus, own_rules):
 
 
 REGION_FAULTS = {
-    "TriremeRegionAway": {'trireme_region_up{namespace="trireme",pod="e",region="us-east"}': "0x90"},
+    "TriremeRegionAway": {'trireme_region_answers{namespace="trireme",pod="e",region="us-east"}': "0x90"},
+    "TriremeFailoverStale": {'trireme_region_files_faulty{namespace="trireme",pod="e"}': "1x90"},
     "TriremeRegionOrderFlaps": {
         'trireme_region_order_changes_total{namespace="trireme",pod="e"}': "0+1x90",
     },
@@ -435,7 +436,12 @@ REGION_FAULTS = {
 def test_each_alert_of_regions_fires_of_its_fault_and_of_no_other(prometheus, regional, own_rules):
     rules = groups_of(regional)
     alerts = {rule["alert"] for rule in rules_of(rules) if "alert" in rule} - {"TriremeScaleSignalLost"}
-    assert alerts - set(FAULTS) == {"TriremeRegionAway", "TriremeRegionOrderFlaps", "TriremeFailoverAtCap"}
+    assert alerts - set(FAULTS) == {
+        "TriremeRegionAway",
+        "TriremeFailoverStale",
+        "TriremeRegionOrderFlaps",
+        "TriremeFailoverAtCap",
+    }
     cases = [
         (series, {firing(one): 1 if one == alert else None for one in sorted(alerts)}, "20m")
         for alert, series in REGION_FAULTS.items()
@@ -444,7 +450,7 @@ def test_each_alert_of_regions_fires_of_its_fault_and_of_no_other(prometheus, re
 
 
 def test_one_controller_that_reaches_a_region_is_enough(prometheus, regional):
-    up = 'trireme_region_up{namespace="trireme",pod="%s",region="us-east"}'
+    up = 'trireme_region_answers{namespace="trireme",pod="%s",region="us-east"}'
     series = {up % "a": "0x90", up % "b": "1x90"}
     prometheus.check(groups_of(regional), (series, {firing("TriremeRegionAway"): None}, "20m"))
 

@@ -71,6 +71,7 @@ class Balancer:
         self.log = (folder / "envoy.log").open("wb")
         command = arguments(self.program, file, self.values.envoy)
         self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT)
+        self.region_port = self.values.envoy.region_listen.port if self.values.envoy.region_listen else 0
         self.channel = grpc.insecure_channel(f"127.0.0.1:{grpc_port}", CHANNEL_OPTIONS)
         self.stub = service_pb2_grpc.GRPCInferenceServiceStub(self.channel)
         self.wait_until(self._is_ready)

@@ -16,7 +16,7 @@ def test_a_port_that_is_taken_and_an_address_of_another_machine_are_named_with_t
             pass
         with pytest.raises(SettingError, match=f"port {port} of 127.0.0.1 is in use; set --port"):
             listen("127.0.0.1", port, port_setting="--port", host_setting="--host")
-    with pytest.raises(SettingError, match="cannot be bound .*; set --host"):
+    with pytest.raises(SettingError, match=r"cannot be bound .*; set --host"):
         listen("192.0.2.1", 0, port_setting="--port", host_setting="--host")
 
 

@@ -75,11 +75,14 @@ groups:
   "summary" "{{ $value | humanize }} s of documents wait, and do not become fewer.") }}
 {{- if include "trireme.hasFailover" . }}
 {{ include "trireme.alert" (dict "root" . "name" "TriremeRegionAway" "for" "1m" "severity" "critical" "anchor" "a-region-does-not-answer"
-  "expr" (printf "max by (region) (trireme_region_up{%s}) == 0" $in)
+  "expr" (printf "max by (region) (trireme_region_answers{%s}) == 0" $in)
   "summary" "Region {{ $labels.region }} does not answer; nothing would fail over to it.") }}
 {{ include "trireme.alert" (dict "root" . "name" "TriremeRegionOrderFlaps" "for" "5m" "severity" "warning" "anchor" "the-order-of-regions-flaps"
   "expr" (printf "max(increase(trireme_region_order_changes_total{%s}[1h])) > 6" $in)
   "summary" "The order of regions changed {{ $value | humanize }} times within an hour.") }}
+{{ include "trireme.alert" (dict "root" . "name" "TriremeFailoverStale" "for" "1m" "severity" "critical" "anchor" "a-region-does-not-answer"
+  "expr" (printf "max by (pod) (trireme_region_files_faulty{%s}) == 1" $in)
+  "summary" "{{ $labels.pod }} cannot write where other regions are; its Envoy keeps what it was told before.") }}
 {{ include "trireme.alert" (dict "root" . "name" "TriremeFailoverAtCap" "for" "2m" "severity" "warning" "anchor" "failover-at-its-cap"
   "expr" (printf "sum by (envoy_cluster_name) (rate(envoy_cluster_upstream_rq_pending_overflow{%s,envoy_cluster_name=~\".*_far\"}[2m])) > 0" $in)
   "summary" "Calls of {{ $labels.envoy_cluster_name }} are refused: more would fail over than other regions may get.") }}

@@ -76,7 +76,11 @@ def _socket(side: str, folder: Path, fields: Mapping[str, Any]) -> Json:
             "@type": f"{_TRANSPORT}.{side}TlsContext",
             **fields,
             "common_tls_context": {
-                "tls_params": {"tls_minimum_protocol_version": "TLSv1_3"},
+                # As a client Envoy's own highest is 1.2.
+                "tls_params": {
+                    "tls_minimum_protocol_version": "TLSv1_3",
+                    "tls_maximum_protocol_version": "TLSv1_3",
+                },
                 "alpn_protocols": list(PROTOCOLS if side == "Downstream" else PROTOCOLS[:1]),
                 "tls_certificate_sds_secret_configs": [_source(folder, CERTIFICATE)],
                 "validation_context_sds_secret_config": _source(folder, PEERS),

@@ -43,3 +43,4 @@ def test_a_round_trip_is_answered_before_any_model_is_looked_for():
     (host,) = near_route_configuration(values_of("here"))["virtual_hosts"]
     assert host["routes"][0]["match"] == {"path": PING}
     assert host["routes"][0]["direct_response"] == {"status": 200}
+    assert PING not in json.dumps(route_configuration(values_of("here")))
