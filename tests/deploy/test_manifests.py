@@ -132,11 +132,16 @@ def test_every_port_and_config_map_and_claim_that_is_named_is_there(variant):
             assert volume.get("configMap", {"name": next(iter(maps))})["name"] in maps
 
 
-def test_the_sample_configuration_of_prometheus_is_one(tmp_path):
+def test_the_sample_configuration_of_prometheus_is_one(regional):
     folder = ROOT / "deploy" / "prometheus"
     read = yaml.safe_load((folder / "prometheus.yml").read_text())
     assert read["rule_files"] == ["rules.yaml"]
     assert (folder / "rules.yaml").is_file()
+    # It keeps every port that a PodMonitor reads, but the gateway's, which has a job of its own.
+    keep = read["scrape_configs"][0]["relabel_configs"][1]
+    monitors = [one for one in regional if one["kind"] == "PodMonitor"]
+    ports = {end["port"] for one in monitors for end in one["spec"]["podMetricsEndpoints"]}
+    assert set(keep["regex"].split("|")) == ports - {"http"}
     adapter = yaml.safe_load((folder / "adapter.yaml").read_text())
     rule = adapter["rules"]["external"][0]
     assert rule["name"]["as"] == "trireme_scale_signal"
