@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import random
 import statistics
 import sys
@@ -24,7 +23,7 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from benchmarks.common.processes import read_session_time
+from benchmarks.common.processes import find_session, read_session_time
 from benchmarks.common.report import (
     DOCS,
     RESULTS,
@@ -213,14 +212,6 @@ def work(options: argparse.Namespace, words: list[str]) -> None:
     write_json(RESULTS / RECORD, record)
     for one in found:
         print(f"{one.model}: {one.target:g} requests a second, {one.busy:.0%} of the cores")
-
-
-def find_session(port: int) -> int:
-    """The session of the process that listens there. Raises StopIteration where none does."""
-    found = (
-        one.pid for one in psutil.net_connections("tcp") if one.laddr and one.laddr.port == port and one.pid
-    )
-    return os.getsid(next(found))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
