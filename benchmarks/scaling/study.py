@@ -142,7 +142,7 @@ class VolumeRow:
     @property
     def is_carried(self) -> bool:
         """Whether a fixed fleet serves the load in time for what the recipe spends."""
-        return self.recipe_late <= STATIC_LATE or self.fixed <= self.recipe_s
+        return self.fixed <= self.recipe_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -288,17 +288,20 @@ def test_refusals_alone_are_no_signal_where_the_servers_metrics_are_lost(prometh
 
 def test_calls_that_went_to_another_region_are_this_regions_requests(regional, prometheus):
     rules = groups_of(regional)
-    near, far, both = (
-        f'{{namespace="trireme",envoy_cluster_name="retrieval{end}"}}' for end in ("_near", "_far", "")
+    near, far, batch, both = (
+        f'{{namespace="trireme",envoy_cluster_name="retrieval{end}"}}'
+        for end in ("_near", "_far", "_far_batch", "")
     )
     series = {
         f"envoy_cluster_upstream_rq_total{near}": "0+300x80",
         f"envoy_cluster_upstream_rq_total{far}": "0+150x80",
         f"envoy_cluster_upstream_rq_pending_overflow{near}": "0x80",
+        # Batch work has a cap of its own there.
+        f"envoy_cluster_upstream_rq_total{batch}": "0+15x80",
         # Of both together Envoy counts retries alone.
         f"envoy_cluster_upstream_rq_total{both}": "0+900x80",
     }
-    prometheus.check(rules, (series, {signal("retrieval"): 30}, "5m"))
+    prometheus.check(rules, (series, {signal("retrieval"): 31}, "5m"))
 
 
 def test_the_gateways_requests_are_those_of_people_whatever_became_of_them(prometheus, own_rules):

@@ -56,7 +56,7 @@ groups:
   "expr" (printf "sum by (model) (rate(trireme_rejected_work_seconds_total{%s}[5m]))\n/ sum by (model) (rate(trireme_offered_work_seconds_total{%s}[5m])) > 0.05" $in $in)
   "summary" "{{ $labels.model }} refuses {{ $value | humanizePercentage }} of the work that arrives.") }}
 {{ include "trireme.alert" (dict "root" . "name" "TriremeEnvoyRefuses" "for" "5m" "severity" "warning" "anchor" "envoy-refuses"
-  "expr" (printf "sum by (envoy_cluster_name) (rate(envoy_cluster_upstream_rq_pending_overflow{%s,envoy_cluster_name!~\".*_far\"}[5m]))\n+ sum by (envoy_cluster_name) (rate(envoy_cluster_upstream_rq_retry_overflow{%s}[5m])) > 0" $in $in)
+  "expr" (printf "sum by (envoy_cluster_name) (rate(envoy_cluster_upstream_rq_pending_overflow{%s,envoy_cluster_name!~\".*_far(_batch)?\"}[5m]))\n+ sum by (envoy_cluster_name) (rate(envoy_cluster_upstream_rq_retry_overflow{%s}[5m])) > 0" $in $in)
   "summary" "Envoy refuses calls of {{ $labels.envoy_cluster_name }}, or retries of them.") }}
 {{ include "trireme.alert" (dict "root" . "name" "TriremeGatewayErrors" "for" "5m" "severity" "warning" "anchor" "gateway-errors"
   "expr" (printf "sum by (endpoint) (rate(trireme_gateway_requests_total{%s,status=~\"5..\"}[5m]))\n/ sum by (endpoint) (rate(trireme_gateway_requests_total{%s}[5m])) > 0.02" $in $in)
@@ -84,7 +84,7 @@ groups:
   "expr" (printf "max by (pod) (trireme_region_files_faulty{%s}) == 1" $in)
   "summary" "{{ $labels.pod }} cannot write where other regions are; its Envoy keeps what it was told before.") }}
 {{ include "trireme.alert" (dict "root" . "name" "TriremeFailoverAtCap" "for" "2m" "severity" "warning" "anchor" "failover-at-its-cap"
-  "expr" (printf "sum by (envoy_cluster_name) (rate(envoy_cluster_upstream_rq_pending_overflow{%s,envoy_cluster_name=~\".*_far\"}[2m])) > 0" $in)
+  "expr" (printf "sum by (envoy_cluster_name) (rate(envoy_cluster_upstream_rq_pending_overflow{%s,envoy_cluster_name=~\".*_far(_batch)?\"}[2m])) > 0" $in)
   "summary" "Calls of {{ $labels.envoy_cluster_name }} are refused: more would fail over than other regions may get.") }}
 {{- end }}
 {{- end }}

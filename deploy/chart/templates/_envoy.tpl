@@ -36,7 +36,7 @@
 {{- /* A pattern of the names that Envoy's metrics have for an entry's calls: near ones, and far ones too where there
        are other regions, for that is work which this one could not take. Called with root and name. */ -}}
 {{- define "trireme.clusters" -}}
-{{- if include "trireme.hasFailover" .root }}{{ printf "%s_near|%s_far" .name .name }}{{ else }}{{ .name }}{{ end }}
+{{- if include "trireme.hasFailover" .root }}{{ printf "%s_(near|far|far_batch)" .name }}{{ else }}{{ .name }}{{ end }}
 {{- end }}
 
 {{- /* The same of near replicas alone; entry is the name of one, or a pattern of all. */ -}}

@@ -54,11 +54,20 @@ def test_the_rule_says_the_knobs_in_promql_and_is_yaml():
 
 
 @pytest.mark.parametrize(
-    ("late", "paid", "is_reached"),
-    [(0.5, 1.0, True), (0.51, 0.9, False), (0.2, 1.01, False), (None, 0.9, False), (0.0, 0.5, True)],
+    ("late", "share", "paid", "is_reached"),
+    [
+        (0.5, 0.1, 1.0, True),
+        (0.51, 0.1, 0.9, False),
+        (0.2, 0.1, 1.01, False),
+        (0.0, 0.0, 0.5, True),
+        # The recipe has no late answer: one of a thousand is chance.
+        (None, 0.001, 0.9, True),
+        (None, 0.002, 0.9, False),
+        (None, 0.001, 1.01, False),
+    ],
 )
-def test_the_goal_is_half_of_the_late_answers_at_no_more_replica_seconds(late, paid, is_reached):
-    found = Comparison("load", "ours", Ratio(late, late, late), Ratio(paid, paid, paid))
+def test_the_goal_is_half_of_the_late_answers_at_no_more_replica_seconds(late, share, paid, is_reached):
+    found = Comparison("load", "ours", Ratio(late, late, late), Ratio(paid, paid, paid), share)
     assert found.is_reached is is_reached
 
 
@@ -79,7 +88,7 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(fit, "STEPS_S", 900.0)
     monkeypatch.setattr(study, "STEP_SEEDS", (21,))
     monkeypatch.setattr(study, "WARM_UPS", (10.0, 60.0))
-    monkeypatch.setattr(study, "COPIES", ((AZURE, 4), (MOONCAKE, 1)))
+    monkeypatch.setattr(study, "COPIES", ((AZURE, 4.0), (MOONCAKE, 1.0)))
     return tmp_path
 
 
