@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from benchmarks.common.report import DOCS, RESULTS, read_record
-from benchmarks.scaling import fit, run, study
+from benchmarks.scaling import fit, run, study, target
 from benchmarks.scaling.load import AZURE, MOONCAKE, read_own
 from benchmarks.scaling.policies import Knobs
 from benchmarks.scaling.service import Services, read_services
@@ -27,14 +27,18 @@ def test_the_page_is_made_of_the_results():
 
 def test_the_commands_of_the_page_are_taken_by_the_script(monkeypatch):
     taken = []
-    monkeypatch.setattr(run, "run_script", lambda parser, work, words: taken.append(parser.parse_args(words)))
+    for module in (run, target):
+        monkeypatch.setattr(
+            module, "run_script", lambda parser, work, words: taken.append(parser.parse_args(words))
+        )
     blocks = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
     for block in blocks:
         words = shlex.split(block)
-        assert words[:3] == ["python", "-m", "benchmarks.scaling.run"]
-        run.main(words[3:])
-    assert [bool(one.trace) for one in taken] == [True, False]
-    assert taken[1].measure and taken[1].model and taken[1].service
+        assert words[:2] == ["python", "-m"]
+        {"benchmarks.scaling.run": run, "benchmarks.scaling.target": target}[words[2]].main(words[3:])
+    assert taken[0].seconds > 0
+    assert [bool(one.trace) for one in taken[1:]] == [True, False]
+    assert taken[2].measure and taken[2].model and taken[2].service
 
 
 def test_the_file_that_the_page_shows_is_a_trace(tmp_path):
