@@ -189,11 +189,16 @@ class Values:
 
 def read_values(path: Path) -> Values:
     """The values of a file. Raises SettingError naming key and file; UnsupportedError without PyYAML."""
+    return parse_values(read_yaml(path), str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """What a file of YAML says, each key at most once. Raises as `read_values`."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingError(f"{path}: {getattr(error, 'strerror', None) or 'is no UTF-8'}") from None
-    return parse_values(_load(text, str(path)), str(path))
+    return _load(text, str(path))
 
 
 def parse_values(raw: Any, name: str) -> Values:
