@@ -308,14 +308,14 @@ def test_a_controller_beside_envoy_writes_far_replicas_into_a_folder_that_envoy_
     parts = {one["name"]: one for one in containers(pod)}
     controller = parts["regions"]
     assert controller["restartPolicy"] == "Always"
-    # After the bootstrap, which it needs not, and before Envoy, which needs its files.
+    # After the bootstrap, which makes empty files where there are none, and before Envoy.
     assert [one["name"] for one in pod["initContainers"]] == ["bootstrap", "regions"]
     mounts = {name: {one["name"]: one for one in part["volumeMounts"]} for name, part in parts.items()}
     folder = mounts["regions"]["far"]["mountPath"]
     assert f"--endpoints={folder}" in controller["command"]
     assert f"--far-endpoints={folder}" in parts["bootstrap"]["command"]
     assert mounts["envoy"]["far"] == {"name": "far", "mountPath": folder, "readOnly": True}
-    assert "readOnly" not in mounts["regions"]["far"]
+    assert "readOnly" not in mounts["regions"]["far"] and "readOnly" not in mounts["bootstrap"]["far"]
     assert {one["name"]: one for one in pod["volumes"]}["far"]["emptyDir"]
 
 
