@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import subprocess
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -23,6 +24,7 @@ GPU = {"target": "gpu", "resources": {"limits": {"nvidia.com/gpu": 1}}}
 
 
 TWO = [{"name": "a"}, {"name": "b", "balancer": "b.example.org:8010"}]
+SAFE = {"regions": TWO, "secrets": {"region": {"secret": "s"}}}
 
 
 def llm(**entry):
@@ -157,6 +159,17 @@ def test_all_autoscalers_read_the_one_series_that_the_rules_make_for_them(object
     for name, one in scaled.items():
         query = one["spec"]["triggers"][0]["metadata"]["query"]
         assert query == f'trireme:scale_signal{{namespace="trireme",deployment="{name}"}}'
+
+
+def test_the_target_of_a_cpu_entry_is_what_was_measured_for_its_cores(objects):
+    read = json.loads((ROOT / "benchmarks" / "results" / "scaling-target.json").read_text())
+    (search,) = [one for one in read["found"] if one["model"] == "search"]
+    entry = OWN["models"]["retrieval"]
+    cores = int(entry["resources"]["requests"]["cpu"])
+    # Whole requests, of a measurement that is no finer.
+    assert entry["scale"]["target"] == pytest.approx(
+        search["target"] / read["circumstances"]["cores"] * cores, rel=0.1
+    )
 
 
 # --- Starting and ending ---
@@ -514,6 +527,21 @@ def test_gateway_toml_arrives_as_it_was_written(chart):
     assert made["data"]["gateway.toml"] == text
 
 
+def gateway_toml(objects):
+    return tomllib.loads(of_kind(objects, "ConfigMap")["trireme-gateway"]["data"]["gateway.toml"])
+
+
+def test_the_gateway_is_told_the_regions_so_that_what_a_tenant_forbids_holds_there(chart, regional):
+    assert gateway_toml(regional) == {"local": {"region": "eu-west", "other_regions": ["us-east"]}}
+    values = SAFE
+    toml = '[tenants.acme]\nforbid_regions = ["b"]\n'
+    made = gateway_toml(chart.objects({**values, "gateway": {"toml": toml}}))
+    assert made["local"] == {"region": "a", "other_regions": ["b"]}
+    assert made["tenants"] == {"acme": {"forbid_regions": ["b"]}}
+    own = '[local]\nother_regions = ["b"]\nregion = "a"\n'
+    assert gateway_toml(chart.objects({**values, "gateway": {"toml": own}})) == tomllib.loads(own)
+
+
 def test_a_change_of_settings_starts_the_pods_anew(chart, objects):
     changed = chart.objects({"settings": {"TRIREME_TENANT": "acme"}})
     for name, before in of_kind(objects, "Deployment").items():
@@ -659,6 +687,14 @@ def test_the_quota_counts_every_gpu_entry_and_what_a_rollout_takes_beyond(chart)
         (
             {"regions": TWO, "balancer": {"regions": {"port": 9902}}},
             "balancer.regions.port need ports of their own: 8001, 9901, 9902, 9902",
+        ),
+        (
+            {**SAFE, "gateway": {"toml": '[local]\nregion = "a"\n'}},
+            "[local] names the regions a, but regions names a, b",
+        ),
+        (
+            {**SAFE, "gateway": {"toml": '[local]\nregion = "b"\nother_regions = ["a"]\n'}},
+            "local.region is b, but regions[0] is a",
         ),
         ({"envoy": {"regionTls": {}}}, "at '/envoy': additional properties 'regionTls' not allowed"),
         (
