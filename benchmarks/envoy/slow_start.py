@@ -41,6 +41,7 @@ WAYS: dict[str, dict[str, object]] = {
 # Seconds from the new replica's first health check on, in which its share is counted.
 SPANS = ((0, 1), (1, 2), (2, 5), (5, 10), (10, 15), (15, 20), (20, 30), (30, 35))
 OLD = 3
+RECORD = "envoy-slow-start.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +171,13 @@ def work(options: argparse.Namespace, words: list[str]) -> None:
         ways.append(Way(name, tuple(shares), round(statistics.median(run[1] for run in runs), 2)))
         print(ways[-1], flush=True)
     record = SlowStart(options.rate, options.runs, tuple(ways), seen)
-    write_json(RESULTS / "envoy-slow-start.json", record)
-    text = render("envoy/slow_start.md.j2", record=record, spans=SPANS, old=OLD, seen=seen)
-    print(text)
+    write_json(RESULTS / RECORD, record)
+    print(format_table(record))
+
+
+def format_table(record: SlowStart) -> str:
+    """What docs/autoscaling.md shows."""
+    return render("envoy/slow_start.md.j2", record=record, spans=SPANS, old=OLD)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

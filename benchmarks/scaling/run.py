@@ -23,6 +23,8 @@ from benchmarks.common.report import (
     write_json,
 )
 from benchmarks.common.script import make_parser, run_script
+from benchmarks.envoy.slow_start import RECORD as SHARES
+from benchmarks.envoy.slow_start import SlowStart, format_table
 from benchmarks.scaling import load as loads
 from benchmarks.scaling import reality as real
 from benchmarks.scaling.fit import GAIN, MOST_TURNS, STEPS, Goal, Search
@@ -99,6 +101,7 @@ def format_page(report: Report, services: Sequence[Service], reality: Reality | 
         for_all=ALL,
         few_late=FEW_LATE,
         target=read_targets(),
+        shares=read_shares(),
         bend=(BEND, BEND_MS),
         static=STATIC,
         describe=describe,
@@ -190,6 +193,12 @@ def read_targets() -> Targets | None:
     """The last rates at which a p95 bent."""
     path = RESULTS / TARGETS
     return read_record(path, Targets) if path.is_file() else None
+
+
+def read_shares() -> str:
+    """The table of a new replica's share; "" where it was not measured."""
+    path = RESULTS / SHARES
+    return format_table(read_record(path, SlowStart)).strip() if path.is_file() else ""
 
 
 def read_reality() -> Reality | None:
