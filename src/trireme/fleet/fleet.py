@@ -25,7 +25,7 @@ from trireme.fleet.roll import Roll
 from trireme.kept_server import DEFAULT_TIMING, KeeperTiming, claim_server
 from trireme.machine import read_free_memory, share_cores
 from trireme.scale import endpoints
-from trireme.scale.endpoints import Endpoint
+from trireme.scale.endpoints import Endpoint, near_name
 from trireme.scale.envoy import bootstrap, find_envoy
 from trireme.scale.region_tls import write_secrets
 from trireme.scale.value_readers import Address
@@ -77,6 +77,8 @@ class Fleet:
             file = Path(settings.regions_file)
             self._raw = with_regions(self._raw, read_yaml(file), str(file))
         self.values = parse_values(self._raw, settings.regions_file or "the values of this stack")
+        # Of this machine's replicas, as Envoy calls it.
+        self._cluster = near_name(ENTRY) if self.values.has_failover else ENTRY
         self._withheld = frozenset(withheld)
         # Where there are other regions.
         self.regions: RegionsProcess | None = None
@@ -182,7 +184,7 @@ class Fleet:
         self._roll = Roll(
             self.replicas,
             chosen,
-            lambda: self.envoy.seen(ENTRY) if self.envoy is not None else {},
+            lambda: self.envoy.seen(self._cluster) if self.envoy is not None else {},
             drain_seconds=drain_seconds,
             publish=self._publish,
             notice=notice,
@@ -237,7 +239,7 @@ class Fleet:
     def _wait_until_all_serve(self, envoy: EnvoyProcess) -> None:
         started = monotonic()
         for replica in self.replicas:
-            while not (replica.is_ready() and envoy.seen(ENTRY).get(replica.key) == "healthy"):
+            while not (replica.is_ready() and envoy.seen(self._cluster).get(replica.key) == "healthy"):
                 agent = replica.agent
                 if agent is not None and monotonic() - started < LEFTOVER_SECONDS:
                     agent.look_after(lambda _: None)
