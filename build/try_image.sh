@@ -8,14 +8,27 @@
 # proves: every step of the Dockerfile, what pip installs of it, and that the commands start as its user. What it does
 # not: Triton's own image with its Python and libraries, and tritonserver itself.
 set -eu
+if [ -z "${TRY_IMAGE_INSIDE-}" ]; then
+    # In a mount namespace of its own, with devices of its own: whatever a step does as root, the machine keeps its.
+    TRY_IMAGE_INSIDE=1 exec unshare --mount --propagation private sh "$0" "$@"
+fi
 folder=$1
 shift
+mkdir -p "$folder/dev"
+mount -t tmpfs -o mode=755 tmpfs "$folder/dev"
+minor=3
+for device in null _ zero _ full random urandom; do
+    [ "$device" = _ ] || mknod -m 666 "$folder/dev/$device" c 1 "$minor"
+    minor=$((minor + 1))
+done
+mkdir "$folder/dev/pts" "$folder/dev/shm"
+ln -s /proc/self/fd "$folder/dev/fd"
+mount --move "$folder/dev" /dev
 base=localhost/tritonserver:stand-in
 made=localhost/trireme:tried
 do_buildah() {
     buildah --root "$folder/layers" --runroot "$folder/run" --storage-driver vfs "$@"
 }
-mkdir -p "$folder"
 if [ ! -d "$folder/base/opt/tritonserver" ]; then
     debootstrap --variant=minbase --include=ca-certificates,python3,python3-pip,python3-dev bookworm "$folder/base" \
         "${DEBIAN_MIRROR:-http://deb.debian.org/debian}"
