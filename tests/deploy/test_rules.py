@@ -244,6 +244,21 @@ def test_an_answer_of_rag_that_was_refused_is_a_request_less_for_the_llm(prometh
     prometheus.check(own_rules, (series, {signal("llm"): (1 + 1 * 2) / 0.8}, "5m"))
 
 
+def test_a_search_that_was_refused_is_a_request_less_for_each_encoder_and_bulk_is_none(chart, prometheus):
+    values = {"models": {"retrieval": {"scale": {"on": "work"}}}}
+    bulk = {
+        'trireme_bulk_work_seconds_total{namespace="trireme",pod="a",model="embedding"}': "0+12x80",
+        'trireme_interactive_requests_total{namespace="trireme",pod="a",model="embedding"}': "0+30x80",
+    }
+    # 0.2 s a second of people's work at the embedding, 0.1 s a request; 0.5 s at the reranker, 0.25 s a request.
+    series = {**served("embedding", 15, 60), **bulk, **served("reranker", 7.5, 30), **shed("search", 60)}
+    offered = (1 - 0.8) + 0.5
+    refused = 4 * (0.1 + 0.25)
+    prometheus.check(
+        groups_of(chart.objects(values)), (series, {signal("retrieval"): (offered + refused) / 0.8}, "5m")
+    )
+
+
 def test_a_route_of_gateway_toml_counts_for_the_model_that_it_asks_first(chart, prometheus):
     toml = """
 [models.assistant]
@@ -468,9 +483,10 @@ def test_a_replica_that_starts_in_time_or_drains_alarms_nobody(prometheus, own_r
     prometheus.check(own_rules, *((series, nobody, at) for at in ("5m", "15m")))
 
 
-def test_no_two_rules_of_one_name_have_the_same_labels(own_rules):
+@pytest.mark.parametrize("values", [None, {"models": {"retrieval": {"scale": {"on": "work"}}}}])
+def test_no_two_rules_of_one_name_have_the_same_labels(own_rules, chart, values):
     # Of alerts that do, Alertmanager sees one: the end of the first would be that of the second.
-    rules = rules_of(own_rules)
+    rules = rules_of(groups_of(chart.objects(values)) if values else own_rules)
     known = [(rule.get("alert") or rule["record"], sorted(rule["labels"].items())) for rule in rules]
     assert len(known) > 10
     assert [one for one in known if known.count(one) > 1] == []

@@ -28,11 +28,14 @@
 {{- end }}
 
 {{- /* The gateway's routes whose calls go to a model under another name, as JSON: those of gateway.toml, by the first
-       model of ours in their chain; and every answer of rag, which is a call of llm too. Called with root and model. */ -}}
+       model of ours in their chain. An answer of rag is a call of llm too, and of the encoders, as a search is; search
+       itself, an ensemble, has no metrics of its own. Called with root and model. */ -}}
 {{- define "trireme.routesOf" -}}
 {{- $file := fromToml .root.Values.gateway.toml -}}
 {{- $routes := list -}}
-{{- $asked := ternary (list .model "rag") (list .model) (eq .model "llm") -}}
+{{- $asked := list .model -}}
+{{- if eq .model "llm" }}{{ $asked = list .model "rag" }}{{ end -}}
+{{- if has .model (list "embedding" "reranker") }}{{ $asked = list .model "rag" "search" }}{{ end -}}
 {{- range $route, $row := $file.models | default dict }}
   {{- $ours := "" }}
   {{- $chain := $row.chain | default list }}
@@ -51,7 +54,10 @@
        scale. Without such metrics, and while nothing is refused, these rules make no series. */ -}}
 {{- define "trireme.shedRules" -}}
 {{- $window := printf "[%ds]" (int .scale.rateSeconds) -}}
-{{- $mean := printf "(sum by (model) (rate(trireme_offered_work_seconds_total{SERIES}%s)) - (sum by (model) (rate(trireme_rejected_work_seconds_total{SERIES}%s)) or 0 * sum by (model) (rate(trireme_offered_work_seconds_total{SERIES}%s))))\n/ (sum by (model) (rate(trireme_queue_waits_total{SERIES}%s)) > 0)" $window $window $window $window -}}
+{{- /* Of requests that no ingestion worker sent: an encoder counts them when they come, others when they run. */ -}}
+{{- $work := "(sum by (model) (rate(trireme_offered_work_seconds_total{SERIES}WINDOW)) - (sum by (model) (rate(trireme_bulk_work_seconds_total{SERIES}WINDOW)) or 0 * sum by (model) (rate(trireme_offered_work_seconds_total{SERIES}WINDOW))))" -}}
+{{- $refused := "(sum by (model) (rate(trireme_rejected_work_seconds_total{SERIES}WINDOW)) or 0 * sum by (model) (rate(trireme_offered_work_seconds_total{SERIES}WINDOW)))" -}}
+{{- $mean := printf "%s / (sum by (model) (rate(trireme_interactive_requests_total{SERIES}WINDOW)) > 0)\nor (%s - %s) / (sum by (model) (rate(trireme_queue_waits_total{SERIES}WINDOW)) > 0)" $work $work $refused | replace "WINDOW" $window -}}
 {{- $series := printf "namespace=%q,model=~%q" .namespace (include "trireme.modelPattern" .) -}}
 - record: trireme:wanted_replicas
   labels: {namespace: {{ .namespace | quote }}, deployment: {{ .deployment | quote }}, refused: gateway}
@@ -65,7 +71,7 @@
 {{- $series := printf "namespace=%q,model=%q" $.namespace $model }}
 {{- $pattern := $routes | join "|" | replace "." "\\." }}
 - record: trireme:wanted_replicas
-  labels: {namespace: {{ $.namespace | quote }}, deployment: {{ $.deployment | quote }}, refused: {{ $pattern | quote }}}
+  labels: {namespace: {{ $.namespace | quote }}, deployment: {{ $.deployment | quote }}, model: {{ $model | quote }}, refused: {{ $pattern | quote }}}
   expr: |
     sum(rate(trireme_gateway_shed_total{namespace={{ $.namespace | quote }},model=~{{ $pattern | quote }}}{{ $window }}))
     * on () group_right () ({{ $mean | replace "SERIES" $series | nindent 4 | trim }}) / {{ $.scale.utilization }}
@@ -93,7 +99,9 @@
 {{- $deployment := printf "%s-%s" $.Release.Name $name }}
 {{- $cluster := printf "namespace=%q,envoy_cluster_name=~%q" $namespace (include "trireme.clusters" (dict "root" $ "name" $name)) }}
 {{ include "trireme.workRule" (dict "namespace" $namespace "deployment" $deployment "models" (include "trireme.modelPattern" $entry) "scale" $scale) }}
+{{- if eq $on "work" }}
 {{ include "trireme.shedRules" (dict "root" $ "namespace" $namespace "deployment" $deployment "serves" $entry.serves "scale" $scale) }}
+{{- end }}
 {{- $signal := include "trireme.wantedSignal" (dict "namespace" $namespace "deployment" $deployment "scale" $scale) }}
 {{- if eq $on "requests" }}
 {{- /* Refused by Envoy and by the gateway: requests as well. */}}
