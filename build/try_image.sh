@@ -41,7 +41,7 @@ container=$(do_buildah from scratch)
 do_buildah copy --quiet "$container" "$folder/base" /
 do_buildah commit --quiet "$container" "$base"
 do_buildah rm "$container" >/dev/null
-do_buildah build --isolation chroot --build-arg "TRITON_IMAGE=$base" "$@" --file deploy/Dockerfile --tag "$made" .
+do_buildah build --format docker --isolation chroot --build-arg "TRITON_IMAGE=$base" "$@" --file deploy/Dockerfile --tag "$made" .
 
 container=$(do_buildah from "$made")
 trap 'do_buildah rm "$container" >/dev/null' EXIT
