@@ -16,7 +16,7 @@ from fakes.authorities import Authority
 from fakes.balancers import Balancer, code_of
 from fakes.ports import free_ports
 from fakes.replicas import NOT_SERVING, Hold, calls_of
-from trireme.scale.endpoints import Endpoint
+from trireme.scale.endpoints import Endpoint, write_far
 from trireme.scale.near_routes import PING
 from trireme.scale.routes import MODEL_HEADER
 
@@ -198,6 +198,28 @@ def test_the_round_trip_is_answered_by_envoy_itself_on_a_kept_connection(pair, r
             ports.add(connection.sock.getsockname()[1])
     assert len(ports) == 1
     assert there.calls == before
+
+
+def test_near_replicas_may_come_from_dns_and_far_ones_from_a_folder(tmp_path, pair, replicas):
+    near, there = replicas(2)
+    pair.settle(there=[there])
+    models = {"retrieval": MODELS["retrieval"]}
+    ports = {"serverPort": near.port, "agentPort": near.own_port}
+    regions = ("dns", {"name": "there", "balancer": f"127.0.0.1:{pair.there.region_port}"})
+    balancer = Balancer(tmp_path, models, regions, has_files=False, service="localhost", **ports)
+    with closing(balancer):
+        far = Endpoint("127.0.0.1", pair.there.region_port, region="there", priority=1)
+        write_far(tmp_path, "retrieval", [far])
+        gauges = [f"cluster.retrieval_{place}.membership_healthy" for place in ("near", "far")]
+        # Where localhost has an address of IPv6 too, nobody answers there.
+        balancer.wait_until(lambda: [balancer.stat(gauge) for gauge in gauges] == [1, 1])
+        served(balancer)
+        before = there.calls
+        balancer.infer(OTHER)
+        assert there.calls == before
+        near.health = NOT_SERVING
+        balancer.wait_until(lambda: balancer.stat(gauges[0]) == 0 and balancer.leaves(near))
+        assert there.calls > before
 
 
 def channel_of(folder, port):

@@ -1,18 +1,23 @@
 """Two stacks of `trireme serve --behind-envoy`, each a region of the other, with the file of docs/regions.md."""
 
 import contextlib
+import io
+import json
 import re
 import threading
+import urllib.request
 from contextlib import ExitStack
 
 import pytest
 import yaml
+from rich.console import Console
 from stacks import ROOT, settings_on_free_ports, wait_until
 
 from fakes.authorities import Authority
 from fakes.ports import free_ports
 from trireme.artifacts.config_writer import place_config
 from trireme.artifacts.recipe import Recipe, write_recipe
+from trireme.commands.serve import _announce
 from trireme.errors import SettingError, TriremeError
 from trireme.fleet.fleet import Fleet
 from trireme.fleet.places import ENTRY
@@ -137,6 +142,23 @@ def test_a_region_without_replicas_is_served_by_the_other_and_by_its_own_when_th
     wait_until(lambda: here.fleet.envoy.seen(ENTRY + "_near").get(here.replica.key) == "healthy")
     before = here.answered()
     wait_until(lambda: here.serves() and here.answered() > before)
+
+
+def test_the_controller_hears_the_other_region_over_tls_and_serve_says_where_all_is(regions):
+    here, there = regions
+
+    def hears():
+        with urllib.request.urlopen(f"http://{here.fleet.regions_metrics}/ready") as answer:
+            (other,) = json.loads(answer.read())["regions"]
+        return other["name"] == "us-east" and other["round_trip_seconds"] is not None
+
+    wait_until(hears)
+    console = Console(file=io.StringIO(), width=200)
+    _announce(here.settings, "", console, here.fleet)
+    told = console.file.getvalue()
+    port = there.fleet.values.envoy.region_listen.port
+    assert f"Other regions: us-east at 127.0.0.1:{port}." in told
+    assert f"http://{here.fleet.regions_metrics}/metrics" in told
 
 
 def test_a_controller_that_is_killed_is_started_again_and_the_order_stays(regions):

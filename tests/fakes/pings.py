@@ -9,10 +9,10 @@ from trireme.scale.near_routes import PING
 
 
 class Pings:
-    """`delay`: seconds before each answer. status: of it. `answer.clear()` holds answers back."""
+    """`delay`: seconds before each answer. status, body: of it. `answer.clear()` holds answers back."""
 
     def __init__(self, context=None, port=0):
-        self.delay, self.status, self.closes = 0.0, 200, False
+        self.delay, self.status, self.closes, self.body = 0.0, 200, False, b""
         self.answer = threading.Event()
         self.answer.set()
         self.connections = self.asked = 0
@@ -31,10 +31,11 @@ class Pings:
                 fake.answer.wait()
                 time.sleep(fake.delay)
                 self.send_response(fake.status if self.path == PING else 404)
-                self.send_header("content-length", "0")
+                self.send_header("content-length", str(len(fake.body)))
                 if fake.closes:
                     self.send_header("connection", "close")
                 self.end_headers()
+                self.wfile.write(fake.body)
 
             def log_message(self, *_):
                 pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,9 @@ def _regions(arguments: argparse.Namespace, _: Settings, console: Console) -> in
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
 
     def notice(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        # Whoever listens may be gone, or the disk of the log full: the order is kept all the same.
+        with suppress(OSError):
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     run_controller(RegionOptions(**given), notice, arguments.parent)
     return 0

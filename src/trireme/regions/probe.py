@@ -61,7 +61,8 @@ class Probe:
             began = perf_counter()
             self._connection.request("GET", PING, headers={"user-agent": "trireme"})
             response = self._connection.getresponse()
-            response.read()
+            # Envoy's answer has no body; another's may have no end.
+            is_ours = response.status == http.client.OK and not response.read(1)
             seconds = perf_counter() - began
         except TimeoutError:
             answer = Answer("late")
@@ -75,9 +76,9 @@ class Probe:
         except OSError:
             answer = Answer("away")
         else:
-            if response.status == http.client.OK and not response.will_close:
-                return Answer("ok", seconds)
-            answer = Answer("ok", seconds) if response.status == http.client.OK else Answer("wrong")
+            answer = Answer("ok", seconds) if is_ours else Answer("wrong")
+            if is_ours and not response.will_close:
+                return answer
         self.close()
         return answer
 

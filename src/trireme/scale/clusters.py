@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trireme.scale.endpoints import far_file, far_name, near_file, near_name
+from trireme.scale.endpoints import far_file, far_name, near_file, near_name, overprovisioning
 from trireme.scale.region_tls import cluster_tls
 from trireme.scale.routes import MODEL_HEADER, seconds
 from trireme.scale.values import EnvoyValues, ModelEntry, Values
@@ -124,6 +124,8 @@ def _by_dns(entry: ModelEntry, envoy: EnvoyValues) -> Json:
         "load_assignment": {
             "cluster_name": entry.name,
             "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}],
+            # DNS does not say how many there are; two lose most with one.
+            "policy": {"overprovisioning_factor": overprovisioning(max(2, entry.min_replicas))},
         },
     }
 

@@ -124,11 +124,12 @@ def assignment(name: str, endpoints: Sequence[Endpoint]) -> dict[str, Any]:
         }
         for (priority, region), some in groupby(ranked, key=lambda one: (one.priority, one.region))
     ]
-    sizes = [sum(one.priority == priority for one in ranked) for priority in ranks]
+    sizes = [count for priority in ranks if (count := sum(one.priority == priority for one in ranked)) > 1]
     return {
         "@type": ASSIGNMENT,
         "cluster_name": name,
         "endpoints": localities,
+        # Of one alone all is lost or nothing, whatever the factor.
         "policy": {"overprovisioning_factor": overprovisioning(min(sizes, default=1))},
     }
 

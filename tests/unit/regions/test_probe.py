@@ -61,7 +61,9 @@ def test_where_nobody_listens_it_is_away():
 def test_another_answer_is_wrong(balancer, probe):
     balancer.status = 503
     assert probe.measure(HERE) == Answer("wrong")
-    balancer.status = 200
+    balancer.status, balancer.body = 200, b"x" * 1000
+    assert probe.measure(HERE) == Answer("wrong")
+    balancer.body = b""
     assert probe.measure(HERE).outcome == "ok"
 
 

@@ -33,6 +33,8 @@ def test_an_entry_of_one_machine_is_a_file_and_of_kubernetes_a_name(tmp_path):
         "address": {"socket_address": {"address": "r-llm.ns", "port_value": 7001}},
         "health_check_config": {"port_value": 7003},
     }
+    # Of two replicas one may be lost without a call that leaves the region.
+    assert by_dns["load_assignment"]["policy"] == {"overprovisioning_factor": 200}
     bare = clusters(None, envoy={"agentPort": 0})["llm"]["load_assignment"]["endpoints"][0]["lb_endpoints"][0]
     assert "health_check_config" not in bare["endpoint"]
 

@@ -130,6 +130,12 @@ def test_one_lost_replica_sends_no_call_to_the_next_priority(tmp_path, replicas)
     assert resource(near_file(tmp_path, "llm"))["policy"] == {"overprovisioning_factor": factor}
 
 
+def test_a_region_that_loses_one_of_two_addresses_keeps_its_calls_beside_one_that_has_one(tmp_path):
+    two = [Endpoint("10.0.0.1", port, region="b", priority=1) for port in (1, 2)]
+    write_far(tmp_path, "llm", [*two, Endpoint("10.0.0.2", 1, region="c", priority=2)])
+    assert resource(far_file(tmp_path, "llm"))["policy"] == {"overprovisioning_factor": 200}
+
+
 @pytest.mark.parametrize(
     ("bad", "word"),
     [
