@@ -1,6 +1,7 @@
 """Writes what is made of deploy/chart, or says what is out of date.
 
 deploy/manifests: the chart with its own values, one file for each template, for people without Helm.
+deploy/regions: the same for each of deploy/chart/examples, a region of several; files that differ from those alone.
 deploy/prometheus/rules.yaml: its rules, for a Prometheus without the operator.
 docs/kubernetes.md: the table of values, from the schema's descriptions and the values.
 """
@@ -14,7 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ import yaml
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "deploy" / "chart"
 MANIFESTS = ROOT / "deploy" / "manifests"
+EXAMPLES = CHART / "examples"
+REGIONS = ROOT / "deploy" / "regions"
 RULES = ROOT / "deploy" / "prometheus" / "rules.yaml"
 PAGE = ROOT / "docs" / "kubernetes.md"
 # Release and namespace of what is rendered.
@@ -46,18 +49,30 @@ def main() -> int:
     """Returns the exit code: 1 when --check found a difference, 2 without helm or where it fails."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a file would change")
+    parser.add_argument(
+        "--values", type=Path, nargs="+", help="of your own: say whether a key stands twice, no more"
+    )
     options = parser.parse_args()
+    if options.values is not None:
+        return check_values(options.values)
     helm = find_helm()
     if helm is None:
         print("helm is missing; fetch it with: make helm", file=sys.stderr)
         return 2
     try:
-        wanted = made_files(template(helm))
+        for path in [CHART / "values.yaml", *EXAMPLES.glob("*.yaml")]:
+            check_keys(path)
+        wanted = made_files(
+            template(helm), {path.stem: template(helm, "--values", path) for path in examples()}
+        )
+    except yaml.YAMLError as error:
+        print(error, file=sys.stderr)
+        return 2
     except (OSError, subprocess.CalledProcessError) as error:
         said = (getattr(error, "stderr", None) or str(error)).strip()
         print(f"{helm} does not render the chart: {said}", file=sys.stderr)
         return 2
-    stale = [path for path in MANIFESTS.glob("*") if path not in wanted]
+    stale = [path for path in (*MANIFESTS.glob("*"), *REGIONS.glob("*/*")) if path not in wanted]
     changed = [path for path, text in wanted.items() if not path.is_file() or path.read_text() != text]
     for path in [*stale, *changed]:
         print(f"{'out of date' if options.check else 'written'}: {path.relative_to(ROOT)}")
@@ -68,6 +83,17 @@ def main() -> int:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(wanted[path])
     return 1 if options.check and (stale or changed) else 0
+
+
+def check_values(paths: Sequence[Path]) -> int:
+    """Prints what is wrong with values: a key that stands twice, or no YAML. Returns the exit code."""
+    try:
+        for path in paths:
+            check_keys(path)
+    except (OSError, yaml.YAMLError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 def find_helm() -> Path | None:
@@ -83,16 +109,48 @@ def template(helm: Path, *arguments: str | Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def made_files(rendered: str) -> dict[Path, str]:
-    """Every file that is made, with its text."""
+def examples() -> list[Path]:
+    """Values of regions."""
+    return sorted(EXAMPLES.glob("*.yaml"))
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value} stands twice; Helm would keep the last silently", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def check_keys(path: Path) -> None:
+    """Raises yaml.YAMLError, naming key and line, for values in which a key stands twice."""
+    with path.open(encoding="utf-8") as file:
+        yaml.load(file, _OnceLoader)  # noqa: S506 - a SafeLoader
+
+
+def made_files(rendered: str, regions: Mapping[str, str]) -> dict[Path, str]:
+    """Every file that is made, with its text. regions: each example's name, and what is rendered of it."""
     manifests = split(rendered)
     rule = next(one for one in yaml.safe_load_all(rendered) if one and one["kind"] == "PrometheusRule")
     rules = yaml.dump(rule["spec"], Dumper=_Dumper, sort_keys=False, width=1000)
     header = "# Made by build/render_chart.py from deploy/chart.\n"
+    regional = {
+        REGIONS / region / name: header + text
+        for region, text_of_all in regions.items()
+        for name, text in split(text_of_all).items()
+        if manifests.get(name) != text
+    }
     page = PAGE.read_text()
     before, rest = page.split(BEGIN)
     return {
         **{MANIFESTS / name: header + text for name, text in manifests.items()},
+        **regional,
         RULES: header + rules,
         PAGE: f"{before}{BEGIN}\n{values_table()}{END}{rest.split(END)[1]}",
     }

@@ -148,6 +148,28 @@ def read_session_time(session: int) -> float:
     return sum(_read_all(psutil.process_iter(), read))
 
 
+def find_session(port: int) -> int:
+    """The session of a process of this machine that listens on a TCP port; 0 where none does."""
+    for one in psutil.net_connections("tcp"):
+        if one.status == psutil.CONN_LISTEN and one.laddr.port == port and one.pid:
+            with contextlib.suppress(ProcessLookupError):
+                return os.getsid(one.pid)
+    return 0
+
+
+def read_session_waits(session: int) -> tuple[float, float]:
+    """Seconds so far that threads of `session` ran, and that they were ready to and waited for a processor."""
+    ran = waited = 0.0
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError, ValueError):
+            if os.getsid(process.pid) != session:
+                continue
+            for file in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
+                one, other, _ = file.read_text().split()
+                ran, waited = ran + int(one) / 1e9, waited + int(other) / 1e9
+    return ran, waited
+
+
 def read_family_time(family: int) -> float:
     """Processor seconds so far of process `family` and all below it, those that ended included."""
 

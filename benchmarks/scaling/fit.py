@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, TypeVar
 
 from benchmarks.scaling.fleet import Timing
@@ -21,13 +22,18 @@ STEPS_S = 4200.0
 ROUNDS = 2
 # A knob leaves its shipped value for so much fewer late answers, or replica-seconds: less is chance.
 GAIN = 0.05
+# Each buys earlier answers for replica-seconds: a spare replica at a higher utilization may cost no more.
+TOGETHER = ("utilization", "spare")
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """A policy over all loads of a fit. late: the mean share; turns: the most within a step of the step load."""
+    """A policy over all loads of a fit. late: the mean share; turns: the most within a step of the step load.
+
+    replica_s: in all; of loads of different users, each load's as a share of what the AWS recipe spends on it.
+    """
 
     late: float
     replica_s: float
@@ -92,14 +98,24 @@ def make_step_load(service: Service, load: Load, seed: int) -> Load:
     return Load(f"steps, {load.name}", tuple(found), STEPS_S, tuple(begins for begins, _ in STEPS[1:]))
 
 
-def descend(first: T, choices: Mapping[str, tuple[Any, ...]], is_better: Callable[[T, T], bool]) -> T:
-    """The best of a dataclass's values, one field after the other, until none is better or after ROUNDS."""
+def descend(
+    first: T,
+    choices: Mapping[str, tuple[Any, ...]],
+    is_better: Callable[[T, T], bool],
+    together: Sequence[str] = (),
+) -> T:
+    """The best of a dataclass's values, one field after the other, until none is better or after ROUNDS.
+
+    together: fields that are tried in all their pairings, first: one pays for the other, so that neither alone is
+    better.
+    """
     best = first
+    alone = [(name,) for name in choices if name not in together]
     for _ in range(ROUNDS):
         before = best
-        for name, values in choices.items():
-            for value in values:
-                other: T = replace(best, **{name: value})  # type: ignore[type-var]
+        for names in (tuple(together), *alone):
+            for values in product(*(choices[name] for name in names)):
+                other: T = replace(best, **dict(zip(names, values, strict=True)))  # type: ignore[type-var]
                 if other != best and is_better(other, best):
                     best = other
         if best == before:
@@ -110,9 +126,13 @@ def descend(first: T, choices: Mapping[str, tuple[Any, ...]], is_better: Callabl
 class Search:
     """Replays with a memory. Mutable."""
 
-    def __init__(self, service: Service, loads: Sequence[Load], timing: Timing, seed: int) -> None:
-        """loads: of the same users, such as vary makes them."""
+    def __init__(
+        self, service: Service, loads: Sequence[Load], timing: Timing, seed: int, paid: Sequence[float] = ()
+    ) -> None:
+        """loads: of the same users, such as vary makes them; of different ones with `paid`, by which the
+        replica-seconds of each are divided."""
         self._service, self._loads, self._timing = service, loads, timing
+        self._paid = tuple(paid) or (1.0,) * len(loads)
         self._steps = make_step_load(service, loads[0], seed)
         self._known: dict[Any, Tried] = {}
 
@@ -122,7 +142,7 @@ class Search:
             found = [replay(policy, self._service, load, self._timing, 0.0)[0] for load in self._loads]
             steps, _ = replay(policy, self._service, self._steps, self._timing, 0.0)
             late = sum(one.late for one in found) / len(found)
-            paid = sum(one.replica_s for one in found)
+            paid = sum(one.replica_s / whole for one, whole in zip(found, self._paid, strict=True))
             self._known[key] = Tried(late, paid, steps.most_changes or 0)
         return self._known[key]
 
@@ -133,7 +153,7 @@ class Search:
         def is_better(other: Knobs, best: Knobs) -> bool:
             return goal.is_better(self.try_one(ours(other), other), self.try_one(ours(best), best))
 
-        knobs = descend(Knobs(), CHOICES, is_better)
+        knobs = descend(Knobs(), CHOICES, is_better, TOGETHER)
         tried = self.try_one(ours(knobs), knobs)
         count = len(self._known) - before
         return Fit(self._loads[0].name, knobs, tried, goal.budget_s, count)

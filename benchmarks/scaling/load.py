@@ -129,6 +129,17 @@ def thin(load: Load, share: float, seed: int) -> Load:
     return replace(load, name=f"{load.name} x {share:g}", requests=kept)
 
 
+def take_volume(load: Load, volume: float, seed: int) -> Load:
+    """So much of a load: 2.5 are three copies overlaid, of which each request stays with a chance of 2.5 / 3."""
+    copies = max(1, math.ceil(volume))
+    whole = overlay(load, copies, seed)
+    return (
+        whole
+        if copies == volume
+        else replace(thin(whole, volume / copies, seed), name=f"{load.name} x {volume:g}")
+    )
+
+
 def split(load: Load, share: float) -> tuple[Load, Load]:
     """What arrives in the first `share` of the time, to fit on; and the whole load, judged from there on.
 

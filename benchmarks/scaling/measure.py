@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import psutil
+
+from benchmarks.common.processes import find_session, read_session_waits
 from benchmarks.common.report import read_json, show_progress_note
 from benchmarks.generation.clients import ServedModel
 from benchmarks.scaling.service import Point, Service
@@ -61,6 +64,42 @@ def write_text(rng: random.Random, words: int) -> str:
     return " ".join(rng.choice(WORDS) for _ in range(words))
 
 
+class Share:
+    """How much faster a server of this machine would have been with the processor for itself. Mutable.
+
+    Its threads were ready to run and waited: alone they would not have, as far as the others' time would have done
+    for them. With a server elsewhere, or one that nobody disturbs, it is 1.
+    """
+
+    def __init__(self, port: int) -> None:
+        """port: on which the server listens."""
+        self._session = find_session(port)
+        self._before = self._read()
+
+    def _read(self) -> tuple[float, float, float, float]:
+        seen, own = psutil.cpu_times(), psutil.Process().cpu_times()
+        busy = seen.user + seen.nice + seen.system + seen.irq + seen.softirq + seen.steal
+        ran, waited = read_session_waits(self._session) if self._session else (0.0, 0.0)
+        return ran, waited, own.user + own.system, busy
+
+    def factor(self) -> float:
+        """Since it was made, or asked last."""
+        after = self._read()
+        ran, waited, own, busy = (now - then for now, then in zip(after, self._before, strict=True))
+        self._before = after
+        return compute_stretch(ran, waited, own, busy)
+
+
+def compute_stretch(ran: float, waited: float, own: float, busy: float) -> float:
+    """By how much others slowed a server down: at most by the time that they took, of all that was `busy`.
+
+    ran, waited: of the server's threads; own: of the client, seconds of processor time.
+    """
+    if ran <= 0:
+        return 1.0
+    return max(1.0, min((ran + waited) / ran, busy / (ran + own)))
+
+
 def read_warm_up(metrics_url: str, model: str) -> float | None:
     """The gauge of a model on a page of metrics; None where it is not there. Raises UnavailableError."""
     try:
@@ -72,8 +111,17 @@ def read_warm_up(metrics_url: str, model: str) -> float | None:
     return max(found) if found else None
 
 
-def measure_encoder(job: Job) -> tuple[tuple[Point, ...], int]:
-    """Tokens read a second by requests in flight, medians of RUNS, and tokens of a request. Blocks."""
+def read_port(url: str) -> int:
+    """Of host:port; 0 where it is none of this machine's, whose processors say nothing of the server."""
+    host, _, port = url.rpartition(":")
+    return int(port) if host in ("127.0.0.1", "localhost", "[::1]") and port.isdigit() else 0
+
+
+def measure_encoder(job: Job) -> tuple[tuple[Point, ...], int, float]:
+    """Tokens read a second by requests in flight, medians of RUNS; tokens of a request; the most of Share. Blocks.
+
+    Rates are those that the server would have had with the processor for itself.
+    """
     tokens: list[int] = []
 
     def ask(rng: random.Random, client: TritonClient) -> int:
@@ -82,14 +130,19 @@ def measure_encoder(job: Job) -> tuple[tuple[Point, ...], int]:
         tokens.append(count)
         return count
 
-    points = []
+    points, stretches = [], []
     with closing(TritonClient(job.url)) as client:
         ask(random.Random(0), client)  # noqa: S311 - the connection
         for count in job.in_flight:
-            rates = [run_closed_loop(job, count, number, client, ask) for number in range(RUNS)]
+            rates = []
+            for number in range(RUNS):
+                share = Share(read_port(job.url))
+                rate = run_closed_loop(job, count, number, client, ask)
+                stretches.append(share.factor())
+                rates.append(rate * stretches[-1])
             points.append(Point(count, round(statistics.median(rates), 2)))
             show_progress_note(f"{count} in flight: {points[-1].tokens_per_s:,.0f} tokens/s")
-    return tuple(points), round(statistics.mean(tokens))
+    return tuple(points), round(statistics.mean(tokens)), round(max(stretches), 2)
 
 
 def run_closed_loop(
@@ -113,32 +166,42 @@ def run_closed_loop(
         return sum(pool.map(call, range(count)))
 
 
-def measure_llm(job: Job) -> tuple[tuple[Point, ...], float]:
-    """Tokens written a second by streams at once, and tokens read a second of one prompt: medians. Blocks."""
+def measure_llm(job: Job) -> tuple[tuple[Point, ...], float, float]:
+    """Tokens written a second by streams at once, tokens read a second of one prompt: medians; the most of Share.
+
+    As of an encoder. Blocks.
+    """
     rng = random.Random(job.seed)  # noqa: S311
-    points, reads = [], []
+    points, reads, stretches = [], [], []
     with closing(ServedModel(job.url, job.model)) as served:
         served.run([write_text(rng, job.inputs)], 4)
         for _ in range(RUNS):
-            reads.append(job.inputs / served.run([write_text(rng, job.inputs)], 1).first_token_s)
+            share = Share(read_port(job.url))
+            read = job.inputs / served.run([write_text(rng, job.inputs)], 1).first_token_s
+            reads.append(read * share.factor())
         for count in job.in_flight:
-            runs = [
-                served.run([write_text(rng, job.inputs) for _ in range(count)], job.outputs)
-                for _ in range(RUNS)
-            ]
-            rate = statistics.median(run.tokens_per_second for run in runs)
+            rates = []
+            for _ in range(RUNS):
+                texts = [write_text(rng, job.inputs) for _ in range(count)]
+                share = Share(read_port(job.url))
+                run = served.run(texts, job.outputs)
+                stretches.append(share.factor())
+                rates.append(run.tokens_per_second * stretches[-1])
+            rate = statistics.median(rates)
             points.append(Point(count, round(rate, 2)))
             show_progress_note(f"{count} streams: {rate:,.1f} tokens/s")
-    return tuple(points), round(statistics.median(reads), 1)
+    return tuple(points), round(statistics.median(reads), 1), round(max(stretches), 2)
 
 
 def measure(job: Job, name: str, warm_up_s: float, places: int, source: str) -> Service:
     """The service curve of a running server's model. Blocks for minutes; raises TriremeError."""
     if job.outputs:
-        llm_points, read = measure_llm(job)
-        return Service(name, llm_points, places, job.inputs, job.outputs, read, 0, warm_up_s, source)
-    points, tokens = measure_encoder(job)
-    return Service(name, points, places, tokens, 0, 0.0, 0, warm_up_s, source)
+        llm_points, read, most = measure_llm(job)
+        own = (llm_points, places, job.inputs, job.outputs, read)
+    else:
+        points, tokens, most = measure_encoder(job)
+        own = (points, places, tokens, 0, 0.0)
+    return Service(name, *own, 0, warm_up_s, f"{source}; slowed down by others {most:g} times at most")
 
 
 def read_one_card(path: Path, kind: str) -> Service:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.scaling.policies import AWS
-from benchmarks.scaling.study import AWS_FITTED, BY_DAY, DEFAULT, FITTED, SPARE, STATIC, Judged, Report
+from benchmarks.scaling.study import ALL, AWS_FITTED, DEFAULT, FITTED, SPARE, STATIC, Judged, Report
 
 TICKS = (0.5, 0.7, 1, 1.5, 2, 4, 8)
 INK, LINE = "#333a42", "#e4e7eb"
@@ -19,7 +19,7 @@ MARKS = {
     DEFAULT: ("o", "#2f6f8f"),
     SPARE: ("^", "#2f6f8f"),
     FITTED: ("D", "#2f6f8f"),
-    BY_DAY: ("v", "#2f6f8f"),
+    ALL: ("v", "#2f6f8f"),
     STATIC: ("1", INK),
 }
 

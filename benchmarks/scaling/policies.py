@@ -97,9 +97,9 @@ class Knobs:
 
 # What is tried of each knob.
 CHOICES: dict[str, tuple[float, ...]] = {
-    "utilization": (0.6, 0.7, 0.8, 0.9),
+    "utilization": (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9),
     "drain_s": (30.0, 60.0, 120.0, 300.0),
-    "spare": (0, 1),
+    "spare": (0, 1, 2),
     "window_s": (60.0, 120.0),
     "down_window_s": (120.0, 300.0, 600.0),
 }

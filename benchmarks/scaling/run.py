@@ -23,6 +23,8 @@ from benchmarks.common.report import (
     write_json,
 )
 from benchmarks.common.script import make_parser, run_script
+from benchmarks.envoy.slow_start import RECORD as SHARES
+from benchmarks.envoy.slow_start import SlowStart, format_table
 from benchmarks.scaling import load as loads
 from benchmarks.scaling import reality as real
 from benchmarks.scaling.fit import GAIN, MOST_TURNS, STEPS, Goal, Search
@@ -34,11 +36,12 @@ from benchmarks.scaling.policies import AWS, CHOICES, MOST, Knobs, describe, our
 from benchmarks.scaling.reality import Reality
 from benchmarks.scaling.service import Service, Services, pick_service, read_services
 from benchmarks.scaling.study import (
+    ALL,
     AWS_FITTED,
     BUDGET,
-    BY_DAY,
     DAY_TOP,
     DEFAULT,
+    FEW_LATE,
     FITTED,
     SEED,
     SPARE,
@@ -51,6 +54,8 @@ from benchmarks.scaling.study import (
     WarmRow,
     make_report,
 )
+from benchmarks.scaling.target import BEND, BEND_MS, Targets
+from benchmarks.scaling.target import RECORD as TARGETS
 from trireme.errors import InvalidInputError
 
 Row = TypeVar("Row", StepRow, WarmRow)
@@ -92,8 +97,12 @@ def format_page(report: Report, services: Sequence[Service], reality: Reality | 
         steps=STEPS,
         step_seeds=len(STEP_SEEDS),
         columns=loads.COLUMNS,
-        names=(DEFAULT, SPARE, FITTED, BY_DAY, AWS_FITTED, STATIC),
-        by_day=BY_DAY,
+        names=(DEFAULT, SPARE, FITTED, ALL, AWS_FITTED, STATIC),
+        for_all=ALL,
+        few_late=FEW_LATE,
+        target=read_targets(),
+        shares=read_shares(),
+        bend=(BEND, BEND_MS),
         static=STATIC,
         describe=describe,
         by_policy=group(report.steps),
@@ -148,8 +157,7 @@ def run_trace(options: argparse.Namespace, bench: Bench) -> None:
     """Fits knobs on the first half of a user's own load and judges them on the second. Prints."""
     own = loads.read_own(options.trace)
     if options.volume != 1:
-        copies = max(1, -(-options.volume // 1))
-        own = loads.thin(loads.overlay(own, int(copies), SEED), options.volume / copies, SEED)
+        own = loads.take_volume(own, options.volume, SEED)
     first, second = loads.split(own, 0.5)
     search = Search(bench.service, loads.vary(first, SEED), bench.timing, SEED)
     found = search.fit(Goal(most_late=options.most_late))
@@ -179,6 +187,18 @@ def format_recommendation(
         policies=policies,
         late_s=LATE_S,
     )
+
+
+def read_targets() -> Targets | None:
+    """The last rates at which a p95 bent."""
+    path = RESULTS / TARGETS
+    return read_record(path, Targets) if path.is_file() else None
+
+
+def read_shares() -> str:
+    """The table of a new replica's share; "" where it was not measured."""
+    path = RESULTS / SHARES
+    return format_table(read_record(path, SlowStart)).strip() if path.is_file() else ""
 
 
 def read_reality() -> Reality | None:

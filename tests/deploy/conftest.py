@@ -120,7 +120,22 @@ HPA = {
 }
 
 
-@pytest.fixture(scope="session", params=["own", "gpu", "hpa"])
-def variant(request, chart, objects):
-    """The objects of the chart's own values, of a GPU with everything set, and without KEDA and operator."""
-    return objects if request.param == "own" else chart.objects({"gpu": GPU, "hpa": HPA}[request.param])
+EXAMPLES = {path.stem: yaml.safe_load(path.read_text()) for path in render_chart.examples()}
+
+
+@pytest.fixture(scope="session")
+def regional(chart):
+    """The objects of one region of two."""
+    return chart.objects(EXAMPLES["eu-west"])
+
+
+@pytest.fixture(scope="session", params=["own", "gpu", "hpa", "regional"])
+def variant(request, chart, objects, regional):
+    """The objects of the chart's own values, of a GPU with everything set, without KEDA and operator, and of one
+    region of two."""
+    known = {"own": objects, "regional": regional}
+    return (
+        known[request.param]
+        if request.param in known
+        else chart.objects({"gpu": GPU, "hpa": HPA}[request.param])
+    )

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import subprocess
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -20,6 +21,10 @@ OWN = yaml.safe_load((CHART / "values.yaml").read_text())
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - in a pod
 KEY = {"name": "A", "secret": "a", "key": "b"}
 GPU = {"target": "gpu", "resources": {"limits": {"nvidia.com/gpu": 1}}}
+
+
+TWO = [{"name": "a"}, {"name": "b", "balancer": "b.example.org:8010"}]
+SAFE = {"regions": TWO, "secrets": {"region": {"secret": "s"}}}
 
 
 def llm(**entry):
@@ -156,6 +161,17 @@ def test_all_autoscalers_read_the_one_series_that_the_rules_make_for_them(object
         assert query == f'trireme:scale_signal{{namespace="trireme",deployment="{name}"}}'
 
 
+def test_the_target_of_a_cpu_entry_is_what_was_measured_for_its_cores(objects):
+    read = json.loads((ROOT / "benchmarks" / "results" / "scaling-target.json").read_text())
+    (search,) = [one for one in read["found"] if one["model"] == "search"]
+    entry = OWN["models"]["retrieval"]
+    cores = int(entry["resources"]["requests"]["cpu"])
+    # Whole requests, of a measurement that is no finer.
+    assert entry["scale"]["target"] == pytest.approx(
+        search["target"] / read["circumstances"]["cores"] * cores, rel=0.1
+    )
+
+
 # --- Starting and ending ---
 
 
@@ -271,6 +287,99 @@ def test_clients_of_the_models_go_through_envoy_and_ask_all_servers_what_they_se
         environment = {one["name"]: one.get("value") for one in pods(objects)[name]["containers"][0]["env"]}
         assert environment["TRIREME_HOST"] == "trireme-envoy"
         assert set(environment["TRIREME_SERVER_HOSTS"].split(",")) <= set(of_kind(objects, "Service"))
+
+
+# --- Regions ---
+
+
+def test_a_region_alone_has_no_listener_no_controller_and_no_second_service(objects):
+    assert [one["name"] for one in containers(pods(objects)["trireme-envoy"])] == ["bootstrap", "envoy"]
+    assert "trireme-envoy-region" not in of_kind(objects, "Service")
+    config = yaml.safe_load(of_kind(objects, "ConfigMap")["trireme-envoy"]["data"]["values.yaml"])
+    assert not {"regionListen", "regionTls"} & set(config["envoy"]) and "regions" not in config
+
+
+def test_other_regions_find_the_listener_by_a_service_of_its_own(regional):
+    service = of_kind(regional, "Service")["trireme-envoy-region"]
+    assert service["spec"]["type"] == "LoadBalancer"
+    assert service["spec"]["loadBalancerSourceRanges"] == ["10.2.0.0/16"]
+    assert service["metadata"]["annotations"]
+    (port,) = service["spec"]["ports"]
+    ports = {
+        one["name"]: one["containerPort"] for one in pods(regional)["trireme-envoy"]["containers"][0]["ports"]
+    }
+    config = yaml.safe_load(of_kind(regional, "ConfigMap")["trireme-envoy"]["data"]["values.yaml"])
+    listen = config["envoy"]["regionListen"]
+    assert port["port"] == ports[port["targetPort"]] == listen["port"]
+    assert listen["address"] == EVERYWHERE
+    # Clients of this region do not get there by their Service.
+    assert [one["name"] for one in of_kind(regional, "Service")["trireme-envoy"]["spec"]["ports"]] == ["grpc"]
+
+
+def test_a_controller_beside_envoy_writes_far_replicas_into_a_folder_that_envoy_reads(regional):
+    pod = pods(regional)["trireme-envoy"]
+    parts = {one["name"]: one for one in containers(pod)}
+    controller = parts["regions"]
+    assert controller["restartPolicy"] == "Always"
+    # After the bootstrap, which makes empty files where there are none, and before Envoy.
+    assert [one["name"] for one in pod["initContainers"]] == ["bootstrap", "regions"]
+    mounts = {name: {one["name"]: one for one in part["volumeMounts"]} for name, part in parts.items()}
+    folder = mounts["regions"]["far"]["mountPath"]
+    assert f"--endpoints={folder}" in controller["command"]
+    assert f"--far-endpoints={folder}" in parts["bootstrap"]["command"]
+    assert mounts["envoy"]["far"] == {"name": "far", "mountPath": folder, "readOnly": True}
+    assert "readOnly" not in mounts["regions"]["far"] and "readOnly" not in mounts["bootstrap"]["far"]
+    assert {one["name"]: one for one in pod["volumes"]}["far"]["emptyDir"]
+
+
+def test_certificates_of_regions_are_files_of_a_secret_by_name(regional):
+    pod = pods(regional)["trireme-envoy"]
+    (volume,) = [one for one in pod["volumes"] if one["name"] == "region"]
+    assert volume["secret"]["secretName"] == "trireme-region"
+    tls = yaml.safe_load(of_kind(regional, "ConfigMap")["trireme-envoy"]["data"]["values.yaml"])["envoy"][
+        "regionTls"
+    ]
+    for container in containers(pod):
+        (folder,) = [one["mountPath"] for one in container["volumeMounts"] if one["name"] == "region"]
+        assert {str(Path(path).parent) for path in tls.values()} == {folder}
+    assert {Path(path).name for path in tls.values()} == {"tls.crt", "tls.key", "ca.crt"}
+
+
+def test_only_other_regions_reach_the_region_listener_and_only_prometheus_the_controller(regional, chart):
+    def callers(objects):
+        rules = of_kind(objects, "NetworkPolicy")["trireme-envoy"]["spec"]["ingress"]
+        return {port["port"]: rule.get("from") for rule in rules for port in rule["ports"]}
+
+    found = callers(regional)
+    assert found["region"] == [{"ipBlock": {"cidr": "10.2.0.0/16"}}]
+    assert found["regions"] == OWN["networkPolicy"]["prometheus"]
+    # With TLS anybody may try.
+    tls = {"secrets": {"region": {"secret": "s"}}, "envoy": {"regionListen": {"port": 8010}}}
+    assert callers(chart.objects(tls))["region"] is None
+
+
+def test_prometheus_reads_the_controllers_too(regional):
+    ports = [
+        one["port"] for one in of_kind(regional, "PodMonitor")["trireme-envoy"]["spec"]["podMetricsEndpoints"]
+    ]
+    assert ports == ["metrics", "regions"]
+
+
+def test_calls_in_other_regions_are_capped_as_each_entry_says(regional):
+    config = yaml.safe_load(of_kind(regional, "ConfigMap")["trireme-envoy"]["data"]["values.yaml"])
+    found = config["models"]["retrieval"]
+    assert (found["failoverMaxRequests"], found["failoverBatchRequests"]) == (64, 8)
+    assert [one["name"] for one in config["regions"]] == ["eu-west", "us-east"]
+
+
+def test_the_example_of_each_region_names_the_other_one():
+    folder = CHART / "examples"
+    read = {path.stem: yaml.safe_load(path.read_text()) for path in folder.glob("*.yaml")}
+    for name, values in read.items():
+        own, *others = values["regions"]
+        assert own == {"name": name}
+        assert {one["name"] for one in others} == set(read) - {name}
+        assert all(one["balancer"].startswith(f"{one['name']}.") for one in others)
 
 
 # --- Security ---
@@ -396,10 +505,10 @@ def commands(objects):
                     yield words[1:]
 
 
-@pytest.mark.parametrize("command", ["gateway", "worker", "agent", "drain", "envoy"])
-def test_the_containers_run_commands_that_exist_with_options_that_they_take(variant, command):
+@pytest.mark.parametrize("command", ["gateway", "worker", "agent", "drain", "envoy", "regions"])
+def test_the_containers_run_commands_that_exist_with_options_that_they_take(variant, regional, command):
     lines = [words for words in commands(variant) if words[0] == command]
-    assert lines
+    assert lines or (command == "regions" and variant is not regional)
     for words in lines:
         _parser().parse_args(words)
 
@@ -418,6 +527,21 @@ def test_gateway_toml_arrives_as_it_was_written(chart):
     assert made["data"]["gateway.toml"] == text
 
 
+def gateway_toml(objects):
+    return tomllib.loads(of_kind(objects, "ConfigMap")["trireme-gateway"]["data"]["gateway.toml"])
+
+
+def test_the_gateway_is_told_the_regions_so_that_what_a_tenant_forbids_holds_there(chart, regional):
+    assert gateway_toml(regional) == {"local": {"region": "eu-west", "other_regions": ["us-east"]}}
+    values = SAFE
+    toml = '[tenants.acme]\nforbid_regions = ["b"]\n'
+    made = gateway_toml(chart.objects({**values, "gateway": {"toml": toml}}))
+    assert made["local"] == {"region": "a", "other_regions": ["b"]}
+    assert made["tenants"] == {"acme": {"forbid_regions": ["b"]}}
+    own = '[local]\nother_regions = ["b"]\nregion = "a"\n'
+    assert gateway_toml(chart.objects({**values, "gateway": {"toml": own}})) == tomllib.loads(own)
+
+
 def test_a_change_of_settings_starts_the_pods_anew(chart, objects):
     changed = chart.objects({"settings": {"TRIREME_TENANT": "acme"}})
     for name, before in of_kind(objects, "Deployment").items():
@@ -427,6 +551,29 @@ def test_a_change_of_settings_starts_the_pods_anew(chart, objects):
 
 
 # --- Refusals ---
+
+
+# What Kubernetes and Helm know and the chart passes on as it is: any volume, and what other charts share.
+PASSED_ON = {("modelRepository", "volume"), ("global",)}
+
+
+def objects_of_schema(schema, path=()):
+    if schema.get("type") == "object":
+        yield path, schema
+    for name, inner in schema.get("properties", {}).items():
+        yield from objects_of_schema(inner, (*path, name))
+    for inner in schema.get("patternProperties", {}).values():
+        yield from objects_of_schema(inner, (*path, "NAME"))
+    if isinstance(schema.get("items"), dict):
+        yield from objects_of_schema(schema["items"], (*path, "-"))
+
+
+def test_every_map_of_the_values_names_its_keys_or_says_what_their_values_are():
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    open_ones = {
+        path for path, one in objects_of_schema(schema) if one.get("additionalProperties", True) is True
+    }
+    assert open_ones == PASSED_ON
 
 
 def test_gpus_beyond_the_quota_are_refused_with_the_numbers(chart):
@@ -512,6 +659,53 @@ def test_the_quota_counts_every_gpu_entry_and_what_a_rollout_takes_beyond(chart)
         ({"gateway": {"keys": [{**KEY, "name": "TRIREME_REDIS_URL"}]}}, "TRIREME_REDIS_URL is a setting"),
         ({"modelRepository": {"subPath": "../x"}}, "at '/modelRepository/subPath'"),
         ({"modles": {}}, "additional properties 'modles' not allowed"),
+        ({"gateway": {"toml": "[models"}}, "gateway.toml: toml"),
+        (
+            {"regions": [{"name": "a", "host": "b"}]},
+            "at '/regions/0': additional properties 'host' not allowed",
+        ),
+        (
+            {"regions": [{"name": "a", "balancer": "b:1"}]},
+            "regions[0].balancer: a is this release's own region",
+        ),
+        ({"regions": [{"name": "a"}, {"name": "a"}]}, "regions[1].name: a stands twice"),
+        ({"regions": [{"name": "a"}, {"name": "b"}]}, "regions[1].balancer is missing"),
+        ({"regions": TWO}, "secrets.region is missing"),
+        ({"envoy": {"regionListen": {"port": 8010}}}, "secrets.region is missing"),
+        (
+            {"envoy": {"regionListen": {"port": 8010}, "regionInsecure": True}},
+            "networkPolicy.regionClients is missing",
+        ),
+        (
+            {"regions": TWO, "secrets": {"region": {"secret": "s"}}, "envoy": {"regionInsecure": True}},
+            "envoy.regionInsecure: take it away",
+        ),
+        (
+            {"envoy": {"regionListen": {"port": 8001}, "regionInsecure": True}},
+            "envoy.regionListen need ports of their own: 8001, 9901, 9902, 8001",
+        ),
+        (
+            {"regions": TWO, "balancer": {"regions": {"port": 9902}}},
+            "balancer.regions.port need ports of their own: 8001, 9901, 9902, 9902",
+        ),
+        (
+            {**SAFE, "gateway": {"toml": '[local]\nregion = "a"\n'}},
+            "[local] names the regions a, but regions names a, b",
+        ),
+        (
+            {**SAFE, "gateway": {"toml": '[local]\nregion = "b"\nother_regions = ["a"]\n'}},
+            "local.region is b, but regions[0] is a",
+        ),
+        ({"envoy": {"regionTls": {}}}, "at '/envoy': additional properties 'regionTls' not allowed"),
+        (
+            llm(tolerations=[{"keys": "a"}]),
+            "at '/models/llm/tolerations/0': additional properties 'keys' not allowed",
+        ),
+        ({"gateway": {"resources": {"limit": {}}}}, "at '/gateway/resources': additional properties 'limit'"),
+        (
+            {"networkPolicy": {"envoyClients": [{"podSelector": {"labels": {}}}]}},
+            "at '/networkPolicy/envoyClients/0/podSelector': additional properties 'labels' not allowed",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -55,9 +55,22 @@ def test_envoy_starts_with_the_configuration_of_its_pod(variant, tmp_path):
     except UnsupportedError as error:
         pytest.skip(str(error))
     (tmp_path / "values.yaml").write_text(envoy_values(variant))
-    out = tmp_path / "envoy.json"
-    assert main(["envoy", f"--values={tmp_path / 'values.yaml'}", f"--out={out}"]) == 0
-    server = pod(variant)["containers"][0]
+    for folder in ("far", "bootstrap"):
+        (tmp_path / folder).mkdir()
+    # As in the pod, but for its folders.
+    folders = {"/etc/trireme": tmp_path, "/bootstrap": tmp_path / "bootstrap", "/far": tmp_path / "far"}
+    (bootstrap, *_), server = pod(variant)["initContainers"], pod(variant)["containers"][0]
+    assert bootstrap["command"][:2] == ["trireme", "envoy"]
+    assert (
+        main(
+            [
+                re.sub(r"(?<==)(/etc/trireme|/bootstrap|/far)\b", lambda found: str(folders[found[0]]), word)
+                for word in bootstrap["command"][1:]
+            ]
+        )
+        == 0
+    )
+    out = tmp_path / "bootstrap" / "envoy.json"
     words = [str(out) if word == "/bootstrap/envoy.json" else word for word in server["args"]]
     assert str(out) in words
     subprocess.run([envoy, "--mode", "validate", *words], check=True, capture_output=True)
@@ -65,11 +78,13 @@ def test_envoy_starts_with_the_configuration_of_its_pod(variant, tmp_path):
     assert made["admin"]["address"]["socket_address"]["address"] == "127.0.0.1"
     # The clusters whose metrics the rules read, at the headless Services.
     hosts = {
-        cluster["name"]: json.dumps(cluster["load_assignment"])
+        cluster["name"]: json.dumps(cluster.get("load_assignment"))
         for cluster in made["static_resources"]["clusters"]
     }
-    for name in yaml.safe_load(envoy_values(variant))["models"]:
-        assert f'"trireme-{name}"' in hosts[name]
+    values = yaml.safe_load(envoy_values(variant))
+    is_near = "_near" if len(values.get("regions", [])) > 1 else ""
+    for name in values["models"]:
+        assert f'"trireme-{name}"' in hosts[f"{name}{is_near}"]
 
 
 def test_trireme_envoy_reads_the_charts_own_file_too():
@@ -78,9 +93,10 @@ def test_trireme_envoy_reads_the_charts_own_file_too():
 
 
 def test_the_schema_of_envoy_has_the_keys_that_trireme_envoy_reads():
-    # The chart names its own Services.
+    # The chart names its own Services, and its own files of the Secret of regions.
     assert set(properties("envoy")) == {camel(one.name) for one in dataclasses.fields(EnvoyValues)} - {
-        "service"
+        "service",
+        "regionTls",
     }
 
 
@@ -88,7 +104,7 @@ def test_the_chart_has_every_key_that_trireme_envoy_leaves_to_it():
     schema = json.loads((CHART / "values.schema.json").read_text())
     (entry,) = schema["properties"]["models"]["patternProperties"].values()
     assert set(entry["properties"]) >= CHART_KEYS
-    assert set(schema["properties"]) == CHART_PARTS | {"models", "envoy"}
+    assert set(schema["properties"]) == CHART_PARTS | {"models", "envoy", "regions"}
 
 
 def test_no_key_of_an_entry_stops_trireme_envoy():

@@ -54,14 +54,33 @@ def test_kedas_schema_is_strict(objects):
 
 
 def test_the_rendered_manifests_the_plain_rules_and_the_table_of_values_are_those_of_the_chart(
-    rendered, script
+    rendered, script, helm
 ):
-    made = script.made_files(rendered)
-    assert {path.name for path in script.MANIFESTS.iterdir()} == {
-        path.name for path in made if path.parent == script.MANIFESTS
-    }
+    regions = {path.stem: script.template(helm, "--values", path) for path in script.examples()}
+    assert len(regions) == 2
+    made = script.made_files(rendered, regions)
+    for folder, pattern in ((script.MANIFESTS, "*"), (script.REGIONS, "*/*")):
+        assert set(folder.glob(pattern)) == {path for path in made if path.is_relative_to(folder)}
     for path, text in made.items():
         assert path.read_text() == text, f"{path.relative_to(ROOT)}: run build/render_chart.py"
+
+
+def test_a_key_that_stands_twice_in_values_is_named_for_helm_would_keep_the_last_silently(
+    script, helm, tmp_path, monkeypatch, capsys
+):
+    own = tmp_path / "own.yaml"
+    own.write_text("models:\n  llm: {maxRequests: 1}\ngpuQuota: 1\nmodels:\n  llm: {maxRequests: 2}\n")
+    assert '"maxRequests": 2' in script.template(helm, "--values", own)
+    assert script.check_values([own]) == 1
+    said = capsys.readouterr().err
+    assert "models stands twice" in said and "line 4" in said
+    assert script.check_values([script.CHART / "values.yaml", *script.examples()]) == 0
+    # `make chart` looks first.
+    monkeypatch.setattr(script, "examples", lambda: [own])
+    monkeypatch.setattr(script, "EXAMPLES", tmp_path)
+    monkeypatch.setattr("sys.argv", ["render_chart", "--check"])
+    assert script.main() == 2
+    assert "models stands twice" in capsys.readouterr().err
 
 
 def test_where_helm_fails_its_own_words_are_shown(script, tmp_path, monkeypatch, capsys):
@@ -91,7 +110,8 @@ def test_every_selector_finds_the_pods_of_one_deployment_alone(variant):
         if one["kind"] in ("Deployment", "PodDisruptionBudget", "Service"):
             wanted = selector.get("matchLabels", selector)
             found = [name for name, labels in pods.items() if wanted.items() <= labels.items()]
-            assert found == [one["metadata"]["name"]], one["metadata"]["name"]
+            # Envoy has a second Service, for other regions.
+            assert found == [one["metadata"]["name"].removesuffix("-region")], one["metadata"]["name"]
 
 
 def test_every_port_and_config_map_and_claim_that_is_named_is_there(variant):
@@ -112,11 +132,16 @@ def test_every_port_and_config_map_and_claim_that_is_named_is_there(variant):
             assert volume.get("configMap", {"name": next(iter(maps))})["name"] in maps
 
 
-def test_the_sample_configuration_of_prometheus_is_one(tmp_path):
+def test_the_sample_configuration_of_prometheus_is_one(regional):
     folder = ROOT / "deploy" / "prometheus"
     read = yaml.safe_load((folder / "prometheus.yml").read_text())
     assert read["rule_files"] == ["rules.yaml"]
     assert (folder / "rules.yaml").is_file()
+    # It keeps every port that a PodMonitor reads, but the gateway's, which has a job of its own.
+    keep = read["scrape_configs"][0]["relabel_configs"][1]
+    monitors = [one for one in regional if one["kind"] == "PodMonitor"]
+    ports = {end["port"] for one in monitors for end in one["spec"]["podMetricsEndpoints"]}
+    assert set(keep["regex"].split("|")) == ports - {"http"}
     adapter = yaml.safe_load((folder / "adapter.yaml").read_text())
     rule = adapter["rules"]["external"][0]
     assert rule["name"]["as"] == "trireme_scale_signal"

@@ -18,8 +18,9 @@ def blocks(language):
 
 
 def test_the_pages_helm_commands_render_the_chart(helm):
-    lines = [line for line in blocks("sh")[0].replace("\\\n", "").splitlines() if line.startswith("helm")]
-    assert [line.split()[1] for line in lines] == ["lint", "upgrade"]
+    text = "".join(blocks("sh")).replace("\\\n", "")
+    lines = [line for line in text.splitlines() if line.startswith("helm")]
+    assert [line.split()[1] for line in lines] == ["lint", "upgrade", "upgrade"]
     for line in lines:
         # No cluster is there: what would be installed is rendered.
         words = shlex.split(line.replace("upgrade --install", "template"))[1:]
@@ -43,6 +44,16 @@ def test_the_pages_gpu_entry_is_one(chart):
     server = made["trireme-llm"]["spec"]["template"]["spec"]["containers"][0]
     assert server["resources"]["limits"]["nvidia.com/gpu"] == 1
     assert server["image"] == "trireme-vllm:0.1.0"
+
+
+def test_the_pages_secret_of_regions_has_the_files_that_the_pod_reads(regional):
+    (config,) = [
+        one for one in regional if one["kind"] == "ConfigMap" and one["metadata"]["name"] == "trireme-envoy"
+    ]
+    tls = yaml.safe_load(config["data"]["values.yaml"])["envoy"]["regionTls"]
+    made = set(re.findall(r"--from-file=([a-z.]+)=", blocks("sh")[1]))
+    assert made == {Path(path).name for path in tls.values()}
+    assert "generic trireme-region --type=kubernetes.io/tls" in blocks("sh")[1]
 
 
 def keys(schema, path=""):

@@ -55,6 +55,7 @@ def all_rules(own_rules, request):
             "gateway": {"scale": {"on": "p95", "target": 0.5}},
         }
         rules = rules + rules_of(groups_of(chart.objects(values)))
+        rules = rules + rules_of(groups_of(request.getfixturevalue("regional")))
     return rules
 
 
@@ -206,6 +207,118 @@ def test_requests_that_envoy_refused_are_requests_too(prometheus, own_rules):
     prometheus.check(own_rules, (series, {signal("retrieval"): 30}, "5m"))
 
 
+def shed(route, steps, reason="backlog"):
+    """What gateways refused of a route."""
+    labels = f'{{namespace="trireme",pod="g",model="{route}",priority="normal",reason="{reason}"}}'
+    return {f"trireme_gateway_shed_total{labels}": f"0+{steps}x80"}
+
+
+def served(model, work, requests, rejected=0):
+    """Of a model each 15 s: seconds of work offered, of them refused by it, and requests that ran."""
+    labels = f'{{namespace="trireme",pod="a",model="{model}"}}'
+    return {
+        **replica("a", model=model, offered=f"0+{work}x80"),
+        f"trireme_queue_waits_total{labels}": f"0+{requests}x80",
+        f"trireme_rejected_work_seconds_total{labels}": f"0+{rejected}x80",
+    }
+
+
+def test_work_that_the_gateway_refused_counts_as_offered_at_the_cost_of_a_mean_request(prometheus, own_rules):
+    # A second of work arrives each second, 2 s of it for a request; 3 requests a second are refused before.
+    series = {**served("llm", 15, 7.5), **shed("llm", 30), **shed("llm", 15, "deadline")}
+    expected = {
+        signal("llm"): (1 + 3 * 2) / 0.8,
+        'trireme:wanted_replicas{deployment="trireme-llm",refused="gateway"}': 3 * 2 / 0.8,
+    }
+    prometheus.check(own_rules, (series, expected, "5m"))
+
+
+def test_work_that_the_server_refused_is_offered_work_already_and_is_not_counted_twice(prometheus, own_rules):
+    # Of 2 s that arrive each second the server refuses 1 s: a request that runs has 2 s.
+    series = {**served("llm", 30, 7.5, rejected=15), **shed("llm", 15)}
+    prometheus.check(own_rules, (series, {signal("llm"): (2 + 1 * 2) / 0.8}, "5m"))
+
+
+def test_an_answer_of_rag_that_was_refused_is_a_request_less_for_the_llm(prometheus, own_rules):
+    series = {**served("llm", 15, 7.5), **shed("rag", 15), **shed("search", 900)}
+    prometheus.check(own_rules, (series, {signal("llm"): (1 + 1 * 2) / 0.8}, "5m"))
+
+
+def test_a_search_that_was_refused_is_a_request_less_for_each_encoder_and_bulk_is_none(chart, prometheus):
+    values = {"models": {"retrieval": {"scale": {"on": "work"}}}}
+    bulk = {
+        'trireme_bulk_work_seconds_total{namespace="trireme",pod="a",model="embedding"}': "0+12x80",
+        'trireme_interactive_requests_total{namespace="trireme",pod="a",model="embedding"}': "0+30x80",
+    }
+    # 0.2 s a second of people's work at the embedding, 0.1 s a request; 0.5 s at the reranker, 0.25 s a request.
+    series = {**served("embedding", 15, 60), **bulk, **served("reranker", 7.5, 30), **shed("search", 60)}
+    offered = (1 - 0.8) + 0.5
+    refused = 4 * (0.1 + 0.25)
+    prometheus.check(
+        groups_of(chart.objects(values)), (series, {signal("retrieval"): (offered + refused) / 0.8}, "5m")
+    )
+
+
+def test_a_route_of_gateway_toml_counts_for_the_model_that_it_asks_first(chart, prometheus):
+    toml = """
+[models.assistant]
+chain = ["local:llm", "openai:gpt"]
+[models.elsewhere]
+chain = ["openai:gpt"]
+[models."my.search"]
+chain = ["search"]
+[[models.cascade.steps]]
+target = "local:llm"
+[[models.cascade.steps]]
+chain = ["openai:gpt"]
+"""
+    rules = groups_of(chart.objects({"gateway": {"toml": toml}}))
+    series = {
+        **served("llm", 15, 7.5),
+        **shed("assistant", 15),
+        **shed("cascade", 15),
+        **shed("elsewhere", 900),
+    }
+    cluster = '{namespace="trireme",envoy_cluster_name="retrieval"}'
+    calls = {
+        f"envoy_cluster_upstream_rq_total{cluster}": "0+300x80",
+        f"envoy_cluster_upstream_rq_pending_overflow{cluster}": "0x80",
+        **shed("my.search", 45),
+        **shed("search", 15),
+    }
+    prometheus.check(
+        rules,
+        (series, {signal("llm"): (1 + 2 * 2) / 0.8}, "5m"),
+        (calls, {signal("retrieval"): 20 + 4}, "5m"),
+    )
+
+
+def test_refusals_alone_are_no_signal_where_the_servers_metrics_are_lost(prometheus, own_rules):
+    prometheus.check(
+        own_rules,
+        (shed("llm", 15), {signal("llm"): None}, "5m"),
+        (shed("search", 15), {signal("retrieval"): None}, "5m"),
+    )
+
+
+def test_calls_that_went_to_another_region_are_this_regions_requests(regional, prometheus):
+    rules = groups_of(regional)
+    near, far, batch, both = (
+        f'{{namespace="trireme",envoy_cluster_name="retrieval{end}"}}'
+        for end in ("_near", "_far", "_far_batch", "")
+    )
+    series = {
+        f"envoy_cluster_upstream_rq_total{near}": "0+300x80",
+        f"envoy_cluster_upstream_rq_total{far}": "0+150x80",
+        f"envoy_cluster_upstream_rq_pending_overflow{near}": "0x80",
+        # Batch work has a cap of its own there.
+        f"envoy_cluster_upstream_rq_total{batch}": "0+15x80",
+        # Of both together Envoy counts retries alone.
+        f"envoy_cluster_upstream_rq_total{both}": "0+900x80",
+    }
+    prometheus.check(rules, (series, {signal("retrieval"): 31}, "5m"))
+
+
 def test_the_gateways_requests_are_those_of_people_whatever_became_of_them(prometheus, own_rules):
     series = {
         'trireme_gateway_requests_total{namespace="trireme",endpoint="chat",status="200"}': "0+60x80",
@@ -318,6 +431,48 @@ def test_each_alert_fires_of_its_fault_and_of_no_other(prometheus, own_rules):
     prometheus.check(own_rules, *cases)
 
 
+REGION_FAULTS = {
+    "TriremeRegionAway": {'trireme_region_answers{namespace="trireme",pod="e",region="us-east"}': "0x90"},
+    "TriremeFailoverStale": {'trireme_region_files_faulty{namespace="trireme",pod="e"}': "1x90"},
+    "TriremeRegionOrderFlaps": {
+        'trireme_region_order_changes_total{namespace="trireme",pod="e"}': "0+1x90",
+    },
+    "TriremeFailoverAtCap": {
+        'envoy_cluster_upstream_rq_pending_overflow{namespace="trireme",envoy_cluster_name="llm_far"}': "0+1x90",
+        'envoy_cluster_upstream_rq_retry_overflow{namespace="trireme",envoy_cluster_name="llm_far"}': "0x90",
+    },
+    "TriremeNoHealthyReplica": {
+        'envoy_cluster_membership_healthy{namespace="trireme",envoy_cluster_name="llm_near"}': "0x90",
+    },
+    "TriremeEnvoyRefuses": {
+        'envoy_cluster_upstream_rq_pending_overflow{namespace="trireme",envoy_cluster_name="llm_near"}': "0+1x90",
+        'envoy_cluster_upstream_rq_retry_overflow{namespace="trireme",envoy_cluster_name="llm_near"}': "0x90",
+    },
+}
+
+
+def test_each_alert_of_regions_fires_of_its_fault_and_of_no_other(prometheus, regional, own_rules):
+    rules = groups_of(regional)
+    alerts = {rule["alert"] for rule in rules_of(rules) if "alert" in rule} - {"TriremeScaleSignalLost"}
+    assert alerts - set(FAULTS) == {
+        "TriremeRegionAway",
+        "TriremeFailoverStale",
+        "TriremeRegionOrderFlaps",
+        "TriremeFailoverAtCap",
+    }
+    cases = [
+        (series, {firing(one): 1 if one == alert else None for one in sorted(alerts)}, "20m")
+        for alert, series in REGION_FAULTS.items()
+    ]
+    prometheus.check(rules, *cases)
+
+
+def test_one_controller_that_reaches_a_region_is_enough(prometheus, regional):
+    up = 'trireme_region_answers{namespace="trireme",pod="%s",region="us-east"}'
+    series = {up % "a": "0x90", up % "b": "1x90"}
+    prometheus.check(groups_of(regional), (series, {firing("TriremeRegionAway"): None}, "20m"))
+
+
 def test_a_replica_that_starts_in_time_or_drains_alarms_nobody(prometheus, own_rules):
     series = {
         AGENT_SAYS % "server_away": "1x16 0x80",
@@ -328,18 +483,19 @@ def test_a_replica_that_starts_in_time_or_drains_alarms_nobody(prometheus, own_r
     prometheus.check(own_rules, *((series, nobody, at) for at in ("5m", "15m")))
 
 
-def test_no_two_rules_of_one_name_have_the_same_labels(own_rules):
+@pytest.mark.parametrize("values", [None, {"models": {"retrieval": {"scale": {"on": "work"}}}}])
+def test_no_two_rules_of_one_name_have_the_same_labels(own_rules, chart, values):
     # Of alerts that do, Alertmanager sees one: the end of the first would be that of the second.
-    rules = rules_of(own_rules)
+    rules = rules_of(groups_of(chart.objects(values)) if values else own_rules)
     known = [(rule.get("alert") or rule["record"], sorted(rule["labels"].items())) for rule in rules]
     assert len(known) > 10
     assert [one for one in known if known.count(one) > 1] == []
 
 
-def test_every_alert_leads_to_a_section_of_the_runbook_which_names_it_and_there_are_ten(all_rules):
+def test_every_alert_leads_to_a_section_of_the_runbook_which_names_it_ten_and_three_of_regions(all_rules):
     sections = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", RUNBOOK.read_text(), re.MULTILINE | re.DOTALL))
     anchors = {heading.lower().replace(" ", "-"): text for heading, text in sections.items()}
-    assert len(anchors) == 10
+    assert len(anchors) == 10 + 3
     named = set()
     for rule in all_rules:
         if "alert" in rule:

@@ -14,7 +14,10 @@ from fakes.grpc_server import ScriptedServer, config_of
 
 
 class FakeReplica(ScriptedServer):
-    """`index`: model -> (state, reason). `unready`: loaded, but Triton says no. `page`: its metrics."""
+    """`index`: model -> (state, reason). `unready`: loaded, but Triton says no.
+
+    `page`: its metrics, behind those of Triton's own that are always there, `head`.
+    """
 
     def __init__(self, *models):
         super().__init__()
@@ -25,6 +28,7 @@ class FakeReplica(ScriptedServer):
             config.input[0].dims.append(-1)
         self.unready = set()
         self.page = ""
+        self.head = "nv_pinned_memory_pool_total_bytes 0\n"
         self.is_locked = False
         # Set: every question waits until it is cleared.
         self.hangs = threading.Event()
@@ -60,7 +64,7 @@ def serving_replica(*models, host="127.0.0.1", port=0):
             page = replica.page() if callable(replica.page) else replica.page
             self.send_response(200 if page is not None else 404)
             self.end_headers()
-            self.wfile.write((page or "").encode())
+            self.wfile.write((replica.head + (page or "")).encode())
 
         def log_message(self, *_):
             pass

@@ -47,7 +47,7 @@ groups:
 {{- define "trireme.sharedAlerts" -}}
 {{- $in := printf "namespace=%q" .Release.Namespace }}
 {{ include "trireme.alert" (dict "root" . "name" "TriremeNoHealthyReplica" "for" "30s" "severity" "critical" "anchor" "no-healthy-replica"
-  "expr" (printf "max by (envoy_cluster_name) (envoy_cluster_membership_healthy{%s,envoy_cluster_name=~%q}) == 0" $in (keys .Values.models | sortAlpha | join "|"))
+  "expr" (printf "max by (envoy_cluster_name) (envoy_cluster_membership_healthy{%s,envoy_cluster_name=~%q}) == 0" $in (include "trireme.nearCluster" (dict "root" . "name" (keys .Values.models | sortAlpha | join "|"))))
   "summary" "No replica of {{ $labels.envoy_cluster_name }} is healthy: its calls fail.") }}
 {{ include "trireme.alert" (dict "root" . "name" "TriremeReplicaNotReady" "for" "2m" "severity" "warning" "anchor" "replica-not-ready"
   "expr" (printf "max by (pod, kind) (trireme_replica_fault{%s,kind!~%q}) == 1" $in "starting|server_away|model_cold|draining")
@@ -56,7 +56,7 @@ groups:
   "expr" (printf "sum by (model) (rate(trireme_rejected_work_seconds_total{%s}[5m]))\n/ sum by (model) (rate(trireme_offered_work_seconds_total{%s}[5m])) > 0.05" $in $in)
   "summary" "{{ $labels.model }} refuses {{ $value | humanizePercentage }} of the work that arrives.") }}
 {{ include "trireme.alert" (dict "root" . "name" "TriremeEnvoyRefuses" "for" "5m" "severity" "warning" "anchor" "envoy-refuses"
-  "expr" (printf "sum by (envoy_cluster_name) (rate(envoy_cluster_upstream_rq_pending_overflow{%s}[5m]))\n+ sum by (envoy_cluster_name) (rate(envoy_cluster_upstream_rq_retry_overflow{%s}[5m])) > 0" $in $in)
+  "expr" (printf "sum by (envoy_cluster_name) (rate(envoy_cluster_upstream_rq_pending_overflow{%s,envoy_cluster_name!~\".*_far(_batch)?\"}[5m]))\n+ sum by (envoy_cluster_name) (rate(envoy_cluster_upstream_rq_retry_overflow{%s}[5m])) > 0" $in $in)
   "summary" "Envoy refuses calls of {{ $labels.envoy_cluster_name }}, or retries of them.") }}
 {{ include "trireme.alert" (dict "root" . "name" "TriremeGatewayErrors" "for" "5m" "severity" "warning" "anchor" "gateway-errors"
   "expr" (printf "sum by (endpoint) (rate(trireme_gateway_requests_total{%s,status=~\"5..\"}[5m]))\n/ sum by (endpoint) (rate(trireme_gateway_requests_total{%s}[5m])) > 0.02" $in $in)
@@ -73,4 +73,18 @@ groups:
 {{ include "trireme.alert" (dict "root" . "name" "TriremeIngestionStill" "for" "15m" "severity" "warning" "anchor" "ingestion-stands-still"
   "expr" (printf "sum(min_over_time(trireme_backlog_seconds{%s,model=\"ingest\"}[15m])) > 0\nand sum(delta(trireme_backlog_seconds{%s,model=\"ingest\"}[15m])) >= 0" $in $in)
   "summary" "{{ $value | humanize }} s of documents wait, and do not become fewer.") }}
+{{- if include "trireme.hasFailover" . }}
+{{ include "trireme.alert" (dict "root" . "name" "TriremeRegionAway" "for" "1m" "severity" "critical" "anchor" "a-region-does-not-answer"
+  "expr" (printf "max by (region) (trireme_region_answers{%s}) == 0" $in)
+  "summary" "Region {{ $labels.region }} does not answer; nothing would fail over to it.") }}
+{{ include "trireme.alert" (dict "root" . "name" "TriremeRegionOrderFlaps" "for" "5m" "severity" "warning" "anchor" "the-order-of-regions-flaps"
+  "expr" (printf "max(increase(trireme_region_order_changes_total{%s}[1h])) > 6" $in)
+  "summary" "The order of regions changed {{ $value | humanize }} times within an hour.") }}
+{{ include "trireme.alert" (dict "root" . "name" "TriremeFailoverStale" "for" "1m" "severity" "critical" "anchor" "a-region-does-not-answer"
+  "expr" (printf "max by (pod) (trireme_region_files_faulty{%s}) == 1" $in)
+  "summary" "{{ $labels.pod }} cannot write where other regions are; its Envoy keeps what it was told before.") }}
+{{ include "trireme.alert" (dict "root" . "name" "TriremeFailoverAtCap" "for" "2m" "severity" "warning" "anchor" "failover-at-its-cap"
+  "expr" (printf "sum by (envoy_cluster_name) (rate(envoy_cluster_upstream_rq_pending_overflow{%s,envoy_cluster_name=~\".*_far(_batch)?\"}[2m])) > 0" $in)
+  "summary" "Calls of {{ $labels.envoy_cluster_name }} are refused: more would fail over than other regions may get.") }}
+{{- end }}
 {{- end }}

@@ -134,3 +134,16 @@ spec:
 {{- define "trireme.longestAnswer" -}}
 {{- dig "longestAnswerSeconds" .root.Values.drain.longestAnswerSeconds (.entry.drain | default dict) }}
 {{- end }}
+
+{{- /* gateway.toml, and behind it the regions where it does not name them: by them the gateway keeps calls of tenants
+       that forbid a region from going there. */ -}}
+{{- define "trireme.gatewayToml" -}}
+{{- .Values.gateway.toml }}
+{{- if and (gt (len .Values.regions) 1) (not (hasKey (fromToml .Values.gateway.toml) "local")) }}
+{{- $others := list }}
+{{- range rest .Values.regions }}{{ $others = append $others .name }}{{ end }}
+{{- if .Values.gateway.toml }}{{ print "\n" }}{{ end }}[local]
+region = {{ (first .Values.regions).name | quote }}
+other_regions = {{ toJson $others }}
+{{ end }}
+{{- end }}

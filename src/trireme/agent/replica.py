@@ -17,6 +17,7 @@ FAULT_KINDS = (
     "server_away",
     "server_silent",
     "metrics_away",
+    "metrics_foreign",
     "no_models",
     "model_not_ready",
     "model_cold",

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
-import socket
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from time import monotonic
@@ -19,6 +17,7 @@ from trireme.agent.replica import Replica
 from trireme.agent.reports import LoadReports
 from trireme.agent.routes import build_app
 from trireme.errors import SettingError, TriremeError, UnavailableError, UnsupportedError
+from trireme.http_server import listen, new_config
 from trireme.observe.build_info import read_build
 from trireme.scale.orca import add_load_reports
 from trireme.triton.probe import Probe
@@ -97,7 +96,12 @@ class Agent:
         self._resources.push_async_callback(server.stop, 0)
 
     async def _serve_http(self) -> None:
-        listening = _listen(self._options.host.strip("[]"), self._options.own_http_port)
+        listening = listen(
+            self._options.host.strip("[]"),
+            self._options.own_http_port,
+            port_setting="--http-port",
+            host_setting="--host",
+        )
         self._resources.callback(listening.close)
         metrics = AgentMetrics(self.replica, self._reports, read_build(self._options.release))
         app = build_app(self.replica, self.drain, metrics, self._options)
@@ -206,21 +210,6 @@ async def _wait_for_end(parent: int) -> None:
         await asyncio.sleep(1.0)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
-        raise SettingError(
-            f"cannot listen on {host}:{port} ({error.strerror}); set --http-port to a free port, or --host"
-        ) from None
-    listening.listen()
-    return listening
-
-
 def _new_http(app: Any) -> uvicorn.Server:
     import uvicorn
 
@@ -230,16 +219,5 @@ def _new_http(app: Any) -> uvicorn.Server:
             # Signals are the agent's: it drains first.
             yield
 
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-    config = uvicorn.Config(
-        app,
-        ws="none",
-        loop="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=END_SECONDS,
-    )
+    config = new_config(app, loop="none", lifespan="off", timeout_graceful_shutdown=END_SECONDS)
     return Server(config)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
-import logging
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -49,6 +47,7 @@ from trireme.gateway.spending.no_budgets import NoBudgets
 from trireme.gateway.spending.price_book import PriceBook
 from trireme.gateway.spending.spending import Spending
 from trireme.gateway.uploads import Documents
+from trireme.http_server import listen, new_config
 from trireme.observe import metrics as names
 from trireme.observe.build_info import Build
 from trireme.providers.attempts import AttemptPolicy, Attempts
@@ -119,20 +118,13 @@ class Budgets(BudgetStore, SpendQueue, Protocol):
 
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket. Raises SettingError where the port is taken, or the address is none of this machine's."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
-        if error.errno == errno.EADDRINUSE:
-            text = f"port {port} of {host} is in use; set TRIREME_GATEWAY_PORT to a free one"
-        else:
-            text = f"port {port} of {host} cannot be bound ({error.strerror}); set TRIREME_GATEWAY_HOST"
-        raise SettingError(text) from None
-    listening.listen(BACKLOG)
-    return listening
+    return listen(
+        host,
+        port,
+        port_setting="TRIREME_GATEWAY_PORT",
+        host_setting="TRIREME_GATEWAY_HOST",
+        backlog=BACKLOG,
+    )
 
 
 def run_gateway(parts: GatewayParts, listening: socket.socket) -> None:
@@ -179,18 +171,11 @@ def new_server(opened: Callable[[], AbstractAsyncContextManager[Ports]], limits:
     from trireme.gateway.app import build_app
     from trireme.gateway.connections import BoundedProtocol
 
-    # What it would say is in our own log, or a traceback, or as often as strangers send what is no HTTP.
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-    config = uvicorn.Config(
+    config = new_config(
         build_app(opened),
         http=BoundedProtocol,
-        ws="none",
         loop="uvloop",
         lifespan="on",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
         timeout_keep_alive=int(limits.idle_seconds),
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )

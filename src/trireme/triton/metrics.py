@@ -61,6 +61,11 @@ def _read_whole(page: HTTPResponse, seconds: float) -> bytes:
     return b"".join(parts)
 
 
+def is_tritons(page: str) -> bool:
+    """Whether a tritonserver wrote it. Triton tells of its pinned memory even before it has a model."""
+    return any(line.startswith("nv_") for line in page.splitlines())
+
+
 def read_readiness(host: str, port: int, recipes: Iterable[Recipe] = ()) -> dict[str, bool]:
     """What each model says of itself: its session, files and database answer. Raises UnavailableError.
 

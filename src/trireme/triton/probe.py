@@ -11,13 +11,20 @@ from trireme.errors import UnavailableError
 from trireme.observe import metrics as table
 from trireme.triton.canary import is_refusal, is_word, smallest_request
 from trireme.triton.load import Load, load_of
-from trireme.triton.metrics import count_answered, loads_of, read_metrics, read_samples, readiness_of
+from trireme.triton.metrics import (
+    count_answered,
+    is_tritons,
+    loads_of,
+    read_metrics,
+    read_samples,
+    readiness_of,
+)
 from trireme.triton.served_models import SPEAKING
 from trireme.triton.wire import CHANNEL_OPTIONS
 
 # Of a model to a smallest request. A refusal is an answer too. gone: Triton says that its process is.
 Answer = Literal["answered", "gone", "owed"]
-Fault = Literal["", "server_away", "server_silent", "metrics_away"]
+Fault = Literal["", "server_away", "server_silent", "metrics_away", "metrics_foreign"]
 
 _READY = "READY"
 _COUNTED = table.TRITON_SUCCEEDED.name
@@ -74,6 +81,13 @@ class Probe:
             return _fault_of(error, self._address)
         if isinstance(page, UnavailableError):
             return ServerLook("metrics_away", str(page))
+        if not is_tritons(page):
+            # Taken for a page without models, it would say for ever that nothing waits.
+            host, port = self._metrics
+            return ServerLook(
+                "metrics_foreign",
+                f"what answers at {host}:{port}/metrics is not Triton; correct --metrics-url",
+            )
         if index is None:
             index = {labels["model"]: (_READY, "") for labels, _ in read_samples(page, _COUNTED)}
         try:

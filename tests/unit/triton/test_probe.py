@@ -104,6 +104,17 @@ def test_a_server_without_metrics_says_nothing_of_its_models(replica):
     assert look(replica).fault == "metrics_away"
 
 
+@pytest.mark.parametrize("page", ["", "go_goroutines 7\n", "<html>not found</html>\n", 'up{job="nv_x"} 1\n'])
+def test_a_page_that_is_not_tritons_is_a_fault_and_not_a_server_without_work(replica, page):
+    replica.head, replica.page = "", page
+    found = look(replica)
+    assert (found.fault, found.load) == ("metrics_foreign", None)
+    assert f"{replica.metrics[0]}:{replica.metrics[1]}" in found.detail and "--metrics-url" in found.detail
+    # A server without a model has such a page too, but says that it is Triton.
+    replica.head = "nv_pinned_memory_pool_total_bytes 0\n"
+    assert look(replica).fault in ("", "metrics_away")
+
+
 def test_a_refused_connection_and_silence_are_told_apart(replica):
     replica.hangs.set()
     assert look(replica, seconds=0.3).fault == "server_silent"

@@ -1,4 +1,5 @@
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -10,12 +11,14 @@ import pytest
 from benchmarks.common.processes import (
     JsonProcess,
     end_session,
+    find_session,
     list_family,
     make_flags,
     read_family_time,
     read_named_times,
     read_others_time,
     read_session_time,
+    read_session_waits,
     read_shared_memory,
     read_status,
     wait_for_page,
@@ -143,3 +146,16 @@ def test_this_machine_can_be_read():
     found = read_status(os.getpid(), "VmRSS", "VmHWM", "absent")
     assert set(found) == {"VmRSS", "VmHWM"} and 0 < found["VmRSS"] <= found["VmHWM"]
     assert read_shared_memory(psutil.Process().name()) > 0
+
+
+def test_the_session_of_a_listener_is_found_by_its_port():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        assert find_session(port) == os.getsid(0)
+    assert find_session(port) == 0
+
+
+def test_how_long_threads_ran_and_waited_is_read_of_a_session():
+    ran, waited = read_session_waits(os.getsid(0))
+    assert ran > 0 and waited >= 0
+    assert read_session_waits(2**30) == (0.0, 0.0)

@@ -4,6 +4,7 @@ import pytest
 
 from benchmarks.scaling.fit import STEPS, STEPS_S, Goal, Search, Tried, descend, make_step_load
 from benchmarks.scaling.fleet import Timing
+from benchmarks.scaling.outcome import replay
 from benchmarks.scaling.policies import AWS, Knobs, ours
 from fakes.scaling import ONE, wave
 
@@ -21,6 +22,30 @@ def test_one_field_after_the_other_finds_the_best_of_its_choices():
     # A better value of one field may open another's, in the next round.
     found = descend(Pair(), choices, lambda one, best: one.a * one.b + one.b > best.a * best.b + best.b)
     assert found == Pair(2, 7)
+
+
+def test_fields_that_pay_for_each_other_are_tried_in_all_pairings():
+    choices = {"a": (0, 1), "b": (0, 3)}
+
+    def is_better(one, best):
+        # Each alone is worse than neither.
+        value = {(0, 0): 1, (1, 3): 2}
+        return value.get((one.a, one.b), 0) > value.get((best.a, best.b), 0)
+
+    assert descend(Pair(), choices, is_better) == Pair(0, 0)
+    assert descend(Pair(), choices, is_better, ("a", "b")) == Pair(1, 3)
+
+
+def test_loads_of_different_users_count_by_what_the_recipe_pays_for_each():
+    loads = [wave(200, 600), wave(800, 600)]
+    paid = [ours_paid(one) for one in loads]
+    both = Search(ONE, loads, Timing(), 1, paid).try_one(ours(), "ours")
+    assert both.replica_s == pytest.approx(2.0)
+    assert Search(ONE, loads, Timing(), 1).try_one(ours(), "ours").replica_s == pytest.approx(sum(paid))
+
+
+def ours_paid(load):
+    return replay(ours(), ONE, load, Timing(), 0.0)[0].replica_s
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from benchmarks.scaling.load import (
     read_mooncake,
     read_own,
     split,
+    take_volume,
     thin,
     vary,
 )
@@ -55,6 +56,14 @@ def test_thinning_keeps_requests_as_they_are(load):
     found = thin(load, 0.25, 1)
     assert set(found.requests) < set(load.requests)
     assert 400 < len(found.requests) < 600
+
+
+def test_a_volume_is_copies_of_which_requests_are_left_out(load):
+    assert take_volume(load, 1.0, 1).requests == load.requests
+    assert take_volume(load, 2.0, 1) == overlay(load, 2, 1)
+    half, more = take_volume(load, 0.5, 1), take_volume(load, 2.5, 1)
+    assert 900 < len(half.requests) < 1100 and half.name == "one x 0.5"
+    assert 4800 < len(more.requests) < 5200 and more.name == "one x 2.5"
 
 
 def test_the_second_part_is_the_whole_load_judged_from_the_cut_on(load):

@@ -89,3 +89,24 @@ def test_a_curve_takes_the_place_of_the_one_of_its_name():
 
 def test_texts_have_their_number_of_words():
     assert len(write_text(random.Random(1), 7).split()) == 7
+
+
+@pytest.mark.parametrize(
+    ("ran", "waited", "own", "busy", "stretch"),
+    [
+        (10.0, 0.0, 2.0, 20.0, 1.0),  # it never waited, whatever others did
+        (10.0, 5.0, 2.0, 24.0, 1.5),  # others took as much time as it lacked
+        (10.0, 30.0, 2.0, 18.0, 1.5),  # its own threads waited for each other: alone they would have, too
+        (10.0, 30.0, 0.0, 10.0, 1.0),  # nobody else was there
+        (0.0, 0.0, 2.0, 20.0, 1.0),  # it is elsewhere
+    ],
+)
+def test_a_server_would_be_faster_alone_by_what_it_waited_and_at_most_by_what_others_took(
+    ran, waited, own, busy, stretch
+):
+    assert measure.compute_stretch(ran, waited, own, busy) == pytest.approx(stretch)
+
+
+def test_only_of_a_server_on_this_machine_the_processors_say_something():
+    assert measure.read_port("127.0.0.1:8001") == 8001
+    assert measure.read_port("gpu-host:8001") == 0
