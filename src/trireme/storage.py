@@ -101,12 +101,15 @@ def open_ledger(url: str) -> Ledger:
     return _find(url).ledger(url)
 
 
-def open_budgets(url: str) -> RedisBudgets:
-    """The budget store of `url`, for one event loop; it connects at first use. Raises SettingError."""
-    from trireme.redis.budgets import RedisBudgets
+def open_budgets(url: str, home: str = "") -> RedisBudgets:
+    """The budget store of `url`, for one event loop; it connects at first use. Raises SettingError.
+
+    home: another region, whose budgets it stands in for: a space apart.
+    """
+    from trireme.redis.budgets import SPACE, RedisBudgets
     from trireme.redis.connection import RedisStore
 
-    return RedisBudgets(RedisStore(url))
+    return RedisBudgets(RedisStore(url), space=f"{SPACE}:{home}" if home else SPACE)
 
 
 def open_revisions(url: str) -> CollectionRevisions:

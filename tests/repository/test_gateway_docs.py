@@ -18,6 +18,7 @@ from trireme.gateway.file import (
     Defaults,
     GatewayFile,
     Limits,
+    LocalRow,
     ModelRow,
     PriceRow,
     ProviderRow,
@@ -45,6 +46,7 @@ TABLES = {
     "cache": CacheRow,
     "public": PublicRow,
     "defaults": Defaults,
+    "local": LocalRow,
 }
 
 

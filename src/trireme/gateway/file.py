@@ -61,9 +61,14 @@ class BudgetRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     what is left instead of refusing, down to least_tokens. most_output: tokens that a call may make which names no
     max_tokens, of a model whose own limit is not known; it is sent along where a budget holds. lease_seconds: a
     hold outlives a gateway that died by so much.
+
+    without_home: what is done for a tenant whose home is another region while that does not answer. closed: refuse.
+    share: of each of its budgets and windows this region may spend `share`, a part from 0 to 1. open: let through.
     """
 
     without_store: Literal["refuse", "open"] = "refuse"
+    without_home: Literal["closed", "share", "open"] = "closed"
+    share: float = 0.1
     shrink: bool = False
     least_tokens: int = 16
     most_output: int = 4096
@@ -153,9 +158,11 @@ class ModelRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TenantRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a tenant forbids: a chain skips such providers and regions, and says so. semantic: as a model's.
 
-    priority: of its requests at most, whatever its keys allow.
+    priority: of its requests at most, whatever its keys allow. home: the region that keeps its budgets; "": this
+    gateway's own.
     """
 
+    home: str = ""
     forbid_providers: list[str] = []
     forbid_regions: list[str] = []
     semantic: SemanticRow | None = None
@@ -195,6 +202,13 @@ class Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     classify: str = ""
 
 
+class LocalRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where this gateway is: its region, and the others that it knows of, by the names that values.yaml has."""
+
+    region: str = ""
+    other_regions: list[str] = []
+
+
 class GatewayFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -209,6 +223,16 @@ class GatewayFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     public: PublicRow = PublicRow()
     defaults: Defaults = Defaults()
     degrade: dict[str, RouteRow] = {}
+    local: LocalRow = LocalRow()
+
+    def home_of(self, tenant: str) -> str:
+        """The other region that keeps the tenant's budgets; "" where this one does."""
+        row = self.tenants.get(tenant)
+        return "" if row is None or row.home == self.local.region else row.home
+
+    def homes(self) -> list[str]:
+        """The other regions that are some tenant's home, each once."""
+        return sorted({self.home_of(tenant) for tenant in self.tenants} - {""})
 
     def targets(self) -> list[str]:
         """provider:model of every chain, each once."""
@@ -241,6 +265,7 @@ def parse_gateway_file(raw: bytes, name: str) -> GatewayFile:
     rows = {LOCAL: ProviderRow(kind="triton"), **file.providers}
     file = msgspec.structs.replace(file, providers=rows)
     _check_numbers(file, name)
+    _check_share(file.budgets, name)
     _check_public(file.public, name)
     _check_providers(file.providers, name)
     for model, row in file.models.items():
@@ -255,6 +280,7 @@ def parse_gateway_file(raw: bytes, name: str) -> GatewayFile:
                     f"{name}: tenants.{tenant} forbids {provider!r}, which is no provider here"
                 )
         _check_regions(tenant, rule, file.providers, name)
+        _check_home(tenant, rule, file.local, name)
     return file
 
 
@@ -337,6 +363,24 @@ def _check_regions(tenant: str, rule: TenantRow, providers: Mapping[str, Provide
             raise SettingError(
                 f"{name}: providers.{provider}.region is missing: tenants.{tenant} forbids regions"
             )
+
+
+def _check_share(row: BudgetRow, name: str) -> None:
+    if not 0 <= row.share <= 1:
+        raise SettingError(f"{name}: budgets.share must be from 0 to 1")
+
+
+def _check_home(tenant: str, rule: TenantRow, local: LocalRow, name: str) -> None:
+    if not rule.home:
+        return
+    known = [local.region, *local.other_regions]
+    if rule.home not in known:
+        raise SettingError(
+            f"{name}: tenants.{tenant}.home {rule.home!r} is neither local.region nor one of local.other_regions"
+        )
+    if rule.home in rule.forbid_regions:
+        # Its ledger names the tenant's users and requests.
+        raise SettingError(f"{name}: tenants.{tenant}.home is a region that it forbids")
 
 
 def _check_model(where: str, row: ModelRow, providers: Mapping[str, ProviderRow]) -> None:

@@ -40,6 +40,7 @@ from trireme.gateway.metrics import GatewayMetrics
 from trireme.gateway.ports import Ports, ServedModels
 from trireme.gateway.spending.bounds import Bounds
 from trireme.gateway.spending.estimates import OwnEstimates
+from trireme.gateway.spending.home import HomeStores
 from trireme.gateway.spending.metered import MeteredSpending, SpendingParts
 from trireme.gateway.spending.no_budgets import NoBudgets
 from trireme.gateway.spending.price_book import PriceBook
@@ -98,6 +99,8 @@ class GatewayParts:
     # Called once, in the event loop.
     open_budgets: Callable[[], Budgets] = NoBudgets
     open_cache: Callable[[], CacheStore] | None = None
+    # Of the other regions that are some tenant's home.
+    homes: Mapping[str, HomeStores] = field(default_factory=dict)
     revisions: CollectionRevisions | None = None
     # Where the file turns the semantic tier on; it needs open_cache.
     semantic: SemanticStores | None = None
@@ -292,6 +295,7 @@ def _new_spending(parts: GatewayParts, store: Budgets, metrics: GatewayMetrics) 
             prices=PriceBook(parts.file),
             bounds=Bounds(parts.file, own),
             metrics=metrics,
+            homes=parts.homes,
         )
     )
 

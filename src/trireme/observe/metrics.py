@@ -89,6 +89,15 @@ DIFFERENCE_TOKENS = Metric(
 DIFFERENCE_NANOS = Metric(
     "trireme_budget_ledger_difference_nanos", "gauge", "billionths of a US dollar, as difference_tokens"
 )
+HOME_AWAY = Metric(
+    "trireme_budget_home_away", "gauge", "1 while the budgets of another region do not answer", ("region",)
+)
+WITHOUT_HOME = Metric(
+    "trireme_budget_without_home_total",
+    "counter",
+    "attempts while the home of their budgets did not answer, by what was done: closed, share, open",
+    ("region", "way"),
+)
 CACHE_REQUESTS = Metric(
     "trireme_cache_requests_total",
     "counter",
@@ -179,6 +188,8 @@ GATEWAY = (
     RECONCILED,
     DIFFERENCE_TOKENS,
     DIFFERENCE_NANOS,
+    HOME_AWAY,
+    WITHOUT_HOME,
     CACHE_REQUESTS,
     CACHE_TOKENS,
     CACHE_SECONDS,
