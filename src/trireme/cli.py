@@ -19,6 +19,7 @@ from trireme.commands.jobs import add_jobs
 from trireme.commands.keys import add_keys
 from trireme.commands.models import add_env, add_models, add_ready
 from trireme.commands.reindex import add_reindex
+from trireme.commands.replication import add_replication
 from trireme.commands.restart import add_restart
 from trireme.commands.search import add_search
 from trireme.commands.serve import add_serve
@@ -45,6 +46,7 @@ COMMANDS = (
     add_models,
     add_collections,
     add_drop,
+    add_replication,
     add_ready,
     add_env,
     add_envoy,

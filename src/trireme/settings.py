@@ -117,6 +117,8 @@ REGION_DATABASES = _reads(_regions(("postgresql://", "postgres://")))
 BYTES = _reads(_number(0, "a number of bytes"))
 # A server that holds nothing has 1 MiB; 0 would be no limit to Valkey.
 CACHE_BYTES = _reads(_number(8 << 20, f"a number of bytes, at least {8 << 20}"))
+# Below it a busy home would lose its followers at once.
+REPLICATION_BYTES = _reads(_number(64 << 20, f"a number of bytes, at least {64 << 20}"))
 # 0 opens none.
 PORT_OR_NONE = _reads(lambda raw, default: 0 if raw == "0" else _port(raw, default))
 SECONDS = _reads(_number(1, "a number of seconds, at least 1"))
@@ -141,6 +143,9 @@ class Settings:
     # Of the other regions that are a tenant's home: their budget stores and databases, as region=url.
     region_redis_urls: str = field(default="", repr=False, metadata=REGION_STORES)
     region_database_urls: str = field(default="", repr=False, metadata=REGION_DATABASES)
+    # on: other regions may follow the embedded database; its log for one that is away grows to so many bytes.
+    replication: str = field(default="off", metadata=_reads(_switch))
+    replication_wal_bytes: int = field(default=4 << 30, metadata=REPLICATION_BYTES)
     # Memory of the embedded store of cached answers.
     cache_bytes: int = field(default=256 << 20, metadata=CACHE_BYTES)
     # Where several tritonservers stand behind host:grpc_port: their hosts, with commas between them, at which HTTP

@@ -21,6 +21,7 @@ from trireme.retrieve.store import VectorStore
 from trireme.types import Passage
 
 if TYPE_CHECKING:
+    from trireme.postgres.replication import PostgresReplication
     from trireme.redis.budgets import RedisBudgets
 
 # Measured, 384 dimensions, one busy core: exact takes 1.5, 3, 9, 17 ms for 1,000, 2,000, 5,000, 10,000 passages,
@@ -125,6 +126,15 @@ def open_semantic_index(url: str, embedder: str, dimensions: int) -> SemanticInd
 def open_promises(url: str) -> PromiseStore:
     """What is known of the semantic cache's promises at `url`. Raises SettingError."""
     return _find(url).promises(url)
+
+
+def open_replication(url: str) -> PostgresReplication:
+    """How the database of `url` follows others and is followed. Raises SettingError."""
+    from trireme.postgres.replication import PostgresReplication
+
+    # Of no other database: the acts are its own statements.
+    _find(url)
+    return PostgresReplication(url)
 
 
 def open_cache(url: str) -> CacheStore:

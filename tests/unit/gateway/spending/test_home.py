@@ -119,7 +119,17 @@ def test_each_attempt_costs_one_step_at_the_home_before_its_call_and_one_after_i
         # The first one finds out whether the counters are what the ledger says.
         await world.ask()
         await world.at_home()
-        for verb in ("reserve", "settle", "extend", "read", "snapshot", "peek", "correct", "expire", "remove"):
+        for verb in (
+            "reserve",
+            "settle",
+            "extend",
+            "read",
+            "snapshot",
+            "peek",
+            "correct",
+            "expire",
+            "remove",
+        ):
             act = getattr(world.budgets, verb)
 
             async def counted(*words, verb=verb, act=act):
@@ -286,6 +296,7 @@ def test_without_a_store_of_its_own_a_region_has_no_share():
 
 def test_other_tenants_do_not_notice():
     world = Regions(cap(10_000))
+
     async def scenario():
         world.go_away()
         exchange = exchange_of(Key("key_bob", "beta", "bob"))
