@@ -26,7 +26,7 @@ from fakes.upstreams import serving
 from trireme.access.keys import Key, digest_of, new_secret
 from trireme.budget.caps import Cap
 from trireme.budget.ledger import SumQuery
-from trireme.gateway.file import BudgetRow
+from trireme.gateway.budget_rows import BudgetRow
 from trireme.gateway.spending.books import Books, BooksParts
 from trireme.gateway.spending.reconcile import window_end
 from trireme.gateway_process import GatewayProcess

@@ -18,7 +18,6 @@ from trireme.gateway.file import (
     Defaults,
     GatewayFile,
     Limits,
-    LocalRow,
     ModelRow,
     PriceRow,
     ProviderRow,
@@ -27,6 +26,7 @@ from trireme.gateway.file import (
     TenantRow,
     parse_gateway_file,
 )
+from trireme.gateway.own_regions import LocalRow
 from trireme.gateway.statuses import STATUSES
 from trireme.observe.metrics import GATEWAY
 

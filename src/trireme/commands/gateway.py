@@ -80,7 +80,15 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
     from trireme.gateway.server import GatewayParts
     from trireme.gateway.spending.no_budgets import NoBudgets
     from trireme.providers.registry import TritonPorts
-    from trireme.storage import open_budgets, open_cache, open_caps, open_keys, open_ledger, open_revisions
+    from trireme.storage import (
+        open_budgets,
+        open_cache,
+        open_caps,
+        open_keys,
+        open_ledger,
+        open_replication,
+        open_revisions,
+    )
 
     file = read_gateway_file(settings.gateway_file)
     cascades = read_cascades(file, settings.gateway_file)
@@ -104,6 +112,7 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
         default_collection=settings.collection,
         open_budgets=partial(open_budgets, budgets) if budgets else NoBudgets,
         homes=_home_stores(settings, file, budgets, resources),
+        replication=resources.enter_context(closing(open_replication(url))),
         revisions=resources.enter_context(closing(open_revisions(url))),
         open_cache=partial(open_cache, cache) if cache else None,
         semantic=_semantic_stores(settings, url, file, has_cache=bool(cache)),

@@ -77,7 +77,12 @@ def _follow(arguments: argparse.Namespace, settings: Settings, console: Console)
         raise InvalidInputError(
             "this region has no name; give --name, or local.region in gateway.toml", "name"
         )
-    forbidden = [tenant for tenant, row in file.tenants.items() if name in row.forbid_regions]
+    # As providers' regions are compared.
+    forbidden = [
+        tenant
+        for tenant, row in file.tenants.items()
+        if name.casefold() in {region.casefold() for region in row.forbid_regions}
+    ]
     with closing(open_replication(database_url(settings))) as replication:
         replication.follow(
             arguments.url,

@@ -12,8 +12,10 @@ import msgspec
 
 from trireme.access.priorities import Priority
 from trireme.errors import SettingError
+from trireme.gateway.budget_rows import BudgetRow, check_budgets, check_home
 from trireme.gateway.cascades.rows import DecideAfter, OnRefusal, StepRow, check_steps
 from trireme.gateway.degrade.rows import RouteRow, check_route
+from trireme.gateway.own_regions import LocalRow, check_local
 from trireme.settings import Settings
 
 # A name before the colon of "provider:model", and in headers and metrics.
@@ -52,27 +54,6 @@ class PriceRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     output: float | None = None
     dollars_per_hour: float | None = None
     tokens_per_second: float | None = None
-
-
-class BudgetRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How budgets are kept to. The caps themselves are set with `trireme budgets` and take effect while it runs.
-
-    without_store: what is done for whom a budget holds while the budget store is away. shrink: lower max_tokens to
-    what is left instead of refusing, down to least_tokens. most_output: tokens that a call may make which names no
-    max_tokens, of a model whose own limit is not known; it is sent along where a budget holds. lease_seconds: a
-    hold outlives a gateway that died by so much.
-
-    without_home: what is done for a tenant whose home is another region while that does not answer. closed: refuse.
-    share: of each of its budgets and windows this region may spend `share`, a part from 0 to 1. open: let through.
-    """
-
-    without_store: Literal["refuse", "open"] = "refuse"
-    without_home: Literal["closed", "share", "open"] = "closed"
-    share: float = 0.1
-    shrink: bool = False
-    least_tokens: int = 16
-    most_output: int = 4096
-    lease_seconds: float = 60.0
 
 
 # Ten years: a store takes no more for ever.
@@ -202,13 +183,6 @@ class Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     classify: str = ""
 
 
-class LocalRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where this gateway is: its region, and the others that it knows of, by the names that values.yaml has."""
-
-    region: str = ""
-    other_regions: list[str] = []
-
-
 class GatewayFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -265,9 +239,10 @@ def parse_gateway_file(raw: bytes, name: str) -> GatewayFile:
     rows = {LOCAL: ProviderRow(kind="triton"), **file.providers}
     file = msgspec.structs.replace(file, providers=rows)
     _check_numbers(file, name)
-    _check_share(file.budgets, name)
+    check_budgets(file.budgets, name)
     _check_public(file.public, name)
     _check_providers(file.providers, name)
+    check_local(file.local, "" if file.providers[LOCAL].url else file.providers[LOCAL].region, name)
     for model, row in file.models.items():
         _check_model(f"{name}: models.{model}", row, file.providers)
     cascades = [model for model, row in file.models.items() if row.steps]
@@ -280,7 +255,7 @@ def parse_gateway_file(raw: bytes, name: str) -> GatewayFile:
                     f"{name}: tenants.{tenant} forbids {provider!r}, which is no provider here"
                 )
         _check_regions(tenant, rule, file.providers, name)
-        _check_home(tenant, rule, file.local, name)
+        check_home(f"{name}: tenants.{tenant}.home", rule.home, rule.forbid_regions, file.local)
     return file
 
 
@@ -363,24 +338,6 @@ def _check_regions(tenant: str, rule: TenantRow, providers: Mapping[str, Provide
             raise SettingError(
                 f"{name}: providers.{provider}.region is missing: tenants.{tenant} forbids regions"
             )
-
-
-def _check_share(row: BudgetRow, name: str) -> None:
-    if not 0 <= row.share <= 1:
-        raise SettingError(f"{name}: budgets.share must be from 0 to 1")
-
-
-def _check_home(tenant: str, rule: TenantRow, local: LocalRow, name: str) -> None:
-    if not rule.home:
-        return
-    known = [local.region, *local.other_regions]
-    if rule.home not in known:
-        raise SettingError(
-            f"{name}: tenants.{tenant}.home {rule.home!r} is neither local.region nor one of local.other_regions"
-        )
-    if rule.home in rule.forbid_regions:
-        # Its ledger names the tenant's users and requests.
-        raise SettingError(f"{name}: tenants.{tenant}.home is a region that it forbids")
 
 
 def _check_model(where: str, row: ModelRow, providers: Mapping[str, ProviderRow]) -> None:

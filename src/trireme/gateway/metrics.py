@@ -107,6 +107,10 @@ class GatewayMetrics:
         """The gauge of these labels, of which there are few, as it is now."""
         self._child(metric, *labels).set(value)
 
+    def clear(self, metric: names.Metric) -> None:
+        """Forget all values of a gauge: what had them may be there no more."""
+        self._made[metric.name].clear()
+
     def watch(self, metric: names.Metric, read: Callable[[], float]) -> None:
         """`read` gives the gauge's value whenever it is scraped."""
         self._made[metric.name].set_function(read)

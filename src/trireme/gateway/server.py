@@ -38,6 +38,7 @@ from trireme.gateway.key_ring import KeyRing
 from trireme.gateway.log import Log
 from trireme.gateway.metrics import GatewayMetrics
 from trireme.gateway.ports import Ports, ServedModels
+from trireme.gateway.replication_watch import ReplicationWatch
 from trireme.gateway.spending.bounds import Bounds
 from trireme.gateway.spending.estimates import OwnEstimates
 from trireme.gateway.spending.home import HomeStores
@@ -60,6 +61,7 @@ from trireme.providers.registry import (
 )
 from trireme.providers.targets import Entry
 from trireme.providers.token_texts import TokenTexts
+from trireme.retrieve.replication import Replication
 from trireme.retrieve.revisions import CollectionRevisions
 
 if TYPE_CHECKING:
@@ -101,6 +103,7 @@ class GatewayParts:
     open_cache: Callable[[], CacheStore] | None = None
     # Of the other regions that are some tenant's home.
     homes: Mapping[str, HomeStores] = field(default_factory=dict)
+    replication: Replication | None = None
     revisions: CollectionRevisions | None = None
     # Where the file turns the semantic tier on; it needs open_cache.
     semantic: SemanticStores | None = None
@@ -222,6 +225,10 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
         degrade = Degrade(parts.file, lambda: served.known, open_backlogs(parts.triton), metrics)
         await degrade.start()
         stack.push_async_callback(degrade.close)
+        if parts.replication is not None:
+            watch = ReplicationWatch(parts.replication, metrics)
+            await watch.start()
+            stack.push_async_callback(watch.close)
         budgets = parts.open_budgets()
         stack.push_async_callback(budgets.close)
         spending = _new_spending(parts, budgets, metrics)

@@ -10,6 +10,7 @@ from trireme.observe.degrade_metrics import *  # noqa: F403
 from trireme.observe.degrade_metrics import DEGRADE
 from trireme.observe.metric import Metric as Metric  # noqa: PLC0414 - for who reads the table
 from trireme.observe.replica_metrics import *  # noqa: F403
+from trireme.observe.state_metrics import STATE
 
 # Seconds: a cached answer takes milliseconds, a long generation minutes.
 SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -88,15 +89,6 @@ DIFFERENCE_TOKENS = Metric(
 )
 DIFFERENCE_NANOS = Metric(
     "trireme_budget_ledger_difference_nanos", "gauge", "billionths of a US dollar, as difference_tokens"
-)
-HOME_AWAY = Metric(
-    "trireme_budget_home_away", "gauge", "1 while the budgets of another region do not answer", ("region",)
-)
-WITHOUT_HOME = Metric(
-    "trireme_budget_without_home_total",
-    "counter",
-    "attempts while the home of their budgets did not answer, by what was done: closed, share, open",
-    ("region", "way"),
 )
 CACHE_REQUESTS = Metric(
     "trireme_cache_requests_total",
@@ -188,8 +180,6 @@ GATEWAY = (
     RECONCILED,
     DIFFERENCE_TOKENS,
     DIFFERENCE_NANOS,
-    HOME_AWAY,
-    WITHOUT_HOME,
     CACHE_REQUESTS,
     CACHE_TOKENS,
     CACHE_SECONDS,
@@ -202,6 +192,7 @@ GATEWAY = (
     CASCADE_SECONDS,
     CASCADE_REFUSED,
     *DEGRADE,
+    *STATE,
 )
 
 # What scales and balances by load: the same names for every model, whatever its engine, and for ingestion's queue.

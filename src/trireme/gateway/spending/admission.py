@@ -13,7 +13,7 @@ from trireme.budget.ledger import LedgerRow, encode_row
 from trireme.budget.port import BudgetStore, Claim, Hold, Progress, Refusal
 from trireme.budget.prices import Price
 from trireme.errors import UnavailableError
-from trireme.gateway.file import BudgetRow
+from trireme.gateway.budget_rows import BudgetRow
 from trireme.gateway.spending.cap_ring import CapRing
 from trireme.gateway.spending.counting import Used
 from trireme.gateway.spending.health import StoreHealth

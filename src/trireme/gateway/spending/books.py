@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from trireme.budget.caps import CapStore
 from trireme.budget.ledger import Ledger, LedgerRow
 from trireme.budget.port import BudgetStore, SpendQueue
-from trireme.gateway.file import BudgetRow
+from trireme.gateway.budget_rows import BudgetRow
 from trireme.gateway.spending.admission import Admission, AdmissionParts
 from trireme.gateway.spending.cap_ring import CapRing
 from trireme.gateway.spending.draining import Draining

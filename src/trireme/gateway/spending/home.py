@@ -13,7 +13,7 @@ from trireme.budget.caps import Cap, CapStore
 from trireme.budget.ledger import Ledger, LedgerRow
 from trireme.budget.port import BudgetStore, Refusal, SpendQueue
 from trireme.errors import UnavailableError
-from trireme.gateway.file import BudgetRow
+from trireme.gateway.budget_rows import BudgetRow
 from trireme.gateway.spending.admission import Admitted, Cost, scopes_of
 from trireme.gateway.spending.books import Books, BooksParts
 from trireme.gateway.spending.reconcile import GATEWAY, Scope

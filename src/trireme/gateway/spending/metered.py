@@ -31,6 +31,7 @@ from trireme.gateway.spending.refusals import check_price, refusal_error
 from trireme.gateway.spending.rows import new_attempt_id, open_row, with_used
 from trireme.gateway.spending.spending import Answer, Spending
 from trireme.observe import metrics as names
+from trireme.observe import state_metrics
 from trireme.providers.chat import Usage
 from trireme.providers.meter import Meter
 from trireme.providers.targets import Target
@@ -207,7 +208,7 @@ class MeteredSpending(Spending):
 
     def _open_home(self, region: str, stores: HomeStores) -> Home:
         def note_away(is_away: bool) -> None:
-            self._metrics.set(names.HOME_AWAY, float(is_away), region)
+            self._metrics.set(state_metrics.HOME_AWAY, float(is_away), region)
 
         return Home(
             region,
@@ -216,7 +217,7 @@ class MeteredSpending(Spending):
             tell=self._count_spent,
             lose=self._count_lost,
             note_away=note_away,
-            count=lambda way: self._metrics.add(names.WITHOUT_HOME, region, way),
+            count=lambda way: self._metrics.add(state_metrics.WITHOUT_HOME, region, way),
         )
 
     def _watch(self) -> None:
