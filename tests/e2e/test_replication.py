@@ -4,14 +4,18 @@ import contextlib
 import os
 import re
 import signal
+import statistics
 import tempfile
+import time
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import psycopg
 import pytest
 from stacks import wait_until
 
+from delayed import link
 from trireme.access.keys import Key, digest_of, new_secret
 from trireme.cli import main
 from trireme.errors import (
@@ -32,6 +36,8 @@ DIMENSIONS = 16
 FIRST, SECOND = Embedder("a" * 64, DIMENSIONS), Embedder("b" * 64, DIMENSIONS)
 PASSAGES = 300
 EXACT_BELOW = 100
+# One way, between the regions.
+DELAY = 0.041
 WORDS = ("river", "bridge", "stone", "winter", "harvest", "copper", "violin", "lantern", "meadow", "signal")
 
 
@@ -107,7 +113,11 @@ def places():
         home.keys.create(Key("key_one", "acme", "ann"), digest_of(secret))
         home.digest = digest_of(secret)
         home.replication.publish()
-        follower.replication.follow(home.url, "eu-west", "us-east")
+        socket = Path(parse_qs(urlsplit(home.url).query)["host"][0]) / ".s.PGSQL.5432"
+        between = stack.enter_context(link(socket, DELAY))
+        # As the follower's server reaches it.
+        home.away = f"postgresql://trireme@127.0.0.1:{between.port}/postgres"
+        follower.replication.follow(home.away, "eu-west", "us-east")
         wait_until(lambda: follower.link().state == "following" and follower.finds("p0"))
         yield home, follower
 
@@ -146,6 +156,25 @@ def test_what_is_written_at_the_home_is_soon_at_the_follower_and_what_is_deleted
     home.store.drop("acme", "passing")
     wait_until(lambda: not follower.finds("x1"))
     assert [info.collection for info in follower.store.collections("acme")] == ["notes"]
+
+
+def test_how_long_a_write_takes_to_reach_the_follower_is_shown(places):
+    """Of docs/regions-state.md: pytest -s shows it."""
+    home, follower = places
+    took = []
+    with psycopg.connect(follower.url, autocommit=True) as connection:
+        for n in range(15):
+            home.store.put("acme", "notes", FIRST, passages(f"t{n}-", 1), vectors(1, n))
+            began = time.monotonic()
+            while not connection.execute(
+                "SELECT 1 FROM trireme.passages WHERE id = %s", (f"t{n}-0",)
+            ).fetchone():
+                time.sleep(0.001)
+            took.append(time.monotonic() - began)
+    print(
+        f"\nfrom a commit at the home to its follower: median {statistics.median(took) * 1000:.0f} ms,"
+        f" most {max(took) * 1000:.0f} ms, one way {DELAY * 1000:.0f} ms"
+    )
 
 
 def test_caches_at_the_follower_see_that_a_collection_has_changed(places):
@@ -237,14 +266,14 @@ def test_how_links_stand_is_told_at_both_ends(places, monkeypatch, capsys):
 def test_what_cannot_be_followed_is_refused_before_anything_is_changed(places, tmp_path):
     home, follower = places
     with pytest.raises(InvalidInputError, match="follows already"):
-        follower.replication.follow(home.url, "eu-west", "us-east")
+        follower.replication.follow(home.away, "eu-west", "us-east")
     with pytest.raises(SettingError, match="passfile") as raised:
         follower.replication.follow("postgresql://u:hidden@127.0.0.1:1/x", "eu-west", "us-east")
     assert "hidden" not in str(raised.value)
     with pytest.raises(UnavailableError, match="region eu-west does not answer"):
         follower.replication.follow("postgresql://u@127.0.0.1:1/x", "eu-west", "us-east")
     with pytest.raises(InvalidInputError, match="'acme' forbids this region"):
-        follower.replication.follow(home.url, "eu-west", "us-east", forbidden=["acme", "beta"])
+        follower.replication.follow(home.away, "eu-west", "us-east", forbidden=["acme", "beta"])
     with pytest.raises(UnsupportedError, match="publishes nothing"):
         home.replication.follow(follower.url, "us-east", "eu-west")
     with pytest.raises(NotFoundError):
@@ -278,8 +307,8 @@ def test_a_follower_too_far_behind_does_not_fill_the_disk_and_copies_anew(places
     home.store.put("acme", "notes", SECOND, passages("l", 5, 4), vectors(5, 4))
     follower.replication.stop()
     with pytest.raises(InvalidInputError, match="--replace"):
-        follower.replication.follow(home.url, "eu-west", "us-east")
-    follower.replication.follow(home.url, "eu-west", "us-east", replaces=True)
+        follower.replication.follow(home.away, "eu-west", "us-east")
+    follower.replication.follow(home.away, "eu-west", "us-east", replaces=True)
     wait_until(lambda: follower.link().state == "following" and follower.finds("l4"))
     assert same(home, follower, embedder=SECOND)
 

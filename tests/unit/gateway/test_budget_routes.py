@@ -319,3 +319,18 @@ def test_questions_that_take_long_keep_nobody_else_waiting(gateway):
         finally:
             release.set()
         assert {one.result()[0] for one in waiting} == {200}
+
+
+def test_of_a_tenant_whose_home_is_elsewhere_the_home_is_named(budgets):
+    file = '[local]\nregion = "us"\nother_regions = ["eu"]\n[tenants.acme]\nhome = "eu"\n'
+    with FakeGateway(Echo(lambda call, model: []), keys=KEYS, budgets=budgets, file=file) as running:
+        asked = [
+            ask(running, "GET", "/v1/budgets?tenant=acme"),
+            ask(running, "GET", "/v1/usage", secret=ACME),
+            ask(running, "PUT", "/v1/budgets", {"tenant": "acme", "window": "day", "tokens": 1}),
+            ask(running, "DELETE", "/v1/budgets?tenant=acme&window=day"),
+        ]
+        assert running.caps.find() == []
+        assert ask(running, "GET", "/v1/usage", secret=OTHER)[0] == 200
+    for status, body in asked:
+        assert (status, "kept in region eu" in body["error"]["message"]) == (400, True)

@@ -81,7 +81,8 @@ class Home:
         is_strict = rules.without_home != "open"
         near = replace(far, store=self._kept, queue=self._kept, is_strict=is_strict, is_compared=False)
         self._far, self._near = Books(far), Books(near)
-        self._used: set[Scope] = set()
+        # Whose counters are compared at the next look; at the first one nobody waits for new connections then.
+        self._used: set[Scope] = {GATEWAY}
         self._keeper: asyncio.Task[None] | None = None
         self.is_away = False
 
@@ -157,27 +158,33 @@ class Home:
             # Of gateways of this region that died: nobody else looks here.
             await self._kept.expire()
         await self._store.snapshot(*GATEWAY)
-        reconciler = self._far.reconciler
         try:
-            if await self._bring_rows():
-                # They are in no counter of the home.
-                reconciler.forget()
+            await self._compare()
         except UnavailableError:
             # A home that holds may go on without its database.
             if self.is_away:
                 raise
         if not self.is_away:
             return
-        reconciler.doubt()
+        self.is_away = False
+        self._note(False)
+        _log.warning("the budgets of region %s answer again", self._region)
+
+    async def _compare(self) -> None:
+        """Bring what was kept here to the home's ledger, and its counters to what that says. Raises
+        UnavailableError."""
+        reconciler = self._far.reconciler
+        if await self._bring_rows():
+            # They are in no counter of the home.
+            reconciler.forget()
+        if self.is_away:
+            reconciler.doubt()
         used, self._used = self._used, set()
         try:
             await reconciler.ensure(sorted(used))
         except BaseException:
             self._used |= used
             raise
-        self.is_away = False
-        self._note(False)
-        _log.warning("the budgets of region %s answer again", self._region)
 
     async def _bring_rows(self) -> bool:
         """Whether rows that were kept here have gone to the home's ledger. Raises UnavailableError."""
