@@ -41,8 +41,8 @@ class Storage:
     index_builder: Callable[[str, int], IndexBuilder]
     sample: Callable[[str, str, str, int], list[Passage]]
     keys: Callable[[str], KeyStore]
-    caps: Callable[[str], CapStore]
-    ledger: Callable[[str], Ledger]
+    caps: Callable[[str, bool], CapStore]
+    ledger: Callable[[str, bool], Ledger]
     revisions: Callable[[str], CollectionRevisions]
     semantic_index: Callable[[str, str, int], SemanticIndex]
     promises: Callable[[str], PromiseStore]
@@ -92,14 +92,14 @@ def open_keys(url: str) -> KeyStore:
     return _find(url).keys(url)
 
 
-def open_caps(url: str) -> CapStore:
-    """The caps of `url`. Raises SettingError."""
-    return _find(url).caps(url)
+def open_caps(url: str, *, is_own: bool = True) -> CapStore:
+    """The caps of `url`. is_own: else another region's database, which is migrated there. Raises SettingError."""
+    return _find(url).caps(url, is_own)
 
 
-def open_ledger(url: str) -> Ledger:
-    """The ledger of `url`. Raises SettingError."""
-    return _find(url).ledger(url)
+def open_ledger(url: str, *, is_own: bool = True) -> Ledger:
+    """The ledger of `url`, as `open_caps`. Raises SettingError."""
+    return _find(url).ledger(url, is_own)
 
 
 def open_budgets(url: str, home: str = "") -> RedisBudgets:
@@ -191,16 +191,16 @@ def _postgres_keys(url: str) -> KeyStore:
     return PostgresKeys(url)
 
 
-def _postgres_caps(url: str) -> CapStore:
+def _postgres_caps(url: str, is_own: bool) -> CapStore:
     from trireme.postgres.caps import PostgresCaps
 
-    return PostgresCaps(url)
+    return PostgresCaps(url, is_own=is_own)
 
 
-def _postgres_ledger(url: str) -> Ledger:
+def _postgres_ledger(url: str, is_own: bool) -> Ledger:
     from trireme.postgres.ledger import PostgresLedger
 
-    return PostgresLedger(url)
+    return PostgresLedger(url, is_own=is_own)
 
 
 def _postgres_revisions(url: str) -> CollectionRevisions:

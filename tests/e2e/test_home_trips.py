@@ -42,10 +42,11 @@ def home(monkeypatch):
         there, here = (stack.enter_context(valkey(maxmemory_policy="noeviction")) for _ in range(2))
         store = stack.enter_context(link(there.socket, DELAY))
         url = f"postgresql://trireme@127.0.0.1:{database.port}/postgres"
-        caps, ledger = open_caps(url), open_ledger(url)
+        with contextlib.closing(open_caps(server.url)) as caps:
+            caps.put(Cap("acme", "", "day", tokens=10**6))
+        caps, ledger = open_caps(url, is_own=False), open_ledger(url, is_own=False)
         stack.callback(caps.close)
         stack.callback(ledger.close)
-        caps.put(Cap("acme", "", "day", tokens=10**6))
         stores = HomeStores(
             caps,
             ledger,

@@ -29,6 +29,8 @@ from trireme.errors import (
 from trireme.local.postgres import replication_settings, start_postgres
 from trireme.postgres.documents import PostgresDocuments
 from trireme.postgres.index_builder import PostgresIndexBuilder
+from trireme.postgres.pool import DeadlineConnection
+from trireme.postgres.schema import MIGRATIONS, migrate, require_current
 from trireme.storage import open_keys, open_queue, open_replication, open_store
 from trireme.types import Document, Embedder, Passage, StoreQuery
 
@@ -204,6 +206,23 @@ def test_a_follower_refuses_writers_and_names_the_home(places):
         queue.publish("acme", "notes", [Document("doc", "title", ("text",), "source", digest="d")])
     with contextlib.closing(PostgresDocuments(follower.url)) as documents, refused:
         documents.delete("acme", "notes", ["p1"])
+
+
+def test_a_new_version_of_the_schema_may_change_what_writers_may_not(places):
+    """Followers are upgraded first; the home makes the same changes after them."""
+    _, follower = places
+    steps = (*MIGRATIONS, "UPDATE trireme.passages SET metadata = metadata")
+    with contextlib.closing(DeadlineConnection.connect(follower.url)) as connection:
+        migrate(connection, steps)
+        connection.rollback()
+
+
+def test_a_database_of_another_release_is_left_as_it_is(places):
+    home, _ = places
+    with contextlib.closing(DeadlineConnection.connect(home.url)) as connection:
+        require_current(connection)
+        with pytest.raises(UnavailableError, match="another schema version"):
+            require_current(connection, (*MIGRATIONS, "SELECT 1"))
 
 
 def test_a_reindex_switches_the_follower_too(places):

@@ -141,8 +141,8 @@ def _home_stores(
                     f" TRIREME_REGION_{name}_URLS must have {region}=URL"
                 )
         homes[region] = HomeStores(
-            caps=resources.enter_context(closing(open_caps(databases[region]))),
-            ledger=resources.enter_context(closing(open_ledger(databases[region]))),
+            caps=resources.enter_context(closing(open_caps(databases[region], is_own=False))),
+            ledger=resources.enter_context(closing(open_ledger(databases[region], is_own=False))),
             open_store=partial(open_budgets, stores[region]),
             open_stand_in=partial(open_budgets, budgets, region) if budgets else NoBudgets,
         )

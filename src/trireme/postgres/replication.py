@@ -13,6 +13,7 @@ from psycopg import errors, sql
 
 from trireme.errors import InvalidInputError, NotFoundError, SettingError, UnavailableError, UnsupportedError
 from trireme.postgres import following
+from trireme.postgres.hnsw import drop_unused
 from trireme.postgres.pool import ConnectionPool, DeadlineConnection, as_trireme_error
 from trireme.postgres.schema import migrate, schema_version
 from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
@@ -149,6 +150,8 @@ class PostgresReplication:
             connection.execute(following.TAKE_OVER.encode())
 
         self._pool.run(work, self._pool.timeouts.write_passages)
+        # Of index versions that the home dropped.
+        drop_unused(self._pool)
 
     def _subscribe(self, conninfo: str, home: str, name: str) -> None:
         statement = sql.SQL(

@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg import Connection, errors, sql
 
-from trireme.errors import UnsupportedError
+from trireme.errors import UnavailableError, UnsupportedError
 from trireme.postgres.budget_schema import TABLES as BUDGET_TABLES
 from trireme.postgres.functions import FUNCTIONS
 from trireme.postgres.key_schema import PRIORITY
@@ -188,6 +188,14 @@ def _migrate(connection: DeadlineConnection, steps: Sequence[Migration]) -> None
         else:
             step(connection)
         connection.execute("INSERT INTO trireme.migrations VALUES (%s)", (version,))
+
+
+def require_current(connection: Connection[Any], steps: Sequence[Migration] = MIGRATIONS) -> None:
+    """For who only looks in: a database of another region is migrated there. Raises UnavailableError."""
+    if not _is_current(connection, steps):
+        raise UnavailableError(
+            "the database of another region has another schema version; bring both to one release"
+        )
 
 
 def _is_current(connection: Connection[Any], steps: Sequence[Migration]) -> bool:
