@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import re
 import statistics
-import tempfile
 import time
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import psycopg
 import pytest
 
 from delayed import link
@@ -18,17 +19,17 @@ from trireme.gateway.spending.admission import Admitted, Cost
 from trireme.gateway.spending.counting import NOTHING
 from trireme.gateway.spending.home import Home, HomeStores
 from trireme.gateway.spending.rows import new_attempt_id
-from trireme.local.postgres import start_postgres
 from trireme.storage import open_budgets, open_caps, open_ledger
 from valkeys import valkey
 
+PAGE = (Path(__file__).parents[2] / "docs" / "regions-state.md").read_text()
 # One way.
 DELAY = 0.041
 ATTEMPTS = 10
 
 
 @pytest.fixture
-def home(monkeypatch):
+def home(monkeypatch, two_servers, new_database):
     """A Home over links, its links, and the caps of the home."""
     monkeypatch.setattr("trireme.gateway.spending.home.LOOK_SECONDS", 3600.0)
     # Asked for in the background else.
@@ -36,14 +37,19 @@ def home(monkeypatch):
     # A busy machine is late.
     monkeypatch.setattr("trireme.redis.connection.TIMEOUT_SECONDS", 60.0)
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(start_postgres(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
-        socket = Path(parse_qs(urlsplit(server.url).query)["host"][0]) / ".s.PGSQL.5432"
+        own = urlsplit(new_database(two_servers[0][0]))
+        socket = Path(parse_qs(own.query)["host"][0]) / ".s.PGSQL.5432"
         database = stack.enter_context(link(socket, DELAY))
         there, here = (stack.enter_context(valkey(maxmemory_policy="noeviction")) for _ in range(2))
         store = stack.enter_context(link(there.socket, DELAY))
-        url = f"postgresql://trireme@127.0.0.1:{database.port}/postgres"
-        with contextlib.closing(open_caps(server.url)) as caps:
+        url = f"postgresql://gateway@127.0.0.1:{database.port}{own.path}"
+        with contextlib.closing(open_caps(own.geturl())) as caps:
             caps.put(Cap("acme", "", "day", tokens=10**6))
+        with psycopg.connect(own.geturl()) as connection:
+            # The rights that the page names are enough.
+            connection.execute(
+                re.search(r"```sql\n(CREATE ROLE gateway .+?)```", PAGE, re.DOTALL)[1].encode()
+            )
         caps, ledger = open_caps(url, is_own=False), open_ledger(url, is_own=False)
         stack.callback(caps.close)
         stack.callback(ledger.close)
@@ -88,6 +94,7 @@ def test_an_attempt_waits_for_one_round_trip_and_its_bill_is_another_one(home):
             await held.settled()
         # Connected by now; what it compares is compared.
         after = store.trips, database.trips
+        await opened._far.draining.drain()
         await opened.close()
         return before, between, after, first, times
 

@@ -11,7 +11,6 @@ import json
 import os
 import random
 import signal
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -30,7 +29,6 @@ from trireme.gateway.budget_rows import BudgetRow
 from trireme.gateway.spending.books import Books, BooksParts
 from trireme.gateway.spending.reconcile import window_end
 from trireme.gateway_process import GatewayProcess
-from trireme.local.postgres import start_postgres
 from trireme.storage import open_budgets, open_caps, open_keys, open_ledger
 from valkeys import valkey
 
@@ -63,13 +61,11 @@ TEXT = " ".join(f"word{n}" for n in range(30))
 class Region:
     """One region: `url` of its database, `store` its Valkey, `process` its gateway."""
 
-    def __init__(self, name, other, server, folder, stack):
-        self.name, self.other, self.server = name, other, server
+    def __init__(self, name, other, place, new_database, stack):
+        self.name, self.other, (server, folder) = name, other, place
+        self.server = server
         self.pid_file = folder / "postgres" / "cluster" / "postmaster.pid"
-        database = f"homes_{os.urandom(4).hex()}"
-        with psycopg.connect(server.url, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {database}")
-        self.url = urlsplit(server.url)._replace(path=f"/{database}").geturl()
+        self.url = new_database(server)
         self.socket = Path(parse_qs(urlsplit(server.url).query)["host"][0]) / ".s.PGSQL.5432"
         self.store = stack.enter_context(valkey(appendonly="yes", maxmemory_policy="noeviction"))
         self.secret = new_secret()
@@ -154,20 +150,12 @@ class Region:
 
 
 @pytest.fixture(scope="module")
-def servers():
-    """Two PostgreSQL clusters; who ends one starts it again."""
-    with contextlib.ExitStack() as stack:
-        folders = [Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(2)]
-        yield [(stack.enter_context(start_postgres(folder)), folder) for folder in folders]
-
-
-@pytest.fixture(scope="module")
-def regions(servers, tmp_path_factory):
+def regions(two_servers, new_database, tmp_path_factory):
     """Home and the other region, and what both ask; the other one reaches the home through links."""
     folder = tmp_path_factory.mktemp("homes")
     with contextlib.ExitStack() as stack:
-        home = Region("eu", "us", *servers[0], stack)
-        away = Region("us", "eu", *servers[1], stack)
+        home = Region("eu", "us", two_servers[0], new_database, stack)
+        away = Region("us", "eu", two_servers[1], new_database, stack)
         upstream = stack.enter_context(serving())
         upstream.pace = 0.005
         with contextlib.closing(open_caps(home.url)) as caps:

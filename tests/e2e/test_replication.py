@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import statistics
-import tempfile
 import time
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -26,7 +25,6 @@ from trireme.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from trireme.local.postgres import replication_settings, start_postgres
 from trireme.postgres.documents import PostgresDocuments
 from trireme.postgres.index_builder import PostgresIndexBuilder
 from trireme.postgres.pool import DeadlineConnection
@@ -34,6 +32,7 @@ from trireme.postgres.schema import MIGRATIONS, migrate, require_current
 from trireme.storage import open_keys, open_queue, open_replication, open_store
 from trireme.types import Document, Embedder, Passage, StoreQuery
 
+PAGE = (Path(__file__).parents[2] / "docs" / "regions-state.md").read_text()
 DIMENSIONS = 16
 FIRST, SECOND = Embedder("a" * 64, DIMENSIONS), Embedder("b" * 64, DIMENSIONS)
 PASSAGES = 300
@@ -67,10 +66,8 @@ def query(embedder=FIRST, **fields):
 class Place:
     """One region's PostgreSQL, with what is done there."""
 
-    def __init__(self, folder, stack, more):
-        self.folder = folder
-        self.server = stack.enter_context(start_postgres(folder, more))
-        self.url = self.server.url
+    def __init__(self, server, folder, url, stack):
+        self.folder, self.server, self.url = folder, server, url
         self.store = stack.enter_context(contextlib.closing(open_store(self.url, exact_below=EXACT_BELOW)))
         self.replication = stack.enter_context(contextlib.closing(open_replication(self.url)))
         self.keys = stack.enter_context(contextlib.closing(open_keys(self.url)))
@@ -105,11 +102,10 @@ def same(home, follower, **fields):
 
 
 @pytest.fixture(scope="module")
-def places():
+def places(two_servers, new_database):
     """A home with a collection, and a follower that has all of it."""
     with contextlib.ExitStack() as stack:
-        folders = [Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(2)]
-        home, follower = (Place(folder, stack, replication_settings(64 << 20)) for folder in folders)
+        home, follower = (Place(*one, new_database(one[0]), stack) for one in two_servers)
         home.store.put("acme", "notes", FIRST, passages("p", PASSAGES), vectors(PASSAGES))
         secret = new_secret()
         home.keys.create(Key("key_one", "acme", "ann"), digest_of(secret))
@@ -117,8 +113,15 @@ def places():
         home.replication.publish()
         socket = Path(parse_qs(urlsplit(home.url).query)["host"][0]) / ".s.PGSQL.5432"
         between = stack.enter_context(link(socket, DELAY))
+        with psycopg.connect(home.url) as connection:
+            connection.execute(
+                re.search(r"```sql\n(CREATE ROLE replicator .+?)```", PAGE, re.DOTALL)[1].encode()
+            )
+            connection.execute("CREATE ROLE blind LOGIN REPLICATION")
+            connection.execute("GRANT USAGE ON SCHEMA trireme TO blind")
+            connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA trireme TO blind")
         # As the follower's server reaches it.
-        home.away = f"postgresql://trireme@127.0.0.1:{between.port}/postgres"
+        home.away = f"postgresql://replicator@127.0.0.1:{between.port}{urlsplit(home.url).path}"
         follower.replication.follow(home.away, "eu-west", "us-east")
         wait_until(lambda: follower.link().state == "following" and follower.finds("p0"))
         yield home, follower
@@ -293,6 +296,8 @@ def test_what_cannot_be_followed_is_refused_before_anything_is_changed(places, t
         follower.replication.follow("postgresql://u@127.0.0.1:1/x", "eu-west", "us-east")
     with pytest.raises(InvalidInputError, match="'acme' forbids this region"):
         follower.replication.follow(home.away, "eu-west", "us-east", forbidden=["acme", "beta"])
+    with pytest.raises(UnsupportedError, match="BYPASSRLS"):
+        follower.replication.follow(home.away.replace("replicator", "blind"), "eu-west", "us-east")
     with pytest.raises(UnsupportedError, match="publishes nothing"):
         home.replication.follow(follower.url, "us-east", "eu-west")
     with pytest.raises(NotFoundError):
@@ -329,6 +334,30 @@ def test_a_follower_too_far_behind_does_not_fill_the_disk_and_copies_anew(places
         follower.replication.follow(home.away, "eu-west", "us-east")
     follower.replication.follow(home.away, "eu-west", "us-east", replaces=True)
     wait_until(lambda: follower.link().state == "following" and follower.finds("l4"))
+    assert same(home, follower, embedder=SECOND)
+
+
+def test_a_follower_that_has_more_columns_than_its_home_goes_on(places):
+    """As after an upgrade, which followers get first."""
+    home, follower = places
+    wider = "ALTER TABLE trireme.collections ADD COLUMN later text NOT NULL DEFAULT 'none'"
+    for n, place in enumerate((follower, home)):
+        with psycopg.connect(place.url, autocommit=True) as connection:
+            connection.execute(wider)
+        home.store.put("acme", "notes", SECOND, passages(f"u{n}-", 1), vectors(1, n))
+        wait_until(lambda n=n: follower.finds(f"u{n}-0"))
+
+
+def test_a_planned_move_waits_for_all_of_the_log_and_the_other_way_copies_anew(places):
+    home, follower = places
+    home.store.put("acme", "notes", SECOND, passages("m", 50, 2), vectors(50, 2))
+    follower.replication.promote()
+    assert follower.finds("m49")
+    assert home.replication.read() == []
+    assert follower.store.put("acme", "notes", SECOND, passages("n", 1), vectors(1)) == 1
+    follower.replication.follow(home.away, "eu-west", "us-east", replaces=True)
+    wait_until(lambda: follower.link().state == "following" and follower.finds("m49"))
+    assert not follower.finds("n0")
     assert same(home, follower, embedder=SECOND)
 
 

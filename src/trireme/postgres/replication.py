@@ -318,6 +318,10 @@ def _check_home(there: psycopg.Connection[Any], home: str, forbidden: Sequence[s
         raise UnsupportedError(
             f"region {home} publishes nothing, or too little: trireme replication publish there"
         )
+    if there.execute("SELECT row_security_active('trireme.passages')").fetchone() == (True,):
+        raise UnsupportedError(
+            f"the user of region {home}'s URL sees no tenant's rows, so its copy would be empty; give it BYPASSRLS"
+        )
     kept = [
         tenant
         for (tenant,) in there.execute(
