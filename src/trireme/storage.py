@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 DEFAULT_EXACT_BELOW = 2_000
 DEFAULT_EF_SEARCH = 100
 DEFAULT_POOL_SIZE = 4
+# To a budget store of another region: at 82 ms they carry 780 attempts a second, of two commands each.
+FAR_CONNECTIONS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +104,17 @@ def open_ledger(url: str, *, is_own: bool = True) -> Ledger:
     return _find(url).ledger(url, is_own)
 
 
-def open_budgets(url: str, home: str = "") -> RedisBudgets:
+def open_budgets(url: str, home: str = "", *, is_far: bool = False) -> RedisBudgets:
     """The budget store of `url`, for one event loop; it connects at first use. Raises SettingError.
 
-    home: another region, whose budgets it stands in for: a space apart.
+    home: another region, whose budgets it stands in for: a space apart. is_far: in another region, where each
+    command keeps its connection for a round trip.
     """
     from trireme.redis.budgets import SPACE, RedisBudgets
-    from trireme.redis.connection import RedisStore
+    from trireme.redis.connection import MOST_CONNECTIONS, RedisStore
 
-    return RedisBudgets(RedisStore(url), space=f"{SPACE}:{home}" if home else SPACE)
+    most = FAR_CONNECTIONS if is_far else MOST_CONNECTIONS
+    return RedisBudgets(RedisStore(url, most=most), space=f"{SPACE}:{home}" if home else SPACE)
 
 
 def open_revisions(url: str) -> CollectionRevisions:

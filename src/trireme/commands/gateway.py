@@ -143,7 +143,7 @@ def _home_stores(
         homes[region] = HomeStores(
             caps=resources.enter_context(closing(open_caps(databases[region], is_own=False))),
             ledger=resources.enter_context(closing(open_ledger(databases[region], is_own=False))),
-            open_store=partial(open_budgets, stores[region]),
+            open_store=partial(open_budgets, stores[region], is_far=True),
             open_stand_in=partial(open_budgets, budgets, region) if budgets else NoBudgets,
         )
     return homes
