@@ -43,6 +43,7 @@ SHARING = {
         "triton_providers",
     ),
     "serving": ("ingest", "serve"),
+    "two_servers": ("home_trips", "homes", "replication"),
 }
 GROUPS = {f"tests/e2e/test_{name}.py": shared for shared, names in SHARING.items() for name in names}
 

@@ -22,6 +22,7 @@ from trireme.commands.models import add_env, add_models, add_ready
 from trireme.commands.regions import add_regions
 from trireme.commands.reindex import add_reindex
 from trireme.commands.release import add_release
+from trireme.commands.replication import add_replication
 from trireme.commands.restart import add_restart
 from trireme.commands.search import add_search
 from trireme.commands.serve import add_serve
@@ -50,6 +51,7 @@ COMMANDS = (
     add_models,
     add_collections,
     add_drop,
+    add_replication,
     add_ready,
     add_env,
     add_envoy,

@@ -161,6 +161,12 @@ class UnsupportedError(TriremeError):
     code: ClassVar[ErrorCode] = "UNSUPPORTED"
 
 
+class FollowerError(UnsupportedError):
+    """The database follows another region's, where alone collections are written; the message names the region."""
+
+    reason: ClassVar[str] = "FOLLOWER"
+
+
 class ArtifactError(TriremeError):
     """A file of a built model is missing, corrupt, or not the one in the manifest."""
 

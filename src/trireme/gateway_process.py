@@ -19,7 +19,12 @@ from trireme.triton.wire import own_address
 # The setting that tenants' salts are derived from.
 SALT_VARIABLE = "TRIREME_GATEWAY_SECRET"
 # Settings that may hold passwords of stores which the gateway alone uses.
-STORE_VARIABLES = ("TRIREME_REDIS_URL", "TRIREME_CACHE_URL")
+STORE_VARIABLES = (
+    "TRIREME_REDIS_URL",
+    "TRIREME_CACHE_URL",
+    "TRIREME_REGION_REDIS_URLS",
+    "TRIREME_REGION_DATABASE_URLS",
+)
 
 
 def gateway_secrets(settings: Settings) -> frozenset[str]:

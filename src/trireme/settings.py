@@ -88,6 +88,33 @@ def _store_url(raw: str, _: Value) -> Value:
     return raw
 
 
+def _regions(schemes: tuple[str, ...]) -> Parser:
+    """Pairs region=url, with spaces between them. URLs may hold passwords: they are not quoted."""
+
+    def parse(raw: str, _: Value) -> Value:
+        try:
+            urls = read_regions(raw)
+        except ValueError:
+            raise ValueError("must be region=url, with spaces between several, each region once") from None
+        for region, url in urls.items():
+            if not url.startswith(schemes):
+                raise ValueError(f"of region {region} must begin with one of {', '.join(schemes)}")
+        return raw
+
+    return parse
+
+
+def read_regions(raw: str) -> dict[str, str]:
+    """Region -> URL of a text "eu-west=URL us-east=URL". Raises ValueError."""
+    urls: dict[str, str] = {}
+    for pair in raw.split():
+        region, mark, url = pair.partition("=")
+        if not region or not mark or region in urls:
+            raise ValueError(raw)
+        urls[region] = url
+    return urls
+
+
 def _reads(parse: Parser) -> dict[str, Parser]:
     """The metadata of a field that `parse` reads."""
     return {"parse": parse}
@@ -95,9 +122,13 @@ def _reads(parse: Parser) -> dict[str, Parser]:
 
 PORT, PATH, TEXT, SECRET = _reads(_port), _reads(_path), _reads(_text), _reads(_secret)
 STORE = _reads(_store_url)
+REGION_STORES = _reads(_regions(STORE_SCHEMES))
+REGION_DATABASES = _reads(_regions(("postgresql://", "postgres://")))
 BYTES = _reads(_number(0, "a number of bytes"))
 # A server that holds nothing has 1 MiB; 0 would be no limit to Valkey.
 CACHE_BYTES = _reads(_number(8 << 20, f"a number of bytes, at least {8 << 20}"))
+# Below it a busy home would lose its followers at once.
+REPLICATION_BYTES = _reads(_number(64 << 20, f"a number of bytes, at least {64 << 20}"))
 # 0 opens none.
 PORT_OR_NONE = _reads(lambda raw, default: 0 if raw == "0" else _port(raw, default))
 NAME = _reads(_name)
@@ -120,6 +151,12 @@ class Settings:
     # Valkey or Redis of budgets, and of cached answers unless they have their own; both may hold passwords.
     redis_url: str = field(default="", repr=False, metadata=STORE)
     cache_url: str = field(default="", repr=False, metadata=STORE)
+    # Of the other regions that are a tenant's home: their budget stores and databases, as region=url.
+    region_redis_urls: str = field(default="", repr=False, metadata=REGION_STORES)
+    region_database_urls: str = field(default="", repr=False, metadata=REGION_DATABASES)
+    # on: other regions may follow the embedded database; its log for one that is away grows to so many bytes.
+    replication: str = field(default="off", metadata=_reads(_switch))
+    replication_wal_bytes: int = field(default=4 << 30, metadata=REPLICATION_BYTES)
     # Memory of the embedded store of cached answers.
     cache_bytes: int = field(default=256 << 20, metadata=CACHE_BYTES)
     # Where several tritonservers stand behind host:grpc_port: their hosts, with commas between them, at which HTTP

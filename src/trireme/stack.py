@@ -139,9 +139,11 @@ class Stack:
     def start_database(self) -> None:
         """Starts the embedded PostgreSQL unless a database URL is set."""
         if not self.settings.database_url:
-            from trireme.local.postgres import start_postgres
+            from trireme.local.postgres import NO_MORE, replication_settings, start_postgres
 
-            self.postgres = start_postgres(self.settings.data_dir)
+            is_followed = self.settings.replication == "on"
+            more = replication_settings(self.settings.replication_wal_bytes) if is_followed else NO_MORE
+            self.postgres = start_postgres(self.settings.data_dir, more)
             self._embed("PostgreSQL", self.postgres)
             self.database_url = self.postgres.url
         # The first use makes the tables; the retrievers load at once and wait for nobody.

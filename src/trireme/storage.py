@@ -23,6 +23,7 @@ from trireme.retrieve.store import VectorStore
 from trireme.types import Passage
 
 if TYPE_CHECKING:
+    from trireme.postgres.replication import PostgresReplication
     from trireme.redis.budgets import RedisBudgets
 
 # Measured, 384 dimensions, one busy core: exact takes 1.5, 3, 9, 17 ms for 1,000, 2,000, 5,000, 10,000 passages,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 DEFAULT_EXACT_BELOW = 2_000
 DEFAULT_EF_SEARCH = 100
 DEFAULT_POOL_SIZE = 4
+# To a budget store of another region: at 82 ms they carry 780 attempts a second, of two commands each.
+FAR_CONNECTIONS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,8 @@ class Storage:
     index_builder: Callable[[str, int], IndexBuilder]
     sample: Callable[[str, str, str, int], list[Passage]]
     keys: Callable[[str], KeyStore]
-    caps: Callable[[str], CapStore]
-    ledger: Callable[[str], Ledger]
+    caps: Callable[[str, bool], CapStore]
+    ledger: Callable[[str, bool], Ledger]
     revisions: Callable[[str], CollectionRevisions]
     semantic_index: Callable[[str, str, int], SemanticIndex]
     promises: Callable[[str], PromiseStore]
@@ -95,22 +98,27 @@ def open_keys(url: str) -> KeyStore:
     return _find(url).keys(url)
 
 
-def open_caps(url: str) -> CapStore:
-    """The caps of `url`. Raises SettingError."""
-    return _find(url).caps(url)
+def open_caps(url: str, *, is_own: bool = True) -> CapStore:
+    """The caps of `url`. is_own: else another region's database, which is migrated there. Raises SettingError."""
+    return _find(url).caps(url, is_own)
 
 
-def open_ledger(url: str) -> Ledger:
-    """The ledger of `url`. Raises SettingError."""
-    return _find(url).ledger(url)
+def open_ledger(url: str, *, is_own: bool = True) -> Ledger:
+    """The ledger of `url`, as `open_caps`. Raises SettingError."""
+    return _find(url).ledger(url, is_own)
 
 
-def open_budgets(url: str) -> RedisBudgets:
-    """The budget store of `url`, for one event loop; it connects at first use. Raises SettingError."""
-    from trireme.redis.budgets import RedisBudgets
-    from trireme.redis.connection import RedisStore
+def open_budgets(url: str, home: str = "", *, is_far: bool = False) -> RedisBudgets:
+    """The budget store of `url`, for one event loop; it connects at first use. Raises SettingError.
 
-    return RedisBudgets(RedisStore(url))
+    home: another region, whose budgets it stands in for: a space apart. is_far: in another region, where each
+    command keeps its connection for a round trip.
+    """
+    from trireme.redis.budgets import SPACE, RedisBudgets
+    from trireme.redis.connection import MOST_CONNECTIONS, RedisStore
+
+    most = FAR_CONNECTIONS if is_far else MOST_CONNECTIONS
+    return RedisBudgets(RedisStore(url, most=most), space=f"{SPACE}:{home}" if home else SPACE)
 
 
 def open_revisions(url: str) -> CollectionRevisions:
@@ -136,6 +144,15 @@ def open_costs(url: str) -> CostBook:
 def open_releases(url: str) -> ReleaseLog:
     """The deploys and notes of `url`. Raises SettingError."""
     return _find(url).releases(url)
+
+
+def open_replication(url: str) -> PostgresReplication:
+    """How the database of `url` follows others and is followed. Raises SettingError."""
+    from trireme.postgres.replication import PostgresReplication
+
+    # Of no other database: the acts are its own statements.
+    _find(url)
+    return PostgresReplication(url)
 
 
 def open_cache(url: str) -> CacheStore:
@@ -192,16 +209,16 @@ def _postgres_keys(url: str) -> KeyStore:
     return PostgresKeys(url)
 
 
-def _postgres_caps(url: str) -> CapStore:
+def _postgres_caps(url: str, is_own: bool) -> CapStore:
     from trireme.postgres.caps import PostgresCaps
 
-    return PostgresCaps(url)
+    return PostgresCaps(url, is_own=is_own)
 
 
-def _postgres_ledger(url: str) -> Ledger:
+def _postgres_ledger(url: str, is_own: bool) -> Ledger:
     from trireme.postgres.ledger import PostgresLedger
 
-    return PostgresLedger(url)
+    return PostgresLedger(url, is_own=is_own)
 
 
 def _postgres_revisions(url: str) -> CollectionRevisions:

@@ -1,13 +1,19 @@
 """What runs once for many modules: a stack of the default models, and `trireme serve` over the documents."""
 
+import contextlib
+import secrets
 import sys
+import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 from rich.console import Console
 
 from trireme.artifacts.repository import is_built, list_recipes
 from trireme.indexing import ingest_path
+from trireme.local.postgres import replication_settings, start_postgres
 from trireme.stack import Stack
 from trireme.triton.client import TritonClient
 
@@ -109,3 +115,28 @@ def replicas():
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture(scope="session")
+def two_servers():
+    """Two PostgreSQL clusters that may follow each other, with their folders; who ends one starts it again."""
+    with contextlib.ExitStack() as stack:
+        # Not pytest's folder: each new session closes that of all sessions to other accounts.
+        folders = [Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(2)]
+        # Sooner than by default: who waits here would wait for 5 and 10 s.
+        sooner = {"wal_retrieve_retry_interval": "200ms", "wal_receiver_status_interval": "1s"}
+        more = replication_settings(64 << 20) | sooner
+        yield [(stack.enter_context(start_postgres(folder, more)), folder) for folder in folders]
+
+
+@pytest.fixture(scope="session")
+def new_database():
+    """new_database(server) -> the URL of a database of one's own there."""
+
+    def make(server):
+        name = f"regions_{secrets.token_hex(4)}"
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return urlsplit(server.url)._replace(path=f"/{name}").geturl()
+
+    return make

@@ -140,6 +140,7 @@ def test_a_port_that_somebody_listens_on_is_named(settings):
 
 def test_what_the_gateway_alone_needs_is_its_secret_and_the_keys_that_its_file_names(settings):
     own = {"TRIREME_GATEWAY_SECRET", "TRIREME_REDIS_URL", "TRIREME_CACHE_URL"}
+    own |= {"TRIREME_REGION_REDIS_URLS", "TRIREME_REGION_DATABASE_URLS"}
     assert gateway_secrets(settings) == own
     settings.gateway_file.write_text('[providers.a]\nkind = "openai"\nkeys = ["A_KEY", "B_KEY"]')
     assert gateway_secrets(settings) == own | {"A_KEY", "B_KEY"}

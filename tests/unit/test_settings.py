@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from trireme.errors import SettingError
-from trireme.settings import Settings, environment, read_settings
+from trireme.settings import Settings, environment, read_regions, read_settings
 
 SECRET = "0123456789abcdef0123456789abcdef"
 DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -130,3 +130,24 @@ def test_a_name_that_becomes_a_label_has_few_kinds_of_characters(key):
     for bad in ("a b", 'a"', "-a", "a" * 65, "a\n"):
         with pytest.raises(SettingError, match=f"TRIREME_{key} must have up to 64"):
             read_settings({f"TRIREME_{key}": bad})
+
+
+def test_urls_of_regions_are_pairs_and_their_passwords_are_not_quoted():
+    given = "eu-west=rediss://:secret@h1:6379/0 us-east=redis://h2"
+    settings = read_settings({"TRIREME_REGION_REDIS_URLS": given})
+    assert read_regions(settings.region_redis_urls) == {
+        "eu-west": "rediss://:secret@h1:6379/0",
+        "us-east": "redis://h2",
+    }
+    assert "secret" not in repr(settings)
+    for wrong in (
+        "redis://:secret@h",
+        "a=redis://:secret@h a=redis://h",
+        "=redis://:secret@h",
+        "a=http://:secret@h",
+    ):
+        with pytest.raises(SettingError, match="TRIREME_REGION_REDIS_URLS") as raised:
+            read_settings({"TRIREME_REGION_REDIS_URLS": wrong})
+        assert "secret" not in str(raised.value)
+    with pytest.raises(SettingError, match="TRIREME_REGION_DATABASE_URLS of region a must begin with"):
+        read_settings({"TRIREME_REGION_DATABASE_URLS": "a=redis://h"})

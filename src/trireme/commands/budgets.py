@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from trireme.budget.caps import EACH, MOST, WINDOWS, Cap
-from trireme.commands.scope import database_url, refuse_empty, store_urls
+from trireme.commands.scope import database_url, refuse_empty, require_own_tenant, store_urls
 from trireme.errors import InvalidInputError, NotFoundError, UnavailableError
 from trireme.settings import Settings
 
@@ -71,6 +71,7 @@ def _set(arguments: argparse.Namespace, settings: Settings, console: Console) ->
     from trireme.storage import open_caps
 
     wanted = _whose(arguments)
+    require_own_tenant(settings, wanted.tenant)
     tokens, dollars = arguments.tokens, arguments.dollars
     if tokens is None and dollars is None:
         raise InvalidInputError("give --tokens, --dollars or both; trireme budgets remove removes a budget")
@@ -98,6 +99,7 @@ def _list(
     from trireme.storage import open_caps
 
     refuse_empty(arguments, "tenant")
+    require_own_tenant(settings, arguments.tenant or "")
     with closing(open_caps(database_url(settings))) as store:
         caps = store.find()
     if arguments.tenant:
@@ -119,6 +121,7 @@ def _remove(arguments: argparse.Namespace, settings: Settings, console: Console)
     from trireme.storage import open_caps
 
     wanted = _whose(arguments)
+    require_own_tenant(settings, wanted.tenant)
     with closing(open_caps(database_url(settings))) as store:
         if _find(store.find(wanted.tenant), wanted) is None:
             raise NotFoundError(

@@ -20,7 +20,7 @@ from trireme.commands.scope import database_url, store_urls
 from trireme.commands.work import watch_parent
 from trireme.errors import ArtifactError, SettingError
 from trireme.gateway_process import SALT_VARIABLE
-from trireme.settings import SHORTEST_SECRET, Settings
+from trireme.settings import SHORTEST_SECRET, Settings, read_regions
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from trireme.gateway.caching.semantic_setup import SemanticStores
     from trireme.gateway.file import GatewayFile
     from trireme.gateway.server import GatewayParts
+    from trireme.gateway.spending.home import HomeStores
     from trireme.gateway.uploads import Documents
 
 # The gateway gives its requests 10 s when it is told to stop; one that hangs does not hear it.
@@ -90,6 +91,7 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
         open_keys,
         open_ledger,
         open_releases,
+        open_replication,
         open_revisions,
     )
 
@@ -114,6 +116,8 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
         secrets=_read_secrets(file),
         default_collection=settings.collection,
         open_budgets=partial(open_budgets, budgets) if budgets else NoBudgets,
+        homes=_home_stores(settings, file, budgets, resources),
+        replication=resources.enter_context(closing(open_replication(url))),
         revisions=resources.enter_context(closing(open_revisions(url))),
         open_cache=partial(open_cache, cache) if cache else None,
         semantic=_semantic_stores(settings, url, file, has_cache=bool(cache)),
@@ -126,6 +130,35 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
         ),
         build=read_build(settings.release),
     )
+
+
+def _home_stores(
+    settings: Settings, file: GatewayFile, budgets: str, resources: ExitStack
+) -> dict[str, HomeStores]:
+    """The stores of the other regions that are some tenant's home; `resources` closes those of their databases.
+
+    Raises SettingError for one whose URLs are not set.
+    """
+    from trireme.gateway.spending.home import HomeStores
+    from trireme.gateway.spending.no_budgets import NoBudgets
+    from trireme.storage import open_budgets, open_caps, open_ledger
+
+    stores, databases = read_regions(settings.region_redis_urls), read_regions(settings.region_database_urls)
+    homes = {}
+    for region in file.homes():
+        for name, urls in (("REDIS", stores), ("DATABASE", databases)):
+            if region not in urls:
+                raise SettingError(
+                    f"{settings.gateway_file}: region {region!r} is a tenant's home;"
+                    f" TRIREME_REGION_{name}_URLS must have {region}=URL"
+                )
+        homes[region] = HomeStores(
+            caps=resources.enter_context(closing(open_caps(databases[region], is_own=False))),
+            ledger=resources.enter_context(closing(open_ledger(databases[region], is_own=False))),
+            open_store=partial(open_budgets, stores[region], is_far=True),
+            open_stand_in=partial(open_budgets, budgets, region) if budgets else NoBudgets,
+        )
+    return homes
 
 
 def _semantic_stores(

@@ -81,11 +81,28 @@ def _ready(_: argparse.Namespace, settings: Settings, console: Console) -> int:
     if fleet is not None:
         # Each line is printed, so that one replica that is away does not hide what the others say.
         answers = [_say_replica(one, console) for one in fleet.replicas]
+        _say_links(settings, console)
         return 0 if all([*answers, _say_envoy(settings, fleet, console)]) else 1
     are_ready = [
         _say_server(host, settings, console) for host in settings.listed_server_hosts or (settings.host,)
     ]
+    _say_links(settings, console)
     return 0 if all(are_ready) else 1
+
+
+def _say_links(settings: Settings, console: Console) -> None:
+    """Prints how the database's links to other regions stand. Searches go on without: readiness is not theirs."""
+    from contextlib import closing, suppress
+
+    from trireme.commands.replication import describe_link
+    from trireme.commands.scope import database_url
+    from trireme.errors import TriremeError
+    from trireme.storage import open_replication
+
+    with suppress(TriremeError), closing(open_replication(database_url(settings))) as replication:
+        for link in replication.read():
+            said = f"database: {describe_link(link)}"
+            console.print(said, highlight=False, markup=False, soft_wrap=True)
 
 
 def _say_server(host: str, settings: Settings, console: Console) -> bool:

@@ -33,6 +33,16 @@ def refuse_empty(arguments: argparse.Namespace, *names: str) -> None:
             raise InvalidInputError(f"--{name} is empty; name one or leave it out", name)
 
 
+def require_own_tenant(settings: Settings, tenant: str) -> None:
+    """Raises InvalidInputError for a tenant whose home in gateway.toml is another region."""
+    from trireme.gateway.file import read_gateway_file
+
+    if home := read_gateway_file(settings.gateway_file).home_of(tenant):
+        raise InvalidInputError(
+            f"budgets and usage of tenant {tenant} are kept in region {home}; ask there", "tenant"
+        )
+
+
 def database_url(settings: Settings) -> str:
     """The database to talk to: the setting's, or that of the running embedded server. Raises NotFoundError."""
     from trireme.local.postgres import running_url

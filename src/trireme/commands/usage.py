@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from trireme.budget.ledger import UsageBy
-from trireme.commands.scope import add_period, database_url, refuse_empty
+from trireme.commands.scope import add_period, database_url, refuse_empty, require_own_tenant
 from trireme.errors import InvalidInputError
 from trireme.settings import Settings
 
@@ -50,6 +50,7 @@ def _usage(arguments: argparse.Namespace, settings: Settings, console: Console) 
     refuse_empty(arguments, "tenant", "user")
     if arguments.user and not arguments.tenant:
         raise InvalidInputError("a user needs its tenant; give --tenant as well", "tenant")
+    require_own_tenant(settings, arguments.tenant or "")
     start, end = read_period(arguments.since, arguments.until)
     query = UsageQuery(start, end, arguments.by, arguments.tenant or "", arguments.user or "")
     with closing(open_ledger(database_url(settings))) as ledger:

@@ -31,7 +31,7 @@ async def get_budgets(exchange: Exchange, ports: Ports, receive: Receive) -> Rep
     """GET /v1/budgets?tenant=&user=: those in force there; all, as they were set, where an admin names none."""
     query = read_parameters(exchange)
     require_known(query, ("tenant", "user"))
-    tenant, user = scope_of(exchange, query)
+    tenant, user = scope_of(exchange, ports, query)
     caps = await asyncio.to_thread(ports.caps.find, tenant)
     if tenant:
         caps = caps_for([*caps, *await asyncio.to_thread(ports.caps.find, EACH)], tenant, user)
@@ -45,6 +45,7 @@ async def put_budget(exchange: Exchange, ports: Ports, receive: Receive) -> Repl
     require_known(read_parameters(exchange), ())
     limits = ports.file.limits
     cap = wire.read_budget(decode_object(await read_body(receive, limits), limits))
+    _require_own(ports, cap.tenant)
     await asyncio.to_thread(ports.caps.put, cap)
     return JsonReply(wire.budget_body(cap))
 
@@ -54,7 +55,7 @@ async def delete_budget(exchange: Exchange, ports: Ports, receive: Receive) -> R
     query = read_parameters(exchange)
     require_known(query, ("tenant", "user", "window"))
     window = wire.read_window(query)
-    tenant, user = scope_of(exchange, query)
+    tenant, user = scope_of(exchange, ports, query)
     for cap in await asyncio.to_thread(ports.caps.find, tenant):
         if (cap.tenant, cap.user, cap.window) == (tenant, user, window):
             await asyncio.to_thread(ports.caps.put, replace(cap, tokens=None, nanos=None))
@@ -66,7 +67,7 @@ async def get_usage(exchange: Exchange, ports: Ports, receive: Receive) -> Reply
     """GET /v1/usage?by=&since=&until=&tenant=&user=."""
     query = read_parameters(exchange)
     require_known(query, ("by", "since", "until", "tenant", "user"))
-    asked = wire.read_usage(query, *scope_of(exchange, query))
+    asked = wire.read_usage(query, *scope_of(exchange, ports, query))
     rows = await _read_usage(ports, asked)
     # A request is in several groups where its attempts are, but it has one tenant.
     tenants = await _read_usage(ports, replace(asked, by="tenant"))
@@ -82,8 +83,22 @@ BUDGET_ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
 )
 
 
-def scope_of(exchange: Exchange, query: Mapping[str, str]) -> tuple[str, str]:
-    """Tenant and user of which the key may know; "" for all of an admin's. Raises PermissionDeniedError."""
+def scope_of(exchange: Exchange, ports: Ports, query: Mapping[str, str]) -> tuple[str, str]:
+    """Tenant and user of which the key may know; "" for all of an admin's. Raises PermissionDeniedError, and
+    InvalidInputError for a tenant whose home is another region."""
+    tenant, user = _allowed(exchange, query)
+    _require_own(ports, tenant)
+    return tenant, user
+
+
+def _require_own(ports: Ports, tenant: str) -> None:
+    if home := ports.file.home_of(tenant):
+        raise InvalidInputError(
+            f"budgets and usage of this tenant are kept in region {home}; ask there", "tenant"
+        )
+
+
+def _allowed(exchange: Exchange, query: Mapping[str, str]) -> tuple[str, str]:
     key = exchange.caller
     tenant, user = query.get("tenant", ""), query.get("user", "")
     if tenant:

@@ -29,7 +29,7 @@ async def get_cost(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
     """GET /v1/cost?by=&since=&until=&tenant=&user=."""
     query = read_parameters(exchange)
     require_known(query, ("by", "since", "until", "tenant", "user"))
-    tenant, user = scope_of(exchange, query)
+    tenant, user = scope_of(exchange, ports, query)
     asked = wire.read_cost(query, own_of(ports.file), tenant, user)
     return JsonReply(wire.cost_body(await _read(ports, asked), tenant, user))
 

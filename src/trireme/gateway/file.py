@@ -12,6 +12,7 @@ import msgspec
 
 from trireme.access.priorities import Priority
 from trireme.errors import SettingError
+from trireme.gateway.budget_rows import BudgetRow, check_budgets, check_home
 from trireme.gateway.cascades.rows import DecideAfter, OnRefusal, StepRow, check_steps
 from trireme.gateway.degrade.rows import EXTRACTIVE, RouteRow, check_route
 from trireme.gateway.own_regions import LocalRow, check_local
@@ -61,22 +62,6 @@ class PriceRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def is_by_hour(self) -> bool:
         """Whether it is the price of a machine's time."""
         return self.dollars_per_hour is not None or bool(self.machine)
-
-
-class BudgetRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How budgets are kept to. The caps themselves are set with `trireme budgets` and take effect while it runs.
-
-    without_store: what is done for whom a budget holds while the budget store is away. shrink: lower max_tokens to
-    what is left instead of refusing, down to least_tokens. most_output: tokens that a call may make which names no
-    max_tokens, of a model whose own limit is not known; it is sent along where a budget holds. lease_seconds: a
-    hold outlives a gateway that died by so much.
-    """
-
-    without_store: Literal["refuse", "open"] = "refuse"
-    shrink: bool = False
-    least_tokens: int = 16
-    most_output: int = 4096
-    lease_seconds: float = 60.0
 
 
 # Ten years: a store takes no more for ever.
@@ -162,9 +147,11 @@ class ModelRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TenantRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a tenant forbids: a chain skips such providers and regions, and says so. semantic: as a model's.
 
-    priority: of its requests at most, whatever its keys allow.
+    priority: of its requests at most, whatever its keys allow. home: the region that keeps its budgets; "": this
+    gateway's own.
     """
 
+    home: str = ""
     forbid_providers: list[str] = []
     forbid_regions: list[str] = []
     semantic: SemanticRow | None = None
@@ -221,6 +208,15 @@ class GatewayFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     degrade: dict[str, RouteRow] = {}
     local: LocalRow = LocalRow()
 
+    def home_of(self, tenant: str) -> str:
+        """The other region that keeps the tenant's budgets; "" where this one does."""
+        row = self.tenants.get(tenant)
+        return "" if row is None or row.home == self.local.region else row.home
+
+    def homes(self) -> list[str]:
+        """The other regions that are some tenant's home, each once."""
+        return sorted({self.home_of(tenant) for tenant in self.tenants} - {""})
+
     def targets(self) -> list[str]:
         """provider:model of every chain, each once."""
         named = (split_target(entry) for row in self.models.values() for entry in row.entries)
@@ -253,6 +249,7 @@ def parse_gateway_file(raw: bytes, name: str) -> GatewayFile:
     file = msgspec.structs.replace(file, providers=rows)
     _check_numbers(file, name)
     check_machines(file.machines, name)
+    check_budgets(file.budgets, name)
     _check_public(file.public, name)
     _check_providers(file.providers, name)
     check_local(file.local, "" if file.providers[LOCAL].url else file.providers[LOCAL].region, name)
@@ -272,6 +269,7 @@ def parse_gateway_file(raw: bytes, name: str) -> GatewayFile:
                     f"{name}: tenants.{tenant} forbids {provider!r}, which is no provider here"
                 )
         _check_regions(tenant, rule, file.providers, name)
+        check_home(f"{name}: tenants.{tenant}.home", rule.home, rule.forbid_regions, file.local)
     return file
 
 

@@ -98,6 +98,10 @@ class GatewayMetrics:
         for labels, value in series.items():
             made.labels(*labels).set(value)
 
+    def clear(self, metric: names.Metric) -> None:
+        """Forget all values of a gauge: what had them may be there no more."""
+        self._page.family(metric).clear()
+
     def watch(self, metric: names.Metric, read: Callable[[], float]) -> None:
         """`read` gives the gauge's value whenever it is scraped."""
         self._page.family(metric).set_function(read)

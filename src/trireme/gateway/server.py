@@ -38,9 +38,11 @@ from trireme.gateway.key_ring import KeyRing
 from trireme.gateway.log import Log
 from trireme.gateway.metrics import GatewayMetrics
 from trireme.gateway.ports import Ports, ServedModels
+from trireme.gateway.replication_watch import ReplicationWatch
 from trireme.gateway.spending.bounds import Bounds
 from trireme.gateway.spending.burn import BudgetWatch
 from trireme.gateway.spending.estimates import OwnEstimates
+from trireme.gateway.spending.home import HomeStores
 from trireme.gateway.spending.machine_prices import hour_prices_of, own_of
 from trireme.gateway.spending.metered import MeteredSpending, SpendingParts
 from trireme.gateway.spending.no_budgets import NoBudgets
@@ -63,6 +65,7 @@ from trireme.providers.registry import (
 )
 from trireme.providers.targets import Entry
 from trireme.providers.token_texts import TokenTexts
+from trireme.retrieve.replication import Replication
 from trireme.retrieve.revisions import CollectionRevisions
 
 if TYPE_CHECKING:
@@ -102,6 +105,9 @@ class GatewayParts:
     # Called once, in the event loop.
     open_budgets: Callable[[], Budgets] = NoBudgets
     open_cache: Callable[[], CacheStore] | None = None
+    # Of the other regions that are some tenant's home.
+    homes: Mapping[str, HomeStores] = field(default_factory=dict)
+    replication: Replication | None = None
     revisions: CollectionRevisions | None = None
     # Where the file turns the semantic tier on; it needs open_cache.
     semantic: SemanticStores | None = None
@@ -217,13 +223,7 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
         spending = _new_spending(parts, budgets, metrics)
         await spending.start()
         stack.push_async_callback(spending.close)
-        watch = BudgetWatch(parts.caps, budgets, metrics)
-        watch.start()
-        stack.push_async_callback(watch.close)
-        if parts.costs is not None:
-            keeper = _new_cost_keeper(parts, parts.costs, metrics)
-            keeper.start()
-            stack.push_async_callback(asyncio.to_thread, keeper.close)
+        await _start_watches(stack, parts, budgets, metrics)
         store = parts.open_cache() if parts.open_cache is not None else None
         fingerprints = _new_fingerprints(parts, served)
         caching = new_caching(parts, store, fingerprints, spending, metrics)
@@ -262,6 +262,23 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
         )
 
 
+async def _start_watches(
+    stack: AsyncExitStack, parts: GatewayParts, budgets: Budgets, metrics: GatewayMetrics
+) -> None:
+    """What only looks: at budgets, at what machines cost, at databases that follow each other."""
+    watch = BudgetWatch(parts.caps, budgets, metrics)
+    watch.start()
+    stack.push_async_callback(watch.close)
+    if parts.replication is not None:
+        links = ReplicationWatch(parts.replication, metrics)
+        await links.start()
+        stack.push_async_callback(links.close)
+    if parts.costs is not None:
+        keeper = _new_cost_keeper(parts, parts.costs, metrics)
+        keeper.start()
+        stack.push_async_callback(asyncio.to_thread, keeper.close)
+
+
 def new_cascades(
     plans: Mapping[str, CascadePlan],
     attempts: Attempts,
@@ -294,6 +311,7 @@ def _new_spending(parts: GatewayParts, store: Budgets, metrics: GatewayMetrics) 
             bounds=Bounds(parts.file, own),
             metrics=metrics,
             release=parts.build.release,
+            homes=parts.homes,
         )
     )
 

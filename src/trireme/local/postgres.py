@@ -13,8 +13,9 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +34,7 @@ DATABASE_USER = "trireme"
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 
+NO_MORE: Mapping[str, str] = {}
 CONFIGURATION = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -46,15 +48,22 @@ CONFIGURATION = {
 }
 
 
+def replication_settings(wal_bytes: int) -> dict[str, str]:
+    """What a server needs that others follow; its log for one that is away grows to so many bytes at most."""
+    return {"wal_level": "logical", "max_slot_wal_keep_size": f"{max(1, wal_bytes >> 20)}MB"}
+
+
 @dataclass(frozen=True, slots=True)
 class _Layout:
     """Where things lie under a data directory."""
 
     home: Path
+    # Settings of the server beside CONFIGURATION.
+    more: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, data_dir: Path) -> _Layout:
-        return cls(data_dir.resolve() / "postgres")
+    def of(cls, data_dir: Path, more: Mapping[str, str] = NO_MORE) -> _Layout:
+        return cls(data_dir.resolve() / "postgres", more)
 
     @property
     def cluster(self) -> Path:
@@ -123,14 +132,15 @@ class LocalPostgres:
         self.stop()
 
 
-def start_postgres(data_dir: Path) -> LocalPostgres:
+def start_postgres(data_dir: Path, more: Mapping[str, str] = NO_MORE) -> LocalPostgres:
     """Use the PostgreSQL of `data_dir`; makes its files and starts it if needed. Blocks until it is ready.
 
     The server has a session of its own, so Ctrl-C in a terminal does not reach it: call `stop`. A server left
-    by a killed process is taken over. Raises UnavailableError or UnsupportedError saying what to change.
+    by a killed process is taken over. more: settings of the server, where it is started here. Raises
+    UnavailableError or UnsupportedError saying what to change.
     """
     binaries = _binaries()
-    layout = _Layout.of(data_dir)
+    layout = _Layout.of(data_dir, more)
     layout.home.mkdir(parents=True, exist_ok=True)
     account = unprivileged_account()
     if account:
@@ -230,7 +240,7 @@ def _try_launch(
     layout: _Layout, binaries: Path, account: Account | None, socket_dir: Path, deadline: float
 ) -> bool:
     command = [str(binaries / "postgres"), "-D", str(layout.cluster)]
-    for key, value in {**CONFIGURATION, "unix_socket_directories": str(socket_dir)}.items():
+    for key, value in {**CONFIGURATION, **layout.more, "unix_socket_directories": str(socket_dir)}.items():
         command += ["-c", f"{key}={value}"]
     with layout.log.open("wb") as log:
         server = _popen(command, layout, account, log)

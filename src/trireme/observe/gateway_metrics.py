@@ -6,6 +6,7 @@ from trireme.observe.cost_metrics import COSTS
 from trireme.observe.degrade_metrics import DEGRADE
 from trireme.observe.metric import Metric
 from trireme.observe.spend_metrics import SPENDING
+from trireme.observe.state_metrics import STATE
 
 __all__ = [
     "ATTEMPTS",
@@ -264,6 +265,7 @@ GATEWAY = (
     CASCADE_SECONDS,
     CASCADE_REFUSED,
     *DEGRADE,
+    *STATE,
     *COSTS,
     *SPENDING,
 )

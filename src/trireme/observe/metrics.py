@@ -27,6 +27,7 @@ from trireme.observe.replica_metrics import AGENT
 from trireme.observe.server_metrics import *  # noqa: F403
 from trireme.observe.server_metrics import SERVER, SIGNALS, WORKER
 from trireme.observe.spend_metrics import *  # noqa: F403
+from trireme.observe.state_metrics import *  # noqa: F403
 
 # Who exports what, each process on its own page of metrics.
 EXPORTERS: Mapping[str, tuple[Metric, ...]] = MappingProxyType(

@@ -9,7 +9,7 @@ from trireme.access.checks import check_tenant
 from trireme.budget.caps import Cap, CapSet
 from trireme.budget.checks import check_cap
 from trireme.postgres.pool import ConnectionPool, DeadlineConnection
-from trireme.postgres.schema import migrate
+from trireme.postgres.schema import migrate, require_current
 from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
 
 # Changes take turns from here to their commit.
@@ -55,8 +55,10 @@ CONNECTIONS = 2
 class PostgresCaps:
     """A CapStore beside PostgresKeys, on the same database. Connects at first use."""
 
-    def __init__(self, url: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
-        self._pool = ConnectionPool(url, CONNECTIONS, partial(_configure, timeouts), timeouts)
+    def __init__(self, url: str, timeouts: Timeouts = DEFAULT_TIMEOUTS, *, is_own: bool = True) -> None:
+        """is_own: else another region's, which is migrated there and not here."""
+        configure = partial(_configure, timeouts, is_own)
+        self._pool = ConnectionPool(url, CONNECTIONS, configure, timeouts)
 
     def put(self, cap: Cap) -> None:
         """See CapStore.put."""
@@ -100,6 +102,9 @@ class PostgresCaps:
         self._pool.close()
 
 
-def _configure(timeouts: Timeouts, connection: DeadlineConnection) -> None:
-    migrate(connection, seconds=timeouts.migrate)
+def _configure(timeouts: Timeouts, is_own: bool, connection: DeadlineConnection) -> None:
+    if is_own:
+        migrate(connection, seconds=timeouts.migrate)
+    else:
+        require_current(connection)
     connection.execute("SET jit = off")

@@ -9,7 +9,7 @@ from typing import Any
 from trireme.budget.ledger import REVERSED, LedgerRow, Recorded, Sum, SumQuery, UsageBy, UsageQuery, UsageRow
 from trireme.errors import InvalidInputError
 from trireme.postgres.pool import ConnectionPool, DeadlineConnection
-from trireme.postgres.schema import migrate
+from trireme.postgres.schema import migrate, require_current
 from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
 
 # Field of a row -> its column, in the order of the table. The rest are as they are called.
@@ -90,9 +90,11 @@ class PostgresLedger:
     What PostgreSQL cannot store in a text, NUL and half surrogate pairs, is kept as U+FFFD and "?".
     """
 
-    def __init__(self, url: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
-        self._pool = ConnectionPool(url, CONNECTIONS, partial(_configure, timeouts), timeouts)
-        self._recording = ConnectionPool(url, RECORDING_CONNECTIONS, partial(_configure, timeouts), timeouts)
+    def __init__(self, url: str, timeouts: Timeouts = DEFAULT_TIMEOUTS, *, is_own: bool = True) -> None:
+        """is_own: else another region's, which is migrated there and not here."""
+        configure = partial(_configure, timeouts, is_own)
+        self._pool = ConnectionPool(url, CONNECTIONS, configure, timeouts)
+        self._recording = ConnectionPool(url, RECORDING_CONNECTIONS, configure, timeouts)
 
     def record(self, rows: Sequence[Recorded]) -> int:
         """See Ledger.record."""
@@ -149,6 +151,9 @@ def _clean(text: str) -> str:
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
 
 
-def _configure(timeouts: Timeouts, connection: DeadlineConnection) -> None:
-    migrate(connection, seconds=timeouts.migrate)
+def _configure(timeouts: Timeouts, is_own: bool, connection: DeadlineConnection) -> None:
+    if is_own:
+        migrate(connection, seconds=timeouts.migrate)
+    else:
+        require_current(connection)
     connection.execute("SET jit = off")

@@ -12,7 +12,15 @@ import psycopg
 from psycopg import errors
 from psycopg.abc import PQGen
 
-from trireme.errors import InvalidInputError, SettingError, TriremeError, UnavailableError, UnsupportedError
+from trireme.errors import (
+    FollowerError,
+    InvalidInputError,
+    SettingError,
+    TriremeError,
+    UnavailableError,
+    UnsupportedError,
+)
+from trireme.postgres.following import REFUSED
 from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
 
 T = TypeVar("T")
@@ -201,6 +209,8 @@ def _roll_back(connection: DeadlineConnection) -> bool:
 def as_trireme_error(error: psycopg.Error) -> TriremeError:
     """The typed error for what psycopg raised, without its text where that may name the server."""
     reason = error.diag.message_primary or type(error).__name__
+    if error.sqlstate == REFUSED:
+        return FollowerError(reason)
     by_class: dict[type[psycopg.Error], TriremeError] = {
         errors.QueryCanceled: UnavailableError(
             "the database took too long; ask for less at once or try again"

@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg import Connection, errors, sql
 
-from trireme.errors import UnsupportedError
+from trireme.errors import UnavailableError, UnsupportedError
 from trireme.postgres.budget_schema import TABLES as BUDGET_TABLES
 from trireme.postgres.cost_schema import TABLES as COST_TABLES
 from trireme.postgres.functions import FUNCTIONS
@@ -175,11 +175,13 @@ def migrate(
 
 def _migrate(connection: DeadlineConnection, steps: Sequence[Migration]) -> None:
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
+    # A follower of another database lets these writes through (following.py).
+    connection.execute("SELECT set_config('trireme.migrates', 'on', true)")
     _require_pgvector(connection)
     _require_tenant_role(connection)
     connection.execute("CREATE SCHEMA IF NOT EXISTS trireme")
     connection.execute("CREATE TABLE IF NOT EXISTS trireme.migrations (version integer PRIMARY KEY)")
-    done, last = _version(connection), FIRST_VERSION + len(steps) - 1
+    done, last = schema_version(connection), FIRST_VERSION + len(steps) - 1
     if 0 < done < FIRST_VERSION:
         raise UnsupportedError(
             f"the database has schema version {done}, which this Trireme does not read: set TRIREME_DATABASE_URL"
@@ -198,12 +200,20 @@ def _migrate(connection: DeadlineConnection, steps: Sequence[Migration]) -> None
         connection.execute("INSERT INTO trireme.migrations VALUES (%s)", (version,))
 
 
+def require_current(connection: Connection[Any], steps: Sequence[Migration] = MIGRATIONS) -> None:
+    """For who only looks in: a database of another region is migrated there. Raises UnavailableError."""
+    if not _is_current(connection, steps):
+        raise UnavailableError(
+            "the database of another region has another schema version; bring both to one release"
+        )
+
+
 def _is_current(connection: Connection[Any], steps: Sequence[Migration]) -> bool:
     row = connection.execute("SELECT to_regclass('trireme.migrations') IS NOT NULL").fetchone()
-    return bool(row and row[0]) and _version(connection) == FIRST_VERSION + len(steps) - 1
+    return bool(row and row[0]) and schema_version(connection) == FIRST_VERSION + len(steps) - 1
 
 
-def _version(connection: Connection[Any]) -> int:
+def schema_version(connection: Connection[Any]) -> int:
     """The schema's version, 0 where there is none."""
     row = connection.execute("SELECT coalesce(max(version), 0) FROM trireme.migrations").fetchone()
     return int(row[0]) if row else 0

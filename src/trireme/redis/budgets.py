@@ -21,8 +21,7 @@ from trireme.budget.port import Bill, Claim, Counter, Hold, Progress, Refusal, S
 from trireme.errors import UnavailableError
 from trireme.redis.connection import RedisStore, Script
 
-_HOLDS = "{trireme}:holds"
-_ROWS = "{trireme}:rows"
+SPACE = "trireme"
 # Holds that one script ends or extends, and rows that one command removes: all others wait meanwhile.
 BATCH = 100
 KEEPS_ALL = "noeviction"
@@ -53,9 +52,11 @@ def scope_names(tenant: str, user: str) -> tuple[str, ...]:
 class RedisBudgets:
     """BudgetStore and SpendQueue over one store, which must not evict. For one event loop."""
 
-    def __init__(self, store: RedisStore, now: Callable[[], int] | None = None) -> None:
-        """now: milliseconds in place of the server's clock, for tests of other days."""
+    def __init__(self, store: RedisStore, now: Callable[[], int] | None = None, space: str = SPACE) -> None:
+        """now: milliseconds in place of the server's clock, for tests of other days. space: of its keys; spaces of
+        one server know nothing of each other."""
         self._store = store
+        self._holds, self._rows = f"{{{space}}}:holds", f"{{{space}}}:rows"
         self._now = now
         self._keeps_all_until = 0.0
         # Of the store as its last hold or snapshot had it; "" before the first.
@@ -132,14 +133,14 @@ class RedisBudgets:
     async def peek(self, limit: int) -> list[Waiting]:
         """See SpendQueue."""
         await self._check_policy()
-        entries = await self._store.run("XRANGE", _ROWS, "-", "+", "COUNT", limit)
+        entries = await self._store.run("XRANGE", self._rows, "-", "+", "COUNT", limit)
         return [_waiting(name, fields) for name, fields in entries]
 
     async def remove(self, entries: Sequence[str]) -> None:
         """See SpendQueue."""
         await self._check_policy()
         for start in range(0, len(entries), BATCH):
-            await self._store.run("XDEL", _ROWS, *entries[start : start + BATCH])
+            await self._store.run("XDEL", self._rows, *entries[start : start + BATCH])
 
     async def snapshot(self, tenant: str, user: str) -> Snapshot:
         """See SpendQueue."""
@@ -170,7 +171,7 @@ class RedisBudgets:
         await self._check_policy()
         clock = "" if self._now is None else str(self._now())
         try:
-            return await self._store.run_script(load_script(script), [_HOLDS], [clock, *words])
+            return await self._store.run_script(load_script(script), [self._holds], [clock, *words])
         except UnavailableError:
             # Whoever comes back may be another server.
             self._keeps_all_until = 0.0

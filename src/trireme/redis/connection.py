@@ -187,6 +187,9 @@ def _open_pool(url: str, timeout: float) -> Any:
     # Its message may quote the URL, which may hold a password.
     except Exception:
         raise SettingError("a URL of Valkey or Redis cannot be read; write redis://HOST:PORT/0") from None
+    # Of RESP3 and TCP alone: with the protocol below such a connection cannot even be made.
+    for name in [name for name in pool.connection_kwargs if name.startswith("maint_notifications")]:
+        del pool.connection_kwargs[name]
     # After the URL, whose query may set them as well. Our own timeout covers the whole of a command.
     pool.connection_kwargs |= {
         "protocol": 2,

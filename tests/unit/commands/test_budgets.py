@@ -251,3 +251,25 @@ def test_without_a_database_it_says_how_to_start_one(tmp_path, capsys, monkeypat
     for verb in (["set", "--window", "day", "--tokens", "1"], ["list"], ["remove", "--window", "day"]):
         assert budgets(*verb) == 1
         assert "make serve" in capsys.readouterr().err
+
+
+HOME = '[local]\nregion = "us"\nother_regions = ["eu"]\n[tenants.acme]\nhome = "eu"\n'
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["budgets", "set", "--tenant", "acme", "--window", "day", "--tokens", "1"],
+        ["budgets", "remove", "--tenant", "acme", "--window", "day"],
+        ["budgets", "list", "--tenant", "acme"],
+        ["usage", "--tenant", "acme"],
+    ],
+)
+def test_of_a_tenant_whose_home_is_elsewhere_nothing_is_set_or_read_here(
+    store, monkeypatch, tmp_path, capsys, arguments
+):
+    (tmp_path / "gateway.toml").write_text(HOME)
+    monkeypatch.setenv("TRIREME_GATEWAY_FILE", str(tmp_path / "gateway.toml"))
+    assert main(arguments) == 1
+    assert "kept in region eu; ask there" in capsys.readouterr().err
+    assert store.find() == []

@@ -136,6 +136,10 @@ def test_a_number_that_is_no_port_is_named(tmp_path, port):
             "NO_SUCH_KEY",
         ),
         ('[models.m]\nchain = ["llm"]\n[models.m.semantic]', "TRIREME_CACHE_URL"),
+        (
+            '[local]\nregion = "us"\nother_regions = ["eu"]\n[tenants.a]\nhome = "eu"',
+            "TRIREME_REGION_REDIS_URLS must have eu=URL",
+        ),
         # Found when the provider is opened, inside of the server.
         (
             '[providers.a]\nkind = "openai"\nurl = "ftp://127.0.0.1/v1"',

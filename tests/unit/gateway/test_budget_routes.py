@@ -334,3 +334,18 @@ def test_a_budget_says_when_it_will_be_used_up(gateway, budgets):
     budgets.is_away = True
     _, body = ask(gateway, "GET", "/v1/budgets?tenant=acme&user=ann")
     assert body["data"][0]["forecast"] is None
+
+
+def test_of_a_tenant_whose_home_is_elsewhere_the_home_is_named(budgets):
+    file = '[local]\nregion = "us"\nother_regions = ["eu"]\n[tenants.acme]\nhome = "eu"\n'
+    with FakeGateway(Echo(lambda call, model: []), keys=KEYS, budgets=budgets, file=file) as running:
+        asked = [
+            ask(running, "GET", "/v1/budgets?tenant=acme"),
+            ask(running, "GET", "/v1/usage", secret=ACME),
+            ask(running, "PUT", "/v1/budgets", {"tenant": "acme", "window": "day", "tokens": 1}),
+            ask(running, "DELETE", "/v1/budgets?tenant=acme&window=day"),
+        ]
+        assert running.caps.find() == []
+        assert ask(running, "GET", "/v1/usage", secret=OTHER)[0] == 200
+    for status, body in asked:
+        assert (status, "kept in region eu" in body["error"]["message"]) == (400, True)

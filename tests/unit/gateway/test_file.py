@@ -110,3 +110,27 @@ def test_a_threshold_that_is_no_number_is_refused():
     raw = b"[tenants.acme.semantic]\nmax_false_hits = 0.01\nthreshold = nan"
     with pytest.raises(SettingError, match="threshold"):
         parse_gateway_file(raw, "gateway.toml")
+
+
+HOME = '[local]\nregion = "us"\nother_regions = ["eu"]\n[tenants.acme]\nhome = "{}"\n'
+
+
+def test_a_tenants_home_is_its_row_or_this_region():
+    file = parse(HOME.format("eu") + '[tenants.beta]\nhome = "us"\n')
+    homes = [file.home_of(tenant) for tenant in ("acme", "beta", "nobody")]
+    assert (homes, file.homes()) == (["eu", "", ""], ["eu"])
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (HOME.format("asia"), "tenants.acme.home 'asia' is neither"),
+        (HOME.format("eu") + 'forbid_regions = ["eu"]', "tenants.acme.home is a region that it forbids"),
+        ("[budgets]\nshare = 1.5", "budgets.share must be from 0 to 1"),
+        ("[budgets]\nshare = nan", "budgets.share must be from 0 to 1"),
+        ('[budgets]\nwithout_home = "maybe"', "budgets.without_home"),
+    ],
+)
+def test_a_home_or_share_that_cannot_be_is_named(text, named):
+    with pytest.raises(SettingError, match=named):
+        parse(text)

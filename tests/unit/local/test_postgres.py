@@ -14,7 +14,7 @@ import pytest
 
 from trireme.errors import UnavailableError, UnsupportedError
 from trireme.local import postgres
-from trireme.local.postgres import running_url, start_postgres
+from trireme.local.postgres import replication_settings, running_url, start_postgres
 
 pytestmark = pytest.mark.e2e
 
@@ -260,3 +260,16 @@ def test_a_socket_folder_that_others_may_enter_is_not_used_again(data_dir):
             assert second.url != url
     finally:
         taken.rmdir()
+
+
+def test_a_server_that_others_may_follow_keeps_so_much_of_its_log():
+    assert replication_settings(4 << 30) == {"wal_level": "logical", "max_slot_wal_keep_size": "4096MB"}
+
+
+def test_a_server_that_is_started_again_keeps_its_settings(data_dir):
+    with start_postgres(data_dir, replication_settings(64 << 20)) as running:
+        os.kill(int((data_dir / "postgres/cluster/postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+        wait_until(lambda: not running.is_running())
+        running.restart()
+        with psycopg.connect(running.url) as connection:
+            assert connection.execute("SHOW wal_level").fetchone() == ("logical",)

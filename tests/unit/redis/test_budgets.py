@@ -268,3 +268,19 @@ def test_months_begin_when_the_calendar_says(server):
     months = [date(year, month, 1) for year in range(1970, 2420) for month in range(1, 13)]
     firsts = [(month - date(1970, 1, 1)).days for month in months]
     assert asyncio.run(go()) == [day for first in firsts for day in (first, first)]
+
+
+def test_spaces_of_one_server_know_nothing_of_each_other(server):
+    async def scenario():
+        one, other = (RedisBudgets(RedisStore(server.url), space=name) for name in ("trireme:a", "trireme:b"))
+        held = await one.reserve(claim("spaced", 10))
+        await one.settle(Bill("spaced", 4, 28, b"{}", "acme", "ann"))
+        seen = [
+            (len(await store.peek(10)), [counter.spent_tokens for counter in await store.read("acme", "ann")])
+            for store in (one, other)
+        ]
+        await one.close()
+        await other.close()
+        return isinstance(held, Hold), seen
+
+    assert asyncio.run(scenario()) == (True, [(1, [4] * 9), (0, [0] * 9)])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from delayed import link
 from trireme.errors import SettingError, UnavailableError
 from trireme.redis import connection
 from trireme.redis.connection import RedisStore, Script, normalize_url
@@ -55,6 +56,21 @@ def test_a_command_gives_its_reply(server):
             assert await redis.pipeline([]) == []
 
     asyncio.run(go())
+
+
+def test_a_server_is_reached_by_tcp_as_well(server):
+    """redis-py's own settings for it want a newer protocol."""
+
+    async def go(url):
+        redis = RedisStore(url)
+        be_patient(redis)
+        try:
+            return await redis.run("ECHO", "by TCP")
+        finally:
+            await redis.close()
+
+    with link(server.socket) as through:
+        assert asyncio.run(go(f"redis://127.0.0.1:{through.port}/0")) == b"by TCP"
 
 
 def test_a_script_runs_whether_the_server_knows_it_or_not(server):

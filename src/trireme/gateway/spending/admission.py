@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from trireme.budget.caps import MOST, Cap, Level
 from trireme.budget.ledger import LedgerRow, encode_row
 from trireme.budget.port import BudgetStore, Claim, Hold, Progress, Refusal
 from trireme.budget.prices import Price
 from trireme.errors import UnavailableError
-from trireme.gateway.file import BudgetRow
+from trireme.gateway.budget_rows import BudgetRow
 from trireme.gateway.spending.cap_ring import CapRing
 from trireme.gateway.spending.counting import Used
 from trireme.gateway.spending.health import StoreHealth
 from trireme.gateway.spending.leases import Leases
-from trireme.gateway.spending.reconcile import GATEWAY, Reconciler, Scope
+from trireme.gateway.spending.reconcile import GATEWAY, Scope
 from trireme.gateway.spending.rows import with_used
 from trireme.gateway.spending.settling import Settling
 
@@ -44,16 +44,34 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class AdmissionParts:
-    """tell: is told of every attempt that ended."""
+    """ensure: returns once the counters of the scopes may be relied upon; raises UnavailableError. is_strict: who
+    cannot be held for is refused, also where no cap holds. tell: is told of every attempt that ended."""
 
     store: BudgetStore
     ring: CapRing
-    reconciler: Reconciler
+    ensure: Callable[[Sequence[Scope]], Awaitable[None]]
     settling: Settling
     leases: Leases
     health: StoreHealth
     rules: BudgetRow
+    is_strict: bool = False
     tell: Callable[[LedgerRow], None] = lambda _: None
+
+
+class Admits(Protocol):
+    """What attempts are held by: one store's Admission, or those of several regions."""
+
+    def caps(self, tenant: str, user: str) -> tuple[Cap, ...]:
+        """Those in force. Raises UnavailableError before any were read."""
+        ...
+
+    async def hold(self, row: LedgerRow, caps: tuple[Cap, ...], cost: Cost) -> Admitted | Refusal:
+        """See Admission.hold."""
+        ...
+
+    def settle(self, row: LedgerRow) -> asyncio.Task[Any] | None:
+        """See Admission.settle."""
+        ...
 
 
 class Admission:
@@ -74,10 +92,10 @@ class Admission:
         """
         at = int(time.time() * 1000)
         row = replace(row, at=at, held_tokens=cost.tokens, held_nanos=cost.nanos)
-        is_open = not caps or self._parts.rules.without_store == "open"
+        is_open = not self._parts.is_strict and (not caps or self._parts.rules.without_store == "open")
         try:
             if caps:
-                await self._parts.reconciler.ensure(_scopes_of(caps, row.tenant, row.user))
+                await self._parts.ensure(scopes_of(caps, row.tenant, row.user))
         except UnavailableError:
             if is_open:
                 return Admitted(self, row, cost)
@@ -191,7 +209,7 @@ def _refunded(row: LedgerRow) -> LedgerRow:
     return replace(row, outcome="unheld", counted_by="counted")
 
 
-def _scopes_of(caps: tuple[Cap, ...], tenant: str, user: str) -> list[Scope]:
+def scopes_of(caps: tuple[Cap, ...], tenant: str, user: str) -> list[Scope]:
     """Those whose counters decide."""
     scopes: dict[Level, Scope] = {"gateway": GATEWAY, "tenant": (tenant, ""), "user": (tenant, user)}
     return list(dict.fromkeys(scopes[cap.level] for cap in caps if cap.window != "minute"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -16,14 +15,14 @@ from trireme.budget.prices import MILLION, Price
 from trireme.gateway.exchange import Exchange
 from trireme.gateway.file import GatewayFile, StopWhen
 from trireme.gateway.metrics import GatewayMetrics
-from trireme.gateway.spending.admission import Admission, Admitted, Cost
+from trireme.gateway.spending.admission import Admits, Admitted, Cost
 from trireme.gateway.spending.bounds import Bounds
 from trireme.gateway.spending.counting import AnswerCount
 from trireme.gateway.spending.early_stops import stop_of, watch_early
 from trireme.gateway.spending.estimates import asks_hour_cache
 from trireme.gateway.spending.price_book import PriceBook
 from trireme.gateway.spending.refusals import check_price, refusal_error
-from trireme.gateway.spending.rows import open_row
+from trireme.gateway.spending.rows import new_attempt_id, open_row
 from trireme.observe import metrics as names
 from trireme.providers.chat import ChatCall, Event, Finished, is_content
 from trireme.providers.targets import Target
@@ -40,16 +39,11 @@ class MeterParts:
     """What all meters share."""
 
     file: GatewayFile
-    admission: Admission
+    admission: Admits
     prices: PriceBook
     bounds: Bounds
     metrics: GatewayMetrics
     release: str = ""
-
-
-def new_attempt_id() -> str:
-    """Unique for ever."""
-    return f"att_{secrets.token_hex(16)}"
 
 
 class RequestMeter:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from trireme.budget.amounts import clamp
 from trireme.budget.caps import EACH, CapStore
@@ -18,21 +18,20 @@ from trireme.errors import UnavailableError
 from trireme.gateway.exchange import Exchange
 from trireme.gateway.file import GatewayFile, split_target
 from trireme.gateway.metrics import GatewayMetrics
-from trireme.gateway.spending.admission import Admission, AdmissionParts, Cost
+from trireme.gateway.spending.admission import Admits, Cost
+from trireme.gateway.spending.books import Books, BooksParts
 from trireme.gateway.spending.bounds import Bounds
-from trireme.gateway.spending.cap_ring import CapRing
 from trireme.gateway.spending.counting import NOTHING, Used, clip_count
-from trireme.gateway.spending.draining import Draining
-from trireme.gateway.spending.health import StoreHealth
-from trireme.gateway.spending.leases import Leases
-from trireme.gateway.spending.meter import MeterParts, RequestMeter, new_attempt_id
+from trireme.gateway.spending.home import Home, HomeStores
+from trireme.gateway.spending.homes import HomedAdmission
+from trireme.gateway.spending.meter import MeterParts, RequestMeter
 from trireme.gateway.spending.price_book import PriceBook
-from trireme.gateway.spending.reconcile import Difference, Reconciler, Scope
+from trireme.gateway.spending.reconcile import Difference, Scope
 from trireme.gateway.spending.refusals import check_price, refusal_error
-from trireme.gateway.spending.rows import open_row, with_used
-from trireme.gateway.spending.settling import Settling
+from trireme.gateway.spending.rows import new_attempt_id, open_row, with_used
 from trireme.gateway.spending.spending import Answer, Spending
 from trireme.observe import metrics as names
+from trireme.observe import state_metrics
 from trireme.providers.chat import Usage
 from trireme.providers.meter import Meter
 from trireme.providers.targets import Target
@@ -58,6 +57,8 @@ class SpendingParts:
     bounds: Bounds
     metrics: GatewayMetrics
     release: str = ""
+    # Of the other regions that are some tenant's home.
+    homes: Mapping[str, HomeStores] = field(default_factory=dict)
 
 
 class MeteredSpending(Spending):
@@ -70,39 +71,25 @@ class MeteredSpending(Spending):
         # Targets that cost by the hour, whose rate is measured.
         rows = parts.file.prices.items()
         self._by_hour = {":".join(split_target(name)) for name, row in rows if row.is_by_hour}
-        rules = parts.file.budgets
-        self._health = StoreHealth(self._doubt)
-        self._ring = CapRing(parts.caps)
-        self._draining = Draining(parts.queue, parts.ledger, self._health, self._count_lost)
-        self._reconciler = Reconciler(
-            parts.queue,
-            parts.ledger,
-            self._draining,
-            self._health,
-            settle=self._settle_waiting,
-            capped=self._capped,
-            tell=self._count_round,
-        )
-        self._settling = Settling(
-            parts.store,
-            parts.ledger,
-            self._health,
-            self._count_lost,
-            compare=self._reconciler.compare_soon,
-        )
-        self._leases = Leases(parts.store, rules.lease_seconds, self._health)
-        self._admission = Admission(
-            AdmissionParts(
-                parts.store,
-                self._ring,
-                self._reconciler,
-                self._settling,
-                self._leases,
-                self._health,
-                rules,
-                self._count_spent,
+        books = Books(
+            BooksParts(
+                store=parts.store,
+                queue=parts.queue,
+                ledger=parts.ledger,
+                caps=parts.caps,
+                rules=parts.file.budgets,
+                tell=self._count_spent,
+                lose=self._count_lost,
+                tell_round=self._count_round,
+                capped=self._capped,
             )
         )
+        self._health, self._ring, self._draining = books.health, books.ring, books.draining
+        self._reconciler, self._settling, self._leases = books.reconciler, books.settling, books.leases
+        self._homes = {name: self._open_home(name, stores) for name, stores in parts.homes.items()}
+        self._admission: Admits = books.admission
+        if self._homes:
+            self._admission = HomedAdmission(books.admission, self._homes, parts.file.home_of)
         self._release = parts.release
         self._meters = MeterParts(
             parts.file, self._admission, parts.prices, parts.bounds, parts.metrics, parts.release
@@ -112,6 +99,8 @@ class MeteredSpending(Spending):
     async def start(self) -> None:
         """See Spending."""
         await self._ring.start()
+        for home in self._homes.values():
+            await home.start()
         self._settling.start()
         self._leases.start()
         self._draining.start()
@@ -119,6 +108,8 @@ class MeteredSpending(Spending):
 
     async def close(self) -> None:
         """See Spending. What runs still is settled by its lease's end."""
+        for home in self._homes.values():
+            await home.close()
         await self._reconciler.close()
         await self._draining.close()
         await self._settling.close()
@@ -217,16 +208,26 @@ class MeteredSpending(Spending):
         now = int(time.time() * 1000)
         return self._prices.price_of(kind, provider, model, now, reads_only=reads_only)
 
-    async def _settle_waiting(self) -> None:
-        if len(self._settling):
-            await self._settling.try_again()
-
     def _doubt(self) -> None:
         self._reconciler.doubt()
 
     def _capped(self) -> Iterable[Scope]:
         """Tenants and users that are named in caps."""
         return [(cap.tenant, cap.user) for cap in self._ring.caps if EACH not in (cap.tenant, cap.user)]
+
+    def _open_home(self, region: str, stores: HomeStores) -> Home:
+        def note_away(is_away: bool) -> None:
+            self._metrics.set(state_metrics.HOME_AWAY, float(is_away), region)
+
+        return Home(
+            region,
+            stores,
+            self._file.budgets,
+            tell=self._count_spent,
+            lose=self._count_lost,
+            note_away=note_away,
+            count=lambda way: self._metrics.add(state_metrics.WITHOUT_HOME, region, way),
+        )
 
     def _watch(self) -> None:
         watch = self._metrics.watch

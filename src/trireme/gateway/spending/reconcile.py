@@ -88,6 +88,10 @@ class Reconciler:
         """The store was away: it may have come back empty."""
         self._is_doubtful = True
 
+    def forget(self) -> None:
+        """Rows have come to the ledger that the counters do not know: rely on none before it is compared again."""
+        self._sure.clear()
+
     def compare_soon(self) -> None:
         """Begin a round now, in the background."""
         self._wake.set()
@@ -98,9 +102,8 @@ class Reconciler:
             return
         async with self._lock:
             await self._look()
-        for scope in scopes:
-            if scope not in self._sure:
-                await self._compare(scope)
+        # At once: each waits for several answers, of another region's stores maybe.
+        await asyncio.gather(*(self._compare(scope) for scope in scopes if scope not in self._sure))
 
     async def compare_all(self) -> Difference:
         """One round over the gateway, and all tenants and users with caps or rows of this month.
@@ -170,14 +173,11 @@ class Reconciler:
 
     async def _differences(self, scope: Scope, snapshot: Snapshot) -> list[tuple[Counter, Counter]]:
         """Counters of days and months that the ledger has otherwise, each with the ledger's."""
-        level, wrong = level_of(scope), []
-        for counter in snapshot.counters:
-            # Rows of a minute are on their way while it lasts.
-            if counter.level == level and counter.window != "minute":
-                of_ledger = await self._sum(scope, counter, snapshot)
-                if of_ledger != counter:
-                    wrong.append((counter, of_ledger))
-        return wrong
+        level = level_of(scope)
+        # Rows of a minute are on their way while it lasts.
+        counters = [one for one in snapshot.counters if one.level == level and one.window != "minute"]
+        summed = await asyncio.gather(*(self._sum(scope, one, snapshot) for one in counters))
+        return [(one, of_ledger) for one, of_ledger in zip(counters, summed, strict=True) if of_ledger != one]
 
     async def _sum(self, scope: Scope, counter: Counter, snapshot: Snapshot) -> Counter:
         """The counter as the ledger has it."""

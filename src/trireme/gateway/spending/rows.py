@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 
 from trireme.budget.amounts import clamp
@@ -10,6 +11,11 @@ from trireme.budget.port import Bill
 from trireme.budget.prices import Price
 from trireme.gateway.exchange import Exchange
 from trireme.gateway.spending.counting import Used
+
+
+def new_attempt_id() -> str:
+    """Unique for ever."""
+    return f"att_{secrets.token_hex(16)}"
 
 
 def open_row(

@@ -1,6 +1,7 @@
 -- What every script of the budgets begins with. ARGV[1]: milliseconds in place of the server's clock, "" for none.
+-- KEYS[1]: {SPACE}:holds; all keys of a space share its hash tag.
 -- Amounts are integers below 2^53; %.0f keeps them so where tostring would write 9.007e+15.
-local PREFIX = '{trireme}:'
+local PREFIX = string.sub(KEYS[1], 1, -6)
 local HOLDS, STREAM, EPOCH, SEQ = PREFIX .. 'holds', PREFIX .. 'rows', PREFIX .. 'epoch', PREFIX .. 'seq'
 local DAY = 86400000
 -- A hold that has ended is remembered for so long: a settlement that comes late or twice finds it.
