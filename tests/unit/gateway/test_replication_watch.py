@@ -26,7 +26,7 @@ class Links:
 
 
 def told(metrics, role, region):
-    read = metrics._registry.get_sample_value
+    read = metrics._page.registry.get_sample_value
     return [read(f"trireme_replication_{name}", {"role": role, "region": region}) for name in NAMES]
 
 
