@@ -22,7 +22,7 @@ from fakes.upstreams import serving
 from trireme.access.keys import Key, digest_of, new_secret
 from trireme.budget.caps import Cap
 from trireme.budget.ledger import SumQuery
-from trireme.gateway.spending.reconcile import window_end
+from trireme.budget.periods import window_end
 from trireme.gateway_process import GatewayProcess
 from trireme.local.postgres import LocalPostgres, start_postgres
 from trireme.redis.budgets import RedisBudgets

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from fractions import Fraction
 
-from trireme.budget.caps import Cap, Window
+from trireme.budget.caps import Cap
+from trireme.budget.periods import window_end
 from trireme.budget.port import Counter
 
-MINUTE = 60_000
-DAY = 86_400_000
 # Of a window that must be over before its rate says anything.
 LEAST_SHARE = Fraction(1, 20)
 
@@ -35,24 +33,13 @@ def forecast(cap: Cap, counter: Counter, now: int) -> Forecast:
     """now: milliseconds (Unix), of the window of `counter`. Raises ValueError for a cap without limits."""
     units = (("tokens", cap.tokens, counter.spent_tokens), ("nanos", cap.nanos, counter.spent_nanos))
     found = [
-        _forecast(unit, most, spent, start=counter.start, end=end_of(cap.window, counter.start), now=now)
+        _forecast(unit, most, spent, start=counter.start, end=window_end(cap.window, counter.start), now=now)
         for unit, most, spent in units
         if most is not None
     ]
     if not found:
         raise ValueError("a budget without limits ends never")
     return min(found, key=lambda one: (one.exhausted_at or one.ends_at, -one.used))
-
-
-def end_of(window: Window, start: int) -> int:
-    """The first millisecond behind the window that begins at `start`."""
-    if window == "minute":
-        return start + MINUTE
-    if window == "day":
-        return start + DAY
-    # 32 days behind the first of a month are in the next one.
-    later = datetime.fromtimestamp(start // 1000, UTC).replace(day=1).timestamp() + 32 * DAY // 1000
-    return round(datetime.fromtimestamp(later, UTC).replace(day=1).timestamp()) * 1000
 
 
 def _forecast(unit: str, most: int, spent: int, *, start: int, end: int, now: int) -> Forecast:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
+from trireme.budget.caps import Window
 from trireme.errors import InvalidInputError
 
 MINUTE = 60_000
+DAY = 86_400_000
+LONGEST_MONTH = 32 * DAY
 
 
 def read_period(since: str, until: str, now: float | None = None) -> tuple[int, int]:
@@ -32,6 +35,16 @@ def write_time(milliseconds: int) -> str:
     text = datetime.fromtimestamp(milliseconds // 1000, UTC).isoformat().removesuffix("+00:00")
     rest = milliseconds % 1000
     return f"{text}.{rest:03d}Z" if rest else f"{text}Z"
+
+
+def window_end(window: Window, start: int) -> int:
+    """The first instant after a minute, day or month of UTC that begins at `start` (milliseconds, Unix)."""
+    if window == "minute":
+        return start + MINUTE
+    if window == "day":
+        return start + DAY
+    after = datetime.fromtimestamp((start + LONGEST_MONTH) // 1000, UTC)
+    return _milliseconds(after.replace(day=1, hour=0, minute=0, second=0, microsecond=0))
 
 
 def _read_time(name: str, text: str) -> int:

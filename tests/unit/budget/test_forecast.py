@@ -5,7 +5,8 @@ from fractions import Fraction
 import pytest
 
 from trireme.budget.caps import Cap
-from trireme.budget.forecast import DAY, MINUTE, Forecast, end_of, forecast
+from trireme.budget.forecast import Forecast, forecast
+from trireme.budget.periods import DAY, MINUTE, window_end
 from trireme.budget.port import Counter
 
 HOUR = 3_600_000
@@ -69,7 +70,7 @@ def test_the_unit_that_ends_first_is_told():
     ],
 )
 def test_windows_end_where_the_next_begins(window, start, end):
-    assert end_of(window, at(start)) == at(end)
+    assert window_end(window, at(start)) == at(end)
 
 
 def test_a_clock_that_is_beside_the_window_counts_as_its_end_or_start():

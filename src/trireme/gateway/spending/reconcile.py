@@ -9,8 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from trireme.budget.caps import Level, Window
+from trireme.budget.caps import Level
 from trireme.budget.ledger import Ledger, SumQuery, UsageQuery
+from trireme.budget.periods import window_end
 from trireme.budget.port import Counter, Snapshot, SpendQueue
 from trireme.errors import UnavailableError
 from trireme.gateway.spending.draining import Draining
@@ -216,13 +217,3 @@ def level_of(scope: Scope) -> Level:
     if not tenant:
         return "gateway"
     return "user" if user else "tenant"
-
-
-def window_end(window: Window, start: int) -> int:
-    """The first instant after a day or a month of UTC that begins at `start` (milliseconds, Unix)."""
-    if window == "minute":
-        return start + 60_000
-    if window == "day":
-        return start + DAY * 1000
-    after = datetime.fromtimestamp(start / 1000 + LONGEST_MONTH, UTC)
-    return int(after.replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp() * 1000)

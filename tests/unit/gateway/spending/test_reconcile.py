@@ -9,8 +9,8 @@ from fakes.providers import ScriptedProvider, target_of
 from fakes.spending import INPUT, World, ask, call_of, cap, exchange_of
 from trireme.access.keys import Key
 from trireme.budget.caps import EACH
+from trireme.budget.periods import window_end
 from trireme.errors import BudgetExceededError, UnavailableError
-from trireme.gateway.spending.reconcile import window_end
 
 HELD = INPUT + 50
 

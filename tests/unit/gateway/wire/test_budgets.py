@@ -115,12 +115,32 @@ def test_a_budget_says_what_is_spent_and_held_where_that_is_known():
         "dollars": "0.000000001",
     }
     counters = {("acme", "", "day"): Counter("tenant", "day", 0, 1, 2, 3, 0)}
-    assert budget_body(cap, counters) == {
+    six = 6 * 3_600_000
+    assert budget_body(cap, counters, six) == {
         **body,
         "spent": {"tokens": 1, "dollars": "0.000000003"},
         "held": {"tokens": 2, "dollars": "0.00"},
+        "forecast": {
+            "unit": "dollars",
+            "used": 3.0,
+            "at_end": "0.000000012",
+            "exhausted_at": "1970-01-01T06:00:00Z",
+            "ends_at": "1970-01-02T00:00:00Z",
+        },
     }
-    assert budget_body(cap, {}) == {**body, "spent": None, "held": None}
+    assert budget_body(cap, {}) == {**body, "spent": None, "held": None, "forecast": None}
+
+
+def test_a_budget_of_tokens_that_lasts_is_told_in_tokens():
+    cap = Cap("acme", "", "day", tokens=5)
+    counters = {("acme", "", "day"): Counter("tenant", "day", 0, 1, 0, 0, 0)}
+    assert budget_body(cap, counters, 12 * 3_600_000)["forecast"] == {
+        "unit": "tokens",
+        "used": 0.2,
+        "at_end": 2,
+        "exhausted_at": None,
+        "ends_at": "1970-01-02T00:00:00Z",
+    }
 
 
 def test_usage_has_a_total_in_which_a_request_counts_once():
