@@ -28,7 +28,7 @@ AGAIN ?= 0
 RIVALS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve models test check format bench bench-ingestion kill-test chaos fuzz quality tune quantize-env clients-env rivals-env bench-gateway helm chart lock golden clean
+.PHONY: help serve models test check format bench bench-ingestion kill-test chaos fuzz quality tune quantize-env clients-env rivals-env bench-gateway helm chart dashboards grafana-schema lock golden clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -96,6 +96,12 @@ helm: $(HELM)  ## fetch helm, with which tests render deploy/chart
 
 chart: $(HELM)  ## write what is made of deploy/chart anew: deploy/manifests, the plain rules, the table of values
 	@$(BIN)/python build/render_chart.py
+
+dashboards: $(SERVE_STAMP)  ## write deploy/grafana anew from the table of metrics
+	@$(BIN)/python build/render_dashboards.py
+
+grafana-schema: $(SERVE_STAMP)  ## write the schema of dashboards anew from npm's @grafana/schema; needs node
+	@$(BIN)/python build/get_grafana_schema.py
 
 golden: $(DEV_STAMP) models  ## write tests/golden anew from the built models
 	@$(BIN)/python tests/golden/write.py

@@ -1,9 +1,10 @@
-"""Compiles the encoder's int8 kernels when the package is built: part of the build backend (pyproject.toml)."""
+"""Part of the build backend (pyproject.toml): compiles the encoder's int8 kernels, and writes down the revision."""
 
 from __future__ import annotations
 
 import os
 import platform
+import runpy
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FOLDER = Path("src", "trireme", "encode", "kernels")
+PACKAGE = Path("src", "trireme")
+FOLDER = PACKAGE / "encode" / "kernels"
+REVISION = PACKAGE / "observe" / "revision.py"
 COMMON = (
     "-O3",
     "-std=c++17",
@@ -35,6 +38,7 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
         """Puts the libraries beside their sources and into the wheel."""
         if self.target_name != "wheel":
             return
+        self._write_revision(build_data)
         folder = Path(self.root) / FOLDER
         compiler = shutil.which(os.environ.get("CXX", "c++"))
         try:
@@ -55,3 +59,14 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
         build_data["artifacts"] += [str(FOLDER / name) for name in VARIANTS]
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
+
+    def _write_revision(self, build_data: dict[str, Any]) -> None:
+        """Into the wheel, which has no checkout: that of SOURCE_REVISION in the environment, or of .git."""
+        git = runpy.run_path(str(Path(self.root) / REVISION))
+        found = os.environ.get("SOURCE_REVISION", "") or git["read_head"](Path(self.root) / ".git")
+        path = PACKAGE / git["REVISION_FILE"]
+        # Without one, that of an earlier build would be wrong.
+        (Path(self.root) / path).unlink(missing_ok=True)
+        if found:
+            (Path(self.root) / path).write_text(found + "\n", encoding="utf-8")
+            build_data["artifacts"].append(str(path))

@@ -56,6 +56,7 @@ from trireme.cache.promise import pick_threshold
 from trireme.errors import InvalidInputError, UnavailableError
 from trireme.gateway.caching.semantic_models import EQUIVALENCE
 from trireme.local.valkey import start_valkey
+from trireme.observe import metrics as table
 from trireme.settings import read_settings
 from trireme.stack import Stack
 from trireme.storage import open_ledger
@@ -71,7 +72,7 @@ PROMISE = 0.01
 NOTHING = "nothing kept"
 TIMEOUT_S, DRAIN_S = 30.0, 20.0
 HEADER = "x-trireme-cache"
-_OUTCOME = re.compile(r'^trireme_semantic_lookups_total\{outcome="(\w+)"\} (\S+)$', re.M)
+_OUTCOME = re.compile(rf'^{table.SEMANTIC_LOOKUPS.name}\{{outcome="(\w+)"\}} (\S+)$', re.M)
 
 
 @dataclass(frozen=True, slots=True)

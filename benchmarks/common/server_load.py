@@ -7,14 +7,16 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from trireme.observe import metrics as table
+
 _SAMPLE = re.compile(r'^(\w+)\{[^}]*model="([^"]+)"[^}]*\} (\S+)$', re.MULTILINE)
 COUNTERS = {
-    "nv_inference_request_success": "requests",
-    "nv_inference_queue_duration_us": "queue_us",
-    "trireme_encoder_tokens_total": "tokens",
-    "trireme_encoder_pad_tokens_total": "pad_tokens",
-    "trireme_encoder_micro_batches_total": "micro_batches",
-    "trireme_encoder_request_seconds_total": "request_s",
+    table.TRITON_SUCCEEDED.name: "requests",
+    table.TRITON_WAITED.name: "queue_us",
+    table.ENCODER_TOKENS.name: "tokens",
+    table.ENCODER_PADS.name: "pad_tokens",
+    table.MICRO_BATCHES.name: "micro_batches",
+    table.ENCODER_SECONDS.name: "request_s",
 }
 
 Counts = Mapping[str, Mapping[str, float]]

@@ -22,6 +22,7 @@ from typing import Any
 from benchmarks.common.processes import make_flags, wait_for_page
 from benchmarks.common.report import PROJECT
 from benchmarks.gpu.machine import SOURCE, read_end, ready_page, start_triton
+from trireme.observe import metrics as table
 
 MODEL = "exported"
 PORTS = (17000, 17001, 17002)
@@ -99,7 +100,7 @@ def read_state() -> dict[str, Any]:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5) as page:
             return str(page.read().decode())
 
-    ready = r"^trireme_model_ready\{.*\} (\S+)$"
+    ready = rf"^{table.READY.name}\{{.*\}} (\S+)$"
     return {
         "server": json.loads(read(PORTS[0], "v2"))["version"],
         "served_instance_group": json.loads(read(PORTS[0], f"v2/models/{MODEL}/config"))["instance_group"],

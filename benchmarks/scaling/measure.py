@@ -18,12 +18,13 @@ from benchmarks.common.report import read_json, show_progress_note
 from benchmarks.generation.clients import ServedModel
 from benchmarks.scaling.service import Point, Service
 from trireme.errors import InvalidInputError, UnavailableError
+from trireme.observe import metrics as table
 from trireme.triton.calls import embed_inputs
 from trireme.triton.client import TritonClient
 from trireme.triton.metrics import read_samples
 
 RUNS = 3
-WARM_UP = "trireme_warmup_seconds"
+WARM_UP = table.WARMUP.name
 # Words of the default vocabularies that are about a token each.
 WORDS = (
     "time",

@@ -26,6 +26,7 @@ from benchmarks.scaling.policies import Controller, Knobs, Policy, ours
 from benchmarks.scaling.service import Point, Service
 from trireme.errors import UnavailableError
 from trireme.machine import pick_ports
+from trireme.observe import metrics as table
 from trireme.settings import read_settings
 from trireme.triton.client import TritonClient
 from trireme.triton.metrics import read_metrics, read_samples
@@ -44,7 +45,7 @@ RATES = ((0.0, 1.5), (30.0, 6.0), (120.0, 1.5))
 LOAD_S = 200.0
 # Milliseconds of a request.
 SHORTEST, LONGEST = 200, 1000
-PENDING = "nv_inference_pending_request_count"
+PENDING = table.TRITON_PENDING.name
 PROBE_S = 10.0
 
 

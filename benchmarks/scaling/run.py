@@ -27,7 +27,7 @@ from benchmarks.scaling import load as loads
 from benchmarks.scaling import reality as real
 from benchmarks.scaling.fit import GAIN, MOST_TURNS, STEPS, Goal, Search
 from benchmarks.scaling.fleet import Timing
-from benchmarks.scaling.measure import Job, measure, put, read_one_card, read_warm_up
+from benchmarks.scaling.measure import WARM_UP, Job, measure, put, read_one_card, read_warm_up
 from benchmarks.scaling.outcome import LATE_S, compare
 from benchmarks.scaling.plots import draw_day, draw_frontier
 from benchmarks.scaling.policies import AWS, CHOICES, MOST, Knobs, describe, ours
@@ -117,7 +117,7 @@ def run_measure(options: argparse.Namespace, words: list[str]) -> None:
     if warm_up is None and options.metrics_url is not None:
         warm_up = read_warm_up(options.metrics_url, options.model)
     if warm_up is None:
-        what = "the server says no trireme_warmup_seconds of that model: give --warm-up-s, or --metrics-url"
+        what = f"the server says no {WARM_UP} of that model: give --warm-up-s, or --metrics-url"
         raise InvalidInputError(what)
     seen = read_circumstances("benchmarks.scaling.run", words, SEED)
     job = Job(

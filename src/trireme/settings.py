@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -56,6 +57,12 @@ def _text_or_nothing(raw: str, _: Value) -> Value:
 def _hosts(raw: str, _: Value) -> Value:
     if raw and not all(host and host == host.strip() for host in raw.split(",")):
         raise ValueError(f"must be hosts with commas between them, got {raw!r}")
+    return raw
+
+
+def _label(raw: str, _: Value) -> Value:
+    if not re.fullmatch(r"[A-Za-z0-9._+-]{0,64}", raw):
+        raise ValueError(f"must be at most 64 letters, digits, dots, +, - and _, got {raw[:80]!r}")
     return raw
 
 
@@ -137,6 +144,8 @@ class Settings:
     shared_memory: str = field(default="off", metadata=_reads(_switch))
     # A server that has grown by more since its start is started again at a quiet moment; 0: never.
     server_growth_bytes: int = field(default=2 << 30, metadata=BYTES)
+    # A short name of what runs, for metrics; "": version and git revision.
+    release: str = field(default="", metadata=_reads(_label))
     # `trireme serve` tells its server, which shows it as a metric.
     server_restarts: int = field(default=0, metadata=_reads(_number(0, "a number")))
 

@@ -1,4 +1,4 @@
-"""A worker's own page of Prometheus metrics: ingestion's signals, and nothing else."""
+"""A worker's own page of Prometheus metrics: ingestion's signals, and what every process says of itself."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from trireme.errors import SettingError, TriremeError
 from trireme.ingest.signals import IngestSignals
 from trireme.ingest.worker import Worker
 from trireme.observe import metrics as names
+from trireme.observe.build_info import Build
+from trireme.observe.registry import MetricPage
 
 MODEL = "ingest"
 # Between two looks at the queue; at most a twentieth of the time is spent looking.
@@ -24,20 +26,15 @@ LOOKING_SHARE = 20
 class WorkerMetrics:
     """Looks at the queue in a thread of its own, and keeps what it told."""
 
-    def __init__(self, worker: Worker) -> None:
-        from prometheus_client import CollectorRegistry, Counter, Gauge
-
+    def __init__(self, worker: Worker, build: Build | None = None) -> None:
         self._worker = worker
         self._signals = IngestSignals()
-        self.registry = CollectorRegistry()
+        self._page = MetricPage("worker", names.WORKER, build or Build())
+        self.registry = self._page.registry
         self._model, self._mine = (MODEL,), (MODEL, f"{socket.gethostname()}-{os.getpid()}")
-        self._offered, self._tokens = (
-            Counter(row.name, row.help, row.labels, registry=self.registry)
-            for row in (names.OFFERED, names.MODEL_TOKENS)
-        )
+        self._offered, self._tokens = map(self._page.family, (names.OFFERED, names.MODEL_TOKENS))
         self._gauges = {
-            row: Gauge(row.name, row.help, row.labels, registry=self.registry)
-            for row in (names.BACKLOG, names.CAPACITY, names.QUEUE_DEPTH)
+            row: self._page.family(row) for row in (names.BACKLOG, names.CAPACITY, names.QUEUE_DEPTH)
         }
         self._offered.labels(*self._model)
         self._closed = threading.Event()
@@ -79,7 +76,7 @@ class WorkerMetrics:
 
 
 @contextmanager
-def metrics_of(worker: Worker, host: str, port: int) -> Iterator[None]:
+def metrics_of(worker: Worker, host: str, port: int, build: Build | None = None) -> Iterator[None]:
     """Within it the worker's metrics are at http://host:port/metrics; with port 0 there are none.
 
     Raises SettingError for a port that is taken.
@@ -87,7 +84,7 @@ def metrics_of(worker: Worker, host: str, port: int) -> Iterator[None]:
     if not port:
         yield
         return
-    metrics = WorkerMetrics(worker)
+    metrics = WorkerMetrics(worker, build)
     server = _serve(metrics, host, port)
     thread = threading.Thread(target=metrics.run, name="worker-metrics", daemon=True)
     thread.start()

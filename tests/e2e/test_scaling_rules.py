@@ -1,15 +1,14 @@
 """The rules of deploy/prometheus in a real Prometheus that scrapes a real tritonserver and a real gateway."""
 
-import json
 import re
 import shutil
 import subprocess
-import urllib.parse
 import urllib.request
 
 import pytest
 import yaml
-from stacks import ROOT, free_ports, wait_until
+from prometheuses import job, prometheus_over
+from stacks import ROOT, wait_until
 
 from trireme.observe import metrics as observed
 
@@ -18,68 +17,18 @@ PLAIN = ROOT / "deploy" / "prometheus" / "rules.yaml"
 ONLY_OF_FAULTS = {"trireme_gateway_breaker_open"}
 
 
-class Prometheus:
-    def __init__(self, port):
-        self._root = f"http://127.0.0.1:{port}"
-
-    def is_ready(self):
-        try:
-            with urllib.request.urlopen(f"{self._root}/-/ready", timeout=5) as answer:
-                return answer.status == 200
-        except OSError:
-            return False
-
-    def get(self, path, **parameters):
-        url = f"{self._root}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=30) as answer:
-            return json.loads(answer.read())["data"]
-
-    def values(self, expression):
-        return [float(one["value"][1]) for one in self.get("query", query=expression)["result"]]
-
-
 @pytest.fixture(scope="module")
 def prometheus(stack, gateway, tmp_path_factory):
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("prometheus is missing; Debian's package of that name has it")
-    folder = tmp_path_factory.mktemp("prometheus")
     rules = yaml.safe_load(PLAIN.read_text())
     for group in rules["groups"]:
         group["interval"] = "1s"
-    (folder / "rules.yaml").write_text(yaml.safe_dump(rules))
     servers = {
         "trireme-llm-5f-aa": f"127.0.0.1:{stack.settings.metrics_port}",
         "trireme-gateway-5f-aa": gateway.url.removeprefix("http://"),
     }
-    config = {
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "rule_files": ["rules.yaml"],
-        "scrape_configs": [
-            {
-                "job_name": pod,
-                "static_configs": [{"targets": [target], "labels": {"namespace": "trireme", "pod": pod}}],
-            }
-            for pod, target in servers.items()
-        ],
-    }
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    (port,) = free_ports(1)
-    words = [
-        f"--config.file={folder / 'prometheus.yml'}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-    ]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([program, *words], stdout=log, stderr=log)
-    try:
-        asked = Prometheus(port)
-        wait_until(asked.is_ready)
-        wait_until(lambda: asked.values("sum(up)") == [len(servers)])
-        yield asked
-    finally:
-        process.terminate()
-        process.wait()
+    jobs = [job(pod, target, namespace="trireme", pod=pod) for pod, target in servers.items()]
+    with prometheus_over(tmp_path_factory.mktemp("prometheus"), jobs, rules) as running:
+        yield running
 
 
 def test_prometheus_evaluates_every_rule_without_an_error(prometheus):

@@ -10,7 +10,7 @@ from trireme.gateway.cascades.plan import read_cascades
 from trireme.gateway.degrade import wants
 from trireme.gateway.degrade.rows import STEPS, RefuseRow, RouteRow
 from trireme.gateway.file import parse_gateway_file
-from trireme.observe.metrics import DEGRADE
+from trireme.observe.degrade_metrics import DEGRADE
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "degradation.md").read_text(encoding="utf-8")

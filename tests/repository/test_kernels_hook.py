@@ -24,6 +24,9 @@ def build(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     for library in ("plain.so", "vnni.so"):
         (folder / library).write_text("of another source")
+    observe = tmp_path / "src" / "trireme" / "observe"
+    observe.mkdir()
+    shutil.copy(ROOT / "src" / "trireme" / "observe" / "revision.py", observe)
     (folder / "encoder.cpp").write_text('extern "C" int trireme_has_vnni() { return 0; }')
     warnings = []
 
@@ -57,3 +60,22 @@ def test_a_compiler_makes_both_builds_part_of_the_wheel(build):
     assert (warnings, libraries) == ([], ["plain.so", "vnni.so"])
     assert build_data["pure_python"] is False
     assert [Path(name).name for name in build_data["artifacts"]] == libraries
+
+
+@pytest.mark.parametrize("said", ["environment", "checkout", "nobody"])
+def test_a_wheel_holds_the_revision_of_its_source(said, build, monkeypatch, tmp_path):
+    monkeypatch.setenv("CXX", "false")
+    monkeypatch.delenv("SOURCE_REVISION", raising=False)
+    package = tmp_path / "src" / "trireme"
+    (package / "REVISION").write_text("of another build")
+    if said == "environment":
+        monkeypatch.setenv("SOURCE_REVISION", "a" * 40)
+    if said == "checkout":
+        (tmp_path / ".git").mkdir()
+        (tmp_path / ".git" / "HEAD").write_text("a" * 40 + "\n")
+    build_data, _, _ = build()
+    if said == "nobody":
+        assert build_data["artifacts"] == [] and not (package / "REVISION").exists()
+    else:
+        assert build_data["artifacts"] == ["src/trireme/REVISION"]
+        assert (package / "REVISION").read_text() == "a" * 40 + "\n"

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trireme.agent.replica import FAULT_KINDS, Replica
 from trireme.agent.reports import LoadReports
 from trireme.observe import metrics as names
+from trireme.observe.build_info import Build
+from trireme.observe.registry import MetricPage
 
 
 class AgentMetrics:
     """Writes a page of what is known now."""
 
-    def __init__(self, replica: Replica, reports: LoadReports) -> None:
-        from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
-
+    def __init__(self, replica: Replica, reports: LoadReports, build: Build | None = None) -> None:
         self._replica = replica
         self._reports = reports
-        self._registry = CollectorRegistry()
-        # Memory and processor seconds of this process.
-        ProcessCollector(registry=self._registry)
-        kinds: dict[str, Any] = {"counter": Counter, "gauge": Gauge}
-        self._made = {
-            row.name: kinds[row.kind](row.name, row.help, row.labels, registry=self._registry)
-            for row in names.AGENT
-        }
+        self._page = MetricPage("agent", names.AGENT, build or Build())
         self._polls: dict[str, int] = {}
 
     def page(self) -> bytes:
         """The page, in Prometheus's text format."""
-        from prometheus_client import generate_latest
-
         replica, report = self._replica, self._reports.read()
         faults = {fault.kind for fault in replica.faults()}
         self._set(names.REPLICA_READY, not faults)
@@ -43,11 +32,10 @@ class AgentMetrics:
             self._set(names.REPLICA_FAULT, kind in faults, kind)
             self._set(names.REPLICA_FAULTY_AT, replica.faulty_at.get(kind, 0.0), kind)
         for outcome, count in replica.polls.items():
-            counter = self._made[names.REPLICA_POLLS.name].labels(outcome)
+            counter = self._page.of(names.REPLICA_POLLS, outcome)
             counter.inc(count - self._polls.get(outcome, 0))
         self._polls = dict(replica.polls)
-        return generate_latest(self._registry)
+        return self._page.render()
 
     def _set(self, row: names.Metric, value: float, *labels: str) -> None:
-        made = self._made[row.name]
-        (made.labels(*labels) if labels else made).set(float(value))
+        self._page.of(row, *labels).set(float(value))

@@ -22,7 +22,7 @@ class AgentOptions:
     answer one. misses: unanswered looks in a row after which it counts as gone. health_interval, health_failures:
     of the balancer that asks this agent. drain: the longest that a drain waits. settle: without a request before a
     server counts as idle. canary: between two questions to a model. hung: how long it may owe an answer. target:
-    of waiting work at which a replica is full.
+    of waiting work at which a replica is full. release: what trireme_build_info calls this build.
     """
 
     server: str = "127.0.0.1:8001"
@@ -41,6 +41,7 @@ class AgentOptions:
     canary: float = 10.0
     hung: float = 30.0
     target: float = 2.0
+    release: str = ""
 
     def __post_init__(self) -> None:
         """Raises SettingError, which names the flag."""

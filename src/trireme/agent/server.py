@@ -19,6 +19,7 @@ from trireme.agent.replica import Replica
 from trireme.agent.reports import LoadReports
 from trireme.agent.routes import build_app
 from trireme.errors import SettingError, TriremeError, UnavailableError, UnsupportedError
+from trireme.observe.build_info import read_build
 from trireme.scale.orca import add_load_reports
 from trireme.triton.probe import Probe
 
@@ -98,7 +99,8 @@ class Agent:
     async def _serve_http(self) -> None:
         listening = _listen(self._options.host.strip("[]"), self._options.own_http_port)
         self._resources.callback(listening.close)
-        app = build_app(self.replica, self.drain, AgentMetrics(self.replica, self._reports), self._options)
+        metrics = AgentMetrics(self.replica, self._reports, read_build(self._options.release))
+        app = build_app(self.replica, self.drain, metrics, self._options)
         server = _new_http(app)
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         while not server.started:

@@ -30,6 +30,7 @@ _HELP = {
     "canary": "between two questions to each model",
     "hung": "a model may owe an answer so long",
     "target": "of waiting work at which a replica is full",
+    "release": "name of what runs, as metrics tell it (that of the settings)",
 }
 
 
@@ -70,6 +71,7 @@ def _agent(arguments: argparse.Namespace, settings: Settings, console: Console) 
     given: dict[str, Any] = {
         "server": own_address(settings.host, settings.grpc_port),
         "metrics_url": f"http://{own_address(settings.host, settings.metrics_port)}/metrics",
+        "release": settings.release,
     }
     for option in fields(AgentOptions):
         if (value := getattr(arguments, option.name)) is not None:

@@ -78,6 +78,7 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
     from trireme.gateway.file import read_gateway_file
     from trireme.gateway.server import GatewayParts
     from trireme.gateway.spending.no_budgets import NoBudgets
+    from trireme.observe.build_info import read_build
     from trireme.providers.registry import TritonPorts
     from trireme.storage import open_budgets, open_cache, open_caps, open_keys, open_ledger, open_revisions
 
@@ -106,6 +107,7 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
         open_cache=partial(open_cache, cache) if cache else None,
         semantic=_semantic_stores(settings, url, file, has_cache=bool(cache)),
         cascades=cascades,
+        build=read_build(settings.release),
     )
 
 

@@ -64,6 +64,7 @@ def run_worker(
     Waits for the database and the server as long as they are away. parent: the process without which it ends
     too, 0 for none. For the main thread of a process.
     """
+    from trireme.observe.build_info import read_build
     from trireme.served_encoders import open_worker
     from trireme.worker_metrics import metrics_of
 
@@ -74,7 +75,12 @@ def run_worker(
     try:
         with (
             open_worker(settings, database_url, notice) as worker,
-            metrics_of(worker, settings.worker_metrics_host or settings.host, settings.worker_metrics_port),
+            metrics_of(
+                worker,
+                settings.worker_metrics_host or settings.host,
+                settings.worker_metrics_port,
+                read_build(settings.release),
+            ),
         ):
             stop.append(worker.stop)
             if parent:

@@ -1,4 +1,4 @@
-"""The gateway's metrics: the rows of observe/metrics.py, one registry for each process."""
+"""The gateway's metrics: its rows of observe/metrics.py, one registry for each process."""
 
 from __future__ import annotations
 
@@ -7,48 +7,23 @@ from typing import Any
 
 from trireme.gateway.exchange import Exchange
 from trireme.observe import metrics as names
+from trireme.observe.build_info import Build
+from trireme.observe.labels import BoundedLabel
+from trireme.observe.registry import MetricPage
 
-# Different values of a label that comes from outside; more become "other".
-MOST_VALUES = 200
-OTHER = "other"
-
-
-class BoundedLabel:
-    """Lets `known` values of a label through, and the first `most` others; what comes later is "other"."""
-
-    def __init__(self, known: Iterable[str] = (), most: int = MOST_VALUES) -> None:
-        self._seen = set(known)
-        # Names that somebody makes up cannot take the places of those in the file.
-        self._most = len(self._seen) + most
-
-    def is_seen(self, value: str) -> bool:
-        """Whether the value has a place of its own."""
-        return value in self._seen
-
-    def __call__(self, value: str) -> str:
-        if value in self._seen:
-            return value
-        if len(self._seen) < self._most:
-            self._seen.add(value)
-            return value
-        return OTHER
+NANOS = 1_000_000_000
 
 
 class GatewayMetrics:
     """Counts what was exchanged. models, targets: those of gateway.toml, whose labels are never "other"."""
 
-    def __init__(self, models: Iterable[str] = (), targets: Iterable[str] = ()) -> None:
-        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-
-        self._registry = CollectorRegistry()
-        kinds: dict[str, Any] = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
-        self._made: dict[str, Any] = {}
+    def __init__(
+        self, models: Iterable[str] = (), targets: Iterable[str] = (), build: Build | None = None
+    ) -> None:
+        build = build or Build()
+        self._page = MetricPage("gateway", names.GATEWAY, build)
+        self._release = build.release
         self._children: dict[tuple[str, ...], Any] = {}
-        for row in names.GATEWAY:
-            more = {"buckets": row.buckets} if row.buckets else {}
-            self._made[row.name] = kinds[row.kind](
-                row.name, row.help, row.labels, registry=self._registry, **more
-            )
         # Requests that have no end yet, of all endpoints.
         self.running = 0
         self._tenant, self._model, self._target = BoundedLabel(), BoundedLabel(models), BoundedLabel(targets)
@@ -71,9 +46,9 @@ class GatewayMetrics:
         ).inc()
         self._child(names.DURATION, exchange.endpoint).observe(seconds)
         if exchange.stream and exchange.first_at is not None:
-            self._made[names.FIRST.name].labels(exchange.endpoint).observe(
-                exchange.first_at - exchange.started
-            )
+            self._child(names.FIRST, exchange.endpoint).observe(exchange.first_at - exchange.started)
+        if model and exchange.status < 400 and exchange.outcome == "ok":
+            self._child(names.SUCCESSES, tenant, model, self._release).inc()
         for attempt in exchange.attempts:
             self._child(names.ATTEMPTS, self._target(attempt.target), attempt.outcome).inc()
         for step in exchange.degraded:
@@ -86,6 +61,11 @@ class GatewayMetrics:
         if metric.labels[:1] == ("tenant",):
             labels = (self._tenant(labels[0]), *labels[1:])
         self._child(metric, *labels).inc(count)
+
+    def spend(self, tenant: str, model: str, provider: str, nanos: int) -> None:
+        """An attempt, or a hit of a cache, was charged so many billionths of a US dollar. model: as asked for."""
+        labels = (self._tenant(tenant), self._model(model), provider, self._release)
+        self._child(names.COST, *labels).inc(nanos / NANOS)
 
     def count_lookup(self, tier: str, outcome: str, seconds: float | None = None) -> None:
         """A tier of cached answers was asked. seconds: that it took."""
@@ -113,18 +93,16 @@ class GatewayMetrics:
 
     def watch(self, metric: names.Metric, read: Callable[[], float]) -> None:
         """`read` gives the gauge's value whenever it is scraped."""
-        self._made[metric.name].set_function(read)
+        self._page.family(metric).set_function(read)
 
     def render(self, open_breakers: Iterable[str]) -> bytes:
         """All of them in Prometheus's text format."""
-        from prometheus_client import generate_latest
-
-        gauge = self._made[names.OPEN_BREAKERS.name]
+        gauge = self._page.family(names.OPEN_BREAKERS)
         gauge.clear()
         for target in open_breakers:
             name, mark, key = target.rpartition("#")
             gauge.labels(f"{self._target(name)}{mark}{key}" if mark else self._target(target)).set(1.0)
-        return generate_latest(self._registry)
+        return self._page.render()
 
     def _count_tokens(self, exchange: Exchange, tenant: str, model: str) -> None:
         usage = exchange.usage
@@ -152,6 +130,5 @@ class GatewayMetrics:
         key = (metric.name, *values)
         child = self._children.get(key)
         if child is None:
-            made = self._made[metric.name]
-            child = self._children[key] = made.labels(*values) if values else made
+            child = self._children[key] = self._page.of(metric, *values)
         return child

@@ -46,6 +46,7 @@ from trireme.gateway.spending.price_book import PriceBook
 from trireme.gateway.spending.spending import Spending
 from trireme.gateway.uploads import Documents
 from trireme.observe import metrics as names
+from trireme.observe.build_info import Build
 from trireme.providers.attempts import AttemptPolicy, Attempts
 from trireme.providers.models import ServedModel
 from trireme.providers.own_limits import OwnLimits
@@ -103,6 +104,8 @@ class GatewayParts:
     semantic: SemanticStores | None = None
     # Of all models of the file that have steps.
     cascades: Mapping[str, CascadePlan] = field(default_factory=dict)
+    # What metrics say of this process.
+    build: Build = field(default_factory=Build)
 
 
 class Budgets(BudgetStore, SpendQueue, Protocol):
@@ -203,7 +206,7 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
                 stack.push_async_callback(provider.close)
         server = open_model_server(parts.triton)
         stack.push_async_callback(server.close)
-        metrics, log = GatewayMetrics(parts.file.models, parts.file.targets()), Log()
+        metrics, log = GatewayMetrics(parts.file.models, parts.file.targets(), parts.build), Log()
         served = ServedModels(server, partial(_teach, entries[LOCAL]))
         attempts = Attempts(
             AttemptPolicy(most=parts.file.attempts.most, retry_share=parts.file.attempts.retry_share)

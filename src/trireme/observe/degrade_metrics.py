@@ -21,30 +21,42 @@ DEGRADED = Metric(
     "counter",
     "answers for which a step of the policy was taken, by route and step",
     ("model", "step"),
+    when="once a step was taken",
 )
 DEGRADE_LEVEL = Metric(
-    "trireme_gateway_degrade_level", "gauge", "steps of a route's policy that are taken now", ("model",)
+    "trireme_gateway_degrade_level",
+    "gauge",
+    "steps of a route's policy that are taken now",
+    ("model",),
+    when="where a route has a policy",
 )
 SHED = Metric(
     "trireme_gateway_shed_total",
     "counter",
     "requests refused under load, by route, priority and reason: backlog, load, deadline",
     ("model", "priority", "reason"),
+    when="once a request was refused under load",
 )
 SHED_WORK = Metric(
     "trireme_gateway_shed_work_seconds_total",
     "counter",
     "seconds of work of the refused requests, by the mean of those that ran; part of the work offered",
     ("model",),
+    when="once a request was refused under load",
 )
 ROUTE_BACKLOG = Metric(
     "trireme_gateway_backlog_seconds",
     "gauge",
     "seconds of work that wait for a route, in the gateway's line or in front of Triton's models",
     ("model",),
+    when="where a route has a policy",
 )
 ROUTE_WAITING = Metric(
-    "trireme_gateway_waiting", "gauge", "requests that wait in the line of a route", ("model",)
+    "trireme_gateway_waiting",
+    "gauge",
+    "requests that wait in the line of a route",
+    ("model",),
+    when="where a route has a policy",
 )
 ROUTE_WAIT = Metric(
     "trireme_gateway_line_seconds",

@@ -17,15 +17,28 @@ __all__ = [
     "REPLICA_UTILIZATION",
 ]
 
-REPLICA_READY = Metric("trireme_replica_ready", "gauge", "1 while the replica should get traffic")
-REPLICA_DRAINING = Metric("trireme_replica_draining", "gauge", "1 from the start of a drain on")
+REPLICA_READY = Metric(
+    "trireme_replica_ready",
+    "gauge",
+    "1 while the replica should get traffic",
+    unit="yes or no",
+)
+REPLICA_DRAINING = Metric(
+    "trireme_replica_draining",
+    "gauge",
+    "1 from the start of a drain on",
+    unit="yes or no",
+)
 REPLICA_IN_FLIGHT = Metric(
     "trireme_replica_requests_in_flight",
     "gauge",
     "requests that wait or run, as far as the server's metrics tell",
 )
 REPLICA_UTILIZATION = Metric(
-    "trireme_replica_utilization", "gauge", "seconds of waiting work by the target, as load reports say it"
+    "trireme_replica_utilization",
+    "gauge",
+    "seconds of waiting work by the target, as load reports say it",
+    unit="ratio",
 )
 REPLICA_POLLS = Metric(
     "trireme_replica_polls_total",
@@ -34,17 +47,25 @@ REPLICA_POLLS = Metric(
     ("outcome",),
 )
 REPLICA_POLLED = Metric(
-    "trireme_replica_polled_seconds", "gauge", "when the server was last looked at, Unix time"
+    "trireme_replica_polled_seconds",
+    "gauge",
+    "when the server was last looked at, Unix time",
+    unit="unix seconds",
 )
 REPLICA_LOOK = Metric("trireme_replica_look_seconds", "gauge", "seconds that the last look took")
 REPLICA_FAULT = Metric(
-    "trireme_replica_fault", "gauge", "1 while this keeps the replica from being ready", ("kind",)
+    "trireme_replica_fault",
+    "gauge",
+    "1 while this keeps the replica from being ready",
+    ("kind",),
+    unit="yes or no",
 )
 REPLICA_FAULTY_AT = Metric(
     "trireme_replica_fault_seconds",
     "gauge",
     "when this kind of fault was last there, Unix time; 0: never",
     ("kind",),
+    unit="unix seconds",
 )
 
 AGENT = (

@@ -11,16 +11,16 @@ from trireme.triton.metrics import count_answered, read_samples
 # Of all replicas together: documents wait in PostgreSQL, and not at a server.
 SHARED_QUEUE = "ingest"
 
-_PENDING = "nv_inference_pending_request_count"
+_PENDING = table.TRITON_PENDING.name
 _BACKLOG = table.BACKLOG.name
 _DEPTH = table.QUEUE_DEPTH.name
 _DECODING = table.DECODING.name
 _WAITING = table.LLM_WAITING.name
 _FAILED = table.FAILURES.name
-_SUCCESS = "nv_inference_request_success"
-_COMPUTE = "nv_inference_compute_infer_duration_us"
-_ROWS = "nv_inference_count"
-_RUNS = "nv_inference_exec_count"
+_SUCCESS = table.TRITON_SUCCEEDED.name
+_COMPUTE = table.TRITON_COMPUTED.name
+_ROWS = table.TRITON_ROWS.name
+_RUNS = table.TRITON_RUNS.name
 # A client's own faults say nothing of a replica.
 # What is beyond it is no count and no time, and sums of it may be none.
 _MOST = 1e15

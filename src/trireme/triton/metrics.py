@@ -22,11 +22,11 @@ MOST_PAGE_BYTES = 4 << 20
 
 # Requests that people wait for: an encoder's own count leaves a worker's bulk out, other models have none.
 _INTERACTIVE = table.INTERACTIVE.name
-_ANSWERED = "nv_inference_request_success"
-_FAILED = "nv_inference_request_failure"
-_PENDING = "nv_inference_pending_request_count"
+_ANSWERED = table.TRITON_SUCCEEDED.name
+_FAILED = table.TRITON_FAILED.name
+_PENDING = table.TRITON_PENDING.name
 _DECODING = table.DECODING.name
-_WAITED = "nv_inference_queue_duration_us"
+_WAITED = table.TRITON_WAITED.name
 _BACKLOG = table.BACKLOG.name
 
 
@@ -140,7 +140,7 @@ def find_silent(page: str) -> list[str]:
     One that says that it is not ready, such as where its database is away, lives.
     """
     fresh = time.time() - STALE_SECONDS
-    said = read_samples(page, "trireme_model_checked_seconds")
+    said = read_samples(page, table.CHECKED.name)
     return sorted({labels.get("model", "") for labels, value in said if value < fresh})
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from trireme.errors import UnavailableError
+from trireme.observe import metrics as table
 from trireme.triton.canary import is_refusal, is_word, smallest_request
 from trireme.triton.load import Load, load_of
 from trireme.triton.metrics import count_answered, loads_of, read_metrics, read_samples, readiness_of
@@ -19,7 +20,7 @@ Answer = Literal["answered", "gone", "owed"]
 Fault = Literal["", "server_away", "server_silent", "metrics_away"]
 
 _READY = "READY"
-_COUNTED = "nv_inference_request_success"
+_COUNTED = table.TRITON_SUCCEEDED.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,13 @@ from typing import Any
 from trireme.artifacts.contracts import most_alternatives
 from trireme.artifacts.kinds import KINDS
 from trireme.errors import UnavailableError
+from trireme.observe import metrics as table
 from trireme.triton.calls import ENSEMBLE_KIND
 from trireme.triton.metrics import Loaded, read_loads, read_metrics, read_readiness, read_samples
 
 SECONDS = 5.0
 # Triton counts the requests of every model that it has loaded, ensembles too.
-_COUNTED = "nv_inference_request_success"
+_COUNTED = table.TRITON_SUCCEEDED.name
 # Backends of ours say each second whether they are ready.
 SPEAKING = frozenset(kind.backend for kind in KINDS.values()) - {""}
 

@@ -1,19 +1,12 @@
 import pytest
 
+from trireme.access.keys import Key
 from trireme.gateway.exchange import open_exchange
-from trireme.gateway.metrics import MOST_VALUES, OTHER, BoundedLabel, GatewayMetrics
+from trireme.gateway.metrics import GatewayMetrics
 from trireme.observe import metrics as names
+from trireme.observe.build_info import Build
+from trireme.observe.labels import MOST_VALUES, OTHER
 from trireme.providers.targets import Attempt
-
-
-def test_the_first_values_of_a_label_pass_and_later_ones_are_one():
-    label = BoundedLabel(most=2)
-    assert [label(value) for value in "abcab"] == ["a", "b", OTHER, "a", "b"]
-
-
-def test_values_that_are_known_keep_their_places_whatever_others_make_up():
-    label = BoundedLabel(["llm"], most=2)
-    assert [label(value) for value in ("x", "y", "z", "llm")] == ["x", "y", OTHER, "llm"]
 
 
 def exchange_of(model, target, status=200):
@@ -55,3 +48,60 @@ def test_circuits_that_close_again_are_no_longer_shown():
 @pytest.mark.parametrize("row", names.GATEWAY, ids=lambda row: row.name)
 def test_every_metric_of_the_table_is_there_from_the_start(row):
     assert f"# TYPE {row.name.removesuffix('_total')}" in GatewayMetrics().render([]).decode()
+
+
+def of_tenant(tenant, model="assistant", status=200, outcome="ok"):
+    exchange = exchange_of(model, "local:llm", status)
+    exchange.key, exchange.outcome = Key(id="k", tenant=tenant), outcome
+    return exchange
+
+
+def series(metrics, row):
+    lines = metrics.render([]).decode().splitlines()
+    return [line for line in lines if line.startswith(row.name + "{")]
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in names.GATEWAY if "tenant" in row.labels], ids=lambda r: r.name
+)
+def test_tenants_beyond_the_most_are_one_in_every_metric_that_names_them(row):
+    from trireme.providers.chat import Usage
+
+    metrics = GatewayMetrics(["assistant"], ["local:llm"])
+    for number in range(MOST_VALUES + 50):
+        exchange = of_tenant(f"t{number}")
+        exchange.usage = Usage(5, 7, cached_tokens=2)
+        metrics.begin("chat")
+        metrics.end(exchange, 0.1)
+        metrics.spend(f"t{number}", "assistant", "local", 5)
+        metrics.add(names.SPENT_TOKENS, f"t{number}", count=3)
+        metrics.add(names.SPENT_NANOS, f"t{number}", count=3)
+    tenants = {line.partition('tenant="')[2].partition('"')[0] for line in series(metrics, row)}
+    assert len(tenants) == MOST_VALUES + 1
+    assert OTHER in tenants and "t0" in tenants and f"t{MOST_VALUES}" not in tenants
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(200, "cut"), (200, "client_gone"), (429, "refused"), (503, "error")]
+)
+def test_only_whole_answers_of_a_model_are_successes(status, outcome):
+    metrics = GatewayMetrics(["assistant"], build=Build("1", "f" * 40, "r9"))
+    for exchange in (
+        of_tenant("bank"),
+        of_tenant("bank", model=""),
+        of_tenant("bank", "assistant", status, outcome),
+    ):
+        metrics.begin("chat")
+        metrics.end(exchange, 0.1)
+    assert series(metrics, names.SUCCESSES) == [
+        'trireme_requests_success_total{model="assistant",release="r9",tenant="bank"} 1.0'
+    ]
+
+
+def test_what_attempts_are_charged_is_dollars_by_release():
+    metrics = GatewayMetrics(build=Build(release="r9"))
+    metrics.spend("bank", "assistant", "openai", 1_500_000_000)
+    metrics.spend("bank", "assistant", "openai", 250_000_000)
+    assert series(metrics, names.COST) == [
+        'trireme_cost_dollars_total{model="assistant",provider="openai",release="r9",tenant="bank"} 1.75'
+    ]

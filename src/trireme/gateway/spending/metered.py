@@ -240,6 +240,7 @@ class MeteredSpending(Spending):
     def _count_spent(self, row: LedgerRow) -> None:
         self._metrics.add(names.SPENT_TOKENS, row.tenant, count=row.tokens)
         self._metrics.add(names.SPENT_NANOS, row.tenant, count=row.nanos)
+        self._metrics.spend(row.tenant, row.asked, row.provider, row.nanos)
         if row.served in self._by_hour and row.counted_by == "provider" and row.outcome == "ok":
             now = time.monotonic()
             tokens = row.output_tokens or row.input_tokens

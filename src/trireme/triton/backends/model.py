@@ -10,12 +10,14 @@ from typing import Any, ClassVar
 
 from trireme.errors import TriremeError
 from trireme.observe import metrics as names
+from trireme.observe.build_info import read_build
 from trireme.observe.work import WorkMeter, WorkRate
 from trireme.settings import read_settings
 from trireme.triton.backends.config import ModelConfig, read_model_config
 from trireme.triton.backends.instruments import log_to
 from trireme.triton.backends.loaded import name_load, name_this, name_version
 from trireme.triton.backends.metrics import ModelMetrics
+from trireme.triton.backends.process import ProcessTelling
 from trireme.triton.backends.reply import Replies
 from trireme.triton.backends.signals import FrontWatch, SignalExport, WorkSource
 from trireme.triton.shared_memory import make_private
@@ -44,6 +46,7 @@ class BackendModel:
             self.config = read_model_config(args, self.known_parameters)
             settings = read_settings()
             self.server_restarts = settings.server_restarts
+            self._build = read_build(settings.release)
             # Of models whose own work is not a session's: requests, and how many a second.
             self.work, self.rate = WorkMeter(), WorkRate()
             host = own_address(settings.host, settings.metrics_port).rpartition(":")[0]
@@ -145,9 +148,11 @@ class BackendModel:
             # Of files that changed meanwhile nobody knows which were read.
             version=self._version if digest else "",
         )
+        told = ProcessTelling(self.metrics, self.config, self._version, self._build)
         while True:
             ready.set(1.0 if self.is_ready() else 0.0)
             checked.set(time.time())
             loaded.set(time.time())
+            told.tell()
             if self._closed.wait(READY_PERIOD_SECONDS):
                 return
