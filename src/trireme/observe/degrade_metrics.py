@@ -64,12 +64,15 @@ ROUTE_WAIT = Metric(
     "seconds that a request which was let in stood in the line of its route",
     ("model",),
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+    when="once a request of a route with a policy was let in",
 )
 ROUTE_OFFERED = Metric(
     "trireme_gateway_offered",
     "gauge",
     "load of a route by requests of a priority and higher ones; at 1 they fill all of its places",
     ("model", "priority"),
+    unit="ratio",
+    when="where a route has a policy",
 )
 DEGRADE = (
     DEGRADED,

@@ -11,6 +11,7 @@ from benchmarks.gateway.overload import (
     RESULT,
     SHARES,
     OverloadReport,
+    Sums,
     format_section,
     read_waiting,
     summarize,
@@ -42,6 +43,14 @@ def test_answers_refusals_and_faults_are_told_apart_by_priority():
     assert found.accepted == {"batch": 0.0, "normal": 0.0, "high": 0.5}
     assert found.answered_p95_ms == pytest.approx(400, abs=10)
     assert (found.refused_most_ms, found.refused_in_50_ms) == (60.0, 0.8)
+
+
+def test_the_mean_of_the_answers_is_told_with_what_it_is_made_of():
+    before = Sums(line=1.0, lined=10, engine=3.0, written=10, cpu=5.0)
+    sums = Sums(line=1.5, lined=20, engine=6.0, written=20, cpu=5.5).since(before)
+    found = summarize("overload", 100.0, 2.0, [sending("high", (300, ""), (500, ""), (2, SHED))], sums)
+    assert (found.answered_mean_ms, found.line_ms, found.engine_ms) == (400.0, 50.0, 300.0)
+    assert found.cpu_ms == pytest.approx(1000 * 0.5 / 3, abs=0.01)
 
 
 def test_the_line_is_read_off_the_page_of_metrics():

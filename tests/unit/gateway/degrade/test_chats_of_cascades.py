@@ -89,7 +89,7 @@ def ask(gateway, **fields):
 
 def steps_counted(gateway, step, outcome):
     labels = {"model": "careful", "step": step, "outcome": outcome}
-    return gateway.ports.metrics._registry.get_sample_value("trireme_cascade_steps_total", labels)
+    return gateway.ports.metrics._page.registry.get_sample_value("trireme_cascade_steps_total", labels)
 
 
 @pytest.mark.parametrize("stream", [False, True])
