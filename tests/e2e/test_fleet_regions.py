@@ -92,7 +92,7 @@ def write_file(folder, name, files, ports):
     more["regions"] = [{"name": name}, {"name": other, "balancer": f"127.0.0.1:{ports[other]}"}]
     # A busy machine answers late: that is no fault here.
     more["envoy"] |= {"healthTimeoutSeconds": 10, "keepaliveTimeoutSeconds": 10, "connectTimeoutSeconds": 5}
-    more["envoy"] |= {"perTryTimeoutSeconds": 30, "regionTls": files}
+    more["envoy"] |= {"perTryTimeoutSeconds": 30, "regionTls": files, "spill": True}
     more["envoy"]["regionListen"]["port"] = ports[name]
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(more))
@@ -159,6 +159,25 @@ def test_the_controller_hears_the_other_region_over_tls_and_serve_says_where_all
     port = there.fleet.values.envoy.region_listen.port
     assert f"Other regions: us-east at 127.0.0.1:{port}." in told
     assert f"http://{here.fleet.regions_metrics}/metrics" in told
+
+
+def test_both_controllers_know_the_loads_that_the_agents_of_both_report_and_idle_regions_keep_their_calls(
+    regions,
+):
+    known = {
+        "trireme_region_near_load": 0.0,
+        "trireme_region_far_load": 0.0,
+        "trireme_region_spill_percent": 0.0,
+    }
+    for region in regions:
+
+        def knows(region=region):
+            with urllib.request.urlopen(f"http://{region.fleet.regions_metrics}/metrics") as answer:
+                page = answer.read().decode()
+            found = re.findall(rf'^(\w+){{entry="{ENTRY}"}} (\S+)$', page, re.MULTILINE)
+            return {name: float(value) for name, value in found} == known
+
+        wait_until(knows)
 
 
 def test_a_controller_that_is_killed_is_started_again_and_the_order_stays(regions):

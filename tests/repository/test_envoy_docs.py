@@ -32,6 +32,8 @@ def as_yaml(value):
         return "null"
     if isinstance(value, Address):
         return f"{{address: {value.address}, port: {value.port}}}"
+    if value is None:
+        return "null"
     return (
         json.dumps(value)
         if isinstance(value, bool) or value == ""

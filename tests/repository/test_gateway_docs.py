@@ -26,6 +26,7 @@ from trireme.gateway.file import (
     TenantRow,
     parse_gateway_file,
 )
+from trireme.gateway.own_regions import LocalRow
 from trireme.gateway.statuses import STATUSES
 from trireme.observe.metrics import GATEWAY
 
@@ -38,6 +39,7 @@ TABLES = {
     "models.NAME.semantic": SemanticRow,
     "tenants.NAME": TenantRow,
     "tenants.NAME.semantic": SemanticRow,
+    "local": LocalRow,
     "limits": Limits,
     "attempts": AttemptRow,
     "prices.NAME": PriceRow,

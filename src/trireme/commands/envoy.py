@@ -30,6 +30,7 @@ def _envoy(arguments: argparse.Namespace, settings: Settings, console: Console) 
     from trireme.scale.endpoints import make_far
     from trireme.scale.envoy import bootstrap
     from trireme.scale.region_tls import write_secrets
+    from trireme.scale.spill import make_shares
     from trireme.scale.values import read_values
 
     out: Path | None = arguments.out
@@ -46,6 +47,9 @@ def _envoy(arguments: argparse.Namespace, settings: Settings, console: Console) 
         # Envoy does not start without them, and who writes them starts with it.
         for entry in values.models:
             make_far(arguments.far_endpoints, entry.name)
+    far = arguments.far_endpoints or arguments.endpoints
+    if far is not None and values.has_failover and values.envoy.spill:
+        make_shares(far)
     text = json.dumps(configuration, indent=2)
     if out is None:
         print(text)

@@ -28,6 +28,7 @@ from trireme.scale import endpoints
 from trireme.scale.endpoints import Endpoint, near_name
 from trireme.scale.envoy import bootstrap, find_envoy
 from trireme.scale.region_tls import write_secrets
+from trireme.scale.spill import make_shares
 from trireme.scale.value_readers import Address
 from trireme.scale.values import parse_values, read_yaml
 from trireme.settings import Settings
@@ -205,6 +206,8 @@ class Fleet:
         if self.values.has_failover:
             # What the controller wrote before holds.
             endpoints.make_far(folder, ENTRY)
+            if self.values.envoy.spill:
+                make_shares(folder)
         if self.values.envoy.region_tls is not None:
             write_secrets(self._control.path, self.values.envoy.region_tls, self.values.other_regions)
         made = bootstrap(self.values, endpoints=folder, secrets=self._control.path)

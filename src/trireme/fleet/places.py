@@ -70,6 +70,7 @@ def raw_values(settings: Settings, recipes: Sequence[Recipe], count: int) -> dic
         "listen": {"address": _ip_address(settings.host), "port": settings.grpc_port},
         "admin": {"address": str(FIRST_ADDRESS), "port": admin},
         "metrics": {"address": str(FIRST_ADDRESS), "port": settings.metrics_port},
+        "controller": {"address": str(FIRST_ADDRESS), "port": regions_address(settings).port},
         "serverPort": grpc,
         "agentPort": agent,
         # Nothing is lost on the way within a machine: a slow try is a busy one, and a second one makes it busier.

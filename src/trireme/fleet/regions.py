@@ -16,7 +16,7 @@ from trireme.scale.value_readers import Address, shown, shown_key
 from trireme.scale.values import Values, parse_values
 
 # A fleet decides these itself.
-OWN_ENVOY = ("admin", "agentPort", "listen", "metrics", "serverPort", "service")
+OWN_ENVOY = ("admin", "agentPort", "controller", "listen", "metrics", "serverPort", "service")
 ENTRY_KEYS = ("failoverBatchRequests", "failoverMaxRequests", "maxRequests", "perTryTimeoutSeconds")
 PARTS = ("envoy", "models", "regions")
 HEALTH = HealthTiming(every=2.0, answer=5.0, start=30.0)

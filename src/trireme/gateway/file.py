@@ -14,6 +14,7 @@ from trireme.access.priorities import Priority
 from trireme.errors import SettingError
 from trireme.gateway.cascades.rows import DecideAfter, OnRefusal, StepRow, check_steps
 from trireme.gateway.degrade.rows import RouteRow, check_route
+from trireme.gateway.own_regions import LocalRow, check_local
 from trireme.settings import Settings
 
 # A name before the colon of "provider:model", and in headers and metrics.
@@ -209,6 +210,7 @@ class GatewayFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     public: PublicRow = PublicRow()
     defaults: Defaults = Defaults()
     degrade: dict[str, RouteRow] = {}
+    local: LocalRow = LocalRow()
 
     def targets(self) -> list[str]:
         """provider:model of every chain, each once."""
@@ -243,6 +245,7 @@ def parse_gateway_file(raw: bytes, name: str) -> GatewayFile:
     _check_numbers(file, name)
     _check_public(file.public, name)
     _check_providers(file.providers, name)
+    check_local(file.local, "" if file.providers[LOCAL].url else file.providers[LOCAL].region, name)
     for model, row in file.models.items():
         _check_model(f"{name}: models.{model}", row, file.providers)
     cascades = [model for model, row in file.models.items() if row.steps]

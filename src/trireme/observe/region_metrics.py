@@ -8,12 +8,15 @@ __all__ = [
     "REGIONS",
     "REGION_ADDRESSES",
     "REGION_ANSWERS",
+    "REGION_FAR_LOAD",
     "REGION_FILES_FAULTY",
     "REGION_FILES_WRITTEN",
+    "REGION_NEAR_LOAD",
     "REGION_ORDER_CHANGES",
     "REGION_PROBES",
     "REGION_RANK",
     "REGION_ROUND_TRIP",
+    "REGION_SPILL",
 ]
 
 REGION_ROUND_TRIP = Metric(
@@ -52,6 +55,21 @@ REGION_FILES_WRITTEN = Metric(
 REGION_FILES_FAULTY = Metric(
     "trireme_region_files_faulty", "gauge", "1 while the files of far endpoints cannot be written"
 )
+REGION_NEAR_LOAD = Metric(
+    "trireme_region_near_load",
+    "gauge",
+    "load of an entry's near replicas, the mean of their agents' reports: 1 is full; gone while none reports",
+    ("entry",),
+)
+REGION_FAR_LOAD = Metric(
+    "trireme_region_far_load",
+    "gauge",
+    "the same of the first other region that answers, as it says; gone while it does not",
+    ("entry",),
+)
+REGION_SPILL = Metric(
+    "trireme_region_spill_percent", "gauge", "calls of an entry that leave by load, of a hundred", ("entry",)
+)
 
 REGIONS = (
     REGION_ROUND_TRIP,
@@ -62,4 +80,7 @@ REGIONS = (
     REGION_ORDER_CHANGES,
     REGION_FILES_WRITTEN,
     REGION_FILES_FAULTY,
+    REGION_NEAR_LOAD,
+    REGION_FAR_LOAD,
+    REGION_SPILL,
 )

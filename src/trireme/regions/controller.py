@@ -10,25 +10,28 @@ from contextlib import closing
 from time import monotonic
 
 from trireme.errors import UnavailableError
+from trireme.regions.loading import Loading
 from trireme.regions.options import RegionOptions
 from trireme.regions.pages import serving
 from trireme.regions.probe import Probe
 from trireme.regions.state import RegionState
-from trireme.scale.region_values import Region, RegionTls
-from trireme.scale.values import read_values
+from trireme.scale.near_routes import LOADS
+from trireme.scale.region_values import Region
+from trireme.scale.values import Values, read_values
 
 
 class Controller:
-    """Threads over a `RegionState`: one that probes each region, and one that looks names up."""
+    """Threads over a `RegionState`: for each region one that probes it, one for names, one for near loads."""
 
     def __init__(
-        self, state: RegionState, options: RegionOptions, tls: RegionTls | None, notice: Callable[[str], None]
+        self, state: RegionState, options: RegionOptions, values: Values, notice: Callable[[str], None]
     ) -> None:
         """Starts nothing."""
         self._state = state
         self._options = options
-        self._tls = tls
+        self._tls = values.envoy.region_tls
         self._notice = notice
+        self.loading = Loading(state, options, values)
         self._ended = threading.Event()
         self._failed: Exception | None = None
 
@@ -37,7 +40,7 @@ class Controller:
         self._ended.set()
 
     def run(self, parent: int = 0) -> None:
-        """Blocks until `end`, or until the process `parent` is gone, 0 for none. The files stay as they are.
+        """Blocks until `end`, or until the process `parent` is gone, 0 for none. The order stays; nothing spills.
 
         Raises UnavailableError where a thread fails: one that goes on and looks no more would keep an old order.
         """
@@ -47,9 +50,9 @@ class Controller:
             threading.Thread(target=self._guarded, args=(self._probe, one), name=one.name, daemon=True)
             for one in self._state.regions
         ]
-        threads.append(
-            threading.Thread(target=self._guarded, args=(self._look_up,), name="names", daemon=True)
-        )
+        others = {"names": self._look_up, **({"loads": self._ask_loads} if self.loading.is_asked else {})}
+        for name, work in others.items():
+            threads.append(threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True))
         for thread in threads:
             thread.start()
         try:
@@ -60,6 +63,7 @@ class Controller:
         finally:
             # Threads that still wait for an answer end with the process.
             self._ended.set()
+            self.loading.stop(self._notice)
         if self._failed is not None:
             error = self._failed
             raise UnavailableError(f"the controller cannot go on: {type(error).__name__}: {error}")
@@ -83,6 +87,17 @@ class Controller:
                     # A balancer with several addresses may have lost one.
                     turn += 1
                 self._state.hear(region.name, answer)
+                if self.loading.spills and answer.outcome == "ok":
+                    self.loading.far.hear(region.name, probe.read(LOADS))
+                self._ended.wait(max(0.0, due - monotonic()))
+
+    def _ask_loads(self) -> None:
+        with closing(self.loading.near) as near:
+            while not self._ended.is_set():
+                due = monotonic() + self._options.probe
+                near.measure()
+                # At once: what is older makes the share swing.
+                self.loading.decide(self._notice)
                 self._ended.wait(max(0.0, due - monotonic()))
 
     def _look_up(self) -> None:
@@ -100,12 +115,12 @@ def run_controller(options: RegionOptions, notice: Callable[[str], None], parent
     """
     values = read_values(options.values)
     state = RegionState(values, options)
-    controller = Controller(state, options, values.envoy.region_tls, notice)
+    controller = Controller(state, options, values, notice)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in before:
         signal.signal(number, lambda *_: controller.end())
     try:
-        with serving(state, options):
+        with serving(state, options, controller.loading):
             others = ", ".join(one.region for one in state.standings())
             notice(f"Regions after {values.own_region}: {others}. HTTP {options.host}:{options.port}.")
             controller.run(parent)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from trireme.observe import metrics as names
+from trireme.regions.loading import Loading
 from trireme.regions.probe import OUTCOMES
 from trireme.regions.state import RegionState
 
@@ -14,11 +16,11 @@ from trireme.regions.state import RegionState
 class RegionMetrics:
     """Writes a page of what is known now. Threads may share it."""
 
-    def __init__(self, state: RegionState) -> None:
+    def __init__(self, state: RegionState, loading: Loading) -> None:
         from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
         from prometheus_client import Counter as Counted
 
-        self._state = state
+        self._state, self._loading = state, loading
         self._registry = CollectorRegistry()
         # Memory and processor seconds of this process.
         ProcessCollector(registry=self._registry)
@@ -52,8 +54,17 @@ class RegionMetrics:
                 self._count(names.REGION_PROBES, count, region, outcome)
             self._count(names.REGION_ORDER_CHANGES, state.changes)
             self._count(names.REGION_FILES_WRITTEN, state.written)
+            self._show(names.REGION_NEAR_LOAD, self._loading.near.known)
+            self._show(names.REGION_FAR_LOAD, self._loading.far_loads())
+            self._show(names.REGION_SPILL, self._loading.shares)
             self._made[names.REGION_FILES_FAULTY.name].set(float(bool(state.fault)))
             return generate_latest(self._registry)
+
+    def _show(self, row: names.Metric, values: Mapping[str, float]) -> None:
+        """Those of each entry; what is not known is gone."""
+        self._made[row.name].clear()
+        for entry, value in values.items():
+            self._made[row.name].labels(entry).set(value)
 
     def _count(self, row: names.Metric, count: int, *labels: str) -> None:
         key = (row.name, *labels)

@@ -1,4 +1,4 @@
-"""HTTP of the controller: /ready, /healthz and /metrics."""
+"""HTTP of the controller: /ready, /healthz, /metrics, and its region's loads for other regions' controllers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from trireme.errors import SettingError
+from trireme.regions.loading import Loading
+from trireme.regions.loads import loads_body
 from trireme.regions.metrics import RegionMetrics
 from trireme.regions.options import RegionOptions
 from trireme.regions.state import RegionState
+from trireme.scale.near_routes import LOADS
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # For a client that sends its request slowly.
@@ -21,9 +24,9 @@ REQUEST_SECONDS = 10
 
 
 @contextmanager
-def serving(state: RegionState, options: RegionOptions) -> Iterator[None]:
+def serving(state: RegionState, options: RegionOptions, loading: Loading) -> Iterator[None]:
     """Within it the pages are served. Raises SettingError for a port in use."""
-    server = _open(state, options)
+    server = _open(state, options, loading)
     thread = threading.Thread(target=server.serve_forever, name="pages", daemon=True)
     thread.start()
     try:
@@ -56,8 +59,8 @@ def readiness(state: RegionState) -> dict[str, Any]:
     }
 
 
-def _open(state: RegionState, options: RegionOptions) -> ThreadingHTTPServer:
-    metrics = RegionMetrics(state)
+def _open(state: RegionState, options: RegionOptions, loading: Loading) -> ThreadingHTTPServer:
+    metrics = RegionMetrics(state, loading)
 
     class Pages(BaseHTTPRequestHandler):
         timeout = REQUEST_SECONDS
@@ -69,6 +72,8 @@ def _open(state: RegionState, options: RegionOptions) -> ThreadingHTTPServer:
             elif path == "/ready":
                 said = readiness(state)
                 self._say(200 if said["ready"] else 503, "application/json", json.dumps(said).encode())
+            elif path == LOADS:
+                self._say(200, "application/json", loads_body(loading.near.known))
             elif path == "/healthz":
                 self._say(200, "application/json", b'{"status": "ok"}')
             else:

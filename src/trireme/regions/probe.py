@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal
 
+from trireme.regions.loads import ask_loads
 from trireme.scale.near_routes import PING
 from trireme.scale.region_values import RegionTls
 
@@ -47,6 +48,16 @@ class Probe:
         answer = self._ask(address)
         # One that was kept may have been closed meanwhile, as by a balancer that was started anew.
         return self._ask(address) if was_open and answer.outcome == "away" else answer
+
+    def read(self, path: str) -> bytes | None:
+        """What the region answers at a path, on the connection of the last probe; None: nothing. Never raises."""
+        if self._connection is None:
+            return None
+        try:
+            return ask_loads(self._connection, path)
+        except (OSError, http.client.HTTPException):
+            self.close()
+            return None
 
     def close(self) -> None:
         """Closes the connection. Safe to call twice."""

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
@@ -73,7 +73,7 @@ def write_near(folder: Path, cluster: str, endpoints: Sequence[Endpoint]) -> Non
     if any(one.priority != 0 for one in endpoints):
         raise InvalidInputError("near replicas have priority 0")
     _check(endpoints)
-    _replace(near_file(folder, cluster), _text(cluster, endpoints))
+    replace_file(near_file(folder, cluster), _text(cluster, endpoints))
 
 
 def write_far(folder: Path, cluster: str, endpoints: Sequence[Endpoint]) -> bool:
@@ -86,7 +86,7 @@ def write_far(folder: Path, cluster: str, endpoints: Sequence[Endpoint]) -> bool
     with suppress(OSError, UnicodeDecodeError):
         if path.read_text(encoding="utf-8") == text:
             return False
-    _replace(path, text)
+    replace_file(path, text)
     return True
 
 
@@ -99,10 +99,19 @@ def make_far(folder: Path, cluster: str) -> None:
         write_far(folder, cluster, [])
 
 
+def read_near(folder: Path, cluster: str) -> list[Endpoint]:
+    """The near endpoints that `write_near` wrote; [] where there is no file, or another's."""
+    return [replace(one, priority=0) for one in _read(near_file(folder, cluster))]
+
+
 def read_far(folder: Path, cluster: str) -> list[Endpoint]:
     """The far endpoints that `write_far` wrote, in their order; [] where there is no file, or another's."""
+    return _read(far_file(folder, cluster))
+
+
+def _read(path: Path) -> list[Endpoint]:
     try:
-        (resource,) = json.loads(far_file(folder, cluster).read_text(encoding="utf-8"))["resources"]
+        (resource,) = json.loads(path.read_text(encoding="utf-8"))["resources"]
         found = [
             _endpoint(one, locality) for locality in resource["endpoints"] for one in locality["lb_endpoints"]
         ]
@@ -203,7 +212,8 @@ def _check(endpoints: Sequence[Endpoint]) -> None:
             raise InvalidInputError(f"the weights of one region must be at most {MOST_WEIGHT} together")
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
+    """Writes a file that Envoy watches by a rename. Raises SettingError where it cannot be written."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         fresh.write_text(text, encoding="utf-8")

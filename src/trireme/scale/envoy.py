@@ -10,10 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from trireme.errors import SettingError, UnsupportedError
-from trireme.scale.clusters import ADMIN_CLUSTER, admin_cluster, clusters_of, socket
+from trireme.scale.clusters import (
+    ADMIN_CLUSTER,
+    admin_cluster,
+    clusters_of,
+    controller_cluster,
+    socket,
+)
 from trireme.scale.near_routes import near_route_configuration
 from trireme.scale.region_tls import listener_tls
 from trireme.scale.routes import route_configuration, seconds
+from trireme.scale.spill import not_sent_replies, relay_extension, relay_listener, runtime_layer
 from trireme.scale.value_readers import Address
 from trireme.scale.values import EnvoyValues, Values
 
@@ -75,15 +82,22 @@ def bootstrap(
         for entry in values.models
         for cluster in clusters_of(entry, values, endpoints, far=far, secrets=secrets)
     ]
-    regional = [] if envoy.region_listen is None else [_region_listener(values, envoy.region_listen, secrets)]
+    regional = []
+    if envoy.region_listen is not None:
+        regional = [_region_listener(values, envoy.region_listen, secrets)]
+        clusters.append(controller_cluster(envoy))
+    spills = values.has_failover and envoy.spill
+    layers = [runtime_layer(far)] if spills and far is not None else []
+    relays = [relay_listener(values, MOST_STREAMS)] if spills else []
     return {
+        **({"bootstrap_extensions": [relay_extension()]} if spills else {}),
         "node": {
             "id": "trireme",
             "cluster": "trireme",
             **({"locality": {"region": values.own_region}} if values.regions else {}),
         },
         "admin": {"address": socket(envoy.admin.address, envoy.admin.port)},
-        "layered_runtime": {"layers": [{"name": "trireme", "static_layer": _runtime()}]},
+        "layered_runtime": {"layers": [{"name": "trireme", "static_layer": _runtime()}, *layers]},
         "stats_config": {
             "histogram_bucket_settings": [
                 {"match": {"safe_regex": {"regex": ".*rq_time|.*_ms"}}, "buckets": list(BUCKETS)}
@@ -91,7 +105,7 @@ def bootstrap(
         },
         "overload_manager": {"resource_monitors": [_connection_limit()]},
         "static_resources": {
-            "listeners": [_grpc_listener(values), _metrics_listener(envoy), *regional],
+            "listeners": [_grpc_listener(values), _metrics_listener(envoy), *regional, *relays],
             "clusters": [*clusters, admin_cluster(envoy)],
         },
     }
@@ -124,6 +138,8 @@ def _region_listener(values: Values, at: Address, secrets: Path | None) -> Json:
     manager = _grpc_manager("region", values.envoy, near_route_configuration(values))
     # HTTP/1.1 too: that of who measures the round trip.
     manager["codec_type"] = "AUTO"
+    # What is refused here because it is full may have spilled: it is asked where it came from.
+    manager["local_reply_config"] = not_sent_replies()
     listener = _listener("region", socket(at.address, at.port), manager)
     if values.envoy.region_tls is not None and secrets is not None:
         listener["filter_chains"][0]["transport_socket"] = listener_tls(secrets)

@@ -13,6 +13,9 @@ Json = dict[str, Any]
 
 # Envoy answers it itself, so that no replica's time is in the round trip.
 PING = "/trireme/ping"
+# The controller's, which says how loaded the near replicas are.
+LOADS = "/trireme/loads"
+CONTROLLER_CLUSTER = "region_controller"
 
 
 def near_route_configuration(values: Values) -> Json:
@@ -34,5 +37,11 @@ def near_route_configuration(values: Values) -> Json:
             # Its own count of calls in flight: a region that is full is not one that is gone.
             action["priority"] = "HIGH"
     ping = {"name": "ping", "match": {"path": PING}, "direct_response": {"status": 200}}
-    host["routes"].insert(0, ping)
+    get = [{"name": ":method", "string_match": {"exact": "GET"}}]
+    loads = {
+        "name": "loads",
+        "match": {"path": LOADS, "headers": get},
+        "route": {"cluster": CONTROLLER_CLUSTER, "timeout": "2s"},
+    }
+    host["routes"][:0] = [ping, loads]
     return {**made, "name": "near"}

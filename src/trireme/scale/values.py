@@ -61,9 +61,8 @@ _LONGEST_REASON = 500
 _MOST_REPLICAS = 10_000
 _MOST_CALLS = 1_000_000
 
-_LISTEN, _ADMIN = Address("127.0.0.1", 8001), Address("127.0.0.1", 9901)
-_METRICS = Address("127.0.0.1", 9902)
-_REGION_LISTEN = Address("127.0.0.1", 8010)
+_LISTEN, _REGION_LISTEN = Address("127.0.0.1", 8001), Address("127.0.0.1", 8010)
+_ADMIN, _METRICS, _CONTROLLER = (Address("127.0.0.1", port) for port in (9901, 9902, 9903))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,9 @@ class EnvoyValues:
     region_tls: RegionTls | None = field(default=None, metadata={"read": region_tls})
     # Whether both may be without it beyond this machine.
     region_insecure: bool = field(default=False, metadata={"read": switch})
-    # Sends calls to other regions by load, before near replicas are full; alpha in Envoy.
+    # HTTP of `trireme regions` beside this Envoy; other regions learn there how loaded this one is.
+    controller: Address = field(default=_CONTROLLER, metadata=address(_CONTROLLER))
+    # Sends a share of the calls to other regions by load, which `trireme regions` measures.
     spill: bool = field(default=False, metadata={"read": switch})
     # Threads. Each keeps connections and counts of its own: with few replicas one balances best.
     workers: int = field(default=1, metadata=whole(1, 256))
@@ -377,8 +378,9 @@ def _check_envoy(envoy: EnvoyValues, name: str) -> None:
         raise SettingError(
             f"{name}: envoy.slowStartSeconds needs envoy.balancing roundRobin or orca: leastRequest hardly heeds it"
         )
-    if envoy.balancing == "orca" and not envoy.agent_port:
-        raise SettingError(f"{name}: envoy.balancing orca needs envoy.agentPort: agents report there")
+    for key, is_on in (("balancing orca", envoy.balancing == "orca"), ("spill", envoy.spill)):
+        if is_on and not envoy.agent_port:
+            raise SettingError(f"{name}: envoy.{key} needs envoy.agentPort: agents report there")
     if envoy.server_port == envoy.agent_port:
         raise SettingError(
             f"{name}: envoy.agentPort and envoy.serverPort are both {envoy.agent_port}; agentPort 0 asks the server"

@@ -7,6 +7,7 @@ from trireme.cli import main
 from trireme.scale.endpoints import Endpoint, far_file, read_far, write_far
 from trireme.scale.envoy import bootstrap
 from trireme.scale.region_tls import secrets
+from trireme.scale.spill import spill_file, write_shares
 from trireme.scale.values import read_values
 
 VALUES = "models: {all: {serves: [embedding], idempotent: [embedding]}}\n"
@@ -60,6 +61,25 @@ def test_of_several_regions_near_replicas_may_come_from_dns_and_what_envoy_needs
     write_far(folder, "all", far)
     assert main(words) == 0
     assert read_far(folder, "all") == far
+
+
+@pytest.mark.parametrize("flag", ["--endpoints", "--far-endpoints"])
+def test_the_file_of_shares_is_made_where_calls_may_spill_and_one_that_is_there_is_left(
+    values, tmp_path, flag
+):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    words = ["envoy", "--values", str(values), flag, str(folder), "--out", str(tmp_path / "envoy.json")]
+    values.write_text(VALUES + REGIONS)
+    assert main(words) == 0
+    assert not spill_file(folder).exists()
+    values.write_text(VALUES + REGIONS.replace("envoy:\n", "envoy:\n  spill: true\n"))
+    assert main(words) == 0
+    assert spill_file(folder).exists()
+    write_shares(folder, {"all": 40})
+    before = spill_file(folder).read_text()
+    assert main(words) == 0
+    assert spill_file(folder).read_text() == before
 
 
 def test_regions_are_refused_without_a_folder_and_tls_without_a_file(values, tmp_path, capsys):

@@ -189,9 +189,10 @@ def test_a_thread_that_fails_ends_the_whole(tmp_path):
         "regions": [{"name": "a"}, {"name": "b", "balancer": "127.0.0.1:1"}],
     }
     options = RegionOptions(tmp_path, tmp_path, **QUICK)
-    state = RegionState(parse_values(raw, "v"), options)
+    values = parse_values(raw, "v")
+    state = RegionState(values, options)
     # What nobody has thought of.
     state.addresses = {"b": SimpleNamespace(known=3, is_name=False)}
     state.standings = list
     with pytest.raises(UnavailableError, match="cannot go on: "):
-        Controller(state, options, None, print).run(os.getppid())
+        Controller(state, options, values, print).run(os.getppid())

@@ -48,6 +48,33 @@ def test_with_regions_what_fails_over_has_a_breaker_of_its_own(tmp_path):
     assert found["llm_far"]["eds_cluster_config"]["service_name"] == "llm_far"
 
 
+def order_of(cluster):
+    return cluster["cluster_type"]["typed_config"]["clusters"]
+
+
+def test_batch_calls_that_may_fail_over_have_a_breaker_of_their_own_over_the_same_replicas(tmp_path):
+    models = {"llm": {**ENTRY, "failoverBatchRequests": 3}}
+    values = parse_values({"models": models, "regions": REGIONS}, "v")
+    found = {one["name"]: one for one in clusters_of(values.models[0], values, tmp_path)}
+    assert list(found) == ["llm_near", "llm_far", "llm", "llm_far_batch", "llm_batch"]
+    assert order_of(found["llm_batch"]) == ["llm_near", "llm_far_batch"]
+    assert thresholds(found["llm_far_batch"])["max_requests"] == 3
+    assert found["llm_far_batch"]["eds_cluster_config"] == found["llm_far"]["eds_cluster_config"]
+    for name in ("llm", "llm_batch"):
+        assert thresholds(found[name])["retry_budget"]["budget_percent"] == {"value": 20}
+
+
+def test_what_spills_goes_by_the_relay_and_then_near(tmp_path):
+    found = clusters(tmp_path, regions=REGIONS, envoy={"spill": True})
+    assert list(found) == ["llm_near", "llm_far", "llm", "llm_relay", "llm_away"]
+    assert order_of(found["llm_away"]) == ["llm_relay", "llm_near"]
+    assert list(clusters(tmp_path, envoy={"spill": True})) == ["llm"]
+    # All that the near replicas may have may be such.
+    budget = thresholds(found["llm_away"])["retry_budget"]
+    assert budget == {"budget_percent": {"value": 100}, "min_retry_concurrency": 64}
+    assert thresholds(found["llm"])["retry_budget"]["budget_percent"] == {"value": 20}
+
+
 def test_breakers_count_calls_and_show_what_is_left_and_retries_have_a_budget(tmp_path):
     one = thresholds(clusters(tmp_path, envoy={"retryBudgetPercent": 30, "minRetryConcurrency": 50})["llm"])
     assert one["retry_budget"] == {"budget_percent": {"value": 30}, "min_retry_concurrency": 50}

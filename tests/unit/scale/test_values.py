@@ -176,7 +176,7 @@ def test_batch_work_does_not_fail_over_unless_the_file_says_so():
 BOUNDED = sorted(
     {one.name for one in dataclasses.fields(EnvoyValues)}
     - {"listen", "admin", "metrics", "balancing", "hedging", "retry_stream_resets", "access_log", "service"}
-    - {"region_listen", "region_tls", "region_insecure", "spill"}
+    - {"region_listen", "region_tls", "region_insecure", "spill", "controller"}
 )
 
 
@@ -219,6 +219,7 @@ def test_settings_that_need_another_say_which():
     envoy_refused({"slowStartSeconds": 30}, "envoy.slowStartSeconds", "envoy.balancing")
     assert parsed(envoy={"slowStartSeconds": 30, "balancing": "roundRobin"}).envoy.slow_start_seconds == 30
     envoy_refused({"balancing": "orca", "agentPort": 0}, "envoy.agentPort")
+    envoy_refused({"spill": True, "agentPort": 0}, "envoy.spill", "envoy.agentPort")
     envoy_refused({"hedging": True, "perTryTimeoutSeconds": 0}, "envoy.perTryTimeoutSeconds")
     envoy_refused({"metrics": {"port": 9901}}, "envoy.metrics", "9901")
 

@@ -1,0 +1,31 @@
+import pytest
+
+from trireme.errors import SettingError
+from trireme.gateway.file import parse_gateway_file
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("other_regions = ['us-east']", "local.region is missing"),
+        ("region = 'eu'\nother_regions = ['eu']", "'eu' stands twice, or is local.region"),
+        ("region = 'eu'\nother_regions = ['us', 'us']", "'us' stands twice"),
+        ("region = 'EU west'", "local.region: 'EU west' is no name"),
+        ("region = 'eu'\nother_regions = ['']", "local.other_regions: '' is no name"),
+        ("region = 'eu'\n[providers.local]\nkind = 'triton'\nregion = 'us'", "take one away"),
+        ("regions = ['eu']", "regions"),
+    ],
+)
+def test_regions_of_our_own_that_cannot_be_are_refused(text, named):
+    with pytest.raises(SettingError, match=named):
+        parse_gateway_file(f"[local]\n{text}".encode(), "gateway.toml")
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "stays"),
+    [([], False), (["eu-west"], False), (["mars"], False), (["us-east"], True), (["AP-south", "x"], True)],
+)
+def test_a_tenant_that_forbids_another_region_of_ours_keeps_its_calls_in_this_one(forbidden, stays):
+    text = "[local]\nregion = 'eu-west'\nother_regions = ['us-east', 'ap-south']"
+    assert parse_gateway_file(text.encode(), "gateway.toml").local.keeps(forbidden) is stays
+    assert not parse_gateway_file(b"", "gateway.toml").local.keeps(forbidden)
