@@ -21,6 +21,7 @@ SCRIPTS = (
     "gateway.rivals",
     "gateway.upstream",
     "gateway.budgets",
+    "gateway.cost",
     "cascade.collect",
     "cascade.run",
     "caching.lookups",
