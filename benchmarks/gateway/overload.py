@@ -32,12 +32,12 @@ from benchmarks.gateway.disconnects import read_memory
 from benchmarks.gateway.fake_llm import place_fake_llm
 from benchmarks.gateway.load import NUMBER, LoadJob, Pool, Sender, Sent
 from benchmarks.gateway.measure import fetch
+from benchmarks.gateway.phases import Phase, describe, read_load, summarize
 from benchmarks.gateway.servers import HOST, Server, run_process
+from benchmarks.gateway.sums import Sums, read_sums
 from trireme.access.priorities import PRIORITIES
 from trireme.machine import pick_ports
 from trireme.observe import metrics as names
-from trireme.triton.metrics import read_metrics, read_samples
-from trireme.tune.perf_analyzer import compute_percentile
 
 SEED = 1
 RESULT = RESULTS / "gateway-overload.json"
@@ -65,40 +65,6 @@ WORDS = "one two three four five six seven eight nine ten eleven twelve thirteen
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
-    """What came of one rate. Milliseconds from the moment at which a request was due, to the whole answer.
-
-    accepted: share of each priority that was answered. failed: neither answered nor refused.
-    """
-
-    name: str
-    rate: float
-    seconds: float
-    requests: int
-    answered: int
-    refused: int
-    failed: int
-    late: int
-    accepted: dict[str, float]
-    answered_p50_ms: float
-    answered_p95_ms: float
-    answered_p99_ms: float
-    refused_p50_ms: float
-    refused_p99_ms: float
-    refused_most_ms: float
-    # By the client's own clock: from the moment at which it was written.
-    refused_in_50_ms: float
-    # What the mean of the answers is made of: the gateway's line, the LLM's engine, and all else.
-    answered_mean_ms: float
-    line_ms: float
-    engine_ms: float
-    # Processor time of the gateway for one request, answered or refused.
-    cpu_ms: float
-    # Load average of the last minute at its end.
-    load: float
-
-
-@dataclass(frozen=True, slots=True)
 class OverloadReport:
     """One run. saturated: answers a second with every seat taken. empty_s: from the end of the overload until
     nobody stands in line, by a gauge of the last 0.25 s. rss_mib: of the gateway, each second of the overload.
@@ -112,22 +78,6 @@ class OverloadReport:
     rss_mib: tuple[float, ...]
     nice: int
     circumstances: Circumstances
-
-
-@dataclass(frozen=True, slots=True)
-class Sums:
-    """Of what was answered so far: seconds in the gateway's line and in the engine, and how many; the gateway's
-    processor seconds."""
-
-    line: float = 0.0
-    lined: float = 0.0
-    engine: float = 0.0
-    written: float = 0.0
-    cpu: float = 0.0
-
-    def since(self, before: Sums) -> Sums:
-        """What came since then."""
-        return Sums(*(getattr(self, one) - getattr(before, one) for one in self.__slots__))
 
 
 @dataclass(slots=True)
@@ -208,29 +158,7 @@ class _Run:
 
     async def sums(self) -> Sums:
         """As of now."""
-        return await asyncio.to_thread(self._read_sums)
-
-    def _read_sums(self) -> Sums:
-        ours = fetch(f"http://{HOST}:{self.server.port}/metrics").decode()
-        triton = read_metrics(HOST, self.triton_port)
-        return Sums(
-            *_read_histogram(ours, names.ROUTE_WAIT),
-            *_read_histogram(triton, names.ANSWER_TIME),
-            self.server.read_cpu_s(),
-        )
-
-
-def _read_histogram(page: str, metric: names.Metric) -> tuple[float, float]:
-    """Sum and count of the LLM's values."""
-    first, second = (
-        sum(value for labels, value in read_samples(page, f"{metric.name}_{part}") if _is_ours(labels))
-        for part in ("sum", "count")
-    )
-    return first, second
-
-
-def _is_ours(labels: dict[str, str]) -> bool:
-    return MODEL in (labels.get("model"), labels.get("model_name"))
+        return await asyncio.to_thread(read_sums, self.server, self.triton_port, MODEL)
 
 
 async def _drive(run: _Run, options: argparse.Namespace, circumstances: Circumstances) -> OverloadReport:
@@ -369,66 +297,6 @@ def read_waiting(page: str) -> float:
     """Requests in the line of the route, of a page of metrics."""
     start = f'{names.ROUTE_WAITING.name}{{model="{MODEL}"}} '
     return sum(float(line.removeprefix(start)) for line in page.splitlines() if line.startswith(start))
-
-
-def read_load() -> float:
-    """Load average of the last minute."""
-    return round(os.getloadavg()[0], 1)
-
-
-def summarize(
-    name: str, rate: float, seconds: float, found: Sequence[_Sending], sums: Sums = Sums()
-) -> Phase:
-    """What came of one rate. sums: of its time."""
-    every = [sent for one in found for sent in one.sender.all]
-    answered = [1000 * (sent.done - sent.due) for sent in every if not sent.error]
-    refused = [1000 * (sent.done - sent.due) for sent in every if _is_refused(sent)]
-    own = [1000 * (sent.done - sent.at) for sent in every if _is_refused(sent)]
-    accepted = {}
-    for priority in PRIORITIES:
-        sent_of = [sent for one in found if one.priority == priority for sent in one.sender.all]
-        accepted[priority] = round(sum(not sent.error for sent in sent_of) / max(1, len(sent_of)), 4)
-    return Phase(
-        name=name,
-        rate=round(rate, 1),
-        seconds=seconds,
-        requests=len(every),
-        answered=len(answered),
-        refused=len(refused),
-        failed=len(every) - len(answered) - len(refused),
-        late=sum(sent.at - sent.due > 0.005 for sent in every),
-        accepted=accepted,
-        answered_p50_ms=_percent(answered, 50),
-        answered_p95_ms=_percent(answered, 95),
-        answered_p99_ms=_percent(answered, 99),
-        refused_p50_ms=_percent(refused, 50),
-        refused_p99_ms=_percent(refused, 99),
-        refused_most_ms=_percent(refused, 100),
-        refused_in_50_ms=round(sum(one <= 50 for one in own) / max(1, len(own)), 4),
-        answered_mean_ms=round(sum(answered) / max(1, len(answered)), 1),
-        line_ms=round(1000 * sums.line / max(1.0, sums.lined), 1),
-        engine_ms=round(1000 * sums.engine / max(1.0, sums.written), 1),
-        cpu_ms=round(1000 * sums.cpu / max(1, len(every)), 2),
-        load=read_load(),
-    )
-
-
-def _is_refused(sent: Sent) -> bool:
-    return sent.error.startswith("HTTP 503")
-
-
-def _percent(values: Sequence[float], percent: float) -> float:
-    return round(compute_percentile(values, percent), 1) if values else 0.0
-
-
-def describe(phase: Phase) -> str:
-    """In one line."""
-    return (
-        f"{phase.name}, {phase.rate:g}/s: {phase.answered} answered (p95 {phase.answered_p95_ms:g} ms), "
-        f"{phase.refused} refused (p99 {phase.refused_p99_ms:g} ms), {phase.failed} failed, {phase.accepted}; mean"
-        f" {phase.answered_mean_ms:g} ms, line {phase.line_ms:g}, engine {phase.engine_ms:g}, gateway"
-        f" {phase.cpu_ms:g} ms of CPU a request; load {phase.load:g}"
-    )
 
 
 def format_section(report: OverloadReport) -> str:

@@ -11,11 +11,11 @@ from benchmarks.gateway.overload import (
     RESULT,
     SHARES,
     OverloadReport,
-    Sums,
     format_section,
     read_waiting,
     summarize,
 )
+from benchmarks.gateway.sums import Sums
 from trireme.access.priorities import PRIORITIES
 from trireme.artifacts.manifest import read_manifest, verify_files
 from trireme.gateway.file import parse_gateway_file
