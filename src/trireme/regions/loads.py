@@ -120,6 +120,9 @@ def ask_loads(connection: http.client.HTTPConnection, path: str) -> bytes | None
     connection.request("GET", path, headers={"user-agent": "trireme"})
     response = connection.getresponse()
     body = response.read(MOST_BYTES)
+    if not response.isclosed():
+        # What is left would be taken for the next answer.
+        raise http.client.HTTPException(f"more than {MOST_BYTES} bytes")
     return body if response.status == http.client.OK else None
 
 

@@ -6,7 +6,9 @@ import pytest
 from fakes.authorities import Authority
 from fakes.pings import Pings
 from fakes.ports import free_ports
+from trireme.regions import loads
 from trireme.regions.probe import Answer, Probe
+from trireme.scale.near_routes import PING
 from trireme.scale.region_values import RegionTls
 
 HERE = "127.0.0.1"
@@ -65,6 +67,29 @@ def test_another_answer_is_wrong(balancer, probe):
     assert probe.measure(HERE) == Answer("wrong")
     balancer.body = b""
     assert probe.measure(HERE).outcome == "ok"
+
+
+def test_what_else_a_region_says_is_read_on_the_connection_of_the_probe(balancer, probe):
+    assert probe.read(PING) is None
+    assert probe.measure(HERE).outcome == "ok"
+    balancer.body = b"loads"
+    assert probe.read(PING) == b"loads"
+    assert probe.read("/elsewhere") is None
+    balancer.body = b""
+    assert probe.measure(HERE).outcome == "ok"
+    assert balancer.connections == 1
+
+
+def test_of_an_answer_that_is_too_long_nothing_is_taken_for_the_next_one(balancer, probe, monkeypatch):
+    monkeypatch.setattr(loads, "MOST_BYTES", 3)
+    probe.measure(HERE)
+    balancer.body = b"loads"
+    assert probe.read(PING) is None
+    balancer.body = b""
+    assert probe.measure(HERE).outcome == "ok"
+    assert balancer.connections == 2
+    balancer.cut()
+    assert probe.read(PING) is None
 
 
 def test_another_address_is_asked_on_another_connection(balancer, probe):
