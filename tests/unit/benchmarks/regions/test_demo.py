@@ -1,9 +1,11 @@
 """What the demonstration shows of a second."""
 
+import re
 from io import StringIO
 
 from rich.console import Console
 
+from benchmarks.common.report import DOCS, PROJECT
 from benchmarks.regions.demo import line_of, summarize, table_of
 from benchmarks.regions.load import Outcome
 
@@ -44,3 +46,9 @@ def test_a_table_has_the_regions_in_their_order_with_their_replicas():
     assert text.index("1. us") < text.index("2. eu")
     assert "10.0.0.1:9001 out" in text
     assert "failed 1, slowest call 0.60 s" in text
+
+
+def test_the_target_of_make_that_the_page_names_runs_it():
+    assert "`make scale-demo`" in (DOCS / "regions.md").read_text(encoding="utf-8")
+    command = re.search(r"^scale-demo: .*\n\t@(.+)$", (PROJECT / "Makefile").read_text(), re.MULTILINE)[1]
+    assert "-m benchmarks.regions.demo" in command

@@ -11,10 +11,11 @@ from pathlib import Path as File
 import psutil
 import pytest
 
+from benchmarks.regions import namespaces
 from benchmarks.regions.delays import Path
 from benchmarks.regions.links import PROJECT, Link
 from benchmarks.regions.namespaces import Namespace
-from trireme.errors import UnavailableError
+from trireme.errors import UnavailableError, UnsupportedError
 
 pytestmark = pytest.mark.namespaces
 PORT = 7000
@@ -136,6 +137,7 @@ def test_what_is_killed_leaves_no_process_of_its_own(tmp_path):
     # It names its processes and waits until it is killed.
     script = """
 import signal, sys
+from benchmarks.regions import namespaces
 from benchmarks.regions.delays import Path
 from benchmarks.regions.links import Link
 from benchmarks.regions.namespaces import Namespace
@@ -162,3 +164,12 @@ def network_of(pid):
     """Which network a process has; None of one that has gone."""
     with suppress(OSError):
         return File(f"/proc/{pid}/ns/net").readlink()
+
+
+def test_what_is_missing_for_links_is_named(monkeypatch, tmp_path):
+    assert namespaces.find_hindrance() == ""
+    monkeypatch.setattr(namespaces, "TUN_DEVICE", tmp_path / "tun")
+    assert namespaces.find_hindrance() == f"{tmp_path / 'tun'}: No such file or directory"
+    with pytest.raises(UnsupportedError, match="need root or user namespaces"):
+        monkeypatch.setenv("REGIONS_STARTED_AGAIN", "1")
+        namespaces.enter_own("no.module", [])
