@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from trireme.cli import _parser
+from trireme.gateway.file import parse_gateway_file
 from trireme.settings import PREFIX, Settings, read_settings
 
 ROOT = Path(__file__).parents[2]
@@ -326,6 +327,11 @@ def test_a_controller_beside_envoy_writes_far_replicas_into_a_folder_that_envoy_
     mounts = {name: {one["name"]: one for one in part["volumeMounts"]} for name, part in parts.items()}
     folder = mounts["regions"]["far"]["mountPath"]
     assert f"--endpoints={folder}" in controller["command"]
+    # Other regions ask it through Envoy how loaded this one is.
+    config = yaml.safe_load(of_kind(regional, "ConfigMap")["trireme-envoy"]["data"]["values.yaml"])
+    told = config["envoy"]["controller"]
+    assert f"--port={told['port']}" in controller["command"] and told["address"] == "127.0.0.1"
+    assert controller["ports"][0]["containerPort"] == told["port"]
     assert f"--far-endpoints={folder}" in parts["bootstrap"]["command"]
     assert mounts["envoy"]["far"] == {"name": "far", "mountPath": folder, "readOnly": True}
     assert "readOnly" not in mounts["regions"]["far"] and "readOnly" not in mounts["bootstrap"]["far"]
@@ -533,6 +539,9 @@ def gateway_toml(objects):
 
 def test_the_gateway_is_told_the_regions_so_that_what_a_tenant_forbids_holds_there(chart, regional):
     assert gateway_toml(regional) == {"local": {"region": "eu-west", "other_regions": ["us-east"]}}
+    text = of_kind(regional, "ConfigMap")["trireme-gateway"]["data"]["gateway.toml"]
+    read = parse_gateway_file(text.encode(), "gateway.toml")
+    assert (read.local.region, list(read.local.other_regions)) == ("eu-west", ["us-east"])
     values = SAFE
     toml = '[tenants.acme]\nforbid_regions = ["b"]\n'
     made = gateway_toml(chart.objects({**values, "gateway": {"toml": toml}}))

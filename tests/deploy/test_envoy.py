@@ -93,10 +93,11 @@ def test_trireme_envoy_reads_the_charts_own_file_too():
 
 
 def test_the_schema_of_envoy_has_the_keys_that_trireme_envoy_reads():
-    # The chart names its own Services, and its own files of the Secret of regions.
+    # The chart names its own Services, files of the Secret of regions, and the port of the controller beside it.
     assert set(properties("envoy")) == {camel(one.name) for one in dataclasses.fields(EnvoyValues)} - {
         "service",
         "regionTls",
+        "controller",
     }
 
 

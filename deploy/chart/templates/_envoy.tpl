@@ -7,6 +7,9 @@
 {{- with $envoy.regionListen }}
   {{- $_ := set $envoy "regionListen" (dict "address" "0.0.0.0" "port" .port) }}
 {{- end }}
+{{- if include "trireme.hasFailover" . }}
+  {{- $_ := set $envoy "controller" (dict "address" "127.0.0.1" "port" .Values.balancer.regions.port) }}
+{{- end }}
 {{- with .Values.secrets.region.secret }}
   {{- $_ := set $envoy "regionTls" (dict "certificate" "/etc/trireme-region/tls.crt" "key" "/etc/trireme-region/tls.key" "authority" "/etc/trireme-region/ca.crt") }}
 {{- end }}
