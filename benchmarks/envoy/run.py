@@ -24,7 +24,7 @@ from benchmarks.common.report import DOCS, RESULTS, read_circumstances, render, 
 from benchmarks.common.script import make_parser, run_script
 from trireme.errors import UnavailableError
 from trireme.machine import pick_ports
-from trireme.scale.endpoints import Endpoint, write
+from trireme.scale.endpoints import Endpoint, write_near
 from trireme.scale.envoy import arguments, bootstrap, find_envoy
 from trireme.scale.routes import INFER, MODEL_HEADER
 from trireme.scale.value_readers import Address
@@ -79,7 +79,7 @@ def envoy_before(port: int, folder: Path) -> Iterator[int]:
         for name, one in zip(names, pick_ports("127.0.0.1", len(names)), strict=True)
     }
     values = dataclasses.replace(values, envoy=dataclasses.replace(values.envoy, **own))
-    write(folder, "all", [Endpoint("127.0.0.1", port)])
+    write_near(folder, "all", [Endpoint("127.0.0.1", port)])
     file = folder / "envoy.json"
     file.write_text(json.dumps(bootstrap(values, endpoints=folder)), encoding="utf-8")
     process = subprocess.Popen(arguments(find_envoy(), file, values.envoy), stderr=subprocess.DEVNULL)

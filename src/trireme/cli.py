@@ -18,6 +18,7 @@ from trireme.commands.ingest import add_ingest
 from trireme.commands.jobs import add_jobs
 from trireme.commands.keys import add_keys
 from trireme.commands.models import add_env, add_models, add_ready
+from trireme.commands.regions import add_regions
 from trireme.commands.reindex import add_reindex
 from trireme.commands.replication import add_replication
 from trireme.commands.restart import add_restart
@@ -50,6 +51,7 @@ COMMANDS = (
     add_ready,
     add_env,
     add_envoy,
+    add_regions,
     add_agent,
     add_drain,
 )

@@ -20,11 +20,14 @@ from trireme.ingest.worker import Worker
 from trireme.retrieve.store import VectorStore
 from trireme.settings import Settings
 from trireme.storage import DEFAULT_EXACT_BELOW, open_documents, open_index_builder, open_queue, open_store
+from trireme.triton.call_route import CallRoute
 from trireme.triton.client import TritonClient
 from trireme.triton.many_servers import count_interactive_of_all
 from trireme.triton.metrics import count_interactive, read_metrics
 from trireme.types import FloatArray
 
+# A worker does not know what tenants forbid, and what it waits for loses nothing by waiting.
+_STAYS = CallRoute(priority="batch", stays_near=True)
 # How long a collection's embedder is taken for granted.
 REMEMBER_SECONDS = 2.0
 
@@ -40,7 +43,7 @@ class ServedEncoders:
         self._opened: dict[str, Encoder] = {}
         self._chosen: dict[tuple[str, str], tuple[float, Encoder]] = {}
         self.default = default or default_embedder(settings.model_repository)
-        self._server = _ServerClients(settings.grpc_url)
+        self._server = BulkClients(settings.grpc_url)
 
     def choose(self, tenant: str, collection: str) -> Encoder:
         """See Encoders.choose."""
@@ -106,7 +109,7 @@ class ServedEncoders:
         return known
 
 
-class _ServerClients:
+class BulkClients:
     """One client for each thread, made anew once it has failed: gRPC waits ever longer before it connects again."""
 
     def __init__(self, url: str) -> None:
@@ -137,7 +140,7 @@ class _ServerClients:
 
     def _client(self) -> TritonClient:
         if getattr(self._mine, "client", None) is None:
-            self._mine.client = TritonClient(self._url)
+            self._mine.client = TritonClient(self._url, route=_STAYS)
         client: TritonClient = self._mine.client
         return client
 

@@ -151,6 +151,8 @@ class Settings:
     # Where several tritonservers stand behind host:grpc_port: their hosts, with commas between them, at which HTTP
     # and metrics have http_port and metrics_port. A name may have several addresses. "": host is the one server.
     server_hosts: str = field(default="", metadata=_reads(_hosts))
+    # YAML of the regions of which this machine is one: docs/regions.md. "": there are no others.
+    regions_file: str = field(default="", metadata=_reads(_text_or_nothing))
     tenant: str = field(default="default", metadata=TEXT)
     collection: str = field(default="default", metadata=TEXT)
     gateway_host: str = field(default="127.0.0.1", metadata=TEXT)

@@ -16,7 +16,9 @@ from trireme.errors import UnsupportedError
 from trireme.scale import endpoints
 from trireme.scale.clusters import ADMIN_CLUSTER
 from trireme.scale.envoy import arguments, bootstrap, find_envoy
+from trireme.scale.region_tls import write_secrets
 from trireme.scale.routes import MODEL_HEADER
+from trireme.scale.spill import write_shares
 from trireme.scale.values import parse_values
 
 CHANNEL_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -54,17 +56,27 @@ class Balancer:
         raw = {
             "models": models,
             "envoy": {**QUICK, **ports, **envoy},
-            "regions": [{"name": r} for r in regions],
+            # By name alone, or as the file has them.
+            "regions": [{"name": r} if isinstance(r, str) else r for r in regions],
         }
         self.values = parse_values(raw, "test")
         for entry in self.values.models:
-            endpoints.write(folder, entry.name, [])
+            place_in(folder, entry.name, [])
+        if self.values.envoy.region_tls is not None:
+            write_secrets(folder, self.values.envoy.region_tls, self.values.other_regions)
+        if self.values.envoy.spill:
+            write_shares(folder, {})
         file = folder / "envoy.json"
-        file.write_text(json.dumps(bootstrap(self.values, endpoints=folder if has_files else None)))
+        made = bootstrap(
+            self.values, endpoints=folder if has_files else None, far_endpoints=folder, secrets=folder
+        )
+        file.write_text(json.dumps(made))
         self.log = (folder / "envoy.log").open("wb")
         command = arguments(self.program, file, self.values.envoy)
         self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT)
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{grpc_port}", CHANNEL_OPTIONS)
+        self.region_port = self.values.envoy.region_listen.port if self.values.envoy.region_listen else 0
+        self.address = f"127.0.0.1:{grpc_port}"
+        self.channel = grpc.insecure_channel(self.address, CHANNEL_OPTIONS)
         self.stub = service_pb2_grpc.GRPCInferenceServiceStub(self.channel)
         self.wait_until(self._is_ready)
 
@@ -98,12 +110,14 @@ class Balancer:
     def hosts(self):
         """Port of each replica that Envoy knows, with its state of health."""
         clusters = json.loads(self.fetch("/clusters?format=json"))["cluster_statuses"]
-        return {
-            host["address"]["socket_address"]["port_value"]: host["health_status"]
-            for cluster in clusters
-            if cluster["name"] != ADMIN_CLUSTER
-            for host in cluster.get("host_statuses", [])
-        }
+        found = {}
+        for cluster in clusters:
+            for host in cluster.get("host_statuses", []):
+                # Those of Envoy's own have no port. What is in two clusters is well where it is so in both.
+                at = host["address"].get("socket_address")
+                if at and cluster["name"] != ADMIN_CLUSTER:
+                    found.setdefault(at["port_value"], {}).update(host["health_status"])
+        return found
 
     def is_out(self, replica):
         """Whether a replica has failed its checks."""
@@ -129,7 +143,7 @@ class Balancer:
         Each is a replica, or an endpoint. Those of which one waits to be unhealthy are not placed by this.
         """
         wanted = [one if isinstance(one, endpoints.Endpoint) else one.endpoint() for one in some]
-        endpoints.write(self.folder, entry or self.values.default.name, wanted)
+        place_in(self.folder, entry or self.values.default.name, wanted)
 
         def is_so():
             hosts = self.hosts()
@@ -149,17 +163,26 @@ class Balancer:
             self.request(model, **fields), metadata=[*_named(model), *metadata], timeout=timeout
         )
 
-    def start(self, model=""):
+    def start(self, model="", metadata=()):
         """A call that runs on."""
-        return self.stub.ModelInfer.future(self.request(model), metadata=_named(model), timeout=30.0)
+        return self.stub.ModelInfer.future(
+            self.request(model), metadata=[*_named(model), *metadata], timeout=30.0
+        )
 
-    def open_stream(self, model="", requests=None):
+    def open_stream(self, model="", requests=None, metadata=()):
         requests = requests or iter([self.request(model)])
-        return self.stub.ModelStreamInfer(requests, metadata=_named(model), timeout=30.0)
+        return self.stub.ModelStreamInfer(requests, metadata=[*_named(model), *metadata], timeout=30.0)
 
-    def stream(self, model=""):
+    def stream(self, model="", metadata=()):
         """The texts of a whole stream."""
-        return [part.infer_response.id for part in self.open_stream(model)]
+        return [part.infer_response.id for part in self.open_stream(model, metadata=metadata)]
+
+
+def place_in(folder, entry, some):
+    """Near and far endpoints, by their priorities."""
+    # The far ones first: while calls move there they are known.
+    endpoints.write_far(folder, entry, [one for one in some if one.priority])
+    endpoints.write_near(folder, entry, [one for one in some if not one.priority])
 
 
 def _named(model):

@@ -39,6 +39,7 @@ TABLES = {
     "models.NAME.semantic": SemanticRow,
     "tenants.NAME": TenantRow,
     "tenants.NAME.semantic": SemanticRow,
+    "local": LocalRow,
     "limits": Limits,
     "attempts": AttemptRow,
     "prices.NAME": PriceRow,
@@ -46,7 +47,6 @@ TABLES = {
     "cache": CacheRow,
     "public": PublicRow,
     "defaults": Defaults,
-    "local": LocalRow,
 }
 
 

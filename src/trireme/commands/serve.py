@@ -38,6 +38,8 @@ def _serve(arguments: argparse.Namespace, settings: Settings, console: Console) 
     replicas = arguments.replicas if arguments.behind_envoy or arguments.replicas != 1 else 0
     if arguments.replicas < 1:
         raise SettingError(f"--replicas must be 1 or more, got {arguments.replicas}")
+    if settings.regions_file and not replicas:
+        raise SettingError("TRIREME_REGIONS_FILE needs Envoy: serve with --behind-envoy or --replicas N")
     try:
         serve(settings, arguments.corpus, console, replicas)
     except KeyboardInterrupt:
@@ -150,3 +152,14 @@ def _announce_replicas(fleet: Fleet, console: Console) -> None:
             soft_wrap=True,
         )
     console.print(f"Envoy's metrics: http://{fleet.envoy_metrics}/stats/prometheus", highlight=False)
+    if (values := fleet.values).regions:
+        others = ", ".join(f"{one.name} at {one.balancer}" for one in values.other_regions) or "none"
+        listen = values.envoy.region_listen
+        reached = f"{listen.address}:{listen.port}" if listen is not None else "nothing"
+        console.print(
+            f"Region {values.own_region}: others reach {reached}. Other regions: {others}.",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if fleet.regions_metrics:
+        console.print(f"Metrics of their order: http://{fleet.regions_metrics}/metrics", highlight=False)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from time import monotonic
 
 from trireme.artifacts.repository import list_recipes
@@ -17,14 +18,19 @@ from trireme.errors import SettingError, UnavailableError
 from trireme.fleet.control import ControlFolder, FleetState, ReplicaState, RollState, latest
 from trireme.fleet.envoy_process import EnvoyProcess
 from trireme.fleet.leftovers import envoy_note
-from trireme.fleet.places import ENTRY, envoy_values, place_replicas
+from trireme.fleet.places import ENTRY, place_replicas, raw_values, regions_address
+from trireme.fleet.regions import RegionsProcess, with_regions
 from trireme.fleet.replica import Replica
 from trireme.fleet.roll import Roll
 from trireme.kept_server import DEFAULT_TIMING, KeeperTiming, claim_server
 from trireme.machine import read_free_memory, share_cores
 from trireme.scale import endpoints
-from trireme.scale.endpoints import Endpoint
+from trireme.scale.endpoints import Endpoint, near_name
 from trireme.scale.envoy import bootstrap, find_envoy
+from trireme.scale.region_tls import write_secrets
+from trireme.scale.spill import make_shares
+from trireme.scale.value_readers import Address
+from trireme.scale.values import parse_values, read_yaml
 from trireme.settings import Settings
 from trireme.triton.server import TritonServer, check_port_is_free
 
@@ -67,7 +73,16 @@ class Fleet:
             )
             for place, share in zip(place_replicas(settings, count), shares, strict=True)
         ]
-        self._values = envoy_values(settings, list_recipes(settings.model_repository), count)
+        self._raw = raw_values(settings, list_recipes(settings.model_repository), count)
+        if settings.regions_file:
+            file = Path(settings.regions_file)
+            self._raw = with_regions(self._raw, read_yaml(file), str(file))
+        self.values = parse_values(self._raw, settings.regions_file or "the values of this stack")
+        # Of this machine's replicas, as Envoy calls it.
+        self._cluster = near_name(ENTRY) if self.values.has_failover else ENTRY
+        self._withheld = frozenset(withheld)
+        # Where there are other regions.
+        self.regions: RegionsProcess | None = None
         self._control = ControlFolder(settings.data_dir)
         self._claims = ExitStack()
         self.envoy: EnvoyProcess | None = None
@@ -92,7 +107,13 @@ class Fleet:
     @property
     def envoy_metrics(self) -> str:
         """host:port of Envoy's own metrics, which are at /stats/prometheus."""
-        return f"{self._values.envoy.metrics.address}:{self._values.envoy.metrics.port}"
+        return f"{self.values.envoy.metrics.address}:{self.values.envoy.metrics.port}"
+
+    @property
+    def regions_metrics(self) -> str:
+        """host:port of the controller of regions, whose metrics are at /metrics; "" where there is none."""
+        at = regions_address(self._settings)
+        return f"{at.address}:{at.port}" if self.values.has_failover else ""
 
     def claim(self) -> None:
         """As KeptServer.claim. Raises UnsupportedError where Envoy is not installed."""
@@ -106,8 +127,10 @@ class Fleet:
         The first server is started alone: what it takes says whether the memory carries the others.
         """
         try:
-            listen = self._values.envoy.listen
+            listen, region_listen = self.values.envoy.listen, self.values.envoy.region_listen
             check_port_is_free(listen.address, listen.port, "grpc_port")
+            if region_listen is not None:
+                _check_region_port(region_listen, self._settings.regions_file)
             first, *others = self.replicas
             self._launch(first, database_url)
             first.kept.wait_until_ready()
@@ -118,6 +141,7 @@ class Fleet:
                 replica.kept.wait_until_ready()
             self.envoy = self._start_envoy()
             self._wait_until_all_serve(self.envoy)
+            self._start_regions()
             self._say()
         except BaseException:
             self.stop()
@@ -128,8 +152,9 @@ class Fleet:
         if self._roll is not None:
             self._roll.cancel()
             self._roll.join(STOP_SECONDS)
-        if self.envoy is not None:
-            self.envoy.stop()
+        for process in (self.regions, self.envoy):
+            if process is not None:
+                process.stop()
         with ThreadPoolExecutor(len(self.replicas)) as threads:
             list(threads.map(Replica.stop, self.replicas))
         with suppress(OSError):
@@ -140,8 +165,9 @@ class Fleet:
         """Starts again what ended or hangs, takes requests for restarts, and tells `notice`. Returns soon."""
         for replica in self.replicas:
             replica.look_after(notice)
-        if self.envoy is not None:
-            self.envoy.look_after(notice)
+        for process in (self.envoy, self.regions):
+            if process is not None:
+                process.look_after(notice)
         self._publish()
         self._look_at_restarts(notice)
         # A full disk must not end the stack.
@@ -159,7 +185,7 @@ class Fleet:
         self._roll = Roll(
             self.replicas,
             chosen,
-            lambda: self.envoy.seen(ENTRY) if self.envoy is not None else {},
+            lambda: self.envoy.seen(self._cluster) if self.envoy is not None else {},
             drain_seconds=drain_seconds,
             publish=self._publish,
             notice=notice,
@@ -177,11 +203,19 @@ class Fleet:
         folder = self._control.path / "endpoints"
         folder.mkdir(parents=True, exist_ok=True)
         self._publish()
+        if self.values.has_failover:
+            # What the controller wrote before holds.
+            endpoints.make_far(folder, ENTRY)
+            if self.values.envoy.spill:
+                make_shares(folder)
+        if self.values.envoy.region_tls is not None:
+            write_secrets(self._control.path, self.values.envoy.region_tls, self.values.other_regions)
+        made = bootstrap(self.values, endpoints=folder, secrets=self._control.path)
         file = self._control.path / "envoy.json"
-        file.write_text(json.dumps(bootstrap(self._values, endpoints=folder), indent=1), encoding="utf-8")
+        file.write_text(json.dumps(made, indent=1), encoding="utf-8")
         logs = self._settings.data_dir / "logs"
         note = envoy_note(self._settings.data_dir)
-        envoy = EnvoyProcess(find_envoy(), file, self._values.envoy, logs / "envoy.log", note)
+        envoy = EnvoyProcess(find_envoy(), file, self.values.envoy, logs / "envoy.log", note)
         try:
             envoy.wait_until_ready()
         except BaseException:
@@ -189,10 +223,26 @@ class Fleet:
             raise
         return envoy
 
+    def _start_regions(self) -> None:
+        """Does nothing where there are no other regions."""
+        if not self.values.has_failover:
+            return
+        values = self._control.path / "values.yaml"
+        # JSON is YAML.
+        values.write_text(json.dumps(self._raw, indent=1), encoding="utf-8")
+        self.regions = RegionsProcess(
+            values,
+            self._control.path / "endpoints",
+            regions_address(self._settings),
+            self._settings.data_dir / "logs" / "regions.log",
+            self._withheld,
+        )
+        self.regions.wait_until_ready()
+
     def _wait_until_all_serve(self, envoy: EnvoyProcess) -> None:
         started = monotonic()
         for replica in self.replicas:
-            while not (replica.is_ready() and envoy.seen(ENTRY).get(replica.key) == "healthy"):
+            while not (replica.is_ready() and envoy.seen(self._cluster).get(replica.key) == "healthy"):
                 agent = replica.agent
                 if agent is not None and monotonic() - started < LEFTOVER_SECONDS:
                     agent.look_after(lambda _: None)
@@ -212,7 +262,7 @@ class Fleet:
             # A full disk: tried again by the next call.
             with suppress(OSError):
                 if now != self._published:
-                    endpoints.write(self._control.path / "endpoints", ENTRY, now)
+                    endpoints.write_near(self._control.path / "endpoints", ENTRY, now)
                     self._published = now
 
     def _look_at_restarts(self, notice: Callable[[str], None]) -> None:
@@ -257,6 +307,15 @@ class Fleet:
         if state != self._said:
             self._control.say(state)
             self._said = state
+
+
+def _check_region_port(at: Address, file: str) -> None:
+    try:
+        check_port_is_free(at.address, at.port, "grpc_port")
+    except SettingError:
+        raise SettingError(
+            f"{file}: envoy.regionListen {at.address}:{at.port} is taken or not of this machine"
+        ) from None
 
 
 def check_memory(each: int, count: int, free: int) -> None:

@@ -6,11 +6,12 @@ import ipaddress
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from trireme.artifacts.recipe import Recipe
 from trireme.errors import SettingError
 from trireme.scale.value_readers import Address
-from trireme.scale.values import EnvoyValues, ModelEntry, Values
+from trireme.scale.values import Values, parse_values
 from trireme.settings import Settings
 
 # Of 127.0.0.0/8, all of which is this machine: Envoy's own ports, and the replicas from the next one on.
@@ -43,8 +44,7 @@ def place_replicas(settings: Settings, count: int) -> list[Place]:
     """
     if not 1 <= count <= MOST_REPLICAS:
         raise SettingError(f"--replicas must be from 1 to {MOST_REPLICAS}, got {count}")
-    ports = _free_numbers(settings)
-    grpc, agent, agent_http = next(ports), next(ports), next(ports)
+    grpc, agent, agent_http, _, _ = _own_ports(settings)
     return [
         Place(
             name=str(number),
@@ -59,37 +59,60 @@ def place_replicas(settings: Settings, count: int) -> list[Place]:
     ]
 
 
-def envoy_values(settings: Settings, recipes: Sequence[Recipe], count: int) -> Values:
-    """What Envoy is told in front of `count` replicas. Raises SettingError for a host that has no address.
+def raw_values(settings: Settings, recipes: Sequence[Recipe], count: int) -> dict[str, Any]:
+    """What Envoy is told in front of `count` replicas, as values.yaml has it; `parse_values` takes it.
 
-    Encoders, retrievers and searches only read: a call that was lost may be sent again.
+    Encoders, retrievers and searches only read: a call that was lost may be sent again. Raises SettingError for a
+    host that has no address.
     """
-    admin = next(_free_numbers(settings))
-    envoy = EnvoyValues(
-        listen=Address(_ip_address(settings.host), settings.grpc_port),
-        admin=Address(str(FIRST_ADDRESS), admin),
-        metrics=Address(str(FIRST_ADDRESS), settings.metrics_port),
+    grpc, agent, _, admin, _ = _own_ports(settings)
+    envoy = {
+        "listen": {"address": _ip_address(settings.host), "port": settings.grpc_port},
+        "admin": {"address": str(FIRST_ADDRESS), "port": admin},
+        "metrics": {"address": str(FIRST_ADDRESS), "port": settings.metrics_port},
+        "controller": {"address": str(FIRST_ADDRESS), "port": regions_address(settings).port},
+        "serverPort": grpc,
+        "agentPort": agent,
         # Nothing is lost on the way within a machine: a slow try is a busy one, and a second one makes it busier.
-        per_try_timeout_seconds=0.0,
+        "perTryTimeoutSeconds": 0,
         # The only one must not be left out: it may be back sooner.
-        outlier_percent=50 if count > 1 else 0,
-        retries=5,
-    )
-    entry = ModelEntry(
-        name=ENTRY,
-        serves=tuple(recipe.model for recipe in recipes),
-        idempotent=tuple(recipe.model for recipe in recipes if _only_reads(recipe)),
-        min_replicas=count,
-        max_replicas=count,
-        max_requests=MOST_CALLS * count,
-        is_default=True,
-    )
-    return Values((entry,), envoy)
+        "outlierPercent": 50 if count > 1 else 0,
+        "retries": 5,
+    }
+    entry = {
+        # An empty repository is served too: its models may come later.
+        "serves": [recipe.model for recipe in recipes] or [ENTRY],
+        "idempotent": [recipe.model for recipe in recipes if _only_reads(recipe)],
+        "replicas": {"min": count, "max": count},
+        "maxRequests": MOST_CALLS * count,
+        "default": True,
+    }
+    return {"models": {ENTRY: entry}, "envoy": envoy}
+
+
+def envoy_values(settings: Settings, recipes: Sequence[Recipe], count: int) -> Values:
+    """As `raw_values`, read."""
+    return parse_values(raw_values(settings, recipes, count), "the values of this stack")
+
+
+def regions_address(settings: Settings) -> Address:
+    """Where the controller of regions serves metrics and /ready."""
+    return Address(str(FIRST_ADDRESS), _own_ports(settings)[-1])
 
 
 def _only_reads(recipe: Recipe) -> bool:
     kind = recipe.traits
     return not kind.is_decoupled and kind.name != "ingester"
+
+
+def _own_ports(settings: Settings) -> tuple[int, int, int, int, int]:
+    """Of each replica: gRPC, its agent's gRPC and HTTP; Envoy's admin; the controller of regions.
+
+    The last two are at another address than the replicas.
+    """
+    ports = _free_numbers(settings)
+    first, second, third = next(ports), next(ports), next(ports)
+    return first, second, third, first, second
 
 
 def _free_numbers(settings: Settings) -> Iterator[int]:

@@ -346,7 +346,8 @@ def _teach(entry: Entry, models: Sequence[ServedModel]) -> None:
 
 
 def _open_entry(name: str, row: ProviderRow, parts: GatewayParts) -> Entry:
-    url = parts.triton.url if name == LOCAL and not row.url else row.url
+    is_own = name == LOCAL and not row.url
+    url = parts.triton.url if is_own else row.url
     missing = [variable for variable in row.keys if not parts.secrets.get(variable)]
     if missing:
         raise SettingError(
@@ -357,7 +358,8 @@ def _open_entry(name: str, row: ProviderRow, parts: GatewayParts) -> Entry:
         open_provider(row.kind, ProviderOptions(name, url, secret, row.cache_salt)) for secret in secrets
     ]
     limits = AttemptLimits(row.first_seconds, row.between_seconds, row.total_seconds)
-    return Entry(name, tuple(opened), limits, row.region)
+    region = row.region or (parts.file.local.region if is_own else "")
+    return Entry(name, tuple(opened), limits, region)
 
 
 def read_keys(environ: Mapping[str, str], file: GatewayFile) -> dict[str, str]:

@@ -16,6 +16,7 @@ from trireme.gateway.degrade.wants import read_deadlines, read_priority
 from trireme.gateway.exchange import Exchange, header_text, secret_of
 from trireme.gateway.file import PublicRow, TenantRow
 from trireme.gateway.ports import Ports
+from trireme.providers.call_route import CallRoute, route_calls
 from trireme.providers.chat import ChatCall
 from trireme.providers.targets import Attempt, OpenAnswer, Target
 
@@ -47,8 +48,10 @@ async def admit(exchange: Exchange, ports: Ports) -> None:
     if ports.metrics.running > limit:
         raise UnavailableError(f"the gateway runs {limit} requests, its limit; try again")
     exchange.deadlines = read_deadlines(exchange.headers, exchange.started)
-    allowed = ports.file.tenants.get(key.tenant, TenantRow()).priority or key.priority
-    exchange.priority = read_priority(exchange.headers, key.priority, allowed)
+    rule = ports.file.tenants.get(key.tenant, TenantRow())
+    exchange.priority = read_priority(exchange.headers, key.priority, rule.priority or key.priority)
+    # Here, for all that is asked of our own servers on its behalf, whoever asks it.
+    route_calls(CallRoute(exchange.priority, stays_near=ports.file.local.keeps(rule.forbid_regions)))
     await ports.keys.admit(key, exchange.endpoint)
 
 

@@ -5,10 +5,11 @@ Dashboards and scalers read these names; docs/signals.md says what the signals m
 
 from __future__ import annotations
 
-# Those of the gateway under load and of the agent are of this table too.
+# Those of the gateway under load, of the agent and of regions are of this table too.
 from trireme.observe.degrade_metrics import *  # noqa: F403
 from trireme.observe.degrade_metrics import DEGRADE
 from trireme.observe.metric import Metric as Metric  # noqa: PLC0414 - for who reads the table
+from trireme.observe.region_metrics import *  # noqa: F403
 from trireme.observe.replica_metrics import *  # noqa: F403
 from trireme.observe.state_metrics import STATE
 

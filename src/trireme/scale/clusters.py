@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trireme.scale.endpoints import far_file, far_name, near_file
-from trireme.scale.routes import seconds
+from trireme.scale.endpoints import far_file, far_name, near_file, near_name, overprovisioning
+from trireme.scale.near_routes import CONTROLLER_CLUSTER
+from trireme.scale.region_tls import cluster_tls
+from trireme.scale.routes import MODEL_HEADER, away_name, batch_name, seconds
+from trireme.scale.spill import relay_cluster
+from trireme.scale.value_readers import Address
 from trireme.scale.values import EnvoyValues, ModelEntry, Values
 
 Json = dict[str, Any]
@@ -17,52 +21,103 @@ _POLICIES = f"{_TYPES}.extensions.load_balancing_policies"
 ADMIN_CLUSTER = "envoy_admin"
 
 
-def clusters_of(entry: ModelEntry, values: Values, endpoints: Path | None) -> list[Json]:
+def clusters_of(
+    entry: ModelEntry,
+    values: Values,
+    endpoints: Path | None,
+    *,
+    far: Path | None = None,
+    secrets: Path | None = None,
+) -> list[Json]:
     """The clusters of an entry, whose name is that of the one that routes name.
 
     With other regions there are three: the near replicas, the far ones, which take no more calls at once than they
-    are allowed, and the two in that order.
+    are allowed, and the two in that order. Batch calls that may fail over, and calls that spill, have an order of
+    their own. endpoints, far, secrets: as `envoy.bootstrap` has them.
     """
     if endpoints is None:
-        return [
-            {"name": entry.name, **_by_dns(entry, values.envoy), **_common(entry.max_requests, values.envoy)}
-        ]
-    near = _by_file(entry.name, near_file(endpoints, entry.name))
+        near = _by_dns(entry, values.envoy)
+    else:
+        near = _by_file(entry.name, near_file(endpoints, entry.name))
     common = _common(entry.max_requests, values.envoy)
-    if not values.has_failover:
+    far = far or endpoints
+    if not values.has_failover or far is None:
         return [{"name": entry.name, **near, **common}]
-    far = _by_file(far_name(entry.name), far_file(endpoints, entry.name))
-    names = [f"{entry.name}_near", far_name(entry.name)]
-    both = {
-        "name": entry.name,
+    first, last = near_name(entry.name), far_name(entry.name)
+    made = [
+        {"name": first, **near, **common},
+        _far_cluster(last, entry.failover_max_requests, entry, values, folder=far, secrets=secrets),
+        _in_order(entry.name, (first, last), entry, values),
+    ]
+    if entry.failover_batch_requests:
+        # Breakers are of a cluster: a second one of the same replicas has a limit of its own.
+        batch, most = f"{last}_batch", entry.failover_batch_requests
+        made.append(_far_cluster(batch, most, entry, values, folder=far, secrets=secrets))
+        made.append(_in_order(batch_name(entry), (first, batch), entry, values))
+    if values.envoy.spill:
+        relay = f"{entry.name}_relay"
+        made.append(relay_cluster(relay))
+        away = _in_order(away_name(entry), (relay, first), entry, values)
+        # What the far replicas may not take runs near, and is a retry to Envoy for as long as it does.
+        (limits,) = away["circuit_breakers"]["thresholds"]
+        limits["retry_budget"] = {
+            "budget_percent": {"value": 100},
+            "min_retry_concurrency": entry.max_requests,
+        }
+        made.append(away)
+    return made
+
+
+def _in_order(name: str, clusters: tuple[str, ...], entry: ModelEntry, values: Values) -> Json:
+    return {
+        "name": name,
         "connect_timeout": seconds(values.envoy.connect_timeout_seconds),
         "lb_policy": "CLUSTER_PROVIDED",
         "cluster_type": {
             "name": "envoy.clusters.aggregate",
             "typed_config": {
                 "@type": f"{_TYPES}.extensions.clusters.aggregate.v3.ClusterConfig",
-                "clusters": names,
+                "clusters": list(clusters),
             },
         },
         # Retries are counted here, calls where they run.
         "circuit_breakers": _breakers(entry.max_requests, values.envoy),
     }
-    return [
-        {"name": names[0], **near, **common},
-        {"name": names[1], **far, **_common(entry.failover_max_requests, values.envoy)},
-        both,
-    ]
+
+
+def _far_cluster(
+    name: str, most: int, entry: ModelEntry, values: Values, *, folder: Path, secrets: Path | None
+) -> Json:
+    """The region listeners of other regions' balancers, of which `most` calls at once are asked."""
+    source = _by_file(far_name(entry.name), far_file(folder, entry.name))
+    common = _common(most, values.envoy)
+    (check,) = common["health_checks"]
+    # One that balances several entries says by it whether it can serve this one.
+    named = {"header": {"key": MODEL_HEADER, "value": entry.serves[0]}}
+    check["grpc_health_check"] = {"initial_metadata": [named]}
+    if values.envoy.region_tls is not None and secrets is not None:
+        common["transport_socket"] = cluster_tls(secrets)
+    return {"name": name, **source, **common}
 
 
 def admin_cluster(envoy: EnvoyValues) -> Json:
     """Envoy's own admin address, for the listener that shows a part of it."""
-    at = {"address": {"socket_address": socket(envoy.admin.address, envoy.admin.port)["socket_address"]}}
+    return _one_address(ADMIN_CLUSTER, envoy.admin)
+
+
+def controller_cluster(envoy: EnvoyValues) -> Json:
+    """The controller beside this Envoy, for other regions that ask how loaded this one is."""
+    return _one_address(CONTROLLER_CLUSTER, envoy.controller)
+
+
+def _one_address(name: str, address: Address) -> Json:
+    at = {"address": socket(address.address, address.port)}
     return {
-        "name": ADMIN_CLUSTER,
+        "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
         "load_assignment": {
-            "cluster_name": ADMIN_CLUSTER,
+            "cluster_name": name,
             "endpoints": [{"lb_endpoints": [{"endpoint": at}]}],
         },
     }
@@ -104,6 +159,8 @@ def _by_dns(entry: ModelEntry, envoy: EnvoyValues) -> Json:
         "load_assignment": {
             "cluster_name": entry.name,
             "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}],
+            # DNS does not say how many there are; two lose most with one.
+            "policy": {"overprovisioning_factor": overprovisioning(max(2, entry.min_replicas))},
         },
     }
 

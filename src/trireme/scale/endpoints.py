@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
@@ -29,8 +29,8 @@ class Endpoint:
     """One replica. A draining one gets no new calls; those that run end.
 
     address: an IP address. port: of gRPC. agent_port: where its health is asked; 0: the server's own port. weight:
-    its share beside others, from 1. region: where it is. priority: 0 is asked first; the others only as far as the
-    ones before cannot take the calls.
+    its share beside others, from 1. region: where it is. priority: 0 is near; the others are far, and asked in
+    turn, as far as the ones before cannot take the calls.
     """
 
     address: str
@@ -42,13 +42,18 @@ class Endpoint:
     priority: int = 0
 
 
+def near_name(cluster: str) -> str:
+    """What the cluster of an entry's near replicas is called where there are far ones too."""
+    return f"{cluster}_near"
+
+
 def far_name(cluster: str) -> str:
     """What the cluster of an entry's far replicas is called."""
     return f"{cluster}_far"
 
 
 def near_file(folder: Path, cluster: str) -> Path:
-    """Where the replicas of priority 0 are written."""
+    """Where the near replicas are written."""
     return folder / f"{cluster}.json"
 
 
@@ -57,24 +62,63 @@ def far_file(folder: Path, cluster: str) -> Path:
     return folder / f"{far_name(cluster)}.json"
 
 
-def write(folder: Path, cluster: str, endpoints: Sequence[Endpoint]) -> None:
-    """Replaces what Envoy knows of the replicas of an entry of values.yaml, which `cluster` names.
+def write_near(folder: Path, cluster: str, endpoints: Sequence[Endpoint]) -> None:
+    """Replaces what Envoy knows of the near replicas of an entry of values.yaml, which `cluster` names.
 
-    Writes two files into `folder`, each by a rename: a reader finds the old one or the new one. A replica that is
-    no longer named gets no more calls: name it as draining until its own are over. Raises InvalidInputError for
-    an endpoint that Envoy would refuse, without writing; SettingError for a folder that cannot be written.
+    Writes one file into `folder` by a rename: a reader finds the old one or the new one. A replica that is no
+    longer named gets no more calls: name it as draining until its own are over. Raises InvalidInputError for an
+    endpoint that Envoy would refuse, without writing; SettingError for a folder that cannot be written.
     """
-    if not ENTRY_NAME.fullmatch(cluster):
-        raise InvalidInputError(f"{cluster!r} cannot be the name of an entry of values.yaml")
+    _check_name(cluster)
+    if any(one.priority != 0 for one in endpoints):
+        raise InvalidInputError("near replicas have priority 0")
     _check(endpoints)
-    near = [one for one in endpoints if one.priority == 0]
-    far = [one for one in endpoints if one.priority > 0]
-    # The far one first: while calls move there it is known.
-    for path, name, some in (
-        (far_file(folder, cluster), far_name(cluster), far),
-        (near_file(folder, cluster), cluster, near),
-    ):
-        _replace(path, json.dumps({"resources": [assignment(name, some)]}, indent=1))
+    replace_file(near_file(folder, cluster), _text(cluster, endpoints))
+
+
+def write_far(folder: Path, cluster: str, endpoints: Sequence[Endpoint]) -> bool:
+    """As `write_near`, of the far ones. Returns whether it wrote: what is there already is left as it is."""
+    _check_name(cluster)
+    if any(one.priority == 0 for one in endpoints):
+        raise InvalidInputError("priority 0 is that of near replicas: the far ones begin with 1")
+    _check(endpoints)
+    path, text = far_file(folder, cluster), _text(far_name(cluster), endpoints)
+    with suppress(OSError, UnicodeDecodeError):
+        if path.read_text(encoding="utf-8") == text:
+            return False
+    replace_file(path, text)
+    return True
+
+
+def make_far(folder: Path, cluster: str) -> None:
+    """Writes that there are no far endpoints where there is no file of them: Envoy does not start without.
+
+    Raises as `write_far`.
+    """
+    if not far_file(folder, cluster).exists():
+        write_far(folder, cluster, [])
+
+
+def read_near(folder: Path, cluster: str) -> list[Endpoint]:
+    """The near endpoints that `write_near` wrote; [] where there is no file, or another's."""
+    return [replace(one, priority=0) for one in _read(near_file(folder, cluster))]
+
+
+def read_far(folder: Path, cluster: str) -> list[Endpoint]:
+    """The far endpoints that `write_far` wrote, in their order; [] where there is no file, or another's."""
+    return _read(far_file(folder, cluster))
+
+
+def _read(path: Path) -> list[Endpoint]:
+    try:
+        (resource,) = json.loads(path.read_text(encoding="utf-8"))["resources"]
+        found = [
+            _endpoint(one, locality) for locality in resource["endpoints"] for one in locality["lb_endpoints"]
+        ]
+        _check(found)
+    except (OSError, ValueError, KeyError, TypeError, InvalidInputError):
+        return []
+    return sorted(found, key=lambda one: one.priority)
 
 
 def assignment(name: str, endpoints: Sequence[Endpoint]) -> dict[str, Any]:
@@ -89,11 +133,12 @@ def assignment(name: str, endpoints: Sequence[Endpoint]) -> dict[str, Any]:
         }
         for (priority, region), some in groupby(ranked, key=lambda one: (one.priority, one.region))
     ]
-    sizes = [sum(one.priority == priority for one in ranked) for priority in ranks]
+    sizes = [count for priority in ranks if (count := sum(one.priority == priority for one in ranked)) > 1]
     return {
         "@type": ASSIGNMENT,
         "cluster_name": name,
         "endpoints": localities,
+        # Of one alone all is lost or nothing, whatever the factor.
         "policy": {"overprovisioning_factor": overprovisioning(min(sizes, default=1))},
     }
 
@@ -113,6 +158,29 @@ def _lb_endpoint(one: Endpoint) -> dict[str, Any]:
         endpoint["health_check_config"] = {"port_value": one.agent_port}
     state = "DRAINING" if one.state == "draining" else "HEALTHY"
     return {"endpoint": endpoint, "health_status": state, "load_balancing_weight": one.weight}
+
+
+def _endpoint(raw: Any, locality: Any) -> Endpoint:
+    """What `_lb_endpoint` made. Priorities of the far file begin with 0, those of its endpoints with 1."""
+    endpoint, at = raw["endpoint"], raw["endpoint"]["address"]["socket_address"]
+    return Endpoint(
+        address=at["address"],
+        port=at["port_value"],
+        state="draining" if raw["health_status"] == "DRAINING" else "healthy",
+        agent_port=endpoint.get("health_check_config", {}).get("port_value", 0),
+        weight=raw["load_balancing_weight"],
+        region=locality["locality"]["region"],
+        priority=locality["priority"] + 1,
+    )
+
+
+def _text(name: str, endpoints: Sequence[Endpoint]) -> str:
+    return json.dumps({"resources": [assignment(name, endpoints)]}, indent=1)
+
+
+def _check_name(cluster: str) -> None:
+    if not ENTRY_NAME.fullmatch(cluster):
+        raise InvalidInputError(f"{cluster!r} cannot be the name of an entry of values.yaml")
 
 
 def _check(endpoints: Sequence[Endpoint]) -> None:
@@ -144,7 +212,8 @@ def _check(endpoints: Sequence[Endpoint]) -> None:
             raise InvalidInputError(f"the weights of one region must be at most {MOST_WEIGHT} together")
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
+    """Writes a file that Envoy watches by a rename. Raises SettingError where it cannot be written."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         fresh.write_text(text, encoding="utf-8")

@@ -10,8 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from trireme.errors import SettingError, UnsupportedError
-from trireme.scale.clusters import ADMIN_CLUSTER, admin_cluster, clusters_of, socket
+from trireme.scale.clusters import (
+    ADMIN_CLUSTER,
+    admin_cluster,
+    clusters_of,
+    controller_cluster,
+    socket,
+)
+from trireme.scale.near_routes import near_route_configuration
+from trireme.scale.region_tls import listener_tls
 from trireme.scale.routes import route_configuration, seconds
+from trireme.scale.spill import not_sent_replies, relay_extension, relay_listener, runtime_layer
+from trireme.scale.value_readers import Address
 from trireme.scale.values import EnvoyValues, Values
 
 Json = dict[str, Any]
@@ -48,25 +58,46 @@ _LOGGED = {
 }
 
 
-def bootstrap(values: Values, *, endpoints: Path | None) -> Json:
+def bootstrap(
+    values: Values, *, endpoints: Path | None, far_endpoints: Path | None = None, secrets: Path | None = None
+) -> Json:
     """Envoy's whole configuration (v3), to be written as JSON.
 
-    endpoints: the folder in which `trireme.scale.endpoints.write` keeps the replicas of each entry; its files must
-    be there when Envoy starts. None: Envoy asks DNS for the headless Services of Kubernetes. Raises SettingError of
-    regions without a folder: only its files say which replicas are far.
+    endpoints: the folder in which `trireme.scale.endpoints` keeps the near replicas of each entry; None: Envoy asks
+    DNS for the headless Services of Kubernetes. far_endpoints: the folder of the far ones, where it is another.
+    secrets: that of `region_tls.write_secrets`. All of their files must be there when Envoy starts. Raises
+    SettingError of regions without a folder, for only its files say which are how far, and of TLS without one.
     """
-    if values.has_failover and endpoints is None:
-        raise SettingError("regions need a folder of endpoints: trireme envoy --endpoints FOLDER")
+    far = far_endpoints or endpoints
+    if values.has_failover and far is None:
+        raise SettingError(
+            "regions need a folder of endpoints: trireme envoy --endpoints FOLDER, or --far-endpoints FOLDER where "
+            "near replicas come from DNS"
+        )
     envoy = values.envoy
-    clusters = [cluster for entry in values.models for cluster in clusters_of(entry, values, endpoints)]
+    if envoy.region_tls is not None and secrets is None:
+        raise SettingError("envoy.regionTls needs a folder for two more files: trireme envoy --out FILE")
+    clusters = [
+        cluster
+        for entry in values.models
+        for cluster in clusters_of(entry, values, endpoints, far=far, secrets=secrets)
+    ]
+    regional = []
+    if envoy.region_listen is not None:
+        regional = [_region_listener(values, envoy.region_listen, secrets)]
+        clusters.append(controller_cluster(envoy))
+    spills = values.has_failover and envoy.spill
+    layers = [runtime_layer(far)] if spills and far is not None else []
+    relays = [relay_listener(values, MOST_STREAMS)] if spills else []
     return {
+        **({"bootstrap_extensions": [relay_extension()]} if spills else {}),
         "node": {
             "id": "trireme",
             "cluster": "trireme",
-            **({"locality": {"region": values.regions[0]}} if values.regions else {}),
+            **({"locality": {"region": values.own_region}} if values.regions else {}),
         },
         "admin": {"address": socket(envoy.admin.address, envoy.admin.port)},
-        "layered_runtime": {"layers": [{"name": "trireme", "static_layer": _runtime()}]},
+        "layered_runtime": {"layers": [{"name": "trireme", "static_layer": _runtime()}, *layers]},
         "stats_config": {
             "histogram_bucket_settings": [
                 {"match": {"safe_regex": {"regex": ".*rq_time|.*_ms"}}, "buckets": list(BUCKETS)}
@@ -74,7 +105,7 @@ def bootstrap(values: Values, *, endpoints: Path | None) -> Json:
         },
         "overload_manager": {"resource_monitors": [_connection_limit()]},
         "static_resources": {
-            "listeners": [_grpc_listener(values), _metrics_listener(envoy)],
+            "listeners": [_grpc_listener(values), _metrics_listener(envoy), *regional, *relays],
             "clusters": [*clusters, admin_cluster(envoy)],
         },
     }
@@ -98,6 +129,24 @@ def _connection_limit() -> Json:
 
 def _grpc_listener(values: Values) -> Json:
     envoy = values.envoy
+    manager = _grpc_manager("grpc", envoy, route_configuration(values))
+    return _listener("grpc", socket(envoy.listen.address, envoy.listen.port), manager)
+
+
+def _region_listener(values: Values, at: Address, secrets: Path | None) -> Json:
+    """What other regions reach: near replicas, and nothing that would lead to a third region or back."""
+    manager = _grpc_manager("region", values.envoy, near_route_configuration(values))
+    # HTTP/1.1 too: that of who measures the round trip.
+    manager["codec_type"] = "AUTO"
+    # What is refused here because it is full may have spilled: it is asked where it came from.
+    manager["local_reply_config"] = not_sent_replies()
+    listener = _listener("region", socket(at.address, at.port), manager)
+    if values.envoy.region_tls is not None and secrets is not None:
+        listener["filter_chains"][0]["transport_socket"] = listener_tls(secrets)
+    return listener
+
+
+def _grpc_manager(name: str, envoy: EnvoyValues, routes: Json) -> Json:
     http2: Json = {
         "max_concurrent_streams": MOST_STREAMS,
         # A client that vanished holds its calls no longer than this.
@@ -105,7 +154,7 @@ def _grpc_listener(values: Values) -> Json:
     }
     manager: Json = {
         "@type": _MANAGER,
-        "stat_prefix": "grpc",
+        "stat_prefix": name,
         "codec_type": "HTTP2",
         "http2_protocol_options": http2,
         # Streams are quiet while a model thinks.
@@ -117,7 +166,7 @@ def _grpc_listener(values: Values) -> Json:
         "skip_xff_append": True,
         "generate_request_id": False,
         "server_header_transformation": "PASS_THROUGH",
-        "route_config": route_configuration(values),
+        "route_config": routes,
         "http_filters": [
             {
                 "name": "envoy.filters.http.grpc_stats",
@@ -135,7 +184,7 @@ def _grpc_listener(values: Values) -> Json:
         manager["common_http_protocol_options"] = longest
     if envoy.access_log:
         manager["access_log"] = [_access_log(envoy.access_log)]
-    return _listener("grpc", socket(envoy.listen.address, envoy.listen.port), manager)
+    return manager
 
 
 def _metrics_listener(envoy: EnvoyValues) -> Json:

@@ -7,7 +7,7 @@ modules, among them a package `opentelemetry` that hides other people's. The poo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
@@ -109,6 +109,38 @@ def to_message(report: LoadReport) -> Any:
     for name, value in report.named.items():
         message.named_metrics[name] = value
     return message
+
+
+def read_loads(channels: Iterable[Any], seconds: float) -> list[LoadReport | None]:
+    """The newest report of each grpc channel, in order; None of one that gave none in `seconds`. Blocks so long."""
+    import grpc
+
+    request_class, report_class = message_classes()
+    request = request_class()
+    # A stream that is asked for one report: it comes at once.
+    running = [
+        channel.unary_stream(
+            f"/{SERVICE}/{METHOD}",
+            request_serializer=request_class.SerializeToString,
+            response_deserializer=report_class.FromString,
+        )(request, timeout=seconds)
+        for channel in channels
+    ]
+    found: list[LoadReport | None] = []
+    for call in running:
+        try:
+            found.append(to_report(next(call)))
+        except (grpc.RpcError, StopIteration):
+            found.append(None)
+        call.cancel()
+    return found
+
+
+def to_report(message: Any) -> LoadReport:
+    """The report of an OrcaLoadReport. One without a utilization says 0, for the protocol has no word for it."""
+    return LoadReport(
+        message.application_utilization, message.rps_fractional, message.eps, dict(message.named_metrics)
+    )
 
 
 def add_load_reports(server: Any, read: Callable[[], LoadReport], least_seconds: float) -> None:

@@ -12,6 +12,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trireme.errors import SettingError, UnsupportedError
+from trireme.scale.region_values import (
+    Region,
+    RegionTls,
+    check_regions,
+    read_regions,
+    region_address,
+    region_tls,
+)
 from trireme.scale.value_readers import (
     ENTRY_NAME,
     HOST,
@@ -53,8 +61,8 @@ _LONGEST_REASON = 500
 _MOST_REPLICAS = 10_000
 _MOST_CALLS = 1_000_000
 
-_LISTEN, _ADMIN = Address("127.0.0.1", 8001), Address("127.0.0.1", 9901)
-_METRICS = Address("127.0.0.1", 9902)
+_LISTEN, _REGION_LISTEN = Address("127.0.0.1", 8001), Address("127.0.0.1", 8010)
+_ADMIN, _METRICS, _CONTROLLER = (Address("127.0.0.1", port) for port in (9901, 9902, 9903))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,16 @@ class EnvoyValues:
     admin: Address = field(default=_ADMIN, metadata=address(_ADMIN, is_own=True))
     # HTTP: /stats/prometheus and /ready of the admin address, and nothing else of it.
     metrics: Address = field(default=_METRICS, metadata=address(_METRICS))
+    # gRPC of other regions' balancers, which reach near replicas alone; None: no such listener.
+    region_listen: Address | None = field(default=None, metadata=region_address(_REGION_LISTEN))
+    # Of that listener and of calls to other regions, both sides proving who they are. Read again when replaced.
+    region_tls: RegionTls | None = field(default=None, metadata={"read": region_tls})
+    # Whether both may be without it beyond this machine.
+    region_insecure: bool = field(default=False, metadata={"read": switch})
+    # HTTP of `trireme regions` beside this Envoy; other regions learn there how loaded this one is.
+    controller: Address = field(default=_CONTROLLER, metadata=address(_CONTROLLER))
+    # Sends a share of the calls to other regions by load, which `trireme regions` measures.
+    spill: bool = field(default=False, metadata={"read": switch})
     # Threads. Each keeps connections and counts of its own: with few replicas one balances best.
     workers: int = field(default=1, metadata=whole(1, 256))
     # leastRequest looks at all replicas; roundRobin has a slow start; orca weighs them by what their agents report.
@@ -128,9 +146,10 @@ class ModelEntry:
     target: Target = "cpu"
     min_replicas: int = 1
     max_replicas: int = 1
-    # Calls in flight for each Envoy, and of them in other regions.
+    # Calls in flight for each Envoy; of normal and high priority in other regions; of batch priority there.
     max_requests: int = 256
     failover_max_requests: int = 256
+    failover_batch_requests: int = 0
     # In place of Envoy's; None: as there.
     per_try_timeout_seconds: float | None = None
     # Calls that name no model go here.
@@ -141,12 +160,12 @@ class ModelEntry:
 class Values:
     """What `trireme.scale` reads of a values.yaml.
 
-    regions: names, this Envoy's own first; with one or none there is no failover.
+    regions: this Envoy's own first; with one or none there is no failover.
     """
 
     models: tuple[ModelEntry, ...]
     envoy: EnvoyValues = EnvoyValues()
-    regions: tuple[str, ...] = ()
+    regions: tuple[Region, ...] = ()
 
     @property
     def default(self) -> ModelEntry:
@@ -158,14 +177,29 @@ class Values:
         """Whether there are other regions."""
         return len(self.regions) > 1
 
+    @property
+    def own_region(self) -> str:
+        """The name of this Envoy's region; "" where regions are not named."""
+        return self.regions[0].name if self.regions else ""
+
+    @property
+    def other_regions(self) -> tuple[Region, ...]:
+        """All regions but this Envoy's own, in the file's order."""
+        return self.regions[1:]
+
 
 def read_values(path: Path) -> Values:
     """The values of a file. Raises SettingError naming key and file; UnsupportedError without PyYAML."""
+    return parse_values(read_yaml(path), str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """What a file of YAML says, each key at most once. Raises as `read_values`."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingError(f"{path}: {getattr(error, 'strerror', None) or 'is no UTF-8'}") from None
-    return parse_values(_load(text, str(path)), str(path))
+    return _load(text, str(path))
 
 
 def parse_values(raw: Any, name: str) -> Values:
@@ -183,7 +217,11 @@ def parse_values(raw: Any, name: str) -> Values:
     envoy = EnvoyValues(**_read(raw.get("envoy", {}), EnvoyValues, f"{name}: envoy"))
     _check_envoy(envoy, name)
     _check_service(envoy.service, entries, name)
-    return Values(entries, envoy, _regions(raw.get("regions", []), name))
+    regions = read_regions(raw.get("regions", []), name)
+    check_regions(
+        regions, envoy.region_listen, envoy.region_tls, is_insecure=envoy.region_insecure, name=name
+    )
+    return Values(entries, envoy, regions)
 
 
 def _load(text: str, name: str) -> Any:
@@ -261,6 +299,7 @@ _ENTRY: Mapping[str, Mapping[str, Reader]] = {
     "target": word("cpu", "gpu"),
     "maxRequests": whole(1, _MOST_CALLS),
     "failoverMaxRequests": whole(1, _MOST_CALLS),
+    "failoverBatchRequests": whole(0, _MOST_CALLS),
     "perTryTimeoutSeconds": seconds(0.01, is_off_at_zero=True),
     "default": {"read": switch},
 }
@@ -292,6 +331,7 @@ def _entry(key: Any, raw: Any, where: str) -> ModelEntry:
         max_replicas=most,
         max_requests=most_calls,
         failover_max_requests=own.get("failoverMaxRequests", most_calls),
+        failover_batch_requests=own.get("failoverBatchRequests", 0),
         per_try_timeout_seconds=own.get("perTryTimeoutSeconds"),
         is_default=own.get("default", False),
     )
@@ -326,17 +366,21 @@ def _check_entries(entries: tuple[ModelEntry, ...], name: str) -> None:
 
 
 def _check_envoy(envoy: EnvoyValues, name: str) -> None:
-    ports = [one.port for one in (envoy.listen, envoy.admin, envoy.metrics)]
+    ports = [
+        one.port for one in (envoy.listen, envoy.admin, envoy.metrics, envoy.region_listen) if one is not None
+    ]
     if len(set(ports)) < len(ports):
         raise SettingError(
-            f"{name}: envoy.listen, envoy.admin and envoy.metrics need ports of their own: {ports}"
+            f"{name}: envoy.listen, envoy.admin, envoy.metrics and envoy.regionListen need ports of their own: "
+            f"{ports}"
         )
     if envoy.slow_start_seconds and envoy.balancing == "leastRequest":
         raise SettingError(
             f"{name}: envoy.slowStartSeconds needs envoy.balancing roundRobin or orca: leastRequest hardly heeds it"
         )
-    if envoy.balancing == "orca" and not envoy.agent_port:
-        raise SettingError(f"{name}: envoy.balancing orca needs envoy.agentPort: agents report there")
+    for key, is_on in (("balancing orca", envoy.balancing == "orca"), ("spill", envoy.spill)):
+        if is_on and not envoy.agent_port:
+            raise SettingError(f"{name}: envoy.{key} needs envoy.agentPort: agents report there")
     if envoy.server_port == envoy.agent_port:
         raise SettingError(
             f"{name}: envoy.agentPort and envoy.serverPort are both {envoy.agent_port}; agentPort 0 asks the server"
@@ -354,21 +398,3 @@ def _check_service(service: str, entries: tuple[ModelEntry, ...], name: str) -> 
     for entry in entries:
         if not HOST.fullmatch(host := service.replace("{model}", entry.name)):
             raise SettingError(f"{name}: envoy.service: {shown(host)} is no DNS name")
-
-
-def _regions(raw: Any, name: str) -> tuple[str, ...]:
-    if not isinstance(raw, list):
-        raise SettingError(f"{name}: regions must be a list, got {shown(raw)}")
-    names: list[str] = []
-    for at, region in enumerate(raw):
-        where = f"{name}: regions[{at}]"
-        for key in _mapping(region, where):
-            if key != "name":
-                raise SettingError(f"{where}.{shown_key(key)} is no setting; known: name")
-        found = region.get("name")
-        if not isinstance(found, str) or not ENTRY_NAME.fullmatch(found):
-            raise SettingError(f"{where}.name must have lower-case letters, digits and -, got {shown(found)}")
-        if found in names:
-            raise SettingError(f"{where}.name: {found!r} stands twice")
-        names.append(found)
-    return tuple(names)

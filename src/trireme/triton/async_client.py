@@ -13,6 +13,7 @@ import numpy as np
 from trireme.errors import DeadlineError, NotFoundError, TriremeError, UnavailableError
 from trireme.rag.ports import AnswerMode, AnswerPart
 from trireme.triton import calls
+from trireme.triton.call_route import CallRoute, metadata_of
 from trireme.triton.calls import GeneratedPart, ModelFacts
 from trireme.triton.left_calls import end_call, result_of
 from trireme.triton.wire import (
@@ -27,7 +28,6 @@ from trireme.triton.wire import (
     infer_request,
     is_final,
     outputs_of,
-    route_of,
     stream_error,
     stream_request,
 )
@@ -37,8 +37,11 @@ from trireme.types import FloatArray, Hit, InputType, SearchMode
 class AsyncTritonClient:
     """Calls one server from one event loop. Every call takes at most `timeout` seconds and raises TriremeError."""
 
-    def __init__(self, url: str, timeout: float = 60.0) -> None:
-        """url: host:port of the gRPC endpoint. For a running event loop; connects when it is first used."""
+    def __init__(self, url: str, timeout: float = 60.0, route: CallRoute | None = None) -> None:
+        """url: host:port of the gRPC endpoint. For a running event loop; connects when it is first used.
+
+        route: what balancers are told of its calls, where `route_calls` says nothing.
+        """
         import grpc.aio
         from tritonclient.grpc import service_pb2, service_pb2_grpc
 
@@ -47,6 +50,7 @@ class AsyncTritonClient:
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._url = url
         self._timeout = timeout
+        self._route = route or CallRoute()
 
     async def __aenter__(self) -> AsyncTritonClient:
         return self
@@ -153,7 +157,9 @@ class AsyncTritonClient:
         import grpc.aio
 
         requests = iter([stream_request(model, inputs, parameters=parameters)])
-        call = self._stub.ModelStreamInfer(requests, timeout=seconds, metadata=route_of(model))
+        call = self._stub.ModelStreamInfer(
+            requests, timeout=seconds, metadata=metadata_of(model, self._route)
+        )
         has_ended = False
         try:
             while not has_ended:
@@ -201,7 +207,8 @@ class AsyncTritonClient:
         limit = self._timeout if seconds is None else min(self._timeout, seconds)
         try:
             request = infer_request(model, inputs, bulk=bulk, parameters=parameters)
-            call = self._stub.ModelInfer(request, timeout=limit, metadata=route_of(model))
+            metadata = metadata_of(model, self._route, bulk=bulk)
+            call = self._stub.ModelInfer(request, timeout=limit, metadata=metadata)
             response = await result_of(call, call)
         except grpc.RpcError as error:
             raise call_error(error, self._url) from None
@@ -213,7 +220,9 @@ class AsyncTritonClient:
 
         try:
             request = self._messages.ModelConfigRequest(name=model)
-            call = self._stub.ModelConfig(request, timeout=seconds or self._timeout, metadata=route_of(model))
+            call = self._stub.ModelConfig(
+                request, timeout=seconds or self._timeout, metadata=metadata_of(model, self._route)
+            )
             answer = await result_of(call, call)
         except grpc.RpcError as error:
             typed = call_error(error, self._url)
@@ -229,7 +238,9 @@ class AsyncTritonClient:
         try:
             if model:
                 request = self._messages.ModelReadyRequest(name=model)
-                answer = await self._stub.ModelReady(request, timeout=self._timeout, metadata=route_of(model))
+                answer = await self._stub.ModelReady(
+                    request, timeout=self._timeout, metadata=metadata_of(model, self._route)
+                )
             else:
                 request = self._messages.ServerReadyRequest()
                 answer = await self._stub.ServerReady(request, timeout=self._timeout)

@@ -12,6 +12,7 @@ import numpy as np
 from trireme.errors import TriremeError, UnavailableError
 from trireme.rag.ports import AnswerMode, AnswerPart
 from trireme.triton import calls
+from trireme.triton.call_route import CallRoute, metadata_of
 from trireme.triton.calls import GeneratedPart
 from trireme.triton.wire import (
     CHANNEL_OPTIONS,
@@ -23,7 +24,6 @@ from trireme.triton.wire import (
     infer_request,
     is_final,
     outputs_of,
-    route_of,
     stream_error,
     stream_request,
 )
@@ -33,8 +33,11 @@ from trireme.types import FloatArray, Hit, InputType, SearchMode
 class TritonClient:
     """Calls one server. Every call blocks at most `timeout` seconds and raises TriremeError."""
 
-    def __init__(self, url: str, timeout: float = 60.0) -> None:
-        """url: host:port of the gRPC endpoint. Connects when it is first used."""
+    def __init__(self, url: str, timeout: float = 60.0, route: CallRoute | None = None) -> None:
+        """url: host:port of the gRPC endpoint. Connects when it is first used.
+
+        route: what balancers are told of its calls, where `route_calls` says nothing.
+        """
         import grpc
         from tritonclient.grpc import service_pb2, service_pb2_grpc
 
@@ -43,6 +46,7 @@ class TritonClient:
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._url = url
         self._timeout = timeout
+        self._route = route or CallRoute()
 
     def __enter__(self) -> TritonClient:
         return self
@@ -149,7 +153,9 @@ class TritonClient:
         Waits at most the client's timeout for each response. Closing the generator cancels the request.
         """
         answers: queue.Queue[Any] = queue.Queue()
-        call = self._stub.ModelStreamInfer(iter([stream_request(model, inputs)]), metadata=route_of(model))
+        call = self._stub.ModelStreamInfer(
+            iter([stream_request(model, inputs)]), metadata=metadata_of(model, self._route)
+        )
         # tritonclient's own streams leave a thread behind for each one that is cancelled.
         reader = threading.Thread(target=_read_stream, args=(call, answers.put, self._url), daemon=True)
         reader.start()
@@ -177,7 +183,9 @@ class TritonClient:
 
         try:
             response = self._stub.ModelInfer(
-                infer_request(model, inputs, bulk=bulk), timeout=self._timeout, metadata=route_of(model)
+                infer_request(model, inputs, bulk=bulk),
+                timeout=self._timeout,
+                metadata=metadata_of(model, self._route, bulk=bulk),
             )
         except grpc.RpcError as error:
             raise call_error(error, self._url) from None
@@ -192,7 +200,7 @@ class TritonClient:
                 answer = self._stub.ModelReady(
                     self._messages.ModelReadyRequest(name=model),
                     timeout=self._timeout,
-                    metadata=route_of(model),
+                    metadata=metadata_of(model, self._route),
                 )
             else:
                 answer = self._stub.ServerReady(self._messages.ServerReadyRequest(), timeout=self._timeout)

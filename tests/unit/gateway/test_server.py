@@ -52,6 +52,13 @@ def test_each_key_of_a_provider_is_one_of_its_own_in_their_order():
     assert entries["openai"].region == "eu"
 
 
+def test_our_own_triton_is_in_the_region_that_the_file_says():
+    text = "[local]\nregion = 'eu-west'\n"
+    assert opened(parts_of(text, {}))["local"].region == "eu-west"
+    elsewhere = "[providers.local]\nkind = 'triton'\nurl = '127.0.0.1:1'\n"
+    assert opened(parts_of(text + elsewhere, {}))["local"].region == ""
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [

@@ -33,6 +33,8 @@ def test_an_entry_of_one_machine_is_a_file_and_of_kubernetes_a_name(tmp_path):
         "address": {"socket_address": {"address": "r-llm.ns", "port_value": 7001}},
         "health_check_config": {"port_value": 7003},
     }
+    # Of two replicas one may be lost without a call that leaves the region.
+    assert by_dns["load_assignment"]["policy"] == {"overprovisioning_factor": 200}
     bare = clusters(None, envoy={"agentPort": 0})["llm"]["load_assignment"]["endpoints"][0]["lb_endpoints"][0]
     assert "health_check_config" not in bare["endpoint"]
 
@@ -44,6 +46,33 @@ def test_with_regions_what_fails_over_has_a_breaker_of_its_own(tmp_path):
     assert thresholds(found["llm_near"])["max_requests"] == 64
     assert thresholds(found["llm_far"])["max_requests"] == 8
     assert found["llm_far"]["eds_cluster_config"]["service_name"] == "llm_far"
+
+
+def order_of(cluster):
+    return cluster["cluster_type"]["typed_config"]["clusters"]
+
+
+def test_batch_calls_that_may_fail_over_have_a_breaker_of_their_own_over_the_same_replicas(tmp_path):
+    models = {"llm": {**ENTRY, "failoverBatchRequests": 3}}
+    values = parse_values({"models": models, "regions": REGIONS}, "v")
+    found = {one["name"]: one for one in clusters_of(values.models[0], values, tmp_path)}
+    assert list(found) == ["llm_near", "llm_far", "llm", "llm_far_batch", "llm_batch"]
+    assert order_of(found["llm_batch"]) == ["llm_near", "llm_far_batch"]
+    assert thresholds(found["llm_far_batch"])["max_requests"] == 3
+    assert found["llm_far_batch"]["eds_cluster_config"] == found["llm_far"]["eds_cluster_config"]
+    for name in ("llm", "llm_batch"):
+        assert thresholds(found[name])["retry_budget"]["budget_percent"] == {"value": 20}
+
+
+def test_what_spills_goes_by_the_relay_and_then_near(tmp_path):
+    found = clusters(tmp_path, regions=REGIONS, envoy={"spill": True})
+    assert list(found) == ["llm_near", "llm_far", "llm", "llm_relay", "llm_away"]
+    assert order_of(found["llm_away"]) == ["llm_relay", "llm_near"]
+    assert list(clusters(tmp_path, envoy={"spill": True})) == ["llm"]
+    # All that the near replicas may have may be such.
+    budget = thresholds(found["llm_away"])["retry_budget"]
+    assert budget == {"budget_percent": {"value": 100}, "min_retry_concurrency": 64}
+    assert thresholds(found["llm"])["retry_budget"]["budget_percent"] == {"value": 20}
 
 
 def test_breakers_count_calls_and_show_what_is_left_and_retries_have_a_budget(tmp_path):

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from fakes.authorities import Authority
 from trireme.errors import SettingError, UnsupportedError
 from trireme.scale import endpoints, envoy
 from trireme.scale.envoy import BUCKETS, arguments, bootstrap, find_envoy
+from trireme.scale.region_tls import write_secrets
 from trireme.scale.values import EnvoyValues, parse_values
 
 MANY = [f"model_{number}.v-{number}" for number in range(200)]
@@ -38,17 +40,32 @@ def program():
 def validate(program, folder, values, *, has_files):
     file = folder / "envoy.json"
     for entry in values.models:
-        endpoints.write(folder, entry.name, [endpoints.Endpoint("127.0.0.1", 1)])
-    file.write_text(json.dumps(bootstrap(values, endpoints=folder if has_files else None)))
+        endpoints.write_near(folder, entry.name, [endpoints.Endpoint("127.0.0.1", 1)])
+        endpoints.write_far(folder, entry.name, [endpoints.Endpoint("127.0.0.1", 1, priority=1)])
+    if values.envoy.region_tls is not None:
+        write_secrets(folder, values.envoy.region_tls, values.other_regions)
+    made = bootstrap(values, endpoints=folder if has_files else None, far_endpoints=folder, secrets=folder)
+    file.write_text(json.dumps(made))
     command = [str(program), "--mode", "validate", "-c", str(file)]
     return subprocess.run(command, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.parametrize("kind", ["files", "dns", "regions"])
+@pytest.mark.parametrize("kind", ["files", "dns", "regions", "dns regions", "tls"])
 def test_envoy_takes_every_configuration_and_calls_nothing_in_it_old(program, tmp_path, settings, kind):
-    regions = [{"name": "here"}, {"name": "there"}] if kind == "regions" else []
-    found = validate(program, tmp_path, values_of(settings, regions=regions), has_files=kind != "dns")
+    regions, more = [], {}
+    if "regions" in kind:
+        regions, more = [{"name": "here"}, {"name": "there"}], {"regionListen": {}}
+    elif kind == "tls":
+        regions = [
+            {"name": "here"},
+            *({"name": name, "balancer": f"{name}:8010"} for name in ("a", "10.0.0.1")),
+        ]
+        regions[-1]["name"] = "b"
+        tls = Authority(tmp_path / "authority").issue(tmp_path / "tls", "DNS:here")
+        more = {"regionTls": tls, "regionListen": {"address": "0.0.0.0"}}  # noqa: S104
+    values = values_of({**settings, **more}, regions=regions)
+    found = validate(program, tmp_path, values, has_files="dns" not in kind)
     assert found.returncode == 0, found.stderr
     said = found.stdout + found.stderr
     assert "OK" in said
@@ -60,9 +77,29 @@ def test_envoy_is_asked_and_would_refuse(program, tmp_path, monkeypatch):
     assert validate(program, tmp_path, values_of({}), has_files=True).returncode != 0
 
 
-def test_regions_need_files():
-    with pytest.raises(SettingError, match="--endpoints"):
-        bootstrap(values_of({}, regions=[{"name": "a"}, {"name": "b"}]), endpoints=None)
+def test_regions_need_files(tmp_path):
+    values = values_of({}, regions=[{"name": "a"}, {"name": "b"}])
+    with pytest.raises(SettingError, match="--endpoints FOLDER, or --far-endpoints"):
+        bootstrap(values, endpoints=None)
+    made = json.dumps(bootstrap(values, endpoints=None, far_endpoints=tmp_path))
+    assert str(tmp_path / "llm_far.json") in made
+    assert '"trireme-llm"' in made
+    assert str(tmp_path / "llm.json") not in made
+
+
+def test_tls_needs_files_beside_the_configuration(tmp_path):
+    tls = {name: f"/tls/{name}" for name in ("certificate", "key", "authority")}
+    with pytest.raises(SettingError, match="--out"):
+        bootstrap(values_of({"regionTls": tls, "regionListen": {}}), endpoints=tmp_path)
+
+
+def test_without_a_region_listener_other_regions_reach_nothing(tmp_path):
+    def names(**settings):
+        made = bootstrap(values_of(settings), endpoints=tmp_path)
+        return [listener["name"] for listener in made["static_resources"]["listeners"]]
+
+    assert names() == ["grpc", "metrics"]
+    assert names(regionListen={"port": 8010}) == ["grpc", "metrics", "region"]
 
 
 def test_latencies_are_told_apart_to_a_third_from_a_millisecond_to_ten_seconds():

@@ -1,6 +1,17 @@
 import pytest
 
-from trireme.scale.routes import HEALTH, INFER, STREAM, route_configuration, seconds
+from trireme.scale.routes import (
+    HEALTH,
+    INFER,
+    MODEL_HEADER,
+    NOT_SENT_HEADER,
+    PRIORITY_HEADER,
+    RESIDENCY_HEADER,
+    STREAM,
+    relay_configuration,
+    route_configuration,
+    seconds,
+)
 from trireme.scale.values import parse_values
 
 MODELS = {
@@ -87,6 +98,78 @@ def test_priorities_are_left_with_regions_alone():
     some = policy("b-infer", regions=[{"name": "x"}, {"name": "y"}], envoy={"triesPerRegion": 2})
     assert some["retry_priority"]["typed_config"]["update_frequency"] == 2
     assert policy("b-infer", envoy={"retries": 0})["num_retries"] == 0
+
+
+REGIONS = [{"name": "here"}, {"name": "there"}]
+
+
+def ways(kind, entry="b", **more):
+    """Of a kind of calls: suffix of the route -> its cluster, in Envoy's order."""
+    found, _ = routes(regions=REGIONS, **more)
+    name = f"{entry}-{kind}"
+    return {
+        route: found[route]["route"]["cluster"]
+        for route in found
+        if route == name or route.startswith(f"{name}-")
+    }
+
+
+def test_with_one_region_priority_and_residency_change_nothing():
+    for more in ({}, {"regions": REGIONS[:1], "envoy": {"spill": True}}):
+        assert not any(name.count("-") > 1 for name in routes(**more)[0])
+
+
+def test_what_must_stay_is_looked_for_first_and_batch_calls_stay_unless_they_may_leave():
+    assert ways("infer") == {"b-infer-near": "b_near", "b-infer-batch": "b_near", "b-infer": "b"}
+    models = {**MODELS, "b": {**MODELS["b"], "failoverBatchRequests": 3}}
+    leaving = ways("infer", models=models)
+    assert leaving == {"b-infer-near": "b_near", "b-infer-batch": "b_batch", "b-infer": "b"}
+    found, _ = routes(regions=REGIONS)
+    (model, stays) = found["b-infer-near"]["match"]["headers"]
+    assert (model["name"], stays) == (MODEL_HEADER, {"name": RESIDENCY_HEADER, "present_match": True})
+    (stays,) = found["a-health-near"]["match"]["headers"]
+    assert stays["name"] == RESIDENCY_HEADER
+    (_, batch) = found["b-infer-batch"]["match"]["headers"]
+    assert batch == {"name": PRIORITY_HEADER, "string_match": {"exact": "batch"}}
+
+
+def test_only_work_spills():
+    envoy = {"spill": True}
+    for kind in ("stream", "idempotent", "infer"):
+        assert list(ways(kind, envoy=envoy).values()) == ["b_near", "b_near", "b_away", "b"]
+    for kind in ("read", "health"):
+        assert list(ways(kind, envoy=envoy).values()) == ["b_near", "b_near", "b"]
+    found, _ = routes(regions=REGIONS, envoy=envoy)
+    share = found["b-infer-spill"]["match"]["runtime_fraction"]
+    assert share == {"default_value": {"numerator": 0}, "runtime_key": "spill.b"}
+
+
+def test_what_spills_is_asked_again_where_no_server_had_it_and_nothing_else_is_for_that():
+    found, host = routes(regions=REGIONS, envoy={"spill": True})
+    for name, route in found.items():
+        retry = route.get("route", {}).get("retry_policy", {})
+        assert ("retriable-headers" in retry.get("retry_on", "")) is name.endswith("-spill")
+        assert ("retriable_headers" in retry) is name.endswith("-spill")
+    assert host["response_headers_to_remove"] == [NOT_SENT_HEADER]
+    assert "response_headers_to_remove" not in routes()[1]
+
+
+def test_near_calls_are_asked_again_near_without_an_order_of_regions():
+    found, _ = routes(regions=REGIONS)
+    assert "retry_priority" not in found["b-idempotent-near"]["route"]["retry_policy"]
+    assert "retry_priority" in found["b-idempotent"]["route"]["retry_policy"]
+
+
+def test_the_relay_leads_to_far_replicas_alone():
+    values = parse_values({"models": MODELS, "regions": REGIONS, "envoy": {"spill": True}}, "v")
+    (host,) = relay_configuration(values)["virtual_hosts"]
+    found = {route["name"]: route for route in host["routes"]}
+    assert {name: route["route"]["cluster"] for name, route in found.items()} == {
+        "b-far": "b_far",
+        "a-far": "a_far",
+    }
+    assert found["a-far"]["match"]["headers"] == []
+    assert not any("retry_policy" in route["route"] for route in found.values())
 
 
 def test_calls_that_change_one_server_have_no_route_to_one():

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from trireme.errors import SettingError, UnsupportedError
+from trireme.scale.region_values import Region, RegionTls
 from trireme.scale.value_readers import Address, shown
 from trireme.scale.values import EnvoyValues, ModelEntry, Values, parse_values, read_values
 
@@ -51,6 +52,7 @@ models:
     replicas: {min: 2, max: 4}
     maxRequests: 64
     failoverMaxRequests: 8
+    failoverBatchRequests: 2
     perTryTimeoutSeconds: 0.3
     default: true
     resources: {limits: {memory: 8Gi}}
@@ -60,21 +62,28 @@ envoy:
   admin: {port: 9000}
   hedging: true
   perTryTimeoutSeconds: 1
-regions: [{name: eu-west}, {name: us-east}]
+  regionListen: {address: 0.0.0.0}
+  regionTls: {certificate: /tls/tls.crt, key: /tls/tls.key, authority: /ca/ca.crt}
+  spill: true
+regions: [{name: eu-west}, {name: us-east, balancer: "us-east.example.org:8010"}]
 gateway: {replicas: 3}
 """
     )
     values = read_values(file)
     assert values.models == (
-        ModelEntry("retrieval", ("embedding", "search"), ("embedding",), "gpu", 2, 4, 64, 8, 0.3, True),
+        ModelEntry("retrieval", ("embedding", "search"), ("embedding",), "gpu", 2, 4, 64, 8, 2, 0.3, True),
     )
     assert values.envoy == EnvoyValues(
         listen=Address("0.0.0.0", 8001),  # noqa: S104 - what the file says
         admin=Address("127.0.0.1", 9000),
+        region_listen=Address("0.0.0.0", 8010),  # noqa: S104 - what the file says
+        region_tls=RegionTls("/tls/tls.crt", "/tls/tls.key", "/ca/ca.crt"),
+        spill=True,
         hedging=True,
         per_try_timeout_seconds=1.0,
     )
-    assert values.regions == ("eu-west", "us-east")
+    assert values.own_region == "eu-west"
+    assert values.other_regions == (Region("us-east", "us-east.example.org", 8010),)
     assert values.has_failover
 
 
@@ -158,9 +167,16 @@ def test_as_many_calls_fail_over_as_stay_unless_the_file_says_otherwise():
     assert parsed_entry(maxRequests=7, failoverMaxRequests=2).failover_max_requests == 2
 
 
+def test_batch_work_does_not_fail_over_unless_the_file_says_so():
+    assert parsed_entry().failover_batch_requests == 0
+    assert parsed_entry(failoverBatchRequests=3).failover_batch_requests == 3
+    entry_refused({"failoverBatchRequests": -1}, "models.all.failoverBatchRequests", "0 to")
+
+
 BOUNDED = sorted(
     {one.name for one in dataclasses.fields(EnvoyValues)}
     - {"listen", "admin", "metrics", "balancing", "hedging", "retry_stream_resets", "access_log", "service"}
+    - {"region_listen", "region_tls", "region_insecure", "spill", "controller"}
 )
 
 
@@ -203,6 +219,7 @@ def test_settings_that_need_another_say_which():
     envoy_refused({"slowStartSeconds": 30}, "envoy.slowStartSeconds", "envoy.balancing")
     assert parsed(envoy={"slowStartSeconds": 30, "balancing": "roundRobin"}).envoy.slow_start_seconds == 30
     envoy_refused({"balancing": "orca", "agentPort": 0}, "envoy.agentPort")
+    envoy_refused({"spill": True, "agentPort": 0}, "envoy.spill", "envoy.agentPort")
     envoy_refused({"hedging": True, "perTryTimeoutSeconds": 0}, "envoy.perTryTimeoutSeconds")
     envoy_refused({"metrics": {"port": 9901}}, "envoy.metrics", "9901")
 

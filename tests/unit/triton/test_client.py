@@ -1,6 +1,7 @@
 """Both clients, the synchronous and the asynchronous one, against a server that a person can predict."""
 
 import asyncio
+import contextvars
 import dataclasses
 import inspect
 import json
@@ -21,6 +22,7 @@ from trireme.errors import (
 )
 from trireme.rag.ports import Citation
 from trireme.triton.async_client import AsyncTritonClient
+from trireme.triton.call_route import CallRoute, route_calls
 from trireme.triton.client import TritonClient
 from trireme.types import Hit
 
@@ -31,10 +33,10 @@ class Sync:
     """One call of a client of its own; of a stream at most `most` parts."""
 
     def __init__(self, url, timeout=TIMEOUT):
-        self.url, self.timeout = url, timeout
+        self.url, self.timeout, self.route = url, timeout, None
 
     def call(self, verb, *args, most=None, **options):
-        with TritonClient(self.url, self.timeout) as client:
+        with TritonClient(self.url, self.timeout, self.route) as client:
             answer = getattr(client, verb)(*args, **options)
             if not inspect.isgenerator(answer):
                 return answer
@@ -45,7 +47,7 @@ class Sync:
 class Async(Sync):
     def call(self, verb, *args, most=None, **options):
         async def run():
-            async with AsyncTritonClient(self.url, self.timeout) as client:
+            async with AsyncTritonClient(self.url, self.timeout, self.route) as client:
                 answer = getattr(client, verb)(*args, **options)
                 if not inspect.isasyncgen(answer):
                     return await answer
@@ -100,6 +102,59 @@ def test_every_call_of_a_model_names_it_to_a_balancer(client, server):
     client.call("embed", ["a"], "query")
     client.call("stream", "llm", {"stream": True})
     assert named == ["embedding", "llm"]
+
+
+@pytest.mark.parametrize(
+    ("route", "said"),
+    [
+        (None, {}),
+        (CallRoute("high"), {"trireme-priority": "high"}),
+        (CallRoute("batch", stays_near=True), {"trireme-priority": "batch", "trireme-residency": "near"}),
+    ],
+)
+def test_every_call_says_what_its_route_is(client, server, route, said):
+    heard = metadata_heard(server)
+    client.route = route
+    client.call("embed", ["a"], "query")
+    client.call("stream", "llm", {"stream": True})
+    client.call("is_ready", "embedding")
+    assert [ours_of(one) for one in heard] == [said] * 2
+
+
+def test_the_route_of_a_request_takes_the_place_of_the_clients(client, server):
+    heard = metadata_heard(server)
+    client.route = CallRoute("high")
+
+    def ask():
+        route_calls(CallRoute("normal", stays_near=True))
+        client.call("embed", ["a"], "query")
+        client.call("embed", ["a"], "query", bulk=True)
+        client.call("stream", "llm", {"stream": True})
+
+    contextvars.copy_context().run(ask)
+    client.call("embed", ["a"], "query")
+    near, bulk = {"trireme-residency": "near"}, {"trireme-priority": "batch", "trireme-residency": "near"}
+    assert [ours_of(one) for one in heard] == [near, bulk, near, {"trireme-priority": "high"}]
+
+
+def metadata_heard(server):
+    """What the server hears of each call, from now on."""
+    heard = []
+
+    def infer(request, context):
+        heard.append(dict(context.invocation_metadata()))
+        return response_of({"embedding": [[1.0]]})
+
+    def stream(request, context):
+        heard.append(dict(context.invocation_metadata()))
+        return iter([response_of({"x": [[1]]})])
+
+    server.infer, server.stream = infer, stream
+    return heard
+
+
+def ours_of(metadata):
+    return {name: metadata[name] for name in ("trireme-priority", "trireme-residency") if name in metadata}
 
 
 def test_bulk_has_its_id_and_its_priority(client, server):
