@@ -116,7 +116,7 @@ class World:
 
     def metric(self, name, **labels):
         """The value of a metric; None where it has none."""
-        return self.metrics._registry.get_sample_value(name, labels)
+        return self.metrics._page.registry.get_sample_value(name, labels)
 
 
 def exchange_of(key=ANN, endpoint="chat"):

@@ -15,6 +15,7 @@ from trireme.rag.ports import AnswerMode, AnswerPart
 from trireme.triton import calls
 from trireme.triton.calls import GeneratedPart, ModelFacts
 from trireme.triton.left_calls import end_call, result_of
+from trireme.triton.traced import note_trace
 from trireme.triton.wire import (
     CHANNEL_OPTIONS,
     Outputs,
@@ -152,8 +153,9 @@ class AsyncTritonClient:
         """
         import grpc.aio
 
-        requests = iter([stream_request(model, inputs, parameters=parameters)])
-        call = self._stub.ModelStreamInfer(requests, timeout=seconds, metadata=route_of(model))
+        request = stream_request(model, inputs, parameters=parameters)
+        metadata = (*route_of(model), *note_trace(request))
+        call = self._stub.ModelStreamInfer(iter([request]), timeout=seconds, metadata=metadata)
         has_ended = False
         try:
             while not has_ended:
@@ -201,7 +203,8 @@ class AsyncTritonClient:
         limit = self._timeout if seconds is None else min(self._timeout, seconds)
         try:
             request = infer_request(model, inputs, bulk=bulk, parameters=parameters)
-            call = self._stub.ModelInfer(request, timeout=limit, metadata=route_of(model))
+            metadata = (*route_of(model), *note_trace(request))
+            call = self._stub.ModelInfer(request, timeout=limit, metadata=metadata)
             response = await result_of(call, call)
         except grpc.RpcError as error:
             raise call_error(error, self._url) from None

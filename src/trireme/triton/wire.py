@@ -29,6 +29,8 @@ Outputs = dict[str, Any]
 
 # The request id of bulk requests. Triton's priority alone does not reach a backend.
 BULK_ID = "bulk"
+# What Triton writes before an error of its own.
+_REQUEST_ID = re.compile(r"\A\[request id: [^\]\s]*\] ")
 # Of the two priorities of a text encoder: behind every request that says nothing.
 BULK_PRIORITY = 2
 # gRPC metadata of a call: a balancer in front of several servers reads in it which model is asked.
@@ -160,8 +162,7 @@ def answer_of(response: Any) -> Outputs:
 
 def client_error(status: str, message: str, url: str) -> TriremeError:
     """The typed error of a client of the server at `url`. status: the name of gRPC's, "" on a stream."""
-    for request_id in ("<id_unknown>", BULK_ID):
-        message = message.removeprefix(f"[request id: {request_id}] ")
+    message = _REQUEST_ID.sub("", message)
     code, reason, said = read_code(message)
     if not code and (fault := _server_fault(status, said, url)):
         return fault

@@ -70,7 +70,7 @@ def ask(gateway, path=CHAT, secret=SECRET, **fields):
 
 def metric(gateway, outcome, step="small", model="careful"):
     labels = {"model": model, "step": step, "outcome": outcome}
-    return gateway.ports.metrics._registry.get_sample_value("trireme_cascade_steps_total", labels)
+    return gateway.ports.metrics._page.registry.get_sample_value("trireme_cascade_steps_total", labels)
 
 
 @pytest.mark.parametrize("path", BODIES)
