@@ -59,6 +59,7 @@ class MetricFamily:
 class Logger:
     errors: list[str] = []
     warnings: list[str] = []
+    infos: list[str] = []
 
     @classmethod
     def log_error(cls, text):
@@ -67,6 +68,10 @@ class Logger:
     @classmethod
     def log_warn(cls, text):
         cls.warnings.append(text)
+
+    @classmethod
+    def log_info(cls, text):
+        cls.infos.append(text)
 
 
 class TritonModelException(Exception):

@@ -12,6 +12,7 @@ from typing import Any
 from trireme.access.keys import Key
 from trireme.access.priorities import NORMAL, Priority
 from trireme.gateway.degrade.wants import Deadlines
+from trireme.observe.trace import HEADER, Trace, begin_trace
 from trireme.providers.chat import Usage
 from trireme.providers.targets import Attempt
 
@@ -33,7 +34,7 @@ class Exchange:
     first_at: of time.monotonic, when the first content was sent. cache_tier: whose hit the answer is, "" for none.
     costs: nano-dollars of each attempt that has ended, None where no price is known. is_cascade: whether the model
     has steps. deadlines, priority: what the request may have of time and of urgency. degraded: steps of the policy
-    that were taken for the answer.
+    that were taken for the answer. trace: what calls of others are told of the request.
     """
 
     scope: Mapping[str, Any]
@@ -59,6 +60,7 @@ class Exchange:
     deadlines: Deadlines = field(default_factory=Deadlines)
     priority: Priority = NORMAL
     degraded: tuple[str, ...] = ()
+    trace: Trace | None = None
 
     @property
     def caller(self) -> Key:
@@ -120,7 +122,9 @@ def open_exchange(scope: Mapping[str, Any], endpoint: str) -> Exchange:
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers and name in _LISTS else value
-    return Exchange(scope, endpoint, headers, _request_id(headers.get("x-request-id", "")))
+    request_id = _request_id(headers.get("x-request-id", ""))
+    trace = begin_trace(request_id, headers.get(HEADER, ""))
+    return Exchange(scope, endpoint, headers, request_id, trace=trace)
 
 
 def secret_of(headers: Mapping[str, str]) -> str:

@@ -14,6 +14,7 @@ from trireme.gateway.replies import JsonReply, Reply, Send
 from trireme.gateway.statuses import INTERNAL_TEXT
 from trireme.gateway.steps import admit, identify, settle
 from trireme.gateway.surface import Failure
+from trireme.observe.trace import CURRENT
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Fail = Callable[[TriremeError, str], Failure]
@@ -37,6 +38,8 @@ class Gate:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Any) -> None:
         ports: Ports = scope["state"]["ports"]
         exchange = open_exchange(scope, self._endpoint)
+        # Of this task, which is this request's alone, and of those that it starts.
+        CURRENT.set(exchange.trace)
         ports.metrics.begin(self._endpoint)
         try:
             await self._exchange(exchange, ports, receive, send)

@@ -29,6 +29,8 @@ class Log:
             "outcome": exchange.outcome,
             "seconds": round(seconds, 4),
         }
+        if exchange.trace is not None:
+            line["trace"] = exchange.trace.trace
         if key is not None:
             line |= {"tenant": key.tenant, "user": key.user, "key": key.id}
         if exchange.model:

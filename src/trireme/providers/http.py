@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from trireme.errors import SettingError
+from trireme.observe.trace import call_headers
 from trireme.providers.port import AttemptLimits, ProviderError, Remedy
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class HttpApi:
                 response = await self._session_now().post(
                     self._url_of(path),
                     data=data,
-                    headers={**self._headers, **headers} if headers else self._headers,
+                    headers={**self._headers, **call_headers(), **(headers or {})},
                     allow_redirects=False,
                 )
                 if response.status != 200:

@@ -16,6 +16,7 @@ from trireme.triton import calls
 from trireme.triton.call_route import CallRoute, metadata_of
 from trireme.triton.calls import GeneratedPart, ModelFacts
 from trireme.triton.left_calls import end_call, result_of
+from trireme.triton.traced import note_trace
 from trireme.triton.wire import (
     CHANNEL_OPTIONS,
     Outputs,
@@ -156,10 +157,9 @@ class AsyncTritonClient:
         """
         import grpc.aio
 
-        requests = iter([stream_request(model, inputs, parameters=parameters)])
-        call = self._stub.ModelStreamInfer(
-            requests, timeout=seconds, metadata=metadata_of(model, self._route)
-        )
+        request = stream_request(model, inputs, parameters=parameters)
+        metadata = (*metadata_of(model, self._route), *note_trace(request))
+        call = self._stub.ModelStreamInfer(iter([request]), timeout=seconds, metadata=metadata)
         has_ended = has_begun = False
         try:
             while not has_ended:
@@ -208,7 +208,7 @@ class AsyncTritonClient:
         limit = self._timeout if seconds is None else min(self._timeout, seconds)
         try:
             request = infer_request(model, inputs, bulk=bulk, parameters=parameters)
-            metadata = metadata_of(model, self._route, bulk=bulk)
+            metadata = (*metadata_of(model, self._route, bulk=bulk), *note_trace(request))
             call = self._stub.ModelInfer(request, timeout=limit, metadata=metadata)
             response = await result_of(call, call)
         except grpc.RpcError as error:

@@ -29,6 +29,8 @@ Outputs = dict[str, Any]
 
 # The request id of bulk requests. Triton's priority alone does not reach a backend.
 BULK_ID = "bulk"
+# What Triton writes before an error of its own.
+_REQUEST_ID = re.compile(r"\A\[request id: [^\]\s]*\] ")
 # Of the two priorities of a text encoder: behind every request that says nothing.
 BULK_PRIORITY = 2
 # gRPC metadata of a call: a balancer in front of several servers reads in it which model is asked.
@@ -164,8 +166,7 @@ def answer_of(response: Any) -> Outputs:
 def client_error(status: str, message: str, url: str, *, has_begun: bool = False) -> TriremeError:
     """The typed error of a client of the server at `url`. status: the name of gRPC's, "" for what a message of a
     stream says. has_begun: a part of the answer was there."""
-    for request_id in ("<id_unknown>", BULK_ID):
-        message = message.removeprefix(f"[request id: {request_id}] ")
+    message = _REQUEST_ID.sub("", message)
     code, reason, said = read_code(message)
     if not code and has_begun and (status in _LOST or _CUT_OFF in said):
         return UnavailableError(

@@ -12,4 +12,5 @@ def pb(monkeypatch):
     monkeypatch.setattr(fake_pb.MetricFamily, "metrics", {})
     monkeypatch.setattr(fake_pb.Logger, "errors", [])
     monkeypatch.setattr(fake_pb.Logger, "warnings", [])
+    monkeypatch.setattr(fake_pb.Logger, "infos", [])
     return fake_pb

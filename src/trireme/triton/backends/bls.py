@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from trireme.triton.backends.traced import NOBODY, Asked
 from trireme.triton.wire import Outputs, step_error
 
 
-def call_model(pb: Any, model: str, inputs: list[Any], outputs: Sequence[str]) -> Outputs:
+def call_model(
+    pb: Any, model: str, inputs: list[Any], outputs: Sequence[str], asked: Asked = NOBODY
+) -> Outputs:
     """The named outputs of one answer of `model`, as arrays. Blocks.
 
-    A model's error comes back with its code and the model's name in front; one that is not loaded is
-    UnavailableError.
+    asked: the request that this one is made for. A model's error comes back with its code and the model's name in
+    front; one that is not loaded is UnavailableError.
     """
-    request = pb.InferenceRequest(model_name=model, requested_output_names=list(outputs), inputs=inputs)
+    traced = {"request_id": asked.request, "parameters": asked.parameters} if asked.request else {}
+    request = pb.InferenceRequest(
+        model_name=model, requested_output_names=list(outputs), inputs=inputs, **traced
+    )
     return read_answer(model, request.exec())
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,8 +30,10 @@ from trireme.triton.backends.client_watch import Client, ClientWatch
 from trireme.triton.backends.config import ModelConfig
 from trireme.triton.backends.generator_metrics import GeneratorMetrics
 from trireme.triton.backends.model import BackendModel
+from trireme.triton.backends.reply import INTERNAL
 from trireme.triton.backends.signals import WorkSource
 from trireme.triton.backends.tensors import read_scalar
+from trireme.triton.backends.traced import NOBODY, Asked, read_asked
 from trireme.types import DEFAULT_TENANT
 
 CANCEL_PARAMETER = "cancel"
@@ -62,6 +65,8 @@ class _OpenRequest:
     client: Client
     triton_id: str
     wanted: Wanted
+    asked: Asked = NOBODY
+    began: float = 0.0
     id: str = ""
 
 
@@ -130,15 +135,17 @@ class GeneratorModel(BackendModel):
     def execute(self, requests: list[Any]) -> None:
         """Accepts each request or sends its error; never raises, returns before there is an answer."""
         for request in requests:
-            client = Client(request.get_response_sender())
+            client, asked = Client(request.get_response_sender()), read_asked(request)
             try:
-                self._start(request, client)
+                self._start(request, client, asked)
             except TriremeError as error:
                 self._send(client, self.replies.error_response(error), is_last=True)
+                self.replies.note(asked, error.code, 0.0)
             except Exception:
                 self._send(client, self.replies.error_response(self.replies.unexpected()), is_last=True)
+                self.replies.note(asked, INTERNAL, 0.0)
 
-    def _start(self, request: Any, client: Client) -> None:
+    def _start(self, request: Any, client: Client, who: Asked) -> None:
         parameters = _read_parameters(request)
         if CANCEL_PARAMETER in parameters:
             self._cancel_by_id(str(parameters[CANCEL_PARAMETER]))
@@ -151,7 +158,7 @@ class GeneratorModel(BackendModel):
         if is_count:
             self._count(asked, wanted, client)
             return
-        opened = _OpenRequest(client, request.request_id(), wanted)
+        opened = _OpenRequest(client, request.request_id(), wanted, who, time.monotonic())
         with self._lock:
             self._open[id(opened)] = opened
         # Also what still waits or makes no token now.
@@ -223,6 +230,10 @@ class GeneratorModel(BackendModel):
         if is_last:
             self._forget(opened)
         self._send(opened.client, response, is_last=is_last)
+        if is_last:
+            outcome = piece.error.code if piece.error is not None else piece.finish_reason or INTERNAL
+            seconds = time.monotonic() - opened.began
+            self.replies.note(opened.asked, outcome, seconds, is_long=True)
 
     def _tensors(self, piece: Piece, wanted: Wanted) -> list[Any]:
         tensors = [self._strings("text_output", wanted.prefix + piece.text)]

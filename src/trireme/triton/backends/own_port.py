@@ -13,14 +13,15 @@ import threading
 import time
 import uuid
 from collections.abc import Generator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from trireme.errors import TriremeError, UnavailableError
+from trireme.triton.traced import CANCEL_ID
 from trireme.triton.wire import Outputs, Value, is_final, outputs_of, step_error, stream_request
 
 # What a model is given to say that a cancelled request has ended; then the call itself is ended.
 CANCEL_SECONDS = 5.0
-CANCEL_ID = "cancel"
 # A model that is so long silent, queue included, will not answer.
 SILENT_SECONDS = 180.0
 READY_SECONDS = 1.0
@@ -73,9 +74,11 @@ class OwnPort:
         self._inputs[model] = (time.monotonic() + INPUTS_SECONDS, names)
         return names
 
-    def call(self, model: str, inputs: Mapping[str, Value]) -> StreamedCall:
+    def call(
+        self, model: str, inputs: Mapping[str, Value], parameters: Mapping[str, str] = MappingProxyType({})
+    ) -> StreamedCall:
         """Sends a request of single values to a decoupled model. Does not block."""
-        return StreamedCall(self._stub, self._address, model, inputs)
+        return StreamedCall(self._stub, self._address, model, inputs, parameters)
 
     def close(self) -> None:
         """Ends what runs and closes the connection."""
@@ -85,7 +88,14 @@ class OwnPort:
 class StreamedCall:
     """One request on its way. `responses` is read by one thread; `end` may be called from any, again and again."""
 
-    def __init__(self, stub: Any, address: str, model: str, inputs: Mapping[str, Value]) -> None:
+    def __init__(
+        self,
+        stub: Any,
+        address: str,
+        model: str,
+        inputs: Mapping[str, Value],
+        parameters: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._address = address
         self._model = model
         # Nobody else may guess it: a message that names it ends the request.
@@ -95,7 +105,7 @@ class StreamedCall:
         self._heard_at = time.monotonic()
         self._was_silent = False
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._requests.put(stream_request(model, inputs, self._id))
+        self._requests.put(stream_request(model, inputs, self._id, parameters))
         self._call = stub.ModelStreamInfer(iter(self._requests.get, None))
 
     def responses(self) -> Generator[Outputs, None, None]:

@@ -28,8 +28,10 @@ from trireme.triton.backends.config import ModelConfig
 from trireme.triton.backends.model import BackendModel
 from trireme.triton.backends.own_port import OwnPort
 from trireme.triton.backends.rag_steps import GoneError, StepNames, TritonSteps
+from trireme.triton.backends.reply import INTERNAL
 from trireme.triton.backends.signals import WorkSource
 from trireme.triton.backends.tensors import read_scalar, read_top_k
+from trireme.triton.backends.traced import Asked, read_asked
 from trireme.triton.wire import own_address
 
 # Answers in the making, each in a thread that mostly waits; and those that may wait for a thread.
@@ -88,6 +90,7 @@ class RagModel(BackendModel):
         """Takes the requests and returns at once; their answers come from threads."""
         for request in requests:
             client = Client(request.get_response_sender())
+            who = read_asked(request)
             try:
                 asked = self._read(request)
                 has_place = self._places.acquire(blocking=False)
@@ -98,12 +101,14 @@ class RagModel(BackendModel):
                     )
             except TriremeError as error:
                 self._send_error(client, error)
+                self.replies.note(who, error.code, 0.0)
             except Exception:
                 self._send_error(client, self.replies.unexpected())
+                self.replies.note(who, INTERNAL, 0.0)
             else:
                 with self._lock:
                     self._waiting += 1
-                self._threads.submit(self._answer, asked, client, time.monotonic())
+                self._threads.submit(self._answer, asked, client, time.monotonic(), who)
 
     def work_source(self) -> WorkSource:
         """See BackendModel. The unit is an answer; the rate is all threads over the seconds of an answer."""
@@ -132,12 +137,13 @@ class RagModel(BackendModel):
         flags = bool(read(EVIDENCE_FLAG)), bool(read(PROMPT_FLAG))
         return RagRequest(question, bool(read("stream")), sampling, *flags)
 
-    def _answer(self, asked: RagRequest, client: Client, came: float) -> None:
+    def _answer(self, asked: RagRequest, client: Client, came: float, who: Asked) -> None:
         """One request from its first step to its last response. Never raises."""
         began = time.monotonic()
         with self._lock:
             self._waiting -= 1
         self.work.wait(began - came)
+        outcome = "ok"
         try:
             steps = TritonSteps(
                 self.pb,
@@ -147,6 +153,7 @@ class RagModel(BackendModel):
                 is_gone=client.is_gone,
                 watch=self._watch,
                 port=self._port,
+                asked=who,
             )
             parts = answer(
                 asked.question, steps, self._options, self._template, asks_prompt=asked.asks_prompt
@@ -154,12 +161,16 @@ class RagModel(BackendModel):
             with closing(parts):
                 self._send_parts(asked, parts, client)
         except GoneError:
+            outcome = "client gone"
             client.send(None, self.pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL, is_last=True)
         except TriremeError as error:
+            outcome = error.code
             self._send_error(client, error)
         except Exception:
+            outcome = INTERNAL
             self._send_error(client, self.replies.unexpected())
         finally:
+            self.replies.note(who, outcome, time.monotonic() - came, is_long=True)
             self._places.release()
             self.rate.add(MAX_RUNNING, time.monotonic() - began)
 

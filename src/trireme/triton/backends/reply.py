@@ -14,11 +14,16 @@ from typing import Any, TypeVar
 from trireme.encode.row_queue import Pending
 from trireme.errors import TriremeError
 from trireme.triton.backends.metrics import ModelMetrics
+from trireme.triton.backends.traced import Asked, read_asked
 from trireme.triton.wire import write_code
 
 R = TypeVar("R")
 A = TypeVar("A")
 Write = Callable[[A], list[Any]]
+
+
+# Outcome of what nobody expected.
+INTERNAL = TriremeError.code
 
 
 class Replies:
@@ -78,6 +83,7 @@ class Replies:
         write: Write[A],
     ) -> list[Any]:
         """One response for each request, in order, computed at once: Triton sends and counts them. Never raises."""
+        asked, began = [read_asked(request) for request in requests], time.monotonic()
         answers: list[A | Exception | None] = [None] * len(requests)
         readable: list[tuple[int, R]] = []
         for position, request in enumerate(requests):
@@ -93,9 +99,12 @@ class Replies:
             computed = [self.unexpected(error)] * len(readable)
         for (position, _), answer in zip(readable, computed, strict=True):
             answers[position] = answer
-        responses = [self.response(answer, write)[0] for answer in answers]
-        self.first_sent = self.first_sent or time.monotonic()
-        return responses
+        made = [self.response(answer, write) for answer in answers]
+        now = time.monotonic()
+        self.first_sent = self.first_sent or now
+        for one, (_, code) in zip(asked, made, strict=True):
+            self.note(one, code or "ok", now - began)
+        return [response for response, _ in made]
 
     def response(self, answer: Any, write: Write[Any]) -> tuple[Any, str]:
         """The response of an answer, or of the exception that it is, and its error's code or ""."""
@@ -127,6 +136,13 @@ class Replies:
         self._pb.Logger.log_error(f"model {self._model}: {trace}")
         return TriremeError(f"internal error in model {self._model}; the server's log has the details")
 
+    def note(self, asked: Asked, outcome: str, seconds: float, *, is_long: bool = False) -> None:
+        """A line of the server's log for a request that has a name, where it failed, or is sampled, or is_long: of
+        work of seconds, which is always told. Never raises. Writing it takes as long as a short text.
+        """
+        if asked.request and (is_long or outcome != "ok" or asked.is_sampled):
+            self._pb.Logger.log_info(asked.line(self._model, outcome, seconds))
+
     def count_failure(self, code: str) -> None:
         """See ModelMetrics."""
         self._metrics.count_failure(code)
@@ -148,6 +164,7 @@ class Reply:
         self.request = request
         self._replies = replies
         self._sender = request.get_response_sender()
+        self._asked = read_asked(request)
         self._began = time.monotonic()
         self._pending: tuple[Pending[Any], Write[Any]] | None = None
 
@@ -187,6 +204,7 @@ class Reply:
         self._replies.send(self._sender, self._began, response)
         if code:
             self._replies.count_failure(code)
+        self._replies.note(self._asked, code or "ok", time.monotonic() - self._began)
 
 
 def _no_tensors(_: Any) -> list[Any]:

@@ -92,7 +92,7 @@ class Port:
     def close(self):
         """As of the server's own."""
 
-    def call(self, model, inputs):
+    def call(self, model, inputs, parameters=()):
         self.asked.append((model, inputs))
         self.calls.append(Call(self.pieces))
         return self.calls[-1]
