@@ -19,6 +19,8 @@ from trireme.gateway.spending.admission import Admitted, Cost
 from trireme.gateway.spending.counting import NOTHING
 from trireme.gateway.spending.home import Home, HomeStores
 from trireme.gateway.spending.rows import new_attempt_id
+from trireme.redis.budgets import RedisBudgets
+from trireme.redis.connection import RedisStore
 from trireme.storage import open_budgets, open_caps, open_ledger
 from valkeys import valkey
 
@@ -34,8 +36,6 @@ def home(monkeypatch, two_servers, new_database):
     monkeypatch.setattr("trireme.gateway.spending.home.LOOK_SECONDS", 3600.0)
     # Asked for in the background else.
     monkeypatch.setattr("trireme.redis.budgets.CHECK_SECONDS", 3600.0)
-    # A busy machine is late.
-    monkeypatch.setattr("trireme.redis.connection.TIMEOUT_SECONDS", 60.0)
     with contextlib.ExitStack() as stack:
         own = urlsplit(new_database(two_servers[0][0]))
         socket = Path(parse_qs(own.query)["host"][0]) / ".s.PGSQL.5432"
@@ -56,7 +56,8 @@ def home(monkeypatch, two_servers, new_database):
         stores = HomeStores(
             caps,
             ledger,
-            lambda: open_budgets(f"redis://127.0.0.1:{store.port}"),
+            # A busy machine is late.
+            lambda: RedisBudgets(RedisStore(f"redis://127.0.0.1:{store.port}", timeout=60.0)),
             lambda: open_budgets(here.url, "eu"),
         )
         yield lambda: Home("eu", stores, BudgetRow()), store, database

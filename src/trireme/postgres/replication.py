@@ -27,7 +27,13 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 CATCH_UP_SECONDS = 60.0
 LOOK_SECONDS = 0.1
 STATES = {"lost": "lost", "unreserved": "nearly lost"}
-KEEPALIVES = {"keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3"}
+# No request waits for it. A home that vanished is noticed within half a minute.
+PATIENCE = {
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+}
 OLDEST_SERVER = 160_000
 
 
@@ -279,9 +285,7 @@ def _conninfo(url: str, *, stores_password: bool) -> str:
             "the home's URL holds a password, which PostgreSQL would keep in pg_subscription; put it in a file that"
             " this database's server reads (passfile=FILE in the URL), or add --store-password"
         )
-    found.setdefault("connect_timeout", str(DEFAULT_TIMEOUTS.connect))
-    # A home that vanished is noticed within half a minute.
-    for key, value in KEEPALIVES.items():
+    for key, value in PATIENCE.items():
         found.setdefault(key, value)
     return psycopg.conninfo.make_conninfo("", **found)
 
