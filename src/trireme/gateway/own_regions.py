@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 import msgspec
 
@@ -51,3 +52,18 @@ def check_local(row: LocalRow, provided: str, name: str) -> None:
         raise SettingError(
             f"{name}: providers.local.region is {provided!r}, local.region {row.region!r}: take one away"
         )
+
+
+def find_far_names(
+    row: LocalRow, targets: Iterable[str], provider: str, repository: Path
+) -> list[str] | None:
+    """Names under which another region may answer for our Triton; None where no call may leave this one.
+
+    targets: provider:model of the file; those of `provider` are our own. repository: with a folder for each model,
+    if at hand; it is read.
+    """
+    if not row.other_regions:
+        return None
+    mark = f"{provider}:"
+    named = {target.removeprefix(mark) for target in targets if target.startswith(mark)}
+    return sorted({*named, *(file.parent.name for file in repository.glob("*/config.pbtxt"))})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from trireme.triton.wire import route_of
@@ -31,6 +31,11 @@ _of_request: ContextVar[CallRoute | None] = ContextVar("call_route", default=Non
 def route_calls(route: CallRoute) -> None:
     """All calls that this task and those it makes send from now on have this route, in place of their client's."""
     _of_request.set(route)
+
+
+def keep_calls_near() -> None:
+    """As `route_calls`, with the priority as it is: no call of this task leaves this region from now on."""
+    route_calls(replace(_of_request.get() or CallRoute(), stays_near=True))
 
 
 def metadata_of(model: str, own: CallRoute, *, bulk: bool = False) -> Metadata:

@@ -2,6 +2,7 @@ import pytest
 
 from trireme.errors import SettingError
 from trireme.gateway.file import parse_gateway_file
+from trireme.gateway.own_regions import LocalRow, find_far_names
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,14 @@ def test_a_tenant_that_forbids_another_region_of_ours_keeps_its_calls_in_this_on
     text = "[local]\nregion = 'eu-west'\nother_regions = ['us-east', 'ap-south']"
     assert parse_gateway_file(text.encode(), "gateway.toml").local.keeps(forbidden) is stays
     assert not parse_gateway_file(b"", "gateway.toml").local.keeps(forbidden)
+
+
+def test_another_region_may_answer_for_our_models_in_the_file_and_those_that_have_a_folder(tmp_path):
+    for name in ("embedding", "half"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "embedding" / "config.pbtxt").touch()
+    targets = ["local:llm", "openai:gpt", "local:a:b"]
+    row = LocalRow("eu", ["us"])
+    assert find_far_names(row, targets, "local", tmp_path) == ["a:b", "embedding", "llm"]
+    assert find_far_names(row, [], "local", tmp_path / "none") == []
+    assert find_far_names(LocalRow("eu"), targets, "local", tmp_path) is None
