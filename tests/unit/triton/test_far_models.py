@@ -36,7 +36,7 @@ def run(server, act, names=("embedding",)):
 
 
 def ensemble(name, step):
-    config = config_of(name, platform="search", inputs=["query"])
+    config = config_of(name, platform="ensemble", inputs=["query"])
     config.ensemble_scheduling.step.add(model_name=step)
     return config
 
