@@ -463,6 +463,28 @@ def test_secrets_are_references_and_cannot_be_written_into_settings(chart, objec
     )
 
 
+def test_what_has_a_machine_kind_notes_hours_and_its_agent_reads_the_database_from_the_secret(chart, objects):
+    kinds = {"models": {"llm": {"machineKind": "h200"}}, "gateway": {"machineKind": "small"}}
+    made = pods(chart.objects(kinds | {"worker": {"machineKind": "small"}}))
+    said = {
+        (name, part["name"], one["name"]): one.get("value", one.get("valueFrom"))
+        for name, pod in made.items()
+        for part in containers(pod)
+        for one in part.get("env", [])
+    }
+    kind, url = "TRIREME_MACHINE_KIND", "TRIREME_DATABASE_URL"
+    assert {key[:2]: value for key, value in said.items() if key[2] == kind} == {
+        ("trireme-llm", "agent"): "h200",
+        ("trireme-gateway", "gateway"): "small",
+        ("trireme-worker", "worker"): "small",
+    }
+    secret = {"secretKeyRef": {"name": "trireme", "key": "database-url"}}
+    assert said["trireme-llm", "agent", url] == secret
+    assert ("trireme-retrieval", "agent", url) not in said
+    assert kind not in json.dumps(objects)
+    assert "machineKind" in chart.refusal({"worker": {"machineKind": "two words"}})
+
+
 # --- What runs in the pods ---
 
 

@@ -117,6 +117,20 @@ class Site:
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
 
+    def readiness(self):
+        """Status of /readyz, and what it says."""
+        status, text = self.ask("GET", "/readyz")
+        return status, json.loads(text)
+
+    def models(self, secret):
+        """Names that its gateway lists."""
+        return {one["id"] for one in json.loads(self.ask("GET", "/v1/models", secret=secret)[1])["data"]}
+
+    def restart_gateway(self):
+        self.gateway.kill()
+        self.gateway.wait()
+        self.start_gateway()
+
     def answered(self, model):
         """Requests that its server has ended."""
         with self._servers.entered():
@@ -272,6 +286,23 @@ def test_an_answer_that_had_not_begun_is_written_elsewhere(sites):
         thread.join(DEADLINE_S)
     assert texts == [PROMPT]
     assert sites.far.answered("llm") == before + 1
+
+
+def test_a_gateway_that_starts_while_its_servers_are_lost_lists_the_other_regions_models_and_says_so(sites):
+    assert sites.home.readiness()[1].get("degraded") is None
+    sites.near_link.cut()
+    wait_until(lambda: sites.serve_from(sites.far))
+    for _ in ("that was there", "that starts now"):
+        wait_until(lambda: sites.home.readiness()[0] == 200)
+        said = sites.home.readiness()[1]
+        assert (said["ready"], said["degraded"]) == (True, True)
+        assert said["details"] == [f"no server of this region has embedding, llm: {FAR} answers"]
+        assert {"embedding", "llm"} <= sites.home.models(sites.secret)
+        sites.home.restart_gateway()
+        wait_until(sites.home.gateway_answers)
+    assert sites.embed(sites.home) == 200
+    sites.near_link.heal()
+    wait_until(lambda: "degraded" not in sites.home.readiness()[1])
 
 
 def test_a_killed_gateway_is_that_of_its_region_alone(sites):

@@ -43,8 +43,8 @@ Target = Literal["cpu", "gpu"]
 # Keys that only the chart reads: of an entry of `models`, and of the file. values.schema.json has the same.
 CHART_KEYS = frozenset(
     {
-        *("args", "drain", "env", "image", "nodeSelector", "replicas", "resources", "runtimeClassName"),
-        *("scale", "storage", "tolerations", "warmup"),
+        *("args", "drain", "env", "image", "machineKind", "nodeSelector", "replicas", "resources"),
+        *("runtimeClassName", "scale", "storage", "tolerations", "warmup"),
     }
 )
 CHART_PARTS = frozenset(
@@ -121,6 +121,8 @@ class EnvoyValues:
     # A request that is larger is sent once.
     retry_body_bytes: int = field(default=1 << 20, metadata=whole(0, 1 << 30))
     connect_timeout_seconds: float = field(default=1.0, metadata=seconds(0.01))
+    # To a region listener: two round trips with TLS, so that it has a limit of its own.
+    far_connect_timeout_seconds: float = field(default=1.0, metadata=seconds(0.01))
     # Pings on connections to replicas: one that does not answer them in time is closed.
     keepalive_interval_seconds: float = field(default=5.0, metadata=seconds(0.1, is_off_at_zero=True))
     keepalive_timeout_seconds: float = field(default=2.0, metadata=seconds(0.1))
