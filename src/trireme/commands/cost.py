@@ -7,7 +7,7 @@ import json
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from trireme.commands.scope import add_period, database_url, refuse_empty
+from trireme.commands.scope import add_period, database_url, refuse_empty, require_own_tenant
 from trireme.cost.port import COST_BY
 from trireme.errors import InvalidInputError
 from trireme.settings import Settings
@@ -39,6 +39,7 @@ def _cost(arguments: argparse.Namespace, settings: Settings, console: Console) -
     from trireme.storage import open_costs
 
     refuse_empty(arguments, "tenant", "user")
+    require_own_tenant(settings, arguments.tenant or "")
     if arguments.user and not arguments.tenant:
         raise InvalidInputError("a user needs its tenant; give --tenant as well", "tenant")
     start, end = read_period(arguments.since, arguments.until)

@@ -73,6 +73,7 @@ def _export(arguments: argparse.Namespace, settings: Settings, console: Console)
     from trireme.storage import open_costs
 
     refuse_empty(arguments, "tenant")
+    require_own_tenant(settings, arguments.tenant or "")
     if arguments.user is not None or arguments.json:
         raise InvalidInputError("an export has all users, as CSV; leave out --user and --json", "user")
     start, end = read_period(arguments.since, arguments.until)

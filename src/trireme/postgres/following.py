@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from trireme.retrieve.replication import ReplicationLink
+
 PUBLICATION = "trireme"
 # Of slots; a follower's name stands behind it.
 SLOT = "trireme_"
@@ -84,3 +88,31 @@ FOLLOWERS = """
     WHERE l.database = current_database() AND l.slot_name ^@ 'trireme_' AND NOT l.temporary
     ORDER BY l.slot_name
     """
+
+# What PostgreSQL says of a slot that is in danger.
+STATES = {"lost": "lost", "unreserved": "nearly lost"}
+
+
+def home_link(row: tuple[Any, ...]) -> ReplicationLink:
+    """A row of FOLLOWED."""
+    name, is_enabled, runs, behind, silent, copying, faults = row
+    state = "following" if runs else "waiting" if is_enabled else "stopped"
+    if copying:
+        state = f"copying {copying} tables"
+    if faults:
+        state += f", {faults} errors so far"
+    return ReplicationLink(
+        "follower",
+        name.removeprefix(SLOT),
+        bool(runs) and silent is not None,
+        state,
+        max(0, behind),
+        silent,
+    )
+
+
+def follower_link(row: tuple[Any, ...]) -> ReplicationLink:
+    """A row of FOLLOWERS."""
+    name, is_active, status, behind, silent, left = row
+    state = STATES.get(status) or ("followed" if is_active else "away")
+    return ReplicationLink("home", name, is_active, state, max(0, behind), silent, left)

@@ -26,7 +26,6 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 # Until a follower has all of its home's log, when it takes over.
 CATCH_UP_SECONDS = 60.0
 LOOK_SECONDS = 0.1
-STATES = {"lost": "lost", "unreserved": "nearly lost"}
 # No request waits for it. A home that vanished is noticed within half a minute.
 PATIENCE = {
     "connect_timeout": "10",
@@ -51,8 +50,10 @@ class PostgresReplication:
         """See Replication."""
 
         def work(connection: DeadlineConnection) -> list[ReplicationLink]:
-            homes = [_home_link(row) for row in connection.execute(following.FOLLOWED.encode())]
-            followers = [_follower_link(row) for row in connection.execute(following.FOLLOWERS.encode())]
+            homes = [following.home_link(row) for row in connection.execute(following.FOLLOWED.encode())]
+            followers = [
+                following.follower_link(row) for row in connection.execute(following.FOLLOWERS.encode())
+            ]
             return homes + followers
 
         return self._pool.run(work, self._pool.timeouts.search)
@@ -241,29 +242,6 @@ class PostgresReplication:
                     "this database has not caught up with its home; trireme replication status shows by how much"
                 )
             time.sleep(LOOK_SECONDS)
-
-
-def _home_link(row: tuple[Any, ...]) -> ReplicationLink:
-    name, is_enabled, runs, behind, silent, copying, faults = row
-    state = "following" if runs else "waiting" if is_enabled else "stopped"
-    if copying:
-        state = f"copying {copying} tables"
-    if faults:
-        state += f", {faults} errors so far"
-    return ReplicationLink(
-        "follower",
-        name.removeprefix(following.SLOT),
-        bool(runs) and silent is not None,
-        state,
-        max(0, behind),
-        silent,
-    )
-
-
-def _follower_link(row: tuple[Any, ...]) -> ReplicationLink:
-    name, is_active, status, behind, silent, left = row
-    state = STATES.get(status) or ("followed" if is_active else "away")
-    return ReplicationLink("home", name, is_active, state, max(0, behind), silent, left)
 
 
 def _check_names(*names: str) -> None:

@@ -263,6 +263,8 @@ HOME = '[local]\nregion = "us"\nother_regions = ["eu"]\n[tenants.acme]\nhome = "
         ["budgets", "remove", "--tenant", "acme", "--window", "day"],
         ["budgets", "list", "--tenant", "acme"],
         ["usage", "--tenant", "acme"],
+        ["usage", "export", "--tenant", "acme", "--out", "usage.csv"],
+        ["cost", "--tenant", "acme"],
     ],
 )
 def test_of_a_tenant_whose_home_is_elsewhere_nothing_is_set_or_read_here(
