@@ -96,6 +96,7 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
     )
 
     file = read_gateway_file(settings.gateway_file)
+    check_regions(settings, file)
     cascades = read_cascades(file, settings.gateway_file)
     budgets, cache = store_urls(settings)
     return GatewayParts(
@@ -130,6 +131,18 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
         ),
         build=read_build(settings.release),
     )
+
+
+def check_regions(settings: Settings, file: GatewayFile) -> None:
+    """Raises SettingError where the gateway's file does not name the regions to which this machine's Envoy sends."""
+    if not settings.regions_file:
+        return
+    from trireme.fleet.regions import names_of_regions
+    from trireme.gateway.own_regions import check_regions_of_file
+
+    has_rules = any(rule.forbid_regions for rule in file.tenants.values())
+    names = names_of_regions(Path(settings.regions_file))
+    check_regions_of_file(file.local, names, str(settings.gateway_file), has_rules=has_rules)
 
 
 def _home_stores(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -50,4 +50,18 @@ def check_local(row: LocalRow, provided: str, name: str) -> None:
     if row.region and provided not in ("", row.region):
         raise SettingError(
             f"{name}: providers.local.region is {provided!r}, local.region {row.region!r}: take one away"
+        )
+
+
+def check_regions_of_file(row: LocalRow, regions: Sequence[str], name: str, *, has_rules: bool) -> None:
+    """Raises SettingError where the gateway does not know a region to which Envoy sends calls.
+
+    regions: those of the regions' file, this one first. has_rules: whether some tenant forbids regions.
+    """
+    is_known = row.region == regions[0] and set(regions[1:]) <= set(row.other_regions)
+    if not is_known and (row.region or has_rules):
+        others = ", ".join(f'"{one}"' for one in regions[1:])
+        raise SettingError(
+            f"{name}: [local] must name the regions of TRIREME_REGIONS_FILE, else a tenant that forbids one is not"
+            f' kept from it: region = "{regions[0]}", other_regions = [{others}]'
         )

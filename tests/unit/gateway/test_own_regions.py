@@ -2,6 +2,7 @@ import pytest
 
 from trireme.errors import SettingError
 from trireme.gateway.file import parse_gateway_file
+from trireme.gateway.own_regions import LocalRow, check_regions_of_file
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,23 @@ def test_a_tenant_that_forbids_another_region_of_ours_keeps_its_calls_in_this_on
     text = "[local]\nregion = 'eu-west'\nother_regions = ['us-east', 'ap-south']"
     assert parse_gateway_file(text.encode(), "gateway.toml").local.keeps(forbidden) is stays
     assert not parse_gateway_file(b"", "gateway.toml").local.keeps(forbidden)
+
+
+@pytest.mark.parametrize(
+    ("row", "has_rules"),
+    [
+        (LocalRow(), True),
+        (LocalRow("eu"), False),
+        (LocalRow("us", ["eu"]), False),
+        (LocalRow("eu", ["asia"]), False),
+    ],
+)
+def test_a_gateway_that_does_not_know_the_regions_of_its_machines_envoy_is_refused(row, has_rules):
+    with pytest.raises(SettingError, match=r'\[local\] .*region = "eu", other_regions = \["us"\]'):
+        check_regions_of_file(row, ("eu", "us"), "gateway.toml", has_rules=has_rules)
+
+
+def test_a_gateway_may_know_more_regions_than_envoy_and_without_rules_none():
+    # A tenant's home may be where no calls go.
+    check_regions_of_file(LocalRow("eu", ["asia", "us"]), ("eu", "us"), "gateway.toml", has_rules=True)
+    check_regions_of_file(LocalRow(), ("eu", "us"), "gateway.toml", has_rules=False)
