@@ -121,6 +121,6 @@ def _check_pair(tls: RegionTls, where: str) -> None:
         context.load_cert_chain(tls.certificate, tls.key, password="")
     except ssl.SSLError:
         raise SettingError(
-            f"{where}.key: {tls.key} must be the key of the certificate in {tls.certificate}, both in PEM, without a"
-            " pass phrase"
+            f"{where}.key: {tls.key} must be the key of the certificate in {tls.certificate}, both in PEM,"
+            " without a pass phrase"
         ) from None

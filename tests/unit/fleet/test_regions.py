@@ -119,7 +119,9 @@ def test_serve_is_refused_where_the_gateway_could_not_keep_a_tenant_from_a_regio
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "regions.yaml").write_text("regions: [{name: here}, {name: there, balancer: 'localhost:8010'}]\n")
+    (tmp_path / "regions.yaml").write_text(
+        "regions: [{name: here}, {name: there, balancer: 'localhost:8010'}]\n"
+    )
     (tmp_path / "gateway.toml").write_text('[tenants.acme]\nforbid_regions = ["there"]\n')
     monkeypatch.setenv("TRIREME_REGIONS_FILE", "regions.yaml")
     monkeypatch.setenv("TRIREME_DATABASE_URL", "postgresql://127.0.0.1:1/none")
