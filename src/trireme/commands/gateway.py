@@ -19,7 +19,7 @@ from trireme.commands.machines import beat_of, deploy_of
 from trireme.commands.scope import database_url, store_urls
 from trireme.commands.work import watch_parent
 from trireme.errors import ArtifactError, SettingError
-from trireme.gateway_process import SALT_VARIABLE
+from trireme.gateway_process import SALT_VARIABLE, STORE_VARIABLES
 from trireme.settings import SHORTEST_SECRET, Settings, read_regions
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _gateway(arguments: argparse.Namespace, settings: Settings, console: Console
         listening = resources.enter_context(bind(settings.gateway_host, settings.gateway_port))
         parts = open_parts(settings, database_url(settings), resources)
         # The processes that read strangers' files inherit what stands here.
-        for variable in (SALT_VARIABLE, *parts.secrets):
+        for variable in (SALT_VARIABLE, "TRIREME_DATABASE_URL", *STORE_VARIABLES, *parts.secrets):
             os.environ.pop(variable, None)
         console.print(f"Gateway: {base_url(settings)}; Ctrl-C ends it.", highlight=False, soft_wrap=True)
         run_gateway(parts, listening)
@@ -134,7 +134,7 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
 
 
 def check_regions(settings: Settings, file: GatewayFile) -> None:
-    """Raises SettingError where the gateway's file does not name the regions to which this machine's Envoy sends."""
+    """Raises SettingError where the gateway's file does not name the regions that this machine's Envoy knows."""
     if not settings.regions_file:
         return
     from trireme.fleet.regions import names_of_regions

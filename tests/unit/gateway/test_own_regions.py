@@ -32,6 +32,12 @@ def test_a_tenant_that_forbids_another_region_of_ours_keeps_its_calls_in_this_on
     assert not parse_gateway_file(b"", "gateway.toml").local.keeps(forbidden)
 
 
+@pytest.mark.parametrize("region", ["", "us-east ", " us-east"])
+def test_a_rule_that_can_be_of_no_region_is_refused(region):
+    with pytest.raises(SettingError, match=r"tenants\.acme\.forbid_regions: .* is no name of a region"):
+        parse_gateway_file(f'[tenants.acme]\nforbid_regions = ["{region}"]'.encode(), "gateway.toml")
+
+
 @pytest.mark.parametrize(
     ("row", "has_rules"),
     [
