@@ -285,7 +285,7 @@ def test_how_links_stand_is_told_at_both_ends(places, monkeypatch, capsys):
     )
 
 
-def test_what_cannot_be_followed_is_refused_before_anything_is_changed(places, tmp_path):
+def test_what_cannot_be_followed_is_refused_before_anything_is_changed(places, new_database):
     home, follower = places
     with pytest.raises(InvalidInputError, match="follows already"):
         follower.replication.follow(home.away, "eu-west", "us-east")
@@ -298,8 +298,15 @@ def test_what_cannot_be_followed_is_refused_before_anything_is_changed(places, t
         follower.replication.follow(home.away, "eu-west", "us-east", forbidden=["acme", "beta"])
     with pytest.raises(UnsupportedError, match="BYPASSRLS"):
         follower.replication.follow(home.away.replace("replicator", "blind"), "eu-west", "us-east")
-    with pytest.raises(UnsupportedError, match="publishes nothing"):
-        home.replication.follow(follower.url, "us-east", "eu-west")
+    # What came by replication goes no further, and a home that follows its follower would empty both.
+    with pytest.raises(UnsupportedError, match="follows another one itself"):
+        home.replication.follow(follower.url, "us-east", "eu-west", replaces=True)
+    with pytest.raises(UnsupportedError, match="publish at its home"):
+        follower.replication.publish()
+    with contextlib.ExitStack() as stack:
+        silent = Place(follower.server, follower.folder, new_database(follower.server), stack)
+        with pytest.raises(UnsupportedError, match="publishes nothing"):
+            home.replication.follow(silent.url, "us-east", "eu-west")
     with pytest.raises(NotFoundError):
         home.replication.stop()
     with pytest.raises(NotFoundError):

@@ -62,6 +62,9 @@ def check_home(there: psycopg.Connection[Any], home: str, forbidden: Sequence[st
     if there.execute("SELECT to_regclass('trireme.migrations') IS NULL").fetchone() == (True,):
         raise UnsupportedError(f"the database of region {home} has no schema of Trireme yet; use it once")
     version = schema_version(there)
+    if there.execute(following.IS_FOLLOWER.encode()).fetchone() == (True,):
+        # What came there by replication goes no further.
+        raise UnsupportedError(f"the database of region {home} follows another one itself: follow its home")
     published = {
         name
         for (name,) in there.execute(

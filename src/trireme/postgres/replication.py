@@ -62,10 +62,14 @@ class PostgresReplication:
     def publish(self) -> None:
         """Publish what searches and keys need; once more after an upgrade. Readers and writers do not wait.
 
-        Raises UnsupportedError naming the server's setting that is missing.
+        Raises UnsupportedError naming the server's setting that is missing, and at a follower.
         """
 
         def work(connection: DeadlineConnection) -> None:
+            if _is_guarded(connection):
+                raise UnsupportedError(
+                    "this database follows another one: publish at its home, or trireme replication promote first"
+                )
             _require_settings(connection)
             tables = sql.SQL(", ").join(sql.Identifier("trireme", name) for name in following.TABLES)
             known = connection.execute(
@@ -322,7 +326,7 @@ def _guard(connection: DeadlineConnection, home: str) -> None:
 
 
 def _is_guarded(connection: DeadlineConnection) -> bool:
-    row = connection.execute("SELECT to_regprocedure('trireme.refuse_write()') IS NOT NULL").fetchone()
+    row = connection.execute(following.IS_FOLLOWER.encode()).fetchone()
     return row == (True,)
 
 
