@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -67,3 +67,17 @@ def find_far_names(
     mark = f"{provider}:"
     named = {target.removeprefix(mark) for target in targets if target.startswith(mark)}
     return sorted({*named, *(file.parent.name for file in repository.glob("*/config.pbtxt"))})
+
+
+def check_regions_of_file(row: LocalRow, regions: Sequence[str], name: str, *, has_rules: bool) -> None:
+    """Raises SettingError where the gateway does not know a region to which Envoy sends calls.
+
+    regions: those of the regions' file, this one first. has_rules: whether some tenant forbids regions.
+    """
+    is_known = row.region == regions[0] and set(regions[1:]) <= set(row.other_regions)
+    if not is_known and (row.region or has_rules):
+        others = ", ".join(f'"{one}"' for one in regions[1:])
+        raise SettingError(
+            f"{name}: [local] must name the regions of TRIREME_REGIONS_FILE, else a tenant that forbids one is not"
+            f' kept from it: region = "{regions[0]}", other_regions = [{others}]'
+        )

@@ -368,14 +368,13 @@ def _check_entries(entries: tuple[ModelEntry, ...], name: str) -> None:
 
 
 def _check_envoy(envoy: EnvoyValues, name: str) -> None:
-    ports = [
-        one.port for one in (envoy.listen, envoy.admin, envoy.metrics, envoy.region_listen) if one is not None
-    ]
+    listening = {"listen": envoy.listen, "admin": envoy.admin, "metrics": envoy.metrics}
+    if envoy.region_listen is not None:
+        listening |= {"regionListen": envoy.region_listen, "controller": envoy.controller}
+    ports = [one.port for one in listening.values()]
     if len(set(ports)) < len(ports):
-        raise SettingError(
-            f"{name}: envoy.listen, envoy.admin, envoy.metrics and envoy.regionListen need ports of their own: "
-            f"{ports}"
-        )
+        names = ", ".join(f"envoy.{key}" for key in listening)
+        raise SettingError(f"{name}: {names} need ports of their own: {ports}")
     if envoy.slow_start_seconds and envoy.balancing == "leastRequest":
         raise SettingError(
             f"{name}: envoy.slowStartSeconds needs envoy.balancing roundRobin or orca: leastRequest hardly heeds it"

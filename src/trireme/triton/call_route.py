@@ -24,6 +24,8 @@ class CallRoute:
     stays_near: bool = False
 
 
+# Of commands, which do not know what tenants forbid.
+STAYS = CallRoute(stays_near=True)
 # Of the request that is worked on; a task begins with that of the task that made it.
 _of_request: ContextVar[CallRoute | None] = ContextVar("call_route", default=None)
 
