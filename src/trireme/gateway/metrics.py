@@ -62,9 +62,13 @@ class GatewayMetrics:
             labels = (self._tenant(labels[0]), *labels[1:])
         self._child(metric, *labels).inc(count)
 
-    def spend(self, tenant: str, model: str, provider: str, nanos: int) -> None:
-        """An attempt, or a hit of a cache, was charged so many billionths of a US dollar. model: as asked for."""
-        labels = (self._tenant(tenant), self._model(model), provider, self._release)
+    def spend(self, tenant: str, model: str, provider: str, nanos: int, *, is_served: bool = True) -> None:
+        """An attempt, or a hit of a cache, was charged so many billionths of a US dollar. model: as asked for.
+
+        is_served: whether it was answered. A name that nobody serves is the client's to choose, as in `end`.
+        """
+        named = self._model(model) if is_served or self._model.is_seen(model) else ""
+        labels = (self._tenant(tenant), named, provider, self._release)
         self._child(names.COST, *labels).inc(nanos / NANOS)
 
     def count_lookup(self, tier: str, outcome: str, seconds: float | None = None) -> None:

@@ -105,6 +105,16 @@ def test_only_whole_answers_of_a_model_are_successes(status, outcome):
     ]
 
 
+def test_models_that_nobody_serves_take_no_place_among_the_costs():
+    metrics = GatewayMetrics(["assistant"])
+    for number in range(MOST_VALUES * 2):
+        metrics.spend("bank", f"local:{number}", "local", 0, is_served=False)
+    metrics.spend("bank", "assistant", "openai", 5, is_served=False)
+    metrics.spend("bank", "local:llm", "local", 5)
+    models = [line.partition('model="')[2].partition('"')[0] for line in series(metrics, names.COST)]
+    assert sorted(models) == ["", "assistant", "local:llm"]
+
+
 def test_what_attempts_are_charged_is_dollars_by_release():
     metrics = GatewayMetrics(build=Build(release="r9"))
     metrics.spend("bank", "assistant", "openai", 1_500_000_000)
