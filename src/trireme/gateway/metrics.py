@@ -50,7 +50,8 @@ class GatewayMetrics:
         if model and exchange.status < 400 and exchange.outcome == "ok":
             self._child(names.SUCCESSES, tenant, model, self._release).inc()
         for attempt in exchange.attempts:
-            self._child(names.ATTEMPTS, self._target(attempt.target), attempt.outcome).inc()
+            target = self._name(attempt.target, is_served=attempt.outcome == "ok")
+            self._child(names.ATTEMPTS, target, attempt.outcome).inc()
         for step in exchange.degraded:
             # Of routes in the file, which are few.
             self._child(names.DEGRADED, exchange.model, step).inc()
@@ -116,8 +117,15 @@ class GatewayMetrics:
         gauge.clear()
         for target in open_breakers:
             name, mark, key = target.rpartition("#")
-            gauge.labels(f"{self._target(name)}{mark}{key}" if mark else self._target(target)).set(1.0)
+            shown = self._name(name if mark else target, is_served=False)
+            gauge.labels(f"{shown}{mark}{key}" if mark else shown).set(1.0)
         return self._page.render()
+
+    def _name(self, target: str, *, is_served: bool) -> str:
+        """The label of a target. One that never answered is its provider's "other": clients may make it up."""
+        if is_served or self._target.is_seen(target):
+            return self._target(target)
+        return f"{target.partition(':')[0]}:{names.OTHER}"
 
     def _count_tokens(self, exchange: Exchange, tenant: str, model: str) -> None:
         usage = exchange.usage

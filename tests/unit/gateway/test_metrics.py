@@ -29,6 +29,26 @@ def test_names_that_clients_make_up_cannot_fill_the_metrics():
     assert 'target="local:llm"' in text
 
 
+def test_targets_that_never_answered_take_no_place_of_those_that_do():
+    metrics = GatewayMetrics(targets=["openai:gpt"])
+    failed = [(f"local:{n}", "connect") for n in range(MOST_VALUES * 2)]
+    for target, outcome in [
+        *failed,
+        ("local:llm", "ok"),
+        ("local:llm", "connect"),
+        ("openai:gpt", "connect"),
+    ]:
+        metrics.begin("chat")
+        exchange = exchange_of("", target, 503)
+        exchange.attempts = (Attempt(target, outcome),)
+        metrics.end(exchange, 0.1)
+    targets = {line.partition('target="')[2].partition('"')[0] for line in series(metrics, names.ATTEMPTS)}
+    assert targets == {"local:other", "local:llm", "openai:gpt"}
+    text = metrics.render(["local:7", "openai:gpt#1"]).decode()
+    assert 'trireme_gateway_breaker_open{target="local:other"} 1.0' in text
+    assert 'trireme_gateway_breaker_open{target="openai:gpt#1"} 1.0' in text
+
+
 def test_a_request_runs_from_its_beginning_to_its_end():
     metrics = GatewayMetrics()
     metrics.begin("chat")
@@ -40,7 +60,7 @@ def test_a_request_runs_from_its_beginning_to_its_end():
 
 
 def test_circuits_that_close_again_are_no_longer_shown():
-    metrics = GatewayMetrics()
+    metrics = GatewayMetrics(targets=["a:b"])
     assert 'trireme_gateway_breaker_open{target="a:b#1"} 1.0' in metrics.render(["a:b#1"]).decode()
     assert "a:b#1" not in metrics.render([]).decode()
 
