@@ -24,6 +24,8 @@ class GatewayMetrics:
         self._page = MetricPage("gateway", names.GATEWAY, build)
         self._release = build.release
         self._children: dict[tuple[str, ...], Any] = {}
+        # Labels of gauges that are set as a whole.
+        self._replaced: dict[str, frozenset[tuple[str, ...]]] = {}
         # Requests that have no end yet, of all endpoints.
         self.running = 0
         self._tenant, self._model, self._target = BoundedLabel(), BoundedLabel(models), BoundedLabel(targets)
@@ -97,15 +99,15 @@ class GatewayMetrics:
         self._child(metric, *labels).observe(seconds)
 
     def replace(self, metric: names.Metric, series: Mapping[tuple[str, ...], float]) -> None:
-        """The gauge has these values by their labels, and no other series any more. For few labels."""
+        """The gauge has these values by their labels, and no other series any more. For few labels, and for gauges
+        that are set in no other way."""
         made = self._page.family(metric)
-        made.clear()
+        # A scrape meanwhile finds each series that stays.
         for labels, value in series.items():
             made.labels(*labels).set(value)
-
-    def clear(self, metric: names.Metric) -> None:
-        """Forget all values of a gauge: what had them may be there no more."""
-        self._page.family(metric).clear()
+        for labels in self._replaced.get(metric.name, frozenset()) - series.keys():
+            made.remove(*labels)
+        self._replaced[metric.name] = frozenset(series)
 
     def watch(self, metric: names.Metric, read: Callable[[], float]) -> None:
         """`read` gives the gauge's value whenever it is scraped."""

@@ -142,3 +142,21 @@ def test_what_attempts_are_charged_is_dollars_by_release():
     assert series(metrics, names.COST) == [
         'trireme_cost_dollars_total{model="assistant",provider="openai",release="r9",tenant="bank"} 1.75'
     ]
+
+
+def test_a_scrape_while_a_gauge_is_replaced_finds_what_stays():
+    metrics = GatewayMetrics()
+    metrics.replace(names.HOURLY_COST, {("a", "usage"): 1.0, ("b", "usage"): 2.0})
+    found = []
+
+    class Late(dict):
+        """Looks at the page before its last value is set."""
+
+        def items(self):
+            for item in super().items():
+                yield item
+                found.append(len(series(metrics, names.HOURLY_COST)))
+
+    metrics.replace(names.HOURLY_COST, Late({("b", "usage"): 3.0, ("c", "usage"): 4.0}))
+    assert found == [2, 3]
+    assert {line.partition("} ")[2] for line in series(metrics, names.HOURLY_COST)} == {"3.0", "4.0"}
