@@ -56,8 +56,10 @@ class ReplicationWatch:
             for one in links
         ]
         for place, gauge in enumerate(_GAUGES):
-            known = {
-                (role, name): value for role, name, values in told if (value := values[place]) is not None
+            known: dict[tuple[str, ...], float] = {
+                (role, name): float(value)
+                for role, name, values in told
+                if (value := values[place]) is not None
             }
             self._metrics.replace(gauge, known)
 
