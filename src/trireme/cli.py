@@ -28,7 +28,7 @@ from trireme.commands.search import add_search
 from trireme.commands.serve import add_serve
 from trireme.commands.usage import add_usage
 from trireme.commands.work import add_worker
-from trireme.errors import TriremeError
+from trireme.errors import InvalidInputError, TriremeError
 from trireme.settings import read_settings
 
 # In the order of help.
@@ -65,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0, 1 for an error (named on stderr), 130 after Ctrl-C."""
     arguments = _parser().parse_args(argv)
     try:
+        _require_text(arguments)
         settings = read_settings()
         for key in ("tenant", "collection"):
             if getattr(arguments, key, None):
@@ -82,6 +83,14 @@ def main(argv: list[str] | None = None) -> int:
         # The reader of our output is gone; so must be the attempt to flush it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _require_text(arguments: argparse.Namespace) -> None:
+    """Raises InvalidInputError for an argument that is no UTF-8. Names of files may be any bytes."""
+    for name, value in vars(arguments).items():
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, str) and any("\ud800" <= sign <= "\udfff" for sign in one):
+                raise InvalidInputError(f"{name} is not valid UTF-8; write it so", name)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -383,7 +383,7 @@ def test_all_requests_and_what_is_idle_are_the_bill_by_whatever_they_are_grouped
     # By another way: each millisecond of each span at the price of then, and of the machine that is always there.
     paid = sum(reckon(span) for span in book.spans(start, end)) + (end - start) * 123_456_789
     for by in COST_BY:
-        report = read_report(book, CostQuery(start, end, by, OWN), PRICES)
+        report = read_report(book, CostQuery(start, end, by, OWN), PRICES, now=end)
         assert report.unexplained_nanos == 0
         # A nano-dollar is 1e-9 of a dollar; two kinds of machines are rounded together.
         assert abs(report.bill_nanos - providers - Fraction(paid, HOUR)) <= Fraction(1, 2)

@@ -92,3 +92,8 @@ def test_the_quality_of_a_release_is_what_its_models_manifests_say(log):
     log.deploy(deploy("v1"))
     (info,) = releases_of(log.find())
     assert quality_of(info) == {"llm: top-1": 0.98, "llm: nDCG@10 squad": 0.89}
+
+
+def test_a_model_without_a_figure_after_it_was_built_has_none():
+    entries = [Deploy(1, "v1", models={"llm": {"quality": {"squad": {"before": 0.9}}}, "rag": {}})]
+    assert quality_of(releases_of(entries)[0]) == {}

@@ -50,8 +50,8 @@ def window_end(window: Window, start: int) -> int:
 def _read_time(name: str, text: str) -> int:
     try:
         found = datetime.fromisoformat(text)
-        # Without a zone it is UTC.
-        return _milliseconds(found if found.tzinfo else found.replace(tzinfo=UTC))
+        # Without a zone it is UTC. What lies in another year than 1 to 9999 there cannot be written down.
+        return _milliseconds(found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
         raise InvalidInputError(
             f"{name} must be a time such as 2026-11-29 or 2026-11-29T12:00Z (ISO 8601), got {text[:40]!r}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from trireme.commands.machines import noted_up
@@ -82,7 +82,8 @@ def _agent(arguments: argparse.Namespace, settings: Settings, console: Console) 
     def notice(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    with noted_up(settings):
+    # Its hours are of the release that its metrics tell.
+    with noted_up(replace(settings, release=options.release)):
         asyncio.run(run_agent(options, notice, arguments.parent))
     return 0
 

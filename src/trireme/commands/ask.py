@@ -11,6 +11,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from trireme.commands.scope import add_scope
+from trireme.commands.tables import plain
 from trireme.settings import Settings
 
 if TYPE_CHECKING:
@@ -58,14 +59,14 @@ def print_answer(console: Console, parts: Iterable[AnswerPart]) -> None:
     last = AnswerPart()
     for last in parts:
         # Written at once and unwrapped: words come in pieces.
-        console.out(_plain(last.text), end="", highlight=False)
+        console.out(plain(last.text), end="", highlight=False)
     console.out("\n", highlight=False)
     if last.usage is None:
         return
     for citation in last.citations:
         console.out(f"[{citation.number}] {_source_line(citation)}", style="bold", highlight=False)
         if last.usage.answer_mode == "generative":
-            quote = textwrap.shorten(_plain(citation.text), QUOTE_CHARACTERS, placeholder=" ...")
+            quote = textwrap.shorten(plain(citation.text), QUOTE_CHARACTERS, placeholder=" ...")
             console.out(f"    {quote}", highlight=False)
     if last.usage.answer_mode == "generative" and not last.usage.grounded:
         console.out("The answer cites no passage that supports it.", highlight=False)
@@ -89,7 +90,7 @@ def print_answer_json(parts: Iterable[AnswerPart]) -> None:
 
 def _source_line(citation: Citation) -> str:
     place = f"characters {citation.start} to {citation.end} of passage {citation.id}"
-    return _plain(f"{citation.source} ({place}, score {citation.score:.2f})")
+    return plain(f"{citation.source} ({place}, score {citation.score:.2f})")
 
 
 def _cost_line(usage: Usage) -> str:
@@ -97,8 +98,3 @@ def _cost_line(usage: Usage) -> str:
     tokens = f", {usage.prompt_tokens} + {usage.completion_tokens} tokens" if usage.completion_tokens else ""
     first = usage.time_to_first_token_ms / 1000
     return f"{mode}{tokens}, first words after {first:.2f} s, all after {usage.total_ms / 1000:.2f} s"
-
-
-def _plain(text: str) -> str:
-    """Without control characters: a document must not be able to steer the terminal."""
-    return "".join(mark if mark.isprintable() or mark in "\n\t" else "\ufffd" for mark in text)

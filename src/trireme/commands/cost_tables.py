@@ -10,6 +10,7 @@ from trireme.budget.dollars import write_dollars
 from trireme.budget.forecast import forecast
 from trireme.budget.periods import write_time
 from trireme.budget.standing import place_of
+from trireme.commands.tables import plain
 from trireme.cost.machines import HOUR
 from trireme.cost.port import CostGroup
 from trireme.cost.releases import quality_of
@@ -71,7 +72,7 @@ def cost_table(report: CostReport) -> Table:
             money += ["", ""]
         each = per_success(line.allocation_nanos, group)
         money += ["" if each is None else write_dollars(round(each)), write_dollars(group.saved_nanos)]
-        name = escape(group.name) or "none"
+        name = plain(escape(group.name)) or "none"
         table.add_row(name, *(f"{one:,}" for one in counts), *money, style="bold" if is_total else "")
     return table
 
@@ -101,7 +102,7 @@ def releases_table(releases: Sequence[ReleaseInfo]) -> Table:
     for one in releases:
         last = write_time(one.deployed[-1] // 1000 * 1000)
         more = f" and {len(one.deployed) - 1} times before" if len(one.deployed) > 1 else ""
-        notes = "\n".join(escape(note.note) for note in one.notes)
+        notes = "\n".join(plain(escape(note.note)) for note in one.notes)
         row = (escape(one.name), escape(one.version), one.revision[:9], f"{last}{more}")
         table.add_row(*row, str(len(one.models)), notes)
     return table

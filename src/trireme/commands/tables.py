@@ -167,6 +167,11 @@ def _whose(name: str, nobody: str) -> str:
     return "each" if name == EACH else name or nobody
 
 
+def plain(text: str) -> str:
+    """Without control characters: a name or a document must not be able to steer the terminal."""
+    return "".join(mark if mark.isprintable() or mark in "\n\t" else "\ufffd" for mark in text)
+
+
 def usage_table(by: str, rows: Sequence[UsageRow], total: UsageRow) -> Table:
     """Groups with what was used and what it cost, and a line of all."""
     from rich.markup import escape
@@ -182,5 +187,5 @@ def usage_table(by: str, rows: Sequence[UsageRow], total: UsageRow) -> Table:
         counts = (row.requests, row.attempts, row.input_tokens, row.cached_tokens, row.output_tokens)
         money = (write_dollars(row.nanos), write_dollars(row.saved_nanos))
         style = "bold" if row is total else ""
-        table.add_row(escape(row.name) or "none", *(f"{one:,}" for one in counts), *money, style=style)
+        table.add_row(plain(escape(row.name)) or "none", *(f"{one:,}" for one in counts), *money, style=style)
     return table

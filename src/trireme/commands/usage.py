@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from contextlib import closing
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TextIO, get_args
 
 from trireme.budget.ledger import UsageBy
 from trireme.commands.scope import add_period, database_url, refuse_empty, require_own_tenant
@@ -79,24 +81,16 @@ def _export(arguments: argparse.Namespace, settings: Settings, console: Console)
     start, end = read_period(arguments.since, arguments.until)
     file = read_gateway_file(settings.gateway_file)
     out: Path = arguments.out
-    # Who reads it finds the whole file or the one before.
-    half_made = out.with_name(f"{out.name}.part")
-    try:
-        with closing(open_costs(database_url(settings))) as book, half_made.open("w", newline="") as writing:
-            done = export_focus(
-                writing,
-                book,
-                own_of(file),
-                hour_prices_of(file),
-                start=start,
-                end=end,
-                tenant=arguments.tenant or "",
-            )
-        half_made.replace(out)
-    except OSError as error:
-        raise InvalidInputError(f"{out} cannot be written: {error.strerror}", "out") from None
-    finally:
-        half_made.unlink(missing_ok=True)
+    with closing(open_costs(database_url(settings))) as book, _written(out) as writing:
+        done = export_focus(
+            writing,
+            book,
+            own_of(file),
+            hour_prices_of(file),
+            start=start,
+            end=end,
+            tenant=arguments.tenant or "",
+        )
     console.print(
         f"Wrote {done.rows:,} rows to {out}: billed ${write_dollars(done.nanos)},"
         f" of which ${write_dollars(done.idle_nanos)} idle; caches saved ${write_dollars(done.saved_nanos)}.",
@@ -105,3 +99,29 @@ def _export(arguments: argparse.Namespace, settings: Settings, console: Console)
         soft_wrap=True,
     )
     return 0
+
+
+@contextmanager
+def _written(out: Path) -> Iterator[TextIO]:
+    """Within it the file is written; only at its end it takes its name, and what was there stays until then.
+
+    A link is followed. What is no file, such as a pipe, is written to as it is. Raises InvalidInputError.
+    """
+    try:
+        if out.is_dir():
+            raise InvalidInputError(f"{str(out)!r} is a folder; name a file in it", "out")
+        if out.exists() and not out.is_file():
+            with out.open("w", encoding="utf-8", newline="") as writing:
+                yield writing
+            return
+        target = out.resolve()
+        # Two exports at once are two files, of which the last one stays.
+        half_made = target.with_name(f"{target.name}.{os.getpid()}.part")
+        try:
+            with half_made.open("w", encoding="utf-8", newline="") as writing:
+                yield writing
+            half_made.replace(target)
+        finally:
+            half_made.unlink(missing_ok=True)
+    except OSError as error:
+        raise InvalidInputError(f"{out} cannot be written: {error.strerror}", "out") from None

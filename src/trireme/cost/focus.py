@@ -97,6 +97,8 @@ TOKENS, REQUESTS, HOURS = "tokens", "requests", "Hours"
 _PRICE = Decimal("1e-18")
 _HOURS = Decimal("1e-9")
 _EXACT = Context(prec=60)
+# What begins so is reckoned by spreadsheets.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 FocusRow = dict[str, str]
 
@@ -120,9 +122,19 @@ class Exported:
 
 
 def export_focus(
-    out: Out, book: CostBook, own: Own, prices: HourPrices, *, start: int, end: int, tenant: str = ""
+    out: Out,
+    book: CostBook,
+    own: Own,
+    prices: HourPrices,
+    *,
+    start: int,
+    end: int,
+    tenant: str = "",
+    now: int | None = None,
 ) -> Exported:
     """Write all of the time from start to before end (milliseconds, Unix); of one tenant without machines.
+
+    now: as of `read_report`.
 
     Holds some rows at a time. Blocks. Raises UnavailableError, and OSError of `out`: then it is not whole.
     """
@@ -145,7 +157,7 @@ def export_focus(
     book.charges(start, end, own, tenant, take)
     if tenant:
         return done
-    spans = [*book.spans(start, end), *always_up(prices, start, end)]
+    spans = [*book.spans(start, end), *always_up(prices, start, end, now)]
     for nanos, row in idle_rows(spans, prices, used, start, end):
         writer.writerow(row)
         done.rows += 1
@@ -251,10 +263,10 @@ def _base(charge: Charge) -> FocusRow:
         "SkuId": charge.served,
         "SkuPriceId": f"{charge.served}, {charge.prices}" if charge.prices else f"{charge.served}, no price",
         "Tags": json.dumps({name: value for name, value in tags.items() if value}, ensure_ascii=False),
-        "x_Tenant": charge.tenant,
-        "x_User": charge.user,
+        "x_Tenant": as_text(charge.tenant),
+        "x_User": as_text(charge.user),
         "x_Endpoint": charge.endpoint,
-        "x_ModelAsked": charge.asked,
+        "x_ModelAsked": as_text(charge.asked),
         "x_Model": charge.served,
         "x_CacheTier": charge.tier,
         "x_CascadeStep": charge.step,
@@ -272,8 +284,8 @@ def _accounts(tenant: str, provider: str) -> FocusRow:
         "InvoiceIssuerName": provider,
         "ProviderName": provider,
         "PublisherName": provider,
-        "SubAccountId": tenant,
-        "SubAccountName": tenant,
+        "SubAccountId": as_text(tenant),
+        "SubAccountName": as_text(tenant),
         "SubAccountType": "tenant" if tenant else "",
     }
 
@@ -292,6 +304,11 @@ def _period(at: int, start: int, end: int) -> FocusRow:
 
 def _time(at: datetime) -> str:
     return f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def as_text(name: str) -> str:
+    """A name that somebody chose, so that no spreadsheet takes it for a formula (OWASP, CSV injection)."""
+    return f"'{name}" if name.startswith(_FORMULA) else name
 
 
 def _amounts(nanos: int) -> FocusRow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -50,8 +51,12 @@ def price_at(dated: Sequence[HourPrice], at: int) -> HourPrice | None:
     return dated[place - 1] if place else None
 
 
-def always_up(prices: HourPrices, start: int, end: int) -> list[Span]:
-    """Spans of the machines that are paid for all the time, which tell of no release."""
+def always_up(prices: HourPrices, start: int, end: int, now: int | None = None) -> list[Span]:
+    """Spans of the machines that are paid for all the time, which tell of no release.
+
+    now: milliseconds (Unix), None: the clock's. What is to come was not paid for yet.
+    """
+    end = min(end, int(time.time() * 1000) if now is None else now)
     spans = []
     for kind, dated in prices.items():
         for place, price in enumerate(dated):

@@ -88,7 +88,9 @@ def quality_of(info: ReleaseInfo) -> dict[str, float]:
         for name, value in facts.get("figures", {}).items():
             found[f"{model}: {name}"] = value
         for dataset, pair in facts.get("quality", {}).items():
-            found[f"{model}: nDCG@10 {dataset}"] = pair["after"]
+            # What an earlier version noted stays as it was noted.
+            if "after" in pair:
+                found[f"{model}: nDCG@10 {dataset}"] = pair["after"]
     return found
 
 

@@ -82,13 +82,19 @@ class CostReport:
         return self.bill_nanos - used - (self.total.idle_nanos or 0)
 
 
-def read_report(book: CostBook, query: CostQuery, prices: HourPrices) -> CostReport:
-    """The report of a query. Blocks. Raises UnavailableError, InvalidInputError as `CostBook.groups`."""
+def read_report(
+    book: CostBook, query: CostQuery, prices: HourPrices, *, now: int | None = None
+) -> CostReport:
+    """The report of a query. now: milliseconds (Unix), after which no machine was up yet; None: the clock's.
+
+    Blocks. Raises UnavailableError, InvalidInputError as `CostBook.groups`.
+    """
     groups = book.groups(query)
     (whole,) = book.groups(replace(query, by="all")) or [CostGroup("")]
     spans: list[Span] = []
     if not query.tenant:
-        spans = [*book.spans(query.start, query.end), *always_up(prices, query.start, query.end)]
+        up = always_up(prices, query.start, query.end, now)
+        spans = [*book.spans(query.start, query.end), *up]
     return make_report(query.by, query.start, query.end, groups, whole, spans=spans, prices=prices)
 
 

@@ -82,7 +82,7 @@ class CostKeeper:
         """Make the gauges of the last hour. Raises UnavailableError, and leaves them as they were then."""
         end = int(self._clock() * 1000)
         start = end - HOUR
-        spans = [*self._parts.book.spans(start, end), *always_up(self._prices, start, end)]
+        spans = [*self._parts.book.spans(start, end), *always_up(self._prices, start, end, end)]
 
         def report(by: CostBy) -> CostReport:
             groups = self._parts.book.groups(CostQuery(start, end, by, self._own))

@@ -24,6 +24,8 @@ class GatewayMetrics:
         self._page = MetricPage("gateway", names.GATEWAY, build)
         self._release = build.release
         self._children: dict[tuple[str, ...], Any] = {}
+        # Labels of gauges that are set as a whole.
+        self._replaced: dict[str, frozenset[tuple[str, ...]]] = {}
         # Requests that have no end yet, of all endpoints.
         self.running = 0
         self._tenant, self._model, self._target = BoundedLabel(), BoundedLabel(models), BoundedLabel(targets)
@@ -50,7 +52,8 @@ class GatewayMetrics:
         if model and exchange.status < 400 and exchange.outcome == "ok":
             self._child(names.SUCCESSES, tenant, model, self._release).inc()
         for attempt in exchange.attempts:
-            self._child(names.ATTEMPTS, self._target(attempt.target), attempt.outcome).inc()
+            target = self._name(attempt.target, is_served=attempt.outcome == "ok")
+            self._child(names.ATTEMPTS, target, attempt.outcome).inc()
         for step in exchange.degraded:
             # Of routes in the file, which are few.
             self._child(names.DEGRADED, exchange.model, step).inc()
@@ -62,9 +65,13 @@ class GatewayMetrics:
             labels = (self._tenant(labels[0]), *labels[1:])
         self._child(metric, *labels).inc(count)
 
-    def spend(self, tenant: str, model: str, provider: str, nanos: int) -> None:
-        """An attempt, or a hit of a cache, was charged so many billionths of a US dollar. model: as asked for."""
-        labels = (self._tenant(tenant), self._model(model), provider, self._release)
+    def spend(self, tenant: str, model: str, provider: str, nanos: int, *, is_served: bool = True) -> None:
+        """An attempt, or a hit of a cache, was charged so many billionths of a US dollar. model: as asked for.
+
+        is_served: whether it was answered. A name that nobody serves is the client's to choose, as in `end`.
+        """
+        named = self._model(model) if is_served or self._model.is_seen(model) else ""
+        labels = (self._tenant(tenant), named, provider, self._release)
         self._child(names.COST, *labels).inc(nanos / NANOS)
 
     def count_lookup(self, tier: str, outcome: str, seconds: float | None = None) -> None:
@@ -92,15 +99,15 @@ class GatewayMetrics:
         self._child(metric, *labels).observe(seconds)
 
     def replace(self, metric: names.Metric, series: Mapping[tuple[str, ...], float]) -> None:
-        """The gauge has these values by their labels, and no other series any more. For few labels."""
+        """The gauge has these values by their labels, and no other series any more. For few labels, and for gauges
+        that are set in no other way."""
         made = self._page.family(metric)
-        made.clear()
+        # A scrape meanwhile finds each series that stays.
         for labels, value in series.items():
             made.labels(*labels).set(value)
-
-    def clear(self, metric: names.Metric) -> None:
-        """Forget all values of a gauge: what had them may be there no more."""
-        self._page.family(metric).clear()
+        for labels in self._replaced.get(metric.name, frozenset()) - series.keys():
+            made.remove(*labels)
+        self._replaced[metric.name] = frozenset(series)
 
     def watch(self, metric: names.Metric, read: Callable[[], float]) -> None:
         """`read` gives the gauge's value whenever it is scraped."""
@@ -112,8 +119,15 @@ class GatewayMetrics:
         gauge.clear()
         for target in open_breakers:
             name, mark, key = target.rpartition("#")
-            gauge.labels(f"{self._target(name)}{mark}{key}" if mark else self._target(target)).set(1.0)
+            shown = self._name(name if mark else target, is_served=False)
+            gauge.labels(f"{shown}{mark}{key}" if mark else shown).set(1.0)
         return self._page.render()
+
+    def _name(self, target: str, *, is_served: bool) -> str:
+        """The label of a target. One that never answered is its provider's "other": clients may make it up."""
+        if is_served or self._target.is_seen(target):
+            return self._target(target)
+        return f"{target.partition(':')[0]}:{names.OTHER}"
 
     def _count_tokens(self, exchange: Exchange, tenant: str, model: str) -> None:
         usage = exchange.usage

@@ -47,13 +47,21 @@ class ReplicationWatch:
         except Exception as error:
             _log.error("reading the links of the database failed: %s", type(error).__name__)
             links = []
-        for gauge in _GAUGES:
-            self._metrics.clear(gauge)
-        for link in links:
-            told = (float(link.is_connected), link.behind_bytes, link.silent_seconds, link.left_bytes)
-            for gauge, value in zip(_GAUGES, told, strict=True):
-                if value is not None:
-                    self._metrics.set(gauge, value, link.role, link.name)
+        told = [
+            (
+                one.role,
+                one.name,
+                (float(one.is_connected), one.behind_bytes, one.silent_seconds, one.left_bytes),
+            )
+            for one in links
+        ]
+        for place, gauge in enumerate(_GAUGES):
+            known: dict[tuple[str, ...], float] = {
+                (role, name): float(value)
+                for role, name, values in told
+                if (value := values[place]) is not None
+            }
+            self._metrics.replace(gauge, known)
 
     async def _keep_looking(self) -> None:
         while True:

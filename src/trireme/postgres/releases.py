@@ -13,6 +13,7 @@ from trireme.postgres.schema import migrate
 from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
 
 CONNECTIONS = 1
+NONE_YET = "no release was deployed yet"
 # Gateways that start at once take turns, or each would append the deploy.
 TURN = "SELECT pg_advisory_xact_lock(7239161007)"
 COLUMNS = "(extract(epoch FROM at) * 1000)::bigint, release, version, revision, models, note"
@@ -56,8 +57,11 @@ class PostgresReleases:
         """See ReleaseLog.note."""
         rows = self._write(NOTE, {"release": release, "note": check_note(text)})
         if not rows:
-            named = f"no release {release[:80]!r} was deployed" if release else "no release was deployed yet"
-            raise NotFoundError(f"{named}; trireme release list shows those there are")
+            if not release:
+                raise NotFoundError(f"{NONE_YET}; a gateway notes its own when it starts")
+            raise NotFoundError(
+                f"no release {release[:80]!r} was deployed; trireme release list shows those there are"
+            )
         return Deploy(*rows[0])
 
     def find(self) -> list[Deploy]:

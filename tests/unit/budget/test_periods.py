@@ -33,7 +33,18 @@ def test_a_time_is_of_utc_unless_it_says_otherwise(text, at):
 
 @pytest.mark.parametrize("name", ["since", "until"])
 @pytest.mark.parametrize(
-    "text", ["yesterday", "2026-13-01", "29.11.2026", "2026-11-02T25:00", "1", "0001-01-01T00:00+14:00x"]
+    "text",
+    [
+        "yesterday",
+        "2026-13-01",
+        "29.11.2026",
+        "2026-11-02T25:00",
+        "1",
+        "0001-01-01T00:00+14:00x",
+        # In UTC they are of the years 0 and 10000.
+        "0001-01-01T00:00+14:00",
+        "9999-12-31T23:59-12:00",
+    ],
 )
 def test_what_is_no_time_is_refused_by_name(name, text):
     with pytest.raises(InvalidInputError, match="ISO 8601") as caught:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import fields
 
 import pytest
@@ -40,6 +41,20 @@ def test_the_server_is_that_of_the_settings_unless_it_is_told(given, monkeypatch
     assert parent == 0
     options, _ = given("--server", "10.0.0.1:1", "--metrics-url", "http://10.0.0.1:2/metrics")
     assert (options.server, options.metrics_url) == ("10.0.0.1:1", "http://10.0.0.1:2/metrics")
+
+
+def test_its_hours_are_of_the_release_that_its_metrics_tell(given, monkeypatch):
+    noted = []
+
+    def noted_up(settings):
+        noted.append(settings.release)
+        return nullcontext()
+
+    monkeypatch.setattr(module, "noted_up", noted_up)
+    monkeypatch.setenv("TRIREME_RELEASE", "v1")
+    assert given()[0].release == "v1"
+    assert given("--release", "v2")[0].release == "v2"
+    assert noted == ["v1", "v2"]
 
 
 def test_options_survive_their_command_line(given):

@@ -2,8 +2,11 @@
 
 import csv
 import json
+import os
+import threading
 from datetime import UTC, datetime
 from io import StringIO
+from pathlib import Path
 
 import pytest
 
@@ -114,6 +117,13 @@ def test_json_is_what_the_endpoint_answers(world, capsys):
         (["cost", "--tenant", ""], "--tenant is empty"),
         (["release", "note", " "], "a note has 1 to"),
         (["release", "note", "text"], "no release was deployed yet"),
+        (["release", "note", "no UTF-8: \udcff"], "text is not valid UTF-8"),
+        (["release", "compare", "v1", "\udcff"], "releases is not valid UTF-8"),
+        (["cost", "--tenant", "\udcff"], "tenant is not valid UTF-8"),
+        (["cost", "--until", "9999-12-31T23:59-12:00"], "until must be a time"),
+        (["usage", "export", "--out", ""], "is a folder"),
+        (["usage", "export", "--out", "/"], "is a folder"),
+        (["usage", "export", "--out", "/dev/full"], "/dev/full cannot be written: No space left on device"),
         (["release", "compare", "v7"], "no release 'v7'"),
         (["usage", "export", "--out", "/nowhere/x.csv"], "cannot be written"),
     ],
@@ -194,7 +204,39 @@ def test_an_export_that_breaks_off_leaves_the_file_before(world, capsys, tmp_pat
     with pytest.raises(ZeroDivisionError):
         main(["usage", "export", *PERIOD, "--out", str(out)])
     assert out.read_text() == "old"
-    assert not (tmp_path / "usage.csv.part").exists()
+    assert [one.name for one in tmp_path.iterdir() if "usage" in one.name] == ["usage.csv"]
+
+
+def test_an_export_to_what_is_no_file_is_written_there_and_does_not_take_its_place(world, capsys, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    assert main(["usage", "export", *PERIOD, "--out", str(pipe)]) == 0
+    reader.join()
+    assert pipe.is_fifo()
+    assert len(list(csv.DictReader(StringIO(read[0])))) == 5
+
+
+def test_an_export_follows_a_link(world, capsys, tmp_path):
+    out, link = tmp_path / "usage.csv", tmp_path / "latest.csv"
+    out.write_text("old")
+    link.symlink_to(out)
+    assert main(["usage", "export", *PERIOD, "--out", str(link)]) == 0
+    assert link.is_symlink()
+    assert len(list(csv.DictReader(StringIO(out.read_text())))) == 5
+
+
+def test_an_export_is_utf_8_whatever_the_terminal_is(world, capsys, tmp_path, monkeypatch):
+    row = LedgerRow("b", "b", "acme", "zoë 雨", "k", "chat", "openai", "m", "openai:gpt", NOON, nanos=1)
+    trireme.storage.open_costs("")._ledger.record([Recorded(row)])
+    written, opened = Path.open, []
+    monkeypatch.setattr(Path, "open", lambda *a, **more: opened.append(more) or written(*a, **more))
+    out = tmp_path / "usage.csv"
+    assert main(["usage", "export", *PERIOD, "--out", str(out)]) == 0
+    assert "zoë 雨" in out.read_bytes().decode()
+    assert [more.get("encoding") for more in opened if "newline" in more] == ["utf-8"]
 
 
 def test_what_stands_before_the_verb_holds_for_an_export(world, capsys, tmp_path):
@@ -204,3 +246,12 @@ def test_what_stands_before_the_verb_holds_for_an_export(world, capsys, tmp_path
     for more in (["--tenant", "acme", "--user", "ann"], ["--json"]):
         assert main(["usage", *more, "export", "--out", str(out)]) == 1
         assert "leave out --user and --json" in capsys.readouterr().err
+
+
+def test_a_name_that_a_client_made_up_cannot_steer_the_terminal(world, capsys):
+    served = "openai:\x1b]0;gone\x07\x1b[2J"
+    row = LedgerRow("c", "c", "acme", "ann", "k", "chat", "openai", served, served, NOON, nanos=1)
+    trireme.storage.open_costs("")._ledger.record([Recorded(row)])
+    run_lines = run(capsys, "cost", *PERIOD)
+    assert any(line and line[0].startswith("openai:\ufffd]0;gone") for line in run_lines)
+    assert not any("\x1b" in word for line in run_lines for word in line)

@@ -270,8 +270,24 @@ def test_quantities_and_prices_are_of_usage_alone_and_make_the_cost(rows):
 
 def test_texts_of_strangers_stay_in_their_cells(rows):
     odd = of(rows, x_Model="openai:é,x\n")
-    assert (odd["x_Tenant"], odd["x_User"]) == ('"; rm', "=1+1")
+    # A spreadsheet must not reckon what somebody is called.
+    assert (odd["x_Tenant"], odd["x_User"]) == ('"; rm', "'=1+1")
     assert json.loads(odd["Tags"]) == {"tenant": '"; rm', "user": "=1+1"}
+
+
+@pytest.mark.parametrize("sign", "=+-@\t\r")
+def test_no_name_is_a_formula_and_no_amount_is_a_text(sign):
+    name = f"{sign}HYPERLINK(1)"
+    ledger = MemoryLedger()
+    ledger.record(
+        [Recorded(row("c", tenant=name, user=name, asked=name, tier="exact", nanos=1, saved_nanos=2))]
+    )
+    (usage, credit), _, _ = export(MemoryCosts(ledger))
+    for one in (usage, credit):
+        cells = [text for column, text in one.items() if column not in DECIMALS]
+        assert not any(text.startswith(sign) for text in cells)
+        assert one["x_ModelAsked"] == one["SubAccountId"] == f"'{name}"
+    assert credit["BilledCost"] == "-0.000000002"
 
 
 def test_a_large_ledger_is_written_in_parts(monkeypatch):

@@ -53,6 +53,16 @@ def test_what_is_paid_for_all_the_time_is_up_from_its_price_on():
     assert always_up(PRICES, 0, DAY) == []
 
 
+def test_what_is_to_come_is_not_paid_for_yet():
+    prices = {"db": (HourPrice(0, DOLLAR, always=1),)}
+    assert always_up(prices, DAY, 9 * DAY, DAY + HOUR) == [Span("db-1", "db", "", DAY, DAY + HOUR)]
+    assert always_up(prices, 2 * DAY, 9 * DAY, DAY) == []
+    # By the clock, however far away the end is.
+    far = 250_000_000_000_000
+    (found,) = always_up(prices, 0, far)
+    assert found.end < far
+
+
 def test_spans_are_cut_and_what_lies_outside_is_left_out():
     spans = [span(0, 10), span(20, 30), span(40, 50)]
     assert list(cut(spans, 5, 25)) == [span(5, 10), span(20, 25)]

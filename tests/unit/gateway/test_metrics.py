@@ -29,6 +29,26 @@ def test_names_that_clients_make_up_cannot_fill_the_metrics():
     assert 'target="local:llm"' in text
 
 
+def test_targets_that_never_answered_take_no_place_of_those_that_do():
+    metrics = GatewayMetrics(targets=["openai:gpt"])
+    failed = [(f"local:{n}", "connect") for n in range(MOST_VALUES * 2)]
+    for target, outcome in [
+        *failed,
+        ("local:llm", "ok"),
+        ("local:llm", "connect"),
+        ("openai:gpt", "connect"),
+    ]:
+        metrics.begin("chat")
+        exchange = exchange_of("", target, 503)
+        exchange.attempts = (Attempt(target, outcome),)
+        metrics.end(exchange, 0.1)
+    targets = {line.partition('target="')[2].partition('"')[0] for line in series(metrics, names.ATTEMPTS)}
+    assert targets == {"local:other", "local:llm", "openai:gpt"}
+    text = metrics.render(["local:7", "openai:gpt#1"]).decode()
+    assert 'trireme_gateway_breaker_open{target="local:other"} 1.0' in text
+    assert 'trireme_gateway_breaker_open{target="openai:gpt#1"} 1.0' in text
+
+
 def test_a_request_runs_from_its_beginning_to_its_end():
     metrics = GatewayMetrics()
     metrics.begin("chat")
@@ -40,7 +60,7 @@ def test_a_request_runs_from_its_beginning_to_its_end():
 
 
 def test_circuits_that_close_again_are_no_longer_shown():
-    metrics = GatewayMetrics()
+    metrics = GatewayMetrics(targets=["a:b"])
     assert 'trireme_gateway_breaker_open{target="a:b#1"} 1.0' in metrics.render(["a:b#1"]).decode()
     assert "a:b#1" not in metrics.render([]).decode()
 
@@ -105,6 +125,16 @@ def test_only_whole_answers_of_a_model_are_successes(status, outcome):
     ]
 
 
+def test_models_that_nobody_serves_take_no_place_among_the_costs():
+    metrics = GatewayMetrics(["assistant"])
+    for number in range(MOST_VALUES * 2):
+        metrics.spend("bank", f"local:{number}", "local", 0, is_served=False)
+    metrics.spend("bank", "assistant", "openai", 5, is_served=False)
+    metrics.spend("bank", "local:llm", "local", 5)
+    models = [line.partition('model="')[2].partition('"')[0] for line in series(metrics, names.COST)]
+    assert sorted(models) == ["", "assistant", "local:llm"]
+
+
 def test_what_attempts_are_charged_is_dollars_by_release():
     metrics = GatewayMetrics(build=Build(release="r9"))
     metrics.spend("bank", "assistant", "openai", 1_500_000_000)
@@ -112,3 +142,21 @@ def test_what_attempts_are_charged_is_dollars_by_release():
     assert series(metrics, names.COST) == [
         'trireme_cost_dollars_total{model="assistant",provider="openai",release="r9",tenant="bank"} 1.75'
     ]
+
+
+def test_a_scrape_while_a_gauge_is_replaced_finds_what_stays():
+    metrics = GatewayMetrics()
+    metrics.replace(names.HOURLY_COST, {("a", "usage"): 1.0, ("b", "usage"): 2.0})
+    found = []
+
+    class Late(dict):
+        """Looks at the page before its last value is set."""
+
+        def items(self):
+            for item in super().items():
+                yield item
+                found.append(len(series(metrics, names.HOURLY_COST)))
+
+    metrics.replace(names.HOURLY_COST, Late({("b", "usage"): 3.0, ("c", "usage"): 4.0}))
+    assert found == [2, 3]
+    assert {line.partition("} ")[2] for line in series(metrics, names.HOURLY_COST)} == {"3.0", "4.0"}

@@ -1,6 +1,7 @@
 """What the metrics say of the database's links to other regions."""
 
 import asyncio
+from dataclasses import replace
 
 from trireme.errors import UnavailableError
 from trireme.gateway.metrics import GatewayMetrics
@@ -39,9 +40,14 @@ def test_each_link_is_told_as_far_as_it_is_known_and_no_longer_than_that():
     asyncio.run(watch.look())
     assert told(metrics, "follower", "eu") == [1.0, 7, 0.5, None]
     assert told(metrics, "home", "asia") == [0.0, 900, None, 4000]
-    links.links = [follower]
+    links.links = [replace(follower, behind_bytes=9)]
     asyncio.run(watch.look())
     assert told(metrics, "home", "asia") == [None] * 4
+    # What stays is told at every look.
+    assert told(metrics, "follower", "eu") == [1.0, 9, 0.5, None]
     links.is_away = True
     asyncio.run(watch.look())
     assert told(metrics, "follower", "eu") == [None] * 4
+    links.is_away = False
+    asyncio.run(watch.look())
+    assert told(metrics, "follower", "eu") == [1.0, 9, 0.5, None]

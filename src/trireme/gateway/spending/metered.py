@@ -14,6 +14,7 @@ from trireme.budget.caps import EACH, CapStore
 from trireme.budget.ledger import Ledger, LedgerRow
 from trireme.budget.port import BudgetStore, Refusal, SpendQueue
 from trireme.budget.prices import Price, Tokens
+from trireme.cost.port import GOOD
 from trireme.errors import UnavailableError
 from trireme.gateway.exchange import Exchange
 from trireme.gateway.file import GatewayFile, split_target
@@ -250,7 +251,8 @@ class MeteredSpending(Spending):
     def _count_spent(self, row: LedgerRow) -> None:
         self._metrics.add(names.SPENT_TOKENS, row.tenant, count=row.tokens)
         self._metrics.add(names.SPENT_NANOS, row.tenant, count=row.nanos)
-        self._metrics.spend(row.tenant, row.asked, row.provider, row.nanos)
+        is_served = row.outcome in GOOD
+        self._metrics.spend(row.tenant, row.asked, row.provider, row.nanos, is_served=is_served)
         if row.served in self._by_hour and row.counted_by == "provider" and row.outcome == "ok":
             now = time.monotonic()
             tokens = row.output_tokens or row.input_tokens
