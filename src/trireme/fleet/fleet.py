@@ -30,7 +30,8 @@ from trireme.scale.envoy import bootstrap, find_envoy
 from trireme.scale.region_tls import write_secrets
 from trireme.scale.spill import make_shares
 from trireme.scale.value_readers import Address
-from trireme.scale.values import parse_values, read_yaml
+from trireme.scale.values import parse_values
+from trireme.scale.yaml_file import read_yaml
 from trireme.settings import Settings
 from trireme.triton.server import TritonServer, check_port_is_free
 

@@ -15,7 +15,8 @@ from trireme.fleet.places import ENTRY
 from trireme.regions.options import RegionOptions
 from trireme.scale.region_values import RegionTls, read_regions
 from trireme.scale.value_readers import Address, shown, shown_key
-from trireme.scale.values import Values, parse_values, read_yaml
+from trireme.scale.values import Values, parse_values
+from trireme.scale.yaml_file import read_yaml
 
 # A fleet decides these itself.
 OWN_ENVOY = ("admin", "agentPort", "controller", "listen", "metrics", "serverPort", "service")

@@ -6,12 +6,12 @@ Every key is known, else the file is refused; what is in parts that only the cha
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from trireme.errors import SettingError, UnsupportedError
+from trireme.errors import SettingError
 from trireme.scale.region_values import (
     Region,
     RegionTls,
@@ -36,6 +36,7 @@ from trireme.scale.value_readers import (
     whole,
     word,
 )
+from trireme.scale.yaml_file import read_yaml
 
 Balancing = Literal["leastRequest", "roundRobin", "orca"]
 Target = Literal["cpu", "gpu"]
@@ -56,8 +57,6 @@ CHART_PARTS = frozenset(
 _PARTS = frozenset({"models", "envoy", "regions"})
 # Of a Triton model.
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
-_LONGEST_REASON = 500
 _MOST_REPLICAS = 10_000
 _MOST_CALLS = 1_000_000
 
@@ -195,15 +194,6 @@ def read_values(path: Path) -> Values:
     return parse_values(read_yaml(path), str(path))
 
 
-def read_yaml(path: Path) -> Any:
-    """What a file of YAML says, each key at most once. Raises as `read_values`."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingError(f"{path}: {getattr(error, 'strerror', None) or 'is no UTF-8'}") from None
-    return _load(text, str(path))
-
-
 def parse_values(raw: Any, name: str) -> Values:
     """As `read_values`, of what YAML gave; `name` stands before the key in errors."""
     if not isinstance(raw, Mapping) or not isinstance(raw.get("models"), Mapping) or not raw["models"]:
@@ -224,44 +214,6 @@ def parse_values(raw: Any, name: str) -> Values:
         regions, envoy.region_listen, envoy.region_tls, is_insecure=envoy.region_insecure, name=name
     )
     return Values(entries, envoy, regions)
-
-
-def _load(text: str, name: str) -> Any:
-    try:
-        import yaml
-    except ImportError:
-        raise UnsupportedError("values.yaml needs PyYAML: pip install 'trireme[envoy]'") from None
-
-    class Loader(yaml.SafeLoader):  # type: ignore[misc]
-        """Refuses a key that stands twice, of which YAML would silently keep the last."""
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            # A merge ("<<") is no key; what it brings may be said again.
-            named = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-            seen = set()
-            for key in (self.construct_object(key, deep=True) for key in named):
-                # What is not hashable is refused below.
-                if isinstance(key, Hashable) and key in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"{shown(key)} stands twice", node.start_mark
-                    )
-                seen.update([key] if isinstance(key, Hashable) else [])
-            return super().construct_mapping(node, deep)
-
-        def construct_scalar(self, node: Any) -> Any:
-            if node.tag in _NUMBERS and ":" in node.value:
-                # To YAML 1.1, which this is, 1:30 is 90; to Helm it is a text.
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{shown(node.value)} is no number", node.start_mark
-                )
-            return super().construct_scalar(node)
-
-    try:
-        return yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # ValueError: a date or a number that is none.
-        told = " ".join(str(error).split())
-        raise SettingError(f"{name}: {told[:_LONGEST_REASON]}") from None
 
 
 def _camel(name: str) -> str:
