@@ -292,6 +292,12 @@ def test_what_cannot_be_followed_is_refused_before_anything_is_changed(places, n
     with pytest.raises(SettingError, match="passfile") as raised:
         follower.replication.follow("postgresql://u:hidden@127.0.0.1:1/x", "eu-west", "us-east")
     assert "hidden" not in str(raised.value)
+    with pytest.raises(SettingError, match="passfile"):
+        follower.replication.follow("postgresql://u@127.0.0.1:1/x?sslpassword=hidden", "eu-west", "us-east")
+    with pytest.raises(SettingError, match="is empty"):
+        follower.replication.follow("", "eu-west", "us-east")
+    with pytest.raises(InvalidInputError, match="cannot follow itself"):
+        follower.replication.follow(home.away, "us-east", "us-east")
     with pytest.raises(UnavailableError, match="region eu-west does not answer"):
         follower.replication.follow("postgresql://u@127.0.0.1:1/x", "eu-west", "us-east")
     with pytest.raises(InvalidInputError, match="'acme' forbids this region"):

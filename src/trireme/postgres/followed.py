@@ -36,6 +36,9 @@ def read_conninfo(url: str, *, stores_password: bool) -> str:
             "the home's URL holds a password, which PostgreSQL would keep in pg_subscription; put it in a file that"
             " this database's server reads (passfile=FILE in the URL), or add --store-password"
         )
+    if not found:
+        # Of a variable that is not set: PostgreSQL's own defaults would be some database of this machine.
+        raise SettingError("the home's URL is empty")
     for key, value in PATIENCE.items():
         found.setdefault(key, value)
     return psycopg.conninfo.make_conninfo("", **found)

@@ -98,6 +98,8 @@ class PostgresReplication:
         InvalidInputError, UnsupportedError saying what to change, UnavailableError.
         """
         _check_names(home, name)
+        if home == name:
+            raise InvalidInputError(f"region {home} cannot follow itself: --home is the other region")
         conninfo = read_conninfo(url, stores_password=stores_password)
         with at_home(conninfo, home) as there:
             theirs = check_home(there, home, forbidden)
