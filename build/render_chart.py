@@ -2,7 +2,7 @@
 
 deploy/manifests: the chart with its own values, one file for each template, for people without Helm.
 deploy/regions: the same for each of deploy/chart/examples, a region of several; files that differ from those alone.
-deploy/prometheus/rules.yaml: its rules, for a Prometheus without the operator.
+deploy/prometheus/rules.yaml, budgets.yaml: its rules, for a Prometheus without the operator.
 docs/kubernetes.md: the table of values, from the schema's descriptions and the values.
 """
 
@@ -26,7 +26,9 @@ CHART = ROOT / "deploy" / "chart"
 MANIFESTS = ROOT / "deploy" / "manifests"
 EXAMPLES = CHART / "examples"
 REGIONS = ROOT / "deploy" / "regions"
-RULES = ROOT / "deploy" / "prometheus" / "rules.yaml"
+PROMETHEUS = ROOT / "deploy" / "prometheus"
+# The group of rules that has a file of its own, and that file; all others are in rules.yaml.
+BUDGETS = "trireme-budgets", "budgets.yaml"
 PAGE = ROOT / "docs" / "kubernetes.md"
 # Release and namespace of what is rendered.
 NAME = "trireme"
@@ -138,7 +140,9 @@ def made_files(rendered: str, regions: Mapping[str, str]) -> dict[Path, str]:
     """Every file that is made, with its text. regions: each example's name, and what is rendered of it."""
     manifests = split(rendered)
     rule = next(one for one in yaml.safe_load_all(rendered) if one and one["kind"] == "PrometheusRule")
-    rules = yaml.dump(rule["spec"], Dumper=_Dumper, sort_keys=False, width=1000)
+    groups: dict[str, list[Any]] = {"rules.yaml": [], BUDGETS[1]: []}
+    for group in rule["spec"]["groups"]:
+        groups[BUDGETS[1] if group["name"] == BUDGETS[0] else "rules.yaml"].append(group)
     header = "# Made by build/render_chart.py from deploy/chart.\n"
     regional = {
         REGIONS / region / name: header + text
@@ -151,7 +155,11 @@ def made_files(rendered: str, regions: Mapping[str, str]) -> dict[Path, str]:
     return {
         **{MANIFESTS / name: header + text for name, text in manifests.items()},
         **regional,
-        RULES: header + rules,
+        **{
+            PROMETHEUS / name: header
+            + yaml.dump({"groups": some}, Dumper=_Dumper, sort_keys=False, width=1000)
+            for name, some in groups.items()
+        },
         PAGE: f"{before}{BEGIN}\n{values_table()}{END}{rest.split(END)[1]}",
     }
 

@@ -97,7 +97,11 @@ GPU = {
     },
     "worker": {"nodeSelector": {"disk": "fast"}, "tolerations": [{"operator": "Exists"}]},
     "balancer": {"nodeSelector": {"disk": "fast"}, "tolerations": [{"operator": "Exists"}]},
-    "secrets": {"cache": {"secret": "trireme", "key": "cache-url"}},
+    "secrets": {
+        "cache": {"secret": "trireme", "key": "cache-url"},
+        "homeRedis": {"secret": "homes", "key": "redis-urls"},
+        "homeDatabases": {"secret": "homes", "key": "database-urls"},
+    },
     "settings": {"TRIREME_TENANT": "acme", "TRIREME_MAX_DOCUMENT_BYTES": 1000000},
     "image": {"pullSecrets": ["registry"]},
     "modelRepository": {

@@ -18,11 +18,13 @@ ACME = 'level="tenant",tenant="acme",window="day"'
 
 
 def used(value, labels=ACME, instance="a"):
-    return {f'trireme_budget_used_fraction{{namespace="n",instance="{instance}",{labels}}}': value}
+    return {f'trireme_budget_used_fraction{{namespace="trireme",instance="{instance}",{labels}}}': value}
 
 
 def left(value, labels=ACME, instance="a"):
-    return {f'trireme_budget_exhausted_in_seconds{{namespace="n",instance="{instance}",{labels}}}': value}
+    return {
+        f'trireme_budget_exhausted_in_seconds{{namespace="trireme",instance="{instance}",{labels}}}': value
+    }
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def check(tmp_path):
         rule = next(rule for rule in RULES if rule["alert"] == alert)
         alerts = [
             {
-                "exp_labels": {**rule["labels"], "namespace": "n", **labels},
+                "exp_labels": {**rule["labels"], "namespace": "trireme", **labels},
                 "exp_annotations": {
                     "summary": summary,
                     "runbook_url": rule["annotations"]["runbook_url"],
@@ -93,22 +95,22 @@ def test_a_budget_that_is_used_up_is_no_longer_nearly_so(check):
 
 
 def test_a_ledger_that_no_gateway_reads_is_told_and_one_gateway_is_enough(check):
-    old = {'trireme_cost_age_seconds{namespace="n",instance="a"}': "1000x40"}
-    fresh = {'trireme_cost_age_seconds{namespace="n",instance="b"}': "30x40"}
+    old = {'trireme_cost_age_seconds{namespace="trireme",instance="a"}': "1000x40"}
+    fresh = {'trireme_cost_age_seconds{namespace="trireme",instance="b"}': "30x40"}
     said = "No gateway has read the ledger for 16m 40s; figures of cost are old."
     check(old, "10m", "TriremeCostUnknown", ({}, said))
     check(old | fresh, "10m", "TriremeCostUnknown")
-    never = {'trireme_cost_age_seconds{namespace="n",instance="a"}': " ".join(["+Inf"] * 40)}
+    never = {'trireme_cost_age_seconds{namespace="trireme",instance="a"}': " ".join(["+Inf"] * 40)}
     check(never, "10m", "TriremeCostUnknown", ({}, said.replace("16m 40s", "+Inf")))
 
 
 def test_machines_that_do_nothing_for_six_hours_are_told(check):
     kinds = {
-        f'trireme_machine_hourly_cost_dollars{{namespace="n",instance="{gateway}",kind="{kind}"}}': "5x1000"
+        f'trireme_machine_hourly_cost_dollars{{namespace="trireme",instance="{gateway}",kind="{kind}"}}': "5x1000"
         for gateway in "ab"
         for kind in ("gpu", "cpu")
     }
-    idle = 'llm_total_hourly_cost{namespace="n",instance="a",model_name="idle",cost_basis="allocation"}'
+    idle = 'llm_total_hourly_cost{namespace="trireme",instance="a",model_name="idle",cost_basis="allocation"}'
     said = "95% of what own machines cost was idle for six hours."
     check(kinds | {idle: "9.5x1000"}, "5h50m", "TriremeMachinesIdle")
     check(kinds | {idle: "9.5x1000"}, "6h10m", "TriremeMachinesIdle", ({}, said))
@@ -116,12 +118,12 @@ def test_machines_that_do_nothing_for_six_hours_are_told(check):
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
-def test_every_alert_reads_metrics_of_the_table_and_leads_to_its_page(rule):
+def test_every_alert_reads_metrics_of_the_table_and_is_told_by_the_runbook_and_its_page(rule):
     parse(rule["expr"])
     known = every_metric()
     found = set(re.findall(r"\b(?:trireme|llm)_\w+", rule["expr"]))
     assert found and found <= set(known)
-    page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
-    text = (ROOT / page).read_text()
-    assert f"## {anchor.capitalize()}\n" in text
-    assert f"`{rule['alert']}`" in text.partition(f"## {anchor.capitalize()}\n")[2]
+    for page, heading in (("runbook", "Budgets and cost"), ("cost", "Alerts")):
+        text = (ROOT / "docs" / f"{page}.md").read_text()
+        assert f"`{rule['alert']}`" in text.partition(f"## {heading}\n")[2]
+    assert rule["annotations"]["runbook_url"] == "docs/runbook.md#budgets-and-cost"

@@ -455,12 +455,47 @@ def test_the_shell_of_a_server_starts_it_with_its_options_and_a_lock_that_nobody
 def test_secrets_are_references_and_cannot_be_written_into_settings(chart, objects):
     assert "secretKeyRef" in chart.render()
     assert not of_kind(objects, "Secret")
-    for key in ("TRIREME_DATABASE_URL", "TRIREME_REDIS_URL", "TRIREME_GATEWAY_SECRET"):
+    stores = ("TRIREME_REDIS_URL", "TRIREME_REGION_REDIS_URLS", "TRIREME_REGION_DATABASE_URLS")
+    for key in ("TRIREME_DATABASE_URL", "TRIREME_GATEWAY_SECRET", *stores):
         refused = chart.refusal({"settings": {key: "postgresql://user:password@host/database"}})
         assert f"at '/settings': additional properties '{key}' not allowed" in refused
     assert "models.llm.env.TRIREME_DATABASE_URL" in chart.refusal(
         {"models": {"llm": {"env": {"TRIREME_DATABASE_URL": "x"}}}}
     )
+
+
+def test_what_has_a_machine_kind_notes_hours_and_its_agent_reads_the_database_from_the_secret(chart, objects):
+    kinds = {"models": {"llm": {"machineKind": "h200"}}, "gateway": {"machineKind": "small"}}
+    made = pods(chart.objects(kinds | {"worker": {"machineKind": "small"}}))
+    said = {
+        (name, part["name"], one["name"]): one.get("value", one.get("valueFrom"))
+        for name, pod in made.items()
+        for part in containers(pod)
+        for one in part.get("env", [])
+    }
+    kind, url = "TRIREME_MACHINE_KIND", "TRIREME_DATABASE_URL"
+    assert {key[:2]: value for key, value in said.items() if key[2] == kind} == {
+        ("trireme-llm", "agent"): "h200",
+        ("trireme-gateway", "gateway"): "small",
+        ("trireme-worker", "worker"): "small",
+    }
+    secret = {"secretKeyRef": {"name": "trireme", "key": "database-url"}}
+    assert said["trireme-llm", "agent", url] == secret
+    assert ("trireme-retrieval", "agent", url) not in said
+    assert kind not in json.dumps(objects)
+    assert "machineKind" in chart.refusal({"worker": {"machineKind": "two words"}})
+
+
+def test_gateways_get_the_urls_of_tenants_homes_from_secrets(chart):
+    kept = {"secret": "homes", "key": "urls"}
+    objects = chart.objects({"secrets": {"homeRedis": kept, "homeDatabases": kept}})
+    told = {
+        part["name"]: {one["name"] for one in part.get("env", []) if "TRIREME_REGION_" in one["name"]}
+        for pod in pods(objects).values()
+        for part in containers(pod)
+    }
+    assert told.pop("gateway") == {"TRIREME_REGION_REDIS_URLS", "TRIREME_REGION_DATABASE_URLS"}
+    assert not any(told.values())
 
 
 # --- What runs in the pods ---
@@ -475,8 +510,9 @@ def test_every_variable_of_a_container_is_a_setting_that_a_process_takes(variant
             for source in container.get("envFrom", []):
                 environment |= maps[source["configMapRef"]["name"]]["data"]
             for one in container.get("env", []):
-                secret = f"redis://{'x' * 40}"
-                environment[one["name"]] = one.get("value", secret)
+                scheme = "postgresql" if "DATABASE" in one["name"] else "redis"
+                region = "eu-west=" if one["name"].startswith("TRIREME_REGION_") else ""
+                environment[one["name"]] = one.get("value", f"{region}{scheme}://{'x' * 40}")
             # Of servers behind one address; with trireme.fleet it is a setting.
             if "TRIREME_SERVER_HOSTS" not in known:
                 environment.pop("TRIREME_SERVER_HOSTS", None)

@@ -135,8 +135,8 @@ def test_every_port_and_config_map_and_claim_that_is_named_is_there(variant):
 def test_the_sample_configuration_of_prometheus_is_one(regional):
     folder = ROOT / "deploy" / "prometheus"
     read = yaml.safe_load((folder / "prometheus.yml").read_text())
-    assert read["rule_files"] == ["rules.yaml"]
-    assert (folder / "rules.yaml").is_file()
+    assert read["rule_files"] == ["rules.yaml", "budgets.yaml"]
+    assert all((folder / name).is_file() for name in read["rule_files"])
     # It keeps every port that a PodMonitor reads, but the gateway's, which has a job of its own.
     keep = read["scrape_configs"][0]["relabel_configs"][1]
     monitors = [one for one in regional if one["kind"] == "PodMonitor"]

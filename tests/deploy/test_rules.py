@@ -16,6 +16,7 @@ from trireme.observe.metrics import Metric
 
 ROOT = Path(__file__).parents[2]
 PLAIN = ROOT / "deploy" / "prometheus" / "rules.yaml"
+BUDGETS = PLAIN.parent / "budgets.yaml"
 RUNBOOK = ROOT / "docs" / "runbook.md"
 # Of Envoy's own page.
 ENVOY = {
@@ -40,7 +41,9 @@ def rules_of(groups):
 
 @pytest.fixture(scope="module")
 def own_rules():
-    return yaml.safe_load(PLAIN.read_text())
+    return {
+        "groups": [group for path in (PLAIN, BUDGETS) for group in yaml.safe_load(path.read_text())["groups"]]
+    }
 
 
 @pytest.fixture(scope="module")
@@ -397,6 +400,7 @@ def test_no_signal_counts_what_only_runs_or_stands_for_a_lost_metric(all_rules):
 AGENT_SAYS = 'trireme_replica_fault{namespace="trireme",pod="trireme-llm-5f-aa",kind="%s"}'
 FROM_ENVOY = '{namespace="trireme",envoy_cluster_name="llm"}'
 ENDED = 'trireme_gateway_requests_total{namespace="trireme",endpoint="chat",status="%d"}'
+BUDGET = '{namespace="trireme",level="gateway",window="month"}'
 # What is seen of each fault.
 FAULTS = {
     "TriremeAtMaximum": replica("a", offered="0+75x90"),
@@ -417,7 +421,17 @@ FAULTS = {
     "TriremeDatabaseAway": {'trireme_gateway_keys_age_seconds{namespace="trireme"}': "0+15x90"},
     "TriremeBudgetStoreAway": {'trireme_budget_store_away{namespace="trireme"}': "1x90"},
     "TriremeIngestionStill": replica("a", model="ingest", backlog="60+1x90"),
+    "TriremeBudgetBurnsFast": {f"trireme_budget_exhausted_in_seconds{BUDGET}": "7200x200"},
+    "TriremeBudgetNearlyUsed": {f"trireme_budget_used_fraction{BUDGET}": "0.95x90"},
+    "TriremeBudgetUsedUp": {f"trireme_budget_used_fraction{BUDGET}": "1x90"},
+    "TriremeCostUnknown": {'trireme_cost_age_seconds{namespace="trireme"}': "1000x90"},
+    "TriremeMachinesIdle": {
+        'llm_total_hourly_cost{namespace="trireme",model_name="idle",cost_basis="allocation"}': "9.5x1500",
+        'trireme_machine_hourly_cost_dollars{namespace="trireme",kind="gpu"}': "10x1500",
+    },
 }
+# Alerts that wait for longer than the others.
+LATE = {"TriremeBudgetBurnsFast": "40m", "TriremeMachinesIdle": "6h10m"}
 
 
 def test_each_alert_fires_of_its_fault_and_of_no_other(prometheus, own_rules):
@@ -425,7 +439,7 @@ def test_each_alert_fires_of_its_fault_and_of_no_other(prometheus, own_rules):
     alerts = {rule["alert"] for rule in rules_of(own_rules) if "alert" in rule} - {"TriremeScaleSignalLost"}
     assert set(FAULTS) == alerts
     cases = [
-        (series, {firing(one): 1 if one == alert else None for one in sorted(alerts)}, "20m")
+        (series, {firing(one): 1 if one == alert else None for one in sorted(alerts)}, LATE.get(alert, "20m"))
         for alert, series in FAULTS.items()
     ]
     prometheus.check(own_rules, *cases)
@@ -492,10 +506,12 @@ def test_no_two_rules_of_one_name_have_the_same_labels(own_rules, chart, values)
     assert [one for one in known if known.count(one) > 1] == []
 
 
-def test_every_alert_leads_to_a_section_of_the_runbook_which_names_it_ten_and_three_of_regions(all_rules):
+def test_every_alert_leads_to_a_section_of_the_runbook_which_names_it_ten_three_of_regions_and_one_of_cost(
+    all_rules,
+):
     sections = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", RUNBOOK.read_text(), re.MULTILINE | re.DOTALL))
     anchors = {heading.lower().replace(" ", "-"): text for heading, text in sections.items()}
-    assert len(anchors) == 10 + 3
+    assert len(anchors) == 10 + 3 + 1
     named = set()
     for rule in all_rules:
         if "alert" in rule:
@@ -512,7 +528,8 @@ def test_every_alert_leads_to_a_section_of_the_runbook_which_names_it_ten_and_th
 
 
 def test_promtool_takes_the_rules_and_the_sample_configuration(promtool, tmp_path):
-    shutil.copy(PLAIN, tmp_path)
+    for path in (PLAIN, BUDGETS):
+        shutil.copy(path, tmp_path)
     config = yaml.safe_load((PLAIN.parent / "prometheus.yml").read_text())
     for job in config["scrape_configs"]:
         # Debian builds Prometheus without Kubernetes.
@@ -520,7 +537,8 @@ def test_promtool_takes_the_rules_and_the_sample_configuration(promtool, tmp_pat
         job["static_configs"] = [{"targets": ["127.0.0.1:8002"]}]
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
     (tmp_path / "gateway-key").write_text("tr-key")
-    for kind, name in (("rules", "rules.yaml"), ("config", "prometheus.yml")):
+    assert config["rule_files"] == [PLAIN.name, BUDGETS.name]
+    for kind, name in (("rules", "rules.yaml"), ("rules", "budgets.yaml"), ("config", "prometheus.yml")):
         ran = subprocess.run([promtool, "check", kind, tmp_path / name], capture_output=True, text=True)
         assert ran.returncode == 0, ran.stdout + ran.stderr
 

@@ -175,6 +175,7 @@ def test_no_list_of_processes_and_no_child_has_a_secret(gateway, stack, canary):
             values = Path(f"/proc/{one.pid}/environ").read_bytes()
             assert PROVIDER_SECRET.encode() not in values
             assert SALT_SECRET.encode() not in values
+            assert one not in readers or b"TRIREME_DATABASE_URL=" not in values
 
 
 def test_the_database_has_digests_alone(gateway, canary, stack):

@@ -117,6 +117,15 @@ class Site:
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
 
+    def readiness(self):
+        """Status of /readyz, and what it says."""
+        status, text = self.ask("GET", "/readyz")
+        return status, json.loads(text)
+
+    def models(self, secret):
+        """Names that its gateway lists."""
+        return {one["id"] for one in json.loads(self.ask("GET", "/v1/models", secret=secret)[1])["data"]}
+
     def answered(self, model):
         """Requests that its server has ended."""
         with self._servers.entered():
@@ -271,7 +280,30 @@ def test_an_answer_that_had_not_begun_is_written_elsewhere(sites):
         sites.near_link.cut()
         thread.join(DEADLINE_S)
     assert texts == [PROMPT]
-    assert sites.far.answered("llm") == before + 1
+    # The server counts it once it has let go of the request.
+    wait_until(lambda: sites.far.answered("llm") == before + 1)
+
+
+def test_a_gateway_that_starts_while_its_servers_are_lost_lists_the_other_regions_models_and_says_so(sites):
+    wait_until(lambda: "degraded" not in sites.home.readiness()[1])
+    sites.near_link.cut()
+
+    def is_degraded():
+        status, said = sites.home.readiness()
+        return status == 200 and said.get("degraded")
+
+    wait_until(is_degraded)
+    sites.home.gateway.kill()
+    sites.home.gateway.wait()
+    sites.home.start_gateway()
+    wait_until(sites.home.gateway_answers)
+    wait_until(is_degraded)
+    _, said = sites.home.readiness()
+    assert said["details"] == [f"no server of this region has embedding, llm: {FAR} answers"]
+    assert {"embedding", "llm"} <= sites.home.models(sites.secret)
+    assert sites.embed(sites.home) == 200
+    sites.near_link.heal()
+    wait_until(lambda: "degraded" not in sites.home.readiness()[1])
 
 
 def test_a_killed_gateway_is_that_of_its_region_alone(sites):

@@ -285,7 +285,7 @@ def test_how_links_stand_is_told_at_both_ends(places, monkeypatch, capsys):
     )
 
 
-def test_what_cannot_be_followed_is_refused_before_anything_is_changed(places, tmp_path):
+def test_what_cannot_be_followed_is_refused_before_anything_is_changed(places, new_database):
     home, follower = places
     with pytest.raises(InvalidInputError, match="follows already"):
         follower.replication.follow(home.away, "eu-west", "us-east")
@@ -298,13 +298,53 @@ def test_what_cannot_be_followed_is_refused_before_anything_is_changed(places, t
         follower.replication.follow(home.away, "eu-west", "us-east", forbidden=["acme", "beta"])
     with pytest.raises(UnsupportedError, match="BYPASSRLS"):
         follower.replication.follow(home.away.replace("replicator", "blind"), "eu-west", "us-east")
-    with pytest.raises(UnsupportedError, match="publishes nothing"):
-        home.replication.follow(follower.url, "us-east", "eu-west")
+    # What came by replication goes no further, and a home that follows its follower would empty both.
+    with pytest.raises(UnsupportedError, match="follows another one itself"):
+        home.replication.follow(follower.url, "us-east", "eu-west", replaces=True)
+    with pytest.raises(UnsupportedError, match="publish at its home"):
+        follower.replication.publish()
+    with contextlib.ExitStack() as stack:
+        silent = Place(follower.server, follower.folder, new_database(follower.server), stack)
+        with pytest.raises(UnsupportedError, match="publishes nothing"):
+            home.replication.follow(silent.url, "us-east", "eu-west")
     with pytest.raises(NotFoundError):
         home.replication.stop()
     with pytest.raises(NotFoundError):
         home.replication.promote()
     assert follower.link().state == "following"
+
+
+def test_a_database_that_could_not_follow_stays_open_to_writers(places, new_database):
+    home, follower = places
+    with contextlib.ExitStack() as stack:
+        other = Place(follower.server, follower.folder, new_database(follower.server), stack)
+        # Its name is taken at the home.
+        with pytest.raises(UnavailableError, match=r"cannot follow the home: .*already exists"):
+            other.replication.follow(home.away, "eu-west", "us-east")
+        assert other.replication.read() == []
+        assert other.store.put("acme", "notes", FIRST, passages("o", 1), vectors(1)) == 1
+        other.replication.follow(home.away, "eu-west", "ap-south", replaces=True)
+        other.replication.stop()
+        with pytest.raises(UnavailableError):
+            other.replication.follow(home.away, "eu-west", "us-east", replaces=True)
+        # It followed before, and nobody has promoted it.
+        with pytest.raises(FollowerError):
+            other.store.put("acme", "notes", FIRST, passages("o", 1), vectors(1))
+
+
+def test_keys_that_came_from_a_home_do_not_stop_their_next_copy(two_servers, new_database):
+    with contextlib.ExitStack() as stack:
+        home, follower = (Place(*one, new_database(one[0]), stack) for one in two_servers)
+        theirs, own = digest_of(new_secret()), digest_of(new_secret())
+        home.keys.create(Key("key_theirs", "acme"), theirs)
+        follower.keys.create(Key("key_own", "acme"), own)
+        home.replication.publish()
+        for _ in range(2):
+            # No collections, so that nothing has to be replaced.
+            follower.replication.follow(home.url, "eu-west", "keys")
+            wait_until(lambda: follower.link().state == "following")
+            assert follower.keys.read(-1).keys.keys() == {theirs, own}
+            follower.replication.stop()
 
 
 def test_a_follower_that_dies_has_all_when_it_is_back(places):

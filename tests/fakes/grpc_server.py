@@ -48,6 +48,9 @@ class ScriptedServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.cancelled = 0
         self.configs = {}
         self.config_questions = []
+        self.ready = {"embedding"}
+        # Metadata of each question that a client asks of what is served.
+        self.routes = []
 
     def ModelInfer(self, request, context):  # noqa: N802 - the protocol's name
         self.requests.append(request)
@@ -74,7 +77,14 @@ class ScriptedServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         return messages.ServerReadyResponse(ready=True)
 
     def ModelReady(self, request, context):  # noqa: N802 - the protocol's name
-        return messages.ModelReadyResponse(ready=request.name == "embedding")
+        self.routes.append(dict(context.invocation_metadata()))
+        return messages.ModelReadyResponse(ready=request.name in self.ready)
+
+    def RepositoryIndex(self, request, context):  # noqa: N802 - the protocol's name
+        answer = messages.RepositoryIndexResponse()
+        for name in self.configs:
+            answer.models.add(name=name, version="1", state="READY")
+        return answer
 
 
 @contextmanager

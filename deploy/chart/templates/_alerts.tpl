@@ -1,4 +1,4 @@
-{{- /* All rules: what PrometheusRule holds, and deploy/prometheus/rules.yaml for a Prometheus of one's own. */ -}}
+{{- /* All rules: what PrometheusRule holds, and deploy/prometheus/rules.yaml and budgets.yaml for a Prometheus of one's own. */ -}}
 {{- define "trireme.ruleGroups" -}}
 groups:
   - name: trireme-scaling
@@ -10,6 +10,7 @@ groups:
     rules:
       {{- include "trireme.modelAlerts" . | nindent 6 }}
       {{- include "trireme.sharedAlerts" . | nindent 6 }}
+  {{- .Files.Get "files/budgets.yaml" | replace "NAMESPACE" .Release.Namespace | replace "RUNBOOK" .Values.monitoring.runbook | nindent 2 }}
 {{- end }}
 
 {{- /* Where a cap, a drain time or a warm-up is an entry's own. */ -}}

@@ -138,10 +138,11 @@ class Replica:
         took, model.asked_at = self._clock() - model.asked_at, None
         counted = self._look.answered.get(name, 0.0) if self._look else 0.0
         is_busy = counted > model.answered_before
-        model.is_gone = answer == "gone"
         if answer == "answered" or (answer == "owed" and is_busy):
-            model.is_warm, model.is_silent = True, False
+            model.is_warm, model.is_silent, model.is_gone = True, False, False
         else:
+            # No answer brings nobody back: a question that breaks off with its server is owed, too.
+            model.is_gone = model.is_gone or answer == "gone"
             # What is refused at once, as by a server that is full, says nothing yet.
             model.is_silent = answer == "owed" and took >= self._options.hung
         is_well = model.is_warm and not model.is_gone and not model.is_silent

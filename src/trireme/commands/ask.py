@@ -37,11 +37,12 @@ def add_ask(commands: Any) -> None:
 
 
 def _ask(arguments: argparse.Namespace, settings: Settings, console: Console) -> int:
+    from trireme.triton.call_route import STAYS
     from trireme.triton.client import TritonClient
 
     scope = (arguments.mode, arguments.top_k, settings.tenant, settings.collection)
     with (
-        TritonClient(arguments.url or settings.grpc_url) as client,
+        TritonClient(arguments.url or settings.grpc_url, route=STAYS) as client,
         closing(client.ask(arguments.question, *scope)) as parts,
     ):
         if arguments.json:

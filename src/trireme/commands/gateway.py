@@ -19,7 +19,7 @@ from trireme.commands.machines import beat_of, deploy_of
 from trireme.commands.scope import database_url, store_urls
 from trireme.commands.work import watch_parent
 from trireme.errors import ArtifactError, SettingError
-from trireme.gateway_process import SALT_VARIABLE
+from trireme.gateway_process import SALT_VARIABLE, STORE_VARIABLES
 from trireme.settings import SHORTEST_SECRET, Settings, read_regions
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _gateway(arguments: argparse.Namespace, settings: Settings, console: Console
         listening = resources.enter_context(bind(settings.gateway_host, settings.gateway_port))
         parts = open_parts(settings, database_url(settings), resources)
         # The processes that read strangers' files inherit what stands here.
-        for variable in (SALT_VARIABLE, *parts.secrets):
+        for variable in (SALT_VARIABLE, "TRIREME_DATABASE_URL", *STORE_VARIABLES, *parts.secrets):
             os.environ.pop(variable, None)
         console.print(f"Gateway: {base_url(settings)}; Ctrl-C ends it.", highlight=False, soft_wrap=True)
         run_gateway(parts, listening)
@@ -96,6 +96,7 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
     )
 
     file = read_gateway_file(settings.gateway_file)
+    check_regions(settings, file)
     cascades = read_cascades(file, settings.gateway_file)
     budgets, cache = store_urls(settings)
     return GatewayParts(
@@ -130,6 +131,18 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
         ),
         build=read_build(settings.release),
     )
+
+
+def check_regions(settings: Settings, file: GatewayFile) -> None:
+    """Raises SettingError where the gateway's file does not name the regions that this machine's Envoy knows."""
+    if not settings.regions_file:
+        return
+    from trireme.fleet.regions import names_of_regions
+    from trireme.gateway.own_regions import check_regions_of_file
+
+    has_rules = any(rule.forbid_regions for rule in file.tenants.values())
+    names = names_of_regions(Path(settings.regions_file))
+    check_regions_of_file(file.local, names, str(settings.gateway_file), has_rules=has_rules)
 
 
 def _home_stores(

@@ -296,9 +296,10 @@ def _served(encoder: Encoder) -> Encoder:
 
 
 def _embed_queries(settings: Settings, model: str, texts: Sequence[str]) -> FloatArray:
+    from trireme.triton.call_route import STAYS
     from trireme.triton.client import TritonClient
 
-    with TritonClient(settings.grpc_url) as client:
+    with TritonClient(settings.grpc_url, route=STAYS) as client:
         return client.embed(texts, "query", model, bulk=True)
 
 

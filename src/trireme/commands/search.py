@@ -26,9 +26,10 @@ def add_search(commands: Any) -> None:
 
 def _search(arguments: argparse.Namespace, settings: Settings, console: Console) -> int:
     from trireme.commands.tables import print_hits
+    from trireme.triton.call_route import STAYS
     from trireme.triton.client import TritonClient
 
-    with TritonClient(arguments.url or settings.grpc_url) as client:
+    with TritonClient(arguments.url or settings.grpc_url, route=STAYS) as client:
         hits = client.search(
             arguments.query,
             arguments.top_k,

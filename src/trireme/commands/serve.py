@@ -54,11 +54,12 @@ def serve(settings: Settings, corpus: Sequence[Path], console: Console, replicas
 
     Raises TriremeError when a part cannot start or ends, KeyboardInterrupt on a signal; nothing is left running.
     """
+    from trireme.commands.gateway import check_regions
     from trireme.gateway.file import read_gateway_file
     from trireme.stack import Stack, interruptible
 
     # A fault in it is told before anything starts.
-    read_gateway_file(settings.gateway_file)
+    check_regions(settings, read_gateway_file(settings.gateway_file))
     with interruptible(), ExitStack() as resources:
         servers = f"{replicas} tritonservers and Envoy" if replicas else "tritonserver"
         with console.status(f"Starting PostgreSQL and {servers}"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import ssl
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from trireme.asked_process import AskedProcess, HealthTiming
 from trireme.errors import SettingError
 from trireme.fleet.places import ENTRY
 from trireme.regions.options import RegionOptions
+from trireme.scale.region_values import RegionTls, read_regions
 from trireme.scale.value_readers import Address, shown, shown_key
-from trireme.scale.values import Values, parse_values
+from trireme.scale.values import Values, parse_values, read_yaml
 
 # A fleet decides these itself.
 OWN_ENVOY = ("admin", "agentPort", "controller", "listen", "metrics", "serverPort", "service")
@@ -29,8 +31,7 @@ def with_regions(raw: Mapping[str, Any], more: Any, name: str) -> dict[str, Any]
     how many calls there may be. Raises SettingError for any other, by name.
     """
     _check_keys(more, PARTS, name)
-    if not isinstance(more.get("regions"), list) or not more["regions"]:
-        raise SettingError(f"{name}: regions must be a list, this machine's own region first")
+    _check_listed(more, name)
     envoy = more.get("envoy", {})
     _check_keys(envoy, None, f"{name}: envoy")
     for key in OWN_ENVOY:
@@ -47,6 +48,14 @@ def with_regions(raw: Mapping[str, Any], more: Any, name: str) -> dict[str, Any]
     }
     _check_files(parse_values(made, name), name)
     return made
+
+
+def names_of_regions(file: Path) -> tuple[str, ...]:
+    """Of a fleet's file of regions, this machine's own first. Raises SettingError."""
+    more = read_yaml(file)
+    _check_keys(more, PARTS, str(file))
+    _check_listed(more, str(file))
+    return tuple(one.name for one in read_regions(more["regions"], str(file)))
 
 
 class RegionsProcess(AskedProcess):
@@ -81,8 +90,13 @@ def _check_keys(raw: Any, known: Collection[str] | None, where: str) -> None:
             raise SettingError(f"{where}.{shown_key(key)} is no setting here; known: {', '.join(known)}")
 
 
+def _check_listed(more: Mapping[str, Any], name: str) -> None:
+    if not isinstance(more.get("regions"), list) or not more["regions"]:
+        raise SettingError(f"{name}: regions must be a list, this machine's own region first")
+
+
 def _check_files(values: Values, name: str) -> None:
-    """Envoy would start without a file of TLS, and never look again."""
+    """Envoy would start without a file of TLS, or with one that it cannot use, and no call would pass."""
     tls = values.envoy.region_tls
     if tls is None:
         return
@@ -93,3 +107,20 @@ def _check_files(values: Values, name: str) -> None:
             raise SettingError(
                 f"{name}: envoy.regionTls.{key}: {getattr(tls, key)}: {error.strerror}"
             ) from None
+    _check_pair(tls, f"{name}: envoy.regionTls")
+
+
+def _check_pair(tls: RegionTls, where: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(tls.authority)
+    except ssl.SSLError:
+        raise SettingError(f"{where}.authority: {tls.authority} has no certificate in PEM") from None
+    try:
+        # With an empty pass phrase nobody is asked for one.
+        context.load_cert_chain(tls.certificate, tls.key, password="")
+    except ssl.SSLError:
+        raise SettingError(
+            f"{where}.key: {tls.key} must be the key of the certificate in {tls.certificate}, both in PEM,"
+            " without a pass phrase"
+        ) from None

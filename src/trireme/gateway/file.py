@@ -346,6 +346,10 @@ def _check_providers(rows: Mapping[str, ProviderRow], name: str) -> None:
 
 def _check_regions(tenant: str, rule: TenantRow, providers: Mapping[str, ProviderRow], name: str) -> None:
     """Where a region is forbidden, every provider elsewhere must say where it is."""
+    for region in rule.forbid_regions:
+        if not region or region != region.strip():
+            # Of a name that no region has, nothing would be kept.
+            raise SettingError(f"{name}: tenants.{tenant}.forbid_regions: {region!r} is no name of a region")
     for provider, row in providers.items():
         is_own = provider == LOCAL and not row.url
         if rule.forbid_regions and not row.region and not is_own:

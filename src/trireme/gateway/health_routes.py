@@ -25,8 +25,9 @@ async def healthz(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
 
 async def readyz(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
     """Whether Triton's models are ready, and the database and a budget store that is needed answer; if not, 503
-    and why. details: what works less well than it should."""
-    reasons = []
+    and why. details: what works less well than it should; degraded: another region serves models of ours."""
+    reasons: list[str] = []
+    far: list[str] = []
     if ports.keys.age > DATABASE_SECONDS:
         reasons.append("the database does not answer")
     reasons += ports.spending.faults()
@@ -38,9 +39,15 @@ async def readyz(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
         reasons += [f"model {model.name} is not ready" for model in models.values() if not model.is_ready]
         if not models:
             reasons.append("Triton serves no model")
+        far = ports.served.far
     said = {"ready": not reasons, "reasons": reasons}
-    if details := ports.cascades.versions.details():
-        # Requests are answered all the same, by a dearer step.
+    # Requests are answered all the same: by a dearer step, from farther away.
+    details = ports.cascades.versions.details()
+    if far:
+        said["degraded"] = True
+        regions = " or ".join(ports.file.local.other_regions)
+        details.insert(0, f"no server of this region has {', '.join(far)}: {regions} answers")
+    if details:
         said["details"] = details
     return JsonReply(said, 503 if reasons else 200)
 

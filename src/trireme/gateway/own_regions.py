@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -50,4 +51,33 @@ def check_local(row: LocalRow, provided: str, name: str) -> None:
     if row.region and provided not in ("", row.region):
         raise SettingError(
             f"{name}: providers.local.region is {provided!r}, local.region {row.region!r}: take one away"
+        )
+
+
+def find_far_names(
+    row: LocalRow, targets: Iterable[str], provider: str, repository: Path
+) -> list[str] | None:
+    """Names under which another region may answer for our Triton; None where no call may leave this one.
+
+    targets: provider:model of the file; those of `provider` are our own. repository: with a folder for each model,
+    if at hand; it is read.
+    """
+    if not row.other_regions:
+        return None
+    mark = f"{provider}:"
+    named = {target.removeprefix(mark) for target in targets if target.startswith(mark)}
+    return sorted({*named, *(file.parent.name for file in repository.glob("*/config.pbtxt"))})
+
+
+def check_regions_of_file(row: LocalRow, regions: Sequence[str], name: str, *, has_rules: bool) -> None:
+    """Raises SettingError where the gateway does not know a region to which Envoy sends calls.
+
+    regions: those of the regions' file, this one first. has_rules: whether some tenant forbids regions.
+    """
+    is_known = row.region == regions[0] and set(regions[1:]) <= set(row.other_regions)
+    if not is_known and (row.region or has_rules):
+        others = ", ".join(f'"{one}"' for one in regions[1:])
+        raise SettingError(
+            f"{name}: [local] must name the regions of TRIREME_REGIONS_FILE, else a tenant that forbids one is not"
+            f' kept from it: region = "{regions[0]}", other_regions = [{others}]'
         )

@@ -84,6 +84,11 @@ class ServedModels:
         return self.known
 
     @property
+    def far(self) -> list[str]:
+        """Of what is known, the names of models for which another region answers."""
+        return [model.name for model in (self.known or {}).values() if model.is_far]
+
+    @property
     def age(self) -> float:
         """Seconds since Triton was asked for what is known; infinite before it ever answered."""
         return time.monotonic() - self._asked_at

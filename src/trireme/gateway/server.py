@@ -37,6 +37,7 @@ from trireme.gateway.file import LOCAL, GatewayFile, Limits, ProviderRow
 from trireme.gateway.key_ring import KeyRing
 from trireme.gateway.log import Log
 from trireme.gateway.metrics import GatewayMetrics
+from trireme.gateway.own_regions import find_far_names
 from trireme.gateway.ports import Ports, ServedModels
 from trireme.gateway.replication_watch import ReplicationWatch
 from trireme.gateway.spending.bounds import Bounds
@@ -200,10 +201,12 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
         for entry in entries.values():
             for provider in entry.keys:
                 stack.push_async_callback(provider.close)
-        server = open_model_server(parts.triton)
+        server = open_model_server(parts.triton, _find_far_names(parts))
         stack.push_async_callback(server.close)
         metrics, log = GatewayMetrics(parts.file.models, parts.file.targets(), parts.build), Log()
         served = ServedModels(server, partial(_teach, entries[LOCAL]))
+        if parts.file.local.other_regions:
+            metrics.watch(names.FAR_MODELS, lambda: len(served.far))
         attempts = Attempts(
             AttemptPolicy(most=parts.file.attempts.most, retry_share=parts.file.attempts.retry_share)
         )
@@ -356,6 +359,10 @@ def _teach(entry: Entry, models: Sequence[ServedModel]) -> None:
     for provider in entry.keys:
         if isinstance(provider, TritonChat):
             provider.learn(models)
+
+
+def _find_far_names(parts: GatewayParts) -> list[str] | None:
+    return find_far_names(parts.file.local, parts.file.targets(), LOCAL, parts.model_repository)
 
 
 def _open_entry(name: str, row: ProviderRow, parts: GatewayParts) -> Entry:

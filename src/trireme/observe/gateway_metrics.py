@@ -20,6 +20,7 @@ __all__ = [
     "DIFFERENCE_NANOS",
     "DIFFERENCE_TOKENS",
     "DURATION",
+    "FAR_MODELS",
     "FIRST",
     "GATEWAY",
     "HOLDS",
@@ -230,6 +231,14 @@ CASCADE_REFUSED = Metric(
     when="where a model has steps",
 )
 
+FAR_MODELS = Metric(
+    "trireme_gateway_far_models",
+    "gauge",
+    "models that no server of this region has, and that another region answers for",
+    unit="count",
+    when="where other regions may answer",
+)
+
 GATEWAY = (
     REQUESTS,
     DURATION,
@@ -264,6 +273,7 @@ GATEWAY = (
     CASCADE_STEPS,
     CASCADE_SECONDS,
     CASCADE_REFUSED,
+    FAR_MODELS,
     *DEGRADE,
     *STATE,
     *COSTS,

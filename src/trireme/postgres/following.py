@@ -34,6 +34,9 @@ FOLLOW = """
         END $$;
     """
 
+# Whether this database follows another one, or did and has not taken its place.
+IS_FOLLOWER = "SELECT to_regprocedure('trireme.refuse_write()') IS NOT NULL"
+
 # The home's name is a literal of the trigger.
 REFUSE = """
     CREATE OR REPLACE TRIGGER follower BEFORE {events} ON trireme.{table}

@@ -5,34 +5,32 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
 
 import psycopg
 from psycopg import errors, sql
 
-from trireme.errors import InvalidInputError, NotFoundError, SettingError, UnavailableError, UnsupportedError
+from trireme.errors import (
+    InvalidInputError,
+    NotFoundError,
+    SettingError,
+    TriremeError,
+    UnavailableError,
+    UnsupportedError,
+)
 from trireme.postgres import following
+from trireme.postgres.followed import at_home, check_home, identity_of, keys_at, read_conninfo
 from trireme.postgres.hnsw import drop_unused
-from trireme.postgres.pool import ConnectionPool, DeadlineConnection, as_trireme_error
+from trireme.postgres.pool import ConnectionPool, DeadlineConnection
 from trireme.postgres.schema import migrate, schema_version
 from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from trireme.retrieve.replication import ReplicationLink
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 # Until a follower has all of its home's log, when it takes over.
 CATCH_UP_SECONDS = 60.0
 LOOK_SECONDS = 0.1
-# No request waits for it. A home that vanished is noticed within half a minute.
-PATIENCE = {
-    "connect_timeout": "10",
-    "keepalives_idle": "10",
-    "keepalives_interval": "5",
-    "keepalives_count": "3",
-}
+STATES = {"lost": "lost", "unreserved": "nearly lost"}
 OLDEST_SERVER = 160_000
 
 
@@ -65,10 +63,14 @@ class PostgresReplication:
     def publish(self) -> None:
         """Publish what searches and keys need; once more after an upgrade. Readers and writers do not wait.
 
-        Raises UnsupportedError naming the server's setting that is missing.
+        Raises UnsupportedError naming the server's setting that is missing, and at a follower.
         """
 
         def work(connection: DeadlineConnection) -> None:
+            if _is_guarded(connection):
+                raise UnsupportedError(
+                    "this database follows another one: publish at its home, or trireme replication promote first"
+                )
             _require_settings(connection)
             tables = sql.SQL(", ").join(sql.Identifier("trireme", name) for name in following.TABLES)
             known = connection.execute(
@@ -96,26 +98,39 @@ class PostgresReplication:
         InvalidInputError, UnsupportedError saying what to change, UnavailableError.
         """
         _check_names(home, name)
-        conninfo = _conninfo(url, stores_password=stores_password)
-        with _at_home(conninfo, home) as there:
-            theirs = _check_home(there, home, forbidden)
-            identity = _identity(there)
+        conninfo = read_conninfo(url, stores_password=stores_password)
+        with at_home(conninfo, home) as there:
+            theirs = check_home(there, home, forbidden)
+            identity, keys = identity_of(there), keys_at(there)
 
-        def prepare(connection: DeadlineConnection) -> None:
+        def check(connection: DeadlineConnection) -> None:
             if (ours := schema_version(connection)) != theirs:
                 raise UnsupportedError(
                     f"the home has schema version {theirs}, this database {ours}: upgrade both to one release first"
                 )
-            if identity and identity == _identity(connection):
+            if identity and identity == identity_of(connection):
                 raise UnsupportedError("the home is a database of this same server; follow another server's")
             if self._subscription(connection):
                 raise InvalidInputError("this database follows already; trireme replication stop ends that")
-            connection.execute(following.LET_GO.encode())
-            _empty(connection, replaces=replaces)
-            _guard(connection, home)
+            _check_empty(connection, replaces=replaces)
 
-        self._pool.run(prepare, self._pool.timeouts.drop)
+        def begin(connection: DeadlineConnection) -> None:
+            _check_empty(connection, replaces=replaces)
+            connection.execute(following.LET_GO.encode())
+            _empty(connection, None if replaces else keys)
+            _guard(connection, home)
+            made = sql.Identifier(_subscription_of(home))
+            connection.execute(sql.SQL("ALTER SUBSCRIPTION {} ENABLE").format(made))
+
+        self._pool.run(check, self._pool.timeouts.search)
+        # It copies nothing yet: where it cannot be made, this database is as it was.
         self._subscribe(conninfo, home, name)
+        try:
+            self._pool.run(begin, self._pool.timeouts.drop)
+        except BaseException:
+            with suppress(TriremeError):
+                self.stop()
+            raise
 
     def stop(self) -> None:
         """Follow no longer. Collections stay as they are, and closed to writers. Raises NotFoundError.
@@ -162,9 +177,10 @@ class PostgresReplication:
 
     def _subscribe(self, conninfo: str, home: str, name: str) -> None:
         statement = sql.SQL(
-            "CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION {} WITH (slot_name = {}, origin = none)"
+            "CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION {}"
+            " WITH (slot_name = {}, origin = none, enabled = false)"
         ).format(
-            sql.Identifier(following.SLOT + home.replace("-", "_")),
+            sql.Identifier(_subscription_of(home)),
             sql.Literal(conninfo),
             sql.Identifier(following.PUBLICATION),
             sql.Literal(following.SLOT + name.replace("-", "_")),
@@ -214,7 +230,7 @@ class PostgresReplication:
     def _check_takeover(self, name: str, conninfo: str, *, is_lost: bool) -> None:
         home = name.removeprefix(following.SLOT)
         try:
-            with _at_home(conninfo, home) as there:
+            with at_home(conninfo, home) as there:
                 if is_lost:
                     raise InvalidInputError(
                         f"region {home} answers, so it is not lost: end its writers, and leave out --lost"
@@ -252,94 +268,26 @@ def _check_names(*names: str) -> None:
             )
 
 
-def _conninfo(url: str, *, stores_password: bool) -> str:
-    """What the follower's server connects with. Raises SettingError without quoting it."""
-    try:
-        found = {key: str(value) for key, value in psycopg.conninfo.conninfo_to_dict(url).items()}
-    except psycopg.Error:
-        raise SettingError("the home's URL is not a valid postgresql:// URL") from None
-    if found.get("password") and not stores_password:
-        raise SettingError(
-            "the home's URL holds a password, which PostgreSQL would keep in pg_subscription; put it in a file that"
-            " this database's server reads (passfile=FILE in the URL), or add --store-password"
-        )
-    for key, value in PATIENCE.items():
-        found.setdefault(key, value)
-    return psycopg.conninfo.make_conninfo("", **found)
+def _subscription_of(home: str) -> str:
+    return following.SLOT + home.replace("-", "_")
 
 
-@contextmanager
-def _at_home(conninfo: str, home: str) -> Iterator[psycopg.Connection[Any]]:
-    """A connection to the home. Raises UnavailableError."""
-    try:
-        connection = psycopg.connect(conninfo, autocommit=True)
-    except psycopg.Error:
-        raise UnavailableError(
-            f"the database of region {home} does not answer, or lets this user not in; check its URL"
-        ) from None
-    with closing(connection):
-        try:
-            yield connection
-        except psycopg.Error as error:
-            raise as_trireme_error(error) from None
-
-
-def _check_home(there: psycopg.Connection[Any], home: str, forbidden: Sequence[str]) -> int:
-    """The home's schema version. Raises UnsupportedError, InvalidInputError."""
-    if there.execute("SELECT to_regclass('trireme.migrations') IS NULL").fetchone() == (True,):
-        raise UnsupportedError(f"the database of region {home} has no schema of Trireme yet; use it once")
-    version = schema_version(there)
-    published = {
-        name
-        for (name,) in there.execute(
-            "SELECT tablename FROM pg_publication_tables WHERE pubname = %s AND schemaname = 'trireme'",
-            (following.PUBLICATION,),
-        )
-    }
-    if not published.issuperset(following.TABLES):
-        raise UnsupportedError(
-            f"region {home} publishes nothing, or too little: trireme replication publish there"
-        )
-    if there.execute("SELECT row_security_active('trireme.passages')").fetchone() == (True,):
-        raise UnsupportedError(
-            f"the user of region {home}'s URL sees no tenant's rows, so its copy would be empty; give it BYPASSRLS"
-        )
-    kept = [
-        tenant
-        for (tenant,) in there.execute(
-            "SELECT DISTINCT tenant FROM trireme.collections WHERE tenant = ANY(%s) ORDER BY tenant",
-            (list(forbidden),),
-        )
-    ]
-    if kept:
-        raise InvalidInputError(
-            f"tenant {kept[0]!r} forbids this region and has collections in region {home}: a follower gets all of a"
-            " database, so give such tenants one of their own"
-        )
-    return version
-
-
-def _identity(connection: psycopg.Connection[Any]) -> str:
-    """Of the server that holds the database; "" where this user may not know."""
-    try:
-        with connection.transaction():
-            row = connection.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone()
-    except errors.InsufficientPrivilege:
-        return ""
-    return str(row[0]) if row else ""
-
-
-def _empty(connection: DeadlineConnection, *, replaces: bool) -> None:
+def _check_empty(connection: DeadlineConnection, *, replaces: bool) -> None:
     row = connection.execute("SELECT count(*) FROM trireme.collections").fetchone()
     if row and row[0] and not replaces:
         raise InvalidInputError(
             f"this database has {row[0]} collections of its own; drop them, or add --replace to remove them"
         )
+
+
+def _empty(connection: DeadlineConnection, keys: Sequence[str] | None) -> None:
+    """Removes collections, and keys of the ids `keys`, which come again from the home; None: all."""
     tables = sql.SQL(", ").join(sql.Identifier("trireme", name) for name in following.COLLECTION_TABLES)
     connection.execute(sql.SQL("TRUNCATE {}").format(tables))
-    if replaces:
-        # Those of the home come again.
+    if keys is None:
         connection.execute("DELETE FROM trireme.keys")
+    else:
+        connection.execute("DELETE FROM trireme.keys WHERE id = ANY(%s)", (list(keys),))
 
 
 def _guard(connection: DeadlineConnection, home: str) -> None:
@@ -356,7 +304,7 @@ def _guard(connection: DeadlineConnection, home: str) -> None:
 
 
 def _is_guarded(connection: DeadlineConnection) -> bool:
-    row = connection.execute("SELECT to_regprocedure('trireme.refuse_write()') IS NOT NULL").fetchone()
+    row = connection.execute(following.IS_FOLLOWER.encode()).fetchone()
     return row == (True,)
 
 

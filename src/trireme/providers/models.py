@@ -25,7 +25,8 @@ class ServedModel:
     takes_cached_flag: it may be asked how many tokens of a prompt were cached; older configurations do not know
     the question. takes_rerank_depth: so may it be told how many passages are reranked. alternatives: that a chat
     may ask for beside each token's log-probability; None: it says no log-probabilities. says_findings: of a rag
-    model, whether it may be asked for them (see chat.Findings).
+    model, whether it may be asked for them (see chat.Findings). is_far: no server here has it, and another region
+    answers for it; then digest and versions are "", whatever was known of it here.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ServedModel:
     versions: tuple[tuple[str, str], ...] = ()
     says_findings: bool = False
     takes_rerank_depth: bool = False
+    is_far: bool = False
 
 
 @dataclass(frozen=True, slots=True)

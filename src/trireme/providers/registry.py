@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from trireme.errors import SettingError
@@ -44,13 +44,14 @@ class TritonPorts:
         return own_address(self.host, self.grpc_port)
 
 
-def open_model_server(ports: TritonPorts) -> ModelServer:
-    """What our own Triton does beside chats; connects when it is first used."""
+def open_model_server(ports: TritonPorts, far_names: Iterable[str] | None = None) -> ModelServer:
+    """What our own Triton does beside chats; connects when it is first used. far_names: see TritonModels."""
     from trireme.providers.triton_models import TritonModels
     from trireme.triton.async_client import AsyncTritonClient
 
     client = AsyncTritonClient(ports.url)
-    return TritonModels(client, ports.host, ports.http_port, ports.metrics_port, hosts=ports.hosts)
+    http, metrics = ports.http_port, ports.metrics_port
+    return TritonModels(client, ports.host, http, metrics, ports.hosts, far_names=far_names)
 
 
 def open_backlogs(ports: TritonPorts) -> BacklogReader:

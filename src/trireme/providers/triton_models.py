@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,9 @@ from trireme.providers.triton_chat import USER_PARAMETER
 from trireme.triton import calls
 from trireme.triton.async_client import AsyncTritonClient
 from trireme.triton.calls import ModelFacts
+from trireme.triton.far_models import FarModels, NearOrFarModels
 from trireme.triton.many_servers import read_models_of_all
+from trireme.triton.served_models import ServedModel as NamedModel
 from trireme.triton.served_models import read_served_models, versions_of
 from trireme.triton.wire import Outputs, Rows
 from trireme.types import Classified, Hit, InputType
@@ -42,15 +44,23 @@ class TritonModels:
         http_port: int,
         metrics_port: int,
         hosts: Sequence[str] = (),
+        *,
+        far_names: Iterable[str] | None = None,
     ) -> None:
         """The ports of the same server tell which models are ready. Closes the client when it is closed.
 
-        hosts: of the servers behind the client's address, where there are several; the ports are theirs.
+        hosts: of the servers behind the client's address, where there are several; the ports are theirs. far_names:
+        of models that the address may answer for by another region, where it does; None: it does not.
         """
         self._client = client
         ports = (http_port, metrics_port)
-        self._read = (
+        read = (
             partial(read_models_of_all, hosts, *ports) if hosts else partial(read_served_models, host, *ports)
+        )
+        self._read: Callable[[], Awaitable[list[NamedModel]]] = (
+            partial(asyncio.to_thread, read)
+            if far_names is None
+            else NearOrFarModels(read, FarModels(client, far_names)).read
         )
         self._index: list[ServedModel] = []
         self._index_until = 0.0
@@ -143,7 +153,7 @@ class TritonModels:
 
     async def _ask(self) -> list[ServedModel]:
         found = []
-        everything = await asyncio.to_thread(self._read)
+        everything = await self._read()
         for served in everything:
             ability = ability_of(served.name, served.kind, served.inputs)
             if ability is not None:
@@ -159,6 +169,7 @@ class TritonModels:
                         versions_of(served.name, everything),
                         EVIDENCE_FLAG in served.inputs,
                         RERANK_DEPTH in served.inputs,
+                        served.is_far,
                     )
                 )
         self._index, self._index_until = found, time.monotonic() + INDEX_SECONDS

@@ -135,6 +135,12 @@ def run_controller(options: RegionOptions, notice: Callable[[str], None], parent
         with serving(state, options, controller.loading):
             others = ", ".join(one.region for one in state.standings())
             notice(f"Regions after {values.own_region}: {others}. HTTP {options.host}:{options.port}.")
+            asked = values.envoy.controller.port
+            if values.envoy.region_listen is not None and asked != options.port:
+                notice(
+                    f"Other regions ask for this one's loads at envoy.controller, port {asked}, and not at --port"
+                    f" {options.port}: they will send nothing here by load."
+                )
             controller.run(parent)
     finally:
         for number, handler in before.items():

@@ -77,7 +77,7 @@ class NearLoads:
 
 
 class FarLoads:
-    """What other regions said of their own loads, for so long as it may be believed. For one thread."""
+    """What other regions said of their own loads, for so long as it may be believed. Threads may share it."""
 
     def __init__(self, believed: float, clock: Callable[[], float] = monotonic) -> None:
         """believed: seconds after which what was said is no longer known."""

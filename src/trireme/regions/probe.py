@@ -112,6 +112,7 @@ class Probe:
         # Anew for each connection: the files may have been replaced.
         context = ssl.create_default_context(cafile=tls.authority)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.load_cert_chain(tls.certificate, tls.key)
+        # An empty pass phrase: OpenSSL would ask the terminal for that of an encrypted key, and wait.
+        context.load_cert_chain(tls.certificate, tls.key, password="")
         context.set_alpn_protocols(["http/1.1"])
         return context.wrap_socket(plain, server_hostname=self._host)

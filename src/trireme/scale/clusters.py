@@ -91,6 +91,7 @@ def _far_cluster(
     """The region listeners of other regions' balancers, of which `most` calls at once are asked."""
     source = _by_file(far_name(entry.name), far_file(folder, entry.name))
     common = _common(most, values.envoy)
+    common["connect_timeout"] = seconds(values.envoy.far_connect_timeout_seconds)
     (check,) = common["health_checks"]
     # One that balances several entries says by it whether it can serve this one.
     named = {"header": {"key": MODEL_HEADER, "value": entry.serves[0]}}

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from trireme.errors import SettingError
+from trireme.scale.endpoints import replace_file
 from trireme.scale.region_values import Region, RegionTls
 
 Json = dict[str, Any]
@@ -58,15 +56,7 @@ def secrets(tls: RegionTls, others: Sequence[Region]) -> dict[str, Json]:
 def write_secrets(folder: Path, tls: RegionTls, others: Sequence[Region]) -> None:
     """Writes them into `folder`, each by a rename. Raises SettingError for a folder that cannot be written."""
     for name, made in secrets(tls, others).items():
-        path = _path(folder, name)
-        fresh = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            fresh.write_text(json.dumps(made, indent=1), encoding="utf-8")
-            fresh.replace(path)
-        except OSError as error:
-            with suppress(OSError):
-                fresh.unlink()
-            raise SettingError(f"{path}: {error.strerror}") from None
+        replace_file(_path(folder, name), json.dumps(made, indent=1))
 
 
 def _socket(side: str, folder: Path, fields: Mapping[str, Any]) -> Json:

@@ -43,8 +43,8 @@ Target = Literal["cpu", "gpu"]
 # Keys that only the chart reads: of an entry of `models`, and of the file. values.schema.json has the same.
 CHART_KEYS = frozenset(
     {
-        *("args", "drain", "env", "image", "nodeSelector", "replicas", "resources", "runtimeClassName"),
-        *("scale", "storage", "tolerations", "warmup"),
+        *("args", "drain", "env", "image", "machineKind", "nodeSelector", "replicas", "resources"),
+        *("runtimeClassName", "scale", "storage", "tolerations", "warmup"),
     }
 )
 CHART_PARTS = frozenset(
@@ -121,6 +121,8 @@ class EnvoyValues:
     # A request that is larger is sent once.
     retry_body_bytes: int = field(default=1 << 20, metadata=whole(0, 1 << 30))
     connect_timeout_seconds: float = field(default=1.0, metadata=seconds(0.01))
+    # To a region listener: two round trips with TLS, so that it has a limit of its own.
+    far_connect_timeout_seconds: float = field(default=1.0, metadata=seconds(0.01))
     # Pings on connections to replicas: one that does not answer them in time is closed.
     keepalive_interval_seconds: float = field(default=5.0, metadata=seconds(0.1, is_off_at_zero=True))
     keepalive_timeout_seconds: float = field(default=2.0, metadata=seconds(0.1))
@@ -366,14 +368,13 @@ def _check_entries(entries: tuple[ModelEntry, ...], name: str) -> None:
 
 
 def _check_envoy(envoy: EnvoyValues, name: str) -> None:
-    ports = [
-        one.port for one in (envoy.listen, envoy.admin, envoy.metrics, envoy.region_listen) if one is not None
-    ]
+    listening = {"listen": envoy.listen, "admin": envoy.admin, "metrics": envoy.metrics}
+    if envoy.region_listen is not None:
+        listening |= {"regionListen": envoy.region_listen, "controller": envoy.controller}
+    ports = [one.port for one in listening.values()]
     if len(set(ports)) < len(ports):
-        raise SettingError(
-            f"{name}: envoy.listen, envoy.admin, envoy.metrics and envoy.regionListen need ports of their own: "
-            f"{ports}"
-        )
+        names = ", ".join(f"envoy.{key}" for key in listening)
+        raise SettingError(f"{name}: {names} need ports of their own: {ports}")
     if envoy.slow_start_seconds and envoy.balancing == "leastRequest":
         raise SettingError(
             f"{name}: envoy.slowStartSeconds needs envoy.balancing roundRobin or orca: leastRequest hardly heeds it"

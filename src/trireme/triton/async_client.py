@@ -232,6 +232,34 @@ class AsyncTritonClient:
             raise typed from None
         return calls.read_facts(answer.config)
 
+    async def read_names(self, seconds: float = 0.0) -> list[str]:
+        """Models that one server has loaded. seconds: in place of `timeout`."""
+        import grpc
+
+        try:
+            request = self._messages.RepositoryIndexRequest(ready=True)
+            call = self._stub.RepositoryIndex(
+                request, timeout=seconds or self._timeout, metadata=metadata_of("", self._route)
+            )
+            answer = await result_of(call, call)
+        except grpc.RpcError as error:
+            raise call_error(error, self._url) from None
+        return sorted({one.name for one in answer.models})
+
+    async def read_ready(self, model: str, seconds: float = 0.0) -> bool:
+        """As is_ready of a model, and raises TriremeError where nobody says. seconds: in place of `timeout`."""
+        import grpc
+
+        try:
+            request = self._messages.ModelReadyRequest(name=model)
+            call = self._stub.ModelReady(
+                request, timeout=seconds or self._timeout, metadata=metadata_of(model, self._route)
+            )
+            answer = await result_of(call, call)
+        except grpc.RpcError as error:
+            raise call_error(error, self._url) from None
+        return bool(answer.ready)
+
     async def is_ready(self, model: str = "") -> bool:
         """See TritonClient.is_ready."""
         import grpc

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from trireme.triton.wire import route_of
@@ -24,6 +24,8 @@ class CallRoute:
     stays_near: bool = False
 
 
+# Of commands, which do not know what tenants forbid.
+STAYS = CallRoute(stays_near=True)
 # Of the request that is worked on; a task begins with that of the task that made it.
 _of_request: ContextVar[CallRoute | None] = ContextVar("call_route", default=None)
 
@@ -31,6 +33,11 @@ _of_request: ContextVar[CallRoute | None] = ContextVar("call_route", default=Non
 def route_calls(route: CallRoute) -> None:
     """All calls that this task and those it makes send from now on have this route, in place of their client's."""
     _of_request.set(route)
+
+
+def keep_calls_near() -> None:
+    """As `route_calls`, with the priority as it is: no call of this task leaves this region from now on."""
+    route_calls(replace(_of_request.get() or CallRoute(), stays_near=True))
 
 
 def metadata_of(model: str, own: CallRoute, *, bulk: bool = False) -> Metadata:

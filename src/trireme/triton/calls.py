@@ -49,7 +49,7 @@ class ModelFacts:
     """What a model's configuration says. kind: its backend, or that of an ensemble (see served_models).
 
     inputs: their names. max_batch_size: rows of one request at most, 0 where requests have no rows.
-    alternatives: of a generator, see contracts.most_alternatives.
+    alternatives: of a generator, see contracts.most_alternatives. steps: models that it calls.
     """
 
     name: str
@@ -57,6 +57,7 @@ class ModelFacts:
     inputs: tuple[str, ...]
     max_batch_size: int
     alternatives: int | None = None
+    steps: tuple[str, ...] = ()
 
 
 def read_facts(config: Any) -> ModelFacts:
@@ -65,7 +66,10 @@ def read_facts(config: Any) -> ModelFacts:
     inputs = tuple(one.name for one in config.input)
     engine = config.parameters["engine"].string_value if "engine" in config.parameters else ""
     alternatives = most_alternatives((one.name for one in config.output), engine)
-    return ModelFacts(config.name, kind, inputs, config.max_batch_size, alternatives)
+    named = config.parameters["steps"].string_value if "steps" in config.parameters else ""
+    called = (one.model_name for one in config.ensemble_scheduling.step)
+    steps = (*called, *filter(None, named.split(",")))
+    return ModelFacts(config.name, kind, inputs, config.max_batch_size, alternatives, steps)
 
 
 def embed_inputs(

@@ -36,7 +36,8 @@ class ServedModel:
 
     inputs: names of its tensors. digest: of what it and all that it calls have loaded; another one after each load,
     "" where that is not known. version: of its files, the same after each load of them (see backends.loaded), "" as
-    digest. steps: models that it calls. alternatives: of a generator, see contracts.most_alternatives.
+    digest. steps: models that it calls. alternatives: of a generator, see contracts.most_alternatives. is_far: no
+    server here has it, and one of another region answers (see far_models).
     """
 
     name: str
@@ -48,6 +49,7 @@ class ServedModel:
     alternatives: int | None = None
     version: str = ""
     steps: tuple[str, ...] = ()
+    is_far: bool = False
 
 
 def read_served_models(host: str, http_port: int, metrics_port: int) -> list[ServedModel]:

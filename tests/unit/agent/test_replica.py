@@ -214,3 +214,18 @@ def test_a_model_whose_process_ended_is_gone_until_it_answers(replica, clock):
     [(model, turn)] = replica.due()
     replica.hear(model, turn, "answered")
     assert replica.is_ready
+
+
+def test_a_model_whose_process_ended_is_not_believed_when_its_server_breaks_off_the_question(replica, clock):
+    warm(replica, "a")
+    clock.now += OPTIONS.canary
+    [(model, turn)] = replica.due()
+    replica.hear(model, turn, "gone")
+    [(model, turn)] = replica.due()
+    # As a question ends whose server is killed, before a look has seen that it is away.
+    replica.hear(model, turn, "owed")
+    assert kinds(replica) == ["model_gone"]
+    [(model, turn)] = replica.due()
+    replica.see(looked("a", answered={"a": 1.0}))
+    replica.hear(model, turn, "owed")
+    assert replica.is_ready, "it answered others meanwhile"

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from fakes.ports import free_ports
+from trireme.cli import main
 from trireme.commands.gateway import base_url, read_salt_key
 from trireme.errors import SettingError
 from trireme.settings import Settings, environment
@@ -101,6 +102,27 @@ def run(settings, *arguments):
         text=True,
         timeout=120,
     )
+
+
+def test_what_holds_passwords_is_not_in_the_environment_that_readers_of_files_inherit(
+    tmp_path, monkeypatch, free_port
+):
+    settings = settings_in(
+        tmp_path,
+        gateway_secret=SECRET,
+        gateway_port=free_port,
+        redis_url="redis://:canary@127.0.0.1:1",
+        region_redis_urls="us-east=redis://:canary@127.0.0.1:1",
+        region_database_urls="us-east=postgresql://u:canary@127.0.0.1:1/x",
+    )
+    for name, value in environment(settings).items():
+        monkeypatch.setenv(name, value)
+    served = []
+    monkeypatch.setattr("trireme.gateway.server.run_gateway", lambda *_: served.append(dict(os.environ)))
+    assert main(["gateway"]) == 0
+    (inherited,) = served
+    told = "\n".join(inherited.values())
+    assert (SECRET in told, "canary" in told) == (False, False)
 
 
 def test_a_port_that_is_taken_is_named(tmp_path, taken_port):

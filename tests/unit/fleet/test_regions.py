@@ -1,8 +1,13 @@
 """What a fleet takes from its file of regions, and what it refuses."""
 
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from fakes.authorities import Authority
+from fakes.ports import free_ports
 from trireme.artifacts.recipe import Recipe
 from trireme.cli import main
 from trireme.errors import SettingError
@@ -74,6 +79,22 @@ def test_a_file_of_tls_that_is_not_there_is_named_before_anything_starts(tmp_pat
         )
 
 
+def test_certificates_and_keys_that_envoy_could_not_use_are_refused_before_anything_starts(tmp_path):
+    authority = Authority(tmp_path / "authority")
+    tls, other = (authority.issue(tmp_path / name, "IP:127.0.0.1") for name in ("tls", "other"))
+    words = ("-in", tls["key"], "-aes256", "-passout", "pass:secret", "-out", f"{tls['key']}.closed")
+    subprocess.run(["openssl", "ec", *words], check=True, capture_output=True)
+    for key, path in (
+        ("key", other["key"]),
+        ("key", f"{tls['key']}.closed"),
+        ("key", tls["certificate"]),
+        ("authority", tls["key"]),
+    ):
+        # Certificate and key are in one folder.
+        shutil.copy(path, fresh := str(Path(tls["certificate"]).parent / "tried"))
+        refused({"regions": REGIONS, "envoy": {"regionTls": {**tls, key: fresh}}}, f"envoy.regionTls.{key}")
+
+
 def test_a_fleet_reads_the_file_that_the_setting_names(tmp_path):
     file = tmp_path / "regions.yaml"
     file.write_text("regions: [{name: here}, {name: there, balancer: '127.0.0.1:8010'}]\n")
@@ -92,6 +113,24 @@ def test_a_fleet_reads_the_file_that_the_setting_names(tmp_path):
     file.unlink()
     with pytest.raises(SettingError, match=r"regions\.yaml: No such file"):
         Fleet(settings, 1)
+
+
+def test_serve_is_refused_where_the_gateway_could_not_keep_a_tenant_from_a_region(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "regions.yaml").write_text(
+        "regions: [{name: here}, {name: there, balancer: 'localhost:8010'}]\n"
+    )
+    (tmp_path / "gateway.toml").write_text('[tenants.acme]\nforbid_regions = ["there"]\n')
+    monkeypatch.setenv("TRIREME_REGIONS_FILE", "regions.yaml")
+    monkeypatch.setenv("TRIREME_DATABASE_URL", "postgresql://127.0.0.1:1/none")
+    for command in (["serve", "--behind-envoy"], ["gateway", "--port", str(free_ports(1)[0])]):
+        assert main(command) == 1
+        assert "gateway.toml: [local] must name the regions" in capsys.readouterr().err
+    (tmp_path / "regions.yaml").write_text("")
+    assert main(["serve", "--behind-envoy"]) == 1
+    assert "regions.yaml must be a map" in capsys.readouterr().err
 
 
 def test_regions_without_envoy_are_refused(monkeypatch, capsys):

@@ -10,6 +10,7 @@ from fakes.gateways import SECRET, Echo, FakeGateway
 from trireme.access.keys import Key
 from trireme.errors import TriremeError
 from trireme.providers.chat import Finished, Started, TextDelta, Usage
+from trireme.providers.models import ServedModel
 from trireme.providers.port import ProviderError
 
 CHAT = "/v1/chat/completions"
@@ -312,6 +313,22 @@ def test_readyz_says_why_it_is_not(gateway):
         assert running.ask("GET", "/healthz", secret="")[0] == 200
     assert status == 503
     assert json.loads(body)["reasons"] == ["no server answers"]
+
+
+def test_a_gateway_whose_models_another_region_serves_is_ready_and_says_so():
+    models = [ServedModel("embedding", "embed", True, is_far=True), ServedModel("llm", "chat", True)]
+    regions = "[local]\nregion = 'eu-west'\nother_regions = ['us-east', 'ap-south']"
+    with FakeGateway(Echo(echo), models=models, file=regions) as running:
+        status, _, body = running.ask("GET", "/readyz", secret="")
+        listed = json.loads(running.ask("GET", "/v1/models")[2])["data"]
+    assert status == 200
+    assert json.loads(body) == {
+        "ready": True,
+        "reasons": [],
+        "degraded": True,
+        "details": ["no server of this region has embedding: us-east or ap-south answers"],
+    }
+    assert {"embedding", "llm"} <= {one["id"] for one in listed}
 
 
 @pytest.mark.parametrize("name", ["a\r\nx-evil: 1", "a\x00b", "m\u00fc", "\U0001f6a3", "a\x7f"])

@@ -292,6 +292,31 @@ def test_a_failed_question_is_everybodys_error_and_is_asked_again(server, monkey
     assert run(server, act) == LISTED
 
 
+def test_while_near_servers_are_silent_models_are_another_regions_and_of_no_known_version(
+    server, monkeypatch
+):
+    def read(*_):
+        raise UnavailableError("no tritonserver answers")
+
+    monkeypatch.setattr(triton_models, "read_served_models", read)
+
+    async def act():
+        client = AsyncTritonClient(server.url, 10.0)
+        models = TritonModels(client, "127.0.0.1", 1, 2, far_names=["embedding", "none"])
+        try:
+            return await models.models()
+        finally:
+            await models.close()
+
+    found = {model.name: model for model in asyncio.run(act())}
+    assert found.keys() == {"embedding", "reranker", "classes", "search"}
+    assert found["embedding"] == ServedModel(
+        "embedding", "embed", True, versions=(("embedding", ""),), is_far=True
+    )
+    assert all(model.is_far and not model.digest for model in found.values())
+    assert [model.name for model in found.values() if model.is_ready] == ["embedding"]
+
+
 def test_an_answer_that_is_old_is_asked_again(server, monkeypatch):
     asked = []
     monkeypatch.setattr(triton_models, "read_served_models", lambda *_: asked.append(1) or SERVED)

@@ -121,6 +121,18 @@ def test_regions_are_ordered_by_their_round_trips_and_anew_when_those_change(opt
     assert (b.connections, c.connections) == (1, 1)
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_port_at_which_other_regions_do_not_ask_for_loads_is_told(options, is_there):
+    at = options.port if is_there else free_ports(1)[0]
+    listeners = f"{{regionListen: {{port: 18010}}, controller: {{address: 127.0.0.1, port: {at}}}}}"
+    options.values.write_text(f"{options.values.read_text()}envoy: {listeners}\n")
+    with controller(options) as process:
+        wait_until(lambda: is_ready(options))
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
+    assert ("will send nothing here by load" in out) is not (at == options.port)
+
+
 def test_one_that_is_killed_leaves_its_file_and_the_next_one_begins_with_it(options, balancers):
     with controller(options) as process:
         wait_until(lambda: order(options) == ["c", "b"])

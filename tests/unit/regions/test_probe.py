@@ -1,4 +1,5 @@
 import ssl
+import subprocess
 from contextlib import closing
 
 import pytest
@@ -126,6 +127,10 @@ def test_over_tls_both_sides_prove_who_they_are_and_new_files_are_read(tmp_path)
         assert outcome(own, "elsewhere.example.org") == "denied"
         assert outcome(strange) == "denied"
         assert outcome(RegionTls(own.certificate, f"{own.key}.none", own.authority)) == "denied"
+        # Nobody is asked for its pass phrase.
+        words = ("-in", own.key, "-aes256", "-passout", "pass:secret", "-out", f"{own.key}.closed")
+        subprocess.run(["openssl", "ec", *words], check=True, capture_output=True)
+        assert outcome(RegionTls(own.certificate, f"{own.key}.closed", own.authority)) == "denied"
         # The listener refuses a certificate of another authority.
         mixed = RegionTls(strange.certificate, strange.key, own.authority)
         assert outcome(mixed) in ("denied", "away")

@@ -48,6 +48,17 @@ def test_with_regions_what_fails_over_has_a_breaker_of_its_own(tmp_path):
     assert found["llm_far"]["eds_cluster_config"]["service_name"] == "llm_far"
 
 
+def test_connections_to_other_regions_have_a_time_out_of_their_own(tmp_path):
+    found = clusters(tmp_path, regions=REGIONS, envoy={"connectTimeoutSeconds": 0.25})
+    assert {name: one["connect_timeout"] for name, one in found.items()} == {
+        "llm_near": "0.25s",
+        "llm_far": "1s",
+        "llm": "0.25s",
+    }
+    found = clusters(tmp_path, regions=REGIONS, envoy={"farConnectTimeoutSeconds": 2})
+    assert (found["llm_near"]["connect_timeout"], found["llm_far"]["connect_timeout"]) == ("1s", "2s")
+
+
 def order_of(cluster):
     return cluster["cluster_type"]["typed_config"]["clusters"]
 

@@ -123,3 +123,5 @@ def test_null_takes_a_listener_and_tls_away():
 
 def test_the_region_listener_has_a_port_of_its_own():
     refused([], "envoy.regionListen", "9901", regionListen={"port": 9901})
+    # That is the controller's.
+    refused([], "envoy.controller", "9903", regionListen={"port": 9903})

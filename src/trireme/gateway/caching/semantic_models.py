@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -10,9 +12,11 @@ from trireme.cache.index import Vector
 from trireme.cache.promise import SemanticRule, pick_threshold
 from trireme.errors import InvalidInputError, SettingError
 from trireme.gateway.file import GatewayFile, SemanticRow
+from trireme.providers.call_route import keep_calls_near
 from trireme.providers.models import ModelServer
 
 EQUIVALENCE = "equivalence"
+T = TypeVar("T")
 
 
 class ServedEmbedder:
@@ -24,7 +28,7 @@ class ServedEmbedder:
 
     async def embed(self, text: str) -> Vector | None:
         """See QuestionEmbedder.embed."""
-        made = await self._server.embed([text], self._model, "query")
+        made = await _asked_near(self._server.embed([text], self._model, "query"))
         if made.truncated[0] > 0:
             return None
         return np.asarray(made.vectors[0], dtype=np.float32)
@@ -39,11 +43,22 @@ class ServedScorer:
 
     async def score(self, question: str, others: Sequence[str]) -> list[float | None]:
         """See EquivalenceScorer.score."""
-        made = await self._server.rerank(question, others, self._model)
+        made = await _asked_near(self._server.rerank(question, others, self._model))
         return [
             None if cut > 0 or not np.isfinite(score) else float(score)
             for score, cut in zip(made.scores, made.truncated, strict=True)
         ]
+
+
+async def _asked_near(asking: Coroutine[Any, Any, T]) -> T:
+    """The answer of this region's server: index and thresholds are of its models, not of another region's."""
+
+    async def asked() -> T:
+        keep_calls_near()
+        return await asking
+
+    # A task of its own, so that the request's other calls may go where they might.
+    return await asyncio.create_task(asked())
 
 
 class SemanticRules:

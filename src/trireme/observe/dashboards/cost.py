@@ -18,6 +18,15 @@ from trireme.observe.queries import WINDOW, increase, rate, ratio, series, total
 _OF_RELEASE = "* on (instance) group_left (release) " + series(names.BUILD_INFO, 'process="gateway"')
 
 
+# Every gateway tells the same figures of the ledger, so that their sum would be too much.
+IDLE = 'model_name="idle",cost_basis="allocation"'
+
+
+def _told(metric: names.Metric, matchers: str = "", by: str = "") -> str:
+    """What gateways say of the ledger, once."""
+    return f"max by ({by}) ({series(metric, matchers)})" if by else f"max({series(metric, matchers)})"
+
+
 def _of_release(name: str) -> str:
     """The gateways' rate of a counter, with the label release."""
     return f"rate({name}{{{ANSWERED}}}[{WINDOW}]) {_OF_RELEASE}"
@@ -115,8 +124,62 @@ COSTS = Dashboard(
             ),
         ),
         Row(
+            "The last hour, by the ledger",
+            (
+                panel(
+                    "What is paid for and what is used",
+                    total(_told(names.HOURLY_COST, "", "model_name, cost_basis"), "cost_basis"),
+                    "dollars per hour",
+                    "{{cost_basis}}",
+                ),
+                panel(
+                    "Allocation: what is paid for, by model, and idle time",
+                    _told(names.HOURLY_COST, 'cost_basis="allocation"', "model_name"),
+                    "dollars per hour",
+                    "{{model_name}}",
+                ),
+                panel(
+                    "Idle share of own machines",
+                    f"{_told(names.HOURLY_COST, IDLE)} / (sum({_told(names.MACHINE_HOURLY_COST, '', 'kind')}) > 0)",
+                    "ratio",
+                    "idle",
+                ),
+                panel(
+                    "Own machines that are up",
+                    _told(names.MACHINE_HOURLY_COST, "", "kind"),
+                    "dollars per hour",
+                    "{{kind}}",
+                ),
+                panel(
+                    "Cost per successful request, idle time included",
+                    _told(names.SUCCESS_COST, 'cost_basis="allocation"', "release"),
+                    "dollars",
+                    "{{release}}",
+                ),
+                panel(
+                    "Age of these figures",
+                    f"min({names.COST_AGE.name})",
+                    "seconds",
+                    "age",
+                ),
+            ),
+        ),
+        Row(
             "Budgets",
             (
+                panel(
+                    "Budgets, used",
+                    _told(names.BUDGET_USED, "", "level, tenant, window"),
+                    "ratio",
+                    "{{level}} {{tenant}}, {{window}}",
+                ),
+                panel(
+                    "Budgets that do not last: used up in",
+                    f"min by (level, tenant, window) ({names.BUDGET_LEFT_SECONDS.name})",
+                    "seconds",
+                    "{{level}} {{tenant}}, {{window}}",
+                    width=16,
+                ),
                 panel("Attempts behind a hold", total(names.HOLDS.name, "instance"), "count", "{{instance}}"),
                 panel(
                     "Rows that wait for the ledger",

@@ -13,7 +13,9 @@ from trireme.gateway.caching.semantic_models import (
 )
 from trireme.gateway.caching.semantic_setup import is_wanted
 from trireme.gateway.file import parse_gateway_file
+from trireme.providers.call_route import CallRoute, route_calls
 from trireme.providers.models import Embedded, Reranked
+from trireme.triton.call_route import metadata_of
 
 TABLE = {0.001: 4.0, 0.01: 2.5}
 
@@ -42,6 +44,31 @@ def test_a_question_is_embedded_as_a_query():
     vector = asyncio.run(ServedEmbedder(server, "embedding").embed("What?"))
     assert vector.shape == (3,)
     assert server.calls == [(["What?"], "embedding", "query")]
+
+
+def test_index_and_thresholds_are_compared_with_this_regions_models_alone():
+    sent = []
+
+    class Noting(Server):
+        async def embed(self, *args, **named):
+            sent.append(metadata_of("embedding", CallRoute()))
+            return await super().embed(*args, **named)
+
+        async def rerank(self, *args, **named):
+            sent.append(metadata_of("equivalence", CallRoute()))
+            return await super().rerank(*args, **named)
+
+    async def act():
+        route_calls(CallRoute("high"))
+        await ServedEmbedder(Noting(), "embedding").embed("What?")
+        await ServedScorer(Noting()).score("What?", ["Which?"])
+        # The request's own call may still go where it might.
+        return metadata_of("llm", CallRoute())
+
+    own = asyncio.run(act())
+    ways = (("trireme-priority", "high"), ("trireme-residency", "near"))
+    assert sent == [(("trireme-model", "embedding"), *ways), (("trireme-model", "equivalence"), *ways)]
+    assert own == (("trireme-model", "llm"), ways[0])
 
 
 def test_a_text_that_was_cut_off_has_no_vector():
