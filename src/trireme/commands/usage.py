@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -119,6 +120,9 @@ def _written(out: Path) -> Iterator[TextIO]:
         half_made = target.with_name(f"{target.name}.{os.getpid()}.part")
         try:
             with half_made.open("w", encoding="utf-8", newline="") as writing:
+                if target.exists():
+                    # Who may read it stays as it was set.
+                    os.fchmod(writing.fileno(), stat.S_IMODE(target.stat().st_mode))
                 yield writing
             half_made.replace(target)
         finally:

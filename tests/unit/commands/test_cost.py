@@ -222,9 +222,12 @@ def test_an_export_to_what_is_no_file_is_written_there_and_does_not_take_its_pla
 def test_an_export_follows_a_link(world, capsys, tmp_path):
     out, link = tmp_path / "usage.csv", tmp_path / "latest.csv"
     out.write_text("old")
+    out.chmod(0o640)
     link.symlink_to(out)
     assert main(["usage", "export", *PERIOD, "--out", str(link)]) == 0
     assert link.is_symlink()
+    # And who may read the file stays the same.
+    assert out.stat().st_mode & 0o777 == 0o640
     assert len(list(csv.DictReader(StringIO(out.read_text())))) == 5
 
 
