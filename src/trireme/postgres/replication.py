@@ -105,17 +105,6 @@ class PostgresReplication:
             theirs = check_home(there, home, forbidden)
             identity, keys = identity_of(there), keys_at(there)
 
-        def check(connection: DeadlineConnection) -> None:
-            if (ours := schema_version(connection)) != theirs:
-                raise UnsupportedError(
-                    f"the home has schema version {theirs}, this database {ours}: upgrade both to one release first"
-                )
-            if identity and identity == identity_of(connection):
-                raise UnsupportedError("the home is a database of this same server; follow another server's")
-            if self._subscription(connection):
-                raise InvalidInputError("this database follows already; trireme replication stop ends that")
-            _check_empty(connection, replaces=replaces)
-
         def begin(connection: DeadlineConnection) -> None:
             _check_empty(connection, replaces=replaces)
             connection.execute(following.LET_GO.encode())
@@ -124,7 +113,10 @@ class PostgresReplication:
             made = sql.Identifier(_subscription_of(home))
             connection.execute(sql.SQL("ALTER SUBSCRIPTION {} ENABLE").format(made))
 
-        self._pool.run(check, self._pool.timeouts.search)
+        self._pool.run(
+            lambda c: self._check_may_follow(c, theirs, identity, replaces=replaces),
+            self._pool.timeouts.search,
+        )
         # It copies nothing yet: where it cannot be made, this database is as it was.
         self._subscribe(conninfo, home, name)
         try:
@@ -133,6 +125,20 @@ class PostgresReplication:
             with suppress(TriremeError):
                 self.stop()
             raise
+
+    def _check_may_follow(
+        self, connection: DeadlineConnection, version: int, identity: str, *, replaces: bool
+    ) -> None:
+        """version, identity: of the home's schema and server. Raises UnsupportedError, InvalidInputError."""
+        if (ours := schema_version(connection)) != version:
+            raise UnsupportedError(
+                f"the home has schema version {version}, this database {ours}: upgrade both to one release first"
+            )
+        if identity and identity == identity_of(connection):
+            raise UnsupportedError("the home is a database of this same server; follow another server's")
+        if self._subscription(connection):
+            raise InvalidInputError("this database follows already; trireme replication stop ends that")
+        _check_empty(connection, replaces=replaces)
 
     def stop(self) -> None:
         """Follow no longer. Collections stay as they are, and closed to writers. Raises NotFoundError.
