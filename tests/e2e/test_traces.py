@@ -58,8 +58,13 @@ def server_lines(stack, request):
 
 
 def gateway_line(gateway, request):
-    found = [json.loads(line) for line in gateway.log.read_text().splitlines() if f'"{request}"' in line]
-    (line,) = [line for line in found if line.get("request") == request]
+    def lines():
+        found = [json.loads(line) for line in gateway.log.read_text().splitlines() if f'"{request}"' in line]
+        return [line for line in found if line.get("request") == request]
+
+    # It is written once the client has its answer.
+    wait_until(lines)
+    (line,) = lines()
     return line
 
 
@@ -87,6 +92,7 @@ def test_without_a_wish_to_be_sampled_long_work_and_failures_alone_have_a_line(s
     assert post("/v1/embeddings", {"model": "embedding", "input": "fine"}, "quiet-ok-1", UNSAMPLED) == 200
     assert post("/v1/embeddings", {"model": "embedding", "input": " "}, "quiet-bad-1", UNSAMPLED) == 400
     wait_until(lambda: server_lines(stack, "quiet-bad-1") == [("embedding", "INVALID_ARG", TRACE)])
+    wait_until(lambda: server_lines(stack, "quiet-llm-1"))
     ((model, _, trace),) = server_lines(stack, "quiet-llm-1")
     assert (model, trace) == ("llm", gateway_line(gateway, "quiet-llm-1")["trace"])
     assert server_lines(stack, "quiet-ok-1") == []
