@@ -17,7 +17,7 @@ from trireme.observe.dashboards.grafana import DEPLOYS
 
 FILES = sorted((ROOT / "deploy" / "grafana").glob("*.json"))
 SECONDS = 120
-# Of budgets that will not last and of machines that have a kind, which the stack has none of.
+# Of budgets that will not last, and of machines that cost something: the stack has neither.
 SILENT = ("Budgets that do not last: used up in", "Idle share of own machines")
 # Programs of others export more than we rely on.
 OURS = ("server", "gateway", "worker", "agent")
