@@ -140,7 +140,7 @@ COSTS = Dashboard(
                 ),
                 panel(
                     "Idle share of own machines",
-                    f"{_told(names.HOURLY_COST, IDLE)} / (sum({_told(names.MACHINE_HOURLY_COST, '', 'kind')}) > 0)",
+                    f"{_told(names.HOURLY_COST, IDLE)} / sum({_told(names.MACHINE_HOURLY_COST, '', 'kind')})",
                     "ratio",
                     "idle",
                 ),
