@@ -20,10 +20,12 @@ from tritonclient.grpc import service_pb2 as messages
 from fakes.agents import AgentRun
 from fakes.balancers import Balancer
 from trireme.agent.options import AgentOptions
+from trireme.budget.caps import Cap
 from trireme.errors import InvalidInputError, UnavailableError
 from trireme.indexing import publish_path
 from trireme.observe import metrics as names
 from trireme.scale.endpoints import Endpoint
+from trireme.storage import open_caps
 from trireme.triton.client import TritonClient
 
 FILE = """
@@ -44,6 +46,10 @@ chain = ["fakeopenai:fault-status_502"]
 
 [models.crowded]
 chain = ["fakeopenai:echo"]
+
+[[machines.small]]
+dollars_per_hour = 1.0
+always = 2
 
 [degrade.crowded]
 running = 1
@@ -124,6 +130,8 @@ class Load:
     def __init__(self, observed, folder):
         self._all, self._folder = observed, folder
         self._key = observed.gateway.new_key("--tenant", "default")
+        with contextlib.closing(open_caps(observed.stack.database_url)) as caps:
+            caps.put(Cap("default", "", "day", tokens=1_000_000_000))
         self._closed = threading.Event()
         self._rounds = count()
         self.faults = []

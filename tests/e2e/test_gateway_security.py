@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import json
 import random
+import re
 import threading
 import time
 from contextlib import closing
@@ -227,7 +228,12 @@ def test_a_provider_sees_its_own_key_and_nothing_of_the_clients(gateway, upstrea
                 "authorization",
                 "x-api-key",
                 "anthropic-version",
+                # The gateway's own names of the request and of its trace.
+                "traceparent",
+                "x-request-id",
             }
+            assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]", call.headers["traceparent"])
+            assert re.fullmatch(r"req_[0-9a-f]+", call.headers["x-request-id"])
             assert PROVIDER_SECRET in (
                 call.headers.get("x-api-key", "") + call.headers.get("authorization", "")
             )
