@@ -12,8 +12,9 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,12 @@ def start_within(namespace: Namespace | None, command: Sequence[str], **more: An
     """As Namespace.start; without a namespace, in that of the running thread."""
     if namespace is not None:
         return namespace.start(command, **more)
-    return subprocess.Popen([*_WITH_PARENT, *command], **more)
+    process = subprocess.Popen([*_WITH_PARENT, *command], **more)
+    # Until setpriv has made way for the command, nothing kills the process with its parent.
+    with suppress(OSError):
+        while Path(f"/proc/{process.pid}/comm").read_text() == f"{_WITH_PARENT[0]}\n":
+            time.sleep(0.001)
+    return process
 
 
 def find_hindrance() -> str:

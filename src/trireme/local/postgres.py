@@ -38,7 +38,8 @@ NO_MORE: Mapping[str, str] = {}
 CONFIGURATION = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
-    "max_connections": "50",
+    # A gateway keeps about ten and takes more in a burst; so do workers, the stubs of Triton, and commands.
+    "max_connections": "100",
     # Memory is taken as it is used: an HNSW index of 200,000 vectors of 384 dimensions has 391 MB.
     "shared_buffers": "512MB",
     "maintenance_work_mem": "256MB",

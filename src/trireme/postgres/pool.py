@@ -26,6 +26,8 @@ from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
 T = TypeVar("T")
 RV = TypeVar("RV")
 
+FULL = "the database has no connection left; raise its max_connections or try again"
+FULL_WORDS = ("too many clients", "too many connections", "connection slots are reserved")
 NO_ANSWER = "the database does not answer; check TRIREME_DATABASE_URL or start it"
 LOST_AT_COMMIT = "the database went away while it committed; do the same again, which is safe"
 
@@ -150,8 +152,10 @@ class ConnectionPool:
             connection = DeadlineConnection.connect(
                 self._url, connect_timeout=self.timeouts.connect, application_name="trireme"
             )
-        except psycopg.Error:
-            raise UnavailableError(NO_ANSWER) from None
+        except psycopg.Error as error:
+            # psycopg knows no code of what a server says to a connection that it refuses.
+            is_full = any(words in str(error) for words in FULL_WORDS)
+            raise UnavailableError(FULL if is_full else NO_ANSWER) from None
         try:
             connection.deadline = deadline
             self._configure(connection)
@@ -219,9 +223,7 @@ def as_trireme_error(error: psycopg.Error) -> TriremeError:
         errors.ReadOnlySqlTransaction: UnavailableError(
             "the database is read-only now; let it take writes, or point TRIREME_DATABASE_URL at the primary"
         ),
-        errors.TooManyConnections: UnavailableError(
-            "the database has no connection left; raise its max_connections or try again"
-        ),
+        errors.TooManyConnections: UnavailableError(FULL),
         errors.TransactionRollback: UnavailableError("the database gave way to another request; try again"),
         errors.InsufficientPrivilege: UnsupportedError(
             "the database user may not do this; grant it CREATE on the database"

@@ -1,6 +1,8 @@
 """What needs no database: one that is not there, does not answer, or has a malformed URL."""
 
 import socket
+import struct
+import threading
 import traceback
 from collections.abc import Iterator
 
@@ -56,6 +58,35 @@ def test_every_verb_says_that_the_database_does_not_answer_and_keeps_the_passwor
 def test_a_database_that_never_answers_ends_in_the_same_error(silent_port):
     with pytest.raises(UnavailableError):
         store(silent_port).search(StoreQuery(ONE[0], EMBEDDER, 1))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "sorry, too many clients already",
+        'too many connections for role "trireme"',
+        "remaining connection slots are reserved for roles with the SUPERUSER attribute",
+    ],
+)
+def test_a_database_that_has_no_connection_left_says_so_and_not_that_it_is_away(words):
+    said = f"SFATAL\0VFATAL\0C53300\0M{words}\0\0".encode()
+    refusal = b"E" + struct.pack("!i", len(said) + 4) + said
+
+    def refuse(server):
+        with server.accept()[0] as connection:
+            # No TLS, no GSS; then the refusal.
+            while struct.unpack("!ii", connection.recv(8))[1] in (80877103, 80877104):
+                connection.sendall(b"N")
+            connection.sendall(refusal)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=refuse, args=(server,))
+        thread.start()
+        full = store(server.getsockname()[1])
+        with pytest.raises(UnavailableError, match="no connection left; raise its max_connections"):
+            full.collections(None)
+        full.close()
+        thread.join()
 
 
 def test_is_ready_does_not_wait_for_a_database_that_never_answers(silent_port):
