@@ -1,13 +1,9 @@
 """What PostgreSQL itself must hold to for caps and ledger: the way from version 6, rights, appending, faults."""
 
-import random
-import tempfile
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -17,7 +13,6 @@ from trireme.access.keys import Key, digest_of
 from trireme.budget.caps import Cap
 from trireme.budget.ledger import LedgerRow, Recorded, SumQuery, UsageQuery
 from trireme.errors import UnavailableError
-from trireme.local.postgres import LocalPostgres, start_postgres
 from trireme.postgres.caps import PostgresCaps
 from trireme.postgres.keys import PostgresKeys
 from trireme.postgres.ledger import CONNECTIONS, PostgresLedger
@@ -27,21 +22,6 @@ from trireme.postgres.schema import MIGRATIONS, TENANT_ROLE, migrate
 CAP = Cap("t", "", "day", tokens=5)
 ROW = LedgerRow("a1", "r", "t", "u", "key_a", "chat", "local", "llm", "local:llm", 1_800_000_000_000, nanos=7)
 ALL = SumQuery("", "", 0, 2_000_000_000_000, "", 0)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalPostgres]:
-    with tempfile.TemporaryDirectory() as folder, start_postgres(Path(folder)) as running:
-        yield running
-
-
-@pytest.fixture
-def url(server: LocalPostgres, request: pytest.FixtureRequest) -> str:
-    """An empty database."""
-    name = f"d{random.Random(request.node.name).randrange(10**9)}"
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    return server.url.replace("/postgres?", f"/{name}?")
 
 
 def versions_of(url: str) -> list[int]:

@@ -1,16 +1,12 @@
 """What PostgreSQL itself must hold to for cost: the way from older versions, rights, processes that die."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -18,7 +14,6 @@ import pytest
 from trireme.budget.ledger import LedgerRow, Recorded
 from trireme.cost.port import Beat, CostQuery, Own
 from trireme.cost.releases import Deploy
-from trireme.local.postgres import LocalPostgres, start_postgres
 from trireme.postgres.cost import PostgresCosts
 from trireme.postgres.cost_schema import TABLES
 from trireme.postgres.ledger import PostgresLedger
@@ -30,21 +25,6 @@ pytestmark = pytest.mark.e2e
 NOON = 1_796_000_000_000
 VALUES = ("r", "t", "u", "key", "chat", "local", "llm", "local:llm", NOON)
 BEFORE = MIGRATIONS[: MIGRATIONS.index(TABLES)]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalPostgres]:
-    with tempfile.TemporaryDirectory() as folder, start_postgres(Path(folder)) as running:
-        yield running
-
-
-@pytest.fixture
-def url(server: LocalPostgres, request: pytest.FixtureRequest) -> str:
-    """An empty database."""
-    name = f"d{random.Random(request.node.name).randrange(10**9)}"
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    return server.url.replace("/postgres?", f"/{name}?")
 
 
 def test_rows_of_a_version_before_are_kept_and_of_no_release(url):
