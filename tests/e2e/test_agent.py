@@ -345,5 +345,3 @@ def test_a_retriever_whose_database_is_away_is_out_until_it_is_back(tmp_path):
         if replica is not None:
             replica.close()
         postgres.stop()
-        # Who stopped it once uses it no more, so what `restart` started is another use's to end.
-        start_postgres(tmp_path / "data").stop()

@@ -116,13 +116,17 @@ class LocalPostgres:
                 self._use = None
 
     def restart(self) -> None:
-        """Start a server that ended by itself again, at the same URL. Blocks until it is ready.
+        """Start a server that ended by itself, or by `stop`, again, at the same URL. Blocks until it is ready.
 
-        Raises UnavailableError or UnsupportedError; does nothing while the server runs.
+        It is a use again, which the next `stop` ends. Raises UnavailableError or UnsupportedError; leaves a server
+        that runs as it is.
         """
         with _start_lock(self._layout):
             if _await_socket(self._layout) is None:
                 _launch(self._layout, _binaries(), unprivileged_account())
+            if self._use is None:
+                self._use = _open_use(self._layout)
+                share_lock(self._use)
 
     def __enter__(self) -> LocalPostgres:
         return self
@@ -148,7 +152,7 @@ def start_postgres(data_dir: Path, more: Mapping[str, str] = NO_MORE) -> LocalPo
         let_through(layout.home, account)
         let_through(binaries, account)
     with _start_lock(layout):
-        use = (layout.home / "use.lock").open("ab")
+        use = _open_use(layout)
         try:
             socket_dir = _await_socket(layout)
             if socket_dir is None:
@@ -169,6 +173,10 @@ def running_url(data_dir: Path) -> str | None:
     """The URL of the PostgreSQL that runs for `data_dir` now, or None. Never raises, does not start it."""
     socket_dir = _socket_dir(_Layout.of(data_dir))
     return _url(socket_dir) if socket_dir else None
+
+
+def _open_use(layout: _Layout) -> BinaryIO:
+    return (layout.home / "use.lock").open("ab")
 
 
 def _url(socket_dir: Path) -> str:

@@ -235,6 +235,19 @@ def test_a_server_that_was_killed_is_started_again_at_the_same_url_with_its_data
         assert query(running.url, "SELECT value FROM kept") == 42
 
 
+def test_a_server_that_was_stopped_and_restarted_is_a_use_again_that_stop_ends(data_dir):
+    with start_postgres(data_dir) as running:
+        running.stop()
+        running.restart()
+        assert running.is_running()
+        with start_postgres(data_dir) as other:
+            running.stop()
+            assert other.is_running(), "somebody else uses it"
+            running.restart()
+        assert running.is_running()
+    assert not running.is_running()
+
+
 def test_restarting_a_running_server_leaves_it_alone(data_dir):
     with start_postgres(data_dir) as running:
         before = server_pid(data_dir)
