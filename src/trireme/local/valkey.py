@@ -226,9 +226,10 @@ class LocalValkey:
                 self._use = None
 
     def restart(self) -> None:
-        """Start what ended by itself again, at the same URLs. Blocks until it answers.
+        """Start what ended by itself, or by `stop`, again, at the same URLs. Blocks until it answers.
 
-        Raises UnavailableError or UnsupportedError; does nothing to a server that runs.
+        It is a use again, which the next `stop` ends. Raises UnavailableError or UnsupportedError; does nothing to
+        a server that runs.
         """
         self._layout.home.mkdir(parents=True, exist_ok=True)
         with _start_lock(self._layout):
@@ -236,6 +237,9 @@ class LocalValkey:
             for server in self._servers:
                 if not server.is_running():
                     server.start_if_needed(_binary())
+            if self._use is None:
+                self._use = _open_use(self._layout)
+                share_lock(self._use)
 
     def __enter__(self) -> LocalValkey:
         return self
@@ -257,7 +261,7 @@ def start_valkey(data_dir: Path, cache_bytes: int = CACHE_BYTES) -> LocalValkey:
     layout = _Layout.of(data_dir)
     layout.home.mkdir(parents=True, exist_ok=True)
     with _start_lock(layout):
-        use = (layout.home / "use.lock").open("ab")
+        use = _open_use(layout)
         try:
             servers = _servers(layout, make_socket_dir(layout.socket_note, None), cache_bytes)
             for server in servers:
@@ -268,6 +272,10 @@ def start_valkey(data_dir: Path, cache_bytes: int = CACHE_BYTES) -> LocalValkey:
             use.close()
             raise
     return LocalValkey(layout, servers, use)
+
+
+def _open_use(layout: _Layout) -> BinaryIO:
+    return (layout.home / "use.lock").open("ab")
 
 
 def running_urls(data_dir: Path) -> tuple[str, str] | None:

@@ -131,6 +131,19 @@ def test_two_processes_share_the_servers_and_the_last_one_stops_them(data_dir):
     assert not is_alive(pid)
 
 
+def test_servers_that_were_stopped_and_restarted_are_a_use_again_that_stop_ends(data_dir):
+    with start_valkey(data_dir) as running:
+        running.stop()
+        running.restart()
+        assert running_urls(data_dir) is not None
+        with start_valkey(data_dir):
+            running.stop()
+            assert running_urls(data_dir) is not None, "somebody else uses them"
+            running.restart()
+        assert running_urls(data_dir) is not None
+    assert running_urls(data_dir) is None
+
+
 def test_servers_of_a_killed_process_are_taken_over(data_dir):
     other = other_process(data_dir, "leave")
     url = other.stdout.readline().strip()
