@@ -63,6 +63,6 @@ def test_the_quantized_graph_loads_and_is_near_the_original(graph, tokenizer_fil
     texts = [f"w{n} w{n + 1} w{n + 2}" for n in range(1, VOCABULARY - 3)]
     quantized = _quantize(graph, tokenizer_file, 16, texts)
     near = core.compile_model(quantized, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(ids)[0]
-    # A processor without VNNI cuts off the largest sums (decision 0005): single values differ, the whole hardly does.
+    # A processor without VNNI cuts off the largest sums (decision 0005), so single values differ.
     assert np.corrcoef(near.ravel(), exact.ravel())[0, 1] > 0.9
     assert not np.array_equal(near, exact)
