@@ -46,8 +46,9 @@ class Console:
         self.page.wait_for_function(
             """route => {
               const main = document.querySelector('main');
-              return main?.querySelector('h1') && !main.querySelector('[aria-busy=true]')
-                && location.hash.startsWith(`#/${route}`);
+              const here = document.querySelector('nav [aria-current=page]')?.getAttribute('href');
+              return here === `#/${route.split('?')[0]}` && main.querySelector('h1')
+                && !main.querySelector('[aria-busy=true], .loading');
             }""",
             arg=route,
         )

@@ -48,17 +48,13 @@ export function show(main, { me, route, signal }) {
   main.append(
     said,
     el(
-      'section',
-      { 'aria-labelledby': 'budgets-heading' },
-      heading('Budgets', 'budgets-heading'),
-      el(
-        'form',
-        { class: 'row end', on: { submit } },
-        me.is_admin && field('Tenant', tenant, { hint: 'Empty: all budgets as they are set. A name: those in force for it.' }),
-        refresh,
-      ),
-      list.node,
+      'form',
+      { class: 'row end', on: { submit } },
+      me.is_admin && field('Tenant', tenant),
+      refresh,
+      me.is_admin && el('p', { class: 'hint', text: 'Empty: all budgets as they are set. A name: those in force for it.' }),
     ),
+    list.node,
   );
   if (form) main.append(form.node);
   return list.restart();
@@ -103,7 +99,7 @@ function budgetTable(rows, actions) {
   ];
   if (actions) columns.push({ name: 'actions', label: 'Change', cell: (row) => actionsOf(row, actions) });
   const empty = 'No budget is set: nothing but rates limits what is spent.';
-  return table({ caption: 'Budgets', cards: true, empty, rows, columns });
+  return table({ caption: 'Budgets and what is spent of them', cards: true, empty, rows, columns });
 }
 
 function actionsOf(row, { onChange, onRemove }) {
@@ -111,8 +107,8 @@ function actionsOf(row, { onChange, onRemove }) {
   return el(
     'div',
     { class: 'row' },
-    button('Change', () => onChange(row), { name: `Change ${name}` }),
-    button('Remove', () => onRemove(row), { kind: 'danger', name: `Remove ${name}` }),
+    button('Change', () => onChange(row), { kind: 'quiet', name: `Change ${name}` }),
+    button('Remove', () => onRemove(row), { kind: 'quiet danger', name: `Remove ${name}` }),
   );
 }
 

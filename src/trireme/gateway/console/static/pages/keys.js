@@ -2,7 +2,7 @@
 
 import { api } from '../lib/api.js';
 import { number, time } from '../lib/format.js';
-import { badge, button, code, confirm, el, errorBox, field, heading, notice, pager, replace, select, table } from '../lib/ui.js';
+import { badge, button, code, confirm, el, errorBox, field, notice, pager, replace, select, table } from '../lib/ui.js';
 
 export const title = 'Keys';
 
@@ -39,19 +39,8 @@ export function show(main, { me, route, signal }) {
   main.append(
     said,
     newKey(me, { list, said, signal }),
-    el(
-      'section',
-      { 'aria-labelledby': 'keys-heading' },
-      heading('Keys', 'keys-heading'),
-      el(
-        'form',
-        { class: 'row end', role: 'search', on: { submit } },
-        field('Tenant', tenant),
-        field('State', state),
-        find,
-      ),
-      list.node,
-    ),
+    el('form', { class: 'row end', role: 'search', on: { submit } }, field('Tenant', tenant), field('State', state), find),
+    list.node,
   );
   return list.restart();
 }
@@ -90,7 +79,7 @@ function rate({ requests_per_minute: limit }) {
 
 function stateOf(row, onRevoke) {
   if (row.state === 'revoked') return badge('plain', 'revoked');
-  return button('Revoke', () => onRevoke(row), { kind: 'danger', name: `Revoke ${row.id}` });
+  return button('Revoke', () => onRevoke(row), { kind: 'quiet danger', name: `Revoke ${row.id}` });
 }
 
 async function revoke(row, { list, said, signal }) {
