@@ -10,8 +10,9 @@ PAGES = {
     "playground": "",
     "documents": "documents",
     "models": "models",
+    "cost": "usage",
     "releases": "admin",
-    "budgets": "admin",
+    "budgets": "usage",
     "keys": "admin",
     "tenants": "admin",
 }
@@ -23,6 +24,19 @@ async () => {
     `${rule.id}: ${node.html.slice(0, 200)} (${node.failureSummary.replace(/\\s+/g, ' ').slice(0, 300)})`));
 }
 """
+# A link within a text is as high as its line, as people expect.
+SMALL = """
+least => [...document.querySelectorAll('button, select, summary, input:not([type=checkbox], [type=radio]), nav a')]
+  .filter((node) => node.checkVisibility())
+  .map((node) => [node.getBoundingClientRect(), node.outerHTML.slice(0, 120)])
+  .filter(([box]) => box.height < least - 0.5)
+  .map(([box, text]) => `${box.width.toFixed(0)} x ${box.height.toFixed(0)}: ${text}`)
+"""
+
+
+def sizes_below(page, least):
+    """Controls that are lower than `least` pixels, in words."""
+    return page.evaluate(SMALL, least)
 
 
 class Console:
@@ -64,3 +78,8 @@ class Console:
         return self.page.evaluate(
             "document.documentElement.scrollWidth > document.documentElement.clientWidth"
         )
+
+
+def focused(page):
+    """The text of the element that has the focus."""
+    return page.evaluate("document.activeElement.textContent")

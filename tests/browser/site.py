@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import http.client
+import re
 
 from gateways import create_key
 from stacks import Serving, wait_until
@@ -35,3 +36,13 @@ class Site:
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
             connection.request("GET", "/v1/models", headers={"authorization": f"Bearer {secret}"})
             return connection.getresponse().status == 200
+
+    def revoke_keys_of(self, tenant):
+        """Takes all keys of a tenant out of force, as a person does."""
+        listed = self.serving.run("keys", "list", "--tenant", tenant).stdout
+        done = self.serving.run("keys", "revoke", *re.findall(r"key_[0-9a-f]+", listed))
+        assert done.returncode == 0, done.stderr
+
+    def is_ready(self):
+        """Whether the gateway and all behind it are."""
+        return self.serving.run("ready").returncode == 0
