@@ -23,6 +23,8 @@ MOST_FILTERS = 64
 
 # Of names in a passage's metadata that no document gave it.
 _OURS = "trireme_"
+# Of ranking_options.ranker: the order of the retriever stays.
+NO_RANKER = "none"
 
 _Filled = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -68,15 +70,19 @@ def read_store_search(body: Mapping[str, Any], store: str, *, tenant: str, user:
         raise InvalidInputError(
             "rewrite_query: queries are searched as they are; leave it out", "rewrite_query"
         )
-    if ranking.ranker is not None and ranking.ranker != "auto" and not ranking.ranker.startswith("default"):
+    if not (ranking.ranker in (None, "auto", NO_RANKER) or str(ranking.ranker).startswith("default")):
         raise InvalidInputError(
-            f"ranking_options.ranker must be auto, got {ranking.ranker[:40]!r}; leave it out",
+            f"ranking_options.ranker must be auto or none, got {str(ranking.ranker)[:40]!r}; leave it out",
             "ranking_options",
         )
     most = asked.max_num_results or DEFAULT_RESULTS
     wanted = write_filter(_read_filters(asked.filters) if asked.filters else {}, "filters")
     queries = [asked.query] if isinstance(asked.query, str) else asked.query
-    calls = tuple(SearchCall(query, tenant, store, user=user, top_k=most, filter=wanted) for query in queries)
+    depth = 0 if ranking.ranker == NO_RANKER else None
+    calls = tuple(
+        SearchCall(query, tenant, store, user=user, top_k=most, filter=wanted, rerank_depth=depth)
+        for query in queries
+    )
     return StoreSearch(calls, most, ranking.score_threshold or 0.0)
 
 

@@ -20,6 +20,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     top_k: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None
     filter: dict[str, Any] | None = None
     mode: Literal["dense", "text", "hybrid"] | None = None
+    rerank: bool | None = None
     model: Annotated[str, msgspec.Meta(min_length=1)] | None = None
 
 
@@ -38,6 +39,7 @@ def read_search(body: Mapping[str, Any], *, tenant: str, user: str, collection: 
         top_k=asked.top_k,
         filter=write_filter(asked.filter or {}, "filter"),
         mode=asked.mode,
+        rerank_depth=0 if asked.rerank is False else None,
     )
 
 
