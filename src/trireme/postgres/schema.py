@@ -10,6 +10,7 @@ from psycopg import Connection, errors, sql
 
 from trireme.errors import UnavailableError, UnsupportedError
 from trireme.postgres.budget_schema import TABLES as BUDGET_TABLES
+from trireme.postgres.cost_schema import REQUEST_INDEX
 from trireme.postgres.cost_schema import TABLES as COST_TABLES
 from trireme.postgres.functions import FUNCTIONS
 from trireme.postgres.job_schema import TABLES as JOB_TABLES
@@ -149,6 +150,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     PRIORITY,
     PRIORITY_CHECK,
     COST_TABLES,
+    REQUEST_INDEX,
     JOB_TABLES,
 )
 
