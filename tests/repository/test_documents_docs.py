@@ -16,6 +16,7 @@ from trireme.gateway.wire.holdings import (
 from trireme.ingest.catalog import (
     DocumentsPage,
     DocumentsQuery,
+    JobNumbers,
     JobsPage,
     PassagesPage,
     PassagesQuery,
@@ -45,7 +46,7 @@ def test_the_answers_of_the_page_are_those_of_the_code():
     answers = [
         documents_body(DocumentsPage((STORED,), False, 2, 31), DocumentsQuery("acme", "notes")),
         document_body(page, PassagesQuery("acme", "notes", "report.pdf")),
-        jobs_body(JobsPage((job,), dead=1, workers=1)),
+        jobs_body(JobsPage((job,), numbers=(JobNumbers("notes", dead=1),), workers=1)),
         deleted_body("notes", "vector_store"),
     ]
     assert [fields_of(one) for one in shown] == [fields_of(one) for one in answers]

@@ -11,6 +11,7 @@ from trireme.errors import TriremeError
 from trireme.ingest.catalog import (
     DocumentsPage,
     DocumentsQuery,
+    JobNumbers,
     JobsPage,
     JobsQuery,
     PassagesPage,
@@ -70,7 +71,9 @@ JOBS_IN_STATE = """
     (SELECT id FROM procrastinate_jobs WHERE status = '{status}' AND {agrees} ORDER BY id DESC LIMIT %(rows)s)
     """
 
-COUNT_JOBS = "SELECT status::text, count(*) FROM procrastinate_jobs WHERE {agrees} GROUP BY 1"
+COUNT_JOBS = """
+    SELECT collection, status::text, count(*) FROM procrastinate_jobs WHERE {agrees} GROUP BY 1, 2 ORDER BY 1
+    """
 
 WORKERS = (
     "SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > now() - make_interval(secs => %s)"
@@ -192,12 +195,16 @@ class PostgresCatalog:
             jobs = tuple(job_info(row) for row in rows[: query.limit])
             if query.ids:
                 return JobsPage(jobs, len(rows) > query.limit)
-            counts = dict.fromkeys(STATUS.values(), 0)
-            for status, count in connection.execute(counted, parameters):
-                counts[STATUS[status]] += int(count)
+            numbers: dict[str, dict[str, int]] = {}
+            for collection, status, count in connection.execute(counted, parameters):
+                of_collection = numbers.setdefault(collection, {})
+                of_collection[STATUS[status]] = of_collection.get(STATUS[status], 0) + count
             workers = connection.execute(WORKERS, (self._worker_timeout,)).fetchone()
             return JobsPage(
-                jobs, len(rows) > query.limit, **counts, workers=int(workers[0]) if workers else 0
+                jobs,
+                len(rows) > query.limit,
+                tuple(JobNumbers(collection, **counts) for collection, counts in numbers.items()),
+                int(workers[0]) if workers else 0,
             )
 
         return self._pool.run(work, self._pool.timeouts.catalog)
