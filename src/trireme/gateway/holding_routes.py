@@ -118,9 +118,9 @@ HOLDING_ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("DELETE", "/v1/jobs/{id}", "documents", delete_job),
     ("POST", "/v1/jobs/{id}/retry", "documents", post_retry),
     ("GET", "/v1/vector_stores", "search", get_vector_stores),
-    ("GET", "/v1/vector_stores/{id}", "search", get_vector_store),
+    ("GET", "/v1/vector_stores/{id:path}", "search", get_vector_store),
     # Who may only search must not be able to.
-    ("DELETE", "/v1/vector_stores/{id}", "documents", delete_vector_store),
+    ("DELETE", "/v1/vector_stores/{id:path}", "documents", delete_vector_store),
 )
 
 
