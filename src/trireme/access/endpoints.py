@@ -15,7 +15,7 @@ ENDPOINTS = {
     "search": "/v1/search, /v1/vector_stores",
     "documents": "/v1/documents, /v1/jobs, /v1/files",
     "metrics": "/metrics",
-    "usage": "/v1/usage, /v1/budgets, /v1/cost",
+    "usage": "/v1/usage, /v1/budgets, /v1/cost, /v1/live",
     "admin": "/v1/budgets, /v1/releases",
 }
 # A key that is limited to no endpoints may use all but these: they must be named.

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from trireme.budget.caps import CapStore
 from trireme.budget.ledger import Ledger
@@ -30,6 +31,9 @@ from trireme.gateway.uploads import Documents
 from trireme.providers.attempts import Attempts
 from trireme.providers.models import ModelServer, ServedModel
 from trireme.providers.token_texts import TokenTexts
+
+if TYPE_CHECKING:
+    from trireme.gateway.live.hub import Live
 
 # Caches serve nothing of a model that was asked for longer ago than 2 s.
 ASK_SECONDS = 0.75
@@ -126,6 +130,7 @@ class Ports:
     caps: CapStore
     ledger: Ledger
     metrics: GatewayMetrics
+    live: Live
     log: Log
     salt_key: bytes = field(repr=False)
     default_collection: str
