@@ -9,7 +9,16 @@ import psycopg
 import pytest
 
 from fakes.memory_ledger import MemoryLedger
-from trireme.budget.ledger import REVERSED, LedgerRow, Recorded, Sum, SumQuery, UsageQuery, UsageRow
+from trireme.budget.ledger import (
+    MOST_FOUND,
+    REVERSED,
+    LedgerRow,
+    Recorded,
+    Sum,
+    SumQuery,
+    UsageQuery,
+    UsageRow,
+)
 from trireme.errors import InvalidInputError
 from trireme.storage import open_ledger
 
@@ -308,3 +317,56 @@ def test_a_closed_ledger_opens_again(ledger):
     ledger.close()
     ledger.close()
     assert total(ledger).nanos == 1
+
+
+def test_the_rows_of_a_request_are_found_in_the_order_of_their_time(ledger):
+    full = row(
+        "b",
+        request="r",
+        at=NOON + 7,
+        tier="exact",
+        step="big",
+        input_tokens=1,
+        cached_tokens=2,
+        cache_write_tokens=3,
+        output_tokens=4,
+        reasoning_tokens=5,
+        counted_by="provider",
+        prices="p",
+        nanos=BIG,
+        saved_nanos=-7,
+        held_tokens=8,
+        held_nanos=9,
+        outcome="ok",
+        first_ms=10,
+        total_ms=11,
+        release="v1",
+    )
+    ledger.record([Recorded(full, "e", 1), recorded("c", request="r", at=NOON), recorded("a", request="r2")])
+    assert ledger.find("r") == [row("c", request="r", at=NOON), full]
+    assert ledger.find("r3") == []
+
+
+def test_the_rows_of_a_request_are_those_of_the_scope_that_is_named(ledger):
+    scopes = [("acme", "ann"), ("acme", "bob"), ("other", "ann")]
+    ledger.record([recorded(f"{t}{u}", request="r", tenant=t, user=u) for t, u in scopes])
+
+    def found(*scope):
+        return sorted((one.tenant, one.user) for one in ledger.find("r", *scope))
+
+    assert found() == scopes
+    assert found("acme") == scopes[:2]
+    assert found("acme", "bob") == scopes[1:2]
+    assert found("acme", "eve") == []
+
+
+def test_of_a_name_that_very_many_requests_have_the_latest_rows_are_found(ledger):
+    ledger.record([recorded(f"a{n:05d}", request="r", at=NOON + n) for n in range(MOST_FOUND + 3)])
+    found = ledger.find("r")
+    assert (len(found), found[0].at, found[-1].at) == (MOST_FOUND, NOON + 3, NOON + MOST_FOUND + 2)
+
+
+@pytest.mark.parametrize("name", ["a\x00b", "\ud800", "%", "x" * 5000])
+def test_a_name_that_cannot_be_stored_is_no_requests_name_and_no_fault(ledger, name):
+    ledger.record([recorded("a", request="r")])
+    assert ledger.find(name) == []

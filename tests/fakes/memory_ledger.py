@@ -6,7 +6,16 @@ import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from trireme.budget.ledger import REVERSED, LedgerRow, Recorded, Sum, SumQuery, UsageQuery, UsageRow
+from trireme.budget.ledger import (
+    MOST_FOUND,
+    REVERSED,
+    LedgerRow,
+    Recorded,
+    Sum,
+    SumQuery,
+    UsageQuery,
+    UsageRow,
+)
 from trireme.errors import InvalidInputError
 
 TIMES = {"minute": "%Y-%m-%dT%H:%MZ", "day": "%Y-%m-%d", "month": "%Y-%m"}
@@ -44,6 +53,13 @@ class MemoryLedger:
         """See Ledger.sum."""
         rows = [one.row for one in self._scope(query) if one.epoch != query.epoch or one.seq <= query.seq]
         return Sum(sum(row.tokens for row in rows), sum(row.nanos for row in rows))
+
+    def find(self, request: str, tenant: str = "", user: str = "") -> list[LedgerRow]:
+        """See Ledger.find."""
+        with self._lock:
+            rows = [one.row for one in self.rows.values() if one.row.request == request]
+        rows = [row for row in rows if tenant in ("", row.tenant) and user in ("", row.user)]
+        return sorted(rows, key=lambda row: (row.at, row.attempt))[-MOST_FOUND:]
 
     def close(self) -> None:
         """See Ledger.close."""

@@ -13,6 +13,8 @@ import msgspec
 CountedBy = Literal["provider", "counted", "bound", "expired", "cached"]
 # What stands behind the attempt of a row that takes back what its expiry charged: the bill came, with its own row.
 REVERSED = ".reversed"
+# Rows of one request that are looked up at most: a client may give every request the same name.
+MOST_FOUND = 1_000
 UsageBy = Literal["minute", "day", "month", "model", "user", "tenant", "outcome", "tier"]
 
 
@@ -137,6 +139,11 @@ class Ledger(Protocol):
 
     def sum(self, query: SumQuery) -> Sum:
         """All rows that the query takes in."""
+        ...
+
+    def find(self, request: str, tenant: str = "", user: str = "") -> list[LedgerRow]:
+        """The rows of the requests of this name, by rising `at`; of more than MOST_FOUND the latest. tenant and
+        user: "" for all."""
         ...
 
     def close(self) -> None:

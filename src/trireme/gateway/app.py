@@ -9,6 +9,7 @@ from typing import Any
 from starlette.routing import Route, Router
 
 from trireme.errors import InvalidInputError, NotFoundError
+from trireme.gateway.account_routes import ACCOUNT_ROUTES
 from trireme.gateway.budget_routes import BUDGET_ROUTES
 from trireme.gateway.chat_routes import chat_handler, count_tokens
 from trireme.gateway.completion_routes import post_completions
@@ -66,6 +67,7 @@ _GATES: tuple[tuple[str, str, Gate], ...] = (
     *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in DOCUMENT_ROUTES),
     *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in BUDGET_ROUTES),
     *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in COST_ROUTES),
+    *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in ACCOUNT_ROUTES),
 )
 
 

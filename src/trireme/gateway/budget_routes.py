@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from trireme.access.checks import check_tenant, check_user
@@ -22,9 +21,6 @@ from trireme.gateway.parameters import read_parameters, require_known
 from trireme.gateway.ports import Ports
 from trireme.gateway.replies import JsonReply, Reply
 from trireme.gateway.wire import budgets as wire
-
-# Sums of a long time take seconds: threads of their own, so that keys are read meanwhile, and no more at once.
-_READERS = ThreadPoolExecutor(2, "usage")
 
 
 async def get_budgets(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
@@ -68,9 +64,9 @@ async def get_usage(exchange: Exchange, ports: Ports, receive: Receive) -> Reply
     query = read_parameters(exchange)
     require_known(query, ("by", "since", "until", "tenant", "user"))
     asked = wire.read_usage(query, *scope_of(exchange, ports, query))
-    rows = await _read_usage(ports, asked)
+    rows = await _read_usage(exchange, ports, asked)
     # A request is in several groups where its attempts are, but it has one tenant.
-    tenants = await _read_usage(ports, replace(asked, by="tenant"))
+    tenants = await _read_usage(exchange, ports, replace(asked, by="tenant"))
     return JsonReply(wire.usage_body(asked, rows, sum(row.requests for row in tenants)))
 
 
@@ -117,8 +113,8 @@ def _allowed(exchange: Exchange, query: Mapping[str, str]) -> tuple[str, str]:
     return key.tenant, key.user or user
 
 
-async def _read_usage(ports: Ports, query: UsageQuery) -> list[UsageRow]:
-    return await asyncio.get_running_loop().run_in_executor(_READERS, ports.ledger.usage, query)
+async def _read_usage(exchange: Exchange, ports: Ports, query: UsageQuery) -> list[UsageRow]:
+    return await ports.sums.read(exchange.caller, ports.ledger.usage, query)
 
 
 async def _counters(ports: Ports, caps: Sequence[Cap]) -> dict[Place, Counter]:

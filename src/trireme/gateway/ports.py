@@ -23,10 +23,12 @@ from trireme.gateway.costs import CostParts
 from trireme.gateway.degrade.policy import Degrade
 from trireme.gateway.file import GatewayFile
 from trireme.gateway.key_ring import KeyRing
+from trireme.gateway.ledger_reads import LedgerReads, new_looks, new_sums
 from trireme.gateway.log import Log
 from trireme.gateway.metrics import GatewayMetrics
 from trireme.gateway.spending.spending import Spending
 from trireme.gateway.uploads import Documents
+from trireme.observe.build_info import Build
 from trireme.providers.attempts import Attempts
 from trireme.providers.models import ModelServer, ServedModel
 from trireme.providers.token_texts import TokenTexts
@@ -131,6 +133,10 @@ class Ports:
     default_collection: str
     budgets: BudgetStore | None = None
     costs: CostParts | None = None
+    build: Build = field(default_factory=Build)
+    # Turns at the ledger: long sums, and what takes milliseconds.
+    sums: LedgerReads = field(default_factory=new_sums)
+    looks: LedgerReads = field(default_factory=new_looks)
     # Unix seconds.
     started: int = field(default_factory=lambda: int(time.time()))
 

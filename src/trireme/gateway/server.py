@@ -262,6 +262,7 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
             default_collection=parts.default_collection,
             budgets=budgets,
             costs=parts.costs,
+            build=parts.build,
         )
 
 

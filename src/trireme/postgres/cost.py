@@ -15,7 +15,7 @@ from trireme.postgres.pool import ConnectionPool, DeadlineConnection
 from trireme.postgres.schema import migrate
 from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
 
-CONNECTIONS = 2
+CONNECTIONS = 4
 # Charges that are handed on at a time.
 BATCH = 1_000
 

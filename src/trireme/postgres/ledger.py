@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from trireme.budget.ledger import REVERSED, LedgerRow, Recorded, Sum, SumQuery, UsageBy, UsageQuery, UsageRow
+from trireme.budget.ledger import (
+    MOST_FOUND,
+    REVERSED,
+    LedgerRow,
+    Recorded,
+    Sum,
+    SumQuery,
+    UsageBy,
+    UsageQuery,
+    UsageRow,
+)
 from trireme.errors import InvalidInputError
 from trireme.postgres.pool import ConnectionPool, DeadlineConnection
 from trireme.postgres.schema import migrate, require_current
@@ -67,6 +77,15 @@ SUM = f"""
     FROM trireme.ledger WHERE {_SCOPE} AND {_SPAN} AND NOT (epoch = %(epoch)s AND seq > %(seq)s)
     """  # noqa: S608 - of constants
 
+# Rows of versions before have no release.
+_READ = {"at": "(extract(epoch FROM reserved_at) * 1000)::bigint", "release": "coalesce(release, '')"}
+FIND = f"""
+    SELECT {", ".join(_READ.get(name, _RENAMED.get(name, name)) for name in _FIELDS)} FROM (
+        SELECT * FROM trireme.ledger WHERE request = %(request)s AND {_SCOPE}
+        ORDER BY reserved_at DESC LIMIT {MOST_FOUND}) AS latest
+    ORDER BY reserved_at, attempt
+    """  # noqa: S608 - of constants
+
 
 def _usage_by(by: UsageBy) -> str:
     group, form = _GROUPS[by], _FORMATS.get(by)
@@ -79,9 +98,11 @@ def _usage_by(by: UsageBy) -> str:
 _USAGES = {by: _usage_by(by) for by in _GROUPS}
 
 # Of those who ask.
-CONNECTIONS = 2
+CONNECTIONS = 4
 # Of recording and of comparing with counters, which wait for nobody's long question.
 RECORDING_CONNECTIONS = 2
+# Of looking up one request, which takes milliseconds.
+FINDING_CONNECTIONS = 2
 
 
 class PostgresLedger:
@@ -95,6 +116,7 @@ class PostgresLedger:
         configure = partial(_configure, timeouts, is_own)
         self._pool = ConnectionPool(url, CONNECTIONS, configure, timeouts)
         self._recording = ConnectionPool(url, RECORDING_CONNECTIONS, configure, timeouts)
+        self._finding = ConnectionPool(url, FINDING_CONNECTIONS, configure, timeouts)
 
     def record(self, rows: Sequence[Recorded]) -> int:
         """See Ledger.record."""
@@ -120,10 +142,19 @@ class PostgresLedger:
         ((tokens, nanos),) = _ask(self._recording, SUM, query, epoch=_clean(query.epoch), seq=query.seq)
         return Sum(int(tokens), int(nanos))
 
+    def find(self, request: str, tenant: str = "", user: str = "") -> list[LedgerRow]:
+        """See Ledger.find."""
+        values = {"request": _clean(request), "tenant": _clean(tenant), "user": _clean(user)}
+        rows = self._finding.run(
+            lambda c: c.execute(FIND.encode(), values).fetchall(), self._finding.timeouts.find_request
+        )
+        return [LedgerRow(*row) for row in rows]
+
     def close(self) -> None:
         """See Ledger.close."""
         self._pool.close()
         self._recording.close()
+        self._finding.close()
 
 
 def _ask(

@@ -10,6 +10,7 @@ from psycopg import Connection, errors, sql
 
 from trireme.errors import UnavailableError, UnsupportedError
 from trireme.postgres.budget_schema import TABLES as BUDGET_TABLES
+from trireme.postgres.cost_schema import REQUEST_INDEX
 from trireme.postgres.cost_schema import TABLES as COST_TABLES
 from trireme.postgres.functions import FUNCTIONS
 from trireme.postgres.key_schema import PRIORITY, PRIORITY_CHECK
@@ -148,6 +149,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     PRIORITY,
     PRIORITY_CHECK,
     COST_TABLES,
+    REQUEST_INDEX,
 )
 
 

@@ -45,6 +45,8 @@ class Timeouts:
     record_usage: float = 10.0
     # A million rows of the ledger take 2 to 3 s.
     read_usage: float = 30.0
+    # The rows of one request.
+    find_request: float = 5.0
     # A month of a busy gateway is many millions of rows, and who reads them writes a file meanwhile.
     export_usage: float = 3600.0
     # A machine says that it is up.
