@@ -21,6 +21,7 @@ from trireme.gateway.document_routes import DOCUMENT_ROUTES
 from trireme.gateway.exchange import Exchange
 from trireme.gateway.gate import Gate, Receive
 from trireme.gateway.health_routes import healthz, metrics, readyz
+from trireme.gateway.live.routes import LIVE_ROUTES
 from trireme.gateway.model_routes import MODEL_ROUTES
 from trireme.gateway.ports import Ports
 from trireme.gateway.replies import JsonReply, Reply
@@ -72,6 +73,7 @@ _GATES: tuple[tuple[str, str, Gate], ...] = (
     *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in ACCOUNT_ROUTES),
     *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in ADMIN_ROUTES),
     *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in CARD_ROUTES),
+    *LIVE_ROUTES,
 )
 
 

@@ -21,6 +21,8 @@ from trireme.gateway.document_routes import DOCUMENT_ROUTES
 from trireme.gateway.file import GatewayFile, Limits
 from trireme.gateway.gate import Gate
 from trireme.gateway.key_ring import KeyRing
+from trireme.gateway.live.hub import Live
+from trireme.gateway.live.recorder import Recorder
 from trireme.gateway.log import Log
 from trireme.gateway.metrics import GatewayMetrics
 from trireme.gateway.statuses import status_of
@@ -82,6 +84,7 @@ class Bench:
             keys=KeyRing(Keys(KEYS)),
             documents=self.documents,
             metrics=GatewayMetrics(),
+            live=Live(Recorder()),
             log=Log(StringIO()),
             default_collection="default",
         )
