@@ -30,7 +30,7 @@ export function show(main, { me, signal }) {
     hello(data) {
       setState(state, 'good', 'live');
       const whose = data.tenant ? `tenant ${data.tenant}` : 'all tenants';
-      about.textContent = `${whose} · gateway ${data.gateway}, release ${data.release}, up since ${time(data.started)}`;
+      about.textContent = [whose, data.gateway && `gateway ${data.gateway}`, data.release && `release ${data.release}`, `up since ${time(data.started)}`].filter(Boolean).join(' · ');
       parts.hello(data);
     },
     history(data) {
@@ -57,6 +57,7 @@ export function show(main, { me, signal }) {
 async function keepWatching(listeners, { state, body, signal }) {
   while (!signal.aborted) {
     let reason = 'the stream ended';
+    let wait = AGAIN_MS;
     const silence = new AbortController();
     const timer = watchdog(() => silence.abort());
     const both = AbortSignal.any([signal, silence.signal]);
@@ -68,6 +69,7 @@ async function keepWatching(listeners, { state, body, signal }) {
       }
     } catch (error) {
       reason = silence.signal.aborted ? 'the stream is silent' : error.message;
+      wait = Math.max(wait, (error.retryAfter ?? 0) * 1000);
       if ([401, 403, 404].includes(error.status)) throw error;
     } finally {
       timer.stop();
@@ -75,7 +77,7 @@ async function keepWatching(listeners, { state, body, signal }) {
     if (signal.aborted) return;
     body.classList.add('stale');
     setState(state, 'bad', `not live since ${time(Date.now() / 1000).slice(11)}: ${reason}`);
-    await pause(AGAIN_MS, signal);
+    await pause(wait, signal);
   }
 }
 

@@ -28,7 +28,7 @@ export function partsFor(me) {
     node: el('div', { class: 'stack' }, el('div', { class: 'columns' }, columns), note),
     hello({ gateway }) {
       note.textContent =
-        `Throughput, waits, caches and errors are those of gateway ${gateway}; spend is that of all gateways.` +
+        `Throughput, waits, caches and errors are those of ${gateway ? `gateway ${gateway}` : 'the gateway that answers this page'}; spend is that of all gateways.` +
         (me.is_admin ? '' : ' Backlog, replicas and regions are shown to keys with the endpoint admin.');
     },
     now(data) {
@@ -47,7 +47,7 @@ function part(label, node) {
 
 function budgetRows(spend) {
   return (spend?.budgets ?? null)?.map((one) => {
-    const byTokens = isUnknown(one.limit_dollars);
+    const byTokens = one.unit ? one.unit === 'tokens' : isUnknown(one.limit_dollars);
     const [used, limit] = byTokens ? [one.tokens, one.limit_tokens] : [one.dollars, one.limit_dollars];
     const show = byTokens ? (value) => `${tokens(value)} tokens` : dollars;
     const share = isUnknown(used) || !Number(limit) ? null : Number(used) / Number(limit);
@@ -163,13 +163,18 @@ function listed(name, label, empty) {
   };
 }
 
+function readiness(isReady) {
+  if (isUnknown(isReady)) return badge('plain', 'unknown');
+  return badge(isReady ? 'good' : 'bad', isReady ? 'ready' : 'not ready');
+}
+
 function servingRow(one) {
   return el(
     'li',
     {},
     el('span', { class: 'wrap' }, one.name, one.ability && el('span', { class: 'muted', text: ` ${one.ability}` })),
     one.is_own && badge('plain', 'this one'),
-    one.is_ready === undefined ? null : badge(one.is_ready ? 'good' : 'bad', one.is_ready ? 'ready' : 'not ready'),
+    readiness(one.is_ready),
     one.is_far && badge('warning', 'from another region'),
   );
 }
