@@ -280,6 +280,7 @@ def test_a_question_keeps_the_focus_and_gives_it_back(new_tab):
     tab = new_tab()
     log_in(tab)
     page = tab.page
+    page.get_by_role("rowheader", name="rag").first.wait_for()
     page.evaluate(
         """async () => {
           const { button, confirm } = await import('/console/lib/ui.js');
@@ -305,6 +306,7 @@ def test_a_list_of_any_length_costs_one_page(new_tab):
     tab = new_tab()
     log_in(tab)
     page = tab.page
+    page.get_by_role("rowheader", name="rag").first.wait_for()
     page.evaluate(
         """async () => {
           const { pager, table } = await import('/console/lib/ui.js');
