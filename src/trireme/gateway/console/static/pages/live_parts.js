@@ -90,20 +90,22 @@ function backlogRows(backlog) {
 
 /**
  * Rows of a name, a bar and a figure, changed in place, so that nothing jumps under who reads it.
- * @param {string} label @param {string} empty
+ * @param {string} label @param {string} empty @param {number} [most] rows that are shown
  * @returns {{node: HTMLElement, set: (rows: {name: string, share: number|null, text: string, more?: string, isBad?: boolean}[]|null) => void}}
  */
-export function bars(label, empty) {
+export function bars(label, empty, most = 12) {
   const list = el('ul', { class: 'bars', 'aria-label': label });
   const said = el('p', { class: 'muted' });
   const known = new Map();
   return {
     node: el('div', {}, list, said),
-    set(rows) {
-      const text = rows === null || rows === undefined ? 'Unknown.' : rows.length ? '' : empty;
+    set(all) {
+      const rows = all?.slice(0, most);
+      const more = (all?.length ?? 0) - most;
+      const text = !rows ? 'Unknown.' : !rows.length ? empty : more > 0 ? `And ${number(more, 0)} more.` : '';
       if (said.textContent !== text) said.textContent = text;
       said.hidden = !text;
-      list.hidden = Boolean(text);
+      list.hidden = !rows?.length;
       const names = new Set((rows ?? []).map(({ name }) => name));
       for (const [name, row] of known) {
         if (names.has(name)) continue;

@@ -2,6 +2,7 @@
 
 import { api } from '../lib/api.js';
 import { bytes, isUnknown, number } from '../lib/format.js';
+import { pause } from '../lib/pause.js';
 import { badge, el, errorBox, heading, loading, replace, table } from '../lib/ui.js';
 
 export const title = 'Models';
@@ -18,6 +19,8 @@ export async function show(main, { signal }) {
   let before = '';
   while (!signal.aborted) {
     try {
+      // Nobody looks: nothing is asked.
+      if (document.hidden && before) continue;
       const { data } = await api('/v1/model_cards', { signal });
       const now = JSON.stringify(data.data);
       // Readiness changes now and then, the rest hardly: what is read is not taken away.
@@ -28,8 +31,9 @@ export async function show(main, { signal }) {
       before = '';
       replace(place, errorBox(error));
       if (![0, 429, 503].includes(error.status)) return;
+    } finally {
+      await pause(AGAIN_MS, signal);
     }
-    await pause(AGAIN_MS, signal);
   }
 }
 
@@ -137,14 +141,4 @@ function jump(name) {
     box?.scrollIntoView({ block: 'start' });
     box?.focus({ preventScroll: true });
   };
-}
-
-function pause(ms, signal) {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    signal.addEventListener('abort', () => {
-      clearTimeout(timer);
-      resolve();
-    }, { once: true });
-  });
 }
