@@ -11,6 +11,7 @@ import { recipesOf } from './recipe_view.js';
 // What is said of a passage that stands further down, further up, or not at all in the other list.
 const RERANKED = { up: 'up from', down: 'down from', none: 'new' };
 const RETRIEVED = { up: 'falls to', down: 'rises to', none: 'falls out' };
+const BETTER = ['up from', 'rises to'];
 
 /**
  * @param {{me: any, signal: AbortSignal}} page
@@ -131,7 +132,8 @@ function countOf(passages) {
 function describeMove(by, place, { up, down, none }) {
   if (by === null) return ['warning', none];
   if (by === 0) return ['plain', 'same place'];
-  return [by > 0 ? 'good' : 'plain', `${by > 0 ? up : down} ${place + by + 1}`];
+  const word = by > 0 ? up : down;
+  return [BETTER.includes(word) ? 'good' : 'plain', `${word} ${place + by + 1}`];
 }
 
 function hit(passage, place, [kind, words], { body, signal }) {

@@ -88,8 +88,11 @@ function sender(signal) {
   return async (item, onProgress) => {
     const form = new FormData();
     form.append('collection', item.collection);
-    form.append('document_id', item.name);
-    form.append('metadata', JSON.stringify({ source: item.name }));
+    if (item.name !== item.file.name) {
+      // Of a folder: its path tells it apart from files of the same name.
+      form.append('document_id', item.name);
+      form.append('metadata', JSON.stringify({ source: item.name }));
+    }
     form.append('file', item.file, item.file.name);
     const { data } = await upload('/v1/documents', form, { onProgress, signal });
     return data.data[0].job_id;
