@@ -13,7 +13,8 @@ from stacks import Serving, wait_until
 class Site:
     """`trireme serve`, over a PostgreSQL that a test may stop and restart.
 
-    url: of its gateway. admin: the secret of a key that may do everything, of tenant default.
+    url: of its gateway. admin: the secret of a key that may do everything, of tenant default. link: of the console,
+    with an admin's key, as it was printed.
     """
 
     serving: Serving
@@ -23,6 +24,11 @@ class Site:
     @property
     def url(self):
         return f"http://127.0.0.1:{self.serving.settings.gateway_port}"
+
+    @property
+    def link(self):
+        (found,) = re.findall(r"Console: (http://\S+#key=tr-\S+)", self.serving.output)
+        return found
 
     def new_key(self, *arguments):
         """The secret of a key made with these arguments of `keys create`, once it is in force."""
