@@ -10,7 +10,6 @@ import { recipesOf } from './recipe_view.js';
 
 // The ledger's rows come within a second or so.
 const COST_SECONDS = 5;
-const COST_EVERY_MS = 300;
 
 /**
  * @param {{me: any, signal: AbortSignal}} page
@@ -168,20 +167,14 @@ function errorOf(error) {
   return box;
 }
 
-/** What the ledger says that a request cost. Does not raise. */
+/** What the ledger says that a request cost; the gateway waits for its row, so that no look fails before it is there. Does not raise. */
 async function readCost(id, signal) {
-  const until = performance.now() + COST_SECONDS * 1000;
-  for (;;) {
-    try {
-      const { data } = await api(`/v1/requests/${encodeURIComponent(id)}`, { signal });
-      return costOf(data);
-    } catch (error) {
-      if (!(error instanceof ApiError)) return 'unknown';
-      if (error.status === 403) return 'this key may not read usage';
-      if (error.status !== 404) return `unknown: ${error.message}`;
-      if (performance.now() > until) return costOf(null);
-    }
-    await new Promise((resolve) => setTimeout(resolve, COST_EVERY_MS));
+  try {
+    const { data } = await api(`/v1/requests/${encodeURIComponent(id)}`, { query: { wait: COST_SECONDS }, signal });
+    return costOf(data);
+  } catch (error) {
+    if (!(error instanceof ApiError)) return 'unknown';
+    if (error.status === 403) return 'this key may not read usage';
+    return error.status === 404 ? costOf(null) : `unknown: ${error.message}`;
   }
 }
-
