@@ -102,8 +102,7 @@ def site(chromium):
         try:
             serving.wait_until_ready()
             made = Site(serving, postgres)
-            endpoints = [word for name in ENDPOINTS for word in ("--endpoint", name)]
-            yield replace(made, admin=made.new_key(*endpoints))
+            yield replace(made, admin=made.new_key("default", endpoints=ENDPOINTS))
         finally:
             serving.stop()
             keep_logs(settings.data_dir, serving.log)
