@@ -4,7 +4,8 @@ import { api, ApiError } from '../lib/api.js';
 import { ago, number, time } from '../lib/format.js';
 import { button, confirm, el, errorBox, field, heading, pager, replace, table } from '../lib/ui.js';
 
-const ROWS = 25;
+// A phone shows each row as a card.
+const ROWS = matchMedia('(max-width: 640px)').matches ? 8 : 25;
 const TYPING_MS = 250;
 
 /**

@@ -24,7 +24,7 @@ const WORDS = {
  */
 export function uploadView({ me, signal, collection, onStored }) {
   const status = el('p', { role: 'status', class: 'muted' });
-  const rows = el('ul', { class: 'uploads' });
+  const rows = el('ul', { class: 'uploads', tabindex: 0, 'aria-label': 'Files', hidden: true });
   const stop = button('Stop sending', () => uploads.stop());
   const clear = button('Clear the list', () => uploads.clear(), { kind: 'quiet' });
   const bar = el('div', { class: 'row', hidden: true }, status, stop, clear);
@@ -33,7 +33,7 @@ export function uploadView({ me, signal, collection, onStored }) {
   const draw = () => {
     drawing = 0;
     const counts = uploads.counts();
-    bar.hidden = !uploads.items.length;
+    bar.hidden = rows.hidden = !uploads.items.length;
     stop.hidden = counts.queued === 0;
     clear.hidden = counts.done + counts.dead + counts.failed + counts.cancelled === 0;
     const said = describe(counts, uploads.items.length);
@@ -54,7 +54,7 @@ export function uploadView({ me, signal, collection, onStored }) {
 function dropZone(me, add, signal) {
   const hint = newId('hint');
   const accept = (me.suffixes ?? []).join(',');
-  const input = el('input', { type: 'file', multiple: true, class: 'unseen', accept, id: newId('file'), 'aria-describedby': hint, name: 'file' });
+  const input = el('input', { type: 'file', multiple: true, accept, 'aria-describedby': hint, name: 'file' });
   input.addEventListener('change', () => {
     add(Array.from(input.files, (file) => ({ file, name: file.webkitRelativePath || file.name })));
     // The same file may be chosen again.
@@ -65,7 +65,7 @@ function dropZone(me, add, signal) {
     'div',
     { class: 'drop' },
     el('p', { class: 'strong', text: 'Drop files or folders here' }),
-    el('p', {}, 'or ', input, el('label', { class: 'button', for: input.id, text: 'Choose files' })),
+    el('p', {}, 'or ', el('label', { class: 'button choose' }, 'Choose files', input)),
     el('p', { class: 'hint', id: hint, text: words.join(', ') }),
   );
   let depth = 0;
@@ -88,8 +88,11 @@ function sender(signal) {
   return async (item, onProgress) => {
     const form = new FormData();
     form.append('collection', item.collection);
-    form.append('document_id', item.name);
-    form.append('metadata', JSON.stringify({ source: item.name }));
+    if (item.name !== item.file.name) {
+      // Of a folder: its path tells it apart from files of the same name.
+      form.append('document_id', item.name);
+      form.append('metadata', JSON.stringify({ source: item.name }));
+    }
     form.append('file', item.file, item.file.name);
     const { data } = await upload('/v1/documents', form, { onProgress, signal });
     return data.data[0].job_id;
