@@ -102,7 +102,8 @@ def site(chromium):
         try:
             serving.wait_until_ready()
             made = Site(serving, postgres)
-            yield replace(made, admin=made.new_key("default", endpoints=ENDPOINTS))
+            endpoints = [word for name in ENDPOINTS for word in ("--endpoint", name)]
+            yield replace(made, admin=made.new_key(*endpoints))
         finally:
             serving.stop()
             keep_logs(settings.data_dir, serving.log)

@@ -3,6 +3,7 @@
 import dataclasses
 import http.client
 import re
+from collections import defaultdict
 from contextlib import closing
 
 from stacks import Serving, wait_until
@@ -33,10 +34,14 @@ class Site:
         (found,) = re.findall(r"Console: (http://\S+#key=tr-\S+)", self.serving.output)
         return found
 
-    def new_key(self, tenant, user="", endpoints=()):
-        """The secret of a new key, once it is in force."""
+    def new_key(self, *arguments):
+        """The secret of a key made with these of `keys create`: --tenant, --user, --endpoint. It is in force."""
+        given = defaultdict(list)
+        for name, value in zip(arguments[::2], arguments[1::2], strict=True):
+            given[name].append(value)
+        (tenant,), (user,) = given["--tenant"] or ["default"], given["--user"] or [""]
         with closing(open_keys(self.postgres.url)) as keys:
-            secret = create_key(keys, Key(new_key_id(), tenant, user, endpoints=tuple(endpoints)))
+            secret = create_key(keys, Key(new_key_id(), tenant, user, endpoints=tuple(given["--endpoint"])))
         wait_until(lambda: self.knows(secret))
         return secret
 

@@ -120,7 +120,7 @@ def test_a_key_without_admin_sees_its_own_budgets_and_can_change_none(new_consol
     with closing(open_caps(site.postgres.url)) as caps:
         caps.put(Cap("frugal", "", "month", 9_000))
         caps.put(Cap("other", "", "month", 8_000))
-    console = new_console(site.new_key("frugal"), "budgets")
+    console = new_console(site.new_key("--tenant", "frugal"), "budgets")
     page = console.page
     page.get_by_text("9,000 tokens").wait_for()
     assert "8,000" not in page.content()

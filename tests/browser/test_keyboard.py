@@ -30,7 +30,7 @@ def test_a_key_is_typed_and_entered(new_console, site):
 
 
 def test_a_question_takes_the_focus_keeps_it_and_gives_it_back_on_escape(new_console, site):
-    site.new_key("keyboard")
+    site.new_key("--tenant", "keyboard")
     page = new_console(None, "keys?tenant=keyboard").page
     revoke = page.get_by_role("button", name="Revoke")
     revoke.focus()

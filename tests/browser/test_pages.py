@@ -18,7 +18,7 @@ TOUCH = 44
 @pytest.fixture(scope="package")
 def modest(site):
     """A key without admin."""
-    return site.new_key("modest", "ann")
+    return site.new_key("--tenant", "modest", "--user", "ann")
 
 
 @pytest.mark.parametrize("look", LOOKS)
@@ -94,7 +94,7 @@ def test_who_logs_out_leaves_no_key_behind(new_console):
 
 
 def test_a_revoked_key_ends_the_session_of_an_open_page(new_console, site):
-    console = new_console(site.new_key("gone"), "live")
+    console = new_console(site.new_key("--tenant", "gone"), "live")
     console.watch.allow("status of 401")
     site.revoke_keys_of("gone")
     console.page.get_by_text("no longer in force").wait_for()
