@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trireme.access.keys import KeyStore
+from trireme.access.tenants import TenantList
 from trireme.budget.caps import CapStore
 from trireme.budget.ledger import Ledger
 from trireme.cache.index import SemanticIndex
@@ -54,6 +55,7 @@ class Storage:
     costs: Callable[[str], CostBook]
     releases: Callable[[str], ReleaseLog]
     catalog: Callable[[str, float], Catalog]
+    tenants: Callable[[str], TenantList]
 
 
 def open_store(
@@ -151,6 +153,11 @@ def open_costs(url: str) -> CostBook:
 def open_releases(url: str) -> ReleaseLog:
     """The deploys and notes of `url`. Raises SettingError."""
     return _find(url).releases(url)
+
+
+def open_tenants(url: str) -> TenantList:
+    """The list of tenants at `url`. Raises SettingError."""
+    return _find(url).tenants(url)
 
 
 def open_replication(url: str) -> PostgresReplication:
@@ -264,6 +271,12 @@ def _postgres_releases(url: str) -> ReleaseLog:
     return PostgresReleases(url)
 
 
+def _postgres_tenants(url: str) -> TenantList:
+    from trireme.postgres.tenants import PostgresTenants
+
+    return PostgresTenants(url)
+
+
 STORAGES = {
     "postgresql": Storage(
         _postgres_store,
@@ -280,5 +293,6 @@ STORAGES = {
         _postgres_costs,
         _postgres_releases,
         _postgres_catalog,
+        _postgres_tenants,
     ),
 }

@@ -8,7 +8,7 @@ from contextlib import closing
 
 from stacks import Serving, wait_until
 
-from trireme.access.keys import Key, new_key_id
+from trireme.access.keys import Key, KeyQuery, new_key_id
 from trireme.commands.keys import create_key
 from trireme.storage import open_keys
 
@@ -55,7 +55,7 @@ class Site:
     def revoke_keys_of(self, tenant):
         """Takes all keys of a tenant out of force."""
         with closing(open_keys(self.postgres.url)) as keys:
-            keys.revoke([key.id for key in keys.find(tenant)])
+            keys.revoke([key.id for key in keys.find(KeyQuery(tenant, False))])
 
     def is_ready(self):
         """Whether the gateway and all behind it are."""

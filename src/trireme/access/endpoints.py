@@ -11,12 +11,12 @@ ENDPOINTS = {
     "embeddings": "/v1/embeddings, /embed",
     "rerank": "/v2/rerank, /v1/rerank, /rerank",
     "classify": "/predict",
-    "models": "/v1/models, /info",
+    "models": "/v1/models, /v1/model_cards, /info",
     "search": "/v1/search, /v1/vector_stores",
     "documents": "/v1/documents, /v1/jobs, /v1/files, DELETE /v1/vector_stores",
     "metrics": "/metrics",
     "usage": "/v1/usage, /v1/budgets, /v1/cost, /v1/requests",
-    "admin": "/v1/budgets, /v1/releases",
+    "admin": "/v1/budgets, /v1/releases, /v1/keys, /v1/tenants",
 }
 # What every key may ask, whatever it is limited to: what it is itself.
 ANYBODYS = ("me",)

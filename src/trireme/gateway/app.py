@@ -10,7 +10,9 @@ from starlette.routing import Route, Router
 
 from trireme.errors import InvalidInputError, NotFoundError
 from trireme.gateway.account_routes import ACCOUNT_ROUTES
+from trireme.gateway.admin_routes import ADMIN_ROUTES
 from trireme.gateway.budget_routes import BUDGET_ROUTES
+from trireme.gateway.card_routes import CARD_ROUTES
 from trireme.gateway.chat_routes import chat_handler, count_tokens
 from trireme.gateway.completion_routes import post_completions
 from trireme.gateway.console.files import console_file, console_root
@@ -70,6 +72,8 @@ _GATES: tuple[tuple[str, str, Gate], ...] = (
     *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in BUDGET_ROUTES),
     *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in COST_ROUTES),
     *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in ACCOUNT_ROUTES),
+    *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in ADMIN_ROUTES),
+    *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in CARD_ROUTES),
 )
 
 

@@ -17,6 +17,7 @@ from trireme.errors import InvalidInputError, NotFoundError, PermissionDeniedErr
 from trireme.gateway.bodies import Receive, decode_object, read_body
 from trireme.gateway.exchange import Exchange
 from trireme.gateway.gate import Handler
+from trireme.gateway.paging import PARAMETERS, page_body, read_page
 from trireme.gateway.parameters import read_parameters, require_known
 from trireme.gateway.ports import Ports
 from trireme.gateway.replies import JsonReply, Reply
@@ -24,16 +25,24 @@ from trireme.gateway.wire import budgets as wire
 
 
 async def get_budgets(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
-    """GET /v1/budgets?tenant=&user=: those in force there; all, as they were set, where an admin names none."""
+    """GET /v1/budgets?tenant=&user=: those in force there; all, as they were set, where an admin names none.
+
+    All at once, or a page of them where limit or after is sent."""
     query = read_parameters(exchange)
-    require_known(query, ("tenant", "user"))
+    require_known(query, ("tenant", "user", *PARAMETERS))
+    page = read_page(query) if any(name in query for name in PARAMETERS) else None
     tenant, user = scope_of(exchange, ports, query)
     caps = await asyncio.to_thread(ports.caps.find, tenant)
     if tenant:
         caps = caps_for([*caps, *await asyncio.to_thread(ports.caps.find, EACH)], tenant, user)
+    if page is not None:
+        caps = wire.after(caps, page.after)[: page.looked_for]
     counters = await _counters(ports, caps)
     now = int(time.time() * 1000)
-    return JsonReply({"object": "list", "data": [wire.budget_body(cap, counters, now) for cap in caps]})
+    rows = [(wire.budget_id(cap), wire.budget_body(cap, counters, now)) for cap in caps]
+    if page is not None:
+        return JsonReply(page_body(page, rows))
+    return JsonReply({"object": "list", "data": [body for _, body in rows]})
 
 
 async def put_budget(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:

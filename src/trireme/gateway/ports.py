@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from trireme.access.tenants import TenantList
 from trireme.budget.caps import CapStore
 from trireme.budget.ledger import Ledger
 from trireme.budget.port import BudgetStore
@@ -30,6 +31,7 @@ from trireme.gateway.spending.spending import Spending
 from trireme.gateway.uploads import Documents
 from trireme.observe.build_info import Build
 from trireme.providers.attempts import Attempts
+from trireme.providers.model_cards import ModelCard
 from trireme.providers.models import ModelServer, ServedModel
 from trireme.providers.token_texts import TokenTexts
 
@@ -107,7 +109,8 @@ class ServedModels:
 class Ports:
     """Everything behind the handlers. `salt_key` derives the salts of tenants.
 
-    caps, ledger, costs: they block, so they run in threads. budgets: None where nothing is spent, nor held.
+    caps, ledger, costs, tenants: they block, so they run in threads. budgets: None where nothing is spent
+    nor held.
     """
 
     file: GatewayFile
@@ -137,6 +140,9 @@ class Ports:
     # Turns at the ledger: long sums, and what takes milliseconds.
     sums: LedgerReads = field(default_factory=new_sums)
     looks: LedgerReads = field(default_factory=new_looks)
+    tenants: TenantList | None = None
+    # What the folder of one of our own models says; None where it is not at hand. Blocks some milliseconds.
+    read_card: Callable[[str], ModelCard | None] = lambda _: None
     # Unix seconds.
     started: int = field(default_factory=lambda: int(time.time()))
 
