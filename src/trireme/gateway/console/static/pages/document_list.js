@@ -61,7 +61,7 @@ function rowsOf(rows, { collection, remove, empty }) {
     { name: 'title', label: 'Title', cell: ({ title }) => el('span', { class: 'wrap', dir: 'auto', text: title || '–' }) },
     { name: 'passages', label: 'Passages', align: 'right', cell: ({ passages }) => number(passages) },
     { name: 'updated_at', label: 'Stored', cell: ({ updated_at: at }) => (at ? el('time', { datetime: at, title: time(at), text: ago(at) }) : 'unknown') },
-    { name: 'delete', label: '', align: 'right', cell: ({ id }) => button('Delete', () => remove(id), { kind: 'quiet', name: `Delete ${id}` }) },
+    { name: 'delete', label: 'Actions', align: 'right', cell: ({ id }) => button('Delete', () => remove(id), { kind: 'quiet', name: `Delete ${id}` }) },
   ];
   return table({ caption: `Documents of collection ${collection}`, columns, rows, empty, cards: true });
 }

@@ -90,7 +90,7 @@ async function compare(body, result, signal) {
     const reranked = await timed(calls[0], signal);
     const plain = await timed(calls[1], signal);
     const columns = el('div', { class: 'columns' });
-    replace(result, columns, recipesOf(calls[0]));
+    replace(result, columns, recipesOf(calls[0], 'The list as retrieved is the same search with "rerank": false.'));
     replace(
       columns,
       list('Reranked', reranked, { signal, before: idsOf(plain), words: RERANKED }),
