@@ -11,7 +11,9 @@ NOVEMBER, DAY = "2026-12-01T00:00:00Z", "2026-11-30T00:00:00Z"
 @pytest.fixture
 def call(new_console):
     """call(file, name, *arguments) -> what a function of the console gives."""
-    page = new_console().page
+    console = new_console("")
+    console.page.goto(console.url)
+    page = console.page
     return lambda file, name, *arguments: page.evaluate(CALL, [file, name, arguments])
 
 

@@ -22,13 +22,18 @@ from trireme.gateway.cascades.plan import check_modes
 from trireme.gateway.chains import Chains
 from trireme.gateway.costs import CostParts
 from trireme.gateway.degrade.policy import Degrade
+from trireme.gateway.draining import new_server
 from trireme.gateway.file import GatewayFile, parse_gateway_file
 from trireme.gateway.key_ring import KeyRing
+from trireme.gateway.live.facts import FactParts
+from trireme.gateway.live.hub import new_live
+from trireme.gateway.live.recorder import Recorder
 from trireme.gateway.log import Log
 from trireme.gateway.metrics import GatewayMetrics
 from trireme.gateway.ports import Ports, ServedModels
-from trireme.gateway.server import bind, new_cascades, new_server
+from trireme.gateway.server import bind, new_cascades
 from trireme.gateway.spending.spending import Spending
+from trireme.observe.build_info import Build
 from trireme.providers.attempts import AttemptPolicy, Attempts
 from trireme.providers.models import ServedModel
 from trireme.providers.port import AttemptLimits
@@ -155,6 +160,7 @@ class FakeGateway:
         self._cascades = cascades or {}
         self._backlogs = backlogs
         self._degrade_clock = degrade_clock
+        self.recorder = Recorder()
         self.log = StringIO()
         self.ports = None
         # A TenantList, and what reads a model's card; set before it is entered.
@@ -201,10 +207,27 @@ class FakeGateway:
             name: Entry(name, (self.provider,), self._limits, row.region)
             for name, row in self.file.providers.items()
         }
+        chains = Chains(self.file, entries, self._cascades)
+        live = new_live(
+            self.recorder,
+            FactParts(
+                file=self.file,
+                keys=ring,
+                chains=chains,
+                served=served,
+                degrade=degrade,
+                spending=self._spending,
+                budgets=self._budgets,
+                ledger=self.ledger,
+                metrics=metrics,
+            ),
+            Build("1.2", "f" * 40, "r1"),
+        )
+        await live.start()
         self.ports = Ports(
             file=self.file,
             keys=ring,
-            chains=Chains(self.file, entries, self._cascades),
+            chains=chains,
             attempts=attempts,
             cascades=cascades,
             degrade=degrade,
@@ -220,6 +243,7 @@ class FakeGateway:
             caps=self.caps,
             ledger=self.ledger,
             metrics=metrics,
+            live=live,
             log=log,
             salt_key=b"salt",
             default_collection="default",
@@ -231,6 +255,7 @@ class FakeGateway:
         try:
             yield self.ports
         finally:
+            await live.close()
             await degrade.close()
             await self._answers.close()
             await self._spending.close()

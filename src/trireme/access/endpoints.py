@@ -15,7 +15,7 @@ ENDPOINTS = {
     "search": "/v1/search, /v1/vector_stores",
     "documents": "/v1/documents, /v1/jobs, /v1/files, DELETE /v1/vector_stores",
     "metrics": "/metrics",
-    "usage": "/v1/usage, /v1/budgets, /v1/cost, /v1/requests",
+    "usage": "/v1/usage, /v1/budgets, /v1/cost, /v1/requests, /v1/live",
     "admin": "/v1/budgets, /v1/releases, /v1/keys, /v1/tenants",
 }
 # What every key may ask, whatever it is limited to: what it is itself.

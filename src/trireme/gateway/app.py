@@ -22,6 +22,7 @@ from trireme.gateway.exchange import Exchange
 from trireme.gateway.gate import Gate, Receive
 from trireme.gateway.health_routes import healthz, metrics, readyz
 from trireme.gateway.holding_routes import HOLDING_ROUTES
+from trireme.gateway.live.routes import LIVE_ROUTES
 from trireme.gateway.model_routes import MODEL_ROUTES
 from trireme.gateway.ports import Ports
 from trireme.gateway.replies import JsonReply, Reply
@@ -74,6 +75,7 @@ _GATES: tuple[tuple[str, str, Gate], ...] = (
     *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in ACCOUNT_ROUTES),
     *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in ADMIN_ROUTES),
     *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in CARD_ROUTES),
+    *LIVE_ROUTES,
 )
 
 

@@ -91,7 +91,7 @@ BUDGET_ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
 def scope_of(exchange: Exchange, ports: Ports, query: Mapping[str, str]) -> tuple[str, str]:
     """Tenant and user of which the key may know; "" for all of an admin's. Raises PermissionDeniedError, and
     InvalidInputError for a tenant whose home is another region."""
-    tenant, user = _allowed(exchange, query)
+    tenant, user = allowed_scope(exchange, query)
     _require_own(ports, tenant)
     return tenant, user
 
@@ -103,7 +103,8 @@ def _require_own(ports: Ports, tenant: str) -> None:
         )
 
 
-def _allowed(exchange: Exchange, query: Mapping[str, str]) -> tuple[str, str]:
+def allowed_scope(exchange: Exchange, query: Mapping[str, str]) -> tuple[str, str]:
+    """As `scope_of`, wherever the tenant's home is."""
     key = exchange.caller
     tenant, user = query.get("tenant", ""), query.get("user", "")
     if tenant:

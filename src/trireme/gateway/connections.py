@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # Of the head of one request. A long key and a few headers of tracing are far below.
 HEAD_BYTES = 64 << 10
+# Of a connection whose client is to read at once; the kernel takes twice that.
+SHORT_BYTES = 16 << 10
+# In a request's scope, by which its handler asks for that.
+SHORTEN = "trireme.shorten"
 # What was written before a connection is closed may wait for its reader so long.
 LINGER_SECONDS = 30.0
 
@@ -78,6 +83,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_in_head = True
         self._head_bytes = 0
         super().on_message_begin()
+        self.scope["extensions"] = {SHORTEN: {"call": self.shorten_buffers}}
+
+    def shorten_buffers(self) -> None:
+        """Let few bytes wait for a client that does not read, so that it is soon seen that it does not."""
+        listening: Any = self.transport.get_extra_info("socket")
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SHORT_BYTES)
+        self.transport.set_write_buffer_limits(high=SHORT_BYTES)
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False

@@ -34,7 +34,9 @@ class Exchange:
     first_at: of time.monotonic, when the first content was sent. cache_tier: whose hit the answer is, "" for none.
     costs: nano-dollars of each attempt that has ended, None where no price is known. is_cascade: whether the model
     has steps. deadlines, priority: what the request may have of time and of urgency. degraded: steps of the policy
-    that were taken for the answer. trace: what calls of others are told of the request.
+    that were taken for the answer. trace: what calls of others are told of the request. waited: seconds in the
+    lines of routes, None where there was none. tiers_asked, tiers_hit: of caches, in order; of several prompts all.
+    is_endless: its answer lasts as long as somebody watches.
     """
 
     scope: Mapping[str, Any]
@@ -61,6 +63,10 @@ class Exchange:
     priority: Priority = NORMAL
     degraded: tuple[str, ...] = ()
     trace: Trace | None = None
+    waited: float | None = None
+    tiers_asked: list[str] = field(default_factory=list)
+    tiers_hit: list[str] = field(default_factory=list)
+    is_endless: bool = False
 
     @property
     def caller(self) -> Key:

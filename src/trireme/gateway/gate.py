@@ -28,8 +28,11 @@ SPARE_SECONDS = 60.0
 class Gate:
     """An ASGI app for one path: `handler` behind keys, limits and the errors of its surface (`fail`)."""
 
-    def __init__(self, endpoint: str, handler: Handler, fail: Fail, *, is_open: bool = False) -> None:
-        """is_open: the path needs no key."""
+    def __init__(
+        self, endpoint: str, handler: Handler, fail: Fail, *, is_open: bool = False, is_endless: bool = False
+    ) -> None:
+        """is_open: the path needs no key. is_endless: its answer ends when somebody ends it."""
+        self._is_endless = is_endless
         self._endpoint = endpoint
         self._handler = handler
         self._fail = fail
@@ -38,6 +41,7 @@ class Gate:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Any) -> None:
         ports: Ports = scope["state"]["ports"]
         exchange = open_exchange(scope, self._endpoint)
+        exchange.is_endless = self._is_endless
         # Of this task, which is this request's alone, and of those that it starts.
         CURRENT.set(exchange.trace)
         ports.metrics.begin(self._endpoint)
@@ -49,7 +53,8 @@ class Gate:
 
     async def _exchange(self, exchange: Exchange, ports: Ports, receive: Receive, send: Send) -> None:
         body = _Body(receive, is_read=not _has_body(exchange))
-        leaving = _Leaving(body, ports.file.attempts.seconds + SPARE_SECONDS)
+        seconds = None if self._is_endless else ports.file.attempts.seconds + SPARE_SECONDS
+        leaving = _Leaving(body, seconds)
         sender = _Sender(send, ports.file.limits.reading_seconds, leaving.cancel)
         try:
             reply = await self._find_reply(exchange, ports, body, leaving)
@@ -124,13 +129,15 @@ class _Body:
 
 
 class _Leaving:
-    """Cancels the task that made it when the client goes away or `seconds` are over."""
+    """Cancels the task that made it when the client goes away or `seconds` are over (None: never)."""
 
-    def __init__(self, body: _Body, seconds: float) -> None:
+    def __init__(self, body: _Body, seconds: float | None) -> None:
         self._task = asyncio.current_task()
         self._body = body
         self._watcher: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(seconds, self.cancel)
+        self._timer: asyncio.TimerHandle | None = None
+        if seconds is not None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self.cancel)
         self._has_cancelled = False
         self.is_gone = False
 
@@ -149,7 +156,8 @@ class _Leaving:
 
     def stop(self) -> None:
         """No cancel comes after it."""
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self._body.on_read = None
         if self._watcher is not None:
             self._watcher.cancel()

@@ -7,12 +7,11 @@ import ipaddress
 from trireme.errors import TriremeError
 from trireme.gateway.exchange import Exchange
 from trireme.gateway.gate import Receive
+from trireme.gateway.key_ring import DATABASE_SECONDS
 from trireme.gateway.ports import Ports
 from trireme.gateway.replies import JsonReply, Reply
 from trireme.gateway.steps import admit, identify
 
-# The keys are read each second: older ones mean that the database does not answer.
-DATABASE_SECONDS = 5.0
 # Of proxies: one on this machine speaks for clients that are elsewhere.
 FORWARDING = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"

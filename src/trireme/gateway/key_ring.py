@@ -18,6 +18,8 @@ from trireme.errors import (
 
 # Half of the promise that a change is in force within 2 s.
 READ_SECONDS = 1.0
+# Older keys mean that the database does not answer.
+DATABASE_SECONDS = 5.0
 # Between two reads that unknown keys lead to.
 LOOK_SECONDS = 0.1
 # A store that is away for longer may have revoked keys that we still hold.
@@ -71,6 +73,10 @@ class KeyRing:
 
     def __len__(self) -> int:
         return len(self._held.keys)
+
+    def holds(self, secret: str) -> bool:
+        """Whether a key that was identified is in force still, as far as is known without asking the store."""
+        return self.age <= STALE_SECONDS and digest_of(secret) in self._held.keys
 
     async def identify(self, secret: str) -> Key:
         """The key of a secret. Raises UnauthenticatedError, UnavailableError where what is held is too old.

@@ -46,7 +46,8 @@ class GatewayMetrics:
         self._child(
             names.REQUESTS, exchange.endpoint, tenant, model, str(exchange.status), exchange.outcome
         ).inc()
-        self._child(names.DURATION, exchange.endpoint).observe(seconds)
+        if not exchange.is_endless:
+            self._child(names.DURATION, exchange.endpoint).observe(seconds)
         if exchange.stream and exchange.first_at is not None:
             self._child(names.FIRST, exchange.endpoint).observe(exchange.first_at - exchange.started)
         if model and exchange.status < 400 and exchange.outcome == "ok":

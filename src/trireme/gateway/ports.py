@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from trireme.access.tenants import TenantList
 from trireme.budget.caps import CapStore
@@ -34,6 +35,9 @@ from trireme.providers.attempts import Attempts
 from trireme.providers.model_cards import ModelCard
 from trireme.providers.models import ModelServer, ServedModel
 from trireme.providers.token_texts import TokenTexts
+
+if TYPE_CHECKING:
+    from trireme.gateway.live.hub import Live
 
 # Caches serve nothing of a model that was asked for longer ago than 2 s.
 ASK_SECONDS = 0.75
@@ -131,6 +135,7 @@ class Ports:
     caps: CapStore
     ledger: Ledger
     metrics: GatewayMetrics
+    live: Live
     log: Log
     salt_key: bytes = field(repr=False)
     default_collection: str

@@ -17,7 +17,8 @@ from trireme.providers.chat import Event, Usage, is_content
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
-_EVENT_STREAM = (
+# Headers of server-sent events.
+EVENT_STREAM = (
     ("content-type", "text/event-stream; charset=utf-8"),
     ("cache-control", "no-cache"),
     # nginx would hold frames back.
@@ -47,7 +48,7 @@ class JsonReply:
         body = self.value if isinstance(self.value, bytes) else msgspec.json.encode(self.value)
         fixed = (("content-type", self.content_type), ("content-length", str(len(body))))
         exchange.status = self.status
-        await send(_start(self.status, (*fixed, *exchange.reply_headers(), *self.headers)))
+        await send(start_of(self.status, (*fixed, *exchange.reply_headers(), *self.headers)))
         await send({"type": "http.response.body", "body": body})
         exchange.outcome = exchange.outcome or ("ok" if self.status < 400 else "error")
 
@@ -64,7 +65,7 @@ class EmptyReply:
         exchange.status = self.status
         # A 304 speaks of the answer that the client has, whose length is another.
         length = () if self.status == 304 else (("content-length", "0"),)
-        await send(_start(self.status, (*length, *exchange.reply_headers(), *self.headers)))
+        await send(start_of(self.status, (*length, *exchange.reply_headers(), *self.headers)))
         await send({"type": "http.response.body", "body": b""})
         exchange.outcome = exchange.outcome or ("ok" if self.status < 400 else "refused")
 
@@ -83,7 +84,7 @@ class StreamReply:
         # Until an end is seen: whatever stops us here leaves half an answer.
         exchange.outcome = "cut"
         async with aclosing(self.events) as events:
-            await send(_start(200, (*_EVENT_STREAM, *exchange.reply_headers())))
+            await send(start_of(200, (*EVENT_STREAM, *exchange.reply_headers())))
             try:
                 held = self.writer.write(self.first)
                 async for event in events:
@@ -108,6 +109,7 @@ def note_event(exchange: Exchange, event: Event) -> None:
         exchange.usage = event
 
 
-def _start(status: int, headers: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+def start_of(status: int, headers: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """ASGI's message that begins an answer."""
     raw = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
     return {"type": "http.response.start", "status": status, "headers": raw}

@@ -7,11 +7,11 @@ import gc
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from trireme.access.keys import KeyStore
 from trireme.access.tenants import TenantList
@@ -34,8 +34,11 @@ from trireme.gateway.cascades.versions import StepVersions, say_change
 from trireme.gateway.chains import Chains
 from trireme.gateway.costs import CostKeeper, CostParts
 from trireme.gateway.degrade.policy import Degrade
-from trireme.gateway.file import LOCAL, GatewayFile, Limits, ProviderRow
+from trireme.gateway.file import LOCAL, GatewayFile, ProviderRow
 from trireme.gateway.key_ring import KeyRing
+from trireme.gateway.live.facts import FactParts
+from trireme.gateway.live.hub import new_live
+from trireme.gateway.live.recorder import Recorder
 from trireme.gateway.log import Log
 from trireme.gateway.metrics import GatewayMetrics
 from trireme.gateway.own_regions import find_far_names
@@ -51,7 +54,7 @@ from trireme.gateway.spending.no_budgets import NoBudgets
 from trireme.gateway.spending.price_book import PriceBook
 from trireme.gateway.spending.spending import Spending
 from trireme.gateway.uploads import Documents
-from trireme.http_server import listen, new_config
+from trireme.http_server import listen
 from trireme.observe import metrics as names
 from trireme.observe.build_info import Build
 from trireme.providers.attempts import AttemptPolicy, Attempts
@@ -65,17 +68,13 @@ from trireme.providers.registry import (
     open_backlogs,
     open_model_server,
     open_provider,
+    open_replicas,
 )
 from trireme.providers.targets import Entry
 from trireme.providers.token_texts import TokenTexts
 from trireme.retrieve.replication import Replication
 from trireme.retrieve.revisions import CollectionRevisions
 
-if TYPE_CHECKING:
-    import uvicorn
-
-# Requests that run when the gateway is told to stop may take so long to end.
-DRAIN_SECONDS = 10
 BACKLOG = 2048
 # That a request waits for the exact tier, which by itself waits for less.
 EXACT_SECONDS = 0.1
@@ -142,6 +141,8 @@ def run_gateway(parts: GatewayParts, listening: socket.socket) -> None:
 
     Raises TriremeError where its parts cannot be opened or closed.
     """
+    from trireme.gateway.draining import new_server
+
     # Modules live as long as the process: the collector need not walk through them again and again.
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 20, 50)
@@ -172,24 +173,6 @@ async def _open_watched(parts: GatewayParts, faults: list[Exception]) -> AsyncIt
             Log().fault("", error)
         faults.append(error)
         raise
-
-
-def new_server(opened: Callable[[], AbstractAsyncContextManager[Ports]], limits: Limits) -> uvicorn.Server:
-    """The HTTP server over what `opened` gives; `run(sockets=[...])` starts it."""
-    import uvicorn
-
-    from trireme.gateway.app import build_app
-    from trireme.gateway.connections import BoundedProtocol
-
-    config = new_config(
-        build_app(opened),
-        http=BoundedProtocol,
-        loop="uvloop",
-        lifespan="on",
-        timeout_keep_alive=int(limits.idle_seconds),
-        timeout_graceful_shutdown=DRAIN_SECONDS,
-    )
-    return uvicorn.Server(config)
 
 
 @asynccontextmanager
@@ -226,7 +209,8 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
         stack.push_async_callback(degrade.close)
         budgets = parts.open_budgets()
         stack.push_async_callback(budgets.close)
-        spending = _new_spending(parts, budgets, metrics)
+        recorder = Recorder()
+        spending = _new_spending(parts, budgets, metrics, recorder)
         await spending.start()
         stack.push_async_callback(spending.close)
         await _start_watches(stack, parts, budgets, metrics)
@@ -241,10 +225,27 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
         answers = Answers(caching)
         await answers.start()
         stack.push_async_callback(answers.close)
+        chains = Chains(parts.file, entries, parts.cascades)
+        facts = FactParts(
+            file=parts.file,
+            keys=keys,
+            chains=chains,
+            served=served,
+            degrade=degrade,
+            spending=spending,
+            budgets=None if isinstance(budgets, NoBudgets) else budgets,
+            ledger=parts.ledger,
+            metrics=metrics,
+            backlogs=open_backlogs(parts.triton),
+            replicas=open_replicas(parts.triton),
+        )
+        live = new_live(recorder, facts, parts.build)
+        await live.start()
+        stack.push_async_callback(live.close)
         yield Ports(
             file=parts.file,
             keys=keys,
-            chains=Chains(parts.file, entries, parts.cascades),
+            chains=chains,
             attempts=attempts,
             cascades=cascades,
             degrade=degrade,
@@ -260,6 +261,7 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
             caps=parts.caps,
             ledger=parts.ledger,
             metrics=metrics,
+            live=live,
             log=log,
             salt_key=parts.salt_key,
             default_collection=parts.default_collection,
@@ -306,7 +308,9 @@ def new_cascades(
     return Cascades(attempts, versions, metrics)
 
 
-def _new_spending(parts: GatewayParts, store: Budgets, metrics: GatewayMetrics) -> Spending:
+def _new_spending(
+    parts: GatewayParts, store: Budgets, metrics: GatewayMetrics, recorder: Recorder
+) -> Spending:
     """What pays. Raises SettingError for a price of the file that cannot be right."""
     own = OwnEstimates(TokenTexts(parts.model_repository), OwnLimits(parts.model_repository))
     return MeteredSpending(
@@ -321,6 +325,7 @@ def _new_spending(parts: GatewayParts, store: Budgets, metrics: GatewayMetrics) 
             metrics=metrics,
             release=parts.build.release,
             homes=parts.homes,
+            tell=recorder.charge,
         )
     )
 

@@ -138,6 +138,7 @@ def settle(exchange: Exchange, ports: Ports, *, is_logged: bool = True) -> None:
     """Count and log what became of a request, once, however it ended. Each attempt settles its own hold."""
     seconds = time.monotonic() - exchange.started
     ports.metrics.end(exchange, seconds)
+    ports.live.recorder.note(exchange, seconds)
     if is_logged:
         ports.log.request(exchange, seconds)
 

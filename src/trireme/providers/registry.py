@@ -9,6 +9,7 @@ from trireme.errors import SettingError
 from trireme.providers.backlogs import BacklogReader
 from trireme.providers.models import ModelServer
 from trireme.providers.port import ChatProvider
+from trireme.providers.replicas import ReplicaReader
 from trireme.triton.wire import own_address
 
 
@@ -59,6 +60,13 @@ def open_backlogs(ports: TritonPorts) -> BacklogReader:
     from trireme.providers.triton_backlogs import TritonBacklogs
 
     return TritonBacklogs(ports.host, ports.metrics_port)
+
+
+def open_replicas(ports: TritonPorts) -> ReplicaReader:
+    """Which servers there are, and which are ready."""
+    from trireme.providers.triton_replicas import TritonReplicas
+
+    return TritonReplicas(ports.hosts or (ports.host,), ports.http_port)
 
 
 def open_provider(kind: str, options: ProviderOptions) -> ChatProvider:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import socket
+import urllib.request
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from http.client import HTTPException
 from typing import TypeVar
 
 from trireme.errors import UnavailableError
@@ -32,6 +34,23 @@ def count_interactive_of_all(
     """As count_interactive, summed. Raises UnavailableError where none answers."""
     counts = _ask_all(hosts, lambda address: count_interactive(read_metrics(address, metrics_port), models))
     return sum(count for count, _ in counts), any(is_writing for _, is_writing in counts)
+
+
+def read_ready(hosts: Sequence[str], http_port: int, seconds: float) -> list[tuple[str, bool]]:
+    """Each address of `hosts`, and whether the server there says that it is ready. Blocks for about `seconds`."""
+
+    def ask(address: str) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{address}:{http_port}/v2/health/ready", None, seconds):
+                return True
+        except (OSError, HTTPException):
+            return False
+
+    addresses = sorted(find_addresses(hosts))
+    if not addresses:
+        return []
+    with ThreadPoolExecutor(min(MOST_AT_ONCE, len(addresses))) as threads:
+        return list(zip(addresses, threads.map(ask, addresses), strict=True))
 
 
 def merge_served(answers: Sequence[Sequence[ServedModel]]) -> list[ServedModel]:

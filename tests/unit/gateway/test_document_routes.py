@@ -23,6 +23,8 @@ from trireme.gateway.file import GatewayFile, Limits
 from trireme.gateway.gate import Gate
 from trireme.gateway.holding_routes import HOLDING_ROUTES
 from trireme.gateway.key_ring import KeyRing
+from trireme.gateway.live.hub import Live
+from trireme.gateway.live.recorder import Recorder
 from trireme.gateway.log import Log
 from trireme.gateway.metrics import GatewayMetrics
 from trireme.gateway.statuses import status_of
@@ -84,6 +86,7 @@ class Bench:
             keys=KeyRing(Keys(KEYS)),
             documents=self.documents,
             metrics=GatewayMetrics(),
+            live=Live(Recorder()),
             log=Log(StringIO()),
             default_collection="default",
         )

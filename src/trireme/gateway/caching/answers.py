@@ -19,7 +19,7 @@ from trireme.gateway.caching.flights import MOST_LEADERS, Flight, Flights, leade
 from trireme.gateway.caching.in_time import by, patience_of
 from trireme.gateway.caching.locks import QuestionLocks
 from trireme.gateway.caching.loose import Loose
-from trireme.gateway.caching.marks import is_shortened, mark
+from trireme.gateway.caching.marks import is_shortened, mark, note_hit
 from trireme.gateway.caching.questions import read_question
 from trireme.gateway.caching.shadow import ShadowChecks
 from trireme.gateway.caching.wishes import Wish, is_complete, read_wish
@@ -179,6 +179,7 @@ class Answers:
                 served = self._serve(asked, found)
                 outcome = "hit" if served is not None else "stale"
             self._count(row.tier.name, outcome, time.monotonic() - began)
+            asked.exchange.tiers_asked.append(row.tier.name)
             if served is not None:
                 self._check(asked, found)
                 return served
@@ -221,7 +222,7 @@ class Answers:
         elif found.tier == EXACT and asked.call.temperature == 0:
             asked.exchange.tag = asked.question.key
         details = "".join(f"; {name}={value}" for name, value in found.details.items())
-        self._note_hit(asked, found.tier, f"{found.tier}{details}; age={age}")
+        note_hit(asked.exchange, found.tier, f"{found.tier}{details}; age={age}")
         usage = next((event for event in reversed(events) if isinstance(event, Usage)), None)
         asked.caching.spending.record_hit(asked.exchange, found.tier, usage, target)
         return OpenAnswer(target, replay(events), (), step=kept.step)
@@ -299,7 +300,7 @@ class Answers:
 
     async def _follow(self, asked: _Asked, flight: Flight, target: Target) -> OpenAnswer:
         self._count(FLIGHT, "hit")
-        self._note_hit(asked, FLIGHT, FLIGHT)
+        note_hit(asked.exchange, FLIGHT, FLIGHT)
         asked.exchange.note_degraded(flight.degraded)
         events = self._read_along(asked, flight, target)
         await anext(events)
@@ -359,10 +360,6 @@ class Answers:
             self._versions.move_to_end(target.label)
             if len(self._versions) > MOST_LABELS:
                 self._versions.popitem(last=False)
-
-    def _note_hit(self, asked: _Asked, tier: str, text: str) -> None:
-        asked.exchange.cache_tier = tier
-        mark(asked.exchange, text)
 
     def _count(self, tier: str, outcome: str, seconds: float | None = None) -> None:
         if self._caching is not None and self._caching.tally is not None:

@@ -13,6 +13,13 @@ def mark(exchange: Exchange, text: str) -> None:
     exchange.notes.append((HEADER, header_text([text])))
 
 
+def note_hit(exchange: Exchange, tier: str, text: str) -> None:
+    """The answer is a tier's; `text` says so in its header."""
+    exchange.cache_tier = tier
+    exchange.tiers_hit.append(tier)
+    mark(exchange, text)
+
+
 def is_shortened(exchange: Exchange) -> bool:
     """Whether a budget cut the answer."""
     return any(name == SHORTENED for name, _ in exchange.notes)

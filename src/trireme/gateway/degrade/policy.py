@@ -140,6 +140,12 @@ class Degrade:
         route = self._named.get(model)
         return None if route is None else route.row
 
+    def standing(self) -> list[tuple[str, float, int]]:
+        """Of each route that has a policy: its name, seconds of work that wait before it, calls in its line."""
+        return [
+            (route.name, route.backlog(is_light=False), route.line.waiting) for route in self._routes.values()
+        ]
+
     async def look(self) -> None:
         """Read the backlogs once; take and take back steps by them. Waits LOOK_SECONDS at most."""
         if self._reader is not None:
@@ -213,6 +219,7 @@ class Degrade:
             self._refuse(route, exchange.priority, begins, steps)
             self._refuse_load(route, exchange.priority)
             place = await route.line.enter(begins)
+        exchange.waited = (exchange.waited or 0.0) + place.began - came
         self._tally.observe(names.ROUTE_WAIT, place.began - came, route.name)
         return place
 

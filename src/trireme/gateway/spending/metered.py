@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from trireme.budget.amounts import clamp
-from trireme.budget.caps import EACH, CapStore
+from trireme.budget.caps import EACH, Cap, CapStore, caps_of
 from trireme.budget.ledger import Ledger, LedgerRow
 from trireme.budget.port import BudgetStore, Refusal, SpendQueue
 from trireme.budget.prices import Price, Tokens
@@ -60,6 +60,8 @@ class SpendingParts:
     release: str = ""
     # Of the other regions that are some tenant's home.
     homes: Mapping[str, HomeStores] = field(default_factory=dict)
+    # Is told of every attempt that ended.
+    tell: Callable[[LedgerRow], None] = lambda _: None
 
 
 class MeteredSpending(Spending):
@@ -67,6 +69,7 @@ class MeteredSpending(Spending):
 
     def __init__(self, parts: SpendingParts) -> None:
         self._metrics = parts.metrics
+        self._tell = parts.tell
         self._file = parts.file
         self._prices = parts.prices
         # Targets that cost by the hour, whose rate is measured.
@@ -134,6 +137,12 @@ class MeteredSpending(Spending):
     def meter(self, exchange: Exchange) -> Meter:
         """See Spending."""
         return RequestMeter(self._meters, exchange)
+
+    def caps(self, tenant: str, user: str) -> tuple[Cap, ...]:
+        """See Spending."""
+        caps = self._ring.caps
+        # A rule for each tenant is no budget of the gateway's.
+        return caps_of(caps if tenant else [cap for cap in caps if not cap.tenant], tenant, user)
 
     def is_capped(self, exchange: Exchange) -> bool:
         """See Spending."""
@@ -249,6 +258,7 @@ class MeteredSpending(Spending):
         self._metrics.add(names.RECONCILED)
 
     def _count_spent(self, row: LedgerRow) -> None:
+        self._tell(row)
         self._metrics.add(names.SPENT_TOKENS, row.tenant, count=row.tokens)
         self._metrics.add(names.SPENT_NANOS, row.tenant, count=row.nanos)
         is_served = row.outcome in GOOD

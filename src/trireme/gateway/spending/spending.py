@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from trireme.budget.caps import Cap
 from trireme.gateway.exchange import Exchange
 from trireme.providers.chat import Usage
 from trireme.providers.meter import FreeMeter, Meter
@@ -28,6 +29,10 @@ class Spending:
     def meter(self, exchange: Exchange) -> Meter:
         """What pays for the attempts of a chat of this exchange."""
         return FreeMeter()
+
+    def caps(self, tenant: str, user: str) -> tuple[Cap, ...]:
+        """Budgets in force for a user ("": none) of a tenant ("": those of the gateway), as they were last read."""
+        return ()
 
     def is_capped(self, exchange: Exchange) -> bool:
         """Whether a budget holds for this exchange's key: a call without max_tokens may be sent with one then.

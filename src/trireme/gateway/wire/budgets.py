@@ -106,11 +106,12 @@ def budget_body(cap: Cap, counters: Mapping[Place, Counter] | None = None, now: 
         one = counters.get(place_of(cap))
         body["spent"] = one and _amounts(one.spent_tokens, one.spent_nanos)
         body["held"] = one and _amounts(one.held_tokens, one.held_nanos)
-        body["forecast"] = one and _forecast_body(forecast(cap, one, now))
+        body["forecast"] = one and forecast_body(forecast(cap, one, now))
     return body
 
 
-def _forecast_body(found: Forecast) -> dict[str, Any]:
+def forecast_body(found: Forecast) -> dict[str, Any]:
+    """What will be of a budget, in the unit that is used up first."""
     amount = write_dollars if found.unit == "nanos" else int
     return {
         "unit": "dollars" if found.unit == "nanos" else "tokens",

@@ -265,7 +265,7 @@ export function badge(kind, text) {
 
 /** What stands where data will be. @param {string} [text] @returns {HTMLElement} */
 export function loading(text = 'Loading') {
-  return el('p', { class: 'muted loading', role: 'status', text: `${text} …` });
+  return el('p', { class: 'muted loading', role: 'status', 'aria-busy': 'true', text: `${text} …` });
 }
 
 /**

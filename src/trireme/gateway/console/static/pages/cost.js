@@ -165,7 +165,7 @@ function machineTable(machines) {
     columns: [
       { name: 'kind', label: 'Kind' },
       { name: 'hours', label: 'Hours up', align: 'right', cell: (one) => number(one.hours, 2) },
-      { name: 'dollars', label: 'Cost', align: 'right', cell: (one) => (one.is_priced ? dollars(one.dollars) : 'no price is set') },
+      { name: 'dollars', label: 'Cost', align: 'right', cell: (one) => (one.is_priced ? dollars(one.dollars) : 'not set') },
     ],
     rows: machines,
   });
