@@ -10,8 +10,9 @@ PAGES = {
     "playground": "",
     "documents": "documents",
     "models": "models",
+    "cost": "usage",
     "releases": "admin",
-    "budgets": "admin",
+    "budgets": "usage",
     "keys": "admin",
     "tenants": "admin",
 }
@@ -23,6 +24,19 @@ async () => {
     `${rule.id}: ${node.html.slice(0, 200)} (${node.failureSummary.replace(/\\s+/g, ' ').slice(0, 300)})`));
 }
 """
+# A link within a text is as high as its line, as people expect.
+SMALL = """
+least => [...document.querySelectorAll('button, select, summary, input:not([type=checkbox], [type=radio]), nav a')]
+  .filter((node) => node.checkVisibility())
+  .map((node) => [node.getBoundingClientRect(), node.outerHTML.slice(0, 120)])
+  .filter(([box]) => box.height < least - 0.5)
+  .map(([box, text]) => `${box.width.toFixed(0)} x ${box.height.toFixed(0)}: ${text}`)
+"""
+
+
+def sizes_below(page, least):
+    """Controls that are lower than `least` pixels, in words."""
+    return page.evaluate(SMALL, least)
 
 
 class Console:
@@ -41,13 +55,16 @@ class Console:
         self.open(route)
 
     def open(self, route):
-        """Another page of the console, without loading the document again; returns once it shows what it has."""
+        """Another page of the console, without loading the document again; returns once it shows what it has and
+        the window is called by its heading."""
         self.page.evaluate("route => { location.hash = `#/${route}`; }", route)
         self.page.wait_for_function(
             """route => {
               const main = document.querySelector('main');
-              return main?.querySelector('h1') && !main.querySelector('[aria-busy=true]')
-                && location.hash.startsWith(`#/${route}`);
+              const here = document.querySelector('nav [aria-current=page]')?.getAttribute('href');
+              const said = main.querySelector('h1')?.textContent;
+              return here === `#/${route.split(/[/?]/)[0]}` && said && document.title.startsWith(said)
+                && !main.querySelector('[aria-busy=true], .loading');
             }""",
             arg=route,
         )
@@ -63,3 +80,8 @@ class Console:
         return self.page.evaluate(
             "document.documentElement.scrollWidth > document.documentElement.clientWidth"
         )
+
+
+def focused(page):
+    """The text of the element that has the focus."""
+    return page.evaluate("document.activeElement.textContent")

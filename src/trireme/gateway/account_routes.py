@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Mapping
+
+from trireme.budget.ledger import LedgerRow
 from trireme.errors import InvalidInputError, NotFoundError
 from trireme.gateway.bodies import Receive
 from trireme.gateway.budget_routes import scope_of
@@ -16,6 +21,9 @@ from trireme.gateway.wire.requests import request_body
 
 # What is a person's own must lie in no cache that others share.
 PRIVATE = (("cache-control", "no-store"),)
+# Seconds that a call may wait for a row; and between two looks.
+MOST_WAIT = 10
+LOOK_SECONDS = 0.25
 
 
 async def get_me(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
@@ -27,12 +35,14 @@ async def get_me(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
 
 
 async def get_request(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
-    """GET /v1/requests/{id}[?tenant=]: of the key's own tenant and user; an admin's of any."""
+    """GET /v1/requests/{id}[?tenant=&wait=]: of the key's own tenant and user; an admin's of any."""
     query = read_parameters(exchange)
-    require_known(query, ("tenant",))
+    require_known(query, ("tenant", "wait"))
     wanted = exchange.path_params["id"]
     tenant, user = scope_of(exchange, ports, query)
-    rows = await ports.looks.read(exchange.caller, ports.ledger.find, wanted, tenant, user)
+    until = time.monotonic() + _wait_of(query)
+    while not (rows := await _find(exchange, ports, wanted, tenant, user)) and time.monotonic() < until:
+        await asyncio.sleep(LOOK_SECONDS)
     if not rows:
         raise NotFoundError(
             f"no request {wanted[:80]!r} is in the ledger; one that has just ended is there within about a second"
@@ -40,6 +50,18 @@ async def get_request(exchange: Exchange, ports: Ports, receive: Receive) -> Rep
     if len({row.tenant for row in rows}) > 1:
         raise InvalidInputError("several tenants have a request of this id; send tenant as well", "tenant")
     return JsonReply(request_body(rows), headers=PRIVATE)
+
+
+async def _find(exchange: Exchange, ports: Ports, wanted: str, tenant: str, user: str) -> list[LedgerRow]:
+    return await ports.looks.read(exchange.caller, ports.ledger.find, wanted, tenant, user)
+
+
+def _wait_of(query: Mapping[str, str]) -> int:
+    """Seconds. Raises InvalidInputError."""
+    text = query.get("wait", "0")
+    if not (text.isascii() and text.isdigit() and len(text) < 4 and int(text) <= MOST_WAIT):
+        raise InvalidInputError(f"wait must be whole seconds from 0 to {MOST_WAIT}", "wait")
+    return int(text)
 
 
 # As BUDGET_ROUTES.

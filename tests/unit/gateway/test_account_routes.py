@@ -1,6 +1,8 @@
 """What a key is, and what a request was, over a gateway of fakes."""
 
 import json
+import threading
+from urllib.parse import quote
 
 import pytest
 
@@ -220,3 +222,21 @@ def test_a_database_that_is_away_is_told_with_503(gateway):
     gateway.ledger.find = away
     ask(gateway, "/v1/requests/r", status=503)
     ask(gateway, "/v1/me")
+
+
+def test_who_waits_for_a_request_gets_it_once_its_row_is_there(gateway):
+    record = threading.Timer(0.4, lambda: gateway.ledger.record([row("a1", "late")]))
+    record.start()
+    body, _ = ask(gateway, "/v1/requests/late?wait=10", ANN)
+    record.join()
+    assert body["id"] == "late"
+
+
+def test_who_waits_for_a_request_that_never_was_is_told_so_in_the_end(gateway):
+    ask(gateway, "/v1/requests/never?wait=1", ANN, 404)
+
+
+@pytest.mark.parametrize("wait", ["11", "-1", "1.5", "x", "\u0663", "9999999999"])
+def test_a_wait_that_is_none_is_named(gateway, wait):
+    body, _ = ask(gateway, f"/v1/requests/r?wait={quote(wait)}", ANN, 400)
+    assert body["error"]["param"] == "wait"
