@@ -31,7 +31,7 @@ AGAIN ?= 0
 RIVALS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve models test check format bench bench-ingestion kill-test chaos fuzz quality tune quantize-env clients-env browser-env rivals-env bench-gateway scale-demo helm chart dashboards grafana-schema lock golden clean
+.PHONY: help serve models test check format bench bench-ingestion kill-test chaos fuzz quality tune quantize-env clients-env browser-env console-pictures rivals-env bench-gateway scale-demo helm chart dashboards grafana-schema lock golden clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -92,6 +92,9 @@ quantize-env: $(QUANTIZE_STAMP)  ## set up .venv-quantize, in which build/quanti
 clients-env: $(CLIENTS_STAMP) $(LLAMAINDEX_STAMP)  ## set up .venv-clients and .venv-llamaindex, with which tests call the gateway
 
 browser-env: $(BROWSER_STAMP) $(AXE)  ## add Playwright and axe-core, with which tests/browser drives Chromium (apt-get install chromium)
+
+console-pictures: $(BROWSER_STAMP) $(AXE) models  ## take the pictures of the console anew: docs/console-*.png
+	@CONSOLE_PICTURES=docs $(BIN)/python -m pytest -q tests/browser/test_newcomer.py
 
 bench-gateway: $(DEV_STAMP) models  ## measure what the gateway adds, beside LiteLLM's proxy; writes docs/gateway-speed.md
 	@$(BIN)/python -m benchmarks.gateway.rivals

@@ -35,6 +35,19 @@ FLAGS = (
 )
 # What a state is waited for at most, in ms: two cores may be busy with other tests.
 PATIENCE = 30_000
+# A price, so that an answer costs something.
+GATEWAY = """
+[[machines.server]]
+dollars_per_hour = 0.40
+
+[prices.rag]
+machine = "server"
+tokens_per_second = 100
+
+[prices.llm]
+machine = "server"
+tokens_per_second = 100
+"""
 # Files that the first start indexes.
 CORPUS = ("docs/batching.md", "docs/retrieval.md", "docs/starting.md", "docs/uploads.md")
 
@@ -82,7 +95,9 @@ def site(chromium):
     # Not pytest's folder, which other accounts, PostgreSQL's among them, may not enter.
     with tempfile.TemporaryDirectory() as folder, start_postgres(Path(folder)) as postgres:
         data = Path(folder) / "serve"
-        settings = settings_on_free_ports(data, database_url=postgres.url, release="v1")
+        file = Path(folder) / "gateway.toml"
+        file.write_text(GATEWAY)
+        settings = settings_on_free_ports(data, database_url=postgres.url, release="v1", gateway_file=file)
         serving = Serving(settings, *(ROOT / name for name in CORPUS))
         try:
             serving.wait_until_ready()

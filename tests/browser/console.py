@@ -55,13 +55,15 @@ class Console:
         self.open(route)
 
     def open(self, route):
-        """Another page of the console, without loading the document again; returns once it shows what it has."""
+        """Another page of the console, without loading the document again; returns once it shows what it has and
+        the window is called by its heading."""
         self.page.evaluate("route => { location.hash = `#/${route}`; }", route)
         self.page.wait_for_function(
             """route => {
               const main = document.querySelector('main');
               const here = document.querySelector('nav [aria-current=page]')?.getAttribute('href');
-              return here === `#/${route.split('?')[0]}` && main.querySelector('h1')
+              const said = main.querySelector('h1')?.textContent;
+              return here === `#/${route.split(/[/?]/)[0]}` && said && document.title.startsWith(said)
                 && !main.querySelector('[aria-busy=true], .loading');
             }""",
             arg=route,

@@ -17,17 +17,26 @@ const PAGES = [
 ];
 const STORE = 'trireme.key';
 const PROBE_MS = 3000;
+/** A database that is away is seen by GET /readyz some seconds after the first call fails. */
+const DOUBT_MS = 10_000;
 const top = document.getElementById('top');
 const main = document.getElementById('main');
 const banner = document.getElementById('banner');
 let shown = new AbortController();
 let probe = null;
+let failedAt = 0;
+let wasAway = false;
 
 function start() {
   session.key = takeKey() || sessionStorage.getItem(STORE) || '';
   calls.addEventListener('unauthorized', () => session.me && logOut('This key is no longer in force.'));
-  calls.addEventListener('down', ({ detail }) => session.me && isDown(detail));
-  window.addEventListener('hashchange', route);
+  calls.addEventListener('down', ({ detail }) => isDown(detail));
+  window.addEventListener('hashchange', () => {
+    const isByLink = top.contains(document.activeElement);
+    route();
+    // The next Tab goes into the page that was asked for.
+    if (isByLink) main.focus({ preventScroll: true });
+  });
   route();
 }
 
@@ -36,7 +45,7 @@ function takeKey() {
   const found = /^#key=([^&]+)/.exec(location.hash);
   if (!found) return '';
   history.replaceState(null, '', location.pathname + location.search);
-  return decodeURIComponent(found[1]);
+  return found[1];
 }
 
 async function route() {
@@ -46,13 +55,23 @@ async function route() {
   shown = new AbortController();
   const { signal } = shown;
   if (!session.key) return showLogIn();
+  const asked = location.hash.replace(/^#\//, '').split(/[/?]/)[0];
+  // The page's file comes while the gateway is asked who the key is.
+  if (!session.me) loadPage(asked || PAGES[0].name).catch(() => {});
   if (!session.me && !(await logIn(signal))) return;
-  const name = location.hash.replace(/^#\//, '').split(/[/?]/)[0] || first();
+  if (signal.aborted) return;
+  const name = asked || first();
   const page = PAGES.find((one) => one.name === name);
   showTop(name);
   if (!page) return stop('There is no such page.');
   if (!isAllowed(page)) return stop(`This page needs a key with the endpoint ${page.needs.join(' or ')}.`);
   await showPage(page, signal);
+}
+
+/** The module of a page; of a name that is none nothing is asked for. */
+async function loadPage(name) {
+  const page = PAGES.find((one) => one.name === name);
+  return page ? import(`./pages/${page.name}.js`) : null;
 }
 
 async function showPage(page, signal) {
@@ -62,7 +81,7 @@ async function showPage(page, signal) {
   const waiting = loading();
   place.append(waiting);
   try {
-    const module = await import(`./pages/${page.name}.js`);
+    const module = await loadPage(page.name);
     if (signal.aborted) return;
     waiting.remove();
     await module.show(place, { me: session.me, route: location.hash.slice(2 + page.name.length), signal });
@@ -86,7 +105,6 @@ async function logIn(signal) {
       showLogIn('This key is not in force. Was it revoked, or is a character missing?');
     } else {
       replace(main, el('h1', { text: 'Trireme' }), errorBox(error));
-      isDown(error);
     }
     return false;
   }
@@ -95,6 +113,7 @@ async function logIn(signal) {
 function showLogIn(reason = '') {
   isUp();
   replace(top);
+  delete top.dataset.key;
   document.title = 'Log in · Trireme';
   const key = el('input', { type: 'password', autocomplete: 'off', spellcheck: 'false', required: true, name: 'key' });
   const submit = (event) => {
@@ -105,6 +124,7 @@ function showLogIn(reason = '') {
   const form = el(
     'form',
     { class: 'log-in', on: { submit } },
+    el('img', { src: 'favicon.svg', alt: '', width: '36', height: '36' }),
     el('h1', { text: 'Trireme' }),
     reason && notice('error', reason),
     field('Key', key, { hint: 'As trireme keys create printed it. This tab keeps it until it is closed.' }),
@@ -133,14 +153,24 @@ function first() {
   return (PAGES.find(isAllowed) ?? PAGES[0]).name;
 }
 
+/** The side, made once for a key; later only the current page changes. */
 function showTop(current) {
-  const links = PAGES.filter(isAllowed).map(({ name, label }) =>
-    el('a', { href: `#/${name}`, 'aria-current': name === current && 'page', text: label }),
-  );
-  const { tenant, user, is_admin: isAdmin, release } = session.me;
-  replace(
-    top,
-    el('a', { class: 'brand', href: '#/live', text: 'Trireme' }),
+  if (top.dataset.key !== session.me.id) {
+    top.dataset.key = session.me.id;
+    replace(top, ...topParts(session.me));
+  }
+  for (const link of top.querySelectorAll('nav a')) {
+    const isCurrent = link.getAttribute('href') === `#/${current}`;
+    if (isCurrent) link.setAttribute('aria-current', 'page');
+    else link.removeAttribute('aria-current');
+    if (isCurrent) link.scrollIntoView({ block: 'nearest', inline: 'center' });
+  }
+}
+
+function topParts({ tenant, user, is_admin: isAdmin, release }) {
+  const links = PAGES.filter(isAllowed).map(({ name, label }) => el('a', { href: `#/${name}`, text: label }));
+  return [
+    el('a', { class: 'brand', href: `#/${first()}` }, el('img', { src: 'favicon.svg', alt: '', width: '20', height: '20' }), 'Trireme'),
     el('nav', { 'aria-label': 'Pages' }, links),
     el(
       'div',
@@ -150,30 +180,41 @@ function showTop(current) {
       release && el('span', { class: 'muted', title: 'release of the gateway', text: release }),
       button('Log out', () => logOut('')),
     ),
-  );
+  ];
 }
 
 function stop(text) {
   replace(main, el('h1', { text: 'Not here' }), notice('warning', text));
 }
 
-/** The gateway gives no answer, or says that it cannot: say so, and look until it can. */
+/** A call got no answer, or 503. That may be the call's alone: GET /readyz says whether it is the gateway's. */
 function isDown(error) {
+  failedAt = Date.now();
+  if (error.status === 0) say([error.message]);
+  probe ??= setTimeout(look, error.status === 0 ? PROBE_MS : 0);
+}
+
+function say(reasons) {
+  wasAway = true;
+  const said = `${reasons.join('; ')}. Trying again …`;
+  const text = said[0].toUpperCase() + said.slice(1);
   banner.hidden = false;
-  if (!banner.textContent) banner.textContent = `${error.message}. Trying again …`;
-  probe ??= setTimeout(look, PROBE_MS);
+  if (banner.textContent !== text) banner.textContent = text;
 }
 
 async function look() {
-  probe = null;
   const reasons = await whyNotReady();
-  if (!reasons) {
-    isUp();
-    if (!session.me || main.querySelector('[data-passes]')) route();
-    return;
-  }
-  banner.textContent = `${reasons.join('; ')}. Trying again …`;
+  probe = null;
+  if (reasons) say(reasons);
+  else if (wasAway || Date.now() - failedAt > DOUBT_MS) return isBack();
   probe = setTimeout(look, PROBE_MS);
+}
+
+/** Show the page again where all of it failed, and nobody has typed anything into it. */
+function isBack() {
+  isUp();
+  const isTyped = [...main.querySelectorAll('input, textarea')].some((one) => one.value !== one.defaultValue);
+  if (session.key && (!session.me || (main.querySelector('[data-passes]') && !isTyped))) route();
 }
 
 /** What GET /readyz says; null where the gateway is ready. */
@@ -190,6 +231,7 @@ async function whyNotReady() {
 function isUp() {
   clearTimeout(probe);
   probe = null;
+  wasAway = false;
   banner.hidden = true;
   banner.textContent = '';
 }

@@ -11,7 +11,7 @@ const HEIGHT = 48;
  * @param {{label: string, unit?: string, interval: number, most?: number, show?: (value: number) => string}} what
  *   interval: seconds between values. most: values that it holds. show: a value as text; without it number and unit
  * @returns {{node: HTMLElement, set: (times: number[], values: (number|null)[]) => void,
- *   add: (time: number, value: number|null) => void}} times: Unix seconds; null is a gap
+ *   add: (time: number, value: number|null) => void, isEmpty: () => boolean}} times: Unix seconds; null is a gap
  */
 export function plot({ label, unit = '', interval, most = 360, show }) {
   const text = show ?? ((value) => `${number(value)}${unit ? ` ${unit}` : ''}`);
@@ -43,8 +43,8 @@ export function plot({ label, unit = '', interval, most = 360, show }) {
   }
 
   function scale(known, least, greatest) {
-    high.textContent = known ? text(greatest) : 'no data';
-    low.textContent = known && greatest !== least ? text(least) : '';
+    high.textContent = known ? `max ${text(greatest)}` : 'no data';
+    low.textContent = known && greatest !== least ? `min ${text(least)}` : '';
     cursor.setAttribute('d', '');
   }
 
@@ -68,6 +68,7 @@ export function plot({ label, unit = '', interval, most = 360, show }) {
   });
   return {
     node,
+    isEmpty: () => points.length === 0,
     set(times, values) {
       points = times.map((time, at) => [time, values[at] ?? null]).slice(-most);
       draw();

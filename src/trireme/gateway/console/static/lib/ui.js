@@ -42,6 +42,8 @@ function fill(node, props, children) {
   node.append(...flat(children));
   // A select knows its options only now.
   Object.assign(node, late);
+  // So that what a person typed can be told from what stood there.
+  if ('value' in late && node instanceof HTMLInputElement) node.setAttribute('value', String(late.value));
   return node;
 }
 
@@ -106,15 +108,16 @@ export function select(options, { value, on } = {}) {
 /**
  * A table in a box that scrolls by itself; on a phone each row is a card where `cards` says so.
  * @param {{caption: string, columns: {name: string, label: string, align?: 'right'|'left', cell?: (row: any) => any}[], rows: any[],
- *   empty?: string, cards?: boolean, isCaptionShown?: boolean}} what cell: without one `row[name]`. The first column names the row.
+ *   empty?: string, cards?: boolean, kind?: string, isCaptionShown?: boolean}} what cell: without one `row[name]`. The first column
+ *   names the row. kind: `compare` (columns as wide in every such table), `narrow` (no wider than it must be).
  * @returns {HTMLElement}
  */
-export function table({ caption, columns, rows, empty = 'Nothing is here yet.', cards = false, isCaptionShown = false }) {
+export function table({ caption, columns, rows, empty = 'Nothing is here yet.', cards = false, kind = '', isCaptionShown = false }) {
   if (!rows.length) return el('p', { class: 'empty', text: empty });
   const head = columns.map(({ label, align }) => el('th', { scope: 'col', class: align === 'right' && 'right', text: label }));
   const body = rows.map((row) => el('tr', {}, columns.map((column, at) => cellOf(column, row, at))));
   const caps = el('caption', { class: !isCaptionShown && 'unseen', text: caption });
-  const whole = el('table', { class: cards && 'cards' }, caps, el('thead', {}, el('tr', {}, head)), el('tbody', {}, body));
+  const whole = el('table', { class: [kind, cards && 'cards'].filter(Boolean).join(' ') || null }, caps, el('thead', {}, el('tr', {}, head)), el('tbody', {}, body));
   return el('div', { class: 'scroll', role: 'region', 'aria-label': caption, tabindex: '0' }, whole);
 }
 
@@ -207,14 +210,17 @@ export function notice(kind, text) {
 }
 
 /**
- * What went wrong, and what to change. An error that may pass (no answer, 429, 503) has a button that shows the page again.
+ * What went wrong, and what to change. An error that may pass (no answer, 429, 503) has a button that tries again.
  * @param {any} error
+ * @param {{again?: (() => void)|null}} [options] again: what the button does; null: there is none; without it the page is
+ *   shown anew, by itself as well when the gateway is back
  * @returns {HTMLElement}
  */
-export function errorBox(error) {
+export function errorBox(error, { again } = {}) {
   const isOurs = error instanceof ApiError;
   const passes = isOurs && [0, 429, 503].includes(error.status);
-  const again = () => window.dispatchEvent(new Event('hashchange'));
+  const isWhole = passes && again === undefined;
+  const onClick = again ?? (() => window.dispatchEvent(new Event('hashchange')));
   const facts = isOurs
     ? [
         error.param && `parameter ${error.param}`,
@@ -224,10 +230,10 @@ export function errorBox(error) {
     : [];
   return el(
     'div',
-    { class: 'notice error', role: 'alert', dataset: passes ? { passes: 'yes' } : {} },
+    { class: 'notice error', role: 'alert', dataset: isWhole ? { passes: 'yes' } : {} },
     el('p', { text: isOurs ? error.message : `The page failed: ${error?.message ?? error}` }),
     facts.length > 0 && el('p', { class: 'muted', text: facts.join(' · ') }),
-    passes && button('Try again', again),
+    passes && again !== null && button('Try again', onClick),
   );
 }
 
@@ -259,7 +265,7 @@ export function badge(kind, text) {
 
 /** What stands where data will be. @param {string} [text] @returns {HTMLElement} */
 export function loading(text = 'Loading') {
-  return el('p', { class: 'muted loading', role: 'status', text: `${text} …` });
+  return el('p', { class: 'muted loading', role: 'status', 'aria-busy': 'true', text: `${text} …` });
 }
 
 /**

@@ -2,6 +2,7 @@
 
 import { api, ApiError, stream } from '../lib/api.js';
 import { Answer, costOf } from '../lib/answers.js';
+import { draft } from '../lib/drafts.js';
 import { button, el, errorBox, field, notice, replace, select } from '../lib/ui.js';
 import { citedText, factsList, sourceList } from './answer_view.js';
 import { chatModels, collectionField, modelField } from './choices.js';
@@ -39,6 +40,7 @@ export function ask({ me, signal }) {
 
 function controlsOf({ me, signal }) {
   const question = el('textarea', { rows: 2, dir: 'auto', required: true, placeholder: 'How do I change the port?', name: 'question' });
+  draft('ask.question', question);
   question.addEventListener('keydown', (event) => {
     // Not while a letter is being put together, as for Chinese.
     if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
@@ -158,7 +160,11 @@ function stateOf(said, isStopped) {
 }
 
 function errorOf(error) {
-  return error instanceof Error ? errorBox(error) : notice('error', `The answer broke off: ${error.message}`);
+  if (!(error instanceof Error)) return notice('error', `The answer broke off: ${error.message}`);
+  const box = errorBox(error);
+  // A collection begins with its first document: who asks before that is told where to send it.
+  if (error.status === 404) box.append(el('a', { href: '#/documents', text: 'Send documents' }));
+  return box;
 }
 
 /** What the ledger says that a request cost; the gateway waits for its row, so that no look fails before it is there. Does not raise. */

@@ -32,7 +32,7 @@ export function collectionList({ me, signal, choose, onChange }) {
     { name: 'passages', label: 'Passages', align: 'right', cell: ({ passages }) => number(passages) },
     { name: 'waiting', label: 'Waiting', align: 'right', cell: ({ file_counts: counts }) => number(counts.in_progress) },
     { name: 'failed', label: 'Given up', align: 'right', cell: ({ file_counts: counts }) => number(counts.failed) },
-    canDelete && { name: 'delete', label: '', align: 'right', cell: (row) => button('Delete', () => remove(row), { kind: 'quiet', name: `Delete collection ${row.id}` }) },
+    canDelete && { name: 'delete', label: 'Actions', align: 'right', cell: (row) => button('Delete', () => remove(row), { kind: 'quiet', name: `Delete collection ${row.id}` }) },
   ].filter(Boolean);
   const render = (rows) => table({ caption: 'Collections', columns, rows, empty: 'There is no collection yet: the first document makes one.', cards: true });
   const pages = pager({ load, render, label: 'Pages of collections' });

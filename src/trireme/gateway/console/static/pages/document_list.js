@@ -4,7 +4,8 @@ import { api, ApiError } from '../lib/api.js';
 import { ago, number, time } from '../lib/format.js';
 import { button, confirm, el, errorBox, field, heading, pager, replace, table } from '../lib/ui.js';
 
-const ROWS = 25;
+// A phone shows each row as a card.
+const ROWS = matchMedia('(max-width: 640px)').matches ? 8 : 25;
 const TYPING_MS = 250;
 
 /**
@@ -60,7 +61,7 @@ function rowsOf(rows, { collection, remove, empty }) {
     { name: 'title', label: 'Title', cell: ({ title }) => el('span', { class: 'wrap', dir: 'auto', text: title || '–' }) },
     { name: 'passages', label: 'Passages', align: 'right', cell: ({ passages }) => number(passages) },
     { name: 'updated_at', label: 'Stored', cell: ({ updated_at: at }) => (at ? el('time', { datetime: at, title: time(at), text: ago(at) }) : 'unknown') },
-    { name: 'delete', label: '', align: 'right', cell: ({ id }) => button('Delete', () => remove(id), { kind: 'quiet', name: `Delete ${id}` }) },
+    { name: 'delete', label: 'Actions', align: 'right', cell: ({ id }) => button('Delete', () => remove(id), { kind: 'quiet', name: `Delete ${id}` }) },
   ];
   return table({ caption: `Documents of collection ${collection}`, columns, rows, empty, cards: true });
 }

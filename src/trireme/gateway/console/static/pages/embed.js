@@ -3,6 +3,7 @@
 import { api } from '../lib/api.js';
 import { duration, number } from '../lib/format.js';
 import { cosine } from '../lib/passages.js';
+import { draft } from '../lib/drafts.js';
 import { el, errorBox, facts, field, loading, replace, svg } from '../lib/ui.js';
 import { modelField, modelsThat } from './choices.js';
 import { recipesOf } from './recipe_view.js';
@@ -12,8 +13,8 @@ import { recipesOf } from './recipe_view.js';
  * @returns {HTMLElement}
  */
 export function embed({ signal }) {
-  const first = textArea('A trireme has three banks of oars.');
-  const second = textArea('Rowers sit on three levels.');
+  const first = textArea('compare.first', 'A trireme has three banks of oars.');
+  const second = textArea('compare.second', 'Rowers sit on three levels.');
   const model = modelField('Model', modelsThat('embed'), { signal, usual: 'embedding' });
   const dimensions = el('input', { type: 'number', min: 1, placeholder: 'all' });
   const result = el('div', { class: 'stack result' });
@@ -35,8 +36,8 @@ export function embed({ signal }) {
   return el('div', { class: 'stack tool' }, form, result);
 }
 
-function textArea(placeholder) {
-  return el('textarea', { rows: 3, dir: 'auto', required: true, placeholder });
+function textArea(name, placeholder) {
+  return draft(name, el('textarea', { rows: 3, dir: 'auto', required: true, placeholder }));
 }
 
 async function compare(call, result, signal) {

@@ -85,7 +85,7 @@ function tableOf(rows, { retry, forget }) {
     { name: 'created_at', label: 'Sent', cell: ({ created_at: at }) => (at ? el('time', { datetime: at, title: time(at), text: ago(at) }) : 'unknown') },
     {
       name: 'acts',
-      label: '',
+      label: 'Actions',
       align: 'right',
       cell: (job) => [
         button('Retry', () => retry(job), { name: `Retry ${job.document_id}` }),

@@ -6,11 +6,15 @@ import { badge, button, code, confirm, el, errorBox, field, notice, pager, repla
 
 export const title = 'Keys';
 
-/** Endpoints that a key can be limited to; a test compares them with those that the gateway has. */
-export const ENDPOINTS = [
+const ENDPOINTS = [
   'chat', 'completions', 'messages', 'responses', 'embeddings', 'rerank', 'classify', 'models', 'search', 'documents', 'metrics',
   'usage', 'admin',
 ];
+/** @returns {string[]} endpoints that a key can be limited to; a test compares them with those of the gateway */
+export function endpoints() {
+  return ENDPOINTS;
+}
+
 const STATES = [['active', 'in force'], ['revoked', 'revoked'], ['', 'all']];
 const PRIORITIES = ['normal', 'high', 'batch'];
 

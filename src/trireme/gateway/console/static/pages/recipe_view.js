@@ -5,13 +5,15 @@ import { code, el } from '../lib/ui.js';
 
 /**
  * @param {import('../lib/recipes.js').Call} call
+ * @param {string} [more] to say of it
  * @returns {HTMLElement}
  */
-export function recipesOf(call) {
+export function recipesOf(call, more = '') {
   const { origin } = location;
   return el(
     'div',
     { class: 'stack recipes' },
+    more && el('p', { class: 'muted', text: more }),
     fold('As curl', asCurl(call, origin), 'export KEY=... first: a key is never part of a recipe.'),
     fold('As Python', asPython(call, origin), 'It needs the package openai, and KEY in the environment.'),
   );

@@ -3,6 +3,7 @@
 import { api } from '../lib/api.js';
 import { duration, number } from '../lib/format.js';
 import { moves, readFilter } from '../lib/passages.js';
+import { draft } from '../lib/drafts.js';
 import { badge, button, el, errorBox, field, loading, newId, replace, select } from '../lib/ui.js';
 import { collectionField } from './choices.js';
 import { openPassage } from './passage_dialog.js';
@@ -11,6 +12,7 @@ import { recipesOf } from './recipe_view.js';
 // What is said of a passage that stands further down, further up, or not at all in the other list.
 const RERANKED = { up: 'up from', down: 'down from', none: 'new' };
 const RETRIEVED = { up: 'falls to', down: 'rises to', none: 'falls out' };
+const BETTER = ['up from', 'rises to'];
 
 /**
  * @param {{me: any, signal: AbortSignal}} page
@@ -18,6 +20,7 @@ const RETRIEVED = { up: 'falls to', down: 'rises to', none: 'falls out' };
  */
 export function search({ me, signal }) {
   const query = el('input', { type: 'search', class: 'wide', dir: 'auto', required: true, placeholder: 'what does the batcher wait for?', name: 'query' });
+  draft('search.query', query);
   const collection = collectionField({ me, signal });
   const mode = select([['', 'the server’s'], ['hybrid', 'hybrid'], ['dense', 'dense: vectors'], ['text', 'text: words']]);
   const most = el('input', { type: 'number', min: 1, max: 100, value: '5' });
@@ -87,11 +90,11 @@ async function compare(body, result, signal) {
     const reranked = await timed(calls[0], signal);
     const plain = await timed(calls[1], signal);
     const columns = el('div', { class: 'columns' });
-    replace(result, columns, recipesOf(calls[0]));
+    replace(result, columns, recipesOf(calls[0], 'The list as retrieved is the same search with "rerank": false.'));
     replace(
       columns,
-      list('Reranked', reranked, { body, signal, before: idsOf(plain), words: RERANKED }),
-      list('As retrieved', plain, { body, signal, before: idsOf(reranked), words: RETRIEVED }),
+      list('Reranked', reranked, { signal, before: idsOf(plain), words: RERANKED }),
+      list('As retrieved', plain, { signal, before: idsOf(reranked), words: RETRIEVED }),
     );
   } catch (error) {
     if (!signal.aborted) replace(result, errorBox(error), recipesOf(calls[0]));
@@ -103,17 +106,17 @@ async function compare(body, result, signal) {
 async function timed(call, signal) {
   const began = performance.now();
   const { data, headers } = await api(call.path, { method: 'POST', body: call.body, signal });
-  return { ms: performance.now() - began, passages: data.passages, degraded: headers.get('x-trireme-degraded') };
+  return { ms: performance.now() - began, passages: data.passages, collection: data.collection, degraded: headers.get('x-trireme-degraded') };
 }
 
 function idsOf({ passages }) {
   return passages.map(({ id }) => id);
 }
 
-function list(label, { ms, passages, degraded }, { body, signal, before, words }) {
+function list(label, { ms, passages, collection, degraded }, { signal, before, words }) {
   const id = newId('column');
   const moved = moves(before, passages.map((passage) => passage.id));
-  const rows = passages.map((passage, place) => hit(passage, place, describeMove(moved.get(passage.id), place, words), { body, signal }));
+  const rows = passages.map((passage, place) => hit(passage, place, describeMove(moved.get(passage.id), place, words), { collection, signal }));
   return el(
     'section',
     { class: 'stack', 'aria-labelledby': id },
@@ -131,12 +134,12 @@ function countOf(passages) {
 function describeMove(by, place, { up, down, none }) {
   if (by === null) return ['warning', none];
   if (by === 0) return ['plain', 'same place'];
-  return [by > 0 ? 'good' : 'plain', `${by > 0 ? up : down} ${place + by + 1}`];
+  const word = by > 0 ? up : down;
+  return [BETTER.includes(word) ? 'good' : 'plain', `${word} ${place + by + 1}`];
 }
 
-function hit(passage, place, [kind, words], { body, signal }) {
+function hit(passage, place, [kind, words], { collection, signal }) {
   const { source, heading } = passage.metadata;
-  const collection = body.collection ?? '';
   const open = () => openPassage({ ...passage, source: source ?? passage.id, collection }, { signal });
   const text = el('p', { class: 'text clamp', dir: 'auto', text: passage.text });
   return el(

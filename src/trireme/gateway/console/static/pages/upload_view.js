@@ -1,10 +1,14 @@
 /** Files to drop or choose, and what becomes of each. */
 
-import { api, upload } from '../lib/api.js';
+import { ApiError, api, upload } from '../lib/api.js';
 import { bytes, number } from '../lib/format.js';
 import { Uploads, choose, filesOf } from '../lib/uploads.js';
 import { badge, button, el, newId, replace } from '../lib/ui.js';
 
+// Jobs that one question may list, and that are asked after one by one.
+const MOST_LISTED = 200;
+const MOST_ALONE = 3;
+const LOST = { state: 'failed', error: 'its job is no longer known: was its document deleted?' };
 // Rows that are shown; the line above them counts all.
 const MOST_ROWS = 50;
 const WORDS = {
@@ -24,7 +28,7 @@ const WORDS = {
  */
 export function uploadView({ me, signal, collection, onStored }) {
   const status = el('p', { role: 'status', class: 'muted' });
-  const rows = el('ul', { class: 'uploads' });
+  const rows = el('ul', { class: 'uploads', tabindex: 0, 'aria-label': 'Files', hidden: true });
   const stop = button('Stop sending', () => uploads.stop());
   const clear = button('Clear the list', () => uploads.clear(), { kind: 'quiet' });
   const bar = el('div', { class: 'row', hidden: true }, status, stop, clear);
@@ -33,7 +37,7 @@ export function uploadView({ me, signal, collection, onStored }) {
   const draw = () => {
     drawing = 0;
     const counts = uploads.counts();
-    bar.hidden = !uploads.items.length;
+    bar.hidden = rows.hidden = !uploads.items.length;
     stop.hidden = counts.queued === 0;
     clear.hidden = counts.done + counts.dead + counts.failed + counts.cancelled === 0;
     const said = describe(counts, uploads.items.length);
@@ -54,7 +58,7 @@ export function uploadView({ me, signal, collection, onStored }) {
 function dropZone(me, add, signal) {
   const hint = newId('hint');
   const accept = (me.suffixes ?? []).join(',');
-  const input = el('input', { type: 'file', multiple: true, class: 'unseen', accept, id: newId('file'), 'aria-describedby': hint, name: 'file' });
+  const input = el('input', { type: 'file', multiple: true, accept, 'aria-describedby': hint, name: 'file' });
   input.addEventListener('change', () => {
     add(Array.from(input.files, (file) => ({ file, name: file.webkitRelativePath || file.name })));
     // The same file may be chosen again.
@@ -65,7 +69,7 @@ function dropZone(me, add, signal) {
     'div',
     { class: 'drop' },
     el('p', { class: 'strong', text: 'Drop files or folders here' }),
-    el('p', {}, 'or ', input, el('label', { class: 'button', for: input.id, text: 'Choose files' })),
+    el('p', {}, 'or ', el('label', { class: 'button choose' }, 'Choose files', input)),
     el('p', { class: 'hint', id: hint, text: words.join(', ') }),
   );
   let depth = 0;
@@ -88,16 +92,43 @@ function sender(signal) {
   return async (item, onProgress) => {
     const form = new FormData();
     form.append('collection', item.collection);
-    form.append('document_id', item.name);
-    form.append('metadata', JSON.stringify({ source: item.name }));
+    if (item.name !== item.file.name) {
+      // Of a folder: its path tells it apart from files of the same name.
+      form.append('document_id', item.name);
+      form.append('metadata', JSON.stringify({ source: item.name }));
+    }
     form.append('file', item.file, item.file.name);
     const { data } = await upload('/v1/documents', form, { onProgress, signal });
     return data.data[0].job_id;
   };
 }
 
+/** What became of jobs: many by one list of the newest ones, what is not in it one by one, the oldest first. Does not raise. */
 function looker(signal) {
-  return async (job) => (await api(`/v1/jobs/${encodeURIComponent(job)}`, { signal })).data;
+  return async (items) => {
+    const found = new Map();
+    const note = (job) => found.set(job.id, job);
+    try {
+      if (items.length > MOST_ALONE) {
+        const collection = items[0].collection;
+        (await api('/v1/jobs', { query: { collection, limit: MOST_LISTED }, signal })).data.data.forEach(note);
+      }
+      const rest = items.filter(({ job }) => !found.has(job)).slice(0, MOST_ALONE);
+      for (const { job } of rest) note({ id: job, ...(await lookAlone(job, signal)) });
+    } catch {
+      // A gateway that is away or full is asked again in the next round.
+    }
+    return found;
+  };
+}
+
+async function lookAlone(job, signal) {
+  try {
+    return (await api(`/v1/jobs/${encodeURIComponent(job)}`, { signal })).data;
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 404) return LOST;
+    throw error;
+  }
 }
 
 /** @param {Object<string, number>} counts @param {number} all @returns {string} */
