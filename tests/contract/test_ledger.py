@@ -11,6 +11,8 @@ import pytest
 from fakes.memory_ledger import MemoryLedger
 from trireme.budget.ledger import (
     MOST_FOUND,
+    MOST_MODELS,
+    OTHER,
     REVERSED,
     LedgerRow,
     Recorded,
@@ -242,9 +244,9 @@ def test_other_groups_come_the_dearest_first(ledger, by, field):
             recorded("a2", nanos=30, **{field: "dear"}),
             recorded("a3", nanos=20, **{field: ""}),
             recorded("a4", nanos=20, **{field: "dear"}),
-            recorded("a5", input_tokens=5, **{field: "free b"}),
-            recorded("a6", input_tokens=9, **{field: "free c"}),
-            recorded("a7", input_tokens=5, **{field: "free a"}),
+            recorded("a5", output_tokens=5, **{field: "free b"}),
+            recorded("a6", output_tokens=9, **{field: "free c"}),
+            recorded("a7", output_tokens=5, **{field: "free a"}),
         ]
     )
     assert [(one.name, one.nanos) for one in usage(ledger, by)] == [
@@ -370,3 +372,54 @@ def test_of_a_name_that_very_many_requests_have_the_latest_rows_are_found(ledger
 def test_a_name_that_cannot_be_stored_is_no_requests_name_and_no_fault(ledger, name):
     ledger.record([recorded("a", request="r")])
     assert ledger.find(name) == []
+
+
+def test_what_nobody_ever_answered_by_is_one_group_by_model_and_sums_stay_exact(ledger):
+    made_up = [
+        recorded(f"a{n}", request="r", served=f"local:made up {n}", outcome="not_found", total_ms=n)
+        for n in range(5)
+    ]
+    ledger.record(
+        [
+            *made_up,
+            recorded("free", served="local:free", outcome="ok", input_tokens=3),
+            recorded("billed", served="p:billed", outcome="unavailable", nanos=7),
+            recorded("cut", served="local:cut", outcome="client_gone", output_tokens=2),
+            recorded("broken", request="r", served="local:broken", outcome="unavailable", input_tokens=9),
+        ]
+    )
+    assert [
+        (one.name, one.requests, one.attempts, one.input_tokens, one.nanos) for one in usage(ledger, "model")
+    ] == [
+        ("p:billed", 1, 1, 0, 7),
+        (OTHER, 1, 6, 9, 0),
+        ("local:free", 1, 1, 3, 0),
+        ("local:cut", 1, 1, 0, 0),
+    ]
+
+
+def test_models_beyond_the_most_are_one_group_the_cheapest(ledger):
+    count = MOST_MODELS + 3
+    ledger.record(
+        [
+            recorded(f"a{n}", served=f"p:{n:03d}", outcome="ok", nanos=10 * n + 10, request="r")
+            for n in range(count)
+        ]
+    )
+    groups = usage(ledger, "model")
+    assert len(groups) == MOST_MODELS + 1
+    assert [(one.nanos, one.requests, one.attempts) for one in groups if one.name == OTHER] == [(60, 1, 3)]
+    assert sum(one.nanos for one in groups) == total(ledger).nanos
+
+
+def test_a_model_is_known_by_what_it_answered_in_the_scope_and_the_time(ledger):
+    ledger.record(
+        [
+            recorded("a", tenant="acme", served="local:m", outcome="ok"),
+            recorded("b", tenant="other", served="local:m", outcome="not_found"),
+            recorded("c", tenant="acme", served="local:m", outcome="not_found", at=NOON + 9),
+        ]
+    )
+    assert [one.name for one in usage(ledger, "model")] == ["local:m"]
+    assert [one.name for one in usage(ledger, "model", tenant="other")] == [OTHER]
+    assert [one.name for one in usage(ledger, "model", start=NOON + 1)] == [OTHER]

@@ -7,7 +7,10 @@ from functools import partial
 from typing import Any
 
 from trireme.budget.ledger import (
+    ANSWERED,
     MOST_FOUND,
+    MOST_MODELS,
+    OTHER,
     REVERSED,
     LedgerRow,
     Recorded,
@@ -48,7 +51,7 @@ _GROUPS: dict[UsageBy, str] = {
     "minute": _TIME_OF.format("minute"),
     "day": _TIME_OF.format("day"),
     "month": _TIME_OF.format("month"),
-    "model": "served",
+    "model": f"CASE WHEN served IN (SELECT known.name FROM known) THEN served ELSE '{OTHER}' END",  # noqa: S608 - of constants
     "user": "caller",
     "tenant": "tenant",
     "outcome": "outcome",
@@ -65,12 +68,19 @@ _SPAN = (
 # Clients may name their requests: two tenants may use one name. By 64 bits of each: among a million requests two
 # are taken for one with a chance of 1 in 37 million.
 USAGE = """
-    SELECT {name}, count(DISTINCT hashtextextended(request, hashtextextended(tenant, 0))),
+    {known} SELECT {name}, count(DISTINCT hashtextextended(request, hashtextextended(tenant, 0))),
         sum(CASE WHEN right(attempt, {signs}) = '{reversed}' THEN -1 ELSE 1 END),
         sum(input_tokens), sum(cached_tokens), sum(output_tokens), sum(nanos), sum(saved_nanos)
     FROM trireme.ledger WHERE {scope} AND {span} GROUP BY {group} ORDER BY {order}
     """
 _DEAREST = "sum(nanos) DESC, sum(input_tokens + output_tokens) DESC, 1"
+# The models that have a group of their own.
+_KNOWN = f"""
+    WITH known AS MATERIALIZED (
+        SELECT served AS name FROM trireme.ledger WHERE {_SCOPE} AND {_SPAN} GROUP BY served
+        HAVING bool_or(outcome IN ('{"', '".join(ANSWERED)}')) OR sum(nanos) <> 0 OR sum(output_tokens) > 0
+        ORDER BY sum(nanos) DESC, sum(input_tokens + output_tokens) DESC, 1 LIMIT {MOST_MODELS})
+    """  # noqa: S608 - of constants
 
 SUM = f"""
     SELECT coalesce(sum(input_tokens + output_tokens), 0), coalesce(sum(nanos), 0)
@@ -91,7 +101,14 @@ def _usage_by(by: UsageBy) -> str:
     group, form = _GROUPS[by], _FORMATS.get(by)
     name, order = (f"to_char({group}, '{form}')", group) if form else (group, _DEAREST)
     return USAGE.format(
-        name=name, group=group, order=order, scope=_SCOPE, span=_SPAN, reversed=REVERSED, signs=len(REVERSED)
+        known=_KNOWN if by == "model" else "",
+        name=name,
+        group=group,
+        order=order,
+        scope=_SCOPE,
+        span=_SPAN,
+        reversed=REVERSED,
+        signs=len(REVERSED),
     )
 
 

@@ -12,6 +12,7 @@ from trireme.errors import InvalidInputError
 from trireme.gateway.wire.ranking import to_relevance
 from trireme.gateway.wire.search import read_metadata, write_filter
 from trireme.gateway.wire.shapes import shape
+from trireme.passage_text import document_of
 from trireme.providers.models import SearchCall
 from trireme.types import Hit
 
@@ -109,15 +110,9 @@ def write_page(
     }
 
 
-def document_of(hit: Hit) -> str:
-    """The id of the document that a passage was cut from."""
-    position = read_metadata(hit.metadata).get("position")
-    return hit.id.removesuffix(f"#{position}")
-
-
 def _row(hit: Hit, score: float, file_id_of: Callable[[str], str]) -> dict[str, Any]:
     metadata = read_metadata(hit.metadata)
-    document = document_of(hit)
+    document = document_of(hit.id, hit.metadata)
     return {
         "file_id": file_id_of(document),
         "filename": str(metadata.get("source") or document),

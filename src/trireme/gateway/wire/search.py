@@ -10,6 +10,7 @@ import msgspec
 from trireme.errors import InvalidInputError
 from trireme.gateway.wire.shapes import shape
 from trireme.metadata import find_fault, read_json
+from trireme.passage_text import document_of
 from trireme.providers.models import SearchCall
 from trireme.types import Hit
 
@@ -46,7 +47,13 @@ def read_search(body: Mapping[str, Any], *, tenant: str, user: str, collection: 
 def write_search(call: SearchCall, hits: Sequence[Hit], degraded: Sequence[str] = ()) -> dict[str, Any]:
     """The passages, best first. degraded: what was left out under load; without any it is not said."""
     passages = [
-        {"id": hit.id, "text": hit.text, "metadata": read_metadata(hit.metadata), "score": hit.score}
+        {
+            "id": hit.id,
+            "document_id": document_of(hit.id, hit.metadata),
+            "text": hit.text,
+            "metadata": read_metadata(hit.metadata),
+            "score": hit.score,
+        }
         for hit in hits
     ]
     said: dict[str, Any] = {"model": call.model, "collection": call.collection, "passages": passages}

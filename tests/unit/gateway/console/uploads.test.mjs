@@ -6,7 +6,7 @@ import { Uploads, choose, filesOf } from '../../../../src/trireme/gateway/consol
 const SUFFIXES = ['.md', '.pdf'];
 
 /** A queue over a gateway that `send` and `look` play; whole: resolves once every file has ended. */
-function queue({ send = async (item) => `job of ${item.name}`, look = async () => ({ state: 'done', error: null }), limits = {} } = {}) {
+function queue({ send = async (item) => `job of ${item.name}`, look = async () => ({ state: 'done', error: null }), lookAll = byOne(look), limits = {} } = {}) {
   const ended = new AbortController();
   let tell;
   const whole = new Promise((resolve) => (tell = resolve));
@@ -15,7 +15,7 @@ function queue({ send = async (item) => `job of ${item.name}`, look = async () =
     suffixes: SUFFIXES,
     signal: ended.signal,
     send,
-    look,
+    look: lookAll,
     pause: () => new Promise((resolve) => setImmediate(resolve)),
     onChange: () => {
       const { queued, sending, waiting, running } = uploads.counts();
@@ -23,6 +23,11 @@ function queue({ send = async (item) => `job of ${item.name}`, look = async () =
     },
   });
   return { uploads, whole, ended };
+}
+
+/** A look at many jobs, by one that tells of one. */
+function byOne(look) {
+  return async (items) => new Map(await Promise.all(items.map(async ({ job }) => [job, await look(job)])));
 }
 
 function files(...names) {
@@ -79,14 +84,9 @@ test('a gateway that is full or away is asked again, an error of the file is not
   assert.deepEqual(uploads.items.map(({ state, sends, reason }) => [state, sends, reason]), [['done', 4, ''], ['failed', 1, 'not a PDF']]);
 });
 
-test('a job that was given up says why, and a look that fails for a moment changes nothing', async () => {
-  const said = [failing(503), failing(0), { state: 'dead', error: 'no text' }];
-  const look = async () => {
-    const one = said.shift();
-    if (one instanceof Error) throw one;
-    return one;
-  };
-  const { uploads, whole } = queue({ look });
+test('a job that was given up says why, and a look that tells nothing changes nothing', async () => {
+  const said = [new Map(), new Map([['j', { state: 'running', error: null }]]), new Map(), new Map([['j', { state: 'dead', error: 'no text' }]])];
+  const { uploads, whole } = queue({ send: async () => 'j', lookAll: async () => said.shift() });
   uploads.add(files('a.md'), 'notes');
   await whole;
   assert.deepEqual([uploads.items[0].state, uploads.items[0].reason], ['dead', 'no text']);

@@ -61,8 +61,8 @@ def test_passages_come_with_their_metadata_as_objects():
         "model": "search",
         "collection": "docs",
         "passages": [
-            {"id": "a#0", "text": "oars", "metadata": {"source": "a.md"}, "score": 0.5},
-            {"id": "b", "text": "fir", "metadata": {}, "score": 0.25},
-            {"id": "c", "text": "x", "metadata": {}, "score": 0.1},
+            {"id": "a#0", "document_id": "a", "text": "oars", "metadata": {"source": "a.md"}, "score": 0.5},
+            {"id": "b", "document_id": "b", "text": "fir", "metadata": {}, "score": 0.25},
+            {"id": "c", "document_id": "c", "text": "x", "metadata": {}, "score": 0.1},
         ],
     }

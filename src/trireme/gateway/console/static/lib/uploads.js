@@ -5,9 +5,7 @@ const MOST_AT_ONCE = 3;
 // Sends of one file, where the gateway was full or away.
 const MOST_SENDS = 30;
 const AGAIN_SECONDS = 2;
-// Jobs that are asked after in a round; they are done in the order in which they came.
-const MOST_LOOKS = 6;
-const LOOK_MS = 700;
+const LOOK_MS = 1000;
 const PASSING = [0, 429, 503];
 /** States of a file, in the order in which it goes through them; `failed` and `dead` have a reason. */
 export const STATES = ['queued', 'sending', 'waiting', 'running', 'done', 'dead', 'failed', 'cancelled'];
@@ -30,8 +28,9 @@ export class Uploads {
 
   /**
    * @param {{limits: {upload_bytes?: number}, suffixes: string[], signal: AbortSignal, onChange: () => void,
-   *   send: (item: Item, onProgress: (sent: number) => void) => Promise<string>, look: (job: string) => Promise<{state: string, error: string|null}>,
-   *   pause?: (ms: number) => Promise<void>}} ask send: gives the job's id; look: what became of a job; both may raise an ApiError
+   *   send: (item: Item, onProgress: (sent: number) => void) => Promise<string>, look: (items: Item[]) => Promise<Map<string, {state: string, error: string|null}>>,
+   *   pause?: (ms: number) => Promise<void>}} ask send: gives the job's id; look: what became of jobs, by id, as
+   *   far as one round of questions tells; send may raise an ApiError
    */
   constructor({ limits, suffixes, signal, onChange, send, look, pause = wait }) {
     this.#ask = { limits, suffixes, send, look, pause };
@@ -129,7 +128,7 @@ export class Uploads {
       while (!this.#signal.aborted) {
         const open = this.items.filter(({ state }) => state === 'waiting' || state === 'running');
         if (!open.length) return;
-        await Promise.all(open.slice(0, MOST_LOOKS).map((item) => this.#look(item)));
+        await this.#look(open);
         this.#onChange();
         await this.#ask.pause(LOOK_MS);
       }
@@ -138,14 +137,11 @@ export class Uploads {
     }
   }
 
-  async #look(item) {
-    try {
-      const { state, error } = await this.#ask.look(item.job);
-      item.state = state;
-      item.reason = error ?? '';
-    } catch (error) {
-      if (this.#signal.aborted || PASSING.includes(error?.status)) return;
-      this.#end(item, 'failed', error?.message ?? String(error));
+  async #look(items) {
+    const found = await this.#ask.look(items);
+    for (const item of items) {
+      const job = found.get(item.job);
+      if (job) this.#end(item, job.state, job.error ?? '');
     }
   }
 

@@ -1,6 +1,6 @@
 /** A passage in its document, the cited sentence marked, in a dialog. */
 
-import { api, session } from '../lib/api.js';
+import { ApiError, api, session } from '../lib/api.js';
 import { documentOf, splitSpan } from '../lib/passages.js';
 import { button, el, errorBox, loading, newId, notice, replace } from '../lib/ui.js';
 
@@ -66,8 +66,16 @@ async function show(place, signal) {
 /** The passage, where its document still has it. */
 async function findPassage(place, signal) {
   const query = { collection: place.collection, around: place.id, limit: 1 };
-  const { data } = await api(`/v1/documents/${encodeURIComponent(documentOf(place))}`, { query, signal });
-  return data.passages.find(({ id }) => id === place.id);
+  // A document that was stored uncut is one passage of its own name.
+  for (const name of new Set([documentOf(place), place.id])) {
+    try {
+      const { data } = await api(`/v1/documents/${encodeURIComponent(name)}`, { query, signal });
+      return data.passages.find(({ id }) => id === place.id);
+    } catch (error) {
+      if (!(error instanceof ApiError && error.status === 404)) throw error;
+    }
+  }
+  return undefined;
 }
 
 /** The text with the sentence marked; a sentence that stands elsewhere by now is looked for. */

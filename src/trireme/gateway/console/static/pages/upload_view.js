@@ -1,10 +1,14 @@
 /** Files to drop or choose, and what becomes of each. */
 
-import { api, upload } from '../lib/api.js';
+import { ApiError, api, upload } from '../lib/api.js';
 import { bytes, number } from '../lib/format.js';
 import { Uploads, choose, filesOf } from '../lib/uploads.js';
 import { badge, button, el, newId, replace } from '../lib/ui.js';
 
+// Jobs that one question may list, and that are asked after one by one.
+const MOST_LISTED = 200;
+const MOST_ALONE = 3;
+const LOST = { state: 'failed', error: 'its job is no longer known: was its document deleted?' };
 // Rows that are shown; the line above them counts all.
 const MOST_ROWS = 50;
 const WORDS = {
@@ -99,8 +103,32 @@ function sender(signal) {
   };
 }
 
+/** What became of jobs: many by one list of the newest ones, what is not in it one by one, the oldest first. Does not raise. */
 function looker(signal) {
-  return async (job) => (await api(`/v1/jobs/${encodeURIComponent(job)}`, { signal })).data;
+  return async (items) => {
+    const found = new Map();
+    const note = (job) => found.set(job.id, job);
+    try {
+      if (items.length > MOST_ALONE) {
+        const collection = items[0].collection;
+        (await api('/v1/jobs', { query: { collection, limit: MOST_LISTED }, signal })).data.data.forEach(note);
+      }
+      const rest = items.filter(({ job }) => !found.has(job)).slice(0, MOST_ALONE);
+      for (const { job } of rest) note({ id: job, ...(await lookAlone(job, signal)) });
+    } catch {
+      // A gateway that is away or full is asked again in the next round.
+    }
+    return found;
+  };
+}
+
+async function lookAlone(job, signal) {
+  try {
+    return (await api(`/v1/jobs/${encodeURIComponent(job)}`, { signal })).data;
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 404) return LOST;
+    throw error;
+  }
 }
 
 /** @param {Object<string, number>} counts @param {number} all @returns {string} */
