@@ -276,10 +276,34 @@ def test_a_page_that_is_left_holds_no_stream(new_tab, api):
     assert [path for path, _ in api.asked].count("/v1/live") == asked
 
 
+def test_a_tab_that_nobody_sees_holds_no_stream(new_tab, api):
+    def show(is_hidden):
+        tab.page.evaluate(
+            """(isHidden) => {
+              Object.defineProperty(document, 'hidden', { value: isHidden, configurable: true });
+              document.dispatchEvent(new Event('visibilitychange'));
+            }""",
+            is_hidden,
+        )
+
+    tab = new_tab()
+    log_in(tab, "live")
+    tab.page.get_by_text("live", exact=True).wait_for()
+    show(is_hidden=True)
+    asked = [path for path, _ in api.asked].count("/v1/live")
+    api.end_streams()
+    tab.page.wait_for_timeout(3000)
+    assert [path for path, _ in api.asked].count("/v1/live") == asked
+    api.streams["/v1/live"] = [("hello", {**HELLO, "gateway": "gw-2"}), ("history", HISTORY), ("now", NOW)]
+    show(is_hidden=False)
+    tab.page.get_by_text("gateway gw-2").first.wait_for()
+
+
 def test_a_question_keeps_the_focus_and_gives_it_back(new_tab):
     tab = new_tab()
     log_in(tab)
     page = tab.page
+    page.get_by_role("rowheader", name="rag").first.wait_for()
     page.evaluate(
         """async () => {
           const { button, confirm } = await import('/console/lib/ui.js');
@@ -305,6 +329,7 @@ def test_a_list_of_any_length_costs_one_page(new_tab):
     tab = new_tab()
     log_in(tab)
     page = tab.page
+    page.get_by_role("rowheader", name="rag").first.wait_for()
     page.evaluate(
         """async () => {
           const { pager, table } = await import('/console/lib/ui.js');

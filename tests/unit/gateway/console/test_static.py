@@ -81,7 +81,7 @@ def test_no_other_host_is_named(path):
     text = text_of(path).replace("http://www.w3.org/2000/svg", "")
     assert not re.search(r"(https?:|wss?:)?//[\w-]+\.\w", text)
     assert "@import" not in text
-    assert not re.search(r"url\((?!['\"]?data:)", text)
+    assert not re.search(r"\burl\((?!['\"]?data:)", text)
 
 
 def test_the_index_has_no_script_style_or_listener_of_its_own():

@@ -6,7 +6,7 @@
 
 /**
  * @param {Call} call
- * @param {string} origin of the gateway, such as http://127.0.0.1:8080
+ * @param {string} origin of the gateway: scheme, host and port
  * @returns {string} a command of a POSIX shell, whose environment holds KEY
  */
 export function asCurl({ path, body }, origin) {
