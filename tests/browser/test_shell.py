@@ -172,11 +172,11 @@ def test_a_stream_that_is_ended_with_its_key_leads_to_the_log_in(new_tab, api):
 
 def test_only_pages_that_the_key_may_use_are_named_and_others_say_what_they_need(new_tab, api):
     tab = new_tab()
-    api.answers["/v1/me"] = (200, {**ME, "endpoints": ["chat", "models"], "is_admin": False})
+    api.answers["/v1/me"] = (200, {**ME, "endpoints": ["models", "usage"], "is_admin": False})
     tab.page.goto(f"{tab.url}#key={SECRET}")
     names = tab.page.get_by_role("navigation").get_by_role("link")
     names.first.wait_for()
-    assert names.all_inner_texts() == ["Playground", "Models"]
+    assert names.all_inner_texts() == ["Live", "Models", "Cost", "Budgets"]
     tab.page.goto(f"{tab.url}#/keys")
     tab.page.get_by_text("This page needs a key with the endpoint admin.").wait_for()
     tab.page.goto(f"{tab.url}#/nonsense")
