@@ -20,7 +20,7 @@ from trireme.commands.scope import database_url, store_urls
 from trireme.commands.work import watch_parent
 from trireme.errors import ArtifactError, SettingError
 from trireme.gateway_process import SALT_VARIABLE, STORE_VARIABLES
-from trireme.settings import SHORTEST_SECRET, Settings, read_regions
+from trireme.settings import OTLP_VARIABLES, SHORTEST_SECRET, Settings, read_regions
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -64,7 +64,13 @@ def _gateway(arguments: argparse.Namespace, settings: Settings, console: Console
         listening = resources.enter_context(bind(settings.gateway_host, settings.gateway_port))
         parts = open_parts(settings, database_url(settings), resources)
         # The processes that read strangers' files inherit what stands here.
-        for variable in (SALT_VARIABLE, "TRIREME_DATABASE_URL", *STORE_VARIABLES, *parts.secrets):
+        for variable in (
+            SALT_VARIABLE,
+            "TRIREME_DATABASE_URL",
+            *STORE_VARIABLES,
+            *OTLP_VARIABLES,
+            *parts.secrets,
+        ):
             os.environ.pop(variable, None)
         console.print(f"Gateway: {base_url(settings)}; Ctrl-C ends it.", highlight=False, soft_wrap=True)
         run_gateway(parts, listening)
@@ -82,6 +88,7 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
     from trireme.gateway.server import GatewayParts
     from trireme.gateway.spending.no_budgets import NoBudgets
     from trireme.observe.build_info import read_build
+    from trireme.otlp.opening import open_spans
     from trireme.providers.registry import TritonPorts
     from trireme.storage import (
         open_budgets,
@@ -99,6 +106,8 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
     check_regions(settings, file)
     cascades = read_cascades(file, settings.gateway_file)
     budgets, cache = store_urls(settings)
+    build = read_build(settings.release)
+    spans = open_spans("gateway", build, **settings.collector)
     return GatewayParts(
         file=file,
         triton=TritonPorts(
@@ -129,7 +138,8 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
             deploy=deploy_of(settings),
             beat=beat_of(settings),
         ),
-        build=read_build(settings.release),
+        spans=resources.enter_context(closing(spans)),
+        build=build,
     )
 
 

@@ -37,7 +37,7 @@ class Gate:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Any) -> None:
         ports: Ports = scope["state"]["ports"]
-        exchange = open_exchange(scope, self._endpoint)
+        exchange = open_exchange(scope, self._endpoint, 0 if self._is_open else ports.spans.percent)
         # Of this task, which is this request's alone, and of those that it starts.
         CURRENT.set(exchange.trace)
         ports.metrics.begin(self._endpoint)

@@ -26,7 +26,9 @@ from trireme.gateway.key_ring import KeyRing
 from trireme.gateway.log import Log
 from trireme.gateway.metrics import GatewayMetrics
 from trireme.gateway.spending.spending import Spending
+from trireme.gateway.traced_calls import CallRecorder, Peer
 from trireme.gateway.uploads import Documents
+from trireme.observe.spans import NoSpans, SpanSink
 from trireme.providers.attempts import Attempts
 from trireme.providers.models import ModelServer, ServedModel
 from trireme.providers.token_texts import TokenTexts
@@ -131,8 +133,16 @@ class Ports:
     default_collection: str
     budgets: BudgetStore | None = None
     costs: CostParts | None = None
+    spans: SpanSink = field(default_factory=NoSpans)
+    # By name in the file.
+    peers: Mapping[str, Peer] = field(default_factory=dict)
     # Unix seconds.
     started: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def recorder(self) -> CallRecorder:
+        """What records the calls of models."""
+        return CallRecorder(self.spans, self.metrics, self.peers)
 
     def salt_of(self, tenant: str) -> str:
         """What keeps a tenant's cached prefixes apart at a provider, and tells nothing of its name."""

@@ -49,10 +49,12 @@ from trireme.gateway.spending.metered import MeteredSpending, SpendingParts
 from trireme.gateway.spending.no_budgets import NoBudgets
 from trireme.gateway.spending.price_book import PriceBook
 from trireme.gateway.spending.spending import Spending
+from trireme.gateway.traced_calls import CallRecorder, TracedServer, peers_of
 from trireme.gateway.uploads import Documents
 from trireme.http_server import listen, new_config
 from trireme.observe import metrics as names
 from trireme.observe.build_info import Build
+from trireme.observe.spans import NoSpans, SpanSink
 from trireme.providers.attempts import AttemptPolicy, Attempts
 from trireme.providers.models import ServedModel
 from trireme.providers.own_limits import OwnLimits
@@ -115,6 +117,8 @@ class GatewayParts:
     # Of all models of the file that have steps.
     cascades: Mapping[str, CascadePlan] = field(default_factory=dict)
     costs: CostParts | None = None
+    # The caller's to close.
+    spans: SpanSink = field(default_factory=NoSpans)
     # What metrics say of this process.
     build: Build = field(default_factory=Build)
 
@@ -201,9 +205,12 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
         for entry in entries.values():
             for provider in entry.keys:
                 stack.push_async_callback(provider.close)
-        server = open_model_server(parts.triton, _find_far_names(parts))
-        stack.push_async_callback(server.close)
         metrics, log = GatewayMetrics(parts.file.models, parts.file.targets(), parts.build), Log()
+        peers = peers_of(parts.file, parts.triton.url)
+        recorder = CallRecorder(parts.spans, metrics, peers)
+        own = open_model_server(parts.triton, _find_far_names(parts))
+        server = TracedServer(own, recorder, LOCAL)
+        stack.push_async_callback(server.close)
         served = ServedModels(server, partial(_teach, entries[LOCAL]))
         if parts.file.local.other_regions:
             metrics.watch(names.FAR_MODELS, lambda: len(served.far))
@@ -262,6 +269,8 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
             default_collection=parts.default_collection,
             budgets=budgets,
             costs=parts.costs,
+            spans=parts.spans,
+            peers=peers,
         )
 
 

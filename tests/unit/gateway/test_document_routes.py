@@ -28,6 +28,7 @@ from trireme.gateway.surface import Failure
 from trireme.gateway.uploads import Documents, UploadOptions
 from trireme.gateway.wire.openai_files import FileRef, decode_file_id, encode_file_id
 from trireme.ingest.documents import Indexed
+from trireme.observe.spans import NoSpans
 from trireme.types import CollectionInfo, Document, Embedder, Passage
 
 ANN = "tr-ann"
@@ -82,6 +83,7 @@ class Bench:
             keys=KeyRing(Keys(KEYS)),
             documents=self.documents,
             metrics=GatewayMetrics(),
+            spans=NoSpans(),
             log=Log(StringIO()),
             default_collection="default",
         )
