@@ -15,6 +15,7 @@ from trireme.cache.promise import PromiseStore
 from trireme.cost.port import CostBook
 from trireme.cost.releases import ReleaseLog
 from trireme.errors import SettingError
+from trireme.ingest.catalog import Catalog
 from trireme.ingest.documents import DocumentStore
 from trireme.ingest.index_builder import IndexBuilder
 from trireme.ingest.queue import JobQueue
@@ -52,6 +53,7 @@ class Storage:
     promises: Callable[[str], PromiseStore]
     costs: Callable[[str], CostBook]
     releases: Callable[[str], ReleaseLog]
+    catalog: Callable[[str, float], Catalog]
 
 
 def open_store(
@@ -78,6 +80,11 @@ def open_documents(url: str, storage: str = "float32") -> DocumentStore:
 def open_queue(url: str, timeout: float) -> JobQueue:
     """The queue of `url`; a worker without heartbeats for `timeout` seconds counts as dead. Raises SettingError."""
     return _find(url).queue(url, timeout)
+
+
+def open_catalog(url: str, timeout: float) -> Catalog:
+    """What tenants hold at `url`. timeout: as of `open_queue`. Raises SettingError."""
+    return _find(url).catalog(url, timeout)
 
 
 def open_index_builder(url: str, exact_below: int) -> IndexBuilder:
@@ -191,6 +198,12 @@ def _postgres_queue(url: str, timeout: float) -> JobQueue:
     return ProcrastinateQueue(url, QueueTiming(timeout))
 
 
+def _postgres_catalog(url: str, timeout: float) -> Catalog:
+    from trireme.postgres.catalog import PostgresCatalog
+
+    return PostgresCatalog(url, timeout)
+
+
 def _postgres_index_builder(url: str, exact_below: int) -> IndexBuilder:
     from trireme.postgres.index_builder import PostgresIndexBuilder
 
@@ -266,5 +279,6 @@ STORAGES = {
         _postgres_promises,
         _postgres_costs,
         _postgres_releases,
+        _postgres_catalog,
     ),
 }

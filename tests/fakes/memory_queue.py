@@ -7,7 +7,7 @@ import itertools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, time
 
 from trireme.errors import DocumentError
 from trireme.ingest.queue import (
@@ -41,6 +41,7 @@ class _Entry:
     ready_at: float = 0.0
     failures: int = 0
     error: str = ""
+    created_at: float = dataclasses.field(default_factory=time)
 
 
 class MemoryJobs:
@@ -225,7 +226,8 @@ def _lock(entry: _Entry) -> tuple[str, str, str]:
 def _info(entry: _Entry) -> JobInfo:
     job = entry.job
     error = "" if entry.state == "done" else entry.error
-    return JobInfo(job.id, job.tenant, job.collection, job.document.id, entry.state, job.attempts, error)
+    where = (job.id, job.tenant, job.collection, job.document.id)
+    return JobInfo(*where, entry.state, job.attempts, error, entry.created_at)
 
 
 def _agrees(entry: _Entry, query: JobQuery) -> bool:

@@ -13,7 +13,7 @@ ENDPOINTS = {
     "classify": "/predict",
     "models": "/v1/models, /info",
     "search": "/v1/search, /v1/vector_stores",
-    "documents": "/v1/documents, /v1/jobs, /v1/files",
+    "documents": "/v1/documents, /v1/jobs, /v1/files, DELETE /v1/vector_stores",
     "metrics": "/metrics",
     "usage": "/v1/usage, /v1/budgets, /v1/cost",
     "admin": "/v1/budgets, /v1/releases",

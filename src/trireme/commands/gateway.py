@@ -221,17 +221,18 @@ def _uploads_opener(settings: Settings, url: str, resources: ExitStack) -> Calla
     """Makes the documents of all tenants, which the gateway closes, over stores that `resources` closes."""
     from trireme.documents.load import Limits
     from trireme.gateway.reader_process import ReaderOptions
-    from trireme.gateway.uploads import Documents, UploadOptions
-    from trireme.storage import open_documents, open_queue, open_store
+    from trireme.gateway.uploads import Documents, DocumentStores, UploadOptions
+    from trireme.storage import open_catalog, open_documents, open_queue, open_store
 
     reopened = partial(open_queue, url, settings.worker_timeout_seconds)
-    stores = (
+    stores = DocumentStores(
         resources.enter_context(closing(reopened())),
         resources.enter_context(closing(open_documents(url))),
         resources.enter_context(closing(open_store(url))),
+        resources.enter_context(closing(open_catalog(url, settings.worker_timeout_seconds))),
     )
     limits = Limits(settings.max_document_bytes, settings.max_parsed_bytes)
-    return partial(Documents, *stores, reopened, UploadOptions(reader=ReaderOptions(limits=limits)))
+    return partial(Documents, stores, reopened, UploadOptions(reader=ReaderOptions(limits=limits)))
 
 
 def _read_secrets(file: GatewayFile) -> dict[str, str]:

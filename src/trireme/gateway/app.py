@@ -17,6 +17,7 @@ from trireme.gateway.document_routes import DOCUMENT_ROUTES
 from trireme.gateway.exchange import Exchange
 from trireme.gateway.gate import Gate, Receive
 from trireme.gateway.health_routes import healthz, metrics, readyz
+from trireme.gateway.holding_routes import HOLDING_ROUTES
 from trireme.gateway.model_routes import MODEL_ROUTES
 from trireme.gateway.ports import Ports
 from trireme.gateway.replies import JsonReply, Reply
@@ -61,6 +62,7 @@ _GATES: tuple[tuple[str, str, Gate], ...] = (
     ("GET", "/metrics", Gate("metrics", metrics, OPENAI.fail, is_open=True)),
     *((method, path, Gate(name, handler, fail)) for method, path, name, handler, fail in MODEL_ROUTES),
     *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in DOCUMENT_ROUTES),
+    *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in HOLDING_ROUTES),
     *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in BUDGET_ROUTES),
     *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in COST_ROUTES),
 )

@@ -13,7 +13,7 @@ from trireme.ingest.queue import Job, check_scope
 from trireme.postgres.pool import ConnectionPool, DeadlineConnection
 from trireme.postgres.publish import lock_of
 from trireme.postgres.queue_schema import SEARCH_PATH
-from trireme.postgres.rows import IndexRow, lock_collection, vector_column, write_passages
+from trireme.postgres.rows import IndexRow, delete_collection, lock_collection, vector_column, write_passages
 from trireme.postgres.schema import migrate
 from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from trireme.postgres.words import passage_columns
@@ -167,6 +167,9 @@ class PostgresDocuments:
             mine = [one for one in indexed if one.job.id in done and not one.is_known]
             if active is not None and mine:
                 _write(connection, active, mine)
+            elif active is not None and active.is_new:
+                # It was deleted with all that was in hand for it, and does not come back.
+                delete_collection(connection, active.collection_id)
             jobs = [int(job) for job in done]
             connection.execute("DELETE FROM submissions WHERE job = ANY(%b)", (jobs,))
             locks = [lock_of(*scope, one.job.document.id) for one in indexed if one.job.id in done]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,10 @@ WRITE_PASSAGES = """
 
 @dataclass(frozen=True, slots=True)
 class IndexRow:
-    """One index version of a collection. `storage` is float32, float16 or binary; `passages` the collection's."""
+    """One index version of a collection. `storage` is float32, float16 or binary; `passages` the collection's.
+
+    is_new: the collection was made in this transaction.
+    """
 
     collection_id: int
     index_id: int
@@ -40,6 +43,7 @@ class IndexRow:
     model: str
     storage: str
     passages: int
+    is_new: bool = False
 
 
 def lock_collection(
@@ -62,10 +66,10 @@ def lock_collection(
         )
     row = connection.execute(
         "INSERT INTO trireme.collections AS c (tenant, collection) VALUES (%s, %s) "
-        "ON CONFLICT (tenant, collection) DO UPDATE SET passages = c.passages RETURNING id",
+        "ON CONFLICT (tenant, collection) DO UPDATE SET passages = c.passages RETURNING id, xmax = 0",
         (tenant, collection),
     ).fetchone()
-    collection_id = int(row[0]) if row else 0
+    collection_id, is_new = row or (0, False)
     active = find_active(connection, tenant, collection)
     if active is None:
         connection.execute(
@@ -78,7 +82,7 @@ def lock_collection(
     check_embedder(collection, active.embedder, embedder)
     if model and not active.model:
         connection.execute("UPDATE trireme.indexes SET model = %s WHERE id = %s", (model, active.index_id))
-    return active
+    return replace(active, is_new=is_new)
 
 
 def find_active(connection: Connection[Any], tenant: str, collection: str) -> IndexRow | None:
@@ -105,6 +109,18 @@ def allow_seconds(connection: Connection[Any], seconds: float, local: bool = Tru
     # A little less than the pool's deadline, so that a slow statement is told from a dead server.
     milliseconds = str(int(seconds * 1000) - 300)
     connection.execute("SELECT set_config('statement_timeout', %s, %s)", (milliseconds, local))
+
+
+def delete_collection(connection: Connection[Any], collection_id: int) -> None:
+    """Delete a locked collection with all it holds."""
+    # Vectors before passages and documents: one statement each instead of a cascade for every row.
+    connection.execute(
+        "DELETE FROM trireme.embeddings WHERE index_id IN "
+        "(SELECT id FROM trireme.indexes WHERE collection_id = %s)",
+        (collection_id,),
+    )
+    connection.execute("DELETE FROM trireme.passages WHERE collection_id = %s", (collection_id,))
+    connection.execute("DELETE FROM trireme.collections WHERE id = %s", (collection_id,))
 
 
 def write_passages(

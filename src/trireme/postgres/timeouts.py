@@ -20,6 +20,8 @@ class Timeouts:
     # Digests and ids of documents, and the collections that lack an index.
     read_documents: float = 30.0
     write_documents: float = 120.0
+    # A page of documents, passages or jobs, for which somebody waits.
+    catalog: float = 10.0
     # A document of a million passages moves in one transaction, with its entries in the HNSW index.
     move_document: float = 3600.0
     # A collection of a million passages is deleted within minutes.
