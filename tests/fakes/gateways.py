@@ -29,6 +29,8 @@ from trireme.gateway.metrics import GatewayMetrics
 from trireme.gateway.ports import Ports, ServedModels
 from trireme.gateway.server import bind, new_cascades, new_server
 from trireme.gateway.spending.spending import Spending
+from trireme.gateway.traced_calls import CallRecorder, TracedServer, peers_of
+from trireme.observe.spans import NoSpans
 from trireme.providers.attempts import AttemptPolicy, Attempts
 from trireme.providers.models import ServedModel
 from trireme.providers.port import AttemptLimits
@@ -131,6 +133,7 @@ class FakeGateway:
         cascades=None,
         backlogs=None,
         degrade_clock=None,
+        spans=None,
     ):
         self.provider = provider
         self.keys = Keys(keys or {SECRET: ANN})
@@ -155,6 +158,7 @@ class FakeGateway:
         self._cascades = cascades or {}
         self._backlogs = backlogs
         self._degrade_clock = degrade_clock
+        self._spans = spans or NoSpans()
         self.log = StringIO()
         self.ports = None
 
@@ -198,6 +202,8 @@ class FakeGateway:
             name: Entry(name, (self.provider,), self._limits, row.region)
             for name, row in self.file.providers.items()
         }
+        peers = peers_of(self.file, "127.0.0.1:8001")
+        server = TracedServer(self._models, CallRecorder(self._spans, metrics, peers), "local")
         self.ports = Ports(
             file=self.file,
             keys=ring,
@@ -210,7 +216,7 @@ class FakeGateway:
             versions=self._versions,
             validators=Validators(self._versions, self.file.cache.http_seconds),
             kept=KeptReplies(self._cache_store, self.file.cache.entry_bytes),
-            server=self._models,
+            server=server,
             served=served,
             token_texts=TokenTexts(Path("model_repository")),
             documents=self._documents,
@@ -222,6 +228,8 @@ class FakeGateway:
             default_collection="default",
             budgets=self._budgets,
             costs=CostParts(self.book, self.releases, Deploy(0, "")),
+            spans=self._spans,
+            peers=peers,
         )
         try:
             yield self.ports

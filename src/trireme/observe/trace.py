@@ -40,6 +40,10 @@ class Trace:
     parent: str = ""
     call: str = ""
 
+    def own(self) -> str:
+        """The traceparent of what goes on when this process's part has ended."""
+        return write_parent(self.trace, self.span, is_sampled=self.is_sampled)
+
     def child(self) -> str:
         """The traceparent of a call that this process makes, a new one for each that is not recorded."""
         return write_parent(self.trace, self.call or new_span(), is_sampled=self.is_sampled)

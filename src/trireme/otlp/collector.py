@@ -48,7 +48,7 @@ class Collector:
         return urlsplit(self.url).netloc
 
     def send(self, body: bytes) -> Answer:
-        """Ask it to take an ExportTraceServiceRequest. Blocks; never raises. No redirect is followed, no proxy used."""
+        """Ask it to take an ExportTraceServiceRequest. Blocks; never raises. Redirects are not followed."""
         parts = urlsplit(self.url)
         connection = self._connection(parts)
         # A timeout of the socket is of each read: a collector that drips would have all the time there is.
