@@ -21,5 +21,5 @@ MODEL_SPANS = Metric(
     "counter",
     "as trireme_spans_total, of the model's process",
     ("model", "instance", "outcome"),
-    when="where spans are sent to a collector",
+    when="where spans of models are sent to a collector",
 )
