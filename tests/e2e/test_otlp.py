@@ -17,6 +17,7 @@ from fakes.upstreams import serving
 from trireme.indexing import ingest_path
 from trireme.observe import metrics as names
 from trireme.stack import Stack
+from trireme.triton import server
 from trireme.triton.metrics import read_metrics
 
 CANARY = "canary-8150"
@@ -31,14 +32,32 @@ def collector():
 
 
 @pytest.fixture(scope="module")
-def stack(collector, tmp_path_factory, corpus):
+def tritons_own():
+    """Where tritonserver sends spans of its own."""
+    with collecting() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def stack(collector, tritons_own, tmp_path_factory, corpus):
     """The chain of answers and searches, with the fake engine, which makes no time of its own."""
+    plain = server.server_command
+    options = [
+        f"opentelemetry,url={traces_of(tritons_own)}",
+        "mode=opentelemetry",
+        "level=TIMESTAMPS",
+        "rate=1",
+    ]
+    more = [word for option in options for word in ("--trace-config", option)]
     repository = place_repository(tmp_path_factory.mktemp("models"), {})
     for model in ("search", "search__sort"):
         (repository / model).symlink_to(REPOSITORY / model)
     folder = tmp_path_factory.mktemp("data")
     settings = settings_on_free_ports(folder, model_repository=repository, otlp_url=traces_of(collector))
-    with Stack(settings) as running:
+    with contextlib.ExitStack() as opened:
+        patch = opened.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(server, "server_command", lambda *given: [*plain(*given), *more])
+        running = opened.enter_context(Stack(settings))
         ingest_path(settings, corpus, running.database_url, Console(quiet=True))
         running.start_worker()
         yield running
@@ -194,6 +213,14 @@ def test_a_document_is_indexed_within_the_trace_of_its_upload_and_named_in_the_w
     log = stack.settings.data_dir / "logs" / "worker.log"
     line = f'request otlp-upload-1 trace {trace} job {indexed.attributes["trireme.job"]} document "a paper": stored'
     wait_until(lambda: line in log.read_text())
+
+
+def test_tritonservers_own_spans_join_the_trace_below_the_gateways_call(collector, tritons_own, post):
+    trace, parent = new_trace()
+    assert post("/v1/embeddings", {"model": "embedding", "input": "its own"}, traceparent=parent)[0] == 200
+    call = Tree(collector, trace, "embeddings embedding").named("embeddings embedding")
+    tritons_own.wait_until(lambda seen: any(span.parent == call.span for span in seen.spans))
+    assert {span.service for span in tritons_own.spans} == {"triton-inference-server"}
 
 
 def test_a_request_that_brings_no_trace_begins_one(collector, post):
