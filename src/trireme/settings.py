@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from trireme.errors import SettingError
 
@@ -18,8 +19,19 @@ SHORTEST_SECRET = 32
 # Of Valkey or Redis; an s: over TLS.
 STORE_SCHEMES = ("redis://", "rediss://", "valkey://", "valkeys://", "unix://")
 
+OFF = "off"
+# What a collector's URL ends with, by OTLP's specification.
+TRACES_PATH = "/v1/traces"
+# OpenTelemetry's own variables, which count where TRIREME_OTLP_URL is not set.
+OTEL_URL, OTEL_HEADERS = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS"
+OTEL_PROTOCOL, OTEL_OFF = "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_SDK_DISABLED"
+HTTP_PROTOBUF = "http/protobuf"
+# Those that may hold a secret.
+OTLP_VARIABLES = ("TRIREME_OTLP_HEADERS", OTEL_HEADERS)
+
 # Labels of metrics, and columns of tables.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+_HEADER = re.compile(r"[a-z0-9_-]{1,64}")
 
 Value = str | int | Path
 # A variable's text and the setting's default -> the value. Raises ValueError with what follows the key's name.
@@ -86,6 +98,57 @@ def _store_url(raw: str, _: Value) -> Value:
         # The URL may hold a password: it is not quoted.
         raise ValueError(f"must begin with one of {', '.join(STORE_SCHEMES)}")
     return raw
+
+
+def _otlp_url(raw: str, _: Value) -> Value:
+    """With /v1/traces at its end. The URL may hold a secret by mistake: it is not quoted."""
+    if raw in ("", OFF):
+        return raw
+    try:
+        parts = urlsplit(raw)
+        # Raises for what is no number.
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_url = is_url and not (parts.query or parts.fragment)
+    except ValueError:
+        is_url = False
+    if not is_url:
+        raise ValueError("must be off, or the URL of a collector such as http://127.0.0.1:4318")
+    if "@" in parts.netloc:
+        raise ValueError("must hold no user and no password; they belong into TRIREME_OTLP_HEADERS")
+    path = parts.path.rstrip("/")
+    return parts._replace(path=path if path.endswith(TRACES_PATH) else path + TRACES_PATH).geturl()
+
+
+def _otlp_headers(raw: str, _: Value) -> Value:
+    """They may hold a secret: nothing of them is quoted."""
+    try:
+        read_headers(raw)
+    except ValueError:
+        raise ValueError(
+            "must be name=value with commas between several, as authorization=Bearer%20KEY"
+        ) from None
+    return raw
+
+
+def read_headers(raw: str) -> dict[str, str]:
+    """Header -> value of a text "name=value,name=value", values percent-encoded, as OpenTelemetry has it.
+
+    Raises ValueError.
+    """
+    headers: dict[str, str] = {}
+    for pair in filter(None, (part.strip() for part in raw.split(","))):
+        name, mark, value = pair.partition("=")
+        name, value = name.strip().lower(), unquote(value.strip())
+        if not mark or not _HEADER.fullmatch(name) or not (value.isascii() and value.isprintable()):
+            raise ValueError(raw)
+        headers[name] = value
+    return headers
+
+
+def _percent(raw: str, _: Value) -> Value:
+    if not raw.isdecimal() or int(raw) > 100:
+        raise ValueError(f"must be a number from 0 to 100, got {raw!r}")
+    return int(raw)
 
 
 def _regions(schemes: tuple[str, ...]) -> Parser:
@@ -193,6 +256,11 @@ class Settings:
     machine_kind: str = field(default="", metadata=NAME)
     # Who is paid for by the hour; "": its host name.
     machine: str = field(default="", metadata=NAME)
+    # Where spans are sent, over OTLP/HTTP; "": as OpenTelemetry's own variables say, off without them. headers:
+    # sent beside them, never logged. percent: of the requests that bring no traceparent, those that are recorded.
+    otlp_url: str = field(default="", metadata=_reads(_otlp_url))
+    otlp_headers: str = field(default="", repr=False, metadata=_reads(_otlp_headers))
+    otlp_percent: int = field(default=100, metadata=_reads(_percent))
     # `trireme serve` tells its server, which shows it as a metric.
     server_restarts: int = field(default=0, metadata=_reads(_number(0, "a number")))
 
@@ -200,6 +268,12 @@ class Settings:
     def grpc_url(self) -> str:
         """host:port of the gRPC endpoint, as tritonclient takes it."""
         return f"{self.host}:{self.grpc_port}"
+
+    @property
+    def collector(self) -> dict[str, Any]:
+        """Where spans are sent, as `otlp.opening.open_spans` takes it: url, "" for nowhere; headers; percent."""
+        url = "" if self.otlp_url == OFF else self.otlp_url
+        return {"url": url, "headers": read_headers(self.otlp_headers), "percent": self.otlp_percent}
 
     @property
     def listed_server_hosts(self) -> tuple[str, ...]:
@@ -215,7 +289,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     environ = os.environ if environ is None else environ
     known = {PREFIX + f.name.upper(): f for f in fields(Settings)}
     values: dict[str, Value] = {}
-    for key, raw in environ.items():
+    for key, raw in {**_of_opentelemetry(environ), **environ}.items():
         if not key.startswith(PREFIX):
             continue
         if key not in known:
@@ -226,6 +300,20 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         except ValueError as error:
             raise SettingError(f"{key} {error}") from None
     return Settings(**values)  # type: ignore[arg-type]
+
+
+def _of_opentelemetry(environ: Mapping[str, str]) -> dict[str, str]:
+    """Our settings where OpenTelemetry's variables name a collector and ours do not."""
+    url = environ.get(OTEL_URL, "")
+    is_off = environ.get(OTEL_OFF, "").lower() == "true"
+    if not url or is_off or environ.get("TRIREME_OTLP_URL"):
+        return {}
+    if (protocol := environ.get(OTEL_PROTOCOL) or HTTP_PROTOBUF) != HTTP_PROTOBUF:
+        raise SettingError(
+            f"{OTEL_PROTOCOL} is {protocol[:40]!r}, but spans are sent as {HTTP_PROTOBUF}; set TRIREME_OTLP_URL"
+            " to a collector's port for that, or to off"
+        )
+    return {"TRIREME_OTLP_URL": url, "TRIREME_OTLP_HEADERS": environ.get(OTEL_HEADERS, "")}
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -16,6 +16,7 @@ from trireme.ingest.worker import Worker
 from trireme.observe import metrics as names
 from trireme.observe.build_info import Build
 from trireme.observe.registry import MetricPage
+from trireme.observe.spans import NoSpans, SpanSink
 
 MODEL = "ingest"
 # Between two looks at the queue; at most a twentieth of the time is spent looking.
@@ -26,7 +27,9 @@ LOOKING_SHARE = 20
 class WorkerMetrics:
     """Looks at the queue in a thread of its own, and keeps what it told."""
 
-    def __init__(self, worker: Worker, build: Build | None = None) -> None:
+    def __init__(self, worker: Worker, build: Build | None = None, spans: SpanSink | None = None) -> None:
+        self._spans = spans or NoSpans()
+        self._spans_told = dict.fromkeys(names.SPAN_OUTCOMES, 0)
         self._worker = worker
         self._signals = IngestSignals()
         self._page = MetricPage("worker", names.WORKER, build or Build())
@@ -54,6 +57,14 @@ class WorkerMetrics:
             if value is not None:
                 self._gauges[row].labels(*self._mine).set(value)
 
+    def tell_spans(self) -> None:
+        """Brings the counters of spans up to date, where some are sent."""
+        counts = self._spans.counts()
+        for outcome, told in self._spans_told.items() if self._spans.is_on else ():
+            count = getattr(counts, outcome)
+            self._page.of(names.SPANS, outcome).inc(count - told)
+            self._spans_told[outcome] = count
+
     def forget(self) -> None:
         """Nobody knows the queue: what was told of it is told no longer."""
         for gauge in self._gauges.values():
@@ -64,6 +75,7 @@ class WorkerMetrics:
         pause = 0.0
         while not self._closed.wait(pause):
             began = monotonic()
+            self.tell_spans()
             try:
                 self.look()
             except TriremeError:
@@ -76,7 +88,9 @@ class WorkerMetrics:
 
 
 @contextmanager
-def metrics_of(worker: Worker, host: str, port: int, build: Build | None = None) -> Iterator[None]:
+def metrics_of(
+    worker: Worker, host: str, port: int, build: Build | None = None, spans: SpanSink | None = None
+) -> Iterator[None]:
     """Within it the worker's metrics are at http://host:port/metrics; with port 0 there are none.
 
     Raises SettingError for a port that is taken.
@@ -84,7 +98,7 @@ def metrics_of(worker: Worker, host: str, port: int, build: Build | None = None)
     if not port:
         yield
         return
-    metrics = WorkerMetrics(worker, build)
+    metrics = WorkerMetrics(worker, build, spans)
     server = _serve(metrics, host, port)
     thread = threading.Thread(target=metrics.run, name="worker-metrics", daemon=True)
     thread.start()

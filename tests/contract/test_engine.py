@@ -439,6 +439,19 @@ def test_each_request_that_has_run_is_counted_with_the_time_that_it_waited(own):
 
 
 @pytest.mark.parametrize("own", [{"max_num_seqs": 1, "max_waiting": 4}], indirect=True)
+def test_a_request_says_once_how_long_it_waited(own):
+    requests = [own.submit(PROMPT[n:]) for n in range(2)]
+    for request_id in requests:
+        own.finish(request_id)
+    first, second = (
+        [chunk.waited for chunk in own.chunks[one] if chunk.waited is not None] for one in requests
+    )
+    assert (len(first), len(second)) == (1, 1)
+    # The second waited for the first.
+    assert second[0] > first[0] >= 0
+
+
+@pytest.mark.parametrize("own", [{"max_num_seqs": 1, "max_waiting": 4}], indirect=True)
 def test_a_waiting_request_can_be_cancelled_and_the_next_one_runs(own):
     def cancel():
         long, waiting = own.submit(sampling=LONG), own.submit(PROMPT[1:])

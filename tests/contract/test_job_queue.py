@@ -11,7 +11,7 @@ import pytest
 from queues import MemoryWorld, document, documents, publish
 
 from trireme.errors import InvalidInputError
-from trireme.ingest.queue import JobQuery
+from trireme.ingest.queue import JobQuery, Origin
 
 
 def test_jobs_are_taken_oldest_first_and_each_once(queue):
@@ -110,3 +110,11 @@ def test_the_query_of_the_signals_page_counts_what_waits(world):
     queue.take(2)
     with psycopg.connect(world.url) as connection:
         assert connection.execute(query).fetchone() == (3,)
+
+
+def test_a_job_keeps_the_request_that_published_it(queue):
+    origin = Origin("req_1", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    queue.publish("t", "c", [document("a")], "batch", origin)
+    queue.publish("t", "c", [document("b")])
+    found = {job.document.id: job.origin for job in queue.take(10)}
+    assert found == {"a": origin, "b": Origin()}

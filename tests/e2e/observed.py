@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 
 import grpc
+from cascades import versions_of
 from gateways import gateway_over
 from prometheuses import job, prometheus_over
 from rich.console import Console
@@ -19,8 +20,11 @@ from tritonclient.grpc import service_pb2 as messages
 
 from fakes.agents import AgentRun
 from fakes.balancers import Balancer
+from fakes.cascade_gateways import calibration_of
+from fakes.collectors import collecting, traces_of
 from trireme.agent.options import AgentOptions
 from trireme.budget.caps import Cap
+from trireme.cascade.calibration import write_calibration
 from trireme.errors import InvalidInputError, UnavailableError
 from trireme.indexing import publish_path
 from trireme.observe import metrics as names
@@ -39,6 +43,20 @@ input = 1000.0
 output = 2000.0
 
 [models.assistant]
+chain = ["fakeopenai:echo"]
+
+[models.assistant.semantic]
+threshold = 0.8
+
+[models.careful]
+exact = "off"
+[[models.careful.steps]]
+name = "sentence"
+target = "rag"
+answer_mode = "extractive"
+calibration = "careful.json"
+[[models.careful.steps]]
+name = "big"
 chain = ["fakeopenai:echo"]
 
 [models.failing]
@@ -69,6 +87,8 @@ vllm:prefix_cache_queries_total{{model="llm"}} {0}00
 vllm:prefix_cache_hits_total{{model="llm"}} {0}0
 """
 DOCUMENTS, LEAST_WAITING = 60, 20
+# What answers with a sentence.
+CALIBRATED = ("embedding", "rag", "reranker", "search__retrieve")
 RELEASE = "r-of-tests"
 
 
@@ -90,7 +110,8 @@ def observed(stack, upstream, folder):
     settings = stack.settings
     (worker_port, agent_port, agent_http) = free_ports(3)
     with contextlib.ExitStack() as opened:
-        gateway = opened.enter_context(gateway_over(stack, upstream, _new(folder, "gateway"), FILE))
+        collector = opened.enter_context(collecting())
+        gateway = opened.enter_context(_gateway(stack, upstream, _new(folder, "gateway"), collector))
         agent = AgentRun(
             AgentOptions(
                 server=settings.grpc_url,
@@ -102,7 +123,7 @@ def observed(stack, upstream, folder):
             folder / "agent.log",
         )
         opened.callback(agent.close)
-        worker = opened.enter_context(_worker(stack, worker_port, folder / "worker.log"))
+        worker = opened.enter_context(_worker(stack, worker_port, folder / "worker.log", collector))
         balancer = Balancer(_new(folder, "envoy"), {"all": {"serves": ["embedding"]}})
         opened.callback(balancer.close)
         balancer.place(Endpoint("127.0.0.1", settings.grpc_port))
@@ -162,6 +183,10 @@ class Load:
         self._chat("llm", f"Count the banks of oars of a trireme, and then {number} more.", stream=True)
         self._chat("rag", "How many banks of oars had a trireme?", trireme={"answer_mode": "extractive"})
         self._chat("failing", text, expected=(502, 503))
+        self._chat("assistant", f"How many oars has a ship of {number} banks?", temperature=0)
+        self._chat("careful", "How many banks of oars had a trireme?")
+        self._chat("careful", f"Which enzyme of the liver breaks down {number} grams of paracetamol?")
+        self._chat("assistant", text, stream=True)
         self._post("/v1/embeddings", {"model": "embedding", "input": [text, "short"]})
         self._post("/v1/rerank", {"model": "reranker", "query": text, "documents": ["oars", "sails"]})
         self._post("/v1/search", {"query": f"banks of oars {number}", "top_k": 2})
@@ -249,9 +274,25 @@ def _split(page):
 
 
 @contextlib.contextmanager
-def _worker(stack, port, log):
+def _gateway(stack, upstream, folder, collector):
+    """With a step that the models of `stack` are calibrated for; it sends spans."""
+    versions = versions_of(stack, *CALIBRATED)
+    write_calibration(
+        folder / "careful.json", calibration_of("sentence_score", center=0.5, versions=versions)
+    )
+    more = (("FAKE_PROVIDER_KEY", "fake-provider-key"), ("TRIREME_OTLP_URL", traces_of(collector)))
+    with gateway_over(stack, upstream, folder, FILE, more) as gateway:
+        yield gateway
+
+
+@contextlib.contextmanager
+def _worker(stack, port, log, collector):
     settings = dataclasses.replace(
-        stack.settings, database_url=stack.database_url, worker_metrics_port=port, release=RELEASE
+        stack.settings,
+        database_url=stack.database_url,
+        worker_metrics_port=port,
+        release=RELEASE,
+        otlp_url=traces_of(collector),
     )
     with log.open("wb") as out:
         command = [sys.executable, "-m", "trireme.cli", "worker"]

@@ -107,9 +107,8 @@ def test_what_others_export_has_the_names_types_and_labels_of_the_table(running,
 def test_all_that_may_be_there_was_seen_under_load_but_for_what_needs_more(running):
     """What a row's `when` excuses is no excuse where the load brings it about."""
     needs = (
-        "semantic cache",
-        "steps",
         "a step was taken",
+        "spans of models",
         "while",
         "GPU",
         "budget has refused",

@@ -33,7 +33,9 @@ from trireme.gateway.metrics import GatewayMetrics
 from trireme.gateway.ports import Ports, ServedModels
 from trireme.gateway.server import bind, new_cascades
 from trireme.gateway.spending.spending import Spending
+from trireme.gateway.traced_calls import CallRecorder, TracedServer, peers_of
 from trireme.observe.build_info import Build
+from trireme.observe.spans import NoSpans
 from trireme.providers.attempts import AttemptPolicy, Attempts
 from trireme.providers.models import ServedModel
 from trireme.providers.port import AttemptLimits
@@ -136,6 +138,7 @@ class FakeGateway:
         cascades=None,
         backlogs=None,
         degrade_clock=None,
+        spans=None,
     ):
         self.provider = provider
         self.keys = Keys(keys or {SECRET: ANN})
@@ -161,6 +164,7 @@ class FakeGateway:
         self._backlogs = backlogs
         self._degrade_clock = degrade_clock
         self.recorder = Recorder()
+        self._spans = spans or NoSpans()
         self.log = StringIO()
         self.ports = None
         # A TenantList, and what reads a model's card; set before it is entered.
@@ -224,6 +228,8 @@ class FakeGateway:
             Build("1.2", "f" * 40, "r1"),
         )
         await live.start()
+        peers = peers_of(self.file, "127.0.0.1:8001")
+        server = TracedServer(self._models, CallRecorder(self._spans, metrics, peers), "local")
         self.ports = Ports(
             file=self.file,
             keys=ring,
@@ -236,7 +242,7 @@ class FakeGateway:
             versions=self._versions,
             validators=Validators(self._versions, self.file.cache.http_seconds),
             kept=KeptReplies(self._cache_store, self.file.cache.entry_bytes),
-            server=self._models,
+            server=server,
             served=served,
             token_texts=TokenTexts(Path("model_repository")),
             documents=self._documents,
@@ -251,6 +257,8 @@ class FakeGateway:
             costs=CostParts(self.book, self.releases, Deploy(0, "")),
             tenants=self.tenants,
             read_card=self.read_card,
+            spans=self._spans,
+            peers=peers,
         )
         try:
             yield self.ports

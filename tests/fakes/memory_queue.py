@@ -14,12 +14,14 @@ from trireme.ingest.queue import (
     DEFAULT_BACK_OFF,
     MAX_ATTEMPTS,
     MAX_FAILURES,
+    NO_ORIGIN,
     BackOff,
     FoundJobs,
     Job,
     JobInfo,
     JobQuery,
     JobState,
+    Origin,
     Outcome,
     Published,
     check_document,
@@ -112,24 +114,32 @@ class MemoryQueue:
         self._claim = ""
 
     def publish(
-        self, tenant: str, collection: str, documents: Sequence[Document], batch: str = ""
+        self,
+        tenant: str,
+        collection: str,
+        documents: Sequence[Document],
+        batch: str = "",
+        origin: Origin = NO_ORIGIN,
     ) -> list[Published]:
         """See JobQueue.publish."""
         check_scope(tenant, collection)
         seen: set[str] = set()
         with self.jobs.lock:
-            return [self._publish(tenant, collection, document, batch, seen) for document in documents]
+            scope = (tenant, collection, batch)
+            return [self._publish(scope, document, origin, seen) for document in documents]
 
     def _publish(
-        self, tenant: str, collection: str, document: Document, batch: str, seen: set[str]
+        self, scope: tuple[str, str, str], document: Document, origin: Origin, seen: set[str]
     ) -> Published:
+        tenant, collection, batch = scope
         try:
             check_document(document, seen)
             parts = tuple(check_text(part) for part in document.parts)
         except DocumentError as error:
             return Published(document.id, error=str(error))
         key = str(next(self.jobs.numbers))
-        job = Job(key, "", tenant, collection, dataclasses.replace(document, parts=parts))
+        document = dataclasses.replace(document, parts=parts)
+        job = Job(key, "", tenant, collection, document, origin=origin)
         self.jobs.entries[key] = _Entry(job, batch)
         return Published(document.id, key)
 

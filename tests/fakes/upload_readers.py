@@ -39,7 +39,7 @@ class NotingQueue:
     def __init__(self, notes):
         self._notes = notes
 
-    def publish(self, tenant, collection, documents, batch=""):
+    def publish(self, tenant, collection, documents, batch="", origin=None):
         from trireme.errors import DocumentError, UnavailableError
         from trireme.ingest.queue import Published, check_document
 
@@ -71,6 +71,8 @@ class NotingQueue:
             "digest": document.digest,
             "text": text,
             "batch": batch,
+            "request": origin.request if origin else "",
+            "parent": origin.parent if origin else "",
         }
         with self._notes.open("a") as notes:
             notes.write(json.dumps(line) + "\n")

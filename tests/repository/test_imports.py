@@ -51,6 +51,7 @@ HEAVY = {
     "vllm": set(),
     "matplotlib": set(),
     "sklearn": set(),
+    "opentelemetry": set(),
 }
 
 

@@ -20,7 +20,7 @@ from trireme.commands.scope import database_url, store_urls
 from trireme.commands.work import watch_parent
 from trireme.errors import ArtifactError, SettingError, UnavailableError
 from trireme.gateway_process import SALT_VARIABLE, STORE_VARIABLES
-from trireme.settings import SHORTEST_SECRET, Settings, read_regions
+from trireme.settings import OTLP_VARIABLES, SHORTEST_SECRET, Settings, read_regions
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -65,7 +65,13 @@ def _gateway(arguments: argparse.Namespace, settings: Settings, console: Console
         url = database_url(settings)
         parts = open_parts(settings, url, resources)
         # The processes that read strangers' files inherit what stands here.
-        for variable in (SALT_VARIABLE, "TRIREME_DATABASE_URL", *STORE_VARIABLES, *parts.secrets):
+        for variable in (
+            SALT_VARIABLE,
+            "TRIREME_DATABASE_URL",
+            *STORE_VARIABLES,
+            *OTLP_VARIABLES,
+            *parts.secrets,
+        ):
             os.environ.pop(variable, None)
         console.print(f"Gateway: {base_url(settings)}; Ctrl-C ends it.", highlight=False, soft_wrap=True)
         if not arguments.parent:
@@ -99,6 +105,7 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
     from trireme.gateway.server import GatewayParts
     from trireme.gateway.spending.no_budgets import NoBudgets
     from trireme.observe.build_info import read_build
+    from trireme.otlp.opening import open_spans
     from trireme.providers.registry import TritonPorts
     from trireme.storage import (
         open_budgets,
@@ -117,6 +124,8 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
     check_regions(settings, file)
     cascades = read_cascades(file, settings.gateway_file)
     budgets, cache = store_urls(settings)
+    build = read_build(settings.release)
+    spans = open_spans("gateway", build, **settings.collector)
     return GatewayParts(
         file=file,
         triton=TritonPorts(
@@ -147,7 +156,8 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
             deploy=deploy_of(settings),
             beat=beat_of(settings),
         ),
-        build=read_build(settings.release),
+        spans=resources.enter_context(closing(spans)),
+        build=build,
         tenants=resources.enter_context(closing(open_tenants(url))),
     )
 
@@ -246,7 +256,7 @@ def _uploads_opener(settings: Settings, url: str, resources: ExitStack) -> Calla
 
 def _read_secrets(file: GatewayFile) -> dict[str, str]:
     """The variables that the file names. Raises SettingError for one that is not set, or an unknown provider."""
-    from trireme.gateway.server import read_keys
+    from trireme.gateway.entries import read_keys
     from trireme.providers.registry import PROVIDERS
 
     found = read_keys(os.environ, file)

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from time import sleep
@@ -66,6 +67,7 @@ def run_worker(
     too, 0 for none. For the main thread of a process.
     """
     from trireme.observe.build_info import read_build
+    from trireme.otlp.opening import open_spans
     from trireme.served_encoders import open_worker
     from trireme.worker_metrics import metrics_of
 
@@ -73,15 +75,18 @@ def run_worker(
     before = {
         number: signal.signal(number, partial(_stop_all, stop)) for number in (signal.SIGTERM, signal.SIGINT)
     }
+    build = read_build(settings.release)
     try:
         with (
             noted_up(settings),
-            open_worker(settings, database_url, notice) as worker,
+            closing(open_spans("worker", build, **settings.collector)) as spans,
+            open_worker(settings, database_url, notice, spans=spans) as worker,
             metrics_of(
                 worker,
                 settings.worker_metrics_host or settings.host,
                 settings.worker_metrics_port,
-                read_build(settings.release),
+                build,
+                spans,
             ),
         ):
             stop.append(worker.stop)

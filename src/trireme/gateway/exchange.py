@@ -12,7 +12,7 @@ from typing import Any
 from trireme.access.keys import Key
 from trireme.access.priorities import NORMAL, Priority
 from trireme.gateway.degrade.wants import Deadlines
-from trireme.observe.trace import HEADER, Trace, begin_trace
+from trireme.observe.trace import HEADER, Trace, begin_trace, sample
 from trireme.providers.chat import Usage
 from trireme.providers.targets import Attempt
 
@@ -122,14 +122,14 @@ class Exchange:
         ]
 
 
-def open_exchange(scope: Mapping[str, Any], endpoint: str) -> Exchange:
-    """An exchange for a request of ASGI."""
+def open_exchange(scope: Mapping[str, Any], endpoint: str, percent: int = 0) -> Exchange:
+    """An exchange for a request of ASGI. percent: of traces that begin here, those that are recorded."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers and name in _LISTS else value
     request_id = _request_id(headers.get("x-request-id", ""))
-    trace = begin_trace(request_id, headers.get(HEADER, ""))
+    trace = sample(begin_trace(request_id, headers.get(HEADER, "")), percent)
     return Exchange(scope, endpoint, headers, request_id, trace=trace)
 
 

@@ -40,7 +40,7 @@ class Gate:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Any) -> None:
         ports: Ports = scope["state"]["ports"]
-        exchange = open_exchange(scope, self._endpoint)
+        exchange = open_exchange(scope, self._endpoint, 0 if self._is_open else ports.spans.percent)
         exchange.is_endless = self._is_endless
         # Of this task, which is this request's alone, and of those that it starts.
         CURRENT.set(exchange.trace)

@@ -58,4 +58,6 @@ async def metrics(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
     if client is None or is_forwarded or not ipaddress.ip_address(client[0]).is_loopback:
         await identify(exchange, ports)
         await admit(exchange, ports)
+    if ports.spans.is_on:
+        ports.metrics.count_spans(ports.spans.counts())
     return JsonReply(ports.metrics.render(ports.attempts.snapshot()), content_type=METRICS_TYPE)

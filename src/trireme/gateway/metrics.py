@@ -10,6 +10,7 @@ from trireme.observe import metrics as names
 from trireme.observe.build_info import Build
 from trireme.observe.labels import BoundedLabel
 from trireme.observe.registry import MetricPage
+from trireme.observe.spans import SpanCounts
 
 NANOS = 1_000_000_000
 
@@ -24,11 +25,15 @@ class GatewayMetrics:
         self._page = MetricPage("gateway", names.GATEWAY, build)
         self._release = build.release
         self._children: dict[tuple[str, ...], Any] = {}
+        # Of spans, as counted so far.
+        self._spans: dict[str, int] = {}
         # Labels of gauges that are set as a whole.
         self._replaced: dict[str, frozenset[tuple[str, ...]]] = {}
         # Requests that have no end yet, of all endpoints.
         self.running = 0
+        targets = tuple(targets)
         self._tenant, self._model, self._target = BoundedLabel(), BoundedLabel(models), BoundedLabel(targets)
+        self._target_model = BoundedLabel(target.partition(":")[2] for target in targets)
 
     def begin(self, endpoint: str) -> None:
         """A request came."""
@@ -59,6 +64,10 @@ class GatewayMetrics:
             # Of routes in the file, which are few.
             self._child(names.DEGRADED, exchange.model, step).inc()
         self._count_tokens(exchange, tenant, model)
+
+    def name_model(self, model: str, *, is_served: bool) -> str:
+        """The label of a provider's model; "other" of one that nobody serves: a client may make it up."""
+        return self._target_model(model) if is_served or self._target_model.is_seen(model) else names.OTHER
 
     def add(self, metric: names.Metric, *labels: str, count: float = 1) -> None:
         """Count; of a metric with tenants, the first label is one."""
@@ -113,6 +122,13 @@ class GatewayMetrics:
     def watch(self, metric: names.Metric, read: Callable[[], float]) -> None:
         """`read` gives the gauge's value whenever it is scraped."""
         self._page.family(metric).set_function(read)
+
+    def count_spans(self, counts: SpanCounts) -> None:
+        """Brings the counters of spans to these."""
+        for outcome in names.SPAN_OUTCOMES:
+            count = getattr(counts, outcome)
+            self._child(names.SPANS, outcome).inc(count - self._spans.get(outcome, 0))
+            self._spans[outcome] = count
 
     def render(self, open_breakers: Iterable[str]) -> bytes:
         """All of them in Prometheus's text format."""

@@ -29,8 +29,10 @@ from trireme.gateway.ledger_reads import LedgerReads, new_looks, new_sums
 from trireme.gateway.log import Log
 from trireme.gateway.metrics import GatewayMetrics
 from trireme.gateway.spending.spending import Spending
+from trireme.gateway.traced_calls import CallRecorder, Peer
 from trireme.gateway.uploads import Documents
 from trireme.observe.build_info import Build
+from trireme.observe.spans import NoSpans, SpanSink
 from trireme.providers.attempts import Attempts
 from trireme.providers.model_cards import ModelCard
 from trireme.providers.models import ModelServer, ServedModel
@@ -148,8 +150,16 @@ class Ports:
     tenants: TenantList | None = None
     # What the folder of one of our own models says; None where it is not at hand. Blocks some milliseconds.
     read_card: Callable[[str], ModelCard | None] = lambda _: None
+    spans: SpanSink = field(default_factory=NoSpans)
+    # By name in the file.
+    peers: Mapping[str, Peer] = field(default_factory=dict)
     # Unix seconds.
     started: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def recorder(self) -> CallRecorder:
+        """What records the calls of models."""
+        return CallRecorder(self.spans, self.metrics, self.peers)
 
     def salt_of(self, tenant: str) -> str:
         """What keeps a tenant's cached prefixes apart at a provider, and tells nothing of its name."""

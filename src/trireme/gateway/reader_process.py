@@ -3,7 +3,7 @@
 A process of its own, because parsers are slow, hold Python's lock, and are fed by strangers: what hangs, crashes or
 takes too much memory costs one request and this process.
 
-Tasks: path, name, key, title, metadata and batch of an `Upload`, tenant, collection.
+Tasks: path, name, key, title, metadata and batch of an `Upload`, tenant, collection, and the fields of an Origin.
 Answers: {"job": id}, or why there is none: {"refused": of the document}, {"invalid"}, {"unavailable"}, {"failed"}.
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 from trireme.documents.load import DEFAULT_LIMITS, Limits, load_file
 from trireme.errors import DocumentError, InvalidInputError, UnavailableError
 from trireme.gateway.readers import take_task
-from trireme.ingest.queue import JobQueue
+from trireme.ingest.queue import JobQueue, Origin
 from trireme.ingest.submitted import file_document
 
 # What the batch of jobs is called that a client of the gateway published.
@@ -81,7 +81,8 @@ def answer_task(queue: JobQueue, task: dict[str, Any], options: ReaderOptions) -
 def _publish(queue: JobQueue, task: dict[str, Any], limits: Limits) -> dict[str, str]:
     loaded = load_file(Path(task["path"]), task["name"], limits).open()
     document = file_document(loaded, task["key"], task["title"], task["metadata"])
-    (published,) = queue.publish(task["tenant"], task["collection"], [document], task["batch"])
+    origin = Origin(task["request"], task["parent"])
+    (published,) = queue.publish(task["tenant"], task["collection"], [document], task["batch"], origin)
     return {"job": published.job} if published.job else {"refused": published.error}
 
 

@@ -20,7 +20,7 @@ from trireme.budget.ledger import Ledger
 from trireme.budget.port import BudgetStore, SpendQueue
 from trireme.cache.exact import ExactTier
 from trireme.cache.port import CacheStore
-from trireme.errors import SettingError, TriremeError, UnavailableError
+from trireme.errors import TriremeError, UnavailableError
 from trireme.gateway.caching.answers import Answers, Caching, TierRow
 from trireme.gateway.caching.collections import FreshRevisions
 from trireme.gateway.caching.fingerprints import Fingerprints
@@ -34,7 +34,8 @@ from trireme.gateway.cascades.versions import StepVersions, say_change
 from trireme.gateway.chains import Chains
 from trireme.gateway.costs import CostKeeper, CostParts
 from trireme.gateway.degrade.policy import Degrade
-from trireme.gateway.file import LOCAL, GatewayFile, ProviderRow
+from trireme.gateway.entries import open_entries
+from trireme.gateway.file import LOCAL, GatewayFile
 from trireme.gateway.key_ring import KeyRing
 from trireme.gateway.live.facts import FactParts
 from trireme.gateway.live.hub import new_live
@@ -53,21 +54,20 @@ from trireme.gateway.spending.metered import MeteredSpending, SpendingParts
 from trireme.gateway.spending.no_budgets import NoBudgets
 from trireme.gateway.spending.price_book import PriceBook
 from trireme.gateway.spending.spending import Spending
+from trireme.gateway.traced_calls import CallRecorder, TracedServer, peers_of
 from trireme.gateway.uploads import Documents
 from trireme.http_server import listen
 from trireme.observe import metrics as names
 from trireme.observe.build_info import Build
+from trireme.observe.spans import NoSpans, SpanSink
 from trireme.providers.attempts import AttemptPolicy, Attempts
 from trireme.providers.model_cards import read_card
-from trireme.providers.models import ServedModel
+from trireme.providers.models import ModelServer, ServedModel
 from trireme.providers.own_limits import OwnLimits
-from trireme.providers.port import AttemptLimits
 from trireme.providers.registry import (
-    ProviderOptions,
     TritonPorts,
     open_backlogs,
     open_model_server,
-    open_provider,
     open_replicas,
 )
 from trireme.providers.targets import Entry
@@ -116,6 +116,8 @@ class GatewayParts:
     # Of all models of the file that have steps.
     cascades: Mapping[str, CascadePlan] = field(default_factory=dict)
     costs: CostParts | None = None
+    # The caller's to close.
+    spans: SpanSink = field(default_factory=NoSpans)
     # What metrics say of this process.
     build: Build = field(default_factory=Build)
     tenants: TenantList | None = None
@@ -183,13 +185,15 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
         keys = KeyRing(parts.keys)
         await keys.start()
         stack.push_async_callback(keys.close)
-        entries = open_entries(parts)
+        entries = open_entries(parts.file, parts.triton.url, parts.secrets)
         for entry in entries.values():
             for provider in entry.keys:
                 stack.push_async_callback(provider.close)
-        server = open_model_server(parts.triton, _find_far_names(parts))
-        stack.push_async_callback(server.close)
         metrics, log = GatewayMetrics(parts.file.models, parts.file.targets(), parts.build), Log()
+        peers = peers_of(parts.file, parts.triton.url)
+        own = open_model_server(parts.triton, _find_far_names(parts))
+        server = TracedServer(own, CallRecorder(parts.spans, metrics, peers), LOCAL)
+        stack.push_async_callback(server.close)
         served = ServedModels(server, partial(_teach, entries[LOCAL]))
         if parts.file.local.other_regions:
             metrics.watch(names.FAR_MODELS, lambda: len(served.far))
@@ -217,13 +221,7 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
         store = parts.open_cache() if parts.open_cache is not None else None
         fingerprints = _new_fingerprints(parts, served)
         caching = new_caching(parts, store, fingerprints, spending, metrics)
-        if parts.semantic is not None and store is not None:
-            tier, shadow = new_semantic(parts.file, parts.semantic, server, store, metrics=metrics, log=log)
-            await tier.start()
-            rows = (*caching.tiers, TierRow(tier, SEMANTIC_SECONDS))
-            caching = replace(caching, tiers=rows, shadow=shadow)
-        answers = Answers(caching)
-        await answers.start()
+        answers = await _start_answers(caching, parts, store, server, metrics=metrics, log=log)
         stack.push_async_callback(answers.close)
         chains = Chains(parts.file, entries, parts.cascades)
         facts = FactParts(
@@ -270,7 +268,29 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
             build=parts.build,
             tenants=parts.tenants,
             read_card=partial(read_card, parts.model_repository),
+            spans=parts.spans,
+            peers=peers,
         )
+
+
+async def _start_answers(
+    caching: Caching,
+    parts: GatewayParts,
+    store: CacheStore | None,
+    server: ModelServer,
+    *,
+    metrics: GatewayMetrics,
+    log: Log,
+) -> Answers:
+    """The caches, with the semantic tier where the file turns it on."""
+    if parts.semantic is not None and store is not None:
+        tier, shadow = new_semantic(parts.file, parts.semantic, server, store, metrics=metrics, log=log)
+        await tier.start()
+        rows = (*caching.tiers, TierRow(tier, SEMANTIC_SECONDS))
+        caching = replace(caching, tiers=rows, shadow=shadow)
+    answers = Answers(caching)
+    await answers.start()
+    return answers
 
 
 async def _start_watches(
@@ -358,11 +378,6 @@ def new_caching(
     )
 
 
-def open_entries(parts: GatewayParts) -> dict[str, Entry]:
-    """The providers of the file, one object for each key. Raises SettingError for a variable that is not set."""
-    return {name: _open_entry(name, row, parts) for name, row in parts.file.providers.items()}
-
-
 def _teach(entry: Entry, models: Sequence[ServedModel]) -> None:
     """Our own Triton's provider knows what each model can do before it is first asked."""
     from trireme.providers.triton_chat import TritonChat
@@ -374,26 +389,3 @@ def _teach(entry: Entry, models: Sequence[ServedModel]) -> None:
 
 def _find_far_names(parts: GatewayParts) -> list[str] | None:
     return find_far_names(parts.file.local, parts.file.targets(), LOCAL, parts.model_repository)
-
-
-def _open_entry(name: str, row: ProviderRow, parts: GatewayParts) -> Entry:
-    is_own = name == LOCAL and not row.url
-    url = parts.triton.url if is_own else row.url
-    missing = [variable for variable in row.keys if not parts.secrets.get(variable)]
-    if missing:
-        raise SettingError(
-            f"providers.{name}: the environment variable {missing[0]} is not set; it holds the key"
-        )
-    secrets = [parts.secrets[variable] for variable in row.keys] or [""]
-    opened = [
-        open_provider(row.kind, ProviderOptions(name, url, secret, row.cache_salt)) for secret in secrets
-    ]
-    limits = AttemptLimits(row.first_seconds, row.between_seconds, row.total_seconds)
-    region = row.region or (parts.file.local.region if is_own else "")
-    return Entry(name, tuple(opened), limits, region)
-
-
-def read_keys(environ: Mapping[str, str], file: GatewayFile) -> dict[str, str]:
-    """Those variables of the environment that the file names."""
-    named = {variable for row in file.providers.values() for variable in row.keys}
-    return {variable: environ[variable] for variable in named if variable in environ}

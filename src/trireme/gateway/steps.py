@@ -16,6 +16,8 @@ from trireme.gateway.degrade.wants import read_deadlines, read_priority
 from trireme.gateway.exchange import Exchange, header_text, secret_of
 from trireme.gateway.file import PublicRow, TenantRow
 from trireme.gateway.ports import Ports
+from trireme.gateway.request_spans import span_of
+from trireme.gateway.traced_calls import TracedMeter
 from trireme.providers.call_route import CallRoute, route_calls
 from trireme.providers.chat import ChatCall
 from trireme.providers.targets import Attempt, OpenAnswer, Target
@@ -103,7 +105,8 @@ async def _open(eased: Eased, exchange: Exchange, ports: Ports) -> OpenAnswer:
 
     Raises TriremeError.
     """
-    left, meter = exchange.seconds_left(), ports.spending.meter(exchange)
+    left = exchange.seconds_left()
+    meter = TracedMeter(ports.spending.meter(exchange), ports.recorder)
     seconds = min(ports.file.attempts.seconds, left or math.inf)
     begins = exchange.deadlines.begin() if exchange.stream else None
     try:
@@ -141,6 +144,9 @@ def settle(exchange: Exchange, ports: Ports, *, is_logged: bool = True) -> None:
     ports.live.recorder.note(exchange, seconds)
     if is_logged:
         ports.log.request(exchange, seconds)
+    trace = exchange.trace
+    if ports.spans.is_on and trace is not None and trace.is_sampled:
+        ports.spans.put(span_of(exchange, trace, seconds))
 
 
 def public_key(row: PublicRow) -> Key:

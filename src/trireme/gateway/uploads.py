@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,8 +25,9 @@ from trireme.gateway.readers import Readers
 from trireme.gateway.upload_folders import UploadFolders
 from trireme.ingest.catalog import Catalog
 from trireme.ingest.documents import DocumentStore, find_storable
-from trireme.ingest.queue import JobQuery, JobQueue, Published, check_scope
+from trireme.ingest.queue import JobQuery, JobQueue, Origin, Published, check_scope
 from trireme.ingest.submitted import text_document
+from trireme.observe.trace import CURRENT
 from trireme.retrieve.store import VectorStore
 from trireme.types import CollectionInfo
 
@@ -164,6 +165,7 @@ class Documents:
             "tenant": tenant,
             "collection": collection,
             "batch": upload.batch,
+            **asdict(_origin()),
         }
         answer = json.loads(await self._readers.run(json.dumps(task).encode(), tenant))
         if "job" in answer:
@@ -171,7 +173,7 @@ class Documents:
         if "unavailable" in answer:
             raise UnavailableError(answer["unavailable"])
         if "failed" in answer:
-            _log.error("a document could not be read: %s", answer["failed"])
+            _log.error("request %s: a document could not be read: %s", task["request"], answer["failed"])
             raise TriremeError("the gateway failed on this document; its log says where")
         if "refused" in answer:
             raise InvalidInputError(f"{upload.name}: {answer['refused']}", "file")
@@ -182,7 +184,7 @@ class Documents:
 
         Raises UnavailableError, and InvalidInputError for bad names of tenant or collection.
         """
-        return await self._threads.run(scope[0], self._publish, texts, scope)
+        return await self._threads.run(scope[0], self._publish, texts, scope, _origin())
 
     async def find_state(self, document: str, scope: Scope) -> tuple[DocumentState, str]:
         """Whether searches find a document, and if not, why; with the error of its job, if that is dead.
@@ -217,7 +219,7 @@ class Documents:
         found = self._queue.find(dead).jobs
         return ("dead", found[0].error) if found else ("absent", "")
 
-    def _publish(self, texts: Sequence[SubmittedText], scope: Scope) -> list[Published]:
+    def _publish(self, texts: Sequence[SubmittedText], scope: Scope, origin: Origin) -> list[Published]:
         answers: dict[int, Published] = {}
         kept = {}
         for n, one in enumerate(texts):
@@ -226,5 +228,12 @@ class Documents:
             except DocumentError as error:
                 answers[n] = Published(one.key, error=str(error))
         check_scope(*scope)
-        answers.update(zip(kept, self._queue.publish(*scope, list(kept.values()), BATCH), strict=True))
+        published = self._queue.publish(*scope, list(kept.values()), BATCH, origin)
+        answers.update(zip(kept, published, strict=True))
         return [answers[n] for n in range(len(texts))]
+
+
+def _origin() -> Origin:
+    """The running request, as its jobs keep it."""
+    trace = CURRENT.get()
+    return Origin() if trace is None else Origin(trace.request, trace.own())

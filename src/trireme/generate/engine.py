@@ -57,6 +57,8 @@ class Chunk:
     count, or no step read the prompt.
     logprobs: where they were asked for, of each of `tokens` the natural logarithm of its probability, at most 0, by
     the model's own distribution: before temperature, penalties, min_tokens and what narrows the draw.
+    waited: seconds that the request waited before the engine took it, said by the first chunk alone. None: it was
+    not taken, or the engine does not say.
     top_logprobs: for each, the likeliest tokens with theirs, likeliest first, as many as were asked for; the chosen
     one may be among them.
     """
@@ -68,6 +70,7 @@ class Chunk:
     cached_tokens: int | None = None
     logprobs: tuple[float, ...] = ()
     top_logprobs: tuple[tuple[tuple[int, float], ...], ...] = ()
+    waited: float | None = None
 
     @property
     def is_last(self) -> bool:

@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from trireme.errors import InvalidInputError, TriremeError, UnavailableError
 from trireme.generate.engine import Chunk, EngineRequest
@@ -34,6 +35,8 @@ class RequestTable:
         self._waiting: dict[str, EngineRequest] = {}
         self._arrived: dict[str, float] = {}
         self._waits, self._wait_seconds = 0, 0.0
+        # Of those that started and of which no chunk was delivered yet.
+        self._waited: dict[str, float] = {}
         self._running: dict[str, EngineRequest] = {}
         # Cancelled for their sender, but the engine has not let go of them yet.
         self._ending: dict[str, EngineRequest] = {}
@@ -68,14 +71,16 @@ class RequestTable:
                     self._free_blocks -= self._blocks(request)
                 self._running[request.request_id] = self._waiting.pop(request.request_id)
                 self._waits += 1
-                self._wait_seconds += time.monotonic() - self._arrived.pop(request.request_id)
+                waited = time.monotonic() - self._arrived.pop(request.request_id)
+                self._wait_seconds += waited
+                self._waited[request.request_id] = waited
                 started.append(request)
         return started
 
     def deliver(self, chunks: Sequence[Chunk]) -> None:
         """Pass on what a step made. What was cancelled meanwhile is dropped."""
         with self._lock:
-            kept = [chunk for chunk in chunks if chunk.request_id in self._running]
+            kept = [self._with_wait(chunk) for chunk in chunks if chunk.request_id in self._running]
             for chunk in chunks:
                 if chunk.is_last:
                     self._release(chunk.request_id)
@@ -91,7 +96,8 @@ class RequestTable:
                 return False
             if running is not None:
                 self._ending[request_id] = running
-            self._outbox.put([Chunk(request_id, finish_reason="cancelled")])
+            waited = self._waited.pop(request_id, None)
+            self._outbox.put([Chunk(request_id, finish_reason="cancelled", waited=waited)])
             return running is not None
 
     def ended(self) -> list[str]:
@@ -140,6 +146,10 @@ class RequestTable:
         while (chunks := self._outbox.get()) is not None:
             yield chunks
 
+    def _with_wait(self, chunk: Chunk) -> Chunk:
+        waited = self._waited.pop(chunk.request_id, None)
+        return chunk if waited is None else replace(chunk, waited=waited)
+
     def _blocks(self, request: EngineRequest) -> int:
         return -(-(len(request.prompt) + request.sampling.max_tokens) // self._block_tokens)
 
@@ -153,5 +163,6 @@ class RequestTable:
             self._release(request_id)
         self._waiting.clear()
         self._arrived.clear()
+        self._waited.clear()
         if last:
             self._outbox.put(last)

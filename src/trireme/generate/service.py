@@ -17,9 +17,10 @@ from typing import Any
 from trireme.errors import InvalidInputError, PromptTooLongError, TriremeError, UnavailableError
 from trireme.generate.chat import ChatTemplate
 from trireme.generate.detokenizer import Detokenizer
-from trireme.generate.engine import Chunk, Engine, EngineRequest, EngineStats, FinishReason, Sampling
+from trireme.generate.engine import Chunk, Engine, EngineRequest, EngineStats, Sampling
 from trireme.generate.logprobs import TokenLog, TokenLogprob
 from trireme.generate.messages import Message, strings_in
+from trireme.generate.pieces import Piece, PieceTimes
 from trireme.generate.sampling import Parameters
 from trireme.generate.stop_strings import StopStrings
 from trireme.generate.tokenizer import LlmTokenizer
@@ -41,27 +42,6 @@ class GenerateRequest:
     stream: bool = True
     tenant: str = DEFAULT_TENANT
     tools: tuple[dict[str, Any], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A piece of an answer. A finish_reason or an error makes it the last, which carries the token counts.
-
-    cached_tokens: see Chunk. logprobs: where they were asked for, of the tokens that make `text` (see TokenLog).
-    """
-
-    text: str = ""
-    finish_reason: FinishReason = ""
-    error: TriremeError | None = None
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int | None = None
-    logprobs: tuple[TokenLogprob, ...] = ()
-
-    @property
-    def is_last(self) -> bool:
-        """True when nothing more comes."""
-        return bool(self.finish_reason) or self.error is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +95,7 @@ class _Open:
     began: float = field(default_factory=time.monotonic)
     first_token: float | None = None
     last_token: float = 0.0
+    waited: float | None = None
     # Only of a request that asked for log-probabilities.
     log: TokenLog | None = None
     unsent: list[str] = field(default_factory=list)
@@ -318,6 +299,8 @@ class Generator:
     def _piece(self, opened: _Open, chunk: Chunk, now: float) -> Piece:
         if chunk.cached_tokens is not None:
             opened.cached_tokens = chunk.cached_tokens
+        if chunk.waited is not None:
+            opened.waited = chunk.waited
         if chunk.tokens:
             if opened.first_token is None:
                 opened.first_token = now
@@ -346,6 +329,7 @@ class Generator:
             opened.output_tokens,
             opened.cached_tokens,
             (*opened.unsent_logprobs, *entries),
+            _times(opened, now),
         )
 
     def _new_text(self, opened: _Open, chunk: Chunk) -> str:
@@ -382,6 +366,13 @@ class Generator:
                 seconds_per_token=per_token,
             )
         )
+
+
+def _times(opened: _Open, now: float) -> PieceTimes:
+    first = None if opened.first_token is None else opened.first_token - opened.began
+    # The queue's clock begins a little later.
+    waited = opened.waited if first is None or opened.waited is None else min(opened.waited, first)
+    return PieceTimes(waited, first, now - opened.began)
 
 
 def _with_entries(opened: _Open, text: str, *, is_last: bool) -> tuple[str, list[TokenLogprob]]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from trireme.errors import InvalidInputError, TriremeError, UnavailableError
 from trireme.ingest.encoder import Encoder
+from trireme.ingest.ended_jobs import EndedJobs
 from trireme.ingest.options import Sizes, WorkerTiming
 from trireme.ingest.queue import FoundJobs, Job, JobQuery, JobQueue, Outcome
+from trireme.observe.spans import NoSpans, SpanSink
 from trireme.retry import retry
 from trireme.types import FloatArray, Passage
 
@@ -92,8 +94,14 @@ class WorkerState:
     """
 
     def __init__(
-        self, jobs: JobQueue, notice: Callable[[str], None], timing: WorkerTiming, sizes: Sizes
+        self,
+        jobs: JobQueue,
+        notice: Callable[[str], None],
+        timing: WorkerTiming,
+        sizes: Sizes,
+        spans: SpanSink | None = None,
     ) -> None:
+        self._ended = EndedJobs(notice, spans or NoSpans())
         self._jobs = jobs
         self.timing = timing
         self.sizes = sizes
@@ -118,6 +126,7 @@ class WorkerState:
         taken = self.patiently(lambda: self._jobs.take(limit), TriremeError)
         with self.changed:
             self._held.update((job.id, job) for job in taken)
+        self._ended.take(taken)
         return taken
 
     def wait_until_held(self, count: int) -> None:
@@ -156,10 +165,11 @@ class WorkerState:
     def settle(self, jobs: Sequence[Job], outcome: Outcome, error: str = "") -> None:
         """End jobs that were not done, once the queue answers."""
         self.patiently(lambda: self._jobs.settle(jobs, outcome, error), TriremeError)
-        self.release(jobs)
+        self.release(jobs, outcome)
 
-    def release(self, jobs: Sequence[Job]) -> None:
+    def release(self, jobs: Sequence[Job], outcome: Outcome | Literal["stored"] = "stored") -> None:
         """Jobs that have ended are no longer in hand."""
+        self._ended.tell(jobs, outcome)
         with self.changed:
             for job in jobs:
                 self._held.pop(job.id, None)

@@ -48,6 +48,17 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """The request that published a document. request: its id. parent: its traceparent. Both "" of no request."""
+
+    request: str = ""
+    parent: str = ""
+
+
+NO_ORIGIN = Origin()
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A job in a worker's hands. `claim` names who took it: whoever finishes it must show it.
 
@@ -63,6 +74,7 @@ class Job:
     attempts: int = 0
     staged: int = 0
     staged_with: str = ""
+    origin: Origin = NO_ORIGIN
 
     @property
     def is_suspect(self) -> bool:
@@ -130,13 +142,19 @@ class JobQueue(Protocol):
     """
 
     def publish(
-        self, tenant: str, collection: str, documents: Sequence[Document], batch: str = ""
+        self,
+        tenant: str,
+        collection: str,
+        documents: Sequence[Document],
+        batch: str = "",
+        origin: Origin = NO_ORIGIN,
     ) -> list[Published]:
         """Store `documents` and a job for each, all in one transaction; one answer for each, in order.
 
         A document that cannot be kept (NUL, an id given before in this call, parts that raise DocumentError)
         is refused with its reason, and the others go on. Parts are read once and never all held at once.
-        `batch` is a label to find the jobs by. Raises InvalidInputError for bad names of tenant or collection.
+        `batch` is a label to find the jobs by; `origin` stays with the jobs. Raises InvalidInputError for bad names
+        of tenant or collection.
         """
         ...
 

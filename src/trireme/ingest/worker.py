@@ -26,6 +26,7 @@ from trireme.ingest.queue import FoundJobs, JobQueue
 from trireme.ingest.signals import WorkerReading
 from trireme.ingest.throttle import Throttle
 from trireme.ingest.write import Writer
+from trireme.observe.spans import SpanSink
 
 # Requests that are under way at once, so that the server is never idle.
 SENDERS = 3
@@ -34,7 +35,8 @@ SENDERS = 3
 class Worker:
     """Works on one queue until it is told to stop. Jobs that it holds then go back.
 
-    notice: is told in a sentence what a person should know. UnavailableError of any part makes it wait and
+    notice: is told in a sentence what a person should know, and of each document of a request how it ended. spans:
+    of those that are sampled. UnavailableError of any part makes it wait and
     try again; what is wrong with one document ends that document's job and no other.
     """
 
@@ -49,12 +51,13 @@ class Worker:
         notice: Callable[[str], None],
         timing: WorkerTiming = DEFAULT_TIMING,
         sizes: Sizes = DEFAULT_SIZES,
+        spans: SpanSink | None = None,
     ) -> None:
         self._throttle = throttle
         self._indexes = indexes
         self._is_cancelled = False
         self._index_error = ""
-        self._state = WorkerState(jobs, notice, timing, sizes)
+        self._state = WorkerState(jobs, notice, timing, sizes, spans)
         cut: PeekQueue[HeldPassage] = PeekQueue(sizes.cut_ahead)
         # Not bounded, but the cutter sees to it that little is in hand.
         finished: queue.Queue[DocumentPart] = queue.Queue()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from trireme.observe.cost_metrics import COSTS
 from trireme.observe.degrade_metrics import DEGRADE
+from trireme.observe.genai_metrics import GENAI
 from trireme.observe.metric import Metric
+from trireme.observe.span_metrics import SPANS
 from trireme.observe.spend_metrics import SPENDING
 from trireme.observe.state_metrics import STATE
 
@@ -278,4 +280,6 @@ GATEWAY = (
     *STATE,
     *COSTS,
     *SPENDING,
+    *GENAI,
+    SPANS,
 )

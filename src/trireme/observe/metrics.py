@@ -15,6 +15,7 @@ from trireme.observe.foreign_metrics import *  # noqa: F403
 from trireme.observe.foreign_metrics import DCGM, ENVOY, TRITON
 from trireme.observe.gateway_metrics import *  # noqa: F403
 from trireme.observe.gateway_metrics import GATEWAY
+from trireme.observe.genai_metrics import *  # noqa: F403
 from trireme.observe.labels import MOST_VALUES as MOST_VALUES  # noqa: PLC0414 - for who reads the table
 from trireme.observe.labels import OTHER as OTHER  # noqa: PLC0414
 from trireme.observe.metric import Metric as Metric  # noqa: PLC0414
@@ -26,6 +27,7 @@ from trireme.observe.replica_metrics import *  # noqa: F403
 from trireme.observe.replica_metrics import AGENT
 from trireme.observe.server_metrics import *  # noqa: F403
 from trireme.observe.server_metrics import SERVER, SIGNALS, WORKER
+from trireme.observe.span_metrics import *  # noqa: F403
 from trireme.observe.spend_metrics import *  # noqa: F403
 from trireme.observe.state_metrics import *  # noqa: F403
 

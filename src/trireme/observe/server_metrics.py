@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from trireme.observe.metric import Metric
 from trireme.observe.process_metrics import BUILD_INFO, MODEL_CPU, MODEL_INFO, MODEL_MEMORY
+from trireme.observe.span_metrics import MODEL_SPANS, SPANS
 
 __all__ = [
     "ANSWERS",
@@ -328,7 +329,8 @@ SERVER = (
     MODEL_INFO,
     MODEL_MEMORY,
     MODEL_CPU,
+    MODEL_SPANS,
 )
 
 # Ingestion's: the queue belongs to all workers, each tells its share.
-WORKER = (OFFERED, BACKLOG, CAPACITY, QUEUE_DEPTH, MODEL_TOKENS)
+WORKER = (OFFERED, BACKLOG, CAPACITY, QUEUE_DEPTH, MODEL_TOKENS, SPANS)

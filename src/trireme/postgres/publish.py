@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from hashlib import blake2b
 
 from trireme.errors import DocumentError
-from trireme.ingest.queue import Published, check_document, check_text
+from trireme.ingest.queue import NO_ORIGIN, Origin, Published, check_document, check_text
 from trireme.postgres.pool import DeadlineConnection
 from trireme.postgres.queue_sql import PUBLISH, QUEUE, TASK
 from trireme.types import Document
@@ -23,7 +24,10 @@ def lock_of(tenant: str, collection: str, document: str) -> str:
 
 
 def publish_documents(
-    connection: DeadlineConnection, scope: tuple[str, str, str], documents: Sequence[Document]
+    connection: DeadlineConnection,
+    scope: tuple[str, str, str],
+    documents: Sequence[Document],
+    origin: Origin = NO_ORIGIN,
 ) -> list[Published]:
     """Submissions and jobs of `documents` in the open transaction; scope: tenant, collection, batch."""
     answers: dict[int, Published] = {}
@@ -35,7 +39,7 @@ def publish_documents(
             kept.append((n, document, *_open_parts(document)))
         except DocumentError as error:
             answers[n] = Published(document.id, error=str(error))
-    jobs = _defer(connection, scope, [document for _, document, _, _ in kept])
+    jobs = _defer(connection, scope, [document for _, document, _, _ in kept], origin)
     _insert(connection, scope, [(jobs[document.id], document, text) for _, document, text, _ in kept])
     for n, document, text, parts in kept:
         job = jobs[document.id]
@@ -62,12 +66,16 @@ def _open_parts(document: Document) -> tuple[str | None, Iterator[str]]:
 
 
 def _defer(
-    connection: DeadlineConnection, scope: tuple[str, str, str], documents: Sequence[Document]
+    connection: DeadlineConnection,
+    scope: tuple[str, str, str],
+    documents: Sequence[Document],
+    origin: Origin,
 ) -> dict[str, int]:
     """A job for each document, by its id (unique among them)."""
     tenant, collection, batch = scope
+    more = {name: value for name, value in asdict(origin).items() if value}
     args = [
-        {"tenant": tenant, "collection": collection, "document": document.id, "batch": batch}
+        {"tenant": tenant, "collection": collection, "document": document.id, "batch": batch, **more}
         for document in documents
     ]
     locks = [lock_of(tenant, collection, document.id) for document in documents]

@@ -21,12 +21,14 @@ from trireme.ingest.queue import (
     DEFAULT_BACK_OFF,
     MAX_ATTEMPTS,
     MAX_FAILURES,
+    NO_ORIGIN,
     SUSPECT_AFTER,
     BackOff,
     FoundJobs,
     Job,
     JobInfo,
     JobQuery,
+    Origin,
     Outcome,
     Published,
     check_limit,
@@ -98,7 +100,12 @@ class ProcrastinateQueue:
         self._pruned_at = monotonic()
 
     def publish(
-        self, tenant: str, collection: str, documents: Sequence[Document], batch: str = ""
+        self,
+        tenant: str,
+        collection: str,
+        documents: Sequence[Document],
+        batch: str = "",
+        origin: Origin = NO_ORIGIN,
     ) -> list[Published]:
         """See JobQueue.publish."""
         check_scope(tenant, collection)
@@ -110,7 +117,7 @@ class ProcrastinateQueue:
                 # The pool runs this again on a fresh connection, but parts can be read only once.
                 raise UnavailableError(REOPEN)
             begun = True
-            return publish_documents(connection, (tenant, collection, batch), documents)
+            return publish_documents(connection, (tenant, collection, batch), documents, origin)
 
         return self._pool.run(work, self._pool.timeouts.publish)
 
@@ -250,10 +257,26 @@ class ProcrastinateQueue:
         )
 
     def _job(self, row: tuple[Any, ...], worker: int, attempts: int) -> Job:
-        job, tenant, collection, document_id, digest, title, source, whole, extra, text, staged, with_ = row
+        (
+            job,
+            tenant,
+            collection,
+            document_id,
+            digest,
+            title,
+            source,
+            whole,
+            extra,
+            text,
+            staged,
+            with_,
+            *origin,
+        ) = row
         parts = (text,) if text is not None else _Parts(self._pool, job)
         document = Document(document_id, title, parts, source, whole, extra, digest)
-        return Job(str(job), str(worker), tenant, collection, document, attempts, staged, with_)
+        return Job(
+            str(job), str(worker), tenant, collection, document, attempts, staged, with_, Origin(*origin)
+        )
 
     def _start_beating(self) -> None:
         if self._beating is None:

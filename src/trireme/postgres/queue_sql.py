@@ -45,8 +45,9 @@ TAKE = """
     """
 
 SUBMISSIONS = """
-    SELECT job, tenant, collection, document_id, digest, title, source, whole, extra, text, staged, staged_with
-    FROM submissions WHERE job = ANY(%b)
+    SELECT job, submissions.tenant, submissions.collection, document_id, digest, title, source, whole, extra, text,
+        staged, staged_with, coalesce(args ->> 'request', ''), coalesce(args ->> 'parent', '')
+    FROM submissions JOIN procrastinate_jobs ON id = job WHERE job = ANY(%b)
     """
 
 # What `job_info` makes a JobInfo of.

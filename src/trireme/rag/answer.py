@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 
 import numpy as np
 
@@ -27,6 +27,8 @@ from trireme.rag.prompt import PromptTemplate, write_messages
 from trireme.types import Hit
 
 Clock = Callable[[], float]
+# Entered for each stage by its name: embed, retrieve, rerank, sentences, generate.
+Stage = Callable[[str], AbstractContextManager[None]]
 
 NOTHING_FOUND = "Nothing relevant was found in collection {collection}."
 
@@ -48,8 +50,9 @@ class _Prompt:
 class _Account:
     """The usage of one answer as it grows."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, stage: Stage) -> None:
         self._clock = clock
+        self._stage = stage
         self._started = clock()
         self._usage = Usage(answer_mode="none")
 
@@ -61,7 +64,8 @@ class _Account:
     def timed(self, field: str) -> Iterator[None]:
         """Sets the field to the milliseconds that the block takes."""
         started = self._clock()
-        yield
+        with self._stage(field.removesuffix("_ms")):
+            yield
         self.note(**{field: self._milliseconds_since(started)})
 
     def note_first_token(self) -> None:
@@ -91,6 +95,7 @@ def answer(
     clock: Clock = time.monotonic,
     *,
     asks_prompt: bool = False,
+    stage: Stage = lambda _: nullcontext(),
 ) -> Generator[AnswerPart, None, None]:
     """The parts of one answer; the last has citations, usage and finish_reason. `clock` counts seconds.
 
@@ -99,10 +104,10 @@ def answer(
     options.extractive_threshold on it is the sentence; below options.relevance_threshold, or where the collection
     is empty, a plain sentence that nothing was found; in between the LLM is asked for a second opinion: nothing was
     found where it refuses, the sentence where its answer stands in it, else its text. What is shown is never taken
-    back. asks_prompt: the first part says what an LLM would be asked, whoever answers. Blocks while the steps do,
-    and raises what they raise. Closing the iterator ends the LLM's decoding too.
+    back. asks_prompt: the first part says what an LLM would be asked, whoever answers. stage: see Stage. Blocks
+    while the steps do, and raises what they raise. Closing the iterator ends the LLM's decoding too.
     """
-    account = _Account(clock)
+    account = _Account(clock, stage)
     passages = _search(question, steps, account)
     if not passages:
         yield _nothing_found(question, account)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trireme.observe.trace import CURRENT, HEADER, TRACE_PARAMETER
+from trireme.observe.trace import CURRENT, HEADER, LINES_PARAMETER, TRACE_PARAMETER
 from trireme.triton.wire import BULK_ID
 
 # Ids that mean something to backends. A client may choose its own.
@@ -24,4 +24,6 @@ def note_trace(request: Any) -> tuple[tuple[str, str], ...]:
         request.id = trace.request
     parent = trace.child()
     request.parameters[TRACE_PARAMETER].string_param = parent
+    if trace.wants_lines:
+        request.parameters[LINES_PARAMETER].string_param = "on"
     return ((HEADER, parent),)

@@ -32,6 +32,7 @@ from trireme.gateway.surface import Failure
 from trireme.gateway.uploads import Documents, DocumentStores, UploadOptions
 from trireme.gateway.wire.openai_files import FileRef, decode_file_id, encode_file_id
 from trireme.ingest.documents import Indexed
+from trireme.observe.spans import NoSpans
 from trireme.types import CollectionInfo, Document, Embedder, Passage
 
 ANN = "tr-ann"
@@ -87,6 +88,7 @@ class Bench:
             documents=self.documents,
             metrics=GatewayMetrics(),
             live=Live(Recorder()),
+            spans=NoSpans(),
             log=Log(StringIO()),
             default_collection="default",
         )

@@ -18,7 +18,8 @@ from trireme.errors import (
 )
 from trireme.gateway.reader_process import ReaderOptions
 from trireme.gateway.uploads import Documents, DocumentStores, SubmittedText, Upload, UploadOptions
-from trireme.ingest.queue import JobQuery
+from trireme.ingest.queue import JobQuery, Origin
+from trireme.observe.trace import CURRENT, begin_trace
 
 SCOPE = ("acme", "notes")
 
@@ -90,6 +91,22 @@ def test_files_are_published_with_what_they_and_the_request_say(bench):
     assert (second["title"], second["source"], second["extra"]) == ("B", "7", {"source": 7, "page": 3})
     assert third["extra"] == {"lang": "de"}
     assert len({one["digest"] for one in bench.published}) == 3
+
+
+def test_texts_and_files_keep_the_request_that_published_them_and_its_span(bench):
+    trace = begin_trace("req_1", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+
+    async def work():
+        CURRENT.set(trace)
+        await bench.upload("a.txt", "Text.", ".txt")
+        await bench.documents.publish_texts([SubmittedText("b", "Text.")], SCOPE)
+
+    bench.run(work)
+    (file,) = bench.published
+    assert (file["request"], file["parent"]) == ("req_1", trace.own())
+    (text,) = bench.queue.take(9)
+    assert text.origin == Origin("req_1", trace.own())
+    assert trace.span in trace.own()
 
 
 def test_the_digest_changes_with_title_and_metadata_and_not_without(bench):

@@ -1,3 +1,5 @@
+from contextlib import contextmanager
+
 import pytest
 
 from fakes.rag import RELEVANCE, FakeSteps, hit
@@ -334,3 +336,23 @@ def test_without_reranking_the_best_sentence_is_still_found():
     parts = ask(steps, mode="extractive", rerank_depth=0)
     assert text_of(parts) == "A trireme had three banks of oars."
     assert steps.calls.count("rank") == 1
+
+
+def test_each_stage_is_entered_and_left_by_its_name_also_where_it_fails():
+    entered = []
+
+    @contextmanager
+    def stage(name):
+        entered.append(name)
+        try:
+            yield
+        finally:
+            entered.append(f"/{name}")
+
+    ask(FakeSteps(HITS, said="Oars it had. [1]"), "oars lengths", stage=stage)
+    names = ("embed", "retrieve", "rerank", "sentences", "generate")
+    assert entered == [mark for name in names for mark in (name, f"/{name}")]
+    entered.clear()
+    with pytest.raises(UnavailableError):
+        ask(FakeSteps(HITS, error=("retrieve", UnavailableError("away"))), stage=stage)
+    assert entered == ["embed", "/embed", "retrieve", "/retrieve"]

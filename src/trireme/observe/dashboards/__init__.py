@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trireme.observe.dashboards.caches import CACHES
 from trireme.observe.dashboards.cost import COSTS
 from trireme.observe.dashboards.ingestion import INGESTION
 from trireme.observe.dashboards.llm import LLM
@@ -9,4 +10,4 @@ from trireme.observe.dashboards.overview import OVERVIEW
 from trireme.observe.dashboards.retrieval import RETRIEVAL
 from trireme.observe.dashboards.scaling import SCALING
 
-DASHBOARDS = (OVERVIEW, LLM, RETRIEVAL, INGESTION, COSTS, SCALING)
+DASHBOARDS = (OVERVIEW, LLM, RETRIEVAL, INGESTION, COSTS, SCALING, CACHES)

@@ -22,18 +22,20 @@ from trireme.generate.chat import ChatTemplate
 from trireme.generate.engine import EngineOptions
 from trireme.generate.messages import parse_messages, parse_tools
 from trireme.generate.model_files import read_eos_token_ids
+from trireme.generate.pieces import Piece
 from trireme.generate.registry import open_engine
 from trireme.generate.sampling import parse_parameters
-from trireme.generate.service import GenerateRequest, Generator, Piece, ServiceOptions
+from trireme.generate.service import GenerateRequest, Generator, ServiceOptions
 from trireme.generate.tokenizer import LlmTokenizer
 from trireme.triton.backends.client_watch import Client, ClientWatch
 from trireme.triton.backends.config import ModelConfig
 from trireme.triton.backends.generator_metrics import GeneratorMetrics
+from trireme.triton.backends.llm_spans import llm_facts, llm_spans
 from trireme.triton.backends.model import BackendModel
 from trireme.triton.backends.reply import INTERNAL
 from trireme.triton.backends.signals import WorkSource
 from trireme.triton.backends.tensors import read_scalar
-from trireme.triton.backends.traced import NOBODY, Asked, read_asked
+from trireme.triton.backends.traced import NOBODY, Asked
 from trireme.types import DEFAULT_TENANT
 
 CANCEL_PARAMETER = "cancel"
@@ -135,7 +137,7 @@ class GeneratorModel(BackendModel):
     def execute(self, requests: list[Any]) -> None:
         """Accepts each request or sends its error; never raises, returns before there is an answer."""
         for request in requests:
-            client, asked = Client(request.get_response_sender()), read_asked(request)
+            client, asked = Client(request.get_response_sender()), self.replies.read(request)
             try:
                 self._start(request, client, asked)
             except TriremeError as error:
@@ -233,7 +235,14 @@ class GeneratorModel(BackendModel):
         if is_last:
             outcome = piece.error.code if piece.error is not None else piece.finish_reason or INTERNAL
             seconds = time.monotonic() - opened.began
-            self.replies.note(opened.asked, outcome, seconds, is_long=True)
+            self._record(opened, piece)
+            facts = llm_facts(piece)
+            self.replies.note(opened.asked, outcome, seconds, is_long=True, attributes=facts)
+
+    def _record(self, opened: _OpenRequest, piece: Piece) -> None:
+        if opened.asked.span and piece.times is not None:
+            for span in llm_spans(opened.asked, piece.times):
+                self.spans.put(span)
 
     def _tensors(self, piece: Piece, wanted: Wanted) -> list[Any]:
         tensors = [self._strings("text_output", wanted.prefix + piece.text)]

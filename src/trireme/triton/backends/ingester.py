@@ -8,13 +8,14 @@ from typing import Any
 
 from trireme.artifacts.config_writer import PARAMETERS
 from trireme.errors import DocumentError, InvalidInputError, NotFoundError, SettingError, TriremeError
-from trireme.ingest.queue import JobQuery, check_scope
+from trireme.ingest.queue import NO_ORIGIN, JobQuery, Origin, check_scope
 from trireme.ingest.submitted import read_metadata, text_document
 from trireme.settings import read_settings
 from trireme.storage import open_queue
 from trireme.triton.backends.config import ModelConfig
 from trireme.triton.backends.model import BackendModel
 from trireme.triton.backends.tensors import read_scalar, read_strings, read_tensor, string_tensor
+from trireme.triton.backends.traced import read_asked
 from trireme.types import Document
 
 # What the batch of jobs is called that a client published.
@@ -33,6 +34,7 @@ class IngestRequest:
     documents: tuple[Document, ...] = ()
     refused: tuple[tuple[int, str], ...] = ()
     jobs: tuple[str, ...] = ()
+    origin: Origin = NO_ORIGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,9 @@ class IngesterModel(BackendModel):
                 documents.append(self._document(*values))
             except DocumentError as error:
                 refused.append((row, str(error)))
-        return IngestRequest(tenant, collection, tuple(documents), tuple(refused))
+        asked = read_asked(request)
+        origin = Origin(asked.request, asked.parent)
+        return IngestRequest(tenant, collection, tuple(documents), tuple(refused), origin=origin)
 
     def _document(self, key: str, text: str, title: str, metadata: str) -> Document:
         return text_document(key, text, title, read_metadata(metadata), self._max_text_bytes)
@@ -122,7 +126,9 @@ class IngesterModel(BackendModel):
         return answers
 
     def _publish(self, request: IngestRequest) -> list[JobRow]:
-        published = self._queue.publish(request.tenant, request.collection, request.documents, BATCH)
+        published = self._queue.publish(
+            request.tenant, request.collection, request.documents, BATCH, request.origin
+        )
         rows = iter([JobRow(one.job, "waiting" if one.job else "refused", one.error) for one in published])
         refused = dict(request.refused)
         count = len(request.documents) + len(refused)

@@ -11,13 +11,15 @@ from typing import Any, ClassVar
 from trireme.errors import TriremeError
 from trireme.observe import metrics as names
 from trireme.observe.build_info import read_build
+from trireme.observe.spans import NoSpans, SpanSink
 from trireme.observe.work import WorkMeter, WorkRate
-from trireme.settings import read_settings
+from trireme.otlp.opening import open_spans
+from trireme.settings import Settings, read_settings
 from trireme.triton.backends.config import ModelConfig, read_model_config
 from trireme.triton.backends.instruments import log_to
 from trireme.triton.backends.loaded import name_load, name_this, name_version
 from trireme.triton.backends.metrics import ModelMetrics
-from trireme.triton.backends.process import ProcessTelling
+from trireme.triton.backends.process import ProcessTelling, SpanTelling
 from trireme.triton.backends.reply import Replies
 from trireme.triton.backends.signals import FrontWatch, SignalExport, WorkSource
 from trireme.triton.shared_memory import make_private
@@ -42,11 +44,13 @@ class BackendModel:
         make_private()
         self.metrics = ModelMetrics(pb, args["model_name"])
         self.replies = Replies(pb, args["model_name"], self.metrics, self.on_answered)
+        self.spans: SpanSink = NoSpans()
         try:
             self.config = read_model_config(args, self.known_parameters)
             settings = read_settings()
             self.server_restarts = settings.server_restarts
             self._build = read_build(settings.release)
+            self._open_spans(settings)
             # Of models whose own work is not a session's: requests, and how many a second.
             self.work, self.rate = WorkMeter(), WorkRate()
             host = own_address(settings.host, settings.metrics_port).rpartition(":")[0]
@@ -56,6 +60,7 @@ class BackendModel:
             # What was placed meanwhile may be loaded or not.
             self._loaded = before if before == name_load(args, self.config) else ""
         except TriremeError as error:
+            self.spans.close()
             self.metrics.release()
             raise pb.TritonModelException(str(error)) from None
         self._loaded_at = time.monotonic()
@@ -72,6 +77,10 @@ class BackendModel:
         self._closed = threading.Event()
         self._watcher = threading.Thread(target=self._watch_readiness, daemon=True)
         self._watcher.start()
+
+    def _open_spans(self, settings: Settings) -> None:
+        self.spans = open_spans("server", self._build, **settings.collector, more=self.config.instance)
+        self.replies.record(self.spans)
 
     def load(self, config: ModelConfig) -> None:
         """Prepare to answer. Raises TriremeError."""
@@ -127,6 +136,7 @@ class BackendModel:
         self._watcher.join(timeout=READY_PERIOD_SECONDS * 2)
         self.close()
         self.replies.close()
+        self.spans.close()
         if self._signals is not None:
             self._signals.close()
         self.metrics.release()
@@ -149,10 +159,12 @@ class BackendModel:
             version=self._version if digest else "",
         )
         told = ProcessTelling(self.metrics, self.config, self._version, self._build)
+        told_spans = SpanTelling(self.metrics, self.config, self.spans)
         while True:
             ready.set(1.0 if self.is_ready() else 0.0)
             checked.set(time.time())
             loaded.set(time.time())
             told.tell()
+            told_spans.tell()
             if self._closed.wait(READY_PERIOD_SECONDS):
                 return

@@ -9,6 +9,7 @@ from trireme.errors import ArtifactError
 from trireme.observe import metrics as names
 from trireme.observe.build_info import Build
 from trireme.observe.process_use import read_use
+from trireme.observe.spans import SpanSink
 from trireme.triton.backends.config import ModelConfig
 from trireme.triton.backends.metrics import ModelMetrics
 
@@ -51,6 +52,31 @@ class ProcessTelling:
         if (grown := use.cpu_seconds - self._cpu_told) > 0:
             self._cpu.increment(grown)
         self._cpu_told = use.cpu_seconds
+
+
+class SpanTelling:
+    """Writes what became of the model's spans on the server's page; nothing where none are sent."""
+
+    def __init__(self, metrics: ModelMetrics, config: ModelConfig, spans: SpanSink) -> None:
+        self._spans = spans
+        self._told = dict.fromkeys(names.SPAN_OUTCOMES, 0)
+        self._counters = (
+            {
+                outcome: metrics.make(names.MODEL_SPANS, instance=config.instance, outcome=outcome)
+                for outcome in self._told
+            }
+            if spans.is_on
+            else {}
+        )
+
+    def tell(self) -> None:
+        """Called once a second. Blocks for calls to the server; never raises."""
+        counts = self._spans.counts()
+        for outcome, counter in self._counters.items():
+            count = getattr(counts, outcome)
+            if count > self._told[outcome]:
+                counter.increment(count - self._told[outcome])
+                self._told[outcome] = count
 
 
 def read_precision(config: ModelConfig) -> str:

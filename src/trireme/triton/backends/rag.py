@@ -17,9 +17,10 @@ import numpy as np
 from trireme.artifacts.config_writer import PARAMETERS
 from trireme.artifacts.contracts import EVIDENCE, EVIDENCE_FLAG, PROMPT, PROMPT_FLAG, RERANK_DEPTH
 from trireme.errors import InvalidInputError, SettingError, TriremeError, UnavailableError
+from trireme.observe.spans import SpanValue
 from trireme.observe.work import Waiting
 from trireme.rag.answer import answer
-from trireme.rag.ports import ANSWER_MODES, AnswerOptions, AnswerPart, Question
+from trireme.rag.ports import ANSWER_MODES, AnswerOptions, AnswerPart, Question, Usage
 from trireme.rag.prompt import PROMPT_FILE, read_prompt
 from trireme.rag.relevance import RELEVANCE_FILE, read_relevance
 from trireme.settings import read_settings
@@ -30,8 +31,9 @@ from trireme.triton.backends.own_port import OwnPort
 from trireme.triton.backends.rag_steps import GoneError, StepNames, TritonSteps
 from trireme.triton.backends.reply import INTERNAL
 from trireme.triton.backends.signals import WorkSource
+from trireme.triton.backends.stages import GONE, Stages
 from trireme.triton.backends.tensors import read_scalar, read_top_k
-from trireme.triton.backends.traced import Asked, read_asked
+from trireme.triton.backends.traced import Asked
 from trireme.triton.wire import own_address
 
 # Answers in the making, each in a thread that mostly waits; and those that may wait for a thread.
@@ -90,7 +92,7 @@ class RagModel(BackendModel):
         """Takes the requests and returns at once; their answers come from threads."""
         for request in requests:
             client = Client(request.get_response_sender())
-            who = read_asked(request)
+            who = self.replies.read(request)
             try:
                 asked = self._read(request)
                 has_place = self._places.acquire(blocking=False)
@@ -143,7 +145,8 @@ class RagModel(BackendModel):
         with self._lock:
             self._waiting -= 1
         self.work.wait(began - came)
-        outcome = "ok"
+        outcome, stages = "ok", Stages(who, self.spans)
+        facts: dict[str, SpanValue] = {}
         try:
             steps = TritonSteps(
                 self.pb,
@@ -153,15 +156,20 @@ class RagModel(BackendModel):
                 is_gone=client.is_gone,
                 watch=self._watch,
                 port=self._port,
-                asked=who,
+                stages=stages,
             )
             parts = answer(
-                asked.question, steps, self._options, self._template, asks_prompt=asked.asks_prompt
+                asked.question,
+                steps,
+                self._options,
+                self._template,
+                asks_prompt=asked.asks_prompt,
+                stage=stages.stage,
             )
             with closing(parts):
-                self._send_parts(asked, parts, client)
+                facts = self._send_parts(asked, parts, client)
         except GoneError:
-            outcome = "client gone"
+            outcome = GONE
             client.send(None, self.pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL, is_last=True)
         except TriremeError as error:
             outcome = error.code
@@ -170,11 +178,16 @@ class RagModel(BackendModel):
             outcome = INTERNAL
             self._send_error(client, self.replies.unexpected())
         finally:
-            self.replies.note(who, outcome, time.monotonic() - came, is_long=True)
+            seconds = time.monotonic() - came
+            self.replies.note(who, outcome, seconds, is_long=True, attributes=facts)
             self._places.release()
             self.rate.add(MAX_RUNNING, time.monotonic() - began)
 
-    def _send_parts(self, asked: RagRequest, parts: Iterator[AnswerPart], client: Client) -> None:
+    def _send_parts(
+        self, asked: RagRequest, parts: Iterator[AnswerPart], client: Client
+    ) -> dict[str, SpanValue]:
+        """Sends them; what the answer's span says of it."""
+        facts: dict[str, SpanValue] = {}
         said: list[str] = []
         prompt: tuple[Mapping[str, str], ...] = ()
         for part in parts:
@@ -182,11 +195,13 @@ class RagModel(BackendModel):
                 raise GoneError
             said.append(part.text)
             prompt = prompt or part.prompt
+            facts = facts if part.usage is None else _facts_of(part.usage)
             if asked.stream:
                 evidence = part.evidence if asked.asks_evidence else None
                 self._send(client, dataclasses.replace(part, evidence=evidence))
             elif part.usage is not None:
                 self._send(client, dataclasses.replace(part, text="".join(said), prompt=prompt))
+        return facts
 
     def _send(self, client: Client, part: AnswerPart) -> None:
         tensors = [self._tensor("text_output", part.text)]
@@ -225,6 +240,20 @@ def write_sampling(text: str | None, max_tokens: int) -> str:
     if not isinstance(given, dict):
         raise InvalidInputError('sampling_parameters must be a JSON object, such as {"max_tokens": 64}')
     return json.dumps({"max_tokens": max_tokens, "temperature": 0, **given})
+
+
+def _facts_of(usage: Usage) -> dict[str, SpanValue]:
+    """Figures of an answer, no words of it."""
+    said: dict[str, SpanValue] = {
+        "trireme.answer_mode": usage.answer_mode,
+        "trireme.passages": usage.passages,
+        "trireme.sentences": usage.sentences,
+        "trireme.context_passages": usage.context_passages,
+        "trireme.grounded": usage.grounded,
+    }
+    if usage.second_opinion:
+        said["trireme.second_opinion"] = usage.second_opinion
+    return said
 
 
 def _read_depth(depth: int | None) -> int | None:

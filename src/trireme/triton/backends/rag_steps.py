@@ -12,18 +12,23 @@ import numpy as np
 
 from trireme.artifacts.contracts import CACHED_FLAG
 from trireme.errors import TriremeError
+from trireme.observe.spans import NoSpans
 from trireme.rag.ports import Generated, Question
 from trireme.triton.backends.bls import call_model
 from trireme.triton.backends.client_watch import ClientWatch
 from trireme.triton.backends.own_port import OwnPort
+from trireme.triton.backends.stages import Stages
 from trireme.triton.backends.tensors import float_tensor, string_tensor
-from trireme.triton.backends.traced import NOBODY, Asked
+from trireme.triton.backends.traced import NOBODY
 from trireme.triton.calls import read_logprobs
 from trireme.triton.wire import Outputs, Value
 from trireme.types import Embedding, FloatArray, Hit
 
 # Of a log-probability in the usage: there may be hundreds.
 LOGPROB_DIGITS = 4
+
+
+_NOBODYS = Stages(NOBODY, NoSpans())
 
 
 class GoneError(Exception):
@@ -56,10 +61,10 @@ class TritonSteps:
         is_gone: Callable[[], bool],
         watch: ClientWatch,
         port: OwnPort,
-        asked: Asked = NOBODY,
+        stages: Stages = _NOBODYS,
     ) -> None:
-        """sampling_parameters: JSON for the LLM, which is asked over `port`. asked: whom the steps are for."""
-        self._asked = asked
+        """sampling_parameters: JSON for the LLM, which is asked over `port`. stages: whom the steps are for."""
+        self._stages = stages
         self._pb = pb
         self._names = names
         self._sampling_parameters = sampling_parameters
@@ -105,7 +110,9 @@ class TritonSteps:
     def generate(self, messages: Sequence[dict[str, str]]) -> Generator[Generated, None, None]:
         """See Steps.generate. The LLM's request is ended when the client goes away or the generator is closed."""
         self._check_client()
-        call = self._port.call(self._names.generator, self._llm_inputs(messages), self._asked.parameters)
+        call = self._port.call(
+            self._names.generator, self._llm_inputs(messages), self._stages.asked.parameters
+        )
         responses = call.responses()
         with (
             self._watch.watching(lambda: self._is_gone() or call.is_silent(), call.end),
@@ -128,7 +135,7 @@ class TritonSteps:
 
     def _call(self, model: str, inputs: list[Any], outputs: Sequence[str]) -> Outputs:
         self._check_client()
-        found = call_model(self._pb, model, inputs, outputs, self._asked)
+        found = call_model(self._pb, model, inputs, outputs, self._stages.asked)
         if not found:
             raise TriremeError(
                 f"model {model}: the server's response cache kept an error as an empty answer; change the question,"

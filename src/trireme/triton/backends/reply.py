@@ -6,15 +6,17 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, TypeVar
 
 from trireme.encode.row_queue import Pending
 from trireme.errors import TriremeError
+from trireme.observe.spans import NoSpans, SpanSink, SpanValue, began_before
 from trireme.triton.backends.metrics import ModelMetrics
-from trireme.triton.backends.traced import Asked, read_asked
+from trireme.triton.backends.stages import GONE
+from trireme.triton.backends.traced import NO_ATTRIBUTES, Asked, read_asked
 from trireme.triton.wire import write_code
 
 R = TypeVar("R")
@@ -22,6 +24,8 @@ A = TypeVar("A")
 Write = Callable[[A], list[Any]]
 
 
+# Attributes of a model's span that are our own.
+MODEL, REQUEST, OUTCOME = "trireme.model", "trireme.request", "trireme.outcome"
 # Outcome of what nobody expected.
 INTERNAL = TriremeError.code
 
@@ -42,8 +46,17 @@ class Replies:
         self._on_answered = on_answered
         self._ready: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._spans: SpanSink = NoSpans()
         # When the first answer was made, monotonic seconds.
         self.first_sent: float | None = None
+
+    def record(self, spans: SpanSink) -> None:
+        """From now on a sampled request leaves a span."""
+        self._spans = spans
+
+    def read(self, request: Any) -> Asked:
+        """Whom a request of the stub is for."""
+        return read_asked(request, is_recording=self._spans.is_on)
 
     def owed(self, requests: Sequence[Any]) -> Iterator[Reply]:
         """The reply that each request is owed, in order."""
@@ -83,7 +96,7 @@ class Replies:
         write: Write[A],
     ) -> list[Any]:
         """One response for each request, in order, computed at once: Triton sends and counts them. Never raises."""
-        asked, began = [read_asked(request) for request in requests], time.monotonic()
+        asked, began = [self.read(request) for request in requests], time.monotonic()
         answers: list[A | Exception | None] = [None] * len(requests)
         readable: list[tuple[int, R]] = []
         for position, request in enumerate(requests):
@@ -136,12 +149,26 @@ class Replies:
         self._pb.Logger.log_error(f"model {self._model}: {trace}")
         return TriremeError(f"internal error in model {self._model}; the server's log has the details")
 
-    def note(self, asked: Asked, outcome: str, seconds: float, *, is_long: bool = False) -> None:
-        """A line of the server's log for a request that has a name, where it failed, or is sampled, or is_long: of
+    def note(
+        self,
+        asked: Asked,
+        outcome: str,
+        seconds: float,
+        *,
+        is_long: bool = False,
+        attributes: Mapping[str, SpanValue] = NO_ATTRIBUTES,
+    ) -> None:
+        """A line of the server's log for a request that has a name, where it failed, or wants one, or is_long: of
         work of seconds, which is always told. Never raises. Writing it takes as long as a short text.
+
+        Of one that is recorded also its span, with `attributes`.
         """
-        if asked.request and (is_long or outcome != "ok" or asked.is_sampled):
+        if asked.request and (is_long or outcome != "ok" or asked.wants_lines):
             self._pb.Logger.log_info(asked.line(self._model, outcome, seconds))
+        if asked.span:
+            said = {MODEL: self._model, REQUEST: asked.request, OUTCOME: outcome, **attributes}
+            error = outcome if outcome.isupper() or outcome == GONE else ""
+            self._spans.put(asked.ended(self._model, "server", began_before(seconds), error, said))
 
     def count_failure(self, code: str) -> None:
         """See ModelMetrics."""
@@ -164,7 +191,7 @@ class Reply:
         self.request = request
         self._replies = replies
         self._sender = request.get_response_sender()
-        self._asked = read_asked(request)
+        self._asked = replies.read(request)
         self._began = time.monotonic()
         self._pending: tuple[Pending[Any], Write[Any]] | None = None
 

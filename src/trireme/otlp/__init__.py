@@ -1,0 +1,1 @@
+"""OTLP over HTTP: spans to a collector."""
