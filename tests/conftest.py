@@ -8,6 +8,7 @@ from functools import cache
 import pytest
 
 from benchmarks.regions.namespaces import find_hindrance
+from tiny_families import TINY
 from trireme.checkpoints.families import FAMILIES, Sizes
 
 # Tests hold channels of gRPC while they start processes, as no program of ours does.
@@ -119,7 +120,7 @@ def make_checkpoint():
         row = FAMILIES[family]
         style = "roberta" if row.first_position == "after padding" else "bert"
         vocabulary = make_tokenizer(folder, style)
-        sizes = {key: size for (key, _), size in zip(row.sizes, SIZES, strict=True)}
+        sizes = {key: size for (key, _), size in zip(row.sizes, SIZES, strict=True)} | TINY.get(family, {})
         if row.segments and style == "roberta":
             sizes[row.segments[0]] = 1
         sizes |= TOKEN_IDS[style]

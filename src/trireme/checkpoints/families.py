@@ -164,6 +164,7 @@ _DISTIL_HEAD = (("pre_classifier", "relu"), ("classifier", ""))
 FAMILIES: Mapping[str, EncoderFamily] = _table(
     (
         EncoderFamily("bert", "Bert", "bert", "zero", _BERT_SIZES, layers=_BERT_LAYERS, head=_BERT_HEAD),
+        EncoderFamily("mpnet", "MPNet", "mpnet", "after padding", _BERT_SIZES, segments=None),
         EncoderFamily(
             "roberta",
             "Roberta",

@@ -1,0 +1,146 @@
+"""Every checkpoint of cases.py, built for each engine that takes it, answers as its library does.
+
+WRITE_DOCS=1 in the environment writes the tables of docs/models.md anew.
+"""
+
+import os
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import libraries
+from models.cases import CASES
+from models.served import answer
+from trireme.artifacts.build import BuildOptions
+from trireme.artifacts.recipe import Recipe
+from trireme.checkpoints.families import FAMILIES
+from trireme.export.pipeline import build_model
+
+PAGE = Path(__file__).parents[2] / "docs" / "models.md"
+# Engine and precision, and the least agreement with the library in float32.
+ENGINES = (
+    ("onnx", "fp32", 0.9999),
+    ("openvino", "fp32", 0.9999),
+    ("torch", "fp32", 0.9999),
+    ("vnni", "int8", 0.95),
+)
+LIBRARIES = {
+    "text_encoder": (libraries.embed, "SentenceTransformer.encode_query, encode_document"),
+    "cross_encoder": (libraries.score, "CrossEncoder.predict"),
+    "classifier": (libraries.label, "the text-classification pipeline"),
+}
+# Sizes that engine vnni runs too.
+WIDE = (64, 96)
+# Random weights keep less of themselves in 8 bits than trained ones.
+LOOSE = {
+    "text_encoder": {"min_cosine": 0.9, "mean_cosine": 0.95},
+    "cross_encoder": {"min_rank_correlation": 0.5, "max_score_difference": 0.6},
+    "classifier": {"min_rank_correlation": 0.5, "max_score_difference": 0.6},
+}
+pytestmark = pytest.mark.filterwarnings("ignore:this processor has no AVX-512 VNNI")
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """What the tests of this module found: {case: {engine: agreement}}."""
+    return {}
+
+
+@pytest.fixture
+def source(request, make_checkpoint, tmp_path):
+    """The case's folder, as the libraries write it."""
+    return build_source(request.param, make_checkpoint, tmp_path)
+
+
+def build_source(case, make_checkpoint, tmp_path):
+    keys = FAMILIES[case.family].sizes
+    sizes = {keys.hidden[0]: WIDE[0], keys.inner[0]: WIDE[1]}
+    folder = make_checkpoint(tmp_path / "plain", case.family, case.labels or None, **{**sizes, **case.config})
+    if not case.pooling:
+        return folder
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
+
+    sizes = (WIDE[0], *case.dense)
+    modules = [Transformer(str(folder)), Pooling(WIDE[0], case.pooling)]
+    modules += [Dense(before, after) for before, after in pairwise(sizes)]
+    modules += [Normalize()] if case.normalize else []
+    SentenceTransformer(modules=modules, prompts=dict(case.prompts)).save_pretrained(str(tmp_path / "saved"))
+    return tmp_path / "saved"
+
+
+def engines_of(case):
+    """Those that have a form of the case's family and head."""
+    family = FAMILIES[case.family]
+    has_packed = family.layers is not None and (case.kind == "text_encoder" or family.head is not None)
+    return [row for row in ENGINES if has_packed or row[0] not in ("torch", "vnni")]
+
+
+def agreement(kind, ours, theirs):
+    """The smallest cosine of two vectors; of scores 1 less the largest difference over their spread."""
+    assert ours.shape == theirs.reshape(ours.shape).shape
+    theirs = theirs.reshape(ours.shape)
+    if kind == "text_encoder":
+        lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+        return float(((ours * theirs).sum(1) / lengths).min())
+    return 1 - float(np.abs(ours - theirs).max() / (theirs.max() - theirs.min()))
+
+
+@pytest.mark.parametrize(
+    ("case", "source"), [(case, case) for case in CASES], ids=[c.name for c in CASES], indirect=["source"]
+)
+def test_a_checkpoint_is_served_as_its_library_runs_it(case, source, measured, tmp_path):
+    call, _ = LIBRARIES[case.kind]
+    expected = call(source)
+    # Texts must differ in what comes out, or the comparison says nothing.
+    assert np.ptp(expected, axis=-2 if case.kind == "text_encoder" else None).max() > 1e-3
+    found = {}
+    for engine, precision, least in engines_of(case):
+        loose = LOOSE[case.kind] if precision == "int8" else {}
+        recipe = Recipe("tiny", case.kind, source=str(source), engine=engine, precision=precision, **loose)
+        manifest, _ = build_model(recipe, BuildOptions(tmp_path / engine, tmp_path / "cache"))
+        assert (manifest.engine, manifest.kind) == (engine, case.kind)
+        found[engine] = agreement(case.kind, answer(tmp_path / engine / "tiny" / "1"), expected)
+        assert found[engine] >= (least if case.kind == "text_encoder" or precision == "fp32" else 0.6), engine
+    measured[case.name] = found
+
+
+def test_every_family_has_a_checkpoint_that_is_compared():
+    assert {case.family for case in CASES} == set(FAMILIES)
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+def row_of(case, found):
+    hubs = ", ".join(f"`{hub}`" for hub in case.hubs)
+    engines = ", ".join(
+        f"{engine} {value:.4f}" if precision == "fp32" else f"{engine} ({precision}) {value:.2f}"
+        for engine, precision, _ in ENGINES
+        if (value := found.get(engine)) is not None
+    )
+    return f"| {hubs} | {case.family} | {case.kind} | {engines} | {LIBRARIES[case.kind][1]} |"
+
+
+def test_the_table_of_the_page_is_what_was_measured(measured):
+    if set(measured) != {case.name for case in CASES}:
+        pytest.skip("not every checkpoint was compared in this run")
+    lines = [
+        "| checkpoint | family | kind | engine: smallest agreement | compared with |",
+        "| --- | --- | --- | --- | --- |",
+        *(row_of(case, measured[case.name]) for case in CASES),
+    ]
+    text = PAGE.read_text(encoding="utf-8")
+    wanted = re.sub(
+        r"(<!-- begin: served -->\n).*?(<!-- end -->)",
+        lambda match: match[1] + "\n".join(lines) + "\n" + match[2],
+        text,
+        flags=re.DOTALL,
+    )
+    if os.environ.get("WRITE_DOCS"):
+        PAGE.write_text(wanted, encoding="utf-8")
+        return
+    figure = re.compile(r"(?<=\) )0\.\d+|(?<=\) )1\.\d+")
+    # Figures of int8 differ a little from processor to processor.
+    assert figure.sub("", text) == figure.sub("", wanted), "run it with WRITE_DOCS=1"

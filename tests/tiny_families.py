@@ -1,0 +1,5 @@
+"""Keys of config.json that a tiny model of a family has beside its five sizes."""
+
+from typing import Any
+
+TINY: dict[str, dict[str, Any]] = {}
