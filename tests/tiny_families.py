@@ -2,4 +2,6 @@
 
 from typing import Any
 
-TINY: dict[str, dict[str, Any]] = {}
+TINY: dict[str, dict[str, Any]] = {
+    "electra": {"embedding_size": 64},
+}

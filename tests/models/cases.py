@@ -94,4 +94,6 @@ CASES = (
     ),
     Case(("sentence-transformers/all-mpnet-base-v2",), "mpnet"),
     Case(("sentence-transformers/multi-qa-mpnet-base-dot-v1",), "mpnet", pooling="cls", normalize=False),
+    reranker("cross-encoder/ms-marco-electra-base", family="electra"),
+    Case(("google/electra-small-discriminator",), "electra", pooling="", config={"embedding_size": 24}),
 )

@@ -130,6 +130,22 @@ _MODERN_SIZES = _BERT_SIZES._replace(
     layers=("num_hidden_layers", 22),
     positions=("max_position_embeddings", 8192),
 )
+_ELECTRA_SIZES = _BERT_SIZES._replace(
+    hidden=("hidden_size", 256),
+    inner=("intermediate_size", 1024),
+    heads=("num_attention_heads", 4),
+)
+_ALBERT_SIZES = _BERT_SIZES._replace(
+    hidden=("hidden_size", 4096),
+    inner=("intermediate_size", 16384),
+    heads=("num_attention_heads", 64),
+)
+_DEBERTA_V2_SIZES = _BERT_SIZES._replace(
+    hidden=("hidden_size", 1536),
+    inner=("intermediate_size", 6144),
+    heads=("num_attention_heads", 24),
+    layers=("num_hidden_layers", 24),
+)
 _DISTIL_SIZES = SizeKeys(
     hidden=("dim", 768),
     inner=("hidden_dim", 3072),
@@ -203,6 +219,7 @@ FAMILIES: Mapping[str, EncoderFamily] = _table(
             activation="hidden_activation",
             segments=None,
         ),
+        EncoderFamily("electra", "Electra", "electra", "zero", _ELECTRA_SIZES, layers=_BERT_LAYERS),
     )
 )
 
