@@ -4,4 +4,5 @@ from typing import Any
 
 TINY: dict[str, dict[str, Any]] = {
     "electra": {"embedding_size": 64},
+    "albert": {"embedding_size": 24},
 }

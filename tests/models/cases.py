@@ -96,4 +96,6 @@ CASES = (
     Case(("sentence-transformers/multi-qa-mpnet-base-dot-v1",), "mpnet", pooling="cls", normalize=False),
     reranker("cross-encoder/ms-marco-electra-base", family="electra"),
     Case(("google/electra-small-discriminator",), "electra", pooling="", config={"embedding_size": 24}),
+    Case(("sentence-transformers/paraphrase-albert-small-v2",), "albert", normalize=False),
+    reranker("a reranker on albert/albert-base-v2", family="albert"),
 )

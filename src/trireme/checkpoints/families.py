@@ -220,6 +220,7 @@ FAMILIES: Mapping[str, EncoderFamily] = _table(
             segments=None,
         ),
         EncoderFamily("electra", "Electra", "electra", "zero", _ELECTRA_SIZES, layers=_BERT_LAYERS),
+        EncoderFamily("albert", "Albert", "albert", "zero", _ALBERT_SIZES),
     )
 )
 
