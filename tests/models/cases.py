@@ -98,4 +98,6 @@ CASES = (
     Case(("google/electra-small-discriminator",), "electra", pooling="", config={"embedding_size": 24}),
     Case(("sentence-transformers/paraphrase-albert-small-v2",), "albert", normalize=False),
     reranker("a reranker on albert/albert-base-v2", family="albert"),
+    Case(("dangvantuan/sentence-camembert-base",), "camembert", normalize=False),
+    reranker("antoinelouis/crossencoder-camembert-base-mmarcoFR", family="camembert"),
 )

@@ -221,6 +221,15 @@ FAMILIES: Mapping[str, EncoderFamily] = _table(
         ),
         EncoderFamily("electra", "Electra", "electra", "zero", _ELECTRA_SIZES, layers=_BERT_LAYERS),
         EncoderFamily("albert", "Albert", "albert", "zero", _ALBERT_SIZES),
+        EncoderFamily(
+            "camembert",
+            "Camembert",
+            "roberta",
+            "after padding",
+            _BERT_SIZES,
+            layers=_BERT_LAYERS,
+            head=_ROBERTA_HEAD,
+        ),
     )
 )
 
