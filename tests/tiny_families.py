@@ -5,4 +5,5 @@ from typing import Any
 TINY: dict[str, dict[str, Any]] = {
     "electra": {"embedding_size": 64},
     "albert": {"embedding_size": 24},
+    "deberta": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_biased_input": False},
 }

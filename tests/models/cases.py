@@ -100,4 +100,10 @@ CASES = (
     reranker("a reranker on albert/albert-base-v2", family="albert"),
     Case(("dangvantuan/sentence-camembert-base",), "camembert", normalize=False),
     reranker("antoinelouis/crossencoder-camembert-base-mmarcoFR", family="camembert"),
+    classifier(
+        "cross-encoder/nli-deberta-base",
+        "microsoft/deberta-base-mnli",
+        family="deberta",
+        labels=("contradiction", "entailment", "neutral"),
+    ),
 )

@@ -230,6 +230,15 @@ FAMILIES: Mapping[str, EncoderFamily] = _table(
             layers=_BERT_LAYERS,
             head=_ROBERTA_HEAD,
         ),
+        EncoderFamily(
+            "deberta",
+            "Deberta",
+            "deberta",
+            "zero",
+            _BERT_SIZES,
+            segments=("type_vocab_size", 0),
+            pooling="cls",
+        ),
     )
 )
 
