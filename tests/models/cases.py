@@ -106,4 +106,19 @@ CASES = (
         family="deberta",
         labels=("contradiction", "entailment", "neutral"),
     ),
+    reranker(
+        "mixedbread-ai/mxbai-rerank-base-v1", "mixedbread-ai/mxbai-rerank-xsmall-v1", family="deberta-v2"
+    ),
+    classifier(
+        "cross-encoder/nli-deberta-v3-base",
+        "MoritzLaurer/mDeBERTa-v3-base-mnli-xnli",
+        family="deberta-v2",
+        labels=("contradiction", "entailment", "neutral"),
+    ),
+    classifier(
+        "meta-llama/Llama-Prompt-Guard-2-86M",
+        "protectai/deberta-v3-base-prompt-injection-v2",
+        family="deberta-v2",
+        labels=("SAFE", "INJECTION"),
+    ),
 )

@@ -239,6 +239,9 @@ FAMILIES: Mapping[str, EncoderFamily] = _table(
             segments=("type_vocab_size", 0),
             pooling="cls",
         ),
+        EncoderFamily(
+            "deberta-v2", "DebertaV2", "deberta", "zero", _DEBERTA_V2_SIZES, segments=("type_vocab_size", 0)
+        ),
     )
 )
 
