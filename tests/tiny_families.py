@@ -14,4 +14,5 @@ TINY: dict[str, dict[str, Any]] = {
         "pos_att_type": ["p2c", "c2p"],
         "position_biased_input": False,
     },
+    "nomic_bert": {"head_dim": 32},
 }

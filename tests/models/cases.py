@@ -121,4 +121,9 @@ CASES = (
         family="deberta-v2",
         labels=("SAFE", "INJECTION"),
     ),
+    Case(
+        ("nomic-ai/nomic-embed-text-v1.5 in transformers' own form",),
+        "nomic_bert",
+        prompts={"query": "search_query. ", "document": "search_document. "},
+    ),
 )

@@ -130,6 +130,8 @@ _MODERN_SIZES = _BERT_SIZES._replace(
     layers=("num_hidden_layers", 22),
     positions=("max_position_embeddings", 8192),
 )
+_NOMIC_SIZES = _BERT_SIZES._replace(positions=("max_position_embeddings", 2048))
+_GTE_SIZES = _BERT_SIZES._replace(positions=("max_position_embeddings", 8192))
 _ELECTRA_SIZES = _BERT_SIZES._replace(
     hidden=("hidden_size", 256),
     inner=("intermediate_size", 1024),
@@ -242,6 +244,7 @@ FAMILIES: Mapping[str, EncoderFamily] = _table(
         EncoderFamily(
             "deberta-v2", "DebertaV2", "deberta", "zero", _DEBERTA_V2_SIZES, segments=("type_vocab_size", 0)
         ),
+        EncoderFamily("nomic_bert", "NomicBert", "nomic_bert", "none", _NOMIC_SIZES),
     )
 )
 
