@@ -126,4 +126,6 @@ CASES = (
         "nomic_bert",
         prompts={"query": "search_query. ", "document": "search_document. "},
     ),
+    Case(("alibaba-nlp-community/gte-multilingual-base",), "gte", pooling="cls"),
+    reranker("Alibaba-NLP/gte-multilingual-reranker-base in transformers' own form", family="gte"),
 )

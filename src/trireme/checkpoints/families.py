@@ -245,6 +245,7 @@ FAMILIES: Mapping[str, EncoderFamily] = _table(
             "deberta-v2", "DebertaV2", "deberta", "zero", _DEBERTA_V2_SIZES, segments=("type_vocab_size", 0)
         ),
         EncoderFamily("nomic_bert", "NomicBert", "nomic_bert", "none", _NOMIC_SIZES),
+        EncoderFamily("gte", "Gte", "gte", "none", _GTE_SIZES, segments=("type_vocab_size", 1)),
     )
 )
 
