@@ -15,4 +15,5 @@ TINY: dict[str, dict[str, Any]] = {
         "position_biased_input": False,
     },
     "nomic_bert": {"head_dim": 32},
+    "eurobert": {"head_dim": 32},
 }

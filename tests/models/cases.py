@@ -128,4 +128,5 @@ CASES = (
     ),
     Case(("alibaba-nlp-community/gte-multilingual-base",), "gte", pooling="cls"),
     reranker("Alibaba-NLP/gte-multilingual-reranker-base in transformers' own form", family="gte"),
+    Case(("EuroBERT/EuroBERT-210m in transformers' own form",), "eurobert", pooling=""),
 )

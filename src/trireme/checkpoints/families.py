@@ -246,6 +246,7 @@ FAMILIES: Mapping[str, EncoderFamily] = _table(
         ),
         EncoderFamily("nomic_bert", "NomicBert", "nomic_bert", "none", _NOMIC_SIZES),
         EncoderFamily("gte", "Gte", "gte", "none", _GTE_SIZES, segments=("type_vocab_size", 1)),
+        EncoderFamily("eurobert", "EuroBert", "model", "none", _GTE_SIZES, segments=None),
     )
 )
 
