@@ -2,8 +2,18 @@
 
 from typing import Any
 
+# Whose tokenizer it has; without a row BERT's, or RoBERTa's where positions begin behind the padding.
+STYLES = {
+    "gte": "roberta",
+    "qwen2": "qwen",
+    "qwen3": "qwen",
+    "llama": "llama",
+    "mistral": "llama",
+    "gemma": "gemma",
+    "gemma2": "gemma",
+    "gemma3_text": "gemma",
+}
 TINY: dict[str, dict[str, Any]] = {
-    "electra": {"embedding_size": 64},
     "albert": {"embedding_size": 24},
     "deberta": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_biased_input": False},
     "deberta-v2": {
@@ -16,4 +26,16 @@ TINY: dict[str, dict[str, Any]] = {
     },
     "nomic_bert": {"head_dim": 32},
     "eurobert": {"head_dim": 32},
+    "qwen3": {"num_key_value_heads": 1, "head_dim": 32},
+    "qwen2": {"num_key_value_heads": 1},
+    "llama": {"num_key_value_heads": 1, "head_dim": 32},
+    "mistral": {"num_key_value_heads": 1, "head_dim": 32, "sliding_window": 24},
+    "gemma": {"num_key_value_heads": 1, "head_dim": 32},
+    "gemma2": {"num_key_value_heads": 1, "head_dim": 32, "sliding_window": 24},
+    "gemma3_text": {
+        "num_key_value_heads": 1,
+        "head_dim": 32,
+        "sliding_window": 24,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
 }

@@ -15,7 +15,8 @@ class Case:
     """hubs: checkpoints of this kind, on the hub. config: keys of config.json beside the family's tiny ones.
 
     pooling: "" for a checkpoint without the files of sentence-transformers. dense: sizes of the layers behind it.
-    labels: of a head.
+    labels: of a head. is_packed: the packed engines run it where they run its family.
+    padding_side: of its tokenizer. architecture: in config.json, where it is not that of the encoder alone.
     """
 
     hubs: tuple[str, ...]
@@ -27,6 +28,9 @@ class Case:
     prompts: Mapping[str, str] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
+    is_packed: bool = True
+    padding_side: str = "right"
+    architecture: str = ""
 
     @property
     def name(self) -> str:
@@ -95,7 +99,13 @@ CASES = (
     Case(("sentence-transformers/all-mpnet-base-v2",), "mpnet"),
     Case(("sentence-transformers/multi-qa-mpnet-base-dot-v1",), "mpnet", pooling="cls", normalize=False),
     reranker("cross-encoder/ms-marco-electra-base", family="electra"),
-    Case(("google/electra-small-discriminator",), "electra", pooling="", config={"embedding_size": 24}),
+    Case(
+        ("google/electra-small-discriminator",),
+        "electra",
+        pooling="",
+        config={"embedding_size": 24},
+        is_packed=False,
+    ),
     Case(("sentence-transformers/paraphrase-albert-small-v2",), "albert", normalize=False),
     reranker("a reranker on albert/albert-base-v2", family="albert"),
     Case(("dangvantuan/sentence-camembert-base",), "camembert", normalize=False),
@@ -129,4 +139,46 @@ CASES = (
     Case(("alibaba-nlp-community/gte-multilingual-base",), "gte", pooling="cls"),
     reranker("Alibaba-NLP/gte-multilingual-reranker-base in transformers' own form", family="gte"),
     Case(("EuroBERT/EuroBERT-210m in transformers' own form",), "eurobert", pooling=""),
+    Case(
+        ("Qwen/Qwen3-Embedding-0.6B", "Qwen/Qwen3-Embedding-4B", "Qwen/Qwen3-Embedding-8B"),
+        "qwen3",
+        pooling="lasttoken",
+        prompts={"query": "Instruct: Given a web search query, find passages\nQuery:", "document": ""},
+        architecture="Qwen3ForCausalLM",
+    ),
+    reranker("tomaarsen/Qwen3-Reranker-0.6B-seq-cls", family="qwen3"),
+    Case(("jinaai/jina-code-embeddings-0.5b",), "qwen2", pooling="lasttoken", padding_side="left"),
+    reranker("mixedbread-ai/mxbai-rerank-base-v2 as a sequence classifier", family="qwen2"),
+    Case(("nvidia/llama-embed-nemotron-8b without its own code",), "llama", pooling="mean"),
+    classifier(
+        "Skywork/Skywork-Reward-Llama-3.1-8B",
+        family="llama",
+        labels=("reward",),
+        config={"problem_type": "regression"},
+    ),
+    Case(
+        (
+            "intfloat/e5-mistral-7b-instruct",
+            "Salesforce/SFR-Embedding-Mistral",
+            "Linq-AI-Research/Linq-Embed-Mistral",
+        ),
+        "mistral",
+        pooling="lasttoken",
+        prompts={"query": "Instruct: Given a web search query, find passages\nQuery: "},
+    ),
+    Case(("a Gemma with modules.json",), "gemma", pooling="lasttoken"),
+    Case(
+        ("BAAI/bge-multilingual-gemma2",),
+        "gemma2",
+        pooling="lasttoken",
+        prompts={"query": "<instruct>Given a web search query, find passages\n<query>"},
+    ),
+    Case(
+        ("google/embeddinggemma-300m",),
+        "gemma3_text",
+        dense=(96, 64),
+        prompts={"query": "task: search result | query: ", "document": "title: none | text: "},
+        config={"use_bidirectional_attention": True},
+    ),
+    Case(("a Gemma 3 with modules.json",), "gemma3_text", pooling="lasttoken"),
 )

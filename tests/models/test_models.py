@@ -3,6 +3,7 @@
 WRITE_DOCS=1 in the environment writes the tables of docs/models.md anew.
 """
 
+import json
 import os
 import re
 from itertools import pairwise
@@ -59,6 +60,7 @@ def build_source(case, make_checkpoint, tmp_path):
     keys = FAMILIES[case.family].sizes
     sizes = {keys.hidden[0]: WIDE[0], keys.inner[0]: WIDE[1]}
     folder = make_checkpoint(tmp_path / "plain", case.family, case.labels or None, **{**sizes, **case.config})
+    edit(folder / "tokenizer_config.json", padding_side=case.padding_side)
     if not case.pooling:
         return folder
     from sentence_transformers import SentenceTransformer
@@ -69,13 +71,23 @@ def build_source(case, make_checkpoint, tmp_path):
     modules += [Dense(before, after) for before, after in pairwise(sizes)]
     modules += [Normalize()] if case.normalize else []
     SentenceTransformer(modules=modules, prompts=dict(case.prompts)).save_pretrained(str(tmp_path / "saved"))
+    if case.architecture:
+        edit(tmp_path / "saved" / "config.json", architectures=[case.architecture])
     return tmp_path / "saved"
+
+
+def edit(path, **keys):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **keys}))
 
 
 def engines_of(case):
     """Those that have a form of the case's family and head."""
     family = FAMILIES[case.family]
-    has_packed = family.layers is not None and (case.kind == "text_encoder" or family.head is not None)
+    has_packed = (
+        case.is_packed
+        and family.layers is not None
+        and (case.kind == "text_encoder" or family.head is not None)
+    )
     return [row for row in ENGINES if has_packed or row[0] not in ("torch", "vnni")]
 
 

@@ -60,7 +60,10 @@ class EncoderFamily:
     class_name: of transformers' classes, without Model. prefix: of the encoder's weights beside a head.
     first_position: of a text in the table of positions; "none" where there is no table.
     activation: its key in config.json. segments: key and default of their number, None for none.
-    pooling: where the checkpoint does not say. layers, head: None where no packed encoder knows them.
+    embedding: key and default of the size of a word's vector, where it may differ from the hidden size.
+    pooling: where the checkpoint does not say. is_causal: a language model, whose head reads the last token.
+    needs_masks: torch.onnx cannot trace its own masks. model_class: where AutoModel's is more than the encoder.
+    layers, head: None where no packed encoder knows them.
     """
 
     model_type: str
@@ -70,8 +73,11 @@ class EncoderFamily:
     sizes: SizeKeys
     activation: str = "hidden_act"
     segments: tuple[str, int] | None = ("type_vocab_size", 2)
+    embedding: tuple[str, int] | None = None
     pooling: str = "mean"
     is_causal: bool = False
+    needs_masks: bool = False
+    model_class: str = ""
     layers: LayerNames | None = None
     head: HeadNames | None = None
 
@@ -132,6 +138,34 @@ _MODERN_SIZES = _BERT_SIZES._replace(
 )
 _NOMIC_SIZES = _BERT_SIZES._replace(positions=("max_position_embeddings", 2048))
 _GTE_SIZES = _BERT_SIZES._replace(positions=("max_position_embeddings", 8192))
+_DECODER_SIZES = SizeKeys(
+    hidden=("hidden_size", 4096),
+    inner=("intermediate_size", 22016),
+    heads=("num_attention_heads", 32),
+    layers=("num_hidden_layers", 32),
+    positions=("max_position_embeddings", 32768),
+)
+_LLAMA_SIZES = _DECODER_SIZES._replace(
+    inner=("intermediate_size", 11008), positions=("max_position_embeddings", 2048)
+)
+_MISTRAL_SIZES = _DECODER_SIZES._replace(
+    inner=("intermediate_size", 14336), positions=("max_position_embeddings", 131072)
+)
+_GEMMA_SIZES = SizeKeys(
+    hidden=("hidden_size", 3072),
+    inner=("intermediate_size", 24576),
+    heads=("num_attention_heads", 16),
+    layers=("num_hidden_layers", 28),
+    positions=("max_position_embeddings", 8192),
+)
+_GEMMA2_SIZES = SizeKeys(
+    hidden=("hidden_size", 2304),
+    inner=("intermediate_size", 9216),
+    heads=("num_attention_heads", 8),
+    layers=("num_hidden_layers", 26),
+    positions=("max_position_embeddings", 8192),
+)
+_GEMMA3_SIZES = _GEMMA2_SIZES._replace(positions=("max_position_embeddings", 131072))
 _ELECTRA_SIZES = _BERT_SIZES._replace(
     hidden=("hidden_size", 256),
     inner=("intermediate_size", 1024),
@@ -221,7 +255,15 @@ FAMILIES: Mapping[str, EncoderFamily] = _table(
             activation="hidden_activation",
             segments=None,
         ),
-        EncoderFamily("electra", "Electra", "electra", "zero", _ELECTRA_SIZES, layers=_BERT_LAYERS),
+        EncoderFamily(
+            "electra",
+            "Electra",
+            "electra",
+            "zero",
+            _ELECTRA_SIZES,
+            embedding=("embedding_size", 128),
+            layers=_BERT_LAYERS,
+        ),
         EncoderFamily("albert", "Albert", "albert", "zero", _ALBERT_SIZES),
         EncoderFamily(
             "camembert",
@@ -247,6 +289,32 @@ FAMILIES: Mapping[str, EncoderFamily] = _table(
         EncoderFamily("nomic_bert", "NomicBert", "nomic_bert", "none", _NOMIC_SIZES),
         EncoderFamily("gte", "Gte", "gte", "none", _GTE_SIZES, segments=("type_vocab_size", 1)),
         EncoderFamily("eurobert", "EuroBert", "model", "none", _GTE_SIZES, segments=None),
+        EncoderFamily("qwen3", "Qwen3", "model", "none", _DECODER_SIZES, segments=None, is_causal=True),
+        EncoderFamily("qwen2", "Qwen2", "model", "none", _DECODER_SIZES, segments=None, is_causal=True),
+        EncoderFamily("llama", "Llama", "model", "none", _LLAMA_SIZES, segments=None, is_causal=True),
+        EncoderFamily("mistral", "Mistral", "model", "none", _MISTRAL_SIZES, segments=None, is_causal=True),
+        EncoderFamily("gemma", "Gemma", "model", "none", _GEMMA_SIZES, segments=None, is_causal=True),
+        EncoderFamily(
+            "gemma2",
+            "Gemma2",
+            "model",
+            "none",
+            _GEMMA2_SIZES,
+            activation="hidden_activation",
+            segments=None,
+            is_causal=True,
+        ),
+        EncoderFamily(
+            "gemma3_text",
+            "Gemma3Text",
+            "model",
+            "none",
+            _GEMMA3_SIZES,
+            activation="hidden_activation",
+            segments=None,
+            is_causal=True,
+            needs_masks=True,
+        ),
     )
 )
 

@@ -15,7 +15,13 @@ from trireme.checkpoints.config import find_variant, read_config, read_json, rea
 from trireme.checkpoints.families import FAMILIES, EncoderFamily
 from trireme.errors import UnsupportedError
 from trireme.export.head import read_activation, read_labels
-from trireme.export.sentence_files import CONFIG_FILE, DenseLayer, SentenceFiles, read_sentence_files
+from trireme.export.sentence_files import (
+    CONFIG_FILE,
+    MODULES_FILE,
+    DenseLayer,
+    SentenceFiles,
+    read_sentence_files,
+)
 
 # tokenizer_config.json without a limit holds a number like 10**30.
 NO_LIMIT = 1_000_000
@@ -90,7 +96,7 @@ def read_checkpoint(folder: Path, kind: str = "", has_adapter: bool = False) -> 
         return _check_prompts(
             replace(
                 found,
-                pooling=files.pooling or family.pooling,
+                pooling=files.pooling or _default_pooling(family, config),
                 normalize=files.normalize,
                 dense=files.dense,
                 truncate=files.truncate,
@@ -130,10 +136,23 @@ def _check_config(path: Path, config: dict[str, Any]) -> EncoderFamily:
             f"model_type {config.get('model_type')!r} is not supported; supported: {', '.join(FAMILIES)}"
         )
     for key, values in _ONLY_VALUES.items():
-        if config.get(key) not in values and not (family.is_causal and key == "is_decoder"):
+        allowed = (family.is_causal and key == "is_decoder") or (
+            family.model_class and key == "is_encoder_decoder"
+        )
+        if config.get(key) not in values and not allowed:
             wanted = "leave it out" if values == (None,) else f"supported: {values[1]!r}"
             raise refuse(path, key, config[key], f"such a model is not supported; {wanted}")
     return family
+
+
+def _default_pooling(family: EncoderFamily, config: dict[str, Any]) -> str:
+    """As sentence-transformers pools a checkpoint that has none of its files."""
+    is_language_model = family.is_causal and _architecture(config).endswith("ForCausalLM")
+    return "lasttoken" if is_language_model and config.get("is_causal", True) else family.pooling
+
+
+def _architecture(config: dict[str, Any]) -> str:
+    return str((config.get("architectures") or [""])[0])
 
 
 def _check_tokenizer_config(path: Path) -> None:
@@ -152,7 +171,13 @@ def _check_chat_template(folder: Path) -> None:
 def _detect_kind(config: dict[str, Any], files: SentenceFiles) -> str:
     if files.kind == "text_encoder":
         return "text_encoder"
-    architecture = (config.get("architectures") or [""])[0]
+    architecture = _architecture(config)
+    if not files.kind and architecture.endswith("ForCausalLM"):
+        raise UnsupportedError(
+            f"{files.transformer_dir} is a language model ({architecture}) without {MODULES_FILE}: use"
+            " build/export_llm.py for its answers, --kind text_encoder for its vectors, --kind cross_encoder for"
+            " its yes or no"
+        )
     if not files.kind and not architecture.endswith("ForSequenceClassification"):
         return "text_encoder"
     if files.kind or len(read_labels(config)) == 1:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trireme.export.checkpoint import Checkpoint
+from trireme.export.decoders import LastTokenScorer, MaskedEncoder, to_score
 from trireme.export.weights import DenseBlock, load_dense, load_pretrained_model
 
 OPSET = 17
@@ -70,7 +71,7 @@ class SequenceClassifier(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, *token_type_ids: Tensor) -> Tensor:
         """Logits [B, n] or scores [B]."""
         logits: Tensor = run_encoder(self.classifier, input_ids, attention_mask, token_type_ids).logits
-        return logits[:, 0] if self.is_reranker else logits
+        return to_score(logits) if self.is_reranker else logits
 
 
 def run_encoder(model: nn.Module, ids: Tensor, mask: Tensor, type_ids: tuple[Tensor, ...]) -> Any:
@@ -101,16 +102,26 @@ def load_graph(checkpoint: Checkpoint, adapter: Path | None = None) -> Graph:
     if adapter is not None:
         return _residual_reranker(checkpoint, adapter)
     if checkpoint.kind == "text_encoder":
-        encoder = load_pretrained_model(checkpoint, "AutoModel")
+        encoder = load_pretrained_model(checkpoint, checkpoint.family.model_class or "AutoModel")
+        encoder = MaskedEncoder(encoder) if checkpoint.family.needs_masks else encoder
         dense = [load_dense(layer) for layer in checkpoint.dense]
         module: nn.Module = PooledEncoder(encoder, checkpoint.pooling, dense, checkpoint.truncate)
         size = checkpoint.dense[-1].out_features if checkpoint.dense else checkpoint.hidden_size
         return Graph(module.eval(), _inputs(checkpoint), "embedding", min(size, checkpoint.truncate or size))
     classifier = load_pretrained_model(checkpoint, "AutoModelForSequenceClassification")
     is_reranker = checkpoint.kind == "cross_encoder"
-    module = SequenceClassifier(classifier, is_reranker)
+    if checkpoint.family.is_causal:
+        module = _last_token_scorer(checkpoint, classifier, is_reranker)
+    else:
+        module = SequenceClassifier(classifier, is_reranker)
     output = "score" if is_reranker else "logits"
     return Graph(module.eval(), _inputs(checkpoint), output, len(checkpoint.labels) or 1)
+
+
+def _last_token_scorer(checkpoint: Checkpoint, classifier: Any, is_reranker: bool) -> nn.Module:
+    encoder = getattr(classifier, classifier.base_model_prefix)
+    encoder = MaskedEncoder(encoder) if checkpoint.family.needs_masks else encoder
+    return LastTokenScorer(encoder, classifier.score, is_reranker)
 
 
 def export_onnx(graph: Graph, path: Path) -> None:

@@ -147,6 +147,8 @@ def _find_unknown(checkpoint: Checkpoint, config: Mapping[str, Any]) -> str:
     family = checkpoint.family
     if family.layers is None or (checkpoint.kind != "text_encoder" and family.head is None):
         return f"it has a model_type {family.model_type!r}"
+    if family.embedding is not None and config.get(*family.embedding) != family.sizes.read(config).hidden:
+        return f"its {family.embedding[0]} differs from its hidden size"
     activation = config.get(family.activation, "gelu")
     if activation not in _ACTIVATIONS:
         return f"it has an activation {activation!r}"
