@@ -12,6 +12,8 @@ STYLES = {
     "gemma": "gemma",
     "gemma2": "gemma",
     "gemma3_text": "gemma",
+    "t5": "t5",
+    "mt5": "t5",
 }
 TINY: dict[str, dict[str, Any]] = {
     "albert": {"embedding_size": 24},
@@ -38,4 +40,6 @@ TINY: dict[str, dict[str, Any]] = {
         "sliding_window": 24,
         "layer_types": ["sliding_attention", "full_attention"],
     },
+    "t5": {"d_kv": 32},
+    "mt5": {"d_kv": 32},
 }

@@ -49,7 +49,7 @@ def _train(style):
     if style == "t5":
         tokenizer = Tokenizer(models.Unigram())
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-        trainer = trainers.UnigramTrainer(**options, unk_token="<unk>")
+        trainer = trainers.UnigramTrainer(**{**options, "vocab_size": 2 * SIZE}, unk_token="<unk>")
     elif style == "qwen":
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -181,4 +181,15 @@ CASES = (
         config={"use_bidirectional_attention": True},
     ),
     Case(("a Gemma 3 with modules.json",), "gemma3_text", pooling="lasttoken"),
+    Case(
+        (
+            "sentence-transformers/gtr-t5-base",
+            "sentence-transformers/sentence-t5-base",
+            "hkunlp/instructor-base",
+        ),
+        "t5",
+        dense=(48,),
+        architecture="T5EncoderModel",
+    ),
+    Case(("a sentence encoder on google/mt5-base",), "mt5", config={"feed_forward_proj": "gated-gelu"}),
 )

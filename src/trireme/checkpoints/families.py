@@ -166,6 +166,15 @@ _GEMMA2_SIZES = SizeKeys(
     positions=("max_position_embeddings", 8192),
 )
 _GEMMA3_SIZES = _GEMMA2_SIZES._replace(positions=("max_position_embeddings", 131072))
+# Relative positions have no table: n_positions is what the model was trained on.
+_T5_SIZES = SizeKeys(
+    hidden=("d_model", 512),
+    inner=("d_ff", 2048),
+    heads=("num_heads", 8),
+    layers=("num_layers", 6),
+    positions=("n_positions", 512),
+)
+_MT5_SIZES = _T5_SIZES._replace(inner=("d_ff", 1024), heads=("num_heads", 6), layers=("num_layers", 8))
 _ELECTRA_SIZES = _BERT_SIZES._replace(
     hidden=("hidden_size", 256),
     inner=("intermediate_size", 1024),
@@ -314,6 +323,26 @@ FAMILIES: Mapping[str, EncoderFamily] = _table(
             segments=None,
             is_causal=True,
             needs_masks=True,
+        ),
+        EncoderFamily(
+            "t5",
+            "T5",
+            "transformer",
+            "none",
+            _T5_SIZES,
+            activation="feed_forward_proj",
+            segments=None,
+            model_class="T5EncoderModel",
+        ),
+        EncoderFamily(
+            "mt5",
+            "MT5",
+            "transformer",
+            "none",
+            _MT5_SIZES,
+            activation="feed_forward_proj",
+            segments=None,
+            model_class="MT5EncoderModel",
         ),
     )
 )
