@@ -113,7 +113,7 @@ def make_tokenizer(folder, style):
 def make_checkpoint():
     """make_checkpoint(folder, family, head=None, **config) -> folder, with random weights."""
 
-    def make(folder, family, labels=None, **more):
+    def make(folder, family, labels=None, head="", **more):
         import torch
         import transformers
 
@@ -134,8 +134,8 @@ def make_checkpoint():
         config = getattr(transformers, f"{row.class_name}Config")(
             **{"vocab_size": vocabulary, **sizes, **more}
         )
-        head = "Model" if labels is None else "ForSequenceClassification"
-        name = row.model_class if labels is None and row.model_class else row.class_name + head
+        head = head or ("Model" if labels is None else "ForSequenceClassification")
+        name = row.model_class if head == "Model" and row.model_class else row.class_name + head
         model = getattr(transformers, name)(config)
         with torch.no_grad():
             for weight in model.parameters():

@@ -59,7 +59,7 @@ def _train(style):
         tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
         trainer = trainers.BpeTrainer(**options, limit_alphabet=160)
-    tokenizer.train_from_iterator([*TEXTS, "yes no " * 50], trainer)
+    tokenizer.train_from_iterator([*TEXTS, *["yes", "no"] * 50], trainer)
     numbered = [(token, tokenizer.token_to_id(token)) for token in {before, after} - {""}]
     frame = f"{before} $A {after}".strip()
     tokenizer.post_processor = processors.TemplateProcessing(

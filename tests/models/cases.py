@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+TEMPLATE = "<|im_start|>Answer yes or no.<|im_end|> <Query>: {query} <Document>: {passage}<|im_end|> so:"
+
 
 @dataclass(frozen=True)
 class Case:
@@ -17,6 +19,8 @@ class Case:
     pooling: "" for a checkpoint without the files of sentence-transformers. dense: sizes of the layers behind it.
     labels: of a head. is_packed: the packed engines run it where they run its family.
     padding_side: of its tokenizer. architecture: in config.json, where it is not that of the encoder alone.
+    template: of a reranker that answers yes or no; is_chat: its chat template has it, so that no recipe must.
+    answers: tokens of no and yes in its LogitScore, where it has one.
     """
 
     hubs: tuple[str, ...]
@@ -31,6 +35,17 @@ class Case:
     is_packed: bool = True
     padding_side: str = "right"
     architecture: str = ""
+    template: str = ""
+    is_chat: bool = False
+    answers: tuple[str, ...] = ()
+
+    @property
+    def needs(self) -> str:
+        """Arguments of the build without which it is something else."""
+        if self.kind == "cross_encoder" and self.template and not self.is_chat:
+            return "`--kind cross_encoder --template TEXT`"
+        is_told = self.answers or (not self.template and len(self.labels) != 2)
+        return "`--kind cross_encoder`" if self.kind == "cross_encoder" and not is_told else ""
 
     @property
     def name(self) -> str:
@@ -192,4 +207,35 @@ CASES = (
         architecture="T5EncoderModel",
     ),
     Case(("a sentence encoder on google/mt5-base",), "mt5", config={"feed_forward_proj": "gated-gelu"}),
+    Case(
+        ("amberoad/bert-multilingual-passage-reranking-msmarco",),
+        "bert",
+        "cross_encoder",
+        pooling="",
+        labels=("LABEL_0", "LABEL_1"),
+    ),
+    Case(
+        ("Qwen/Qwen3-Reranker-0.6B", "Qwen/Qwen3-Reranker-4B"),
+        "qwen3",
+        "cross_encoder",
+        pooling="",
+        template=TEMPLATE,
+    ),
+    Case(
+        ("BAAI/bge-reranker-v2-gemma with modules.json",),
+        "gemma",
+        "cross_encoder",
+        pooling="",
+        template=TEMPLATE,
+        is_chat=True,
+        answers=("\u2581no", "\u2581yes"),
+    ),
+    Case(
+        ("mixedbread-ai/mxbai-rerank-base-v2",),
+        "qwen2",
+        "cross_encoder",
+        pooling="",
+        template=TEMPLATE,
+        is_chat=True,
+    ),
 )

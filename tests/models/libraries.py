@@ -26,14 +26,17 @@ def embed(folder):
     )
 
 
-def score(folder):
-    """Logits of every query with every text, [Q, N]."""
+def score(folder, chat_template=None):
+    """Scores of every query with every text, [Q, N]: the logit, or of two labels the second's less the first's."""
     from sentence_transformers import CrossEncoder
 
+    if chat_template is not None:
+        (folder / "chat_template.jinja").write_text(chat_template)
     model = CrossEncoder(str(folder), model_kwargs=_PRECISE, **_LOADED)
     pairs = [(query, text) for query in QUERIES for text in TEXTS]
     logits = model.predict(pairs, batch_size=1, show_progress_bar=False, activation_fn=torch.nn.Identity())
-    return np.reshape(logits, (len(QUERIES), len(TEXTS), -1))
+    logits = np.reshape(logits, (len(QUERIES), len(TEXTS), -1))
+    return logits[..., 0] if logits.shape[-1] == 1 else logits[..., 1] - logits[..., 0]
 
 
 def label(folder):

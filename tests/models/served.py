@@ -6,6 +6,7 @@ from models.libraries import QUERIES, TEXTS
 from trireme.artifacts.manifest import read_manifest
 from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
 from trireme.encode.engines.table import open_session
+from trireme.encode.pair_template import PairTemplate
 from trireme.encode.session import SessionOptions
 from trireme.encode.text_encoder import EncoderSpec, TextEncoder
 from trireme.encode.tokenizer import Tokenizer
@@ -45,7 +46,9 @@ def _embed(version, manifest):
 
 
 def _score(version, manifest):
-    ranker = CrossEncoder(*_open(version, manifest), RankerSpec(BATCH_TOKENS, TEXT_BYTES, len(TEXTS)))
+    template = PairTemplate.parse(manifest.template) if manifest.template else None
+    spec = RankerSpec(BATCH_TOKENS, TEXT_BYTES, len(TEXTS), template=template)
+    ranker = CrossEncoder(*_open(version, manifest), spec)
     try:
         found = ranker.rank([RankRequest(query, TEXTS) for query in QUERIES]).result()
     finally:

@@ -6,6 +6,7 @@ WRITE_DOCS=1 in the environment writes the tables of docs/models.md anew.
 import json
 import os
 import re
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from models.served import answer
 from trireme.artifacts.build import BuildOptions
 from trireme.artifacts.recipe import Recipe
 from trireme.checkpoints.families import FAMILIES
+from trireme.export.pair_prompt import write_chat_template
 from trireme.export.pipeline import build_model
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
@@ -59,8 +61,15 @@ def source(request, make_checkpoint, tmp_path):
 def build_source(case, make_checkpoint, tmp_path):
     keys = FAMILIES[case.family].sizes
     sizes = {keys.hidden[0]: WIDE[0], keys.inner[0]: WIDE[1]}
-    folder = make_checkpoint(tmp_path / "plain", case.family, case.labels or None, **{**sizes, **case.config})
+    head = "ForCausalLM" if case.template else ""
+    folder = make_checkpoint(
+        tmp_path / "plain", case.family, case.labels or None, head=head, **{**sizes, **case.config}
+    )
+    if case.is_chat:
+        (folder / "chat_template.jinja").write_text(write_chat_template(case.template))
     edit(folder / "tokenizer_config.json", padding_side=case.padding_side)
+    if case.answers:
+        return save_answers(folder, tmp_path / "saved", case.answers)
     if not case.pooling:
         return folder
     from sentence_transformers import SentenceTransformer
@@ -74,6 +83,17 @@ def build_source(case, make_checkpoint, tmp_path):
     if case.architecture:
         edit(tmp_path / "saved" / "config.json", architectures=[case.architecture])
     return tmp_path / "saved"
+
+
+def save_answers(folder, target, answers):
+    from sentence_transformers import CrossEncoder
+    from sentence_transformers.cross_encoder.modules import LogitScore
+    from sentence_transformers.sentence_transformer.modules import Transformer
+
+    model = Transformer(str(folder), transformer_task="text-generation")
+    no, yes = model.tokenizer.convert_tokens_to_ids(list(answers))
+    CrossEncoder(modules=[model, LogitScore(yes, no)], device="cpu").save_pretrained(str(target))
+    return target
 
 
 def edit(path, **keys):
@@ -106,12 +126,18 @@ def agreement(kind, ours, theirs):
 )
 def test_a_checkpoint_is_served_as_its_library_runs_it(case, source, measured, tmp_path):
     call, _ = LIBRARIES[case.kind]
-    expected = call(source)
+    if case.template and not case.is_chat:
+        # The library has no other way to be told.
+        expected = call(shutil.copytree(source, tmp_path / "told"), write_chat_template(case.template))
+    else:
+        expected = call(source)
     # Texts must differ in what comes out, or the comparison says nothing.
     assert np.ptp(expected, axis=-2 if case.kind == "text_encoder" else None).max() > 1e-3
     found = {}
     for engine, precision, least in engines_of(case):
         loose = LOOSE[case.kind] if precision == "int8" else {}
+        if case.template and not case.is_chat:
+            loose = {**loose, "template": case.template}
         recipe = Recipe("tiny", case.kind, source=str(source), engine=engine, precision=precision, **loose)
         manifest, _ = build_model(recipe, BuildOptions(tmp_path / engine, tmp_path / "cache"))
         assert (manifest.engine, manifest.kind) == (engine, case.kind)
@@ -132,15 +158,15 @@ def row_of(case, found):
         for engine, precision, _ in ENGINES
         if (value := found.get(engine)) is not None
     )
-    return f"| {hubs} | {case.family} | {case.kind} | {engines} | {LIBRARIES[case.kind][1]} |"
+    return f"| {hubs} | {case.family} | {case.kind} | {case.needs} | {engines} | {LIBRARIES[case.kind][1]} |"
 
 
 def test_the_table_of_the_page_is_what_was_measured(measured):
     if set(measured) != {case.name for case in CASES}:
         pytest.skip("not every checkpoint was compared in this run")
     lines = [
-        "| checkpoint | family | kind | engine: smallest agreement | compared with |",
-        "| --- | --- | --- | --- | --- |",
+        "| checkpoint | family | kind | needs | engine: smallest agreement | compared with |",
+        "| --- | --- | --- | --- | --- | --- |",
         *(row_of(case, measured[case.name]) for case in CASES),
     ]
     text = PAGE.read_text(encoding="utf-8")

@@ -36,12 +36,16 @@ _ONLY_VALUES: dict[str, tuple[Any, ...]] = {
     "quantization_config": (None,),
 }
 
+_RELEVANT = ("relevant", "yes", "true", "positive", "1")
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A checkpoint folder, read and found supported. Lengths are in tokens, special tokens included.
 
     has_segments: the model is fed token_type_ids. pools_prompt: a prompt's tokens are pooled as the others.
+    template: what a reranker reads a pair in. answers: tokens of no and yes whose logits make its score, () for
+    those of the tokenizer, None for a head. has_chat_template: the library makes messages of its pairs.
     truncate: dimensions kept of a vector, 0 for all. variant: of the weights' file, "" for model.safetensors.
     """
 
@@ -63,6 +67,9 @@ class Checkpoint:
     pools_prompt: bool = True
     truncate: int = 0
     variant: str = ""
+    template: str = ""
+    answers: tuple[int, ...] | None = None
+    has_chat_template: bool = False
 
 
 def read_checkpoint(folder: Path, kind: str = "", has_adapter: bool = False) -> Checkpoint:
@@ -90,8 +97,10 @@ def read_checkpoint(folder: Path, kind: str = "", has_adapter: bool = False) -> 
     if has_adapter:
         return found
     _check_kind(found, files)
-    if not files.kind and found.kind != "classifier":
+    if not files.kind and found.kind == "text_encoder":
         _check_chat_template(files.transformer_dir)
+    if found.kind == "cross_encoder":
+        found = _with_template(found, config, files)
     if found.kind == "text_encoder":
         return _check_prompts(
             replace(
@@ -116,7 +125,9 @@ def apply_recipe(checkpoint: Checkpoint, recipe: Recipe) -> Checkpoint:
             raise UnsupportedError(
                 f"max_length {recipe.max_length} is above the checkpoint's {limit} positions"
             )
-    names = ("max_length", "pooling", "normalize", "query_prompt", "passage_prompt")
+    if recipe.template is not None and not checkpoint.family.is_causal:
+        raise UnsupportedError("template is for rerankers that are language models; leave it out")
+    names = ("max_length", "pooling", "normalize", "query_prompt", "passage_prompt", "template")
     values = {name: getattr(recipe, name) for name in names}
     return _check_prompts(
         replace(checkpoint, **{name: value for name, value in values.items() if value is not None})
@@ -163,9 +174,32 @@ def _check_tokenizer_config(path: Path) -> None:
 
 def _check_chat_template(folder: Path) -> None:
     """sentence-transformers makes messages of the texts of such a model."""
-    path = folder / "tokenizer_config.json"
-    if read_optional(path).get("chat_template") or (folder / "chat_template.jinja").is_file():
-        raise UnsupportedError(f"{path}: an encoder with a chat_template is not supported; take it out")
+    if _has_chat_template(folder):
+        raise UnsupportedError(
+            f"{folder / 'tokenizer_config.json'}: an encoder with a chat_template is not supported; take it out"
+        )
+
+
+def _has_chat_template(folder: Path) -> bool:
+    stated = read_optional(folder / "tokenizer_config.json").get("chat_template")
+    return bool(stated) or (folder / "chat_template.jinja").is_file()
+
+
+def _with_template(found: Checkpoint, config: dict[str, Any], files: SentenceFiles) -> Checkpoint:
+    """A reranker with what is known of its template and answers before its tokenizer is loaded."""
+    has_template = found.family.is_causal and _has_chat_template(files.transformer_dir)
+    if not found.family.is_causal and not files.kind:
+        _check_chat_template(files.transformer_dir)
+    if files.query_prompt and not has_template:
+        key = files.config.get("default_prompt_name")
+        raise refuse(
+            found.folder / CONFIG_FILE,
+            "default_prompt_name",
+            key,
+            "put the prompt before your queries yourself",
+        )
+    answers = files.answers or (() if _architecture(config).endswith("ForCausalLM") else None)
+    return replace(found, has_chat_template=has_template, answers=answers, query_prompt=files.query_prompt)
 
 
 def _detect_kind(config: dict[str, Any], files: SentenceFiles) -> str:
@@ -218,14 +252,27 @@ def _with_labels(found: Checkpoint, config: dict[str, Any], files: SentenceFiles
     if len(labels) == 1 and config.get("problem_type") == "single_label_classification":
         raise refuse(config_path, "problem_type", config["problem_type"], "one label leaves no choice")
     if found.kind == "cross_encoder":
-        if len(labels) != 1:
-            raise UnsupportedError(
-                f"{found.folder} has {len(labels)} labels; a cross_encoder has one: use kind classifier, which"
-                " labels single texts"
-            )
+        if found.answers is None:
+            _check_ranking_labels(config_path, labels)
         return found
     activation = read_activation(config_path, config, files.config)
     return replace(found, labels=labels, activation=activation)
+
+
+def _check_ranking_labels(path: Path, labels: tuple[str, ...]) -> None:
+    """One label is the score; of two the second is the relevant one, as everybody trains them."""
+    if len(labels) > 2:
+        raise UnsupportedError(
+            f"{path} has {len(labels)} labels; a cross_encoder has one or two: use kind classifier, which labels"
+            " single texts"
+        )
+    if len(labels) == 2 and labels[0].lower() in _RELEVANT:
+        raise refuse(
+            path,
+            "id2label",
+            list(labels),
+            "of two labels the second must be the relevant one; swap the head's rows",
+        )
 
 
 def _max_length(files: SentenceFiles, limit: int) -> int:

@@ -31,15 +31,22 @@ class MaskedEncoder(nn.Module):
 class LastTokenScorer(nn.Module):
     """A language model with a linear head over each row's last token: [B, L] ids -> logits [B, n], or scores [B].
 
-    As transformers' sequence classifiers of such models, which take the last token that is not the padding one.
-    softcap: of the logits, 0 for none.
+    padding: a token that is none to transformers' sequence classifiers, wherever it stands. softcap: of the logits.
     """
 
-    def __init__(self, encoder: Any, head: nn.Linear, is_reranker: bool, softcap: float = 0.0) -> None:
+    def __init__(
+        self,
+        encoder: Any,
+        head: nn.Linear,
+        is_reranker: bool,
+        *,
+        padding: int | None = None,
+        softcap: float = 0.0,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
-        self.padding = encoder.config.get_text_config().pad_token_id
+        self.padding = padding
         self.is_reranker = is_reranker
         self.softcap = softcap
 

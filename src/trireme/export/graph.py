@@ -108,6 +108,8 @@ def load_graph(checkpoint: Checkpoint, adapter: Path | None = None) -> Graph:
         module: nn.Module = PooledEncoder(encoder, checkpoint.pooling, dense, checkpoint.truncate)
         size = checkpoint.dense[-1].out_features if checkpoint.dense else checkpoint.hidden_size
         return Graph(module.eval(), _inputs(checkpoint), "embedding", min(size, checkpoint.truncate or size))
+    if checkpoint.answers is not None:
+        return Graph(_answer_scorer(checkpoint, checkpoint.answers).eval(), _inputs(checkpoint), "score", 1)
     classifier = load_pretrained_model(checkpoint, "AutoModelForSequenceClassification")
     is_reranker = checkpoint.kind == "cross_encoder"
     if checkpoint.family.is_causal:
@@ -121,7 +123,20 @@ def load_graph(checkpoint: Checkpoint, adapter: Path | None = None) -> Graph:
 def _last_token_scorer(checkpoint: Checkpoint, classifier: Any, is_reranker: bool) -> nn.Module:
     encoder = getattr(classifier, classifier.base_model_prefix)
     encoder = MaskedEncoder(encoder) if checkpoint.family.needs_masks else encoder
-    return LastTokenScorer(encoder, classifier.score, is_reranker)
+    padding = classifier.config.get_text_config().pad_token_id
+    return LastTokenScorer(encoder, classifier.score, is_reranker, padding=padding)
+
+
+def _answer_scorer(checkpoint: Checkpoint, answers: tuple[int, ...]) -> nn.Module:
+    """A language model as a scorer of its answers: of its head the rows of their tokens alone."""
+    model: Any = load_pretrained_model(checkpoint, "AutoModelForCausalLM")
+    rows = model.get_output_embeddings().weight[list(answers)].detach().clone()
+    head = nn.Linear(rows.shape[1], len(rows), bias=False)
+    head.weight = nn.Parameter(rows)
+    encoder = getattr(model, model.base_model_prefix)
+    encoder = MaskedEncoder(encoder) if checkpoint.family.needs_masks else encoder
+    softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None) or 0.0
+    return LastTokenScorer(encoder, head, is_reranker=True, softcap=softcap)
 
 
 def export_onnx(graph: Graph, path: Path) -> None:

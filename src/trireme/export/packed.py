@@ -49,6 +49,10 @@ def write_packed(graph: Graph, checkpoint: Checkpoint, precision: str, folder: P
         encoder, pooling = getattr(module.classifier, str(module.classifier.base_model_prefix)), "cls"
         states = module.classifier.state_dict()
         dense = [(_linear(states, name), activation) for name, activation in checkpoint.family.head or ()]
+        if checkpoint.kind == "cross_encoder" and len(dense[-1][0]["weight"]) == 2:
+            # The second label's logit less the first's, in one row.
+            last = {name: (value[1] - value[0])[None] for name, value in dense[-1][0].items()}
+            dense[-1] = (last, dense[-1][1])
     else:
         _write_residual(module, checkpoint, precision, folder)
         return
