@@ -21,6 +21,7 @@ class Case:
     padding_side: of its tokenizer. architecture: in config.json, where it is not that of the encoder alone.
     template: of a reranker that answers yes or no; is_chat: its chat template has it, so that no recipe must.
     answers: tokens of no and yes in its LogitScore, where it has one.
+    is_model2vec: a table of words as model2vec writes it, not as StaticEmbedding does.
     """
 
     hubs: tuple[str, ...]
@@ -38,6 +39,7 @@ class Case:
     template: str = ""
     is_chat: bool = False
     answers: tuple[str, ...] = ()
+    is_model2vec: bool = False
 
     @property
     def needs(self) -> str:
@@ -238,4 +240,6 @@ CASES = (
         template=TEMPLATE,
         is_chat=True,
     ),
+    Case(("minishlab/potion-base-8M", "minishlab/potion-retrieval-32M"), "static", is_model2vec=True),
+    Case(("sentence-transformers/static-retrieval-mrl-en-v1",), "static", normalize=False),
 )

@@ -347,6 +347,16 @@ FAMILIES: Mapping[str, EncoderFamily] = _table(
     )
 )
 
+# A table of words' vectors without a config.json: model2vec and StaticEmbedding. positions: of the longest text.
+STATIC = EncoderFamily(
+    "static",
+    "",
+    "",
+    "none",
+    SizeKeys(("", 0), ("", 0), ("", 0), ("", 0), positions=("", 32768)),
+    segments=None,
+)
+
 LLM_FAMILIES: Mapping[str, LlmFamily] = _table(
     (
         LlmFamily("llama", needs_kv_heads=False, qkv_bias="stated", output_bias="stated", mlp_bias="stated"),

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from trireme.artifacts.recipe import Recipe
-from trireme.checkpoints.config import find_variant, read_config, read_json, read_optional, refuse
-from trireme.checkpoints.families import FAMILIES, EncoderFamily
+from trireme.checkpoints.config import find_variant, read_config, read_optional, refuse
+from trireme.checkpoints.families import FAMILIES, STATIC, EncoderFamily
 from trireme.errors import UnsupportedError
 from trireme.export.head import read_activation, read_labels
 from trireme.export.sentence_files import (
@@ -36,6 +36,9 @@ _ONLY_VALUES: dict[str, tuple[Any, ...]] = {
     "quantization_config": (None,),
 }
 
+_ANOTHER = "transformers' class of that name is another model: take another checkpoint"
+# Families whose name checkpoints with code of their own give to other models, such as Jina's BERT with ALiBi.
+_OWN_BERTS = ("bert", "roberta", "xlm-roberta", "qwen2", "llama", "mistral")
 _RELEVANT = ("relevant", "yes", "true", "positive", "1")
 
 
@@ -79,7 +82,9 @@ def read_checkpoint(folder: Path, kind: str = "", has_adapter: bool = False) -> 
     Raises UnsupportedError naming the file and the key, family or module that is in the way.
     """
     files = read_sentence_files(folder)
-    config = read_config(files.transformer_dir)
+    if files.is_static:
+        return _read_static(folder, files, kind)
+    config = read_config(files.transformer_dir, _find_instead)
     family = _check_config(files.transformer_dir / "config.json", config)
     _check_tokenizer_config(files.transformer_dir / "tokenizer_config.json")
     variant = find_variant(files.transformer_dir)
@@ -125,6 +130,12 @@ def apply_recipe(checkpoint: Checkpoint, recipe: Recipe) -> Checkpoint:
             raise UnsupportedError(
                 f"max_length {recipe.max_length} is above the checkpoint's {limit} positions"
             )
+    if checkpoint.family is STATIC and (
+        recipe.max_length is not None or recipe.pooling not in (None, "mean")
+    ):
+        raise UnsupportedError(
+            "static embeddings are the mean of all tokens; leave max_length and pooling out"
+        )
     if recipe.template is not None and not checkpoint.family.is_causal:
         raise UnsupportedError("template is for rerankers that are language models; leave it out")
     names = ("max_length", "pooling", "normalize", "query_prompt", "passage_prompt", "template")
@@ -136,7 +147,29 @@ def apply_recipe(checkpoint: Checkpoint, recipe: Recipe) -> Checkpoint:
 
 def position_limit(checkpoint: Checkpoint) -> int:
     """Tokens of the longest row that the checkpoint has positions for."""
-    return checkpoint.family.longest_row(read_json(checkpoint.transformer_dir / "config.json"))
+    return checkpoint.family.longest_row(read_optional(checkpoint.transformer_dir / "config.json"))
+
+
+def _read_static(folder: Path, files: SentenceFiles, kind: str) -> Checkpoint:
+    """A table of words' vectors, which has no config.json that counts."""
+    found = Checkpoint(
+        folder=folder,
+        transformer_dir=files.transformer_dir,
+        kind=kind or "text_encoder",
+        family=STATIC,
+        hidden_size=0,
+        has_segments=False,
+        max_length=STATIC.longest_row({}),
+        pooling=files.pooling,
+        normalize=files.normalize,
+        dense=files.dense,
+        truncate=files.truncate,
+        query_prompt=files.query_prompt,
+        passage_prompt=files.passage_prompt,
+        variant=find_variant(files.transformer_dir),
+    )
+    _check_kind(found, files)
+    return found
 
 
 def _check_config(path: Path, config: dict[str, Any]) -> EncoderFamily:
@@ -154,6 +187,21 @@ def _check_config(path: Path, config: dict[str, Any]) -> EncoderFamily:
             wanted = "leave it out" if values == (None,) else f"supported: {values[1]!r}"
             raise refuse(path, key, config[key], f"such a model is not supported; {wanted}")
     return family
+
+
+def _find_instead(config: dict[str, Any]) -> str:
+    """What to take instead of a checkpoint with code of its own; "" where transformers' own class reads it.
+
+    That is so where config.json names a family and states each of its sizes: other keys would be left unread.
+    """
+    model_type = str(config.get("model_type"))
+    family = FAMILIES.get(model_type)
+    if family is not None and all(key in config for key, _ in family.sizes):
+        return "" if model_type not in _OWN_BERTS else _ANOTHER
+    native = "gte" if model_type == "new" else model_type if family is not None else ""
+    if native:
+        return f"transformers has this model as {FAMILIES[native].class_name}Model: take a checkpoint in its form"
+    return "take a checkpoint of the model in transformers' own form"
 
 
 def _default_pooling(family: EncoderFamily, config: dict[str, Any]) -> str:

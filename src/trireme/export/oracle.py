@@ -19,6 +19,7 @@ import torch
 
 from trireme.artifacts.recipe import Recipe
 from trireme.checkpoints.config import read_json, read_optional
+from trireme.checkpoints.families import STATIC
 from trireme.encode.batching import RunCost
 from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
 from trireme.encode.pair_template import PairTemplate
@@ -95,8 +96,10 @@ def _check_vectors(
     from sentence_transformers import SentenceTransformer
 
     library = _load(SentenceTransformer, checkpoint, folder)
-    _set_length(recipe, checkpoint, library)
-    if recipe.pooling is not None:
+    # Of a static embedding no library cuts a text, and ours is longer than any that is compared.
+    if checkpoint.family is not STATIC:
+        _set_length(recipe, checkpoint, library)
+    if checkpoint.family is not STATIC and recipe.pooling is not None:
         library[1].pooling_mode = recipe.pooling
     spec = EncoderSpec(
         dimensions=0,

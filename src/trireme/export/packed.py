@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trireme.checkpoints.config import read_json
+from trireme.checkpoints.families import STATIC
 from trireme.encode.packed.bert import DTYPES
 from trireme.encode.packed.config import (
     PACKED_CONFIG_FILE,
@@ -127,6 +128,8 @@ def quantize_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def find_obstacle(checkpoint: Checkpoint) -> str:
     """Why engine vnni cannot run `checkpoint`; "" where it can. Reads its config.json."""
+    if checkpoint.family is STATIC:
+        return "it has a table of words and no layers"
     config = read_json(checkpoint.transformer_dir / "config.json")
     sizes = checkpoint.family.sizes.read(config)
     return (

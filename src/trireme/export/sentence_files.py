@@ -30,6 +30,7 @@ SETTINGS_FILES = tuple(
 )
 # What each model_type is here; the two others give many vectors, or weights of words, for one text.
 KINDS = {"SentenceTransformer": "text_encoder", "CrossEncoder": "cross_encoder"}
+STATIC = "StaticEmbedding"
 BEHIND_POOLING = ("Dense", "Dropout", "Normalize")
 DENSE_ACTIVATIONS = ("Tanh", "Identity", "ReLU", "GELU", "Sigmoid", "SiLU")
 PASSAGE_PROMPTS = ("document", "passage", "corpus")
@@ -85,6 +86,7 @@ class SentenceFiles:
     """What the files say. `kind` is "" for a checkpoint of transformers alone, which has no modules.json.
 
     answers: tokens whose logits a language model's score is made of, no and yes.
+    is_static: words have one vector each, and a text their mean.
     max_length: in tokens, None where they say nothing. truncate: dimensions kept of a vector, 0 for all.
     """
 
@@ -100,6 +102,7 @@ class SentenceFiles:
     query_prompt: str = ""
     passage_prompt: str = ""
     answers: tuple[int, ...] = ()
+    is_static: bool = False
     config: dict[str, Any] = field(default_factory=dict)
 
 
@@ -125,6 +128,7 @@ def read_sentence_files(folder: Path) -> SentenceFiles:
         "kind": kind,
         "max_length": _read_settings(settings_path, settings, "yes or no" if has_answers else kind),
         "lowercase": bool(settings.get("do_lower_case")),
+        "is_static": modules[0]["name"] == STATIC,
         "config": config,
     }
     if kind == "cross_encoder":
@@ -178,6 +182,9 @@ def _read_modules(path: Path) -> list[dict[str, Any]]:
                 "a module outside of sentence_transformers brings code, which is never run",
             )
         module["name"] = kind.rpartition(".")[2]
+    if modules[0]["name"] == STATIC:
+        _check_static(path, modules)
+        return modules
     known = ("Transformer", "Pooling", "LogitScore", *BEHIND_POOLING)
     other = next((module["name"] for module in modules if module["name"] not in known), None)
     if other is not None or modules[0]["name"] != "Transformer":
@@ -186,6 +193,15 @@ def _read_modules(path: Path) -> list[dict[str, Any]]:
             f" Pooling, then {', '.join(BEHIND_POOLING)}"
         )
     return modules
+
+
+def _check_static(path: Path, modules: list[dict[str, Any]]) -> None:
+    """A table of words' vectors, whose mean is the text's, and what may stand behind a Pooling."""
+    other = next((module["name"] for module in modules[1:] if module["name"] not in BEHIND_POOLING), None)
+    if other is not None:
+        raise UnsupportedError(
+            f"{path} has a module {other!r}; supported behind {STATIC}: {', '.join(BEHIND_POOLING)}"
+        )
 
 
 def _read_kind(path: Path, config: dict[str, Any]) -> str:
@@ -228,6 +244,8 @@ def _default_prompt(config: dict[str, Any]) -> str:
 def _read_pipeline(path: Path, modules: list[dict[str, Any]]) -> dict[str, Any]:
     """Pooling, and what is behind it: Dense layers in their order, then perhaps Normalize."""
     names = [module["name"] for module in modules if module["name"] != "Dropout"]
+    if names[0] == STATIC:
+        names.insert(1, "Pooling")
     folders = {number: path.parent / module["path"] for number, module in enumerate(modules)}
     if "Pooling" not in names:
         raise UnsupportedError(
@@ -237,7 +255,7 @@ def _read_pipeline(path: Path, modules: list[dict[str, Any]]) -> dict[str, Any]:
         raise UnsupportedError(f"{path}: Pooling must come once, behind one Transformer")
     if "Normalize" in names[:-1]:
         raise UnsupportedError(f"{path}: Normalize must be the last module")
-    pooling, pools_prompt, dense = "", True, []
+    pooling, pools_prompt, dense = "mean" if names[0] == STATIC else "", True, []
     for number, module in enumerate(modules):
         if module["name"] == "Pooling":
             pooling, pools_prompt = _read_pooling(folders[number] / "config.json")
