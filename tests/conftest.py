@@ -7,7 +7,10 @@ from functools import cache
 
 import pytest
 
+import tiny_tokenizers
 from benchmarks.regions.namespaces import find_hindrance
+from tiny_families import STYLES, TINY
+from tiny_tokenizers import write_tokenizer
 from trireme.checkpoints.families import FAMILIES, Sizes
 
 # Tests hold channels of gRPC while they start processes, as no program of ours does.
@@ -112,26 +115,30 @@ def make_tokenizer(folder, style):
 def make_checkpoint():
     """make_checkpoint(folder, family, head=None, **config) -> folder, with random weights."""
 
-    def make(folder, family, labels=None, **more):
+    def make(folder, family, labels=None, head="", **more):
         import torch
         import transformers
 
         torch.manual_seed(7)
         folder.mkdir(parents=True, exist_ok=True)
         row = FAMILIES[family]
-        style = "roberta" if row.first_position == "after padding" else "bert"
-        vocabulary = make_tokenizer(folder, style)
-        sizes = {key: size for (key, _), size in zip(row.sizes, SIZES, strict=True)}
+        style = STYLES.get(family, "roberta" if row.first_position == "after padding" else "bert")
+        is_bert_like = style in TOKEN_IDS
+        vocabulary = make_tokenizer(folder, style) if is_bert_like else write_tokenizer(folder, style)
+        sizes = {key: size for (key, _), size in zip(row.sizes, SIZES, strict=True)} | TINY.get(family, {})
         if row.segments and style == "roberta":
             sizes[row.segments[0]] = 1
-        sizes |= TOKEN_IDS[style]
+        if row.embedding:
+            sizes[row.embedding[0]] = more.get(row.sizes.hidden[0], SIZES.hidden)
+        sizes |= TOKEN_IDS[style] if is_bert_like else tiny_tokenizers.TOKEN_IDS[style]
         if labels is not None:
             sizes |= {"id2label": dict(enumerate(labels)), "label2id": {b: a for a, b in enumerate(labels)}}
         config = getattr(transformers, f"{row.class_name}Config")(
             **{"vocab_size": vocabulary, **sizes, **more}
         )
-        head = "Model" if labels is None else "ForSequenceClassification"
-        model = getattr(transformers, row.class_name + head)(config)
+        head = head or ("Model" if labels is None else "ForSequenceClassification")
+        name = row.model_class if head == "Model" and row.model_class else row.class_name + head
+        model = getattr(transformers, name)(config)
         with torch.no_grad():
             for weight in model.parameters():
                 # Larger than the library's start, so that texts differ from each other.

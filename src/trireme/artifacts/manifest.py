@@ -39,6 +39,7 @@ _OF_VERSION = (
     "activation",
     "engine",
     "needs_prior",
+    "template",
 )
 
 
@@ -69,6 +70,8 @@ class Manifest:
     # Of an encoder: which files it has, and what runs them.
     engine: str = "onnx"
     needs_prior: bool = False
+    # The text that a reranker reads a pair in, with {query} and {passage}; "" for the tokenizer's own pair.
+    template: str = ""
     figures: dict[str, float] = field(default_factory=dict)
     quality: dict[str, dict[str, float]] = field(default_factory=dict)
     tools: dict[str, str] = field(default_factory=dict)
@@ -98,7 +101,8 @@ class Manifest:
         Not of when, from where and by which tools they were made, nor of how they were measured or are served: the
         same bytes, built again, are the same version.
         """
-        return hash_json({name: getattr(self, name) for name in _OF_VERSION})
+        said = {name: getattr(self, name) for name in _OF_VERSION}
+        return hash_json({name: value for name, value in said.items() if name != "template" or value})
 
     @property
     def total_bytes(self) -> int:

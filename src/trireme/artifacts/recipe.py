@@ -115,6 +115,10 @@ class Recipe:
     query_prompt: str | None = _key(None, _EMBEDDER, builds=True, help="put before every query")
     passage_prompt: str | None = _key(None, _EMBEDDER, builds=True, help="put before every passage")
 
+    template: str | None = _key(
+        None, _PAIRS, builds=True, help="what a language model reads a pair in, with {query} and {passage}"
+    )
+
     # None means the default of the precision.
     min_cosine: float | None = _key(None, _EMBEDDER, builds=True, help=_THRESHOLD, least=0, most=1)
     mean_cosine: float | None = _key(None, _EMBEDDER, builds=True, help=_THRESHOLD, least=0, most=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,23 @@ GENERATION_FILE = "generation_config.json"
 WEIGHTS_FILE = "model.safetensors"
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a checkpoint. Raises UnsupportedError when it is missing, broken, or asks for own code."""
+def read_config(
+    folder: Path, needs_own_code: Callable[[dict[str, Any]], str] | None = None
+) -> dict[str, Any]:
+    """config.json of a checkpoint. Raises UnsupportedError when it is missing, broken, or asks for own code.
+
+    needs_own_code: of a config.json that names code, what to do instead; "" where transformers has a class of its
+    own for the model, which is then taken. Without it every such file is refused.
+    """
     config = read_json(folder / CONFIG_FILE)
     for name in (CONFIG_FILE, TOKENIZER_CONFIG_FILE):
-        if "auto_map" in read_optional(folder / name):
-            raise UnsupportedError(f"{folder / name} asks for code of its own (auto_map), which is never run")
+        if "auto_map" not in read_optional(folder / name):
+            continue
+        advice = needs_own_code(config) if needs_own_code and name == CONFIG_FILE else "take it out"
+        if advice:
+            raise UnsupportedError(
+                f"{folder / name} asks for code of its own (auto_map), which is never run; {advice}"
+            )
     return config
 
 

@@ -60,7 +60,10 @@ class EncoderFamily:
     class_name: of transformers' classes, without Model. prefix: of the encoder's weights beside a head.
     first_position: of a text in the table of positions; "none" where there is no table.
     activation: its key in config.json. segments: key and default of their number, None for none.
-    pooling: where the checkpoint does not say. layers, head: None where no packed encoder knows them.
+    embedding: key and default of the size of a word's vector, where it may differ from the hidden size.
+    pooling: where the checkpoint does not say. is_causal: a language model, whose head reads the last token.
+    needs_masks: torch.onnx cannot trace its own masks. model_class: where AutoModel's is more than the encoder.
+    layers, head: None where no packed encoder knows them.
     """
 
     model_type: str
@@ -70,8 +73,11 @@ class EncoderFamily:
     sizes: SizeKeys
     activation: str = "hidden_act"
     segments: tuple[str, int] | None = ("type_vocab_size", 2)
+    embedding: tuple[str, int] | None = None
     pooling: str = "mean"
     is_causal: bool = False
+    needs_masks: bool = False
+    model_class: str = ""
     layers: LayerNames | None = None
     head: HeadNames | None = None
 
@@ -130,6 +136,61 @@ _MODERN_SIZES = _BERT_SIZES._replace(
     layers=("num_hidden_layers", 22),
     positions=("max_position_embeddings", 8192),
 )
+_NOMIC_SIZES = _BERT_SIZES._replace(positions=("max_position_embeddings", 2048))
+_GTE_SIZES = _BERT_SIZES._replace(positions=("max_position_embeddings", 8192))
+_DECODER_SIZES = SizeKeys(
+    hidden=("hidden_size", 4096),
+    inner=("intermediate_size", 22016),
+    heads=("num_attention_heads", 32),
+    layers=("num_hidden_layers", 32),
+    positions=("max_position_embeddings", 32768),
+)
+_LLAMA_SIZES = _DECODER_SIZES._replace(
+    inner=("intermediate_size", 11008), positions=("max_position_embeddings", 2048)
+)
+_MISTRAL_SIZES = _DECODER_SIZES._replace(
+    inner=("intermediate_size", 14336), positions=("max_position_embeddings", 131072)
+)
+_GEMMA_SIZES = SizeKeys(
+    hidden=("hidden_size", 3072),
+    inner=("intermediate_size", 24576),
+    heads=("num_attention_heads", 16),
+    layers=("num_hidden_layers", 28),
+    positions=("max_position_embeddings", 8192),
+)
+_GEMMA2_SIZES = SizeKeys(
+    hidden=("hidden_size", 2304),
+    inner=("intermediate_size", 9216),
+    heads=("num_attention_heads", 8),
+    layers=("num_hidden_layers", 26),
+    positions=("max_position_embeddings", 8192),
+)
+_GEMMA3_SIZES = _GEMMA2_SIZES._replace(positions=("max_position_embeddings", 131072))
+# Relative positions have no table: n_positions is what the model was trained on.
+_T5_SIZES = SizeKeys(
+    hidden=("d_model", 512),
+    inner=("d_ff", 2048),
+    heads=("num_heads", 8),
+    layers=("num_layers", 6),
+    positions=("n_positions", 512),
+)
+_MT5_SIZES = _T5_SIZES._replace(inner=("d_ff", 1024), heads=("num_heads", 6), layers=("num_layers", 8))
+_ELECTRA_SIZES = _BERT_SIZES._replace(
+    hidden=("hidden_size", 256),
+    inner=("intermediate_size", 1024),
+    heads=("num_attention_heads", 4),
+)
+_ALBERT_SIZES = _BERT_SIZES._replace(
+    hidden=("hidden_size", 4096),
+    inner=("intermediate_size", 16384),
+    heads=("num_attention_heads", 64),
+)
+_DEBERTA_V2_SIZES = _BERT_SIZES._replace(
+    hidden=("hidden_size", 1536),
+    inner=("intermediate_size", 6144),
+    heads=("num_attention_heads", 24),
+    layers=("num_hidden_layers", 24),
+)
 _DISTIL_SIZES = SizeKeys(
     hidden=("dim", 768),
     inner=("hidden_dim", 3072),
@@ -164,6 +225,7 @@ _DISTIL_HEAD = (("pre_classifier", "relu"), ("classifier", ""))
 FAMILIES: Mapping[str, EncoderFamily] = _table(
     (
         EncoderFamily("bert", "Bert", "bert", "zero", _BERT_SIZES, layers=_BERT_LAYERS, head=_BERT_HEAD),
+        EncoderFamily("mpnet", "MPNet", "mpnet", "after padding", _BERT_SIZES, segments=None),
         EncoderFamily(
             "roberta",
             "Roberta",
@@ -202,7 +264,97 @@ FAMILIES: Mapping[str, EncoderFamily] = _table(
             activation="hidden_activation",
             segments=None,
         ),
+        EncoderFamily(
+            "electra",
+            "Electra",
+            "electra",
+            "zero",
+            _ELECTRA_SIZES,
+            embedding=("embedding_size", 128),
+            layers=_BERT_LAYERS,
+        ),
+        EncoderFamily("albert", "Albert", "albert", "zero", _ALBERT_SIZES),
+        EncoderFamily(
+            "camembert",
+            "Camembert",
+            "roberta",
+            "after padding",
+            _BERT_SIZES,
+            layers=_BERT_LAYERS,
+            head=_ROBERTA_HEAD,
+        ),
+        EncoderFamily(
+            "deberta",
+            "Deberta",
+            "deberta",
+            "zero",
+            _BERT_SIZES,
+            segments=("type_vocab_size", 0),
+            pooling="cls",
+        ),
+        EncoderFamily(
+            "deberta-v2", "DebertaV2", "deberta", "zero", _DEBERTA_V2_SIZES, segments=("type_vocab_size", 0)
+        ),
+        EncoderFamily("nomic_bert", "NomicBert", "nomic_bert", "none", _NOMIC_SIZES),
+        EncoderFamily("gte", "Gte", "gte", "none", _GTE_SIZES, segments=("type_vocab_size", 1)),
+        EncoderFamily("eurobert", "EuroBert", "model", "none", _GTE_SIZES, segments=None),
+        EncoderFamily("qwen3", "Qwen3", "model", "none", _DECODER_SIZES, segments=None, is_causal=True),
+        EncoderFamily("qwen2", "Qwen2", "model", "none", _DECODER_SIZES, segments=None, is_causal=True),
+        EncoderFamily("llama", "Llama", "model", "none", _LLAMA_SIZES, segments=None, is_causal=True),
+        EncoderFamily("mistral", "Mistral", "model", "none", _MISTRAL_SIZES, segments=None, is_causal=True),
+        EncoderFamily("gemma", "Gemma", "model", "none", _GEMMA_SIZES, segments=None, is_causal=True),
+        EncoderFamily(
+            "gemma2",
+            "Gemma2",
+            "model",
+            "none",
+            _GEMMA2_SIZES,
+            activation="hidden_activation",
+            segments=None,
+            is_causal=True,
+        ),
+        EncoderFamily(
+            "gemma3_text",
+            "Gemma3Text",
+            "model",
+            "none",
+            _GEMMA3_SIZES,
+            activation="hidden_activation",
+            segments=None,
+            is_causal=True,
+            needs_masks=True,
+        ),
+        EncoderFamily(
+            "t5",
+            "T5",
+            "transformer",
+            "none",
+            _T5_SIZES,
+            activation="feed_forward_proj",
+            segments=None,
+            model_class="T5EncoderModel",
+        ),
+        EncoderFamily(
+            "mt5",
+            "MT5",
+            "transformer",
+            "none",
+            _MT5_SIZES,
+            activation="feed_forward_proj",
+            segments=None,
+            model_class="MT5EncoderModel",
+        ),
     )
+)
+
+# A table of words' vectors without a config.json: model2vec and StaticEmbedding. positions: of the longest text.
+STATIC = EncoderFamily(
+    "static",
+    "",
+    "",
+    "none",
+    SizeKeys(("", 0), ("", 0), ("", 0), ("", 0), positions=("", 32768)),
+    segments=None,
 )
 
 LLM_FAMILIES: Mapping[str, LlmFamily] = _table(

@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from trireme.encode.pair_template import PairTemplate
 from trireme.encode.row_queue import Pending, RowQueue
 from trireme.encode.session import Session
 from trireme.encode.text_encoder import EmbedRequest, TextEncoder, check_size, check_text, named_row
@@ -52,6 +53,8 @@ class RankerSpec:
     activation: str = "softmax"
     # The session's output is added to a prior, the cosine of query and passage.
     needs_prior: bool = False
+    # What query and passage are read in, where the tokenizer's own pair is not it.
+    template: PairTemplate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,12 @@ class CrossEncoder:
     def _read(self, request: RankRequest) -> _PairsToRead:
         chosen = self._choose(request)
         prior, prior_tokens = self._prior(request) if self.spec.needs_prior else (None, 0)
-        rows = self._tokenizer.encode_pairs(request.query, [request.passages[i] for i in chosen])
+        passages = [request.passages[i] for i in chosen]
+        template = self.spec.template
+        if template is None:
+            rows = self._tokenizer.encode_pairs(request.query, passages)
+        else:
+            rows = self._tokenizer.encode_filled(template, request.query, passages)
         added = np.float32(0) if prior is None else prior[chosen]
         return _PairsToRead(request, chosen, rows, added, prior_tokens)
 

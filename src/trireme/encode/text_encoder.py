@@ -61,6 +61,10 @@ class TextEncoder:
         prompts = {"query": self.spec.query_prompt, "passage": self.spec.passage_prompt}
         texts = [prompts[kind] + text for text, kind in zip(request.texts, request.input_types, strict=True)]
         rows = self._tokenizer.encode_texts(texts)
+        for position, row in enumerate(rows):
+            if not row.ids:
+                with named_row(position, len(rows)):
+                    raise InvalidInputError("text holds no token that the model knows; send words or signs")
         tokens = sum(len(row.ids) for row in rows)
         return Pending(self.queue.submit(rows), partial(_embeddings, request.dimensions, rows), tokens)
 

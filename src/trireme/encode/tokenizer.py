@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
 
+from trireme.encode.pair_template import PairTemplate
 from trireme.errors import ArtifactError
 
 WORD = re.compile(r"\S+")
@@ -55,6 +56,7 @@ class Tokenizer:
         self._pair = self._read_template(pair=True)
         self.max_length = max_length
         self._word_sizes: dict[str, int] = {}
+        self._ends: dict[PairTemplate, list[int]] = {}
 
     @classmethod
     def load(cls, path: Path, max_length: int) -> Tokenizer:
@@ -87,6 +89,28 @@ class Tokenizer:
         """
         query_ids, *passage_ids = self._encode([query, *passages])
         return [self._join(query_ids, ids) for ids in passage_ids]
+
+    def encode_filled(self, template: PairTemplate, query: str, passages: Sequence[str]) -> list[Row]:
+        """Rows of `template` filled with the query and each passage, in order; no special tokens are added.
+
+        What is too long is cut before the template's end, which says what is asked, as sentence-transformers does.
+        """
+        end = self._end_of(template)
+        rows = []
+        for ids in self._encode([template.fill(query, passage) for passage in passages]):
+            over = max(0, len(ids) - self.max_length)
+            kept = [*ids[: max(0, self.max_length - len(end))], *end][-self.max_length :] if over else ids
+            rows.append(Row(kept, [0] * len(kept), over))
+        return rows
+
+    def _end_of(self, template: PairTemplate) -> list[int]:
+        """The last tokens that any two texts in `template` share."""
+        if template not in self._ends:
+            first, second = self._encode([template.fill("0", "0"), template.fill("1 2 3 4", "1 2 3 4")])
+            pairs = zip(reversed(first), reversed(second), strict=False)
+            count = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            self._ends[template] = first[len(first) - count :]
+        return self._ends[template]
 
     def count_all(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text without special tokens and without a limit, counted word by word.

@@ -11,11 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from trireme.artifacts.recipe import Recipe
-from trireme.checkpoints.config import find_variant, read_config, read_json, read_optional, refuse
-from trireme.checkpoints.families import FAMILIES, EncoderFamily
+from trireme.checkpoints.config import find_variant, read_config, read_optional, refuse
+from trireme.checkpoints.families import FAMILIES, STATIC, EncoderFamily
 from trireme.errors import UnsupportedError
 from trireme.export.head import read_activation, read_labels
-from trireme.export.sentence_files import CONFIG_FILE, DenseLayer, SentenceFiles, read_sentence_files
+from trireme.export.sentence_files import (
+    CONFIG_FILE,
+    MODULES_FILE,
+    DenseLayer,
+    SentenceFiles,
+    read_sentence_files,
+)
 
 # tokenizer_config.json without a limit holds a number like 10**30.
 NO_LIMIT = 1_000_000
@@ -30,12 +36,19 @@ _ONLY_VALUES: dict[str, tuple[Any, ...]] = {
     "quantization_config": (None,),
 }
 
+_ANOTHER = "transformers' class of that name is another model: take another checkpoint"
+# Families whose name checkpoints with code of their own give to other models, such as Jina's BERT with ALiBi.
+_OWN_BERTS = ("bert", "roberta", "xlm-roberta", "qwen2", "llama", "mistral")
+_RELEVANT = ("relevant", "yes", "true", "positive", "1")
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A checkpoint folder, read and found supported. Lengths are in tokens, special tokens included.
 
     has_segments: the model is fed token_type_ids. pools_prompt: a prompt's tokens are pooled as the others.
+    template: what a reranker reads a pair in. answers: tokens of no and yes whose logits make its score, () for
+    those of the tokenizer, None for a head. has_chat_template: the library makes messages of its pairs.
     truncate: dimensions kept of a vector, 0 for all. variant: of the weights' file, "" for model.safetensors.
     """
 
@@ -57,6 +70,9 @@ class Checkpoint:
     pools_prompt: bool = True
     truncate: int = 0
     variant: str = ""
+    template: str = ""
+    answers: tuple[int, ...] | None = None
+    has_chat_template: bool = False
 
 
 def read_checkpoint(folder: Path, kind: str = "", has_adapter: bool = False) -> Checkpoint:
@@ -66,7 +82,9 @@ def read_checkpoint(folder: Path, kind: str = "", has_adapter: bool = False) -> 
     Raises UnsupportedError naming the file and the key, family or module that is in the way.
     """
     files = read_sentence_files(folder)
-    config = read_config(files.transformer_dir)
+    if files.is_static:
+        return _read_static(folder, files, kind)
+    config = read_config(files.transformer_dir, _find_instead)
     family = _check_config(files.transformer_dir / "config.json", config)
     _check_tokenizer_config(files.transformer_dir / "tokenizer_config.json")
     variant = find_variant(files.transformer_dir)
@@ -84,13 +102,15 @@ def read_checkpoint(folder: Path, kind: str = "", has_adapter: bool = False) -> 
     if has_adapter:
         return found
     _check_kind(found, files)
-    if not files.kind and found.kind != "classifier":
+    if not files.kind and found.kind == "text_encoder":
         _check_chat_template(files.transformer_dir)
+    if found.kind == "cross_encoder":
+        found = _with_template(found, config, files)
     if found.kind == "text_encoder":
         return _check_prompts(
             replace(
                 found,
-                pooling=files.pooling or family.pooling,
+                pooling=files.pooling or _default_pooling(family, config),
                 normalize=files.normalize,
                 dense=files.dense,
                 truncate=files.truncate,
@@ -110,7 +130,15 @@ def apply_recipe(checkpoint: Checkpoint, recipe: Recipe) -> Checkpoint:
             raise UnsupportedError(
                 f"max_length {recipe.max_length} is above the checkpoint's {limit} positions"
             )
-    names = ("max_length", "pooling", "normalize", "query_prompt", "passage_prompt")
+    if checkpoint.family is STATIC and (
+        recipe.max_length is not None or recipe.pooling not in (None, "mean")
+    ):
+        raise UnsupportedError(
+            "static embeddings are the mean of all tokens; leave max_length and pooling out"
+        )
+    if recipe.template is not None and not checkpoint.family.is_causal:
+        raise UnsupportedError("template is for rerankers that are language models; leave it out")
+    names = ("max_length", "pooling", "normalize", "query_prompt", "passage_prompt", "template")
     values = {name: getattr(recipe, name) for name in names}
     return _check_prompts(
         replace(checkpoint, **{name: value for name, value in values.items() if value is not None})
@@ -119,7 +147,29 @@ def apply_recipe(checkpoint: Checkpoint, recipe: Recipe) -> Checkpoint:
 
 def position_limit(checkpoint: Checkpoint) -> int:
     """Tokens of the longest row that the checkpoint has positions for."""
-    return checkpoint.family.longest_row(read_json(checkpoint.transformer_dir / "config.json"))
+    return checkpoint.family.longest_row(read_optional(checkpoint.transformer_dir / "config.json"))
+
+
+def _read_static(folder: Path, files: SentenceFiles, kind: str) -> Checkpoint:
+    """A table of words' vectors, which has no config.json that counts."""
+    found = Checkpoint(
+        folder=folder,
+        transformer_dir=files.transformer_dir,
+        kind=kind or "text_encoder",
+        family=STATIC,
+        hidden_size=0,
+        has_segments=False,
+        max_length=STATIC.longest_row({}),
+        pooling=files.pooling,
+        normalize=files.normalize,
+        dense=files.dense,
+        truncate=files.truncate,
+        query_prompt=files.query_prompt,
+        passage_prompt=files.passage_prompt,
+        variant=find_variant(files.transformer_dir),
+    )
+    _check_kind(found, files)
+    return found
 
 
 def _check_config(path: Path, config: dict[str, Any]) -> EncoderFamily:
@@ -130,10 +180,38 @@ def _check_config(path: Path, config: dict[str, Any]) -> EncoderFamily:
             f"model_type {config.get('model_type')!r} is not supported; supported: {', '.join(FAMILIES)}"
         )
     for key, values in _ONLY_VALUES.items():
-        if config.get(key) not in values and not (family.is_causal and key == "is_decoder"):
+        allowed = (family.is_causal and key == "is_decoder") or (
+            family.model_class and key == "is_encoder_decoder"
+        )
+        if config.get(key) not in values and not allowed:
             wanted = "leave it out" if values == (None,) else f"supported: {values[1]!r}"
             raise refuse(path, key, config[key], f"such a model is not supported; {wanted}")
     return family
+
+
+def _find_instead(config: dict[str, Any]) -> str:
+    """What to take instead of a checkpoint with code of its own; "" where transformers' own class reads it.
+
+    That is so where config.json names a family and states each of its sizes: other keys would be left unread.
+    """
+    model_type = str(config.get("model_type"))
+    family = FAMILIES.get(model_type)
+    if family is not None and all(key in config for key, _ in family.sizes):
+        return "" if model_type not in _OWN_BERTS else _ANOTHER
+    native = "gte" if model_type == "new" else model_type if family is not None else ""
+    if native:
+        return f"transformers has this model as {FAMILIES[native].class_name}Model: take a checkpoint in its form"
+    return "take a checkpoint of the model in transformers' own form"
+
+
+def _default_pooling(family: EncoderFamily, config: dict[str, Any]) -> str:
+    """As sentence-transformers pools a checkpoint that has none of its files."""
+    is_language_model = family.is_causal and _architecture(config).endswith("ForCausalLM")
+    return "lasttoken" if is_language_model and config.get("is_causal", True) else family.pooling
+
+
+def _architecture(config: dict[str, Any]) -> str:
+    return str((config.get("architectures") or [""])[0])
 
 
 def _check_tokenizer_config(path: Path) -> None:
@@ -144,15 +222,44 @@ def _check_tokenizer_config(path: Path) -> None:
 
 def _check_chat_template(folder: Path) -> None:
     """sentence-transformers makes messages of the texts of such a model."""
-    path = folder / "tokenizer_config.json"
-    if read_optional(path).get("chat_template") or (folder / "chat_template.jinja").is_file():
-        raise UnsupportedError(f"{path}: an encoder with a chat_template is not supported; take it out")
+    if _has_chat_template(folder):
+        raise UnsupportedError(
+            f"{folder / 'tokenizer_config.json'}: an encoder with a chat_template is not supported; take it out"
+        )
+
+
+def _has_chat_template(folder: Path) -> bool:
+    stated = read_optional(folder / "tokenizer_config.json").get("chat_template")
+    return bool(stated) or (folder / "chat_template.jinja").is_file()
+
+
+def _with_template(found: Checkpoint, config: dict[str, Any], files: SentenceFiles) -> Checkpoint:
+    """A reranker with what is known of its template and answers before its tokenizer is loaded."""
+    has_template = found.family.is_causal and _has_chat_template(files.transformer_dir)
+    if not found.family.is_causal and not files.kind:
+        _check_chat_template(files.transformer_dir)
+    if files.query_prompt and not has_template:
+        key = files.config.get("default_prompt_name")
+        raise refuse(
+            found.folder / CONFIG_FILE,
+            "default_prompt_name",
+            key,
+            "put the prompt before your queries yourself",
+        )
+    answers = files.answers or (() if _architecture(config).endswith("ForCausalLM") else None)
+    return replace(found, has_chat_template=has_template, answers=answers, query_prompt=files.query_prompt)
 
 
 def _detect_kind(config: dict[str, Any], files: SentenceFiles) -> str:
     if files.kind == "text_encoder":
         return "text_encoder"
-    architecture = (config.get("architectures") or [""])[0]
+    architecture = _architecture(config)
+    if not files.kind and architecture.endswith("ForCausalLM"):
+        raise UnsupportedError(
+            f"{files.transformer_dir} is a language model ({architecture}) without {MODULES_FILE}: use"
+            " build/export_llm.py for its answers, --kind text_encoder for its vectors, --kind cross_encoder for"
+            " its yes or no"
+        )
     if not files.kind and not architecture.endswith("ForSequenceClassification"):
         return "text_encoder"
     if files.kind or len(read_labels(config)) == 1:
@@ -193,14 +300,27 @@ def _with_labels(found: Checkpoint, config: dict[str, Any], files: SentenceFiles
     if len(labels) == 1 and config.get("problem_type") == "single_label_classification":
         raise refuse(config_path, "problem_type", config["problem_type"], "one label leaves no choice")
     if found.kind == "cross_encoder":
-        if len(labels) != 1:
-            raise UnsupportedError(
-                f"{found.folder} has {len(labels)} labels; a cross_encoder has one: use kind classifier, which"
-                " labels single texts"
-            )
+        if found.answers is None:
+            _check_ranking_labels(config_path, labels)
         return found
     activation = read_activation(config_path, config, files.config)
     return replace(found, labels=labels, activation=activation)
+
+
+def _check_ranking_labels(path: Path, labels: tuple[str, ...]) -> None:
+    """One label is the score; of two the second is the relevant one, as everybody trains them."""
+    if len(labels) > 2:
+        raise UnsupportedError(
+            f"{path} has {len(labels)} labels; a cross_encoder has one or two: use kind classifier, which labels"
+            " single texts"
+        )
+    if len(labels) == 2 and labels[0].lower() in _RELEVANT:
+        raise refuse(
+            path,
+            "id2label",
+            list(labels),
+            "of two labels the second must be the relevant one; swap the head's rows",
+        )
 
 
 def _max_length(files: SentenceFiles, limit: int) -> int:

@@ -13,7 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trireme.checkpoints.families import STATIC
 from trireme.export.checkpoint import Checkpoint
+from trireme.export.decoders import LastTokenScorer, MaskedEncoder, to_score
+from trireme.export.static import load_table
 from trireme.export.weights import DenseBlock, load_dense, load_pretrained_model
 
 OPSET = 17
@@ -70,7 +73,7 @@ class SequenceClassifier(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, *token_type_ids: Tensor) -> Tensor:
         """Logits [B, n] or scores [B]."""
         logits: Tensor = run_encoder(self.classifier, input_ids, attention_mask, token_type_ids).logits
-        return logits[:, 0] if self.is_reranker else logits
+        return to_score(logits) if self.is_reranker else logits
 
 
 def run_encoder(model: nn.Module, ids: Tensor, mask: Tensor, type_ids: tuple[Tensor, ...]) -> Any:
@@ -100,17 +103,50 @@ def load_graph(checkpoint: Checkpoint, adapter: Path | None = None) -> Graph:
     """The checkpoint in fp32, in evaluation mode. Raises UnsupportedError naming what is in the way."""
     if adapter is not None:
         return _residual_reranker(checkpoint, adapter)
+    if checkpoint.family is STATIC:
+        table = load_table(checkpoint.transformer_dir, checkpoint.variant)
+        return _pooled(checkpoint, table, table.words.embedding_dim)
     if checkpoint.kind == "text_encoder":
-        encoder = load_pretrained_model(checkpoint, "AutoModel")
-        dense = [load_dense(layer) for layer in checkpoint.dense]
-        module: nn.Module = PooledEncoder(encoder, checkpoint.pooling, dense, checkpoint.truncate)
-        size = checkpoint.dense[-1].out_features if checkpoint.dense else checkpoint.hidden_size
-        return Graph(module.eval(), _inputs(checkpoint), "embedding", min(size, checkpoint.truncate or size))
+        encoder = load_pretrained_model(checkpoint, checkpoint.family.model_class or "AutoModel")
+        encoder = MaskedEncoder(encoder) if checkpoint.family.needs_masks else encoder
+        return _pooled(checkpoint, encoder, checkpoint.hidden_size)
+    if checkpoint.answers is not None:
+        return Graph(_answer_scorer(checkpoint, checkpoint.answers).eval(), _inputs(checkpoint), "score", 1)
     classifier = load_pretrained_model(checkpoint, "AutoModelForSequenceClassification")
     is_reranker = checkpoint.kind == "cross_encoder"
-    module = SequenceClassifier(classifier, is_reranker)
+    module: nn.Module
+    if checkpoint.family.is_causal:
+        module = _last_token_scorer(checkpoint, classifier, is_reranker)
+    else:
+        module = SequenceClassifier(classifier, is_reranker)
     output = "score" if is_reranker else "logits"
     return Graph(module.eval(), _inputs(checkpoint), output, len(checkpoint.labels) or 1)
+
+
+def _pooled(checkpoint: Checkpoint, encoder: nn.Module, size: int) -> Graph:
+    dense = [load_dense(layer) for layer in checkpoint.dense]
+    module = PooledEncoder(encoder, checkpoint.pooling, dense, checkpoint.truncate).eval()
+    size = checkpoint.dense[-1].out_features if checkpoint.dense else size
+    return Graph(module, _inputs(checkpoint), "embedding", min(size, checkpoint.truncate or size))
+
+
+def _last_token_scorer(checkpoint: Checkpoint, classifier: Any, is_reranker: bool) -> nn.Module:
+    encoder = getattr(classifier, classifier.base_model_prefix)
+    encoder = MaskedEncoder(encoder) if checkpoint.family.needs_masks else encoder
+    padding = classifier.config.get_text_config().pad_token_id
+    return LastTokenScorer(encoder, classifier.score, is_reranker, padding=padding)
+
+
+def _answer_scorer(checkpoint: Checkpoint, answers: tuple[int, ...]) -> nn.Module:
+    """A language model as a scorer of its answers: of its head the rows of their tokens alone."""
+    model: Any = load_pretrained_model(checkpoint, "AutoModelForCausalLM")
+    rows = model.get_output_embeddings().weight[list(answers)].detach().clone()
+    head = nn.Linear(rows.shape[1], len(rows), bias=False)
+    head.weight = nn.Parameter(rows)
+    encoder = getattr(model, model.base_model_prefix)
+    encoder = MaskedEncoder(encoder) if checkpoint.family.needs_masks else encoder
+    softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None) or 0.0
+    return LastTokenScorer(encoder, head, is_reranker=True, softcap=softcap)
 
 
 def export_onnx(graph: Graph, path: Path) -> None:

@@ -11,10 +11,12 @@ import torch
 
 from trireme.artifacts.manifest import TOKENIZER_FILE
 from trireme.artifacts.parity_texts import PAIRS, TEXTS
+from trireme.encode.pair_template import PairTemplate
+from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import GateError, UnsupportedError
 from trireme.export.checkpoint import Checkpoint
 from trireme.export.graph import Graph
-from trireme.export.parity import Feeds, Run, compare_scores, compare_vectors, run_texts
+from trireme.export.parity import Feeds, Run, compare_scores, compare_vectors, run_rows, run_texts
 from trireme.export.tokenizer_file import load_pretrained
 from trireme.types import FloatArray
 
@@ -32,7 +34,11 @@ def measure_parity(
     if checkpoint.kind == "cross_encoder":
         pairs = [(query, passage) for query, passages in PAIRS for passage in passages]
         ends = np.cumsum([len(passages) for _, passages in PAIRS])[:-1]
-        before, after = (run_texts(run, tokenizer, pairs) for run in (original, exported))
+        if checkpoint.template:
+            rows = _fill(checkpoint, version_dir, pairs)
+            before, after = (run_rows(run, rows) for run in (original, exported))
+        else:
+            before, after = (run_texts(run, tokenizer, pairs) for run in (original, exported))
         return compare_scores(np.split(before, ends), np.split(after, ends))
     before, after = (run_texts(run, tokenizer, TEXTS) for run in (original, exported))
     if checkpoint.kind == "classifier":
@@ -105,6 +111,13 @@ def open_torch(graph: Graph) -> Run:
         return output
 
     return run
+
+
+def _fill(checkpoint: Checkpoint, version_dir: Path, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
+    """The tokens of each pair in the checkpoint's template."""
+    tokenizer = Tokenizer.load(version_dir / TOKENIZER_FILE, checkpoint.max_length)
+    template = PairTemplate.parse(checkpoint.template)
+    return [tokenizer.encode_filled(template, query, [passage])[0].ids for query, passage in pairs]
 
 
 def _compare_tokens(checkpoint: Checkpoint, version_dir: Path) -> None:

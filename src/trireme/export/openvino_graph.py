@@ -19,6 +19,7 @@ import numpy as np
 
 from trireme.artifacts.encoder_engines import GRAPH_FILE
 from trireme.artifacts.manifest import TOKENIZER_FILE
+from trireme.encode.pair_template import PairTemplate
 from trireme.export.calibration import make_odd_texts, make_pairs, make_texts, read_paragraphs
 from trireme.export.checkpoint import Checkpoint
 from trireme.export.parity import Feeds
@@ -43,6 +44,9 @@ def write_graph(
         common: list[Any] = [*(make_pairs(paragraphs) if is_ranker else make_texts(paragraphs))]
         odd = make_odd_texts()
         texts = [*common, *(pairwise(odd) if is_ranker else odd)]
+        if checkpoint.template:
+            template = PairTemplate.parse(checkpoint.template)
+            texts = [template.fill(*pair) for pair in texts]
         model = _quantize(model, stage / TOKENIZER_FILE, checkpoint.max_length, texts)
     _name_nodes(model)
     openvino.save_model(model, stage / GRAPH_FILE, compress_to_fp16=precision == "fp16")

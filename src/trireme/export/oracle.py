@@ -19,8 +19,10 @@ import torch
 
 from trireme.artifacts.recipe import Recipe
 from trireme.checkpoints.config import read_json, read_optional
+from trireme.checkpoints.families import STATIC
 from trireme.encode.batching import RunCost
 from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
+from trireme.encode.pair_template import PairTemplate
 from trireme.encode.session import TokenBatch, pad_rows
 from trireme.encode.text_encoder import EncoderSpec, TextEncoder
 from trireme.encode.tokenizer import Tokenizer
@@ -29,6 +31,7 @@ from trireme.export.adapter import mirror
 from trireme.export.checkpoint import Checkpoint, position_limit
 from trireme.export.graph import Graph
 from trireme.export.head import stated_activation
+from trireme.export.pair_prompt import write_chat_template
 from trireme.export.precision import quiet_logging
 from trireme.export.sentence_files import (
     CONFIG_FILE,
@@ -83,7 +86,7 @@ def check_reading(recipe: Recipe, checkpoint: Checkpoint, graph: Graph, tokenize
     """
     check = {"text_encoder": _check_vectors, "cross_encoder": _check_scores, "classifier": _check_labels}
     tokenizer = Tokenizer.load(tokenizer_file, checkpoint.max_length)
-    with _folder_for_library(checkpoint) as folder, readable_pieces(), quiet_logging():
+    with _folder_for_library(recipe, checkpoint) as folder, readable_pieces(), quiet_logging():
         check[checkpoint.kind](recipe, checkpoint, ModuleSession(graph), tokenizer, folder)
 
 
@@ -93,8 +96,10 @@ def _check_vectors(
     from sentence_transformers import SentenceTransformer
 
     library = _load(SentenceTransformer, checkpoint, folder)
-    _set_length(recipe, checkpoint, library)
-    if recipe.pooling is not None:
+    # Of a static embedding no library cuts a text, and ours is longer than any that is compared.
+    if checkpoint.family is not STATIC:
+        _set_length(recipe, checkpoint, library)
+    if checkpoint.family is not STATIC and recipe.pooling is not None:
         library[1].pooling_mode = recipe.pooling
     spec = EncoderSpec(
         dimensions=0,
@@ -148,7 +153,9 @@ def _check_scores(
 
     library = _load(Library, checkpoint, folder)
     _set_length(recipe, checkpoint, library)
-    ranker = CrossEncoder(tokenizer, session, RankerSpec(_BATCH_TOKENS, 1_000_000, len(TEXTS)))
+    template = PairTemplate.parse(checkpoint.template) if checkpoint.template else None
+    spec = RankerSpec(_BATCH_TOKENS, 1_000_000, len(TEXTS), template=template)
+    ranker = CrossEncoder(tokenizer, session, spec)
     try:
         requests = [RankRequest(query, TEXTS) for query in TEXTS[:3]]
         ours = np.concatenate([answer.score for answer in ranker.rank(requests).result()])
@@ -156,8 +163,10 @@ def _check_scores(
         ranker.close()
     pairs = [(request.query, text) for request in requests for text in TEXTS]
     # The served score is the logit, whatever activation the checkpoint names: the order is the same.
-    theirs = library.predict(pairs, batch_size=1, show_progress_bar=False, activation_fn=torch.nn.Identity())
-    _judge_scores(recipe, "CrossEncoder", [str(pair) for pair in pairs], ours, np.asarray(theirs, np.float32))
+    found = library.predict(pairs, batch_size=1, show_progress_bar=False, activation_fn=torch.nn.Identity())
+    logits = np.asarray(found, np.float32).reshape(len(pairs), -1)
+    theirs = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+    _judge_scores(recipe, "CrossEncoder", [str(pair) for pair in pairs], ours, theirs)
 
 
 def _check_labels(
@@ -279,20 +288,22 @@ def _error(recipe: Recipe, library: str, what: str) -> GateError:
 
 
 @contextmanager
-def _folder_for_library(checkpoint: Checkpoint) -> Iterator[Path]:
+def _folder_for_library(recipe: Recipe, checkpoint: Checkpoint) -> Iterator[Path]:
     """The checkpoint's folder; where files lack what only the library wants, a mirror that has it."""
-    added = dict(_lacking(checkpoint))
+    added = {path: json.dumps(document) for path, document in _lacking(checkpoint)}
+    if recipe.template:
+        added[checkpoint.transformer_dir / "chat_template.jinja"] = write_chat_template(recipe.template)
     if not added:
         yield checkpoint.folder
         return
     with TemporaryDirectory() as temporary:
         target = Path(temporary)
         mirror(checkpoint.folder, target)
-        for path, document in added.items():
+        for path, text in added.items():
             link = target / path.relative_to(checkpoint.folder)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
-            link.write_text(json.dumps(document), encoding="utf-8")
+            link.write_text(text, encoding="utf-8")
         yield target
 
 

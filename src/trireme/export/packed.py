@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trireme.checkpoints.config import read_json
+from trireme.checkpoints.families import STATIC
 from trireme.encode.packed.bert import DTYPES
 from trireme.encode.packed.config import (
     PACKED_CONFIG_FILE,
@@ -49,6 +50,10 @@ def write_packed(graph: Graph, checkpoint: Checkpoint, precision: str, folder: P
         encoder, pooling = getattr(module.classifier, str(module.classifier.base_model_prefix)), "cls"
         states = module.classifier.state_dict()
         dense = [(_linear(states, name), activation) for name, activation in checkpoint.family.head or ()]
+        if checkpoint.kind == "cross_encoder" and len(dense[-1][0]["weight"]) == 2:
+            # The second label's logit less the first's, in one row.
+            last = {name: (value[1] - value[0])[None] for name, value in dense[-1][0].items()}
+            dense[-1] = (last, dense[-1][1])
     else:
         _write_residual(module, checkpoint, precision, folder)
         return
@@ -123,6 +128,8 @@ def quantize_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def find_obstacle(checkpoint: Checkpoint) -> str:
     """Why engine vnni cannot run `checkpoint`; "" where it can. Reads its config.json."""
+    if checkpoint.family is STATIC:
+        return "it has a table of words and no layers"
     config = read_json(checkpoint.transformer_dir / "config.json")
     sizes = checkpoint.family.sizes.read(config)
     return (
@@ -147,6 +154,8 @@ def _find_unknown(checkpoint: Checkpoint, config: Mapping[str, Any]) -> str:
     family = checkpoint.family
     if family.layers is None or (checkpoint.kind != "text_encoder" and family.head is None):
         return f"it has a model_type {family.model_type!r}"
+    if family.embedding is not None and config.get(*family.embedding) != family.sizes.read(config).hidden:
+        return f"its {family.embedding[0]} differs from its hidden size"
     activation = config.get(family.activation, "gelu")
     if activation not in _ACTIVATIONS:
         return f"it has an activation {activation!r}"

@@ -90,6 +90,19 @@ def run_texts(run: Run, tokenizer: Any, texts: Sequence[Any], batch: int = BATCH
     return np.concatenate(parts)
 
 
+def run_rows(run: Run, rows: Sequence[Sequence[int]], batch: int = BATCH) -> FloatArray:
+    """As run_texts, of rows of tokens, in one segment."""
+    parts = []
+    for start in range(0, len(rows), batch):
+        taken = rows[start : start + batch]
+        ids = np.zeros((len(taken), max(map(len, taken))), np.int64)
+        mask = np.zeros_like(ids)
+        for place, row in enumerate(taken):
+            ids[place, : len(row)], mask[place, : len(row)] = row, 1
+        parts.append(run({"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}))
+    return np.concatenate(parts)
+
+
 def open_onnx(path: Path, threads: int = 0) -> Run:
     """Runs the ONNX file at `path` on the CPU; inputs that the graph does not have are left out."""
     import onnxruntime

@@ -182,12 +182,13 @@ def _load(work: Work, stage: Path) -> tuple[Checkpoint, Any]:
     """
     from trireme.export.graph import load_graph
     from trireme.export.oracle import check_reading
+    from trireme.export.pair_prompt import with_pair_prompt
     from trireme.export.tokenizer_file import feed_segments, find_beyond, load_pretrained, write_tokenizer
 
     checkpoint, adapter = work.checkpoint, work.adapter
     tokenizer = load_pretrained(checkpoint)
     if adapter is None:
-        checkpoint = feed_segments(checkpoint, tokenizer)
+        checkpoint = with_pair_prompt(feed_segments(checkpoint, tokenizer), tokenizer)
     graph = load_graph(checkpoint, adapter)
     beyond = find_beyond(checkpoint, tokenizer, graph.vocabulary)
     write_tokenizer(checkpoint, stage / TOKENIZER_FILE, beyond)
@@ -213,12 +214,14 @@ def _describe(work: Work, checkpoint: Checkpoint, graph: Any, stage: Path) -> Ma
         sizes={name: (stage / name).stat().st_size for name in names},
         pooling=checkpoint.pooling,
         normalize=checkpoint.normalize,
-        query_prompt=checkpoint.query_prompt,
+        # A reranker's is part of its template.
+        query_prompt="" if checkpoint.template else checkpoint.query_prompt,
         passage_prompt=checkpoint.passage_prompt,
         labels=checkpoint.labels,
         activation=checkpoint.activation,
         engine=recipe.encoder_engine,
         needs_prior=graph.needs_prior,
+        template=checkpoint.template,
         tools=work.inputs.tools,
         inputs_digest=work.inputs.digest,
     )

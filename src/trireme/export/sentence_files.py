@@ -30,6 +30,7 @@ SETTINGS_FILES = tuple(
 )
 # What each model_type is here; the two others give many vectors, or weights of words, for one text.
 KINDS = {"SentenceTransformer": "text_encoder", "CrossEncoder": "cross_encoder"}
+STATIC = "StaticEmbedding"
 BEHIND_POOLING = ("Dense", "Dropout", "Normalize")
 DENSE_ACTIVATIONS = ("Tanh", "Identity", "ReLU", "GELU", "Sigmoid", "SiLU")
 PASSAGE_PROMPTS = ("document", "passage", "corpus")
@@ -43,9 +44,12 @@ _OLD_POOLING_KEYS = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-_TASKS = {"text_encoder": "feature-extraction", "cross_encoder": "sequence-classification"}
-_OUTPUTS = {"text_encoder": "token_embeddings", "cross_encoder": "scores"}
-_METHODS = {"text_encoder": "last_hidden_state", "cross_encoder": "logits"}
+# Of Transformer's settings by what the model does: its task, its output and where the library finds that.
+_TASKS = {
+    "text_encoder": ("feature-extraction", "token_embeddings", "last_hidden_state"),
+    "cross_encoder": ("sequence-classification", "scores", "logits"),
+    "yes or no": ("text-generation", "causal_logits", "logits"),
+}
 # Keys of Transformer's settings that change nothing of the numbers: weights are read in float32.
 _HARMLESS = {
     "dtype",
@@ -81,6 +85,8 @@ class DenseLayer:
 class SentenceFiles:
     """What the files say. `kind` is "" for a checkpoint of transformers alone, which has no modules.json.
 
+    answers: tokens whose logits a language model's score is made of, no and yes.
+    is_static: words have one vector each, and a text their mean.
     max_length: in tokens, None where they say nothing. truncate: dimensions kept of a vector, 0 for all.
     """
 
@@ -95,6 +101,8 @@ class SentenceFiles:
     truncate: int = 0
     query_prompt: str = ""
     passage_prompt: str = ""
+    answers: tuple[int, ...] = ()
+    is_static: bool = False
     config: dict[str, Any] = field(default_factory=dict)
 
 
@@ -114,16 +122,18 @@ def read_sentence_files(folder: Path) -> SentenceFiles:
         transformer_dir / SETTINGS_FILES[0],
     )
     settings = read_optional(settings_path)
+    has_answers = any(module["name"] == "LogitScore" for module in modules)
     found = {
         "transformer_dir": transformer_dir,
         "kind": kind,
-        "max_length": _read_settings(settings_path, settings, kind),
+        "max_length": _read_settings(settings_path, settings, "yes or no" if has_answers else kind),
         "lowercase": bool(settings.get("do_lower_case")),
+        "is_static": modules[0]["name"] == STATIC,
         "config": config,
     }
     if kind == "cross_encoder":
-        _check_cross_encoder(path, modules, folder / CONFIG_FILE, config)
-        return SentenceFiles(**found)
+        answers = _check_cross_encoder(path, modules)
+        return SentenceFiles(**found, answers=answers, query_prompt=_default_prompt(config))
     query, passage = read_prompts(folder / CONFIG_FILE, config)
     return SentenceFiles(
         **found,
@@ -172,7 +182,10 @@ def _read_modules(path: Path) -> list[dict[str, Any]]:
                 "a module outside of sentence_transformers brings code, which is never run",
             )
         module["name"] = kind.rpartition(".")[2]
-    known = ("Transformer", "Pooling", *BEHIND_POOLING)
+    if modules[0]["name"] == STATIC:
+        _check_static(path, modules)
+        return modules
+    known = ("Transformer", "Pooling", "LogitScore", *BEHIND_POOLING)
     other = next((module["name"] for module in modules if module["name"] not in known), None)
     if other is not None or modules[0]["name"] != "Transformer":
         raise UnsupportedError(
@@ -180,6 +193,15 @@ def _read_modules(path: Path) -> list[dict[str, Any]]:
             f" Pooling, then {', '.join(BEHIND_POOLING)}"
         )
     return modules
+
+
+def _check_static(path: Path, modules: list[dict[str, Any]]) -> None:
+    """A table of words' vectors, whose mean is the text's, and what may stand behind a Pooling."""
+    other = next((module["name"] for module in modules[1:] if module["name"] not in BEHIND_POOLING), None)
+    if other is not None:
+        raise UnsupportedError(
+            f"{path} has a module {other!r}; supported behind {STATIC}: {', '.join(BEHIND_POOLING)}"
+        )
 
 
 def _read_kind(path: Path, config: dict[str, Any]) -> str:
@@ -192,34 +214,48 @@ def _read_kind(path: Path, config: dict[str, Any]) -> str:
     return KINDS[model_type]
 
 
-def _check_cross_encoder(
-    path: Path, modules: list[dict[str, Any]], config_path: Path, config: dict[str, Any]
-) -> None:
-    if len(modules) > 1:
+def _check_cross_encoder(path: Path, modules: list[dict[str, Any]]) -> tuple[int, ...]:
+    """The tokens of no and yes, or of yes alone, whose logits LogitScore compares; () for a head of its own."""
+    if len(modules) == 1:
+        return ()
+    if len(modules) > 2 or modules[1]["name"] != "LogitScore":
         raise UnsupportedError(
-            f"{path} has a module {modules[1]['name']!r} behind Transformer; a CrossEncoder with a head of"
-            " ForSequenceClassification alone is supported"
+            f"{path} has a module {modules[-1]['name']!r} behind Transformer; a CrossEncoder with a head of"
+            " ForSequenceClassification alone, or with LogitScore, is supported"
         )
-    default = config.get("default_prompt_name")
-    if default is not None and (config.get("prompts") or {}).get(default):
+    place = path.parent / modules[1]["path"] / "config.json"
+    config = read_json(place)
+    name = config.get("module_input_name", "causal_logits")
+    if name != "causal_logits":
+        raise refuse(place, "module_input_name", name, "only causal_logits is supported")
+    tokens = [config.get(key) for key in ("false_token_id", "true_token_id")]
+    if not isinstance(tokens[1], int) or tokens[0] == tokens[1]:
         raise refuse(
-            config_path, "default_prompt_name", default, "put the prompt before your queries yourself"
+            place, "true_token_id", tokens[1], "this is the id of a token other than false_token_id's"
         )
+    return tuple(int(token) for token in tokens if token is not None)
+
+
+def _default_prompt(config: dict[str, Any]) -> str:
+    """What a CrossEncoder puts before every pair, or into its chat template as the system's message."""
+    return str((config.get("prompts") or {}).get(config.get("default_prompt_name") or "") or "")
 
 
 def _read_pipeline(path: Path, modules: list[dict[str, Any]]) -> dict[str, Any]:
     """Pooling, and what is behind it: Dense layers in their order, then perhaps Normalize."""
     names = [module["name"] for module in modules if module["name"] != "Dropout"]
+    if names[0] == STATIC:
+        names.insert(1, "Pooling")
     folders = {number: path.parent / module["path"] for number, module in enumerate(modules)}
     if "Pooling" not in names:
         raise UnsupportedError(
             f"{path} has no Pooling: such a model gives one vector per token (multi-vector), which is not served"
         )
-    if names.count("Pooling") > 1 or names[1] != "Pooling" or "Transformer" in names[1:]:
+    if names.count("Pooling") > 1 or names[1] != "Pooling" or {"Transformer", "LogitScore"} & {*names[1:]}:
         raise UnsupportedError(f"{path}: Pooling must come once, behind one Transformer")
     if "Normalize" in names[:-1]:
         raise UnsupportedError(f"{path}: Normalize must be the last module")
-    pooling, pools_prompt, dense = "", True, []
+    pooling, pools_prompt, dense = "mean" if names[0] == STATIC else "", True, []
     for number, module in enumerate(modules):
         if module["name"] == "Pooling":
             pooling, pools_prompt = _read_pooling(folders[number] / "config.json")
@@ -295,14 +331,27 @@ def _read_settings(path: Path, settings: dict[str, Any], kind: str) -> int | Non
 
 
 def _check_setting(path: Path, key: str, value: Any, kind: str) -> None:
-    text = {"text": {"method": "forward", "method_output_name": _METHODS[kind]}}
-    wanted = {"transformer_task": _TASKS[kind], "module_output_name": _OUTPUTS[kind], "modality_config": text}
     if key in ("query_length", "document_length"):
         return
+    if key == "modality_config":
+        _check_modalities(path, key, value, kind)
+        return
+    task, output, _ = _TASKS[kind]
+    wanted = {"transformer_task": task, "module_output_name": output}
     if key not in wanted:
         raise refuse(path, key, value, "this key is not supported; remove it if the model does without")
     if value != wanted[key]:
         raise refuse(path, key, value, f"a {kind} has {wanted[key]!r} there")
+
+
+def _check_modalities(path: Path, key: str, value: Any, kind: str) -> None:
+    """Texts are read, and, by a chat template, messages: `flat` ones, whose content is a text."""
+    read = {"method": "forward", "method_output_name": _TASKS[kind][2]}
+    known = {"text": (read,), "message": (read, {**read, "format": "flat"})}
+    own = value if isinstance(value, dict) else {}
+    names = ("text",) if kind == "text_encoder" else ("text", "message")
+    if "text" not in own or any(name not in names or own[name] not in known[name] for name in own):
+        raise refuse(path, key, value, f"a {kind} has {dict.fromkeys(names, read)!r} there")
 
 
 def _read_arguments(path: Path, key: str, arguments: dict[str, Any]) -> int | None:

@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from trireme.checkpoints.families import STATIC
 from trireme.errors import UnsupportedError
 from trireme.export.checkpoint import Checkpoint
+from trireme.export.static import load_words
 
 # Without one of them transformers makes an empty tokenizer, which knows no word.
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
@@ -33,6 +35,8 @@ def load_pretrained(checkpoint: Checkpoint) -> Any:
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
+    if checkpoint.family is STATIC:
+        return load_words(checkpoint.transformer_dir)
     folder = str(checkpoint.transformer_dir)
     if not any(any(checkpoint.transformer_dir.glob(name)) for name in _VOCABULARIES):
         raise UnsupportedError(f"{folder} holds no tokenizer: none of {', '.join(_VOCABULARIES)}")

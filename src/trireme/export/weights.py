@@ -15,7 +15,7 @@ from trireme.export.sentence_files import DenseLayer
 # Tables that old checkpoints carry and modules make themselves.
 _BUFFERS = ("position_ids", "token_type_ids")
 
-_HEADS = ("classifier.", "pre_classifier.")
+_HEADS = ("classifier.", "pre_classifier.", "score.")
 
 
 class DenseBlock(nn.Module):
@@ -71,6 +71,8 @@ def load_pretrained_model(checkpoint: Checkpoint, auto_class: str) -> nn.Module:
             f"{folder}: weight {min(map(str, mismatched))} has another shape than {auto_class}'s"
         )
     _check_unexpected(checkpoint, model, loading["unexpected_keys"])
+    # Each text is read once: keys and values of earlier tokens are of no use, and a cache cannot be exported.
+    model.config.use_cache = False
     loaded: nn.Module = model
     return loaded
 

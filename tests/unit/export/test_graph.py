@@ -20,7 +20,7 @@ def export(folder, tmp_path, **more):
     return checkpoint, graph, open_tokenizer(tmp_path, checkpoint.max_length)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "modernbert"])
 def test_an_exported_encoder_equals_torch_alone_and_in_a_batch(family, make_checkpoint, tmp_path):
     checkpoint, graph, tokenizer = export(make_checkpoint(tmp_path / "source", family), tmp_path)
     expected = run_texts(open_torch(graph), tokenizer, TEXTS, batch=1)

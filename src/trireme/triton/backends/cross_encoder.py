@@ -11,6 +11,7 @@ from trireme.artifacts.contracts import RERANK_DEPTH
 from trireme.artifacts.manifest import read_manifest, verify_files
 from trireme.artifacts.repository import version_dir
 from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
+from trireme.encode.pair_template import PairTemplate
 from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import InvalidInputError
 from trireme.triton.backends.config import ModelConfig
@@ -47,6 +48,7 @@ class CrossEncoderModel(BackendModel):
             labels=tuple(manifest.labels),
             activation=manifest.activation,
             needs_prior=manifest.needs_prior,
+            template=PairTemplate.parse(manifest.template) if manifest.template else None,
         )
         prior_encoder = None
         if manifest.needs_prior:
