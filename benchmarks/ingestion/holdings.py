@@ -44,8 +44,8 @@ WORKER_SECONDS = 15.0
 
 # Vectors are compared by nobody here; they weigh what real ones do.
 SEED_DOCUMENTS = """
-    INSERT INTO trireme.collections (tenant, collection, passages)
-        VALUES (%(tenant)s, %(collection)s, %(documents)s);
+    INSERT INTO trireme.collections (tenant, collection, passages, documents)
+        VALUES (%(tenant)s, %(collection)s, %(documents)s, %(documents)s);
     INSERT INTO trireme.collections (tenant, collection, passages)
         SELECT 'tenant' || n, %(collection)s, %(documents)s / %(others)s FROM generate_series(1, %(others)s) AS n;
     INSERT INTO trireme.indexes (collection_id, embedder, dimensions, state)
