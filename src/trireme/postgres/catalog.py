@@ -83,7 +83,7 @@ WORKERS = (
 WITHDRAW = """
     WITH locked AS MATERIALIZED (
         SELECT id FROM procrastinate_jobs
-        WHERE tenant = %(tenant)s AND collection = %(collection)s AND status IN ('todo', 'doing', 'failed')
+        WHERE tenant = %(tenant)s AND collection = %(collection)s AND state IN ('waiting', 'running', 'dead')
         ORDER BY id FOR UPDATE
     ), withdrawn AS (
         UPDATE procrastinate_jobs job SET status = 'cancelled', worker_id = NULL
