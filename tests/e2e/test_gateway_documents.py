@@ -275,7 +275,7 @@ def test_a_collection_that_is_deleted_while_documents_come_is_whole_or_gone(clie
     jobs = []
     for _ in range(4):
         body = {
-            "documents": [{"document_id": f"d{n}", "text": f"Oar {n}. " * 200} for n in range(40)],
+            "documents": [{"document_id": f"d{n}", "text": f"Oar {n}. " * 50} for n in range(12)],
             "collection": "busy",
         }
         status, answer = client.ask("POST", "/v1/documents", body)
