@@ -120,8 +120,10 @@ def test_a_request_is_what_its_client_counts_and_what_it_cost(world):
     usage = body["usage"]
     nanos = 1_000 * usage["prompt_tokens"] + 2_000 * usage["completion_tokens"]
     assert round(float(found["total"]["dollars"]) * 10**9) == nanos
-    assert [one["served"] for one in found["attempts"]] == ["fake:fault-status_500", "fake:echo"]
-    last = found["attempts"][-1]
+    # The one that fails may be asked again.
+    *failed, last = found["attempts"]
+    assert {one["served"] for one in failed} == {"fake:fault-status_500"}
+    assert last["served"] == "fake:echo"
     assert (last["input_tokens"], last["output_tokens"]) == (
         usage["prompt_tokens"],
         usage["completion_tokens"],
