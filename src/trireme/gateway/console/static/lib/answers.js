@@ -92,7 +92,7 @@ export function factsOf({ answer, headers, firstMs, totalMs }) {
   const details = answer.details ?? {};
   const rows = [
     ['Model', answer.model],
-    ['Answered by', headers.get('x-trireme-served-by')],
+    ['Served by', headers.get('x-trireme-served-by')],
     ['Step', stepOf(headers)],
     ['How', MODES[details.answer_mode] ?? details.answer_mode],
     ['Second opinion', OPINIONS[details.second_opinion] ?? details.second_opinion],
