@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from array import array
 from collections import Counter, deque
@@ -131,8 +130,9 @@ class Recorder:
         first = exchange.first_at - exchange.started if exchange.stream and exchange.first_at else None
         kind = _KINDS.get(exchange.outcome, "failed")
         error = exchange.error or ("" if kind in ("succeeded", "gone") else exchange.outcome)
+        index = self.index
         for ring in self._of(*(key.tenant, key.user) if key is not None else ("", "")):
-            slot = ring.slot(self.index)
+            slot = ring.slot(index)
             slot.requests += 1
             setattr(slot, kind, getattr(slot, kind) + 1)
             if kind == "succeeded":
@@ -147,8 +147,9 @@ class Recorder:
 
     def charge(self, row: LedgerRow) -> None:
         """An attempt ended, or a cache answered, and this goes into the ledger."""
+        index = self.index
         for ring in self._of(row.tenant, row.user):
-            slot = ring.slot(self.index)
+            slot = ring.slot(index)
             slot.input_tokens += row.input_tokens
             slot.output_tokens += row.output_tokens
             if not row.tier:
@@ -248,8 +249,3 @@ def _note_caches(ring: Ring, slot: Slot, exchange: Exchange) -> None:
 
 
 _HITS = frozenset({"hits_exact", "hits_semantic", "hits_flight"})
-
-
-def known(number: float) -> float | None:
-    """None in place of NaN."""
-    return None if math.isnan(number) else number

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from trireme.errors import TriremeError
+from trireme.gateway.bodies import Receive, read_body
 from trireme.gateway.budget_routes import allowed_scope
 from trireme.gateway.exchange import Exchange, secret_of
-from trireme.gateway.gate import Gate, Receive
+from trireme.gateway.gate import Gate
 from trireme.gateway.live.hub import Watcher, frame
 from trireme.gateway.live.scopes import new_scope
 from trireme.gateway.parameters import read_parameters, require_known
@@ -22,6 +23,8 @@ async def get_live(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
     query = read_parameters(exchange)
     require_known(query, ("tenant", "user"))
     scope = new_scope(exchange.caller, *allowed_scope(exchange, query))
+    # Whose body was read is seen to leave.
+    await read_body(receive, ports.file.limits)
     secret = secret_of(exchange.headers)
     return LiveReply(ports.live.watch(scope, lambda: ports.keys.holds(secret)), ports, secret)
 
