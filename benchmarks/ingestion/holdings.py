@@ -44,31 +44,26 @@ WORKER_SECONDS = 15.0
 
 # Vectors are compared by nobody here; they weigh what real ones do.
 SEED_DOCUMENTS = """
-    INSERT INTO trireme.collections (tenant, collection) VALUES (%(tenant)s, %(collection)s);
+    INSERT INTO trireme.collections (tenant, collection, passages)
+        VALUES (%(tenant)s, %(collection)s, %(documents)s);
+    INSERT INTO trireme.collections (tenant, collection, passages)
+        SELECT 'tenant' || n, %(collection)s, %(documents)s / %(others)s FROM generate_series(1, %(others)s) AS n;
     INSERT INTO trireme.indexes (collection_id, embedder, dimensions, state)
-        SELECT id, repeat('a', 64), %(dimensions)s, 'active' FROM trireme.collections
-        WHERE tenant = %(tenant)s AND collection = %(collection)s;
+        SELECT id, repeat('a', 64), %(dimensions)s, 'active' FROM trireme.collections;
     INSERT INTO trireme.documents (collection_id, tenant, id, digest, title, source, chunks)
         SELECT c.id, c.tenant, format('reports/%%s/%%s.md', n %% 1000, n), md5(n::text), 'Report ' || n,
             n || '.md', 1
-        FROM trireme.collections c, generate_series(1, %(documents)s) AS n
-        WHERE c.tenant = %(tenant)s AND c.collection = %(collection)s;
+        FROM trireme.collections c, generate_series(1, c.passages) AS n;
     INSERT INTO trireme.passages (collection_id, tenant, document_key, id, text, metadata, tsv)
         SELECT d.collection_id, d.tenant, d.key, d.id || '#0', texts.body,
             json_build_object('source', d.source, 'title', d.title, 'heading', '', 'position', 0), texts.words
-        FROM trireme.documents d
-        JOIN trireme.collections c ON c.id = d.collection_id AND c.tenant = %(tenant)s
-            AND c.collection = %(collection)s,
+        FROM trireme.documents d,
         (SELECT body, to_tsvector('pg_catalog.english', body) AS words
             FROM (SELECT string_agg('word' || w, ' ') AS body FROM generate_series(1, 120) AS w) AS made) AS texts;
     INSERT INTO trireme.embeddings (index_id, passage_key, tenant, embedding)
         SELECT i.id, p.key, p.tenant,
             (SELECT array_agg(sin(g)) FROM generate_series(1, %(dimensions)s) AS g)::real[]::vector
-        FROM trireme.passages p JOIN trireme.indexes i ON i.collection_id = p.collection_id
-        JOIN trireme.collections c ON c.id = p.collection_id
-        WHERE c.tenant = %(tenant)s AND c.collection = %(collection)s;
-    UPDATE trireme.collections SET passages = %(documents)s
-        WHERE tenant = %(tenant)s AND collection = %(collection)s;
+        FROM trireme.passages p JOIN trireme.indexes i ON i.collection_id = p.collection_id;
     """
 
 SEED_LONG = """
@@ -120,17 +115,12 @@ class Sizes:
 
 def seed(url: str, sizes: Sizes) -> None:
     """Fill an empty database that has the schema. Blocks for minutes."""
-    scope = {"tenant": TENANT, "collection": COLLECTION, "dimensions": DIMENSIONS, "long": LONG}
+    scope = {"tenant": TENANT, "collection": COLLECTION, "others": OTHERS, "dimensions": DIMENSIONS}
     with psycopg.connect(url, autocommit=True, cursor_factory=psycopg.ClientCursor) as connection:
         connection.execute("SET search_path TO trireme, public")
         show_progress_note(f"{sizes.documents:,} documents")
         connection.execute(SEED_DOCUMENTS, {**scope, "documents": sizes.documents})
-        connection.execute(SEED_LONG, {**scope, "passages": sizes.passages})
-        each = max(1, sizes.documents // OTHERS)
-        for number in range(OTHERS):
-            other = {**scope, "tenant": f"tenant{number}", "documents": each}
-            connection.execute(SEED_DOCUMENTS, other)
-            connection.execute(SEED_JOBS, {**other, "jobs": each, "status": "succeeded"})
+        connection.execute(SEED_LONG, {**scope, "long": LONG, "passages": sizes.passages})
         show_progress_note("jobs")
         for collection, status, count in (
             (COLLECTION, "succeeded", sizes.documents),
@@ -140,6 +130,9 @@ def seed(url: str, sizes: Sizes) -> None:
             connection.execute(
                 SEED_JOBS, {**scope, "collection": collection, "jobs": count, "status": status}
             )
+        for number in range(1, OTHERS + 1):
+            other = {"tenant": f"tenant{number}", "jobs": sizes.documents // OTHERS, "status": "succeeded"}
+            connection.execute(SEED_JOBS, {**scope, **other})
         connection.execute(SEED_SUBMISSIONS)
         # As autovacuum leaves tables that are written now and then.
         connection.execute("VACUUM ANALYZE")

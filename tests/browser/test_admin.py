@@ -73,6 +73,7 @@ def test_a_thousand_tenants_are_paged_through_and_searched(new_console, many_ten
     console = new_console(None, "tenants")
     page = console.page
     page.get_by_label("Search").fill("many-")
+    page.get_by_role("row", name="default").wait_for(state="detached")
     page.get_by_role("row", name="many-0000").wait_for()
     page.get_by_role("button", name="Next").click()
     page.get_by_role("row", name="many-0050").wait_for()

@@ -172,11 +172,11 @@ def test_a_stream_that_is_ended_with_its_key_leads_to_the_log_in(new_tab, api):
 
 def test_only_pages_that_the_key_may_use_are_named_and_others_say_what_they_need(new_tab, api):
     tab = new_tab()
-    api.answers["/v1/me"] = (200, {**ME, "endpoints": ["chat", "models"], "is_admin": False})
+    api.answers["/v1/me"] = (200, {**ME, "endpoints": ["models", "usage"], "is_admin": False})
     tab.page.goto(f"{tab.url}#key={SECRET}")
     names = tab.page.get_by_role("navigation").get_by_role("link")
     names.first.wait_for()
-    assert names.all_inner_texts() == ["Playground", "Models"]
+    assert names.all_inner_texts() == ["Live", "Models", "Cost", "Budgets"]
     tab.page.goto(f"{tab.url}#/keys")
     tab.page.get_by_text("This page needs a key with the endpoint admin.").wait_for()
     tab.page.goto(f"{tab.url}#/nonsense")
@@ -276,10 +276,34 @@ def test_a_page_that_is_left_holds_no_stream(new_tab, api):
     assert [path for path, _ in api.asked].count("/v1/live") == asked
 
 
+def test_a_tab_that_nobody_sees_holds_no_stream(new_tab, api):
+    def show(is_hidden):
+        tab.page.evaluate(
+            """(isHidden) => {
+              Object.defineProperty(document, 'hidden', { value: isHidden, configurable: true });
+              document.dispatchEvent(new Event('visibilitychange'));
+            }""",
+            is_hidden,
+        )
+
+    tab = new_tab()
+    log_in(tab, "live")
+    tab.page.get_by_text("live", exact=True).wait_for()
+    show(is_hidden=True)
+    asked = [path for path, _ in api.asked].count("/v1/live")
+    api.end_streams()
+    tab.page.wait_for_timeout(3000)
+    assert [path for path, _ in api.asked].count("/v1/live") == asked
+    api.streams["/v1/live"] = [("hello", {**HELLO, "gateway": "gw-2"}), ("history", HISTORY), ("now", NOW)]
+    show(is_hidden=False)
+    tab.page.get_by_text("gateway gw-2").first.wait_for()
+
+
 def test_a_question_keeps_the_focus_and_gives_it_back(new_tab):
     tab = new_tab()
     log_in(tab)
     page = tab.page
+    page.get_by_role("rowheader", name="rag").first.wait_for()
     page.evaluate(
         """async () => {
           const { button, confirm } = await import('/console/lib/ui.js');
@@ -305,6 +329,7 @@ def test_a_list_of_any_length_costs_one_page(new_tab):
     tab = new_tab()
     log_in(tab)
     page = tab.page
+    page.get_by_role("rowheader", name="rag").first.wait_for()
     page.evaluate(
         """async () => {
           const { pager, table } = await import('/console/lib/ui.js');

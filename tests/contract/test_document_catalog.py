@@ -2,12 +2,14 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 import psycopg
 import pytest
+from queues import wait_until
 
 from fakes.memory_catalog import MemoryCatalog
 from fakes.memory_documents import MemoryDocuments
@@ -391,6 +393,38 @@ def test_row_level_security_keeps_tenants_apart_where_a_statement_does_not(datab
             ):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
                     connection.execute(statement)
+    finally:
+        world.close()
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("verb", ["drop", "delete"])
+def test_what_is_deleted_waits_for_the_worker_that_makes_its_collection(database, verb):
+    """The transaction of a collection's first document is open when the deletion begins."""
+    world = Postgres(database.url)
+    try:
+        (job,) = publish(world, "a")
+        world.queue.take(1)
+        with ThreadPoolExecutor(1) as pool, psycopg.connect(database.url) as writer:
+            writer.execute("INSERT INTO trireme.collections (tenant, collection) VALUES ('t', 'c')")
+            act = {"drop": world.catalog.drop, "delete": world.documents.delete}[verb]
+            deletion = pool.submit(act, "t", "c", *([["a"]] if verb == "delete" else []))
+            with psycopg.connect(database.url, autocommit=True) as watch:
+                waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() "
+                waiting += "AND wait_event_type = 'Lock'"
+                wait_until(lambda: watch.execute(waiting).fetchone())
+            # As DocumentStore.replace does.
+            writer.execute("UPDATE trireme.procrastinate_jobs SET status = 'succeeded', worker_id = NULL")
+            writer.execute("DELETE FROM trireme.submissions")
+            writer.execute(
+                "INSERT INTO trireme.documents (collection_id, tenant, id, digest) "
+                "SELECT id, tenant, 'a', '1' FROM trireme.collections"
+            )
+            writer.commit()
+            assert deletion.result(30)
+        assert [one.state for one in listed(world, ids=(job,)).jobs] == ["done"]
+        page = world.catalog.documents(DocumentsQuery("t", "c"))
+        assert page is None or page.documents == ()
     finally:
         world.close()
 

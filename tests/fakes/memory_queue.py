@@ -62,7 +62,11 @@ class MemoryJobs:
                 done.state = "done"
                 # A dead job of an older text would, if it were retried, undo what has just been written.
                 for other, entry in list(self.entries.items()):
-                    if entry.state == "dead" and _lock(entry) == _lock(done) and int(other) < int(key):
+                    if (
+                        entry.state in ("dead", "waiting")
+                        and _lock(entry) == _lock(done)
+                        and int(other) < int(key)
+                    ):
                         del self.entries[other]
             return mine
 
@@ -199,10 +203,13 @@ class MemoryQueue:
     def _may_take(self, entry: _Entry) -> bool:
         if entry.state != "waiting" or entry.ready_at > self._clock():
             return False
+        is_earlier = True
         for other in self.jobs.entries.values():
             if other is entry:
-                return True
-            if _lock(other) == _lock(entry) and other.state in ("waiting", "running"):
+                is_earlier = False
+            elif _lock(other) == _lock(entry) and (
+                other.state == "running" or (is_earlier and other.state == "waiting")
+            ):
                 return False
         return True
 

@@ -6,15 +6,14 @@ import re
 from pathlib import Path
 
 from trireme.gateway import holding_routes
+from trireme.gateway.paging import DEFAULT_LIMIT, MOST_LIMIT
 from trireme.gateway.wire.holdings import (
-    DEFAULT_ROWS,
     deleted_body,
     document_body,
     documents_body,
     jobs_body,
 )
 from trireme.ingest.catalog import (
-    MOST_ROWS,
     DocumentsPage,
     DocumentsQuery,
     JobsPage,
@@ -70,4 +69,4 @@ def test_the_calls_of_the_page_are_those_that_are_served_with_their_parameters()
 
 
 def test_the_bounds_of_the_page_are_those_of_the_code():
-    assert f"`limit` rows (1 to {MOST_ROWS}, {DEFAULT_ROWS} if not given)" in TEXT
+    assert f"`limit` rows (1 to {MOST_LIMIT}, {DEFAULT_LIMIT} if not given)" in TEXT

@@ -31,7 +31,7 @@ from trireme.postgres.pool import ConnectionPool, DeadlineConnection
 from trireme.postgres.queue import STATUS, job_info
 from trireme.postgres.queue_schema import SEARCH_PATH
 from trireme.postgres.queue_sql import JOB
-from trireme.postgres.rows import allow_seconds, delete_collection
+from trireme.postgres.rows import allow_seconds, delete_collection, lock_name
 from trireme.postgres.schema import migrate
 from trireme.postgres.search import enter_tenant
 from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
@@ -219,12 +219,11 @@ class PostgresCatalog:
         def work(connection: DeadlineConnection) -> tuple[bool, bool]:
             allow_seconds(connection, self._pool.timeouts.drop)
             # First, as all do that write to a collection.
-            found = connection.execute(f"{COLLECTION} FOR UPDATE".encode(), (tenant, collection)).fetchone()
+            collection_id, is_new = lock_name(connection, tenant, collection)
             scope = {"tenant": tenant, "collection": collection}
             jobs = connection.execute(WITHDRAW, scope).fetchone()
-            if found is not None:
-                delete_collection(connection, int(found[0]))
-            return found is not None, bool(jobs and jobs[0])
+            delete_collection(connection, collection_id)
+            return not is_new, bool(jobs and jobs[0])
 
         had_rows, had_jobs = self._pool.run(work, self._pool.timeouts.drop)
         if had_rows:

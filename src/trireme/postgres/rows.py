@@ -64,12 +64,7 @@ def lock_collection(
         raise InvalidInputError(
             f"pgvector stores at most {MAX_DIMENSIONS} dimensions, got {embedder.dimensions}"
         )
-    row = connection.execute(
-        "INSERT INTO trireme.collections AS c (tenant, collection) VALUES (%s, %s) "
-        "ON CONFLICT (tenant, collection) DO UPDATE SET passages = c.passages RETURNING id, xmax = 0",
-        (tenant, collection),
-    ).fetchone()
-    collection_id, is_new = row or (0, False)
+    collection_id, is_new = lock_name(connection, tenant, collection)
     active = find_active(connection, tenant, collection)
     if active is None:
         connection.execute(
@@ -83,6 +78,19 @@ def lock_collection(
     if model and not active.model:
         connection.execute("UPDATE trireme.indexes SET model = %s WHERE id = %s", (model, active.index_id))
     return replace(active, is_new=is_new)
+
+
+def lock_name(connection: Connection[Any], tenant: str, collection: str) -> tuple[int, bool]:
+    """The id of a collection, which is made where there is none (then True), and locked until the transaction ends.
+
+    Who would lock those alone that there are would not wait for the transaction that makes one.
+    """
+    row = connection.execute(
+        "INSERT INTO trireme.collections AS c (tenant, collection) VALUES (%s, %s) "
+        "ON CONFLICT (tenant, collection) DO UPDATE SET passages = c.passages RETURNING id, xmax = 0",
+        (tenant, collection),
+    ).fetchone()
+    return row or (0, False)
 
 
 def find_active(connection: Connection[Any], tenant: str, collection: str) -> IndexRow | None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from trireme.budget.periods import write_time
 from trireme.errors import InvalidInputError
+from trireme.gateway.paging import read_page
 from trireme.gateway.wire.search import read_metadata
 from trireme.ingest.catalog import (
-    MOST_ROWS,
     DocumentsPage,
     DocumentsQuery,
     JobsPage,
@@ -20,14 +20,11 @@ from trireme.ingest.catalog import (
 )
 from trireme.ingest.queue import STATES, JobInfo, JobState
 
-DEFAULT_ROWS = 50
-
 
 def read_documents(query: Mapping[str, str], tenant: str, collection: str) -> DocumentsQuery:
     """The parameters of GET /v1/documents. Raises InvalidInputError."""
-    return DocumentsQuery(
-        tenant, collection, query.get("prefix", ""), query.get("after", ""), read_limit(query)
-    )
+    page = read_page(query)
+    return DocumentsQuery(tenant, collection, query.get("prefix", ""), page.after, page.limit)
 
 
 def documents_body(page: DocumentsPage, query: DocumentsQuery) -> dict[str, Any]:
@@ -43,9 +40,8 @@ def documents_body(page: DocumentsPage, query: DocumentsQuery) -> dict[str, Any]
 
 def read_passages(query: Mapping[str, str], tenant: str, collection: str, document: str) -> PassagesQuery:
     """The parameters of GET /v1/documents/{id}. Raises InvalidInputError."""
-    return PassagesQuery(
-        tenant, collection, document, query.get("after", ""), query.get("around", ""), read_limit(query)
-    )
+    page = read_page(query)
+    return PassagesQuery(tenant, collection, document, page.after, query.get("around", ""), page.limit)
 
 
 def document_body(page: PassagesPage, query: PassagesQuery) -> dict[str, Any]:
@@ -66,13 +62,14 @@ def document_body(page: PassagesPage, query: PassagesQuery) -> dict[str, Any]:
 
 def read_jobs(query: Mapping[str, str], tenant: str, collections: Sequence[str]) -> JobsQuery:
     """The parameters of GET /v1/jobs. collections: that the key may use; empty: all. Raises InvalidInputError."""
+    page = read_page(query)
     return JobsQuery(
         tenant,
         state=_read_state(query["state"]) if "state" in query else "",
         collections=tuple(collections),
         batch=query.get("batch", ""),
-        after=query.get("after", ""),
-        limit=read_limit(query),
+        after=page.after,
+        limit=page.limit,
     )
 
 
@@ -108,14 +105,6 @@ def list_body(data: Sequence[Mapping[str, Any]], *, has_more: bool) -> dict[str,
     """A page of rows that have an "id"."""
     last = data[-1]["id"] if data else None
     return {"object": "list", "data": list(data), "has_more": has_more, "last_id": last}
-
-
-def read_limit(query: Mapping[str, str]) -> int:
-    """The parameter limit. Raises InvalidInputError unless it is 1 to MOST_ROWS."""
-    text = query.get("limit", str(DEFAULT_ROWS))
-    if not (text.isascii() and text.isdecimal() and len(text) <= 9 and 1 <= int(text) <= MOST_ROWS):
-        raise InvalidInputError(f"limit must be 1 to {MOST_ROWS}, got {text[:20]!r}", "limit")
-    return int(text)
 
 
 def _read_state(text: str) -> JobState:

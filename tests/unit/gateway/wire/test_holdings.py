@@ -11,7 +11,6 @@ from trireme.gateway.wire.holdings import (
     jobs_body,
     read_documents,
     read_jobs,
-    read_limit,
     read_passages,
 )
 from trireme.ingest.catalog import DocumentsPage, DocumentsQuery, JobsPage, PassagesPage, StoredDocument
@@ -94,13 +93,14 @@ def test_parameters_become_queries():
     assert jobs.collections == ("notes",)
 
 
-@pytest.mark.parametrize("limit", ["0", "201", "-1", "1.5", "", "a", "٣", "9" * 30])
-def test_a_limit_that_no_page_has_is_refused_with_those_that_have(limit):
-    with pytest.raises(InvalidInputError, match="1 to 200") as refused:
-        read_limit({"limit": limit})
-    assert refused.value.param == "limit"
-
-
 def test_a_state_that_no_job_has_is_refused_with_those_there_are():
     with pytest.raises(InvalidInputError, match="waiting, running, done, dead, cancelled, got 'asleep'"):
         read_jobs({"state": "asleep"}, "acme", [])
+
+
+@pytest.mark.parametrize("limit", ["0", "201", "-1", "1.5", "", "a", "٣", "9" * 30])
+def test_a_limit_that_no_page_has_is_refused_with_those_that_have(limit):
+    for read in (read_documents, lambda query, *scope: read_passages(query, *scope, "a"), read_jobs):
+        with pytest.raises(InvalidInputError, match="1 to 200") as refused:
+            read({"limit": limit}, "acme", "notes")
+        assert refused.value.param == "limit"

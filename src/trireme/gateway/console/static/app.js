@@ -45,7 +45,7 @@ function takeKey() {
   const found = /^#key=([^&]+)/.exec(location.hash);
   if (!found) return '';
   history.replaceState(null, '', location.pathname + location.search);
-  return decodeURIComponent(found[1]);
+  return found[1];
 }
 
 async function route() {
@@ -55,13 +55,23 @@ async function route() {
   shown = new AbortController();
   const { signal } = shown;
   if (!session.key) return showLogIn();
+  const asked = location.hash.replace(/^#\//, '').split(/[/?]/)[0];
+  // The page's file comes while the gateway is asked who the key is.
+  if (!session.me) loadPage(asked || PAGES[0].name).catch(() => {});
   if (!session.me && !(await logIn(signal))) return;
-  const name = location.hash.replace(/^#\//, '').split(/[/?]/)[0] || first();
+  if (signal.aborted) return;
+  const name = asked || first();
   const page = PAGES.find((one) => one.name === name);
   showTop(name);
   if (!page) return stop('There is no such page.');
   if (!isAllowed(page)) return stop(`This page needs a key with the endpoint ${page.needs.join(' or ')}.`);
   await showPage(page, signal);
+}
+
+/** The module of a page; of a name that is none nothing is asked for. */
+async function loadPage(name) {
+  const page = PAGES.find((one) => one.name === name);
+  return page ? import(`./pages/${page.name}.js`) : null;
 }
 
 async function showPage(page, signal) {
@@ -71,7 +81,7 @@ async function showPage(page, signal) {
   const waiting = loading();
   place.append(waiting);
   try {
-    const module = await import(`./pages/${page.name}.js`);
+    const module = await loadPage(page.name);
     if (signal.aborted) return;
     waiting.remove();
     await module.show(place, { me: session.me, route: location.hash.slice(2 + page.name.length), signal });

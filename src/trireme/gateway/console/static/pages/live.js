@@ -2,6 +2,7 @@
 
 import { stream } from '../lib/api.js';
 import { time } from '../lib/format.js';
+import { pause } from '../lib/pause.js';
 import { badge, el, loading, notice, replace } from '../lib/ui.js';
 import { gaugesFor } from './live_gauges.js';
 import { partsFor } from './live_parts.js';
@@ -30,7 +31,7 @@ export function show(main, { me, signal }) {
     hello(data) {
       setState(state, 'good', 'live');
       const whose = data.tenant ? `tenant ${data.tenant}` : 'all tenants';
-      about.textContent = `${whose} · gateway ${data.gateway}, release ${data.release}, up since ${time(data.started)}`;
+      about.textContent = [whose, data.gateway && `gateway ${data.gateway}`, data.release && `release ${data.release}`, `up since ${time(data.started)}`].filter(Boolean).join(' · ');
       parts.hello(data);
     },
     history(data) {
@@ -53,13 +54,20 @@ export function show(main, { me, signal }) {
   return keepWatching(listeners, { state, body, signal });
 }
 
-/** Read the stream, and open it again whenever it ends, until the page is left. The figures stay, and are said to be old. */
+/**
+ * Read the stream, and open it again whenever it ends, until the page is left. The figures stay, and are said to be old.
+ * A tab that nobody sees holds no stream: a browser opens six connections to a host, for all its tabs together.
+ */
 async function keepWatching(listeners, { state, body, signal }) {
   while (!signal.aborted) {
+    await seen(signal);
+    if (signal.aborted) return;
     let reason = 'the stream ended';
+    let wait = AGAIN_MS;
     const silence = new AbortController();
     const timer = watchdog(() => silence.abort());
-    const both = AbortSignal.any([signal, silence.signal]);
+    const sight = untilHidden();
+    const both = AbortSignal.any([signal, silence.signal, sight.signal]);
     try {
       for await (const { event, data } of stream('/v1/live', { signal: both })) {
         timer.touch();
@@ -68,15 +76,35 @@ async function keepWatching(listeners, { state, body, signal }) {
       }
     } catch (error) {
       reason = silence.signal.aborted ? 'the stream is silent' : error.message;
+      if (document.hidden) continue;
+      wait = Math.max(wait, (error.retryAfter ?? 0) * 1000);
       if ([401, 403, 404].includes(error.status)) throw error;
     } finally {
       timer.stop();
+      sight.stop();
     }
     if (signal.aborted) return;
     body.classList.add('stale');
     setState(state, 'bad', `not live since ${time(Date.now() / 1000).slice(11)}: ${reason}`);
-    await pause(AGAIN_MS, signal);
+    await pause(wait, signal);
   }
+}
+
+/** Until the tab can be seen, or the page is left. */
+function seen(signal) {
+  if (!document.hidden) return Promise.resolve();
+  return new Promise((resolve) => {
+    document.addEventListener('visibilitychange', () => resolve(), { once: true, signal });
+    signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}
+
+/** A signal that aborts when the tab is hidden; `stop` ends the looking. */
+function untilHidden() {
+  const hidden = new AbortController();
+  const listen = () => document.hidden && hidden.abort();
+  document.addEventListener('visibilitychange', listen);
+  return { signal: hidden.signal, stop: () => document.removeEventListener('visibilitychange', listen) };
 }
 
 function setState(node, kind, text) {
@@ -103,14 +131,4 @@ function watchdog(bite) {
     },
     stop: () => clearTimeout(timer),
   };
-}
-
-function pause(ms, signal) {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    signal.addEventListener('abort', () => {
-      clearTimeout(timer);
-      resolve();
-    });
-  });
 }

@@ -42,25 +42,25 @@ const GAUGES = [
   },
   {
     label: 'First content',
-    figure: (now) => [duration(now.first_ms_p95), `p95, p50 ${duration(now.first_ms_p50)}`],
+    figure: (now) => timed(now.first_ms_p95, `p95, p50 ${duration(now.first_ms_p50)}`),
     value: (at) => at('first_ms_p95'),
     show: duration,
   },
   {
     label: 'Whole answer',
-    figure: (now) => [duration(now.total_ms_p95), `p95, p50 ${duration(now.total_ms_p50)}`],
+    figure: (now) => timed(now.total_ms_p95, `p95, p50 ${duration(now.total_ms_p50)}`),
     value: (at) => at('total_ms_p95'),
     show: duration,
   },
   {
     label: 'Wait in line',
-    figure: (now) => [duration(now.wait_ms_p95), isUnknown(now.waiting) ? 'p95' : `p95, ${number(now.waiting, 0)} waiting`],
+    figure: (now) => timed(now.wait_ms_p95, 'p95', isUnknown(now.waiting) ? '' : `, ${number(now.waiting, 0)} waiting`),
     value: (at) => at('wait_ms_p95'),
     show: duration,
   },
   {
     label: 'Spend today',
-    figure: (now) => [dollars(now.spend?.dollars), `${tokens(now.spend?.tokens)} tokens`],
+    figure: (now, hour) => [dollars(now.spend?.dollars), `${tokens(now.spend?.tokens)} tokens${savedOf(hour)}`],
     value: (at, interval) => scaled(at('dollars'), HOUR / interval),
     show: (value) => `${dollars(value)}/h`,
   },
@@ -128,6 +128,7 @@ export function gaugesFor(me) {
         if (isFirst && gauge.own && line.isEmpty()) line.add(data.at, gauge.own(data) ?? null);
         const [text, more] = gauge.figure(data, sumOf);
         set(figure, text);
+        figure.parentElement.classList.toggle('none', text === 'unknown' || text === 'none');
         set(small, more);
       }
     },
@@ -153,6 +154,11 @@ function set(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** A time of the last minute; of nothing there is none. */
+function timed(ms, which, more = '') {
+  return isUnknown(ms) ? ['none', `in the last minute${more}`] : [duration(ms), `${which}${more}`];
+}
+
 function tier(label, name, series) {
   return {
     label,
@@ -166,12 +172,12 @@ function tier(label, name, series) {
 }
 
 function ready(label, name) {
-  const count = (now) => now[name]?.filter((one) => one.is_ready !== false).length ?? null;
+  const count = (now, state = true) => now[name]?.filter((one) => (one.is_ready ?? null) === state).length ?? null;
   return {
     label,
-    figure: (now) => [number(count(now), 0), now[name] ? `of ${now[name].length} ready` : ''],
+    figure: (now) => [number(count(now), 0), now[name] ? `of ${now[name].length} ready${count(now, null) ? `, ${count(now, null)} unknown` : ''}` : ''],
     value: () => null,
-    own: count,
+    own: (now) => count(now),
     show: (value) => number(value, 0),
     isOfMachines: true,
   };
@@ -180,6 +186,12 @@ function ready(label, name) {
 function sum(...values) {
   const known = values.filter((value) => value !== null);
   return known.length ? known.reduce((one, other) => one + other, 0) : null;
+}
+
+/** What caches saved stands beside what was spent, and is no part of it. */
+function savedOf(hour) {
+  const saved = hour('saved_dollars');
+  return saved ? `; caches saved ${dollars(saved)} in the last hour` : '';
 }
 
 function share(value, interval) {

@@ -28,7 +28,7 @@ export function partsFor(me) {
     node: el('div', { class: 'stack' }, el('div', { class: 'columns' }, columns), note),
     hello({ gateway }) {
       note.textContent =
-        `Throughput, waits, caches and errors are those of gateway ${gateway}; spend is that of all gateways.` +
+        `Throughput, waits, caches and errors are those of ${gateway ? `gateway ${gateway}` : 'the gateway that answers this page'}; spend is that of all gateways.` +
         (me.is_admin ? '' : ' Backlog, replicas and regions are shown to keys with the endpoint admin.');
     },
     now(data) {
@@ -47,7 +47,7 @@ function part(label, node) {
 
 function budgetRows(spend) {
   return (spend?.budgets ?? null)?.map((one) => {
-    const byTokens = isUnknown(one.limit_dollars);
+    const byTokens = one.unit ? one.unit === 'tokens' : isUnknown(one.limit_dollars);
     const [used, limit] = byTokens ? [one.tokens, one.limit_tokens] : [one.dollars, one.limit_dollars];
     const show = byTokens ? (value) => `${tokens(value)} tokens` : dollars;
     const share = isUnknown(used) || !Number(limit) ? null : Number(used) / Number(limit);
@@ -90,20 +90,22 @@ function backlogRows(backlog) {
 
 /**
  * Rows of a name, a bar and a figure, changed in place, so that nothing jumps under who reads it.
- * @param {string} label @param {string} empty
+ * @param {string} label @param {string} empty @param {number} [most] rows that are shown
  * @returns {{node: HTMLElement, set: (rows: {name: string, share: number|null, text: string, more?: string, isBad?: boolean}[]|null) => void}}
  */
-export function bars(label, empty) {
+export function bars(label, empty, most = 12) {
   const list = el('ul', { class: 'bars', 'aria-label': label });
   const said = el('p', { class: 'muted' });
   const known = new Map();
   return {
     node: el('div', {}, list, said),
-    set(rows) {
-      const text = rows === null || rows === undefined ? 'Unknown.' : rows.length ? '' : empty;
+    set(all) {
+      const rows = all?.slice(0, most);
+      const more = (all?.length ?? 0) - most;
+      const text = !rows ? 'Unknown.' : !rows.length ? empty : more > 0 ? `And ${number(more, 0)} more.` : '';
       if (said.textContent !== text) said.textContent = text;
       said.hidden = !text;
-      list.hidden = Boolean(text);
+      list.hidden = !rows?.length;
       const names = new Set((rows ?? []).map(({ name }) => name));
       for (const [name, row] of known) {
         if (names.has(name)) continue;
@@ -163,13 +165,18 @@ function listed(name, label, empty) {
   };
 }
 
+function readiness(isReady) {
+  if (isUnknown(isReady)) return badge('plain', 'unknown');
+  return badge(isReady ? 'good' : 'bad', isReady ? 'ready' : 'not ready');
+}
+
 function servingRow(one) {
   return el(
     'li',
     {},
     el('span', { class: 'wrap' }, one.name, one.ability && el('span', { class: 'muted', text: ` ${one.ability}` })),
     one.is_own && badge('plain', 'this one'),
-    one.is_ready === undefined ? null : badge(one.is_ready ? 'good' : 'bad', one.is_ready ? 'ready' : 'not ready'),
+    readiness(one.is_ready),
     one.is_far && badge('warning', 'from another region'),
   );
 }

@@ -2,7 +2,8 @@
 
 import { api } from '../lib/api.js';
 import { bytes, isUnknown, number } from '../lib/format.js';
-import { badge, el, errorBox, facts, heading, loading, replace, table } from '../lib/ui.js';
+import { pause } from '../lib/pause.js';
+import { badge, el, errorBox, heading, loading, replace, table } from '../lib/ui.js';
 
 export const title = 'Models';
 
@@ -18,6 +19,8 @@ export async function show(main, { signal }) {
   let before = '';
   while (!signal.aborted) {
     try {
+      // Nobody looks: nothing is asked.
+      if (document.hidden && before) continue;
       const { data } = await api('/v1/model_cards', { signal });
       const now = JSON.stringify(data.data);
       // Readiness changes now and then, the rest hardly: what is read is not taken away.
@@ -28,8 +31,9 @@ export async function show(main, { signal }) {
       before = '';
       replace(place, errorBox(error));
       if (![0, 429, 503].includes(error.status)) return;
+    } finally {
+      await pause(AGAIN_MS, signal);
     }
-    await pause(AGAIN_MS, signal);
   }
 }
 
@@ -51,37 +55,42 @@ const COLUMNS = [
   { name: 'precision', label: 'Precision', cell: (card) => card.precision ?? '–' },
   { name: 'engine', label: 'Engine', cell: (card) => card.engine ?? '–' },
   { name: 'bytes', label: 'Size', align: 'right', cell: (card) => (isUnknown(card.bytes) ? '–' : bytes(card.bytes)) },
-  { name: 'dimensions', label: 'Dimensions', align: 'right', cell: (card) => (card.dimensions ? number(card.dimensions, 0) : '–') },
+  { name: 'dimensions', label: 'Dimensions', align: 'right', cell: (card) => (isVector(card) ? number(card.dimensions, 0) : '–') },
   { name: 'max_length', label: 'Longest input', align: 'right', cell: (card) => (card.max_length ? `${number(card.max_length, 0)} tokens` : '–') },
 ];
 
 function doesOf({ ability, kind }) {
-  return [ability, kind !== ability && kind].filter(Boolean).join(', ') || '–';
+  return words([ability, kind !== ability && kind].filter(Boolean).join(', ')) || '–';
+}
+
+/** Of other models the manifest's dimensions are labels or a vocabulary. */
+function isVector({ ability, dimensions }) {
+  return ability === 'embed' && Boolean(dimensions);
 }
 
 function stateOf({ is_ready: isReady, is_far: isFar }) {
   return el(
     'span',
     { class: 'row' },
-    badge(isReady ? 'good' : 'bad', isReady ? 'ready' : 'not ready'),
+    isReady === null ? badge('plain', 'unknown') : badge(isReady ? 'good' : 'bad', isReady ? 'ready' : 'not ready'),
     isFar && badge('warning', 'from another region'),
   );
 }
 
-function hasDetails({ source, figures, quality, gate }) {
-  return Boolean(source) || [figures, quality, gate].some((one) => Object.keys(one ?? {}).length > 0);
+function hasDetails({ source, figures, quality, gate, calls }) {
+  return Boolean(source) || Boolean(calls?.length) || [figures, quality, gate].some((one) => Object.keys(one ?? {}).length > 0);
 }
 
 function details(card) {
-  const { name, source, revision, version, figures, quality, gate } = card;
+  const { name, source, revision, version, figures, quality, gate, calls } = card;
   return el(
     'section',
     { class: 'panel stack', id: `model-${name}`, tabindex: '-1' },
     el('h3', { class: 'name', text: name }),
-    facts([
-      ['Source', source ?? 'unknown'],
-      ['Revision', revision ?? 'unknown'],
-      ['Version served', version ?? 'unknown'],
+    pairs([
+      ...(source ? [['Source', source], ['Revision', revision ?? 'unknown']] : []),
+      ...(version ? [['Version served', el('span', { class: 'mono', title: version, text: version.slice(0, 12) })]] : []),
+      ...(calls?.length ? [['Calls', calls.join(', ')]] : []),
     ]),
     figureList('Gate', gate),
     figureList('Figures of the build', figures),
@@ -92,8 +101,11 @@ function details(card) {
 function figureList(label, figures) {
   const rows = flatten(figures ?? {});
   if (!rows.length) return null;
-  const pairs = rows.map(([term, value]) => el('div', {}, el('dt', { class: 'wrap', text: term }), el('dd', { class: 'right', text: textOf(value) })));
-  return el('div', {}, el('h4', { text: label }), el('dl', { class: 'pairs' }, pairs));
+  return el('div', {}, el('h4', { text: label }), pairs(rows.map(([term, value]) => [term, textOf(value)])));
+}
+
+function pairs(rows) {
+  return el('dl', { class: 'pairs' }, rows.map(([term, value]) => el('div', {}, el('dt', { text: term }), el('dd', { class: 'wrap' }, value))));
 }
 
 /**
@@ -129,14 +141,4 @@ function jump(name) {
     box?.scrollIntoView({ block: 'start' });
     box?.focus({ preventScroll: true });
   };
-}
-
-function pause(ms, signal) {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    signal.addEventListener('abort', () => {
-      clearTimeout(timer);
-      resolve();
-    }, { once: true });
-  });
 }
