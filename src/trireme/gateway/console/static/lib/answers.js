@@ -24,6 +24,7 @@ const CACHES = {
   miss: 'not there; asked anew',
   exact: 'exact: an equal question was asked before',
   semantic: 'semantic: a question of the same meaning was asked before',
+  bypass: 'not asked',
   flight: 'shared with an equal question that was being answered',
 };
 
