@@ -245,7 +245,7 @@ def run(sizes: Sizes, runs: int, scratch: Path | None) -> list[Timed]:
 
 
 def work(options: argparse.Namespace, words: list[str]) -> None:
-    """Measures and writes the results and the section of docs/documents.md."""
+    """Measures and writes the results and the section of docs/stored-documents.md."""
     seen = read_circumstances("benchmarks.ingestion.holdings", words, SEED)
     sizes = Sizes(options.documents, options.passages)
     timed = run(sizes, options.runs, options.scratch)
@@ -254,7 +254,7 @@ def work(options: argparse.Namespace, words: list[str]) -> None:
     print(section)
     if options.write:
         write_json(RESULTS / "holdings.json", entry)
-        write_section(DOCS / "documents.md", "benchmarks.ingestion.holdings", section)
+        write_section(DOCS / "stored-documents.md", "benchmarks.ingestion.holdings", section)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

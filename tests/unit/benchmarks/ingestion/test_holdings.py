@@ -7,7 +7,7 @@ from benchmarks.ingestion import holdings
 
 @pytest.mark.e2e
 def test_a_small_run_is_seeded_measured_and_written(tmp_path, monkeypatch, capsys):
-    page = tmp_path / "documents.md"
+    page = tmp_path / "stored-documents.md"
     page.write_text("before\n<!-- begin: benchmarks.ingestion.holdings -->\nold\n<!-- end -->\nafter\n")
     monkeypatch.setattr(holdings, "RESULTS", tmp_path)
     monkeypatch.setattr(holdings, "DOCS", tmp_path)

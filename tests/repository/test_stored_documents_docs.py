@@ -1,4 +1,4 @@
-"""docs/documents.md shows what the code answers: the fields of its JSON, its bounds and its parameters."""
+"""docs/stored-documents.md shows what the code answers: the fields of its JSON, its bounds and its parameters."""
 
 import inspect
 import json
@@ -27,7 +27,7 @@ from trireme.ingest.queue import JobInfo
 from trireme.postgres.timeouts import Timeouts
 from trireme.types import Passage
 
-TEXT = (Path(__file__).parents[2] / "docs" / "documents.md").read_text()
+TEXT = (Path(__file__).parents[2] / "docs" / "stored-documents.md").read_text()
 STORED = StoredDocument("report.pdf", "Report", "report.pdf", 30, 0.0)
 
 
