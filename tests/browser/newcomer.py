@@ -59,7 +59,7 @@ def ask(page, question=QUESTION):
     page.get_by_label("Question").fill(question)
     page.get_by_role("button", name="Ask", exact=True).click()
     answer = page.get_by_role("region", name="Answer")
-    answer.get_by_text("Answered").wait_for()
+    answer.get_by_role("status").filter(has_text="Answered").wait_for()
     cost_of(page).filter(has_not_text="asking").wait_for()
     return answer.locator(".answer").text_content()
 
