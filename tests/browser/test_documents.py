@@ -227,7 +227,8 @@ def test_documents_and_their_passages_have_no_violation_and_fit_the_window(new_c
 
 
 def test_a_key_without_the_endpoint_documents_sees_its_collections_and_is_told(new_console, site, many):
-    console = new_console(site.new_key("--tenant", "papers", "--endpoint", "search"), "documents")
+    narrow = site.new_key("--tenant", "papers", "--endpoint", "search", "--endpoint", "models")
+    console = new_console(narrow, "documents")
     console.page.get_by_text("may not read or send documents").wait_for()
     console.page.get_by_text(many).wait_for()
     assert console.page.get_by_role("button", name="Delete").count() == 0

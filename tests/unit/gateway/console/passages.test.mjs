@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { cosine, documentOf, moves, readFilter, splitCitations, splitSpan } from '../../../../src/trireme/gateway/console/static/lib/passages.js';
+import { cosine, documentOf, moves, readFilter, splitCitations, splitLead, splitSpan } from '../../../../src/trireme/gateway/console/static/lib/passages.js';
 
 test('citations are cut out where all of their numbers have a source', () => {
   assert.deepEqual(splitCitations('Oars [1] are of fir [2, 1]. See [3] and [1, 3].', [1, 2]), [
@@ -54,4 +54,10 @@ test('a filter is a JSON object, or its fault is said', () => {
     assert.equal(filter, null);
     assert.match(fault, /JSON/);
   }
+});
+
+test('title and headings of a passage stand apart from its own text', () => {
+  assert.deepEqual(splitLead({ text: '😀 Oars\nFir.', metadata: { trireme_lead: 7 } }), ['😀 Oars', 'Fir.']);
+  assert.deepEqual(splitLead({ text: 'Fir.', metadata: {} }), ['', 'Fir.']);
+  assert.deepEqual(splitLead({ text: 'Oars', metadata: { trireme_lead: 4 } }), ['', 'Oars']);
 });

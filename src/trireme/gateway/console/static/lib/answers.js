@@ -24,6 +24,7 @@ const CACHES = {
   miss: 'not there; asked anew',
   exact: 'exact: an equal question was asked before',
   semantic: 'semantic: a question of the same meaning was asked before',
+  bypass: 'not asked',
   flight: 'shared with an equal question that was being answered',
 };
 
@@ -92,7 +93,7 @@ export function factsOf({ answer, headers, firstMs, totalMs }) {
   const details = answer.details ?? {};
   const rows = [
     ['Model', answer.model],
-    ['Answered by', headers.get('x-trireme-served-by')],
+    ['Served by', headers.get('x-trireme-served-by')],
     ['Step', stepOf(headers)],
     ['How', MODES[details.answer_mode] ?? details.answer_mode],
     ['Second opinion', OPINIONS[details.second_opinion] ?? details.second_opinion],

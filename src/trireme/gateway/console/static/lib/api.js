@@ -150,7 +150,8 @@ async function ask(path, { method = 'GET', body, query, signal, headers } = {}) 
       signal,
       headers: sent,
       body: body === undefined ? undefined : JSON.stringify(body),
-      cache: 'no-store',
+      // no-store would send Cache-Control: no-cache, at which the gateway's own caches are passed by.
+      cache: method === 'GET' ? 'no-store' : 'default',
       credentials: 'omit',
       redirect: 'error',
     }),

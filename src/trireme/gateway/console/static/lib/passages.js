@@ -48,6 +48,16 @@ export function documentOf({ id, document, metadata }) {
 }
 
 /**
+ * A passage's title and headings, which each passage of a document repeats, apart from its own text.
+ * @param {{text: string, metadata?: any}} passage
+ * @returns {[string, string]} "" for the first where it has none; a passage that is nothing else is its own text
+ */
+export function splitLead({ text, metadata }) {
+  const [before, lead, own] = splitSpan(text, 0, Number(metadata?.trireme_lead ?? 0));
+  return own.trim() ? [lead.trim(), own.trim()] : ['', before + lead + own];
+}
+
+/**
  * @param {number[]} first
  * @param {number[]} second of as many numbers
  * @returns {number|null} from -1 to 1; null where one of them has no length

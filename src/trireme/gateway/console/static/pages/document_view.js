@@ -2,6 +2,7 @@
 
 import { api } from '../lib/api.js';
 import { ago, number, time } from '../lib/format.js';
+import { splitLead } from '../lib/passages.js';
 import { button, confirm, el, errorBox, loading, replace } from '../lib/ui.js';
 
 const ROWS = 20;
@@ -83,16 +84,13 @@ function headOf({ id, title, source, collection, passage_count: count, updated_a
   );
 }
 
-/** Title and headings, which each passage repeats, stand apart from its own text. */
-function passageRow({ id, text, metadata }, isHere) {
-  const letters = Array.from(text);
-  const lead = Math.min(Number(metadata?.trireme_lead ?? 0), letters.length);
-  const own = letters.slice(lead).join('').trim();
+function passageRow(passage, isHere) {
+  const [lead, own] = splitLead(passage);
   return el(
     'li',
     { class: isHere ? 'here' : null, 'aria-current': isHere ? 'location' : null },
-    el('p', { class: 'muted mono wrap', text: id }),
-    lead > 0 && own && el('p', { class: 'muted wrap', dir: 'auto', text: letters.slice(0, lead).join('').trim() }),
-    el('p', { class: 'text', dir: 'auto', text: own || text }),
+    el('p', { class: 'muted mono wrap', text: passage.id }),
+    lead && el('p', { class: 'muted wrap', dir: 'auto', text: lead }),
+    el('p', { class: 'text', dir: 'auto', text: own }),
   );
 }

@@ -30,7 +30,7 @@ export function embed({ signal }) {
   const form = el(
     'form',
     { class: 'stack panel', on: { submit } },
-    el('div', { class: 'columns' }, field('First text', first), field('Second text', second)),
+    el('div', { class: 'pair' }, field('First text', first), field('Second text', second)),
     el('div', { class: 'row end' }, model.node, field('Dimensions', dimensions), el('button', { type: 'submit', class: 'primary', text: 'Compare' })),
   );
   return el('div', { class: 'stack tool' }, form, result);

@@ -17,21 +17,28 @@ export function jobList({ signal, onChange }) {
   const all = button('Retry all on this page', () => each(shown, retry), { kind: 'quiet' });
   const title = heading('Given up');
   const dead = el('div', { class: 'stack', hidden: true }, el('div', { class: 'row apart' }, title, all));
-  const node = el('section', { class: 'stack', 'aria-label': 'Jobs' }, line, wrong, dead);
+  const node = el('section', { class: 'stack', 'aria-label': 'Jobs', hidden: true }, line, wrong, dead);
   let shown = [];
   let timer = 0;
   let open = 0;
 
   const load = async (after) => {
-    const { data } = await api('/v1/jobs', { query: { state: 'dead', after, limit: ROWS }, signal });
-    note(data);
-    return data;
+    try {
+      const { data } = await api('/v1/jobs', { query: { state: 'dead', after, limit: ROWS }, signal });
+      note(data);
+      return data;
+    } catch (error) {
+      // Shown by the pager, in a part that may have been empty so far.
+      dead.hidden = node.hidden = false;
+      throw error;
+    }
   };
   const note = ({ counts, workers }) => {
     const left = counts.waiting + counts.running;
     replace(line, describe(counts, workers));
     title.textContent = counts.dead === 1 ? '1 document was given up' : `${number(counts.dead)} documents were given up`;
     dead.hidden = !counts.dead;
+    node.hidden = !counts.dead && !left;
     if (left < open) onChange();
     open = left;
     clearTimeout(timer);

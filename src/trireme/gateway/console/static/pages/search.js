@@ -2,7 +2,7 @@
 
 import { api } from '../lib/api.js';
 import { duration, number } from '../lib/format.js';
-import { moves, readFilter } from '../lib/passages.js';
+import { moves, readFilter, splitLead } from '../lib/passages.js';
 import { draft } from '../lib/drafts.js';
 import { badge, button, el, errorBox, field, loading, newId, replace, select } from '../lib/ui.js';
 import { collectionField } from './choices.js';
@@ -89,7 +89,7 @@ async function compare(body, result, signal) {
   try {
     const reranked = await timed(calls[0], signal);
     const plain = await timed(calls[1], signal);
-    const columns = el('div', { class: 'columns' });
+    const columns = el('div', { class: 'pair' });
     replace(result, columns, recipesOf(calls[0], 'The list as retrieved is the same search with "rerank": false.'));
     replace(
       columns,
@@ -139,9 +139,10 @@ function describeMove(by, place, { up, down, none }) {
 }
 
 function hit(passage, place, [kind, words], { collection, signal }) {
-  const { source, heading } = passage.metadata;
+  const { source } = passage.metadata;
+  const [lead, own] = splitLead(passage);
   const open = () => openPassage({ ...passage, source: source ?? passage.id, collection }, { signal });
-  const text = el('p', { class: 'text clamp', dir: 'auto', text: passage.text });
+  const text = el('p', { class: 'text clamp', dir: 'auto', text: own });
   return el(
     'li',
     {},
@@ -153,7 +154,7 @@ function hit(passage, place, [kind, words], { collection, signal }) {
       badge(kind, words),
       el('span', { class: 'muted score', text: passage.score.toFixed(3) }),
     ),
-    heading && heading !== source && el('p', { class: 'muted wrap', dir: 'auto', text: heading }),
+    lead && el('p', { class: 'muted wrap', dir: 'auto', text: lead }),
     text,
     button('Open', open, { kind: 'quiet', name: `Open passage ${passage.id}` }),
   );
