@@ -14,6 +14,9 @@ QUANTIZE_STAMP := $(QUANTIZE_VENV)/.made
 # The clients that tests call the gateway with; LlamaIndex wants older ones than the newest.
 # Renders deploy/chart.
 HELM := $(BIN)/helm
+# Checks in the browser's tests that pages are accessible.
+AXE := $(VENV)/share/axe.min.js
+BROWSER_STAMP := $(VENV)/.browser
 CLIENTS_STAMP := .venv-clients/.made
 LLAMAINDEX_STAMP := .venv-llamaindex/.made
 # Compiled with the package: engine vnni.
@@ -28,7 +31,7 @@ AGAIN ?= 0
 RIVALS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve models test check format bench bench-ingestion kill-test chaos fuzz quality tune quantize-env clients-env rivals-env bench-gateway scale-demo helm chart dashboards grafana-schema lock golden clean
+.PHONY: help serve models test check format bench bench-ingestion kill-test chaos fuzz quality tune quantize-env clients-env browser-env console-pictures rivals-env bench-gateway scale-demo helm chart dashboards grafana-schema lock golden clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -88,6 +91,11 @@ quantize-env: $(QUANTIZE_STAMP)  ## set up .venv-quantize, in which build/quanti
 
 clients-env: $(CLIENTS_STAMP) $(LLAMAINDEX_STAMP)  ## set up .venv-clients and .venv-llamaindex, with which tests call the gateway
 
+browser-env: $(BROWSER_STAMP) $(AXE)  ## add Playwright and axe-core, with which tests/browser drives Chromium (apt-get install chromium)
+
+console-pictures: $(BROWSER_STAMP) $(AXE) models  ## take the pictures of the console anew: docs/console-*.png
+	@CONSOLE_PICTURES=docs $(BIN)/python -m pytest -q tests/browser/test_newcomer.py
+
 bench-gateway: $(DEV_STAMP) models  ## measure what the gateway adds, beside LiteLLM's proxy; writes docs/gateway-speed.md
 	@$(BIN)/python -m benchmarks.gateway.rivals
 	@$(BIN)/python -m benchmarks.gateway.run
@@ -130,6 +138,16 @@ $(DEV_STAMP): $(SERVE_STAMP)
 
 $(HELM): build/get_helm.py $(SERVE_STAMP)
 	@echo "Fetching helm"
+	@$(BIN)/python $< $@
+	@touch $@
+
+$(BROWSER_STAMP): $(DEV_STAMP)
+	@echo "Installing Playwright"
+	@$(PIP) install -c requirements.lock -e '.[browser]'
+	@touch $@
+
+$(AXE): build/get_axe.py $(SERVE_STAMP)
+	@echo "Fetching axe-core"
 	@$(BIN)/python $< $@
 	@touch $@
 

@@ -56,6 +56,8 @@ def pytest_xdist_make_scheduler(config, log):
     class ByFiles(LoadFileScheduling):
         def _split_scope(self, nodeid):
             file = super()._split_scope(nodeid)
+            if file.startswith("tests/browser/"):
+                return "browser"
             return GROUPS.get(file, file)
 
     return ByFiles(config, log)

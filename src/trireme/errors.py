@@ -15,6 +15,7 @@ ErrorCode = Literal[
     "DEADLINE_EXCEEDED",
     "UNSUPPORTED",
     "ALREADY_EXISTS",
+    "CONFLICT",
     "CANCELLED",
     "INTERNAL",
 ]
@@ -130,6 +131,12 @@ class NotFoundError(TriremeError):
     """A collection, model or file that was named does not exist."""
 
     code: ClassVar[ErrorCode] = "NOT_FOUND"
+
+
+class ConflictError(TriremeError):
+    """What was named is in another state than the request needs; the message says in which."""
+
+    code: ClassVar[ErrorCode] = "CONFLICT"
 
 
 class UnavailableError(TriremeError):

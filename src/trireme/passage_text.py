@@ -25,6 +25,20 @@ def read_metadata(metadata: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def document_of(passage: str, metadata: str) -> str:
+    """The id of the document that a passage was cut from, by the passage's id: it ends with # and its number.
+
+    A document that is one passage under its own id is its document, unless that id ends with # and the number 0.
+    """
+    document, mark, number = passage.rpartition("#")
+    if not (document and mark and number.isascii() and number.isdecimal()):
+        return passage
+    position = read_metadata(metadata).get("position")
+    # What the document brings may stand in its place.
+    is_number = type(position) is int
+    return document if not is_number or position == int(number) else passage
+
+
 def find_lead(text: str, metadata: str) -> int:
     """How many characters of a passage's text are its lead, with the line end behind it; 0 where it has none.
 

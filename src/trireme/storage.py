@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trireme.access.keys import KeyStore
+from trireme.access.tenants import TenantList
 from trireme.budget.caps import CapStore
 from trireme.budget.ledger import Ledger
 from trireme.cache.index import SemanticIndex
@@ -15,6 +16,7 @@ from trireme.cache.promise import PromiseStore
 from trireme.cost.port import CostBook
 from trireme.cost.releases import ReleaseLog
 from trireme.errors import SettingError
+from trireme.ingest.catalog import Catalog
 from trireme.ingest.documents import DocumentStore
 from trireme.ingest.index_builder import IndexBuilder
 from trireme.ingest.queue import JobQueue
@@ -52,6 +54,8 @@ class Storage:
     promises: Callable[[str], PromiseStore]
     costs: Callable[[str], CostBook]
     releases: Callable[[str], ReleaseLog]
+    catalog: Callable[[str, float], Catalog]
+    tenants: Callable[[str], TenantList]
 
 
 def open_store(
@@ -78,6 +82,11 @@ def open_documents(url: str, storage: str = "float32") -> DocumentStore:
 def open_queue(url: str, timeout: float) -> JobQueue:
     """The queue of `url`; a worker without heartbeats for `timeout` seconds counts as dead. Raises SettingError."""
     return _find(url).queue(url, timeout)
+
+
+def open_catalog(url: str, timeout: float) -> Catalog:
+    """What tenants hold at `url`. timeout: as of `open_queue`. Raises SettingError."""
+    return _find(url).catalog(url, timeout)
 
 
 def open_index_builder(url: str, exact_below: int) -> IndexBuilder:
@@ -146,6 +155,11 @@ def open_releases(url: str) -> ReleaseLog:
     return _find(url).releases(url)
 
 
+def open_tenants(url: str) -> TenantList:
+    """The list of tenants at `url`. Raises SettingError."""
+    return _find(url).tenants(url)
+
+
 def open_replication(url: str) -> PostgresReplication:
     """How the database of `url` follows others and is followed. Raises SettingError."""
     from trireme.postgres.replication import PostgresReplication
@@ -189,6 +203,12 @@ def _postgres_queue(url: str, timeout: float) -> JobQueue:
     from trireme.postgres.queue import ProcrastinateQueue, QueueTiming
 
     return ProcrastinateQueue(url, QueueTiming(timeout))
+
+
+def _postgres_catalog(url: str, timeout: float) -> Catalog:
+    from trireme.postgres.catalog import PostgresCatalog
+
+    return PostgresCatalog(url, timeout)
 
 
 def _postgres_index_builder(url: str, exact_below: int) -> IndexBuilder:
@@ -251,6 +271,12 @@ def _postgres_releases(url: str) -> ReleaseLog:
     return PostgresReleases(url)
 
 
+def _postgres_tenants(url: str) -> TenantList:
+    from trireme.postgres.tenants import PostgresTenants
+
+    return PostgresTenants(url)
+
+
 STORAGES = {
     "postgresql": Storage(
         _postgres_store,
@@ -266,5 +292,7 @@ STORAGES = {
         _postgres_promises,
         _postgres_costs,
         _postgres_releases,
+        _postgres_catalog,
+        _postgres_tenants,
     ),
 }

@@ -15,7 +15,7 @@ import pytest
 
 from fakes.memory_costs import MemoryCosts
 from fakes.memory_ledger import MemoryLedger
-from trireme.budget.ledger import REVERSED, LedgerRow, Recorded
+from trireme.budget.ledger import MOST_MODELS, OTHER, REVERSED, LedgerRow, Recorded
 from trireme.cost.machines import HOUR, HourPrice, Span
 from trireme.cost.port import COST_BY, Beat, CostGroup, CostQuery, Own
 from trireme.cost.report import read_report
@@ -400,3 +400,47 @@ def reckon(span: Span):
     first, second = PRICES["gpu"]
     early = max(0, min(span.end, second.since) - span.start)
     return early * first.nanos + (span.end - span.start - early) * second.nanos
+
+
+def test_what_nobody_ever_answered_by_is_one_group_in_which_a_request_counts_once(world, book):
+    world.ledger.record(
+        [
+            row("a1", request="r", served="local:made up", outcome="not_found", total_ms=2),
+            row("a2", request="r", served="local:made up too", outcome="unavailable", total_ms=3),
+            row("a3", request="r2", served="local:made up", outcome="not_found", total_ms=4),
+            row("a4", request="r", served="local:llm", outcome="ok", total_ms=9),
+            row("a5", served="p:billed", provider="p", outcome="unavailable", nanos=7),
+        ]
+    )
+    by_name = {one.name: one for one in groups(book, "model")}
+    assert set(by_name) == {"local:llm", "p:billed", OTHER}
+    other = by_name[OTHER]
+    assert (other.requests, other.succeeded, other.failed, other.attempts, other.milliseconds) == (
+        2,
+        0,
+        2,
+        3,
+        9,
+    )
+    (whole,) = groups(book, "all")
+    assert sum(one.attempts for one in by_name.values()) == whole.attempts
+    assert sum(one.provider_nanos for one in by_name.values()) == whole.provider_nanos
+
+
+def test_models_beyond_the_most_are_one_group_the_cheapest(world, book):
+    world.ledger.record(
+        [
+            row(f"a{n}", request="r", served=f"local:{n:03d}", nanos=n + 1, total_ms=n, first_ms=500 - n)
+            for n in range(MOST_MODELS + 3)
+        ]
+    )
+    found = groups(book, "model")
+    assert len(found) == MOST_MODELS + 1
+    (other,) = [one for one in found if one.name == OTHER]
+    assert (other.own_nanos, other.requests, other.succeeded, other.took, other.first) == (
+        6,
+        1,
+        1,
+        (2, 2),
+        (498, 498),
+    )

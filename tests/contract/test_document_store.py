@@ -42,6 +42,9 @@ class Memory:
     def count(self):
         return len(self.passages())
 
+    def collections(self):
+        return [scope for scope in self.documents.stored if scope[0] == "t"]
+
     def close(self):
         pass
 
@@ -74,6 +77,10 @@ class Postgres:
     def count(self):
         with closing(open_store(self.url)) as store:
             return sum(info.passages for info in store.collections("t"))
+
+    def collections(self):
+        with closing(open_store(self.url)) as store:
+            return [(info.tenant, info.collection) for info in store.collections("t")]
 
     def close(self):
         import psycopg
@@ -346,6 +353,25 @@ def test_a_dead_job_is_forgotten_once_a_later_one_of_its_document_is_done(world)
     replace(world, indexed(new, "new"))
     assert world.queue.retry([old.id]) == []
     assert states(world) == (0, 0, 1, 0)
+
+
+def test_a_dead_job_that_is_retried_while_a_later_one_runs_undoes_nothing(world):
+    (old,) = take(world, document("a", "old"))
+    world.queue.settle([old], "dead", "no")
+    (new,) = take(world, document("a", "new"))
+    assert world.queue.retry([old.id]) == [old.id]
+    assert world.other.take(1) == []
+    assert replace(world, indexed(new, "new")) == [new.id]
+    assert world.other.take(1) == []
+    assert states(world) == (0, 0, 1, 0)
+    assert world.documents.digests("t", "c", ["a"]) == {"a": "new"}
+
+
+def test_a_job_that_is_withdrawn_leaves_no_collection_behind(world):
+    (running,) = take(world, document("a"))
+    assert world.documents.delete("t", "c", ["a"]) == ["a"]
+    assert replace(world, indexed(running, "too late")) == []
+    assert world.collections() == []
 
 
 def test_ids_are_listed_in_pages(world):

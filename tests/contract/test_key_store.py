@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from keys import MemoryKeyWorld, PostgresKeyWorld, create, digest, key
 
-from trireme.access.keys import Key
+from trireme.access.keys import Key, KeyQuery
 from trireme.errors import InvalidInputError
 
 FULL = Key(
@@ -93,25 +93,64 @@ def test_a_key_that_is_there_is_not_made_again_and_nothing_changes(store):
     assert store.read(held.revision) is None
 
 
-def test_keys_are_found_oldest_first_of_one_tenant_or_of_all(world):
+def ids(store, *query, **more):
+    return [one.id for one in store.find(KeyQuery(*query, **more))]
+
+
+def test_keys_are_found_newest_first_of_one_tenant_or_of_all(world):
     store = world.open()
     for n, (name, tenant) in enumerate((("b", "t"), ("a", "u"), ("c", "t"))):
         world.set_clock(n)
         create(store, name, tenant)
     store.revoke(["key_b"])
     assert [(one.id, one.is_revoked) for one in store.find()] == [
-        ("key_b", True),
-        ("key_a", False),
         ("key_c", False),
+        ("key_a", False),
+        ("key_b", True),
     ]
-    assert [one.id for one in store.find("t")] == ["key_b", "key_c"]
-    assert store.find("nobody") == []
+    assert ids(store, "t") == ["key_c", "key_b"]
+    assert ids(store, "nobody") == []
+    assert ids(store, is_revoked=True) == ["key_b"]
+    assert ids(store, "t", is_revoked=False) == ["key_c"]
+
+
+def test_pages_of_keys_follow_each_other_while_keys_come_and_are_revoked(world):
+    store = world.open()
+    for n, name in enumerate("abcde"):
+        world.set_clock(n)
+        create(store, name, "t" if name in "ace" else "u")
+    assert ids(store, limit=2) == ["key_e", "key_d"]
+    world.set_clock(9)
+    create(store, "new")
+    store.revoke(["key_d", "key_c"])
+    assert ids(store, after="key_d", limit=2) == ["key_c", "key_b"]
+    assert ids(store, after="key_b", limit=2) == ["key_a"]
+    assert ids(store, "t", after="key_d", is_revoked=False, limit=2) == ["key_a"]
+    assert ids(store, after="key_a") == []
+
+
+def test_keys_of_one_moment_are_each_on_one_page(store):
+    for n in range(7):
+        create(store, f"k{n}")
+    found, last = [], ""
+    while part := ids(store, after=last, limit=3):
+        found += part
+        last = part[-1]
+    assert sorted(found) == [f"key_k{n}" for n in range(7)]
+
+
+@pytest.mark.parametrize("after", ["key_none", "\x00", "é", "\ud800", "' OR 1=1 --", "k" * 65])
+def test_a_page_after_a_key_that_is_not_there_is_refused(store, after):
+    create(store, "a")
+    with pytest.raises(InvalidInputError) as caught:
+        store.find(KeyQuery(after=after))
+    assert caught.value.param == "after"
 
 
 def test_no_other_tenant_has_a_key_however_like_its_name_is(store):
     create(store, "a", "tenant")
     for other in ("Tenant", "tenant ", "ten\u200bant", "t\u0435nant"):
-        assert store.find(other) == []
+        assert store.find(KeyQuery(other)) == []
         assert store.revoke(["key_a"], other) == []
     assert len(store.read(-1).keys) == 1
 
@@ -171,12 +210,12 @@ def test_what_is_no_digest_is_refused(store, wrong):
 def test_the_longest_names_are_kept(store):
     longest = key("a", "ä" * 256, user="ü" * 256, models=("m" * 512,), requests_per_minute=2**31 - 1)
     store.create(longest, digest("a"))
-    (found,) = store.find("ä" * 256)
+    (found,) = store.find(KeyQuery("ä" * 256))
     assert dataclasses.replace(found, created_at=0.0) == longest
 
 
 def test_a_name_that_no_tenant_can_have_is_refused(store):
-    for verb in (lambda: store.find("\x00"), lambda: store.revoke(["key_a"], "a" * 513)):
+    for verb in (lambda: store.find(KeyQuery("\x00")), lambda: store.revoke(["key_a"], "a" * 513)):
         with pytest.raises(InvalidInputError):
             verb()
 

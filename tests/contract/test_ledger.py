@@ -9,7 +9,18 @@ import psycopg
 import pytest
 
 from fakes.memory_ledger import MemoryLedger
-from trireme.budget.ledger import REVERSED, LedgerRow, Recorded, Sum, SumQuery, UsageQuery, UsageRow
+from trireme.budget.ledger import (
+    MOST_FOUND,
+    MOST_MODELS,
+    OTHER,
+    REVERSED,
+    LedgerRow,
+    Recorded,
+    Sum,
+    SumQuery,
+    UsageQuery,
+    UsageRow,
+)
 from trireme.errors import InvalidInputError
 from trireme.storage import open_ledger
 
@@ -233,9 +244,9 @@ def test_other_groups_come_the_dearest_first(ledger, by, field):
             recorded("a2", nanos=30, **{field: "dear"}),
             recorded("a3", nanos=20, **{field: ""}),
             recorded("a4", nanos=20, **{field: "dear"}),
-            recorded("a5", input_tokens=5, **{field: "free b"}),
-            recorded("a6", input_tokens=9, **{field: "free c"}),
-            recorded("a7", input_tokens=5, **{field: "free a"}),
+            recorded("a5", output_tokens=5, **{field: "free b"}),
+            recorded("a6", output_tokens=9, **{field: "free c"}),
+            recorded("a7", output_tokens=5, **{field: "free a"}),
         ]
     )
     assert [(one.name, one.nanos) for one in usage(ledger, by)] == [
@@ -308,3 +319,107 @@ def test_a_closed_ledger_opens_again(ledger):
     ledger.close()
     ledger.close()
     assert total(ledger).nanos == 1
+
+
+def test_the_rows_of_a_request_are_found_in_the_order_of_their_time(ledger):
+    full = row(
+        "b",
+        request="r",
+        at=NOON + 7,
+        tier="exact",
+        step="big",
+        input_tokens=1,
+        cached_tokens=2,
+        cache_write_tokens=3,
+        output_tokens=4,
+        reasoning_tokens=5,
+        counted_by="provider",
+        prices="p",
+        nanos=BIG,
+        saved_nanos=-7,
+        held_tokens=8,
+        held_nanos=9,
+        outcome="ok",
+        first_ms=10,
+        total_ms=11,
+        release="v1",
+    )
+    ledger.record([Recorded(full, "e", 1), recorded("c", request="r", at=NOON), recorded("a", request="r2")])
+    assert ledger.find("r") == [row("c", request="r", at=NOON), full]
+    assert ledger.find("r3") == []
+
+
+def test_the_rows_of_a_request_are_those_of_the_scope_that_is_named(ledger):
+    scopes = [("acme", "ann"), ("acme", "bob"), ("other", "ann")]
+    ledger.record([recorded(f"{t}{u}", request="r", tenant=t, user=u) for t, u in scopes])
+
+    def found(*scope):
+        return sorted((one.tenant, one.user) for one in ledger.find("r", *scope))
+
+    assert found() == scopes
+    assert found("acme") == scopes[:2]
+    assert found("acme", "bob") == scopes[1:2]
+    assert found("acme", "eve") == []
+
+
+def test_of_a_name_that_very_many_requests_have_the_latest_rows_are_found(ledger):
+    ledger.record([recorded(f"a{n:05d}", request="r", at=NOON + n) for n in range(MOST_FOUND + 3)])
+    found = ledger.find("r")
+    assert (len(found), found[0].at, found[-1].at) == (MOST_FOUND, NOON + 3, NOON + MOST_FOUND + 2)
+
+
+@pytest.mark.parametrize("name", ["a\x00b", "\ud800", "%", "x" * 5000])
+def test_a_name_that_cannot_be_stored_is_no_requests_name_and_no_fault(ledger, name):
+    ledger.record([recorded("a", request="r")])
+    assert ledger.find(name) == []
+
+
+def test_what_nobody_ever_answered_by_is_one_group_by_model_and_sums_stay_exact(ledger):
+    made_up = [
+        recorded(f"a{n}", request="r", served=f"local:made up {n}", outcome="not_found", total_ms=n)
+        for n in range(5)
+    ]
+    ledger.record(
+        [
+            *made_up,
+            recorded("free", served="local:free", outcome="ok", input_tokens=3),
+            recorded("billed", served="p:billed", outcome="unavailable", nanos=7),
+            recorded("cut", served="local:cut", outcome="client_gone", output_tokens=2),
+            recorded("broken", request="r", served="local:broken", outcome="unavailable", input_tokens=9),
+        ]
+    )
+    assert [
+        (one.name, one.requests, one.attempts, one.input_tokens, one.nanos) for one in usage(ledger, "model")
+    ] == [
+        ("p:billed", 1, 1, 0, 7),
+        (OTHER, 1, 6, 9, 0),
+        ("local:free", 1, 1, 3, 0),
+        ("local:cut", 1, 1, 0, 0),
+    ]
+
+
+def test_models_beyond_the_most_are_one_group_the_cheapest(ledger):
+    count = MOST_MODELS + 3
+    ledger.record(
+        [
+            recorded(f"a{n}", served=f"p:{n:03d}", outcome="ok", nanos=10 * n + 10, request="r")
+            for n in range(count)
+        ]
+    )
+    groups = usage(ledger, "model")
+    assert len(groups) == MOST_MODELS + 1
+    assert [(one.nanos, one.requests, one.attempts) for one in groups if one.name == OTHER] == [(60, 1, 3)]
+    assert sum(one.nanos for one in groups) == total(ledger).nanos
+
+
+def test_a_model_is_known_by_what_it_answered_in_the_scope_and_the_time(ledger):
+    ledger.record(
+        [
+            recorded("a", tenant="acme", served="local:m", outcome="ok"),
+            recorded("b", tenant="other", served="local:m", outcome="not_found"),
+            recorded("c", tenant="acme", served="local:m", outcome="not_found", at=NOON + 9),
+        ]
+    )
+    assert [one.name for one in usage(ledger, "model")] == ["local:m"]
+    assert [one.name for one in usage(ledger, "model", tenant="other")] == [OTHER]
+    assert [one.name for one in usage(ledger, "model", start=NOON + 1)] == [OTHER]

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -99,21 +100,28 @@ class Serving:
         self.settings = settings
         self.environ = environment_of(settings) | {"COLUMNS": "200"}
         self.log = settings.data_dir.parent / f"serve-{time.monotonic_ns()}.out"
-        with self.log.open("wb") as out:
-            self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "trireme.cli",
-                    "serve",
-                    *options,
-                    *(["--corpus", *map(str, corpus)] if corpus else []),
-                ],
-                env=self.environ,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            )
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "trireme.cli",
+                "serve",
+                *options,
+                *(["--corpus", *map(str, corpus)] if corpus else []),
+            ],
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            # Into a file no admin's key is printed.
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self.log.touch()
+        threading.Thread(target=self._keep, daemon=True).start()
+
+    def _keep(self):
+        with self.process.stdout as said, self.log.open("wb", buffering=0) as out:
+            while part := said.read1():
+                out.write(part)
 
     @property
     def output(self):

@@ -26,12 +26,14 @@ def reader(settings, gateway):
 
 def test_every_block_of_the_page_of_cost_runs(reader):
     said = [reader.run_script(script) for script in blocks_of(PAGE, "sh")]
-    assert len(said) == 5
-    commands, over_http, releases, budgets, export = said
+    assert len(said) == 6
+    commands, over_http, request, releases, budgets, export = said
     assert "Bill: $" in commands
     assert '"unexplained_dollars": "0.00"' in commands
     cost, listed, _ = (json.loads(line) for line in over_http.replace("}{", "}\n{").splitlines())
     assert cost["object"] == "cost"
+    assert json.loads(request)["attempts"][0]["served"] == "local:embedding"
+    assert json.loads(request)["is_priced"] is False
     # The gateway noted itself when it started.
     assert listed["data"][0]["deployed"]
     # The list folds long texts.

@@ -7,7 +7,10 @@ import json
 import os
 import re
 import subprocess
+from contextlib import closing
+from urllib.parse import quote
 
+import numpy as np
 import psutil
 import pytest
 from gateways import create_key
@@ -15,6 +18,8 @@ from stacks import ROOT, environment_of, free_ports, has_ended, settings_on_free
 
 from fakes.forms import FORM_TYPE, form, part
 from trireme.stack import Stack
+from trireme.storage import open_store
+from trireme.types import Embedder, Passage
 
 # All that a search needs.
 MODELS = ("embedding", "reranker", "search", "search__retrieve", "search__sort")
@@ -211,6 +216,80 @@ def test_a_file_of_openais_wire_is_processed_found_and_deleted(client):
     assert page["data"][0]["filename"] == "anchors.md"
     assert client.ask("DELETE", path)[1]["deleted"] is True
     assert client.ask("GET", path)[0] == 404
+
+
+def test_what_is_stored_is_read_in_pages_and_a_hit_opens_in_its_document(client):
+    text = "\n\n".join(f"# Part {n}\n\n" + f"Oar number {n} is of fir. " * 40 for n in range(12))
+    names = ["a/b c.md", "100%_ü.md", "long.md"]
+    for name in names:
+        content = text if name == "long.md" else f"# {name}\n\nNothing of interest."
+        row = client.upload(name.rpartition("/")[2], content.encode(), collection="shelf", document_id=name)[
+            "data"
+        ][0]
+        assert client.wait_for(row["job_id"])["state"] == "done"
+    first = client.ask("GET", "/v1/documents?collection=shelf&limit=2")[1]
+    assert [one["id"] for one in first["data"]] == ["100%_ü.md", "a/b c.md"]
+    rest = client.ask("GET", f"/v1/documents?collection=shelf&after={quote(first['last_id'], safe='')}")[1]
+    assert ([one["id"] for one in rest["data"]], rest["has_more"]) == (["long.md"], False)
+    store = client.ask("GET", "/v1/vector_stores/shelf")[1]
+    assert first["totals"] == {"documents": 3, "passages": store["passages"]}
+    query = {"query": "what is oar number 7 of?", "collection": "shelf", "top_k": 1}
+    (hit,) = client.ask("POST", "/v1/search", query)[1]["passages"]
+    assert hit["document_id"] == "long.md"
+    path = f"/v1/documents/{quote(hit['document_id'], safe='')}?collection=shelf"
+    status, opened = client.ask("GET", f"{path}&around={quote(hit['id'], safe='')}&limit=5")
+    assert status == 200, opened
+    assert hit["text"] in [passage["text"] for passage in opened["passages"]]
+    assert (len(opened["passages"]), opened["passage_count"] > 5) == (5, True)
+    everything = client.ask("GET", f"{path}&limit=200")[1]["passages"]
+    assert [one["metadata"]["position"] for one in everything] == list(range(opened["passage_count"]))
+    assert client.ask("GET", f"/v1/documents/{quote('a/b c.md', safe='')}?collection=shelf")[0] == 200
+
+
+def test_a_dead_job_says_why_is_retried_and_forgotten_and_its_collection_deleted(client, stack):
+    # The vectors of a model that nobody serves.
+    with closing(open_store(stack.database_url)) as store:
+        store.put("acme", "alien", Embedder("f" * 64, 2), [Passage("x", "x")], np.ones((1, 2), np.float32))
+    row = client.upload("a.md", b"Oars.", collection="alien")["data"][0]
+    assert client.wait_for(row["job_id"])["state"] == "dead"
+    page = client.ask("GET", "/v1/jobs?state=dead&collection=alien")[1]
+    (dead,) = page["data"]
+    assert (dead["id"], page["counts"]["dead"], page["workers"]) == (row["job_id"], 1, 1)
+    assert dead["error"]
+    status, retried = client.ask("POST", f"/v1/jobs/{dead['id']}/retry")
+    assert status == 200, retried
+    assert client.wait_for(dead["id"])["state"] == "dead"
+    assert client.ask("DELETE", f"/v1/jobs/{dead['id']}")[0] == 200
+    status, refused = client.ask("POST", f"/v1/jobs/{dead['id']}/retry")
+    assert (status, refused["error"]["code"]) == (404, "not_found")
+    assert client.ask("DELETE", "/v1/vector_stores/alien")[1]["deleted"] is True
+    # Now it is nobody's, and so anybody's.
+    row = client.upload("a.md", b"Oars.", collection="alien")["data"][0]
+    assert client.wait_for(row["job_id"])["state"] == "done"
+    status, refused = client.ask("POST", f"/v1/jobs/{row['job_id']}/retry")
+    assert (status, refused["error"]["code"]) == (409, "conflict")
+
+
+def test_a_collection_that_is_deleted_while_documents_come_is_whole_or_gone(client):
+    """Whatever was published before the deletion is gone, and what came after it is found."""
+    jobs = []
+    for _ in range(4):
+        body = {
+            "documents": [{"document_id": f"d{n}", "text": f"Oar {n}. " * 200} for n in range(40)],
+            "collection": "busy",
+        }
+        status, answer = client.ask("POST", "/v1/documents", body)
+        assert status == 202, answer
+        jobs += [row["job_id"] for row in answer["data"]]
+        assert client.ask("DELETE", "/v1/vector_stores/busy")[0] == 200
+    states = {client.wait_for(job)["state"] for job in jobs}
+    assert states <= {"done", "cancelled"}
+    assert client.ask("GET", "/v1/documents?collection=busy")[0] == 404
+    assert "busy" not in str(client.ask("GET", "/v1/vector_stores")[1])
+    row = client.upload("last.md", b"The last oar.", collection="busy")["data"][0]
+    assert client.wait_for(row["job_id"])["state"] == "done"
+    page = client.ask("GET", "/v1/documents?collection=busy")[1]
+    assert ([one["id"] for one in page["data"]], page["totals"]["passages"]) == (["last.md"], 1)
 
 
 def test_a_reader_that_is_killed_is_replaced_and_no_list_of_processes_has_the_databases_url(client, stack):

@@ -19,6 +19,7 @@ from stacks import wait_until
 
 from fakes.forms import FORM_TYPE, form, part
 from fakes.upstreams import FAULTS, PLACES, serving
+from trireme.access.keys import KeyQuery
 from trireme.storage import open_keys
 
 PROVIDER_SECRET = "sk-canary-provider-8c1f0a77"
@@ -482,7 +483,7 @@ def test_a_second_gateway_shares_limits_and_revocations(gateway, stack, upstream
         revoked = new_key(gateway, "acme")
         wait_until(lambda: ask(second, "GET", "/v1/models", secret=revoked)[0] == 200)
         with closing(open_keys(stack.database_url)) as keys:
-            (id_,) = [key.id for key in keys.find("acme") if not key.is_revoked and key.created_at > 0][-1:]
+            (id_,) = [key.id for key in keys.find(KeyQuery("acme", is_revoked=False, limit=1))]
             keys.revoke([id_])
         started = time.monotonic()
         for one in both:

@@ -163,6 +163,9 @@ class FakeGateway:
         self.recorder = Recorder()
         self.log = StringIO()
         self.ports = None
+        # A TenantList, and what reads a model's card; set before it is entered.
+        self.tenants = None
+        self.read_card = lambda name: None
 
     def __enter__(self):
         self._listening = bind("127.0.0.1", 0)
@@ -246,6 +249,8 @@ class FakeGateway:
             default_collection="default",
             budgets=self._budgets,
             costs=CostParts(self.book, self.releases, Deploy(0, "")),
+            tenants=self.tenants,
+            read_card=self.read_card,
         )
         try:
             yield self.ports

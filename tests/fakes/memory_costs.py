@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from fakes.memory_ledger import MemoryLedger
-from trireme.budget.ledger import REVERSED, LedgerRow
+from fakes.memory_ledger import MemoryLedger, known_models
+from trireme.budget.ledger import OTHER, REVERSED, LedgerRow
 from trireme.cost.machines import GAP_SECONDS, Span, cut
 from trireme.cost.port import COST_BY, GOOD, NEUTRAL, Beat, Charge, CostGroup, CostQuery, Own
 from trireme.cost.releases import Deploy, check_note
@@ -32,8 +32,11 @@ class MemoryCosts:
         if query.by not in COST_BY:
             raise InvalidInputError(f"no cost by {query.by!r}", "by")
         found: dict[str, list[LedgerRow]] = {}
-        for row in self._rows(query.start, query.end, query.tenant, query.user):
-            found.setdefault(_name(row, query.by), []).append(row)
+        rows = list(self._rows(query.start, query.end, query.tenant, query.user))
+        known = known_models(rows)
+        for row in rows:
+            name = _name(row, query.by)
+            found.setdefault(OTHER if query.by == "model" and name not in known else name, []).append(row)
         groups = [_group(name, rows, query.own) for name, rows in sorted(found.items())]
         if query.by != "day":
             groups.sort(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from fakes.memory_queue import MemoryJobs
 from trireme.errors import InvalidInputError
+from trireme.ingest.catalog import StoredDocument
 from trireme.ingest.documents import Indexed, check_indexed
 from trireme.ingest.queue import Job, check_scope
 from trireme.retrieve.store import check_embedder, check_put
@@ -24,6 +26,13 @@ class Stored:
 
     digest: str
     rows: dict[str, Row]
+    title: str = ""
+    source: str = ""
+    updated_at: float = 0.0
+
+    def info(self, key: str) -> StoredDocument:
+        """What a catalog says of it."""
+        return StoredDocument(key, self.title, self.source, len(self.rows), self.updated_at)
 
 
 class MemoryDocuments:
@@ -109,7 +118,9 @@ class MemoryDocuments:
                 raise InvalidInputError(f"{len(rows)} passages are staged, not {one.staged}")
         if one.embeddings is not None:
             rows += zip(one.passages, np.array(one.embeddings, np.float32), strict=True)
-        return Stored(one.job.document.digest, {passage.id: (passage, vector) for passage, vector in rows})
+        document = one.job.document
+        kept = {passage.id: (passage, vector) for passage, vector in rows}
+        return Stored(document.digest, kept, document.title, document.source, time.time())
 
     def _check_owners(self, scope: Scope, written: dict[str, Stored]) -> None:
         owners: dict[str, str] = {}

@@ -7,11 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from trireme.access.checks import check_key, check_tenant
-from trireme.access.keys import Key, KeySet
+from trireme.access.checks import check_key, check_tenant, no_such_after
+from trireme.access.keys import ALL_KEYS, Key, KeyQuery, KeySet
 from trireme.errors import InvalidInputError
 
 MINUTE = 60.0
+
+
+def _order(key: Key) -> tuple[float, str]:
+    return key.created_at, key.id
 
 
 class MemoryKeys:
@@ -35,12 +39,22 @@ class MemoryKeys:
             self._keys[key.id] = (digest, kept)
             self._revision += 1
 
-    def find(self, tenant: str = "") -> list[Key]:
+    def find(self, query: KeyQuery = ALL_KEYS) -> list[Key]:
         """See KeyStore.find."""
-        if tenant:
-            check_tenant(tenant)
+        if query.tenant:
+            check_tenant(query.tenant)
         with self._lock:
-            return [key for _, key in self._keys.values() if tenant in ("", key.tenant)]
+            keys = sorted((key for _, key in self._keys.values()), key=_order, reverse=True)
+            if query.after and query.after not in self._keys:
+                raise no_such_after(query.after)
+            if query.after:
+                last = _order(self._keys[query.after][1])
+                keys = [key for key in keys if _order(key) < last]
+        return [
+            key
+            for key in keys
+            if query.tenant in ("", key.tenant) and query.is_revoked in (None, key.is_revoked)
+        ][: query.limit]
 
     def revoke(self, ids: Sequence[str], tenant: str = "") -> list[str]:
         """See KeyStore.revoke."""

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
-from trireme.budget.ledger import REVERSED, LedgerRow, Recorded, Sum, SumQuery, UsageQuery, UsageRow
+from trireme.budget.ledger import (
+    ANSWERED,
+    MOST_FOUND,
+    MOST_MODELS,
+    OTHER,
+    REVERSED,
+    LedgerRow,
+    Recorded,
+    Sum,
+    SumQuery,
+    UsageQuery,
+    UsageRow,
+)
 from trireme.errors import InvalidInputError
 
 TIMES = {"minute": "%Y-%m-%dT%H:%MZ", "day": "%Y-%m-%d", "month": "%Y-%m"}
@@ -33,17 +45,27 @@ class MemoryLedger:
         if query.by not in TIMES and query.by not in FIELDS:
             raise InvalidInputError(f"no usage by {query.by!r}", "by")
         groups: dict[str, list[LedgerRow]] = {}
-        for one in self._scope(query):
-            groups.setdefault(_name(one.row, query.by), []).append(one.row)
-        rows = [_sum(name, found) for name, found in sorted(groups.items())]
+        rows = [one.row for one in self._scope(query)]
+        known = known_models(rows)
+        for row in rows:
+            name = _name(row, query.by)
+            groups.setdefault(OTHER if query.by == "model" and name not in known else name, []).append(row)
+        found = [_sum(name, group) for name, group in sorted(groups.items())]
         if query.by not in TIMES:
-            rows.sort(key=lambda row: (-row.nanos, -row.input_tokens - row.output_tokens))
-        return rows
+            found.sort(key=lambda row: (-row.nanos, -row.input_tokens - row.output_tokens))
+        return found
 
     def sum(self, query: SumQuery) -> Sum:
         """See Ledger.sum."""
         rows = [one.row for one in self._scope(query) if one.epoch != query.epoch or one.seq <= query.seq]
         return Sum(sum(row.tokens for row in rows), sum(row.nanos for row in rows))
+
+    def find(self, request: str, tenant: str = "", user: str = "") -> list[LedgerRow]:
+        """See Ledger.find."""
+        with self._lock:
+            rows = [one.row for one in self.rows.values() if one.row.request == request]
+        rows = [row for row in rows if tenant in ("", row.tenant) and user in ("", row.user)]
+        return sorted(rows, key=lambda row: (row.at, row.attempt))[-MOST_FOUND:]
 
     def close(self) -> None:
         """See Ledger.close."""
@@ -55,6 +77,21 @@ class MemoryLedger:
             is_theirs = query.tenant in ("", one.row.tenant) and query.user in ("", one.row.user)
             if is_theirs and query.start <= one.row.at < query.end:
                 yield one
+
+
+def known_models(rows: Iterable[LedgerRow]) -> set[str]:
+    """The models that have a group of their own."""
+    found: dict[str, list[LedgerRow]] = {}
+    for row in rows:
+        found.setdefault(row.served, []).append(row)
+    sums = [
+        (-sum(row.nanos for row in group), -sum(row.tokens for row in group), name)
+        for name, group in found.items()
+        if any(row.outcome in ANSWERED for row in group)
+        or sum(row.nanos for row in group)
+        or sum(row.output_tokens for row in group) > 0
+    ]
+    return {name for *_, name in sorted(sums)[:MOST_MODELS]}
 
 
 def _name(row: LedgerRow, by: str) -> str:

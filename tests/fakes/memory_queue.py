@@ -7,7 +7,7 @@ import itertools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, time
 
 from trireme.errors import DocumentError
 from trireme.ingest.queue import (
@@ -41,6 +41,7 @@ class _Entry:
     ready_at: float = 0.0
     failures: int = 0
     error: str = ""
+    created_at: float = dataclasses.field(default_factory=time)
 
 
 class MemoryJobs:
@@ -61,7 +62,11 @@ class MemoryJobs:
                 done.state = "done"
                 # A dead job of an older text would, if it were retried, undo what has just been written.
                 for other, entry in list(self.entries.items()):
-                    if entry.state == "dead" and _lock(entry) == _lock(done) and int(other) < int(key):
+                    if (
+                        entry.state in ("dead", "waiting")
+                        and _lock(entry) == _lock(done)
+                        and int(other) < int(key)
+                    ):
                         del self.entries[other]
             return mine
 
@@ -198,10 +203,13 @@ class MemoryQueue:
     def _may_take(self, entry: _Entry) -> bool:
         if entry.state != "waiting" or entry.ready_at > self._clock():
             return False
+        is_earlier = True
         for other in self.jobs.entries.values():
             if other is entry:
-                return True
-            if _lock(other) == _lock(entry) and other.state in ("waiting", "running"):
+                is_earlier = False
+            elif _lock(other) == _lock(entry) and (
+                other.state == "running" or (is_earlier and other.state == "waiting")
+            ):
                 return False
         return True
 
@@ -225,7 +233,8 @@ def _lock(entry: _Entry) -> tuple[str, str, str]:
 def _info(entry: _Entry) -> JobInfo:
     job = entry.job
     error = "" if entry.state == "done" else entry.error
-    return JobInfo(job.id, job.tenant, job.collection, job.document.id, entry.state, job.attempts, error)
+    where = (job.id, job.tenant, job.collection, job.document.id)
+    return JobInfo(*where, entry.state, job.attempts, error, entry.created_at)
 
 
 def _agrees(entry: _Entry, query: JobQuery) -> bool:

@@ -15,6 +15,7 @@ from trireme.gateway.file import (
     AttemptRow,
     BudgetRow,
     CacheRow,
+    ConsoleRow,
     Defaults,
     GatewayFile,
     Limits,
@@ -46,6 +47,7 @@ TABLES = {
     "budgets": BudgetRow,
     "cache": CacheRow,
     "public": PublicRow,
+    "console": ConsoleRow,
     "defaults": Defaults,
 }
 

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 
-from trireme.passage_text import LEAD, SENTENCE_END, find_lead, read_metadata
+from trireme.passage_text import LEAD, SENTENCE_END, document_of, find_lead, read_metadata
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,24 @@ def test_metadata_that_is_no_object_says_nothing(metadata):
 def test_sentences_end_at_their_marks_with_the_closing_ones_behind_them(text, sentences):
     ends = [0, *(found.end() for found in SENTENCE_END.finditer(text)), len(text)]
     assert [text[a:b] for a, b in pairwise(ends) if a < b] == sentences
+
+
+@pytest.mark.parametrize(
+    ("passage", "metadata", "document"),
+    [
+        ("a.md#0", '{"position": 0}', "a.md"),
+        ("a#1#12", '{"position": 12}', "a#1"),
+        ("a.md#3", "{}", "a.md"),
+        # What the document brought stands in place of the number.
+        ("a.md#3", '{"position": "bow"}', "a.md"),
+        # Of a document that is one passage.
+        ("MED-10", '{"position": 0}', "MED-10"),
+        ("rule#7", '{"position": 0}', "rule#7"),
+        ("rule#x", "{}", "rule#x"),
+        ("rule#٣", "{}", "rule#٣"),
+        ("#3", "{}", "#3"),
+        ("", "{}", ""),
+    ],
+)
+def test_a_passage_belongs_to_the_document_that_its_id_begins_with(passage, metadata, document):
+    assert document_of(passage, metadata) == document

@@ -53,6 +53,17 @@ def check_key(key: Key, digest: str) -> None:
         )
 
 
+def check_after(key_id: str) -> None:
+    """Raises InvalidInputError for what no key can be called."""
+    if not _ID.fullmatch(key_id):
+        raise no_such_after(key_id)
+
+
+def no_such_after(key_id: str) -> InvalidInputError:
+    """A page is asked for that begins after a key that is not there."""
+    return InvalidInputError(f"after: no key {key_id[:80]!r}; send the last_id of the page before", "after")
+
+
 def check_tenant(tenant: str) -> None:
     """Raises InvalidInputError for a name that no tenant can have."""
     _check_name("tenant", tenant, "tenant")

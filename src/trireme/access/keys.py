@@ -44,6 +44,20 @@ class KeySet:
     keys: dict[str, Key]
 
 
+@dataclass(frozen=True, slots=True)
+class KeyQuery:
+    """Which keys, and which part of them. tenant "": of all. is_revoked None: in force or not. after: the id of the
+    last key of the part before; limit None: all that are left."""
+
+    tenant: str = ""
+    is_revoked: bool | None = None
+    after: str = ""
+    limit: int | None = None
+
+
+ALL_KEYS = KeyQuery()
+
+
 class KeyStore(Protocol):
     """Keys, kept for good. Safe to use from several threads and processes. Every verb raises UnavailableError."""
 
@@ -54,8 +68,8 @@ class KeyStore(Protocol):
         """
         ...
 
-    def find(self, tenant: str = "") -> list[Key]:
-        """Keys of one tenant, or of all, revoked ones included, oldest first."""
+    def find(self, query: KeyQuery = ALL_KEYS) -> list[Key]:
+        """Keys, the newest first. Raises InvalidInputError for an `after` that is no key's."""
         ...
 
     def revoke(self, ids: Sequence[str], tenant: str = "") -> list[str]:

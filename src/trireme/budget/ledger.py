@@ -13,6 +13,14 @@ import msgspec
 CountedBy = Literal["provider", "counted", "bound", "expired", "cached"]
 # What stands behind the attempt of a row that takes back what its expiry charged: the bill came, with its own row.
 REVERSED = ".reversed"
+# How an attempt ends whose answer was shown.
+ANSWERED = ("ok", "stopped")
+# By model, so many groups have a name, the dearest; all others are one. So is, however many there are, what nobody
+# ever answered by: clients of our own Triton name what they ask for.
+MOST_MODELS = 100
+OTHER = "other"
+# Rows of one request that are looked up at most: a client may give every request the same name.
+MOST_FOUND = 1_000
 UsageBy = Literal["minute", "day", "month", "model", "user", "tenant", "outcome", "tier"]
 
 
@@ -132,11 +140,19 @@ class Ledger(Protocol):
         ...
 
     def usage(self, query: UsageQuery) -> list[UsageRow]:
-        """Groups in the order of their names; by model, user, tenant, tier, outcome: the dearest first."""
+        """Groups in the order of their names; by model, user, tenant, tier, outcome: the dearest first.
+
+        By model at most MOST_MODELS and OTHER; a model is named that gave an answer, tokens of one or a bill.
+        """
         ...
 
     def sum(self, query: SumQuery) -> Sum:
         """All rows that the query takes in."""
+        ...
+
+    def find(self, request: str, tenant: str = "", user: str = "") -> list[LedgerRow]:
+        """The rows of the requests of this name, by rising `at`; of more than MOST_FOUND the latest. tenant and
+        user: "" for all."""
         ...
 
     def close(self) -> None:

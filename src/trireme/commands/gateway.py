@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from trireme.commands.machines import beat_of, deploy_of
 from trireme.commands.scope import database_url, store_urls
 from trireme.commands.work import watch_parent
-from trireme.errors import ArtifactError, SettingError
+from trireme.errors import ArtifactError, SettingError, UnavailableError
 from trireme.gateway_process import SALT_VARIABLE, STORE_VARIABLES
 from trireme.settings import SHORTEST_SECRET, Settings, read_regions
 
@@ -62,13 +62,30 @@ def _gateway(arguments: argparse.Namespace, settings: Settings, console: Console
         if arguments.parent:
             threading.Thread(target=watch_parent, args=(arguments.parent, _end), daemon=True).start()
         listening = resources.enter_context(bind(settings.gateway_host, settings.gateway_port))
-        parts = open_parts(settings, database_url(settings), resources)
+        url = database_url(settings)
+        parts = open_parts(settings, url, resources)
         # The processes that read strangers' files inherit what stands here.
         for variable in (SALT_VARIABLE, "TRIREME_DATABASE_URL", *STORE_VARIABLES, *parts.secrets):
             os.environ.pop(variable, None)
         console.print(f"Gateway: {base_url(settings)}; Ctrl-C ends it.", highlight=False, soft_wrap=True)
+        if not arguments.parent:
+            _greet(settings, url, console)
         run_gateway(parts, listening)
     return 0
+
+
+def _greet(settings: Settings, url: str, console: Console) -> None:
+    """The first keys, to a person at a terminal alone: what a service prints is kept in some log."""
+    from trireme.commands.first_keys import NONE, announce_app_key, announce_console, make_first_keys
+
+    keys = NONE
+    if console.file.isatty():
+        # A database that is away is asked for in the background, and told by /readyz.
+        with suppress(UnavailableError):
+            keys = make_first_keys(settings, url, has_admin=True)
+    if keys.app:
+        announce_app_key(settings, keys.app, console)
+    announce_console(settings, keys.admin, console)
 
 
 def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayParts:
@@ -93,6 +110,7 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
         open_releases,
         open_replication,
         open_revisions,
+        open_tenants,
     )
 
     file = read_gateway_file(settings.gateway_file)
@@ -130,6 +148,7 @@ def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayPar
             beat=beat_of(settings),
         ),
         build=read_build(settings.release),
+        tenants=resources.enter_context(closing(open_tenants(url))),
     )
 
 
@@ -211,17 +230,18 @@ def _uploads_opener(settings: Settings, url: str, resources: ExitStack) -> Calla
     """Makes the documents of all tenants, which the gateway closes, over stores that `resources` closes."""
     from trireme.documents.load import Limits
     from trireme.gateway.reader_process import ReaderOptions
-    from trireme.gateway.uploads import Documents, UploadOptions
-    from trireme.storage import open_documents, open_queue, open_store
+    from trireme.gateway.uploads import Documents, DocumentStores, UploadOptions
+    from trireme.storage import open_catalog, open_documents, open_queue, open_store
 
     reopened = partial(open_queue, url, settings.worker_timeout_seconds)
-    stores = (
+    stores = DocumentStores(
         resources.enter_context(closing(reopened())),
         resources.enter_context(closing(open_documents(url))),
         resources.enter_context(closing(open_store(url))),
+        resources.enter_context(closing(open_catalog(url, settings.worker_timeout_seconds))),
     )
     limits = Limits(settings.max_document_bytes, settings.max_parsed_bytes)
-    return partial(Documents, *stores, reopened, UploadOptions(reader=ReaderOptions(limits=limits)))
+    return partial(Documents, stores, reopened, UploadOptions(reader=ReaderOptions(limits=limits)))
 
 
 def _read_secrets(file: GatewayFile) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trireme.access.endpoints import ENDPOINTS, NAMED
 from trireme.access.priorities import NORMAL, PRIORITIES
 from trireme.commands.scope import database_url, refuse_empty
-from trireme.errors import NotFoundError
+from trireme.errors import InvalidInputError, NotFoundError
 from trireme.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,6 +36,11 @@ def _add_create(verbs: Any) -> None:
     create = verbs.add_parser("create", help="make a key and print it, this once; notes go to stderr")
     create.add_argument("--tenant", help="whose key (TRIREME_TENANT)")
     create.add_argument("--user", help="the user of the tenant, for Triton's calls and the log")
+    create.add_argument(
+        "--admin",
+        action="store_true",
+        help="it may use every endpoint, admin among them: keys, tenants, budgets",
+    )
     for name, what, but in (
         ("model", "a model that it may use", ""),
         ("collection", "a collection that it may use", ""),
@@ -65,13 +70,18 @@ def _create(arguments: argparse.Namespace, settings: Settings, _: Console) -> in
     from trireme.storage import open_keys
 
     refuse_empty(arguments, "tenant", "user")
+    if arguments.admin and arguments.endpoints:
+        raise InvalidInputError(
+            "--admin is every endpoint; leave --endpoint out, or name admin as one of them"
+        )
+    endpoints = ENDPOINTS if arguments.admin else arguments.endpoints
     key = Key(
         id=new_key_id(),
         tenant=settings.tenant,
         user=arguments.user or "",
         models=tuple(dict.fromkeys(arguments.models)),
         collections=tuple(dict.fromkeys(arguments.collections)),
-        endpoints=tuple(dict.fromkeys(arguments.endpoints)),
+        endpoints=tuple(dict.fromkeys(endpoints)),
         requests_per_minute=arguments.requests_per_minute,
         priority=arguments.priority,
     )
@@ -94,12 +104,14 @@ def create_key(store: KeyStore, key: Key) -> str:
 
 
 def _list(arguments: argparse.Namespace, settings: Settings, console: Console) -> int:
+    from trireme.access.keys import KeyQuery
     from trireme.commands.tables import keys_table
     from trireme.storage import open_keys
 
     refuse_empty(arguments, "tenant")
     with closing(open_keys(database_url(settings))) as store:
-        found = store.find(arguments.tenant or "")
+        # The newest last: in a terminal that is what one sees.
+        found = store.find(KeyQuery(arguments.tenant or ""))[::-1]
     if found:
         console.print(keys_table(found))
     else:

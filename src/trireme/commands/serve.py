@@ -14,6 +14,7 @@ from trireme.settings import Settings
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from trireme.commands.first_keys import FirstKeys
     from trireme.fleet.fleet import Fleet
     from trireme.indexing import IngestReport
     from trireme.stack import Stack
@@ -54,6 +55,7 @@ def serve(settings: Settings, corpus: Sequence[Path], console: Console, replicas
 
     Raises TriremeError when a part cannot start or ends, KeyboardInterrupt on a signal; nothing is left running.
     """
+    from trireme.commands.first_keys import is_kept, make_first_keys
     from trireme.commands.gateway import check_regions
     from trireme.gateway.file import read_gateway_file
     from trireme.stack import Stack, interruptible
@@ -72,7 +74,8 @@ def serve(settings: Settings, corpus: Sequence[Path], console: Console, replicas
             named = ", ".join(map(str, corpus))
             documents = sum(report.published for report in reports)
             console.print(f"Indexed {named}: {reports[-1].passages} passages of {documents} documents.")
-        _announce(settings, _first_key(settings, stack.database_url), console, stack.fleet)
+        keys = make_first_keys(settings, stack.database_url, has_admin=not is_kept(console.file))
+        _announce(settings, keys, console, stack.fleet)
         stack.wait(console.print)
 
 
@@ -93,17 +96,8 @@ def _has_collection(settings: Settings, database_url: str) -> bool:
     return any(info.collection == settings.collection for info in found)
 
 
-def _first_key(settings: Settings, database_url: str) -> str:
-    """The secret of a new key of the setting's tenant, in a database that has never had one; "" in any other."""
-    from trireme.access.keys import Key, new_key_id
-    from trireme.commands.keys import create_key
-    from trireme.storage import open_keys
-
-    with closing(open_keys(database_url)) as store:
-        return "" if store.find() else create_key(store, Key(new_key_id(), settings.tenant))
-
-
-def _announce(settings: Settings, key: str, console: Console, fleet: Fleet | None) -> None:
+def _announce(settings: Settings, keys: FirstKeys, console: Console, fleet: Fleet | None) -> None:
+    from trireme.commands.first_keys import announce_app_key, announce_console
     from trireme.commands.gateway import base_url
     from trireme.commands.tables import models_table
 
@@ -122,14 +116,9 @@ def _announce(settings: Settings, key: str, console: Console, fleet: Fleet | Non
     )
     if fleet is not None:
         _announce_replicas(fleet, console)
-    if key:
-        console.print(
-            f"A key of tenant {settings.tenant}, shown this once; trireme keys create makes more:\n"
-            f"  export OPENAI_BASE_URL={base_url(settings)} OPENAI_API_KEY={key}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+    if keys.app:
+        announce_app_key(settings, keys.app, console)
+    announce_console(settings, keys.admin, console)
     restart = [".venv/bin/trireme restart"] if fleet is not None and len(fleet.hosts) > 1 else []
     console.print("\nTry in another terminal:", highlight=False)
     body = '{"query": "what does the dynamic batcher wait for?", "top_k": 3}'

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
+from trireme.budget.ledger import ANSWERED
 from trireme.cost.machines import Span
 
 # all: one group of everything, in which a request counts once.
 CostBy = Literal["tenant", "model", "step", "tier", "release", "day", "all"]
 COST_BY: tuple[CostBy, ...] = get_args(CostBy)
-# How an attempt ends whose answer was shown.
-GOOD = ("ok", "stopped")
+GOOD = ANSWERED
 # An end that is no fault of those who answer: the next step was asked, the client left, it was never made.
 NEUTRAL = ("escalated", "client_gone", "unheld")
 
@@ -104,7 +104,10 @@ class CostBook(Protocol):
     """Safe to use from several threads and processes. Every verb blocks and raises UnavailableError."""
 
     def groups(self, query: CostQuery) -> list[CostGroup]:
-        """Days in their order, else the dearest first. Raises InvalidInputError for an unknown `by`."""
+        """Days in their order, else the dearest first; models as `Ledger.usage` names them.
+
+        Raises InvalidInputError for an unknown `by`.
+        """
         ...
 
     def charges(

@@ -9,14 +9,19 @@ from typing import Any
 from starlette.routing import Route, Router
 
 from trireme.errors import InvalidInputError, NotFoundError
+from trireme.gateway.account_routes import ACCOUNT_ROUTES
+from trireme.gateway.admin_routes import ADMIN_ROUTES
 from trireme.gateway.budget_routes import BUDGET_ROUTES
+from trireme.gateway.card_routes import CARD_ROUTES
 from trireme.gateway.chat_routes import chat_handler, count_tokens
 from trireme.gateway.completion_routes import post_completions
+from trireme.gateway.console.files import console_file, console_root
 from trireme.gateway.cost_routes import COST_ROUTES
 from trireme.gateway.document_routes import DOCUMENT_ROUTES
 from trireme.gateway.exchange import Exchange
 from trireme.gateway.gate import Gate, Receive
 from trireme.gateway.health_routes import healthz, metrics, readyz
+from trireme.gateway.holding_routes import HOLDING_ROUTES
 from trireme.gateway.live.routes import LIVE_ROUTES
 from trireme.gateway.model_routes import MODEL_ROUTES
 from trireme.gateway.ports import Ports
@@ -60,10 +65,16 @@ _GATES: tuple[tuple[str, str, Gate], ...] = (
     ("GET", "/healthz", Gate("healthz", healthz, OPENAI.fail, is_open=True)),
     ("GET", "/readyz", Gate("readyz", readyz, OPENAI.fail, is_open=True)),
     ("GET", "/metrics", Gate("metrics", metrics, OPENAI.fail, is_open=True)),
+    ("GET", "/console", Gate("console", console_root, OPENAI.fail, is_open=True)),
+    ("GET", "/console/{path:path}", Gate("console", console_file, OPENAI.fail, is_open=True)),
     *((method, path, Gate(name, handler, fail)) for method, path, name, handler, fail in MODEL_ROUTES),
     *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in DOCUMENT_ROUTES),
+    *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in HOLDING_ROUTES),
     *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in BUDGET_ROUTES),
     *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in COST_ROUTES),
+    *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in ACCOUNT_ROUTES),
+    *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in ADMIN_ROUTES),
+    *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in CARD_ROUTES),
     *LIVE_ROUTES,
 )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from trireme.access.checks import check_tenant, check_user
@@ -18,26 +17,32 @@ from trireme.errors import InvalidInputError, NotFoundError, PermissionDeniedErr
 from trireme.gateway.bodies import Receive, decode_object, read_body
 from trireme.gateway.exchange import Exchange
 from trireme.gateway.gate import Handler
+from trireme.gateway.paging import PARAMETERS, page_body, read_page
 from trireme.gateway.parameters import read_parameters, require_known
 from trireme.gateway.ports import Ports
 from trireme.gateway.replies import JsonReply, Reply
 from trireme.gateway.wire import budgets as wire
 
-# Sums of a long time take seconds: threads of their own, so that keys are read meanwhile, and no more at once.
-_READERS = ThreadPoolExecutor(2, "usage")
-
 
 async def get_budgets(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
-    """GET /v1/budgets?tenant=&user=: those in force there; all, as they were set, where an admin names none."""
+    """GET /v1/budgets?tenant=&user=: those in force there; all, as they were set, where an admin names none.
+
+    All at once, or a page of them where limit or after is sent."""
     query = read_parameters(exchange)
-    require_known(query, ("tenant", "user"))
+    require_known(query, ("tenant", "user", *PARAMETERS))
+    page = read_page(query) if any(name in query for name in PARAMETERS) else None
     tenant, user = scope_of(exchange, ports, query)
     caps = await asyncio.to_thread(ports.caps.find, tenant)
     if tenant:
         caps = caps_for([*caps, *await asyncio.to_thread(ports.caps.find, EACH)], tenant, user)
+    if page is not None:
+        caps = wire.after(caps, page.after)[: page.looked_for]
     counters = await _counters(ports, caps)
     now = int(time.time() * 1000)
-    return JsonReply({"object": "list", "data": [wire.budget_body(cap, counters, now) for cap in caps]})
+    rows = [(wire.budget_id(cap), wire.budget_body(cap, counters, now)) for cap in caps]
+    if page is not None:
+        return JsonReply(page_body(page, rows))
+    return JsonReply({"object": "list", "data": [body for _, body in rows]})
 
 
 async def put_budget(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
@@ -68,9 +73,9 @@ async def get_usage(exchange: Exchange, ports: Ports, receive: Receive) -> Reply
     query = read_parameters(exchange)
     require_known(query, ("by", "since", "until", "tenant", "user"))
     asked = wire.read_usage(query, *scope_of(exchange, ports, query))
-    rows = await _read_usage(ports, asked)
+    rows = await _read_usage(exchange, ports, asked)
     # A request is in several groups where its attempts are, but it has one tenant.
-    tenants = await _read_usage(ports, replace(asked, by="tenant"))
+    tenants = await _read_usage(exchange, ports, replace(asked, by="tenant"))
     return JsonReply(wire.usage_body(asked, rows, sum(row.requests for row in tenants)))
 
 
@@ -118,8 +123,8 @@ def allowed_scope(exchange: Exchange, query: Mapping[str, str]) -> tuple[str, st
     return key.tenant, key.user or user
 
 
-async def _read_usage(ports: Ports, query: UsageQuery) -> list[UsageRow]:
-    return await asyncio.get_running_loop().run_in_executor(_READERS, ports.ledger.usage, query)
+async def _read_usage(exchange: Exchange, ports: Ports, query: UsageQuery) -> list[UsageRow]:
+    return await ports.sums.read(exchange.caller, ports.ledger.usage, query)
 
 
 async def _counters(ports: Ports, caps: Sequence[Cap]) -> dict[Place, Counter]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
-
 from trireme.budget.periods import read_period
 from trireme.cost.port import CostQuery
 from trireme.cost.releases import releases_of
@@ -21,9 +18,6 @@ from trireme.gateway.replies import JsonReply, Reply
 from trireme.gateway.spending.machine_prices import hour_prices_of, own_of
 from trireme.gateway.wire import costs as wire
 
-# Sums of a long time take seconds: threads of their own, and no more at once.
-_READERS = ThreadPoolExecutor(2, "cost")
-
 
 async def get_cost(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
     """GET /v1/cost?by=&since=&until=&tenant=&user=."""
@@ -31,7 +25,7 @@ async def get_cost(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
     require_known(query, ("by", "since", "until", "tenant", "user"))
     tenant, user = scope_of(exchange, ports, query)
     asked = wire.read_cost(query, own_of(ports.file), tenant, user)
-    return JsonReply(wire.cost_body(await _read(ports, asked), tenant, user))
+    return JsonReply(wire.cost_body(await _read(exchange, ports, asked), tenant, user))
 
 
 async def get_releases(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
@@ -39,8 +33,8 @@ async def get_releases(exchange: Exchange, ports: Ports, receive: Receive) -> Re
     query = read_parameters(exchange)
     require_known(query, ("since", "until"))
     start, end = read_period(query.get("since", ""), query.get("until", ""))
-    report = await _read(ports, CostQuery(start, end, "release", own_of(ports.file)))
-    entries = await asyncio.get_running_loop().run_in_executor(_READERS, _parts(ports).releases.find)
+    report = await _read(exchange, ports, CostQuery(start, end, "release", own_of(ports.file)))
+    entries = await ports.looks.read(exchange.caller, _parts(ports).releases.find)
     return JsonReply(wire.releases_body(releases_of(entries), report))
 
 
@@ -57,7 +51,6 @@ def _parts(ports: Ports) -> CostParts:
     return ports.costs
 
 
-async def _read(ports: Ports, query: CostQuery) -> CostReport:
-    return await asyncio.get_running_loop().run_in_executor(
-        _READERS, read_report, _parts(ports).book, query, hour_prices_of(ports.file)
-    )
+async def _read(exchange: Exchange, ports: Ports, query: CostQuery) -> CostReport:
+    prices = hour_prices_of(ports.file)
+    return await ports.sums.read(exchange.caller, read_report, _parts(ports).book, query, prices)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from trireme.budget.dollars import NANOS
+from trireme.budget.ledger import MOST_MODELS
 from trireme.cost.machines import HOUR, HourPrices, always_up
 from trireme.cost.port import Beat, CostBook, CostBy, CostGroup, CostQuery, Own
 from trireme.cost.releases import Deploy, ReleaseLog
@@ -16,8 +17,8 @@ from trireme.cost.rounds import Rounds
 from trireme.gateway.metrics import GatewayMetrics
 from trireme.observe import metrics as names
 
-# Models and releases that have series of their own; the dearest come first.
-MOST_NAMES = 100
+# Releases that have series of their own; the dearest come first. Of models the ledger has no more groups.
+MOST_NAMES = MOST_MODELS
 IDLE, ALL = "idle", "all"
 USAGE, ALLOCATION = "usage", "allocation"
 # Of the time the ledger is read by no more than this share; but figures are made so often at least.
@@ -110,7 +111,7 @@ class CostKeeper:
 
 def figures_of(by_model: CostReport, by_release: CostReport) -> dict[names.Metric, Series]:
     """The gauges of an hour, by labels. Both reports are of it."""
-    models = _with_other([line.group for line in by_model.lines])
+    models = [line.group for line in by_model.lines]
     total = by_model.total
     used = {group.name: group.own_nanos + group.provider_nanos for group in models}
     hourly: dict[tuple[str, ...], float] = {}
@@ -146,14 +147,6 @@ def figures_of(by_model: CostReport, by_release: CostReport) -> dict[names.Metri
         names.SUCCESS_COST: success,
         names.MACHINE_HOURLY_COST: machines,
     }
-
-
-def _with_other(groups: list[CostGroup]) -> list[CostGroup]:
-    """The first ones, and all further ones as one: clients of our own Triton name what they ask for."""
-    rest = groups[MOST_NAMES:]
-    if not rest:
-        return groups
-    return [*groups[:MOST_NAMES], sum_of(names.OTHER, rest)]
 
 
 def sum_of(name: str, groups: Sequence[CostGroup]) -> CostGroup:

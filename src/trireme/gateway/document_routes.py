@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from pathlib import Path
 
-from trireme.errors import InvalidInputError, NotFoundError
 from trireme.gateway.bodies import Receive, decode_object, read_body
 from trireme.gateway.chains import choose_collection
 from trireme.gateway.exchange import Exchange
 from trireme.gateway.forms import Form, read_form
 from trireme.gateway.gate import Handler
-from trireme.gateway.parameters import read_parameters
 from trireme.gateway.ports import Ports
 from trireme.gateway.replies import JsonReply, Reply
 from trireme.gateway.uploads import Scope
@@ -34,28 +31,6 @@ async def post_documents(exchange: Exchange, ports: Ports, receive: Receive) -> 
         upload, collection = wire.read_upload(form)
         row = await ports.documents.publish_file(upload, _scope(exchange, ports, collection))
     return JsonReply(wire.published_body([row]), 202)
-
-
-async def get_job(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
-    """GET /v1/jobs/{id}."""
-    key, wanted = exchange.caller, exchange.path_params["id"]
-    found = await ports.documents.find_jobs([wanted], key.tenant)
-    jobs = [job for job in found if not key.collections or job.collection in key.collections]
-    if not jobs:
-        raise NotFoundError(f"no job {wanted[:40]!r}; a finished one is forgotten after a day")
-    return JsonReply(wire.job_body(jobs[0]))
-
-
-async def delete_document(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
-    """DELETE /v1/documents/{id}?collection=."""
-    wanted = exchange.path_params["id"]
-    query = read_parameters(exchange)
-    if unknown := [name for name in query if name != "collection"]:
-        raise InvalidInputError(f"unknown parameter {unknown[0][:80]!r}; known: collection", unknown[0][:80])
-    tenant, collection = _scope(exchange, ports, query.get("collection"))
-    if not await ports.documents.delete([wanted], tenant, collection):
-        raise NotFoundError(f"no document {wanted[:200]!r} in collection {collection!r}")
-    return JsonReply(wire.deleted_body(wanted))
 
 
 async def post_file(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
@@ -96,26 +71,6 @@ async def get_files(exchange: Exchange, ports: Ports, receive: Receive) -> Reply
     raise files.refuse_list()
 
 
-async def get_vector_stores(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
-    """GET /v1/vector_stores: the collections that the key may use."""
-    key = exchange.caller
-    known = {info.collection: info for info in await ports.documents.collections(key.tenant)}
-    names = [name for name in known if not key.collections or name in key.collections]
-    page, has_more = files.page_of(names, read_parameters(exchange))
-    jobs = await asyncio.gather(*(ports.documents.count_jobs((key.tenant, name)) for name in page))
-    stores = [files.store_body(known[name], counts) for name, counts in zip(page, jobs, strict=True)]
-    return JsonReply(files.page_body(stores, has_more=has_more))
-
-
-async def get_vector_store(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
-    """GET /v1/vector_stores/{id}."""
-    scope = _scope(exchange, ports, exchange.path_params["id"])
-    for info in await ports.documents.collections(scope[0]):
-        if info.collection == scope[1]:
-            return JsonReply(files.store_body(info, await ports.documents.count_jobs(scope)))
-    raise NotFoundError(f"no vector store {scope[1][:80]!r}; GET /v1/vector_stores lists those there are")
-
-
 async def post_vector_store(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
     """POST /v1/vector_stores: refused."""
     raise files.refuse_create()
@@ -130,16 +85,12 @@ async def post_vector_store_file(exchange: Exchange, ports: Ports, receive: Rece
 # follows it.
 DOCUMENT_ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("POST", "/v1/documents", "documents", post_documents),
-    ("DELETE", "/v1/documents/{id:path}", "documents", delete_document),
-    ("GET", "/v1/jobs/{id}", "documents", get_job),
     ("POST", "/v1/files", "documents", post_file),
     ("GET", "/v1/files", "documents", get_files),
     ("GET", "/v1/files/{id}", "documents", get_file),
     ("DELETE", "/v1/files/{id}", "documents", delete_file),
     ("GET", "/v1/files/{id}/content", "documents", get_file_content),
-    ("GET", "/v1/vector_stores", "search", get_vector_stores),
     ("POST", "/v1/vector_stores", "search", post_vector_store),
-    ("GET", "/v1/vector_stores/{id}", "search", get_vector_store),
     ("POST", "/v1/vector_stores/{id}/files", "search", post_vector_store_file),
 )
 

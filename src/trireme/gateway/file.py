@@ -191,6 +191,12 @@ class Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     classify: str = ""
 
 
+class ConsoleRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The web console at /console. on: whether it is served."""
+
+    on: bool = True
+
+
 class GatewayFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -205,6 +211,7 @@ class GatewayFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cache: CacheRow = CacheRow()
     public: PublicRow = PublicRow()
     defaults: Defaults = Defaults()
+    console: ConsoleRow = ConsoleRow()
     degrade: dict[str, RouteRow] = {}
     local: LocalRow = LocalRow()
 

@@ -33,7 +33,7 @@ class KeyRing:
     """For one event loop. `start` before use, `close` after it. Statements of the store run in threads."""
 
     def __init__(self, store: KeyStore, clock: Callable[[], float] = time.monotonic) -> None:
-        self._store = store
+        self.store = store
         self._clock = clock
         self._held = KeySet(-1, {})
         self._read_at: float | None = None
@@ -61,7 +61,7 @@ class KeyRing:
         # One after the other: an older read must not come last.
         async with self._lock:
             began = self._clock()
-            found = await asyncio.to_thread(self._store.read, self._held.revision)
+            found = await asyncio.to_thread(self.store.read, self._held.revision)
             if found is not None:
                 self._held = found
             self._read_at = began
@@ -132,7 +132,7 @@ class KeyRing:
         if not limit:
             return
         try:
-            wait = await asyncio.to_thread(self._store.count, key.id, limit)
+            wait = await asyncio.to_thread(self.store.count, key.id, limit)
         except UnavailableError:
             wait = self._count_here(key.id, limit)
         if wait > 0:

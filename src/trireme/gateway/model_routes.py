@@ -168,9 +168,14 @@ async def _search_store(exchange: Exchange, ports: Ports, body: Body) -> Any:
 
 async def _find(exchange: Exchange, ports: Ports, call: SearchCall) -> list[Hit]:
     _take_model(exchange, ports, call.model)
-    served = (ports.served.known or {}).get(call.model)
-    can = (FEWER, NO_RERANKING) if served is not None and served.takes_rerank_depth else ()
-    steps = ports.degrade.choose(exchange, call.model, can)
+    if call.rerank_depth == 0:
+        await _check_takes_depth(ports, call.model)
+        # Nothing is left out that was asked for; the time it takes is that of the step all the same.
+        steps: tuple[str, ...] = (NO_RERANKING,)
+    else:
+        served = (ports.served.known or {}).get(call.model)
+        can = (FEWER, NO_RERANKING) if served is not None and served.takes_rerank_depth else ()
+        steps = ports.degrade.choose(exchange, call.model, can)
     depth = depth_of(ports.degrade.row_of(call.model), steps)
 
     def act() -> Awaitable[list[Hit]]:
@@ -178,8 +183,19 @@ async def _find(exchange: Exchange, ports: Ports, call: SearchCall) -> list[Hit]
         return ports.server.search(asked)
 
     hits = await _run(exchange, ports, bound_of_texts([call.query]), act, steps)
-    exchange.note_degraded(steps)
+    if call.rerank_depth is None:
+        exchange.note_degraded(steps)
     return hits
+
+
+async def _check_takes_depth(ports: Ports, model: str) -> None:
+    """Raises InvalidInputError for a search that cannot do without its reranker."""
+    served = (await ports.served.read()).get(model)
+    if served is not None and served.ability == "search" and not served.takes_rerank_depth:
+        raise InvalidInputError(
+            f"rerank: the configuration of {model!r} has no rerank_depth; write it anew, or leave rerank out",
+            "rerank",
+        )
 
 
 async def _run(

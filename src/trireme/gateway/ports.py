@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from trireme.access.tenants import TenantList
 from trireme.budget.caps import CapStore
 from trireme.budget.ledger import Ledger
 from trireme.budget.port import BudgetStore
@@ -24,11 +25,14 @@ from trireme.gateway.costs import CostParts
 from trireme.gateway.degrade.policy import Degrade
 from trireme.gateway.file import GatewayFile
 from trireme.gateway.key_ring import KeyRing
+from trireme.gateway.ledger_reads import LedgerReads, new_looks, new_sums
 from trireme.gateway.log import Log
 from trireme.gateway.metrics import GatewayMetrics
 from trireme.gateway.spending.spending import Spending
 from trireme.gateway.uploads import Documents
+from trireme.observe.build_info import Build
 from trireme.providers.attempts import Attempts
+from trireme.providers.model_cards import ModelCard
 from trireme.providers.models import ModelServer, ServedModel
 from trireme.providers.token_texts import TokenTexts
 
@@ -109,7 +113,8 @@ class ServedModels:
 class Ports:
     """Everything behind the handlers. `salt_key` derives the salts of tenants.
 
-    caps, ledger, costs: they block, so they run in threads. budgets: None where nothing is spent, nor held.
+    caps, ledger, costs, tenants: they block, so they run in threads. budgets: None where nothing is spent
+    nor held.
     """
 
     file: GatewayFile
@@ -136,6 +141,13 @@ class Ports:
     default_collection: str
     budgets: BudgetStore | None = None
     costs: CostParts | None = None
+    build: Build = field(default_factory=Build)
+    # Turns at the ledger: long sums, and what takes milliseconds.
+    sums: LedgerReads = field(default_factory=new_sums)
+    looks: LedgerReads = field(default_factory=new_looks)
+    tenants: TenantList | None = None
+    # What the folder of one of our own models says; None where it is not at hand. Blocks some milliseconds.
+    read_card: Callable[[str], ModelCard | None] = lambda _: None
     # Unix seconds.
     started: int = field(default_factory=lambda: int(time.time()))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from trireme.access.keys import KeyStore
+from trireme.access.tenants import TenantList
 from trireme.budget.caps import CapStore
 from trireme.budget.ledger import Ledger
 from trireme.budget.port import BudgetStore, SpendQueue
@@ -57,6 +58,7 @@ from trireme.http_server import listen
 from trireme.observe import metrics as names
 from trireme.observe.build_info import Build
 from trireme.providers.attempts import AttemptPolicy, Attempts
+from trireme.providers.model_cards import read_card
 from trireme.providers.models import ServedModel
 from trireme.providers.own_limits import OwnLimits
 from trireme.providers.port import AttemptLimits
@@ -116,6 +118,7 @@ class GatewayParts:
     costs: CostParts | None = None
     # What metrics say of this process.
     build: Build = field(default_factory=Build)
+    tenants: TenantList | None = None
 
 
 class Budgets(BudgetStore, SpendQueue, Protocol):
@@ -264,6 +267,9 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
             default_collection=parts.default_collection,
             budgets=budgets,
             costs=parts.costs,
+            build=parts.build,
+            tenants=parts.tenants,
+            read_card=partial(read_card, parts.model_repository),
         )
 
 

@@ -14,6 +14,7 @@ STATUSES: dict[ErrorCode, int] = {
     "PERMISSION_DENIED": 403,
     "NOT_FOUND": 404,
     "ALREADY_EXISTS": 409,
+    "CONFLICT": 409,
     "TOO_LARGE": 413,
     "RESOURCE_EXHAUSTED": 429,
     "CANCELLED": 499,

@@ -11,8 +11,10 @@ from contextlib import asynccontextmanager
 class Turns:
     """At most `count` at once. One group cannot keep the others out by sending much. Belongs to one event loop."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, each: int | None = None) -> None:
+        """each: of one group at once, also where nobody else waits; None: all of them."""
         self._free = count
+        self._each = count if each is None else each
         self._running: Counter[str] = Counter()
         self._waiting: list[tuple[str, asyncio.Future[None]]] = []
 
@@ -47,9 +49,11 @@ class Turns:
         self._call_next()
 
     def _call_next(self) -> None:
-        while self._free and self._waiting:
+        while self._free:
             # The first of those with the same number.
-            called = min(self._waiting, key=lambda one: self._running[one[0]])
+            called = min(self._waiting, key=lambda one: self._running[one[0]], default=None)
+            if called is None or self._running[called[0]] >= self._each:
+                return
             self._waiting.remove(called)
             self._free -= 1
             self._running[called[0]] += 1

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from trireme.errors import (
     DocumentError,
@@ -21,16 +18,18 @@ from trireme.errors import (
     TriremeError,
     UnavailableError,
 )
+from trireme.gateway.fair_threads import FairThreads
+from trireme.gateway.holdings import Holdings
 from trireme.gateway.reader_process import BATCH, ReaderOptions, serve
 from trireme.gateway.readers import Readers
 from trireme.gateway.upload_folders import UploadFolders
+from trireme.ingest.catalog import Catalog
 from trireme.ingest.documents import DocumentStore, find_storable
-from trireme.ingest.queue import FoundJobs, JobInfo, JobQuery, JobQueue, Published, check_scope
+from trireme.ingest.queue import FoundJobs, JobQuery, JobQueue, Published, check_scope
 from trireme.ingest.submitted import text_document
 from trireme.retrieve.store import VectorStore
 from trireme.types import CollectionInfo
 
-T = TypeVar("T")
 # Tenant and collection.
 Scope = tuple[str, str]
 # stored: searches find it. waiting: for a worker, or with one. dead: it failed. absent: nobody knows it.
@@ -86,8 +85,20 @@ class SubmittedText:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class DocumentStores:
+    """The ports of one database that documents of requests go through."""
+
+    queue: JobQueue
+    documents: DocumentStore
+    store: VectorStore
+    catalog: Catalog
+
+
 class Documents:
-    """The documents of all tenants. Belongs to one event loop; its ports are used in threads.
+    """The documents of all tenants. Belongs to one event loop; its ports are used in threads, in turns by tenant.
+
+    holdings: what is stored and waits, in pages.
 
     A request that is cancelled leaves nothing half: each publish and each delete is one transaction, done or not.
     What was published before the cancel stays published.
@@ -95,24 +106,23 @@ class Documents:
 
     def __init__(
         self,
-        queue: JobQueue,
-        documents: DocumentStore,
-        store: VectorStore,
+        stores: DocumentStores,
         open_queue: Callable[[], JobQueue],
         options: UploadOptions = DEFAULT_OPTIONS,
     ) -> None:
         """open_queue: opens the same queue in a child process, so it must be picklable, as a functools.partial of a
         module's function is. Whoever opened the ports closes them."""
-        self._queue = queue
-        self._documents = documents
-        self._store = store
+        self._queue = stores.queue
+        self._documents = stores.documents
+        self._store = stores.store
         self._options = options
         self._folders = UploadFolders(options.folder)
         reader = options.reader
         self._readers = Readers(
             serve, (open_queue, reader), options.readers, reader.seconds, options.reader_files
         )
-        self._threads = ThreadPoolExecutor(options.threads, thread_name_prefix="documents")
+        self._threads = FairThreads(options.threads, "documents")
+        self.holdings = Holdings(stores.catalog, stores.queue)
         self._uploads: Counter[str] = Counter()
 
     @contextmanager
@@ -172,40 +182,34 @@ class Documents:
 
         Raises UnavailableError, and InvalidInputError for bad names of tenant or collection.
         """
-        return await self._run(self._publish, texts, scope)
-
-    async def find_jobs(self, ids: Sequence[str], tenant: str) -> list[JobInfo]:
-        """Those jobs that are the tenant's. A finished one is forgotten after a day. Raises UnavailableError."""
-        # An empty name would mean the jobs of everybody.
-        check_scope(tenant, "any")
-        query = JobQuery(ids=tuple(ids), tenant=tenant, limit=len(ids))
-        return list((await self._run(self._queue.find, query)).jobs) if ids else []
+        return await self._threads.run(scope[0], self._publish, texts, scope)
 
     async def count_jobs(self, scope: Scope) -> FoundJobs:
         """The numbers of a collection's jobs. Raises UnavailableError."""
         check_scope(*scope)
         query = JobQuery(tenant=scope[0], collection=scope[1], limit=0)
-        return await self._run(self._queue.find, query)
+        return await self._threads.run(scope[0], self._queue.find, query)
 
     async def find_state(self, document: str, scope: Scope) -> tuple[DocumentState, str]:
         """Whether searches find a document, and if not, why; with the error of its job, if that is dead.
 
         A dead job is known by its batch, which must be the document's id. Raises UnavailableError.
         """
-        return await self._run(self._find_state, document, scope)
+        return await self._threads.run(scope[0], self._find_state, document, scope)
 
     async def delete(self, ids: Sequence[str], tenant: str, collection: str) -> list[str]:
         """Delete documents, and what waits of them; returns those that were there. Raises UnavailableError."""
-        return await self._run(self._documents.delete, tenant, collection, ids)
+        return await self._threads.run(tenant, self._documents.delete, tenant, collection, ids)
 
     async def collections(self, tenant: str) -> list[CollectionInfo]:
         """The tenant's collections by name. Raises UnavailableError."""
-        return await self._run(self._store.collections, tenant)
+        return await self._threads.run(tenant, self._store.collections, tenant)
 
     async def close(self) -> None:
         """End the processes and threads. What is being published is done or not, never half. Idempotent."""
         await self._readers.close()
-        await asyncio.to_thread(self._threads.shutdown)
+        await self._threads.close()
+        await self.holdings.close()
         self._folders.close()
 
     def _find_state(self, document: str, scope: Scope) -> tuple[DocumentState, str]:
@@ -230,6 +234,3 @@ class Documents:
         check_scope(*scope)
         answers.update(zip(kept, self._queue.publish(*scope, list(kept.values()), BATCH), strict=True))
         return [answers[n] for n in range(len(texts))]
-
-    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments))

@@ -72,7 +72,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobInfo:
-    """What is known of a job. `error` is the last failure's, also while it waits for its next attempt."""
+    """What is known of a job. `error` is the last failure's, also while it waits for its next attempt.
+
+    created_at: when it was published, in Unix seconds; None where nobody noted it.
+    """
 
     id: str
     tenant: str
@@ -81,6 +84,7 @@ class JobInfo:
     state: JobState
     attempts: int = 0
     error: str = ""
+    created_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
-from trireme.budget.ledger import REVERSED
+from trireme.budget.ledger import MOST_MODELS, OTHER, REVERSED
 from trireme.cost.machines import GAP_SECONDS, Span, cut
 from trireme.cost.port import GOOD, NEUTRAL, Beat, Charge, CostBy, CostGroup, CostQuery, Own
 from trireme.errors import InvalidInputError
@@ -15,7 +15,7 @@ from trireme.postgres.pool import ConnectionPool, DeadlineConnection
 from trireme.postgres.schema import migrate
 from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
 
-CONNECTIONS = 2
+CONNECTIONS = 4
 # Charges that are handed on at a time.
 BATCH = 1_000
 
@@ -53,13 +53,25 @@ GROUPS = """
             max(total_ms) FILTER (WHERE {good} AND tier = '') AS took,
             min(first_ms) FILTER (WHERE {good} AND tier = '' AND first_ms >= 0) AS first
         FROM trireme.ledger WHERE {scope} AND {span} GROUP BY 1, 2
-    )
+    ){bound}
     SELECT name, count(*), count(*) FILTER (WHERE good), count(*) FILTER (WHERE bad AND NOT good),
         sum(attempts), sum(input), sum(cached), sum(output), sum(own), sum(other), sum(saved), sum(ms),
         percentile_disc(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY took),
         percentile_disc(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY first)
-    FROM one GROUP BY name ORDER BY {order}
+    FROM {counted} GROUP BY name ORDER BY {order}
     """
+# A request is in the group of the others once, however many of them it asked.
+BOUND = f""",
+    known AS (
+        SELECT name FROM one GROUP BY name HAVING bool_or(good) OR sum(own + other) <> 0 OR sum(output) > 0
+        ORDER BY sum(own + other) DESC, sum(input + output) DESC, name LIMIT {MOST_MODELS}),
+    bounded AS (
+        SELECT CASE WHEN name IN (SELECT known.name FROM known) THEN name ELSE '{OTHER}' END AS name, request,
+            bool_or(good) AS good, bool_or(bad) AS bad, sum(attempts) AS attempts, sum(input) AS input,
+            sum(cached) AS cached, sum(output) AS output, sum(own) AS own, sum(other) AS other,
+            sum(saved) AS saved, sum(ms) AS ms, max(took) AS took, min(first) AS first
+        FROM one GROUP BY 1, 2)
+    """  # noqa: S608 - of constants
 _DEAREST = "sum(own + other) DESC, sum(input + output) DESC, name"
 
 _ALIKE = (
@@ -107,6 +119,8 @@ BEGIN = """
 def _groups_by(by: CostBy) -> str:
     return GROUPS.format(
         group=_GROUPS[by],
+        bound=BOUND if by == "model" else "",
+        counted="bounded" if by == "model" else "one",
         order="name" if by == "day" else _DEAREST,
         request=_REQUEST,
         good=_IS_GOOD,

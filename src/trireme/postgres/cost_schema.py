@@ -34,3 +34,6 @@ TABLES = """
 
     REVOKE ALL ON trireme.machine_spans, trireme.releases FROM trireme_tenant, PUBLIC;
     """
+
+# Version 13. A request is looked up by its id.
+REQUEST_INDEX = "CREATE INDEX ledger_request ON trireme.ledger (request, reserved_at)"

@@ -13,7 +13,14 @@ from trireme.ingest.queue import Job, check_scope
 from trireme.postgres.pool import ConnectionPool, DeadlineConnection
 from trireme.postgres.publish import lock_of
 from trireme.postgres.queue_schema import SEARCH_PATH
-from trireme.postgres.rows import IndexRow, lock_collection, vector_column, write_passages
+from trireme.postgres.rows import (
+    IndexRow,
+    delete_collection,
+    lock_collection,
+    lock_name,
+    vector_column,
+    write_passages,
+)
 from trireme.postgres.schema import migrate
 from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from trireme.postgres.words import passage_columns
@@ -31,10 +38,11 @@ FINISH = """
     WHERE id = ANY(%b) AND status = 'doing' AND worker_id = %s RETURNING id
     """
 
-# A dead job of an older text would, if it were retried, undo what has just been written.
+# A dead job of an older text would, if it were retried, undo what has just been written; so would one that was
+# retried while a newer one ran.
 FORGET = """
     DELETE FROM procrastinate_jobs dead USING unnest(%b::text[], %b::bigint[]) AS done (lock, id)
-    WHERE dead.lock = done.lock AND dead.id < done.id AND dead.status = 'failed'
+    WHERE dead.lock = done.lock AND dead.id < done.id AND dead.status IN ('failed', 'todo')
     """
 
 DOCUMENTS = """
@@ -167,6 +175,9 @@ class PostgresDocuments:
             mine = [one for one in indexed if one.job.id in done and not one.is_known]
             if active is not None and mine:
                 _write(connection, active, mine)
+            elif active is not None and active.is_new:
+                # It was deleted with all that was in hand for it, and does not come back.
+                delete_collection(connection, active.collection_id)
             jobs = [int(job) for job in done]
             connection.execute("DELETE FROM submissions WHERE job = ANY(%b)", (jobs,))
             locks = [lock_of(*scope, one.job.document.id) for one in indexed if one.job.id in done]
@@ -185,10 +196,7 @@ class PostgresDocuments:
         locks = [lock_of(tenant, collection, one) for one in wanted]
 
         def work(connection: DeadlineConnection) -> list[str]:
-            row = connection.execute(
-                "SELECT id FROM collections WHERE tenant = %s AND collection = %s FOR UPDATE",
-                (tenant, collection),
-            ).fetchone()
+            collection_id, is_new = lock_name(connection, tenant, collection)
             found = {
                 one
                 for (one,) in connection.execute(
@@ -201,8 +209,10 @@ class PostgresDocuments:
             connection.execute(
                 "DELETE FROM procrastinate_jobs WHERE lock = ANY(%b) AND status = 'failed'", (locks,)
             )
-            if row is not None:
-                found |= _delete_documents(connection, int(row[0]), wanted)
+            if is_new:
+                delete_collection(connection, collection_id)
+            else:
+                found |= _delete_documents(connection, collection_id, wanted)
             return [one for one in wanted if one in found]
 
         return self._pool.run(work, self._pool.timeouts.move_document)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from trireme.access.checks import check_key, check_tenant
-from trireme.access.keys import Key, KeySet
+from trireme.access.checks import check_after, check_key, check_tenant, no_such_after
+from trireme.access.keys import ALL_KEYS, Key, KeyQuery, KeySet
 from trireme.access.priorities import NORMAL, PRIORITIES
 from trireme.errors import InvalidInputError
 from trireme.postgres.pool import ConnectionPool, DeadlineConnection
@@ -37,9 +38,14 @@ COLUMNS = """
     """
 
 FIND = f"""
-    SELECT {COLUMNS} FROM trireme.keys k WHERE %(tenant)s = '' OR k.tenant = %(tenant)s
-    ORDER BY k.created_at, k.id
+    SELECT {COLUMNS} FROM trireme.keys k
+    WHERE (%(tenant)s = '' OR k.tenant = %(tenant)s)
+        AND (%(is_revoked)s::boolean IS NULL OR (k.revoked_at IS NOT NULL) = %(is_revoked)s)
+        AND (%(after)s = '' OR (k.created_at, k.id) < (
+            SELECT a.created_at, a.id FROM trireme.keys a WHERE a.id = %(after)s))
+    ORDER BY k.created_at DESC, k.id DESC LIMIT %(limit)s
     """  # noqa: S608 - of constants
+IS_THERE = "SELECT EXISTS (SELECT FROM trireme.keys WHERE id = %s)"
 
 REVOKE = """
     UPDATE trireme.keys SET revoked_at = clock_timestamp()
@@ -103,14 +109,19 @@ class PostgresKeys:
 
         self._pool.run(work, self._pool.timeouts.keys)
 
-    def find(self, tenant: str = "") -> list[Key]:
-        """See KeyStore.find. Raises InvalidInputError for a name that no tenant can have."""
-        if tenant:
-            check_tenant(tenant)
-        rows = self._pool.run(
-            lambda c: c.execute(FIND, {"tenant": tenant}).fetchall(), self._pool.timeouts.keys
-        )
-        return [_key(row) for row in rows]
+    def find(self, query: KeyQuery = ALL_KEYS) -> list[Key]:
+        """See KeyStore.find. Raises InvalidInputError also for a name that no tenant can have."""
+        if query.tenant:
+            check_tenant(query.tenant)
+        if query.after:
+            check_after(query.after)
+
+        def work(connection: DeadlineConnection) -> list[tuple[Any, ...]]:
+            if query.after and not connection.execute(IS_THERE, (query.after,)).fetchall()[0][0]:
+                raise no_such_after(query.after)
+            return connection.execute(FIND, asdict(query)).fetchall()
+
+        return [_key(row) for row in self._pool.run(work, self._pool.timeouts.keys)]
 
     def revoke(self, ids: Sequence[str], tenant: str = "") -> list[str]:
         """See KeyStore.revoke; in the order of `ids`. Raises InvalidInputError as `find`."""

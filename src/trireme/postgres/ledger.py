@@ -6,7 +6,20 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from trireme.budget.ledger import REVERSED, LedgerRow, Recorded, Sum, SumQuery, UsageBy, UsageQuery, UsageRow
+from trireme.budget.ledger import (
+    ANSWERED,
+    MOST_FOUND,
+    MOST_MODELS,
+    OTHER,
+    REVERSED,
+    LedgerRow,
+    Recorded,
+    Sum,
+    SumQuery,
+    UsageBy,
+    UsageQuery,
+    UsageRow,
+)
 from trireme.errors import InvalidInputError
 from trireme.postgres.pool import ConnectionPool, DeadlineConnection
 from trireme.postgres.schema import migrate, require_current
@@ -38,7 +51,7 @@ _GROUPS: dict[UsageBy, str] = {
     "minute": _TIME_OF.format("minute"),
     "day": _TIME_OF.format("day"),
     "month": _TIME_OF.format("month"),
-    "model": "served",
+    "model": f"CASE WHEN served IN (SELECT known.name FROM known) THEN served ELSE '{OTHER}' END",  # noqa: S608 - of constants
     "user": "caller",
     "tenant": "tenant",
     "outcome": "outcome",
@@ -55,16 +68,32 @@ _SPAN = (
 # Clients may name their requests: two tenants may use one name. By 64 bits of each: among a million requests two
 # are taken for one with a chance of 1 in 37 million.
 USAGE = """
-    SELECT {name}, count(DISTINCT hashtextextended(request, hashtextextended(tenant, 0))),
+    {known} SELECT {name}, count(DISTINCT hashtextextended(request, hashtextextended(tenant, 0))),
         sum(CASE WHEN right(attempt, {signs}) = '{reversed}' THEN -1 ELSE 1 END),
         sum(input_tokens), sum(cached_tokens), sum(output_tokens), sum(nanos), sum(saved_nanos)
     FROM trireme.ledger WHERE {scope} AND {span} GROUP BY {group} ORDER BY {order}
     """
 _DEAREST = "sum(nanos) DESC, sum(input_tokens + output_tokens) DESC, 1"
+# The models that have a group of their own.
+_KNOWN = f"""
+    WITH known AS MATERIALIZED (
+        SELECT served AS name FROM trireme.ledger WHERE {_SCOPE} AND {_SPAN} GROUP BY served
+        HAVING bool_or(outcome IN ('{"', '".join(ANSWERED)}')) OR sum(nanos) <> 0 OR sum(output_tokens) > 0
+        ORDER BY sum(nanos) DESC, sum(input_tokens + output_tokens) DESC, 1 LIMIT {MOST_MODELS})
+    """  # noqa: S608 - of constants
 
 SUM = f"""
     SELECT coalesce(sum(input_tokens + output_tokens), 0), coalesce(sum(nanos), 0)
     FROM trireme.ledger WHERE {_SCOPE} AND {_SPAN} AND NOT (epoch = %(epoch)s AND seq > %(seq)s)
+    """  # noqa: S608 - of constants
+
+# Rows of versions before have no release.
+_READ = {"at": "(extract(epoch FROM reserved_at) * 1000)::bigint", "release": "coalesce(release, '')"}
+FIND = f"""
+    SELECT {", ".join(_READ.get(name, _RENAMED.get(name, name)) for name in _FIELDS)} FROM (
+        SELECT * FROM trireme.ledger WHERE request = %(request)s AND {_SCOPE}
+        ORDER BY reserved_at DESC LIMIT {MOST_FOUND}) AS latest
+    ORDER BY reserved_at, attempt
     """  # noqa: S608 - of constants
 
 
@@ -72,16 +101,25 @@ def _usage_by(by: UsageBy) -> str:
     group, form = _GROUPS[by], _FORMATS.get(by)
     name, order = (f"to_char({group}, '{form}')", group) if form else (group, _DEAREST)
     return USAGE.format(
-        name=name, group=group, order=order, scope=_SCOPE, span=_SPAN, reversed=REVERSED, signs=len(REVERSED)
+        known=_KNOWN if by == "model" else "",
+        name=name,
+        group=group,
+        order=order,
+        scope=_SCOPE,
+        span=_SPAN,
+        reversed=REVERSED,
+        signs=len(REVERSED),
     )
 
 
 _USAGES = {by: _usage_by(by) for by in _GROUPS}
 
 # Of those who ask.
-CONNECTIONS = 2
+CONNECTIONS = 4
 # Of recording and of comparing with counters, which wait for nobody's long question.
 RECORDING_CONNECTIONS = 2
+# Of looking up one request, which takes milliseconds.
+FINDING_CONNECTIONS = 2
 
 
 class PostgresLedger:
@@ -95,6 +133,7 @@ class PostgresLedger:
         configure = partial(_configure, timeouts, is_own)
         self._pool = ConnectionPool(url, CONNECTIONS, configure, timeouts)
         self._recording = ConnectionPool(url, RECORDING_CONNECTIONS, configure, timeouts)
+        self._finding = ConnectionPool(url, FINDING_CONNECTIONS, configure, timeouts)
 
     def record(self, rows: Sequence[Recorded]) -> int:
         """See Ledger.record."""
@@ -120,10 +159,19 @@ class PostgresLedger:
         ((tokens, nanos),) = _ask(self._recording, SUM, query, epoch=_clean(query.epoch), seq=query.seq)
         return Sum(int(tokens), int(nanos))
 
+    def find(self, request: str, tenant: str = "", user: str = "") -> list[LedgerRow]:
+        """See Ledger.find."""
+        values = {"request": _clean(request), "tenant": _clean(tenant), "user": _clean(user)}
+        rows = self._finding.run(
+            lambda c: c.execute(FIND.encode(), values).fetchall(), self._finding.timeouts.find_request
+        )
+        return [LedgerRow(*row) for row in rows]
+
     def close(self) -> None:
         """See Ledger.close."""
         self._pool.close()
         self._recording.close()
+        self._finding.close()
 
 
 def _ask(

@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any
 
 from trireme.errors import TriremeError, UnavailableError
+from trireme.ingest.catalog import job_numbers
 from trireme.ingest.queue import (
     DEFAULT_BACK_OFF,
     MAX_ATTEMPTS,
@@ -35,7 +36,7 @@ from trireme.ingest.queue import (
 from trireme.postgres.pool import ConnectionPool, DeadlineConnection
 from trireme.postgres.publish import publish_documents
 from trireme.postgres.queue_schema import SEARCH_PATH
-from trireme.postgres.queue_sql import FIND, PLAN, PRUNE, QUEUE, SUBMISSIONS, TAKE
+from trireme.postgres.queue_sql import FIND, FIND_BY, JOB, PLAN, PRUNE, QUEUE, SUBMISSIONS, TAKE
 from trireme.postgres.schema import migrate
 from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from trireme.types import Document
@@ -146,20 +147,18 @@ class ProcrastinateQueue:
     def find(self, query: JobQuery) -> FoundJobs:
         """See JobQueue.find."""
         check_query(query)
-        # An id that is no number was never given out.
-        ids = None if not query.ids else [int(one) for one in query.ids if _is_id(one)]
-        status = None if not query.state else [key for key, state in STATUS.items() if state == query.state]
         parameters: dict[str, Any] = {
             "queue": QUEUE,
-            "ids": ids,
-            "status": status,
+            # An id that is no number was never given out.
+            "ids": job_numbers(query.ids),
+            "status": [key for key, state in STATUS.items() if state == query.state],
             "tenant": query.tenant,
             "collection": query.collection,
             "limit": query.limit,
-            "timeout": self._timing.timeout,
             "batch": query.batch,
         }
-        condition = FIND + (" AND job.args ->> 'batch' = %(batch)s" if query.batch else "")
+        # A condition that lets all through would keep the planner from an index.
+        condition = FIND + "".join(f" AND {FIND_BY[name]}" for name in FIND_BY if getattr(query, name))
         # The index of batches holds no finished jobs.
         unfinished = condition + (" AND job.status IN ('todo', 'doing', 'failed')" if query.batch else "")
 
@@ -178,16 +177,13 @@ class ProcrastinateQueue:
             newest = connection.execute("SELECT coalesce(max(id), 0) FROM procrastinate_jobs").fetchone()
             rows = (
                 connection.execute(
-                    "SELECT job.id, job.args ->> 'tenant', job.args ->> 'collection', job.args ->> 'document', "
-                    f"job.status::text, job.attempts, coalesce(submissions.error, '') {condition} "
-                    "ORDER BY job.id LIMIT %(limit)s".encode(),
-                    parameters,
+                    f"SELECT {JOB} {condition} ORDER BY job.id LIMIT %(limit)s".encode(), parameters
                 ).fetchall()
                 if query.limit
                 else []
             )
             return FoundJobs(
-                tuple(_info(row) for row in rows),
+                tuple(job_info(row) for row in rows),
                 **counts,
                 workers=int(workers[0]) if workers else 0,
                 newest=int(newest[0]) if newest else 0,
@@ -197,7 +193,7 @@ class ProcrastinateQueue:
 
     def retry(self, ids: Sequence[str]) -> list[str]:
         """See JobQueue.retry."""
-        numbers = [int(one) for one in ids if _is_id(one)]
+        numbers = job_numbers(ids)
 
         def work(connection: DeadlineConnection) -> list[str]:
             # The library's own function for this counts an attempt more instead of starting over.
@@ -338,10 +334,7 @@ def _bury(connection: DeadlineConnection, job: int, error: str) -> None:
     connection.execute("UPDATE submissions SET error = %s WHERE job = %s", (error, job))
 
 
-def _is_id(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) < 19
-
-
-def _info(row: tuple[Any, ...]) -> JobInfo:
-    job, tenant, collection, document, status, attempts, error = row
-    return JobInfo(str(job), tenant, collection, document, STATUS[status], attempts, error)  # type: ignore[arg-type]
+def job_info(row: tuple[Any, ...]) -> JobInfo:
+    """A row of id, tenant, collection, document, status, attempts, error and time."""
+    job, tenant, collection, document, status, attempts, error, created_at = row
+    return JobInfo(str(job), tenant, collection, document, STATUS[status], attempts, error, created_at)  # type: ignore[arg-type]

@@ -49,14 +49,24 @@ SUBMISSIONS = """
     FROM submissions WHERE job = ANY(%b)
     """
 
+# What `job_info` makes a JobInfo of.
+JOB = """
+    job.id, job.tenant, job.collection, job.args ->> 'document', job.status::text, job.attempts,
+    coalesce(submissions.error, ''), extract(epoch FROM job.created_at)::float8
+    """
+
 FIND = """
     FROM procrastinate_jobs job LEFT JOIN submissions ON submissions.job = job.id
     WHERE job.queue_name = %(queue)s
-        AND (%(ids)s::bigint[] IS NULL OR job.id = ANY(%(ids)s))
-        AND (%(status)s::text[] IS NULL OR job.status::text = ANY(%(status)s))
-        AND (%(tenant)s = '' OR job.args ->> 'tenant' = %(tenant)s)
-        AND (%(collection)s = '' OR job.args ->> 'collection' = %(collection)s)
     """
+# Field of a JobQuery -> the condition that it makes.
+FIND_BY = {
+    "ids": "job.id = ANY(%(ids)s)",
+    "state": "job.status = ANY(%(status)s::procrastinate_job_status[])",
+    "tenant": "job.tenant = %(tenant)s",
+    "collection": "job.collection = %(collection)s",
+    "batch": "job.args ->> 'batch' = %(batch)s",
+}
 
 # The ids of finished jobs are kept for a while, so that a client may ask; then they are unknown.
 PRUNE = """

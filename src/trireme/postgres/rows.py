@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,10 @@ WRITE_PASSAGES = """
 
 @dataclass(frozen=True, slots=True)
 class IndexRow:
-    """One index version of a collection. `storage` is float32, float16 or binary; `passages` the collection's."""
+    """One index version of a collection. `storage` is float32, float16 or binary; `passages` the collection's.
+
+    is_new: the collection was made in this transaction.
+    """
 
     collection_id: int
     index_id: int
@@ -40,6 +43,7 @@ class IndexRow:
     model: str
     storage: str
     passages: int
+    is_new: bool = False
 
 
 def lock_collection(
@@ -60,12 +64,7 @@ def lock_collection(
         raise InvalidInputError(
             f"pgvector stores at most {MAX_DIMENSIONS} dimensions, got {embedder.dimensions}"
         )
-    row = connection.execute(
-        "INSERT INTO trireme.collections AS c (tenant, collection) VALUES (%s, %s) "
-        "ON CONFLICT (tenant, collection) DO UPDATE SET passages = c.passages RETURNING id",
-        (tenant, collection),
-    ).fetchone()
-    collection_id = int(row[0]) if row else 0
+    collection_id, is_new = lock_name(connection, tenant, collection)
     active = find_active(connection, tenant, collection)
     if active is None:
         connection.execute(
@@ -78,7 +77,20 @@ def lock_collection(
     check_embedder(collection, active.embedder, embedder)
     if model and not active.model:
         connection.execute("UPDATE trireme.indexes SET model = %s WHERE id = %s", (model, active.index_id))
-    return active
+    return replace(active, is_new=is_new)
+
+
+def lock_name(connection: Connection[Any], tenant: str, collection: str) -> tuple[int, bool]:
+    """The id of a collection, which is made where there is none (then True), and locked until the transaction ends.
+
+    Who would lock those alone that there are would not wait for the transaction that makes one.
+    """
+    row = connection.execute(
+        "INSERT INTO trireme.collections AS c (tenant, collection) VALUES (%s, %s) "
+        "ON CONFLICT (tenant, collection) DO UPDATE SET passages = c.passages RETURNING id, xmax = 0",
+        (tenant, collection),
+    ).fetchone()
+    return row or (0, False)
 
 
 def find_active(connection: Connection[Any], tenant: str, collection: str) -> IndexRow | None:
@@ -105,6 +117,18 @@ def allow_seconds(connection: Connection[Any], seconds: float, local: bool = Tru
     # A little less than the pool's deadline, so that a slow statement is told from a dead server.
     milliseconds = str(int(seconds * 1000) - 300)
     connection.execute("SELECT set_config('statement_timeout', %s, %s)", (milliseconds, local))
+
+
+def delete_collection(connection: Connection[Any], collection_id: int) -> None:
+    """Delete a locked collection with all it holds."""
+    # Vectors before passages and documents: one statement each instead of a cascade for every row.
+    connection.execute(
+        "DELETE FROM trireme.embeddings WHERE index_id IN "
+        "(SELECT id FROM trireme.indexes WHERE collection_id = %s)",
+        (collection_id,),
+    )
+    connection.execute("DELETE FROM trireme.passages WHERE collection_id = %s", (collection_id,))
+    connection.execute("DELETE FROM trireme.collections WHERE id = %s", (collection_id,))
 
 
 def write_passages(

@@ -10,8 +10,10 @@ from psycopg import Connection, errors, sql
 
 from trireme.errors import UnavailableError, UnsupportedError
 from trireme.postgres.budget_schema import TABLES as BUDGET_TABLES
+from trireme.postgres.cost_schema import REQUEST_INDEX
 from trireme.postgres.cost_schema import TABLES as COST_TABLES
 from trireme.postgres.functions import FUNCTIONS
+from trireme.postgres.job_schema import TABLES as JOB_TABLES
 from trireme.postgres.key_schema import PRIORITY, PRIORITY_CHECK
 from trireme.postgres.key_schema import TABLES as KEY_TABLES
 from trireme.postgres.lexeme_schema import add_lexemes
@@ -148,6 +150,8 @@ MIGRATIONS: tuple[Migration, ...] = (
     PRIORITY,
     PRIORITY_CHECK,
     COST_TABLES,
+    REQUEST_INDEX,
+    JOB_TABLES,
 )
 
 

@@ -10,7 +10,13 @@ from pgvector.psycopg import register_vector
 from trireme.errors import InvalidInputError
 from trireme.postgres.hnsw import drop_unused, ensure_hnsw, lacks_hnsw
 from trireme.postgres.pool import ConnectionPool, DeadlineConnection
-from trireme.postgres.rows import allow_seconds, find_index, lock_collection, write_passages
+from trireme.postgres.rows import (
+    allow_seconds,
+    delete_collection,
+    find_index,
+    lock_collection,
+    write_passages,
+)
 from trireme.postgres.schema import migrate
 from trireme.postgres.search import MAX_EF_SEARCH, SearchLimits, enter_tenant, find_hits
 from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
@@ -118,14 +124,7 @@ class PostgresStore:
             ).fetchone()
             if row is None:
                 raise_unknown(collection)
-            # Vectors before passages and documents: one statement each instead of a cascade for every row.
-            connection.execute(
-                "DELETE FROM trireme.embeddings WHERE index_id IN "
-                "(SELECT id FROM trireme.indexes WHERE collection_id = %s)",
-                (row[0],),
-            )
-            connection.execute("DELETE FROM trireme.passages WHERE collection_id = %s", (row[0],))
-            connection.execute("DELETE FROM trireme.collections WHERE id = %s", (row[0],))
+            delete_collection(connection, int(row[0]))
             return int(row[1])
 
         dropped = self._pool.run(work, self._pool.timeouts.drop)

@@ -20,6 +20,8 @@ class Timeouts:
     # Digests and ids of documents, and the collections that lack an index.
     read_documents: float = 30.0
     write_documents: float = 120.0
+    # A page of documents, passages or jobs, for which somebody waits.
+    catalog: float = 10.0
     # A document of a million passages moves in one transaction, with its entries in the HNSW index.
     move_document: float = 3600.0
     # A collection of a million passages is deleted within minutes.
@@ -45,6 +47,8 @@ class Timeouts:
     record_usage: float = 10.0
     # A million rows of the ledger take 2 to 3 s.
     read_usage: float = 30.0
+    # The rows of one request.
+    find_request: float = 5.0
     # A month of a busy gateway is many millions of rows, and who reads them writes a file meanwhile.
     export_usage: float = 3600.0
     # A machine says that it is up.

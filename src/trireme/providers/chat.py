@@ -215,7 +215,10 @@ class ToolDelta:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What an answer of ours rests on: `text` is passage[start:end] of document `source`. number: the n of [n]."""
+    """What an answer of ours rests on: `text` is passage[start:end] of `source`. number: the n of [n].
+
+    document: the id of the passage's document; "" where an older rag does not say it.
+    """
 
     number: int
     passage: str
@@ -225,6 +228,7 @@ class Source:
     score: float
     support: float
     text: str
+    document: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -311,7 +311,17 @@ def _read_answer(outputs: Outputs, call: ChatCall) -> list[Event]:
         details = json.loads(said["usage"])
         citations = calls.read_answer_part(outputs).citations
         sources = tuple(
-            Source(one.number, one.id, one.source, one.start, one.end, one.score, one.support, one.text)
+            Source(
+                one.number,
+                one.id,
+                one.source,
+                one.start,
+                one.end,
+                one.score,
+                one.support,
+                one.text,
+                one.document,
+            )
             for one in citations
         )
         events.append(Sources(sources, details))

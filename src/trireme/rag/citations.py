@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trireme.rag.passages import sentences_of, source_of
+from trireme.rag.passages import document_id_of, sentences_of, source_of
 from trireme.rag.ports import Citation
 from trireme.rag.sentences import Sentence, split_sentences, word_set
 from trireme.types import Hit
@@ -87,7 +87,15 @@ def cite_passage(number: int, sentence: str, passage: Hit) -> Citation:
     spans = sentences_of(passage) or [Sentence(0, len(passage.text), passage.text)]
     best = max(spans, key=lambda span: _nearness(wanted, content_words(span.text)))
     return Citation(
-        number, passage.id, source_of(passage), best.start, best.end, passage.score, support, best.text
+        number,
+        passage.id,
+        source_of(passage),
+        best.start,
+        best.end,
+        passage.score,
+        support,
+        best.text,
+        document_id_of(passage),
     )
 
 

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from trireme.rag.citations import content_words
-from trireme.rag.passages import find_context, find_openings, sentences_of, source_of
+from trireme.rag.passages import (
+    document_id_of,
+    find_context,
+    find_openings,
+    sentences_of,
+    source_of,
+)
 from trireme.rag.ports import Citation, Steps
 from trireme.rag.question import asks_for_fact, is_code, is_pointer, lacks_quantity
 from trireme.rag.sentences import Sentence
@@ -90,5 +96,7 @@ def _opening_bonuses(question: str, passages: Sequence[Hit], candidates: Sequenc
 def cite_sentence(candidate: Candidate, passage: Hit, score: float) -> Citation:
     """The citation of an answer that is the sentence itself."""
     sentence = candidate.sentence
-    source = source_of(passage)
-    return Citation(1, passage.id, source, sentence.start, sentence.end, score, 1.0, sentence.text)
+    span = (sentence.start, sentence.end)
+    return Citation(
+        1, passage.id, source_of(passage), *span, score, 1.0, sentence.text, document_id_of(passage)
+    )

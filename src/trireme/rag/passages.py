@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trireme.passage_text import find_lead, read_metadata
+from trireme.passage_text import document_of, find_lead, read_metadata
 from trireme.rag.sentences import Sentence, split_sentences
 from trireme.types import Hit
 
@@ -13,6 +13,11 @@ def source_of(passage: Hit) -> str:
     """The file or document a passage came from, its id where its metadata does not say."""
     source = read_metadata(passage.metadata).get("source")
     return passage.id if source is None else str(source)
+
+
+def document_id_of(passage: Hit) -> str:
+    """The id of the document that a passage was cut from."""
+    return document_of(passage.id, passage.metadata)
 
 
 def find_context(passage: Hit) -> str:

@@ -65,7 +65,8 @@ class Citation:
     """What an answer rests on: passage[start:end] is `text`, in characters.
 
     `number` is the n of [n]. `score` is the reranker's, of the sentence (extractive) or of the passage
-    (generative). `support` is the share of the citing sentence's content words found in the passage.
+    (generative). `support` is the share of the citing sentence's content words found in the passage. `document` is
+    the id of the passage's document.
     """
 
     number: int
@@ -76,6 +77,7 @@ class Citation:
     score: float
     support: float
     text: str
+    document: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,14 +137,14 @@ def ask_inputs(
 def read_answer_part(outputs: Outputs) -> AnswerPart:
     """One part of an answer of `rag`; the last has citations and usage."""
     said = {name: values[0].decode() for name, values in outputs.items()}
-    evidence = PartEvidence(**_known(PartEvidence, said[EVIDENCE])) if EVIDENCE in said else None
+    evidence = PartEvidence(**_known(PartEvidence, json.loads(said[EVIDENCE]))) if EVIDENCE in said else None
     prompt = tuple(json.loads(said[PROMPT])) if PROMPT in said else ()
     if "usage" not in said:
         return AnswerPart(said["text_output"], evidence=evidence, prompt=prompt)
     return AnswerPart(
         said["text_output"],
-        tuple(Citation(**citation) for citation in json.loads(said["citations"])),
-        Usage(**_known(Usage, said["usage"])),
+        tuple(Citation(**_known(Citation, citation)) for citation in json.loads(said["citations"])),
+        Usage(**_known(Usage, json.loads(said["usage"]))),
         said["finish_reason"],
         evidence,
         prompt,
@@ -190,10 +190,10 @@ def read_logprobs(outputs: Outputs) -> tuple[Mapping[str, Any], ...]:
     return tuple(json.loads(outputs[LOGPROBS][0])) if LOGPROBS in outputs else ()
 
 
-def _known(kind: type[PartEvidence | Usage], said: str) -> dict[str, Any]:
+def _known(kind: type[PartEvidence | Usage | Citation], said: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a JSON object that `kind` has: a newer server may say more."""
     known = {field.name for field in dataclasses.fields(kind)}
-    given = {key: value for key, value in json.loads(said).items() if key in known}
+    given = {key: value for key, value in said.items() if key in known}
     return {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
 
 

@@ -4,7 +4,8 @@ import pytest
 
 import trireme.storage
 from fakes.memory_keys import MemoryKeys
-from trireme.access.keys import digest_of
+from trireme.access.endpoints import ENDPOINTS, can_use
+from trireme.access.keys import KeyQuery, digest_of
 from trireme.cli import main
 
 TWO_TENANTS = (["--tenant", "acme", "--user", "ann"], ["--tenant", "other", "--endpoint", "chat"])
@@ -88,7 +89,7 @@ def test_a_key_that_cannot_be_kept_is_refused_by_name_and_none_is_made(store, ca
 
 def test_the_list_shows_every_key_and_no_secret(store, capsys):
     secrets = [create(capsys, *arguments).out.strip() for arguments in TWO_TENANTS]
-    store.revoke([store.find("acme")[0].id])
+    store.revoke([store.find(KeyQuery("acme"))[0].id])
     assert main(["keys", "list"]) == 0
     printed = capsys.readouterr().out
     acme, other = (next(row for row in printed.splitlines() if name in row) for name in ("acme", "other"))
@@ -145,3 +146,16 @@ def test_a_key_has_the_priority_that_it_is_made_with_and_the_list_says_it(store,
     assert "batch" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["keys", "create", "--priority", "urgent"])
+
+
+def test_an_admins_key_may_use_every_endpoint(store, capsys):
+    create(capsys, "--admin")
+    (key,) = store.find()
+    assert key.endpoints == tuple(ENDPOINTS)
+    assert all(can_use(key.endpoints, name) for name in ENDPOINTS)
+
+
+def test_admin_and_single_endpoints_exclude_each_other(store, capsys):
+    assert main(["keys", "create", "--admin", "--endpoint", "chat"]) == 1
+    assert "leave --endpoint out" in capsys.readouterr().err
+    assert store.find() == []

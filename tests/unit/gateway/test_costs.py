@@ -6,11 +6,10 @@ from fakes.memory_costs import MemoryCosts, MemoryReleases
 from fakes.memory_ledger import MemoryLedger
 from trireme.budget.ledger import LedgerRow, Recorded
 from trireme.cost.machines import HOUR, HourPrice
-from trireme.cost.port import Beat, CostGroup, Own
+from trireme.cost.port import Beat, Own
 from trireme.cost.releases import Deploy
-from trireme.cost.report import make_report
 from trireme.errors import UnavailableError
-from trireme.gateway.costs import MOST_NAMES, CostKeeper, CostParts, figures_of
+from trireme.gateway.costs import CostKeeper, CostParts
 from trireme.gateway.metrics import GatewayMetrics
 from trireme.observe import metrics as names
 
@@ -110,16 +109,6 @@ def test_a_machine_without_a_kind_is_not_noted(world):
     keeper = CostKeeper(CostParts(world.book, world.log, Deploy(0, "v1")), OWN, PRICES, world.metrics)
     keeper.beat()
     assert world.book.kept == []
-
-
-def test_models_beyond_the_most_are_one():
-    groups = [CostGroup(f"m{n}", own_nanos=10**9, input_tokens=10**6) for n in range(MOST_NAMES + 3)]
-    whole = CostGroup("", own_nanos=sum(one.own_nanos for one in groups))
-    report = make_report("model", 0, HOUR, groups, whole, spans=(), prices={})
-    figures = figures_of(report, report)
-    assert len(figures[names.HOURLY_COST]) == 2 * (MOST_NAMES + 1)
-    assert figures[names.HOURLY_COST]["other", "usage"] == 3.0
-    assert figures[names.TOKEN_COST]["other", "usage"] == 1.0
 
 
 def test_a_ledger_that_takes_long_is_read_more_seldom(world, monkeypatch):

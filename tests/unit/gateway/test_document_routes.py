@@ -13,6 +13,7 @@ from starlette.routing import Route, Router
 from fakes.asgi import call
 from fakes.forms import FORM_TYPE, form, part
 from fakes.gateways import Keys
+from fakes.memory_catalog import MemoryCatalog
 from fakes.memory_documents import MemoryDocuments
 from fakes.memory_queue import MemoryJobs, MemoryQueue
 from fakes.upload_readers import open_noting
@@ -20,6 +21,7 @@ from trireme.access.keys import Key
 from trireme.gateway.document_routes import DOCUMENT_ROUTES
 from trireme.gateway.file import GatewayFile, Limits
 from trireme.gateway.gate import Gate
+from trireme.gateway.holding_routes import HOLDING_ROUTES
 from trireme.gateway.key_ring import KeyRing
 from trireme.gateway.live.hub import Live
 from trireme.gateway.live.recorder import Recorder
@@ -27,7 +29,7 @@ from trireme.gateway.log import Log
 from trireme.gateway.metrics import GatewayMetrics
 from trireme.gateway.statuses import status_of
 from trireme.gateway.surface import Failure
-from trireme.gateway.uploads import Documents, UploadOptions
+from trireme.gateway.uploads import Documents, DocumentStores, UploadOptions
 from trireme.gateway.wire.openai_files import FileRef, decode_file_id, encode_file_id
 from trireme.ingest.documents import Indexed
 from trireme.types import CollectionInfo, Document, Embedder, Passage
@@ -37,6 +39,8 @@ KEYS = {
     ANN: Key("key_ann", "acme"),
     "tr-bob": Key("key_bob", "acme", collections=("notes", "plans")),
     "tr-eve": Key("key_eve", "other"),
+    "tr-root": Key("key_root", "other", endpoints=("admin", "documents", "search")),
+    "tr-reader": Key("key_reader", "acme", endpoints=("search",)),
 }
 EMBEDDER = Embedder("d" * 64, 2)
 
@@ -49,7 +53,7 @@ def fail(error, request_id):
 APP = Router(
     [
         Route(path, Gate(endpoint, handler, fail), methods=[method])
-        for method, path, endpoint, handler in DOCUMENT_ROUTES
+        for method, path, endpoint, handler in (*DOCUMENT_ROUTES, *HOLDING_ROUTES)
     ]
 )
 
@@ -73,9 +77,7 @@ class Bench:
         self.queue = MemoryQueue(jobs)
         self.stored = MemoryDocuments(jobs)
         self.documents = Documents(
-            self.queue,
-            self.stored,
-            Store(),
+            DocumentStores(self.queue, self.stored, Store(), MemoryCatalog(jobs, self.stored)),
             partial(open_noting, str(self._notes)),
             UploadOptions(readers=1, folder=self.folder),
         )
@@ -392,5 +394,173 @@ def test_vector_stores_are_the_tenants_collections(bench):
         one = (await bench.ask("GET", "/v1/vector_stores/notes")).value
         assert (one["status"], one["file_counts"]["in_progress"], one["passages"]) == ("in_progress", 1, 12)
         assert (await bench.ask("GET", "/v1/vector_stores/theirs")).status == 404
+
+    bench.run(work)
+
+
+def test_stored_documents_are_told_in_pages(bench):
+    async def work():
+        for key in ("a", "b/c", "b_d", "b%d"):
+            await bench.text(key, collection="notes")
+            bench.work()
+        page = (await bench.ask("GET", "/v1/documents?collection=notes&limit=3")).value
+        assert [one["id"] for one in page["data"]] == ["a", "b%d", "b/c"]
+        assert (page["has_more"], page["last_id"]) == (True, "b/c")
+        assert page["totals"] == {"documents": 4, "passages": 4}
+        rest = (await bench.ask("GET", "/v1/documents?collection=notes&after=b%2Fc")).value
+        assert ([one["id"] for one in rest["data"]], rest["has_more"]) == (["b_d"], False)
+        found = (await bench.ask("GET", "/v1/documents?collection=notes&prefix=b%25")).value
+        assert [one["id"] for one in found["data"]] == ["b%d"]
+        missing = await bench.ask("GET", "/v1/documents?collection=elsewhere")
+        assert (missing.status, "nothing is stored in collection 'elsewhere'" in missing.error) == (404, True)
+
+    bench.run(work)
+
+
+@pytest.mark.parametrize(
+    "key", ["a", "reports/2026/q1.md", "über 100%.txt", "a?b#c", "../x", "x/retry", "船" * 600]
+)
+def test_a_document_of_any_id_is_opened_with_its_passages(bench, key):
+    from urllib.parse import quote
+
+    async def work():
+        await bench.text(key, collection="notes")
+        bench.work()
+        path = f"/v1/documents/{quote(key, safe='')}?collection=notes"
+        opened = (await bench.ask("GET", path)).value
+        assert (opened["id"], opened["collection"], opened["passage_count"]) == (key, "notes", 1)
+        assert [one["id"] for one in opened["passages"]] == [f"{key}#0"]
+        around = await bench.ask("GET", f"{path}&around={quote(key, safe='')}%230")
+        assert around.value == opened
+        missing = await bench.ask("GET", f"{path}&around=elsewhere")
+        assert (missing.status, "with a passage 'elsewhere'" in missing.error) == (404, True)
+
+    bench.run(work)
+
+
+def test_jobs_are_told_retried_and_forgotten(bench):
+    async def work():
+        first, second = await bench.text("a", collection="notes"), await bench.text("b")
+        bench.queue.settle(bench.queue.take(2), "dead", "its model is gone")
+        page = (await bench.ask("GET", "/v1/jobs?state=dead")).value
+        assert [job["id"] for job in page["data"]] == [second, first]
+        assert (page["counts"]["dead"], page["workers"]) == (2, 1)
+        assert page["data"][0]["error"] == "its model is gone"
+        retried = await bench.ask("POST", f"/v1/jobs/{first}/retry")
+        assert (retried.status, retried.value["state"]) == (200, "waiting")
+        for again in (
+            await bench.ask("POST", f"/v1/jobs/{first}/retry"),
+            await bench.ask("DELETE", f"/v1/jobs/{first}"),
+        ):
+            assert (again.status, f"job {first} is waiting" in again.error) == (409, True)
+        forgotten = await bench.ask("DELETE", f"/v1/jobs/{second}")
+        assert forgotten.value == {"id": second, "object": "job.deleted", "deleted": True}
+        assert (await bench.ask("DELETE", f"/v1/jobs/{second}")).status == 404
+        assert (await bench.ask("POST", f"/v1/jobs/{second}/retry")).status == 404
+        bench.work()
+        done = await bench.ask("POST", f"/v1/jobs/{first}/retry")
+        assert (done.status, "is done, and only a dead one can be retried" in done.error) == (409, True)
+
+    bench.run(work)
+
+
+def test_a_collection_is_deleted_with_what_waits_for_it(bench):
+    async def work():
+        await bench.text("a", collection="notes")
+        bench.work()
+        waiting = await bench.text("b", collection="notes")
+        deleted = await bench.ask("DELETE", "/v1/vector_stores/notes")
+        assert deleted.value == {"id": "notes", "object": "vector_store.deleted", "deleted": True}
+        assert (await bench.ask("GET", "/v1/documents?collection=notes")).status == 404
+        assert (await bench.ask("GET", f"/v1/jobs/{waiting}")).value["state"] == "cancelled"
+        again = await bench.ask("DELETE", "/v1/vector_stores/notes")
+        assert (again.status, "no vector store 'notes'" in again.error) == (404, True)
+
+    bench.run(work)
+
+
+def test_a_key_holds_what_is_of_its_tenant_and_its_collections(bench):
+    async def work():
+        secret, plan = await bench.text("a", collection="secret"), await bench.text("b", collection="plans")
+        bench.queue.settle(bench.queue.take(2), "dead", "x")
+        mine = (await bench.ask("GET", "/v1/jobs", secret="tr-bob")).value
+        assert ([job["id"] for job in mine["data"]], mine["counts"]["dead"]) == ([plan], 1)
+        for method, path in (
+            ("GET", "/v1/documents?collection=secret"),
+            ("GET", "/v1/documents/a?collection=secret"),
+            ("GET", "/v1/jobs?collection=secret"),
+            ("DELETE", "/v1/vector_stores/secret"),
+        ):
+            assert (await bench.ask(method, path, secret="tr-bob")).status == 403, path
+        for method, path in (
+            ("GET", f"/v1/jobs/{secret}"),
+            ("POST", f"/v1/jobs/{secret}/retry"),
+            ("DELETE", f"/v1/jobs/{secret}"),
+        ):
+            assert (await bench.ask(method, path, secret="tr-bob")).status == 404, path
+            assert (await bench.ask(method, path, secret="tr-eve")).status == 404, path
+        theirs = (await bench.ask("GET", "/v1/jobs", secret="tr-eve")).value
+        assert (theirs["data"], theirs["counts"]["dead"]) == ([], 0)
+
+    bench.run(work)
+
+
+def test_an_admin_names_a_tenant_and_nobody_else_does(bench):
+    async def work():
+        job = await bench.text("a", collection="notes")
+        bench.work()
+        for method, path in (
+            ("GET", "/v1/documents?collection=notes"),
+            ("GET", "/v1/documents/a?collection=notes"),
+            ("GET", "/v1/jobs?"),
+            ("GET", f"/v1/jobs/{job}?"),
+            ("GET", "/v1/vector_stores?"),
+            ("GET", "/v1/vector_stores/notes?"),
+            ("DELETE", "/v1/documents/a?collection=notes"),
+        ):
+            refused = await bench.ask(method, f"{path}&tenant=acme", secret="tr-eve")
+            assert (refused.status, "its own tenant alone" in refused.error) == (403, True), path
+            found = await bench.ask(method, f"{path}&tenant=acme", secret="tr-root")
+            assert found.status == 200, (path, found.body)
+        # Without a name it is the key's own.
+        assert (await bench.ask("GET", "/v1/jobs", secret="tr-root")).value["data"] == []
+        own = await bench.ask("GET", "/v1/jobs?tenant=other", secret="tr-eve")
+        assert own.status == 200
+
+    bench.run(work)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/documents?colection=notes",
+        "/v1/documents?prefix=",
+        "/v1/documents?prefix=a%00",
+        "/v1/documents?limit=201",
+        "/v1/documents/a?after=a&around=b",
+        "/v1/documents/a?prefix=b",
+        "/v1/jobs?state=asleep",
+        "/v1/jobs?after=x",
+        "/v1/jobs?tenant=",
+        "/v1/jobs/1?state=dead",
+        "/v1/vector_stores/notes?limit=3",
+    ],
+)
+def test_parameters_of_pages_that_nobody_knows_are_refused_by_name(bench, path):
+    async def work():
+        answer = await bench.ask("GET", path)
+        assert answer.status == 400
+        assert answer.value["error"]["param"]
+
+    bench.run(work)
+
+
+def test_who_may_only_search_deletes_nothing(bench):
+    async def work():
+        await bench.text("a", collection="notes")
+        bench.work()
+        assert (await bench.ask("DELETE", "/v1/vector_stores/notes", secret="tr-reader")).status == 403
+        assert (await bench.ask("GET", "/v1/vector_stores", secret="tr-reader")).status == 200
+        assert (await bench.ask("GET", "/v1/documents?collection=notes")).status == 200
 
     bench.run(work)

@@ -9,8 +9,8 @@ from trireme.gateway.turns import Turns
 class Crowd:
     """Callers that note when their turn begins, and keep it until they are told to end."""
 
-    def __init__(self, count):
-        self._turns = Turns(count)
+    def __init__(self, count, each=None):
+        self._turns = Turns(count, each)
         self._ends = {}
         self._tasks = {}
         self.began = []
@@ -49,8 +49,8 @@ async def settle():
 
 
 @asynccontextmanager
-async def crowd(count):
-    made = Crowd(count)
+async def crowd(count, each=None):
+    made = Crowd(count, each)
     try:
         yield made
     finally:

@@ -15,7 +15,7 @@ from trireme.budget.ledger import LedgerRow, Recorded
 from trireme.cost.port import Beat, CostQuery, Own
 from trireme.cost.releases import Deploy
 from trireme.postgres.cost import PostgresCosts
-from trireme.postgres.cost_schema import TABLES
+from trireme.postgres.cost_schema import REQUEST_INDEX, TABLES
 from trireme.postgres.ledger import PostgresLedger
 from trireme.postgres.pool import ConnectionPool
 from trireme.postgres.releases import PostgresReleases
@@ -43,6 +43,27 @@ def test_rows_of_a_version_before_are_kept_and_of_no_release(url):
     with psycopg.connect(url) as connection:
         found = connection.execute("SELECT attempt, release FROM trireme.ledger ORDER BY 1 DESC").fetchall()
     assert found == [("old", None), ("new", "v1")]
+
+
+def test_a_database_of_the_version_before_gets_the_index_by_which_a_request_is_found(url):
+    before = MIGRATIONS[: MIGRATIONS.index(REQUEST_INDEX)]
+    with closing(ConnectionPool(url, 1, partial(migrate, steps=before))) as old:
+        old.run(
+            lambda c: c.execute(
+                "INSERT INTO trireme.ledger SELECT n::text, 'r' || n, 't', 'u', 'k', 'chat', 'local', 'llm', 'm',"
+                " now(), '', '', 1, 0, 0, 2, 0, 'provider', '', 7, 0, 0, 0, 'ok', 1, 2, '', 0"
+                " FROM generate_series(1, 5000) AS n"
+            ),
+            60.0,
+        )
+    with closing(PostgresLedger(url)) as ledger:
+        assert [(one.attempt, one.release) for one in ledger.find("r77")] == [("77", "")]
+    with psycopg.connect(url) as connection:
+        connection.execute("ANALYZE trireme.ledger")
+        plan = connection.execute(
+            "EXPLAIN SELECT * FROM trireme.ledger WHERE request = 'r77' ORDER BY reserved_at DESC LIMIT 10"
+        )
+        assert "ledger_request" in str(plan.fetchall())
 
 
 def test_a_gateway_of_the_version_before_may_still_append_rows(url):

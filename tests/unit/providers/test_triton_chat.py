@@ -317,7 +317,8 @@ def test_an_answer_says_what_the_prefix_cache_of_its_llm_had(server, cached):
 
 
 def test_an_answer_has_its_sources_and_its_usage_as_rag_says_it(server):
-    last = {"text_output": [""], "citations": [json.dumps([CITATION])], "usage": [json.dumps(USAGE)],
+    cited = [CITATION, {**CITATION, "number": 2, "document": "a"}]
+    last = {"text_output": [""], "citations": [json.dumps(cited)], "usage": [json.dumps(USAGE)],
             "finish_reason": ["stop"]}  # fmt: skip
     server.stream = lambda request, context: iter(
         [response_of({"text_output": ["Oars."]}, is_last=False), response_of(last)]
@@ -328,7 +329,14 @@ def test_an_answer_has_its_sources_and_its_usage_as_rag_says_it(server):
     assert chat(server, call, "rag") == [
         Started("rag"),
         TextDelta("Oars."),
-        Sources((Source(1, "a#0", "a.md", 0, 4, 0.5, 1.0, "Oars"),), USAGE),
+        Sources(
+            (
+                # Of an older rag, and of this one.
+                Source(1, "a#0", "a.md", 0, 4, 0.5, 1.0, "Oars"),
+                Source(2, "a#0", "a.md", 0, 4, 0.5, 1.0, "Oars", "a"),
+            ),
+            USAGE,
+        ),
         Usage(0, 0),
         Finished("stop"),
     ]

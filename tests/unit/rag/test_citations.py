@@ -110,3 +110,11 @@ def test_accents_are_compared_in_one_form_of_unicode(form):
         said = unicodedata.normalize(other, "Caf\u00e9 Zo\u00eb [1]")
         assert [one.support for one in check_citations(said, [passage]).citations] == [1.0]
         assert [one.support for one in infer_citations(said, [passage])] == [1.0]
+
+
+def test_a_citation_names_the_document_that_its_passage_was_cut_from():
+    passages = [hit("a/b.md#12", "Oars are of fir.", 0.5, '{"source": "shelf", "position": 12}')]
+    (cited,) = check_citations("Oars are of fir [1].", passages).citations
+    assert (cited.id, cited.document) == ("a/b.md#12", "a/b.md")
+    (inferred,) = infer_citations("Oars are of fir.", passages)
+    assert inferred.document == "a/b.md"

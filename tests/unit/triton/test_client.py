@@ -178,8 +178,8 @@ def test_a_search_sends_what_was_given_and_reads_the_passages(client, server):
 
 def test_an_answer_streams_and_its_last_part_has_the_citations(client, server):
     usage = '{"answer_mode": "generative", "prompt_tokens": 3, "of_a_newer_server": 1}'
-    citation = Citation(1, "7", "a.md", 0, 1, 0.5, 1.0, "t")
-    citations = json.dumps([dataclasses.asdict(citation)])
+    citation = Citation(1, "7", "a.md", 0, 1, 0.5, 1.0, "t", "a")
+    citations = json.dumps([{**dataclasses.asdict(citation), "of_a_newer_server": 1}])
     last = {"text_output": [""], "citations": [citations], "usage": [usage], "finish_reason": ["stop"]}
     server.stream = lambda request, context: iter(
         [response_of({"text_output": ["Three"]}, is_last=False), response_of(last)]

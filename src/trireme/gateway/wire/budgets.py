@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import base64
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, get_args
 
 import msgspec
@@ -39,6 +40,26 @@ def read_budget(body: Mapping[str, Any]) -> Cap:
     if given.tokens is None and nanos is None:
         raise InvalidInputError("send tokens, dollars or both; DELETE /v1/budgets removes a budget", "tokens")
     return Cap(given.tenant or "", given.user or "", given.window, given.tokens, nanos)
+
+
+def budget_id(cap: Cap) -> str:
+    """Names a budget in pages: its tenant, user and window."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(place_of(cap))).decode().rstrip("=")
+
+
+def after(caps: Iterable[Cap], last: str) -> list[Cap]:
+    """Those behind the budget of the id `last`, also where that is gone; all for "". Raises InvalidInputError."""
+    if not last:
+        return list(caps)
+    try:
+        raw = base64.b64decode(last + "=" * (-len(last) % 4), altchars=b"-_", validate=True)
+        tenant, user, window = msgspec.json.decode(raw, type=tuple[str, str, Window])
+    except (ValueError, msgspec.MsgspecError):
+        raise InvalidInputError(
+            "after is no id of a budget; send the last_id of the page before", "after"
+        ) from None
+    place = tenant, user, WINDOWS.index(window)
+    return [cap for cap in caps if (cap.tenant, cap.user, WINDOWS.index(cap.window)) > place]
 
 
 def read_window(query: Mapping[str, str]) -> Window:

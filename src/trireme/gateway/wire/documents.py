@@ -12,7 +12,7 @@ from trireme.documents.load import SUFFIXES
 from trireme.errors import DocumentError, InvalidInputError
 from trireme.gateway.forms import Form, FormFile
 from trireme.gateway.uploads import SubmittedText, Upload
-from trireme.ingest.queue import JobInfo, Published
+from trireme.ingest.queue import Published
 from trireme.ingest.submitted import read_metadata
 
 # Of one request, which is one transaction.
@@ -129,24 +129,6 @@ def published_body(rows: Iterable[Published]) -> dict[str, Any]:
         for row in rows
     ]
     return {"object": "list", "data": data}
-
-
-def job_body(job: JobInfo) -> dict[str, Any]:
-    """The answer to GET /v1/jobs/{id}, with the state that the queue has of it."""
-    return {
-        "id": job.id,
-        "object": "job",
-        "state": job.state,
-        "document_id": job.document,
-        "collection": job.collection,
-        "attempts": job.attempts,
-        "error": job.error or None,
-    }
-
-
-def deleted_body(key: str) -> dict[str, Any]:
-    """The answer to DELETE /v1/documents/{id}."""
-    return {"id": key, "object": "document.deleted", "deleted": True}
 
 
 def _submitted(one: _Text) -> SubmittedText:

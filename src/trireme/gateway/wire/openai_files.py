@@ -196,9 +196,9 @@ def page_of(names: Sequence[str], query: Mapping[str, str]) -> tuple[list[str], 
     Raises InvalidInputError for any other parameter.
     """
     for name in query:
-        if name not in ("limit", "after"):
+        if name not in ("limit", "after", "tenant"):
             raise InvalidInputError(
-                f"unknown parameter {name[:80]!r}; known: limit, after (stores go by name)", name[:80]
+                f"unknown parameter {name[:80]!r}; known: limit, after, tenant (stores go by name)", name[:80]
             )
     limit = query.get("limit", "20")
     if not (limit.isascii() and limit.isdecimal() and len(limit) <= 9 and 1 <= int(limit) <= 100):

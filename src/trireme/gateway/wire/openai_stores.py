@@ -12,6 +12,7 @@ from trireme.errors import InvalidInputError
 from trireme.gateway.wire.ranking import to_relevance
 from trireme.gateway.wire.search import read_metadata, write_filter
 from trireme.gateway.wire.shapes import shape
+from trireme.passage_text import document_of
 from trireme.providers.models import SearchCall
 from trireme.types import Hit
 
@@ -23,6 +24,8 @@ MOST_FILTERS = 64
 
 # Of names in a passage's metadata that no document gave it.
 _OURS = "trireme_"
+# Of ranking_options.ranker: the order of the retriever stays.
+NO_RANKER = "none"
 
 _Filled = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -68,15 +71,19 @@ def read_store_search(body: Mapping[str, Any], store: str, *, tenant: str, user:
         raise InvalidInputError(
             "rewrite_query: queries are searched as they are; leave it out", "rewrite_query"
         )
-    if ranking.ranker is not None and ranking.ranker != "auto" and not ranking.ranker.startswith("default"):
+    if not (ranking.ranker in (None, "auto", NO_RANKER) or str(ranking.ranker).startswith("default")):
         raise InvalidInputError(
-            f"ranking_options.ranker must be auto, got {ranking.ranker[:40]!r}; leave it out",
+            f"ranking_options.ranker must be auto or none, got {str(ranking.ranker)[:40]!r}; leave it out",
             "ranking_options",
         )
     most = asked.max_num_results or DEFAULT_RESULTS
     wanted = write_filter(_read_filters(asked.filters) if asked.filters else {}, "filters")
     queries = [asked.query] if isinstance(asked.query, str) else asked.query
-    calls = tuple(SearchCall(query, tenant, store, user=user, top_k=most, filter=wanted) for query in queries)
+    depth = 0 if ranking.ranker == NO_RANKER else None
+    calls = tuple(
+        SearchCall(query, tenant, store, user=user, top_k=most, filter=wanted, rerank_depth=depth)
+        for query in queries
+    )
     return StoreSearch(calls, most, ranking.score_threshold or 0.0)
 
 
@@ -103,15 +110,9 @@ def write_page(
     }
 
 
-def document_of(hit: Hit) -> str:
-    """The id of the document that a passage was cut from."""
-    position = read_metadata(hit.metadata).get("position")
-    return hit.id.removesuffix(f"#{position}")
-
-
 def _row(hit: Hit, score: float, file_id_of: Callable[[str], str]) -> dict[str, Any]:
     metadata = read_metadata(hit.metadata)
-    document = document_of(hit)
+    document = document_of(hit.id, hit.metadata)
     return {
         "file_id": file_id_of(document),
         "filename": str(metadata.get("source") or document),

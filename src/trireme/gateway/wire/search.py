@@ -10,6 +10,7 @@ import msgspec
 from trireme.errors import InvalidInputError
 from trireme.gateway.wire.shapes import shape
 from trireme.metadata import find_fault, read_json
+from trireme.passage_text import document_of
 from trireme.providers.models import SearchCall
 from trireme.types import Hit
 
@@ -20,6 +21,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     top_k: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None
     filter: dict[str, Any] | None = None
     mode: Literal["dense", "text", "hybrid"] | None = None
+    rerank: bool | None = None
     model: Annotated[str, msgspec.Meta(min_length=1)] | None = None
 
 
@@ -38,13 +40,20 @@ def read_search(body: Mapping[str, Any], *, tenant: str, user: str, collection: 
         top_k=asked.top_k,
         filter=write_filter(asked.filter or {}, "filter"),
         mode=asked.mode,
+        rerank_depth=0 if asked.rerank is False else None,
     )
 
 
 def write_search(call: SearchCall, hits: Sequence[Hit], degraded: Sequence[str] = ()) -> dict[str, Any]:
     """The passages, best first. degraded: what was left out under load; without any it is not said."""
     passages = [
-        {"id": hit.id, "text": hit.text, "metadata": read_metadata(hit.metadata), "score": hit.score}
+        {
+            "id": hit.id,
+            "document_id": document_of(hit.id, hit.metadata),
+            "text": hit.text,
+            "metadata": read_metadata(hit.metadata),
+            "score": hit.score,
+        }
         for hit in hits
     ]
     said: dict[str, Any] = {"model": call.model, "collection": call.collection, "passages": passages}

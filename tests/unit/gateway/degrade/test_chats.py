@@ -238,6 +238,30 @@ def test_a_model_whose_configuration_does_not_take_a_depth_is_asked_for_none(wor
     assert world.server.searched[-1].rerank_depth is None
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/search", {"query": "oars", "rerank": False}),
+        ("/v1/vector_stores/default/search", {"query": "oars", "ranking_options": {"ranker": "none"}}),
+    ],
+)
+def test_a_search_that_wants_no_reranking_has_none_and_lacks_nothing_under_load(world, path, body):
+    for seconds in (0.0, 2.0):
+        world.hear(search=seconds)
+        status, headers, raw = world.gateway.ask("POST", path, body)
+        assert status == 200
+        assert "x-trireme-degraded" not in headers
+        assert "degraded" not in json.loads(raw)
+    assert [call.rerank_depth for call in world.server.searched] == [0, 0]
+
+
+def test_a_search_whose_configuration_does_not_take_a_depth_cannot_leave_reranking_out(world):
+    asked = {"query": "oars", "model": "old_search", "rerank": False}
+    status, _, raw = world.gateway.ask("POST", "/v1/search", asked)
+    assert (status, json.loads(raw)["error"]["param"]) == (400, "rerank")
+    assert world.server.searched == []
+
+
 def test_a_search_reranks_fewer_passages_and_then_none_and_says_so(world):
     answers = []
     for seconds in (0.0, 1.0, 2.0):

@@ -569,7 +569,7 @@ def test_pieces_that_only_these_clients_read_stand_where_they_came():
 def test_sources_are_citations_of_the_text_and_a_field_of_ours():
     sources = (
         Source(1, "p7", "ships.md", 3, 9, 4.5, 1.0, "banks."),
-        Source(2, "p9", "oars.md", 0, 5, 2.5, 0.5, "Oars."),
+        Source(2, "p9", "oars.md", 0, 5, 2.5, 0.5, "Oars.", "oars"),
         Source(3, "p7", "ships.md", 0, 2, 1.5, 0.5, "It"),
     )
     events = [TextDelta("Three [1]."), Sources(sources, {"answer_mode": "extractive"}), Finished("stop")]
@@ -594,6 +594,7 @@ def test_sources_are_citations_of_the_text_and_a_field_of_ours():
         "score": 2.5,
         "support": 0.5,
         "text": "Oars.",
+        "document": "oars",
     }
     assert message["trireme"]["details"] == {"answer_mode": "extractive"}
     frames = flat(written(*events))

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import pytest
@@ -8,13 +7,11 @@ from trireme.errors import InvalidInputError
 from trireme.gateway.forms import Form, FormFile
 from trireme.gateway.wire.documents import (
     MOST_TEXTS,
-    deleted_body,
-    job_body,
     published_body,
     read_texts,
     read_upload,
 )
-from trireme.ingest.queue import JobInfo, Published
+from trireme.ingest.queue import Published
 
 
 @pytest.fixture
@@ -147,22 +144,6 @@ def test_documents_that_are_all_refused_are_an_error():
         published_body([Published("a", error="its text is empty")])
     with pytest.raises(InvalidInputError, match=r"^documents\[0\]: its text is empty$"):
         published_body([Published("a", error="its text is empty")] * 2)
-
-
-def test_a_job_and_a_deletion_have_their_fields():
-    job = JobInfo("7", "acme", "notes", "a", "dead", 5, "its model is gone")
-    body = job_body(job)
-    assert json.loads(json.dumps(body)) == {
-        "id": "7",
-        "object": "job",
-        "state": "dead",
-        "document_id": "a",
-        "collection": "notes",
-        "attempts": 5,
-        "error": "its model is gone",
-    }
-    assert job_body(JobInfo("7", "acme", "notes", "a", "done"))["error"] is None
-    assert deleted_body("a") == {"id": "a", "object": "document.deleted", "deleted": True}
 
 
 def test_no_name_of_a_file_leads_out_of_its_folder(received):

@@ -39,7 +39,7 @@ def test_comparisons_become_a_filter_by_what_metadata_contains():
         ({"query": ["a", ""]}, "query[1]"),
         ({"max_num_results": 51}, "max_num_results"),
         ({"rewrite_query": True}, "rewrite_query"),
-        ({"ranking_options": {"ranker": "none"}}, "ranking_options"),
+        ({"ranking_options": {"ranker": "best"}}, "ranking_options"),
         ({"ranking_options": {"score_threshold": 2}}, "ranking_options.score_threshold"),
         ({"ranking_options": {"hybrid_search": {}}}, "ranking_options.hybrid_search"),
         ({"filters": {"type": "gt", "key": "a", "value": 1}}, "filters.type"),
@@ -62,6 +62,13 @@ def test_what_is_wrong_or_cannot_be_done_is_named(changes, field):
 def test_what_changes_nothing_is_taken():
     assert read(rewrite_query=False, ranking_options={"ranker": "auto"}).threshold == 0.0
     assert read(ranking_options={"ranker": "default-2024-11-15", "score_threshold": 0.5}).threshold == 0.5
+
+
+def test_the_ranker_none_leaves_the_order_of_the_retriever():
+    assert [
+        call.rerank_depth for call in read(query=["a", "b"], ranking_options={"ranker": "none"}).calls
+    ] == [0, 0]
+    assert read(ranking_options={"ranker": "auto"}).calls[0].rerank_depth is None
 
 
 def hit(name, score, **metadata):

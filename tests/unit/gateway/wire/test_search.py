@@ -24,6 +24,11 @@ def test_a_body_becomes_a_search_of_the_keys_tenant():
     assert read_search({"query": "q", "filter": {}}, **SCOPE).filter == ""
 
 
+@pytest.mark.parametrize(("rerank", "depth"), [(False, 0), (True, None), (None, None)])
+def test_reranking_is_left_out_where_a_body_says_so(rerank, depth):
+    assert read_search({"query": "q", "rerank": rerank}, **SCOPE).rerank_depth == depth
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
@@ -34,6 +39,7 @@ def test_a_body_becomes_a_search_of_the_keys_tenant():
         ({"filter": "lang"}, "filter"),
         ({"filter": {"lang": "a\x00"}}, "filter"),
         ({"mode": "fast"}, "mode"),
+        ({"rerank": 0}, "rerank"),
         ({"collection": ""}, "collection"),
         ({"tenant": "other"}, "tenant"),
     ],
@@ -55,8 +61,8 @@ def test_passages_come_with_their_metadata_as_objects():
         "model": "search",
         "collection": "docs",
         "passages": [
-            {"id": "a#0", "text": "oars", "metadata": {"source": "a.md"}, "score": 0.5},
-            {"id": "b", "text": "fir", "metadata": {}, "score": 0.25},
-            {"id": "c", "text": "x", "metadata": {}, "score": 0.1},
+            {"id": "a#0", "document_id": "a", "text": "oars", "metadata": {"source": "a.md"}, "score": 0.5},
+            {"id": "b", "document_id": "b", "text": "fir", "metadata": {}, "score": 0.25},
+            {"id": "c", "document_id": "c", "text": "x", "metadata": {}, "score": 0.1},
         ],
     }
