@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -25,6 +26,7 @@ from trireme.storage import open_caps
 
 # Nothing is drawn: the rows are made of their numbers.
 SEED = 0
+RESULT = RESULTS / "gateway-admin.json"
 ROWS_SPREAD, ROWS_TODAY = "over 30 days", "all of today"
 FILL = """
     INSERT INTO trireme.ledger (attempt, request, tenant, caller, key_id, endpoint, provider, asked, served,
@@ -132,15 +134,22 @@ def run(options: argparse.Namespace, words: list[str]) -> None:
         }
     if options.print:
         return
-    values = {"rows": options.rows, "tenants": options.tenants, "rounds": options.rounds, "ledgers": ledgers}
-    write_json(RESULTS / "gateway-admin.json", {**values, "circumstances": dataclasses.asdict(seen)})
-    questions = [
-        {"name": name, "spread": ledgers[ROWS_SPREAD][name], "today": ledgers[ROWS_TODAY][name]}
-        for name in QUESTIONS
-    ]
-    write_section(
-        DOCS / "gateway.md", "admin", render("gateway/admin.md.j2", **values, questions=questions, seen=seen)
-    )
+    record = {
+        "rows": options.rows,
+        "tenants": options.tenants,
+        "rounds": options.rounds,
+        "ledgers": ledgers,
+        "seen": dataclasses.asdict(seen),
+    }
+    write_json(RESULT, record)
+    write_section(DOCS / "gateway.md", "admin", format_section(record))
+
+
+def format_section(record: dict[str, Any]) -> str:
+    """The page's section of a record."""
+    spread, today = (record["ledgers"][name] for name in (ROWS_SPREAD, ROWS_TODAY))
+    questions = [{"name": name, "spread": spread[name], "today": today[name]} for name in spread]
+    return render("gateway/admin.md.j2", **record, questions=questions)
 
 
 def main() -> int:

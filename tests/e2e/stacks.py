@@ -116,7 +116,8 @@ class Serving:
             stderr=subprocess.STDOUT,
         )
         self.log.touch()
-        threading.Thread(target=self._keep, daemon=True).start()
+        self._keeper = threading.Thread(target=self._keep, daemon=True)
+        self._keeper.start()
 
     def _keep(self):
         with self.process.stdout as said, self.log.open("wb", buffering=0) as out:
@@ -149,7 +150,10 @@ class Serving:
         """Ctrl-C, and the processes that were alive before it."""
         family = psutil.Process(self.process.pid).children(recursive=True)
         self.process.send_signal(signal.SIGINT)
-        assert self.process.wait(120) == 0, self.output
+        code = self.process.wait(120)
+        # What outlives it may hold the pipe open.
+        self._keeper.join(5)
+        assert code == 0, self.output
         return family
 
     def stop(self):

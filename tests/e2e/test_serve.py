@@ -76,12 +76,12 @@ def first_key(output):
     return found
 
 
-def status_of(settings, key):
-    """The status of the gateway's list of models for a key; None while nobody answers."""
+def status_of(settings, key, path="/v1/models"):
+    """The status of what the gateway answers to a key; None while nobody answers."""
     connection = http.client.HTTPConnection("127.0.0.1", settings.gateway_port, timeout=30)
     with closing(connection):
         try:
-            connection.request("GET", "/v1/models", headers={"authorization": f"Bearer {key}"})
+            connection.request("GET", path, headers={"authorization": f"Bearer {key}"})
             return connection.getresponse().status
         except OSError:
             return None
@@ -95,6 +95,21 @@ def test_serve_says_where_the_gateway_is_and_prints_a_key_that_opens_it(serving)
     # The gateway reads its keys each second.
     wait_until(lambda: status_of(serving.settings, first_key(serving.output)) == 200)
     assert status_of(serving.settings, "tr-wrong") == 401
+
+
+def test_the_first_start_prints_a_link_with_an_admins_key_that_no_log_keeps(serving):
+    (secret,) = re.findall(
+        rf"^Console: http://127\.0\.0\.1:{serving.settings.gateway_port}/console/#key=(tr-\S+)$",
+        serving.output,
+        re.MULTILINE,
+    )
+    wait_until(lambda: status_of(serving.settings, secret) == 200)
+    assert status_of(serving.settings, secret, "/v1/tenants") == 200
+    assert status_of(serving.settings, first_key(serving.output), "/v1/tenants") == 403
+    logs = list((serving.settings.data_dir / "logs").iterdir())
+    assert any(log.name == "gateway.log" for log in logs)
+    for log in logs:
+        assert secret.encode() not in log.read_bytes()
 
 
 def test_a_key_is_in_force_soon_after_it_was_made_and_no_longer_soon_after_it_was_revoked(serving):
@@ -237,6 +252,8 @@ def test_ctrl_c_stops_every_process_and_a_second_start_finds_the_index(tmp_path,
     assert "Indexed" not in second.output
     assert "Gateway: " in second.output
     assert "API_KEY" not in second.output
+    assert f"Console: http://127.0.0.1:{settings.gateway_port}/console/\n" in second.output
+    assert "trireme keys create --admin" in second.output
     assert "oars" in second.run("search", "banks of oars").stdout
     second.interrupt()
 

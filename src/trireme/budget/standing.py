@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
 
 from trireme.budget.caps import EACH, WINDOWS, Cap, Level, caps_of
 from trireme.budget.port import BudgetStore, Counter
 
+# Questions to the store; requests have its other connections.
+AT_ONCE = 8
 # Tenant, user, window.
 Place = tuple[str, str, str]
 
@@ -37,9 +40,21 @@ async def read_counters(store: BudgetStore, caps: Iterable[Cap]) -> dict[Place, 
     """What is spent and held now of each cap that names whose it is. Raises UnavailableError."""
     found: dict[Place, Counter] = {}
     scopes = dict.fromkeys((cap.tenant, cap.user) for cap in caps if EACH not in (cap.tenant, cap.user))
-    for tenant, user in scopes:
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def read(tenant: str, user: str) -> None:
         level: Level = "user" if user else "tenant" if tenant else "gateway"
-        for counter in await store.read(tenant, user):
+        async with turns:
+            counters = await store.read(tenant, user)
+        for counter in counters:
             if counter.level == level:
                 found[tenant, user, counter.window] = counter
+
+    try:
+        # One that fails ends the others.
+        async with asyncio.TaskGroup() as group:
+            for scope in scopes:
+                group.create_task(read(*scope))
+    except BaseExceptionGroup as faults:
+        raise faults.exceptions[0] from None
     return found

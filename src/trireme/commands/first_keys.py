@@ -58,17 +58,20 @@ def is_kept(stream: IO[str], environ: Mapping[str, str] = os.environ) -> bool:
         return False
 
 
-def announce_console(settings: Settings, admin: str, console: Console) -> None:
+def announce_console(settings: Settings, admin: str, console: Console, *, is_on: bool = True) -> None:
     """Where the web console is; a link that opens it with the secret `admin`, unless that is "".
 
-    What stands behind # is never sent to a server.
+    What stands behind # is never sent to a server. is_on: else nothing is served there.
     """
     url = console_url(settings)
-    if admin:
+    if not is_on:
+        said = f"A key of an admin, shown this once: {admin}" if admin else ""
+    elif admin:
         said = f"Console: {url}#key={admin}\nThe link is an admin's, shown this once."
     else:
         said = f"Console: {url}\ntrireme keys create --admin makes a key that opens all of it."
-    console.print(said, highlight=False, markup=False, soft_wrap=True)
+    if said:
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
 
 
 def announce_app_key(settings: Settings, app: str, console: Console) -> None:

@@ -69,12 +69,12 @@ def _gateway(arguments: argparse.Namespace, settings: Settings, console: Console
             os.environ.pop(variable, None)
         console.print(f"Gateway: {base_url(settings)}; Ctrl-C ends it.", highlight=False, soft_wrap=True)
         if not arguments.parent:
-            _greet(settings, url, console)
+            _greet(settings, url, console, has_console=parts.file.console.on)
         run_gateway(parts, listening)
     return 0
 
 
-def _greet(settings: Settings, url: str, console: Console) -> None:
+def _greet(settings: Settings, url: str, console: Console, *, has_console: bool) -> None:
     """The first keys, to a person at a terminal alone: what a service prints is kept in some log."""
     from trireme.commands.first_keys import NONE, announce_app_key, announce_console, make_first_keys
 
@@ -85,7 +85,7 @@ def _greet(settings: Settings, url: str, console: Console) -> None:
             keys = make_first_keys(settings, url, has_admin=True)
     if keys.app:
         announce_app_key(settings, keys.app, console)
-    announce_console(settings, keys.admin, console)
+    announce_console(settings, keys.admin, console, is_on=has_console)
 
 
 def open_parts(settings: Settings, url: str, resources: ExitStack) -> GatewayParts:

@@ -61,7 +61,8 @@ def serve(settings: Settings, corpus: Sequence[Path], console: Console, replicas
     from trireme.stack import Stack, interruptible
 
     # A fault in it is told before anything starts.
-    check_regions(settings, read_gateway_file(settings.gateway_file))
+    file = read_gateway_file(settings.gateway_file)
+    check_regions(settings, file)
     with interruptible(), ExitStack() as resources:
         servers = f"{replicas} tritonservers and Envoy" if replicas else "tritonserver"
         with console.status(f"Starting PostgreSQL and {servers}"):
@@ -75,7 +76,7 @@ def serve(settings: Settings, corpus: Sequence[Path], console: Console, replicas
             documents = sum(report.published for report in reports)
             console.print(f"Indexed {named}: {reports[-1].passages} passages of {documents} documents.")
         keys = make_first_keys(settings, stack.database_url, has_admin=not is_kept(console.file))
-        _announce(settings, keys, console, stack.fleet)
+        _announce(settings, keys, console, stack.fleet, has_console=file.console.on)
         stack.wait(console.print)
 
 
@@ -96,7 +97,9 @@ def _has_collection(settings: Settings, database_url: str) -> bool:
     return any(info.collection == settings.collection for info in found)
 
 
-def _announce(settings: Settings, keys: FirstKeys, console: Console, fleet: Fleet | None) -> None:
+def _announce(
+    settings: Settings, keys: FirstKeys, console: Console, fleet: Fleet | None, *, has_console: bool
+) -> None:
     from trireme.commands.first_keys import announce_app_key, announce_console
     from trireme.commands.gateway import base_url
     from trireme.commands.tables import models_table
@@ -118,7 +121,7 @@ def _announce(settings: Settings, keys: FirstKeys, console: Console, fleet: Flee
         _announce_replicas(fleet, console)
     if keys.app:
         announce_app_key(settings, keys.app, console)
-    announce_console(settings, keys.admin, console)
+    announce_console(settings, keys.admin, console, is_on=has_console)
     restart = [".venv/bin/trireme restart"] if fleet is not None and len(fleet.hosts) > 1 else []
     console.print("\nTry in another terminal:", highlight=False)
     body = '{"query": "what does the dynamic batcher wait for?", "top_k": 3}'

@@ -17,7 +17,7 @@ from trireme.gateway.parameters import read_parameters, require_known
 from trireme.gateway.ports import Ports
 from trireme.gateway.replies import JsonReply, Reply
 from trireme.gateway.wire.account import me_body
-from trireme.gateway.wire.requests import request_body
+from trireme.gateway.wire.requests import is_complete, request_body
 
 # What is a person's own must lie in no cache that others share.
 PRIVATE = (("cache-control", "no-store"),)
@@ -41,7 +41,9 @@ async def get_request(exchange: Exchange, ports: Ports, receive: Receive) -> Rep
     wanted = exchange.path_params["id"]
     tenant, user = scope_of(exchange, ports, query)
     until = time.monotonic() + _wait_of(query)
-    while not (rows := await _find(exchange, ports, wanted, tenant, user)) and time.monotonic() < until:
+    while not is_complete(rows := await _find(exchange, ports, wanted, tenant, user)):
+        if time.monotonic() >= until:
+            break
         await asyncio.sleep(LOOK_SECONDS)
     if not rows:
         raise NotFoundError(

@@ -32,9 +32,10 @@ async def get_budgets(exchange: Exchange, ports: Ports, receive: Receive) -> Rep
     require_known(query, ("tenant", "user", *PARAMETERS))
     page = read_page(query) if any(name in query for name in PARAMETERS) else None
     tenant, user = scope_of(exchange, ports, query)
-    caps = await asyncio.to_thread(ports.caps.find, tenant)
+    key, find = exchange.caller, ports.caps.find
+    caps = await ports.looks.read(key, find, tenant)
     if tenant:
-        caps = caps_for([*caps, *await asyncio.to_thread(ports.caps.find, EACH)], tenant, user)
+        caps = caps_for([*caps, *await ports.looks.read(key, find, EACH)], tenant, user)
     if page is not None:
         caps = wire.after(caps, page.after)[: page.looked_for]
     counters = await _counters(ports, caps)

@@ -54,8 +54,8 @@ def _group_of(key: Key) -> str:
 
 # Sums of a long time take seconds: threads of their own, so that keys are read meanwhile, and no more at once.
 _SUMS = ThreadPoolExecutor(4, "sums")
-# Rows of one request, which take milliseconds.
-_LOOKS = ThreadPoolExecutor(2, "requests")
+# What takes milliseconds: the rows of one request, pages of keys, tenants and budgets.
+_LOOKS = ThreadPoolExecutor(4, "looks")
 
 
 def new_sums() -> LedgerReads:
@@ -64,5 +64,5 @@ def new_sums() -> LedgerReads:
 
 
 def new_looks() -> LedgerReads:
-    """Of single requests, and of pages."""
-    return LedgerReads(_LOOKS, 2, 1)
+    """Of what takes milliseconds."""
+    return LedgerReads(_LOOKS, 4, 2)

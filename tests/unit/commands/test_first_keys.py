@@ -53,9 +53,9 @@ def test_secrets_are_in_no_representation():
     assert "tr-" not in repr(FirstKeys("tr-app", "tr-admin"))
 
 
-def said(admin):
+def said(admin, *, is_on=True):
     out = StringIO()
-    announce_console(SETTINGS, admin, Console(file=out, width=20))
+    announce_console(SETTINGS, admin, Console(file=out, width=20), is_on=is_on)
     return out.getvalue().splitlines()
 
 
@@ -69,6 +69,11 @@ def test_later_the_address_is_told_and_how_to_make_a_key():
     assert address == "Console: http://127.0.0.1:9080/console/"
     assert "trireme keys create --admin" in how
     assert not re.search("tr-", address + how)
+
+
+def test_where_the_console_is_off_no_address_is_told():
+    assert said("", is_on=False) == []
+    assert said("tr-x", is_on=False) == ["A key of an admin, shown this once: tr-x"]
 
 
 def test_what_goes_into_a_file_or_the_journal_is_kept_and_what_a_person_reads_is_not(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from urllib.parse import quote
 
 import pytest
@@ -12,6 +13,7 @@ from trireme.access.keys import Key
 from trireme.budget.ledger import MOST_FOUND, REVERSED, LedgerRow, Recorded
 from trireme.documents.load import SUFFIXES
 from trireme.errors import UnavailableError
+from trireme.gateway.wire.requests import is_complete
 
 ADMIN, ACME, ANN, OTHER, CHATTER = "tr-admin", "tr-acme", "tr-ann", "tr-other", "tr-chatter"
 KEYS = {
@@ -240,3 +242,38 @@ def test_who_waits_for_a_request_that_never_was_is_told_so_in_the_end(gateway):
 def test_a_wait_that_is_none_is_named(gateway, wait):
     body, _ = ask(gateway, f"/v1/requests/r?wait={quote(wait)}", ANN, 400)
     assert body["error"]["param"] == "wait"
+
+
+def test_who_waits_gets_the_attempt_that_answered_and_not_only_the_one_before(gateway):
+    now = int(time.time() * 1000)
+    gateway.ledger.record([row("a1", "r", at=now, outcome="unavailable")])
+    body, _ = ask(gateway, "/v1/requests/r", ANN)
+    assert (body["is_complete"], len(body["attempts"])) == (False, 1)
+    find = gateway.ledger.find
+
+    def find_and_record(*asked):
+        found = find(*asked)
+        gateway.ledger.record([row("a2", "r", at=now + 1, nanos=7)])
+        return found
+
+    gateway.ledger.find = find_and_record
+    body, _ = ask(gateway, "/v1/requests/r?wait=10", ANN)
+    assert (body["is_complete"], body["total"]["dollars"]) == (True, "0.000000007")
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "seconds", "expected"),
+    [
+        ([], 0, False),
+        (["ok"], 0, True),
+        (["stopped"], 0, True),
+        (["escalated", "ok"], 0, True),
+        (["unavailable"], 0, False),
+        (["escalated"], 4, False),
+        (["unavailable", "timeout"], 6, True),
+        (["client_gone"], 6, True),
+    ],
+)
+def test_a_request_is_complete_with_an_answer_or_when_none_has_come_for_long(outcomes, seconds, expected):
+    rows = [row(f"a{n}", "r", outcome=one).row for n, one in enumerate(outcomes)]
+    assert is_complete(rows, AT / 1000 + seconds) is expected

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from trireme.budget.dollars import write_dollars
-from trireme.budget.ledger import MOST_FOUND, REVERSED, LedgerRow
+from trireme.budget.ledger import ANSWERED, MOST_FOUND, REVERSED, LedgerRow
 from trireme.budget.periods import write_time
+
+# After the end of an attempt without an answer: what follows it has a row by then, or is long under way.
+QUIET_MS = 5_000
+
+
+def is_complete(rows: Sequence[LedgerRow], now: float | None = None) -> bool:
+    """Whether no further row of the request is to be expected. now: seconds (Unix); None: the clock's.
+
+    Each attempt has its row when it ends: one that fell through to the next comes before that one's.
+    """
+    if any(row.outcome in ANSWERED for row in rows):
+        return True
+    seconds = time.time() if now is None else now
+    return bool(rows) and seconds * 1000 > max(row.at + row.total_ms for row in rows) + QUIET_MS
 
 
 def request_body(rows: Sequence[LedgerRow]) -> dict[str, Any]:
@@ -32,6 +47,7 @@ def request_body(rows: Sequence[LedgerRow]) -> dict[str, Any]:
             "dollars": write_dollars(sum(row.nanos for row in rows)),
             "saved_dollars": write_dollars(sum(row.saved_nanos for row in rows)),
         },
+        "is_complete": is_complete(rows),
         "is_priced": all(row.prices for row in shown),
         "has_more": len(rows) >= MOST_FOUND,
     }
