@@ -15,7 +15,7 @@ from fakes.memory_catalog import MemoryCatalog
 from fakes.memory_documents import MemoryDocuments
 from fakes.memory_queue import MemoryJobs, MemoryQueue
 from trireme.errors import InvalidInputError, NotFoundError
-from trireme.ingest.catalog import DocumentsQuery, JobsQuery, PassagesQuery
+from trireme.ingest.catalog import DocumentsQuery, JobNumbers, JobsQuery, PassagesQuery
 from trireme.ingest.documents import Indexed
 from trireme.postgres.catalog import PostgresCatalog
 from trireme.postgres.documents import PostgresDocuments
@@ -103,9 +103,9 @@ def listed(world, **changes):
 
 def counts(page):
     return {
-        state: getattr(page, state)
+        state: page.count(state)
         for state in ("waiting", "running", "done", "dead", "cancelled")
-        if getattr(page, state)
+        if page.count(state)
     }
 
 
@@ -265,6 +265,10 @@ def test_jobs_are_chosen_by_collection_and_batch(world):
     by_batch = listed(world, batch="x")
     assert ([job.document for job in by_batch.jobs], counts(by_batch)) == (["a"], {"waiting": 1})
     assert listed(world, batch="x", collections=("two",)).jobs == ()
+    assert listed(world, collections=("one", "three")).numbers == (
+        JobNumbers("one", waiting=1),
+        JobNumbers("three", waiting=1),
+    )
 
 
 def test_jobs_are_found_by_id(world):

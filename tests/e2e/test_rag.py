@@ -6,6 +6,7 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 from generators import FAILING_WORD, Hold, failing_token
@@ -15,6 +16,8 @@ from stacks import ROOT, try_until, wait_until
 
 from trireme.errors import InvalidInputError, NotFoundError, TriremeError, UnavailableError
 from trireme.indexing import ingest_path
+from trireme.ingest.catalog import PassagesQuery
+from trireme.storage import open_catalog
 from trireme.triton.client import TritonClient
 from trireme.triton.metrics import read_metrics
 
@@ -34,12 +37,17 @@ def hold(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory, corpus, hold):
+def stack(tmp_path_factory, corpus, hold):
     knobs = {"step_seconds": STEP_SECONDS, "failing_token": failing_token(), "restart_seconds": 0.2}
     knobs |= hold.knobs
     with rag_stack(tmp_path_factory.mktemp("rag"), knobs, max_num_seqs=8) as running:
         ingest_path(running.settings, corpus, running.database_url, Console(quiet=True))
-        yield running.settings
+        yield running
+
+
+@pytest.fixture(scope="module")
+def settings(stack):
+    return stack.settings
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +99,19 @@ def test_the_best_sentence_is_the_answer_with_its_place(client, corpus):
     stages = (usage.embed_ms, usage.retrieve_ms, usage.rerank_ms, usage.sentences_ms)
     assert all(stage > 0 for stage in stages)
     assert sum(stages) <= usage.total_ms
+
+
+def test_a_citation_opens_its_passage_in_its_document_with_the_sentence(client, stack):
+    (part,) = client.ask(QUESTION, mode="extractive")
+    (cited,) = part.citations
+    asked = PassagesQuery(
+        stack.settings.tenant, stack.settings.collection, cited.document, around=cited.id, limit=1
+    )
+    with closing(open_catalog(stack.database_url, 15.0)) as catalog:
+        opened = catalog.passages(asked)
+    assert opened.document.source == cited.source
+    (passage,) = opened.passages
+    assert (passage.id, passage.text[cited.start : cited.end]) == (cited.id, cited.text)
 
 
 def passages(client):

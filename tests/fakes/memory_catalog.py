@@ -7,6 +7,7 @@ from fakes.memory_queue import MemoryJobs, MemoryQueue
 from trireme.ingest.catalog import (
     DocumentsPage,
     DocumentsQuery,
+    JobNumbers,
     JobsPage,
     JobsQuery,
     PassagesPage,
@@ -69,16 +70,21 @@ class MemoryCatalog:
         if query.ids:
             agree = [job for job in agree if job.id in query.ids]
         states = ("waiting", "running", "done", "dead", "cancelled")
-        counts = {state: sum(1 for job in agree if job.state == state) for state in states}
+        numbers = tuple(
+            JobNumbers(
+                name,
+                **{
+                    state: sum(1 for job in agree if (job.collection, job.state) == (name, state))
+                    for state in states
+                },
+            )
+            for name in sorted({job.collection for job in agree})
+        )
         left = [job for job in agree if query.state in ("", job.state)]
         left = [job for job in left if not query.after or int(job.id) < int(query.after)]
         left.sort(key=lambda job: -int(job.id))
         page, has_more = tuple(left[: query.limit]), len(left) > query.limit
-        return (
-            JobsPage(page, has_more)
-            if query.ids
-            else JobsPage(page, has_more, **counts, workers=found.workers)
-        )
+        return JobsPage(page, has_more) if query.ids else JobsPage(page, has_more, numbers, found.workers)
 
     def forget(self, tenant: str, job: str) -> bool:
         """See Catalog.forget."""

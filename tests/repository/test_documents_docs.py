@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from trireme.gateway import holding_routes
+from trireme.gateway.holdings import DROPS, READS
 from trireme.gateway.paging import DEFAULT_LIMIT, MOST_LIMIT
 from trireme.gateway.wire.holdings import (
     deleted_body,
@@ -16,12 +17,14 @@ from trireme.gateway.wire.holdings import (
 from trireme.ingest.catalog import (
     DocumentsPage,
     DocumentsQuery,
+    JobNumbers,
     JobsPage,
     PassagesPage,
     PassagesQuery,
     StoredDocument,
 )
 from trireme.ingest.queue import JobInfo
+from trireme.postgres.timeouts import Timeouts
 from trireme.types import Passage
 
 TEXT = (Path(__file__).parents[2] / "docs" / "documents.md").read_text()
@@ -45,7 +48,7 @@ def test_the_answers_of_the_page_are_those_of_the_code():
     answers = [
         documents_body(DocumentsPage((STORED,), False, 2, 31), DocumentsQuery("acme", "notes")),
         document_body(page, PassagesQuery("acme", "notes", "report.pdf")),
-        jobs_body(JobsPage((job,), dead=1, workers=1)),
+        jobs_body(JobsPage((job,), numbers=(JobNumbers("notes", dead=1),), workers=1)),
         deleted_body("notes", "vector_store"),
     ]
     assert [fields_of(one) for one in shown] == [fields_of(one) for one in answers]
@@ -70,3 +73,9 @@ def test_the_calls_of_the_page_are_those_that_are_served_with_their_parameters()
 
 def test_the_bounds_of_the_page_are_those_of_the_code():
     assert f"`limit` rows (1 to {MOST_LIMIT}, {DEFAULT_LIMIT} if not given)" in TEXT
+
+
+def test_what_waits_for_what_is_as_the_page_says():
+    numbers = {2: "two", 3: "Three"}
+    assert f"{numbers[READS]} pages are read at once and {numbers[DROPS]} collections are deleted" in TEXT
+    assert f"longer than {Timeouts().catalog:.0f} s is 503" in TEXT

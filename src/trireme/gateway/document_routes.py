@@ -91,7 +91,7 @@ DOCUMENT_ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("DELETE", "/v1/files/{id}", "documents", delete_file),
     ("GET", "/v1/files/{id}/content", "documents", get_file_content),
     ("POST", "/v1/vector_stores", "search", post_vector_store),
-    ("POST", "/v1/vector_stores/{id}/files", "search", post_vector_store_file),
+    ("POST", "/v1/vector_stores/{id:path}/files", "search", post_vector_store_file),
 )
 
 

@@ -5,8 +5,7 @@ The tenant is the key's; a key of the endpoint admin may name another. No key se
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from trireme.access.checks import check_tenant
 from trireme.access.endpoints import can_use
@@ -21,7 +20,7 @@ from trireme.gateway.replies import JsonReply, Reply
 from trireme.gateway.uploads import Scope
 from trireme.gateway.wire import holdings as wire
 from trireme.gateway.wire import openai_files as files
-from trireme.ingest.catalog import JobsQuery
+from trireme.ingest.catalog import JobNumbers, JobsQuery
 from trireme.ingest.queue import check_scope
 
 
@@ -87,8 +86,8 @@ async def get_vector_stores(exchange: Exchange, ports: Ports, receive: Receive) 
     known = {info.collection: info for info in await ports.documents.collections(tenant)}
     names = [name for name in known if not key.collections or name in key.collections]
     page, has_more = files.page_of(names, query)
-    jobs = await asyncio.gather(*(ports.documents.count_jobs((tenant, name)) for name in page))
-    stores = [files.store_body(known[name], counts) for name, counts in zip(page, jobs, strict=True)]
+    jobs = await _numbers(ports, tenant, page)
+    stores = [files.store_body(known[name], jobs[name]) for name in page]
     return JsonReply(files.page_body(stores, has_more=has_more))
 
 
@@ -97,7 +96,8 @@ async def get_vector_store(exchange: Exchange, ports: Ports, receive: Receive) -
     scope = _store_of(exchange, ports)
     for info in await ports.documents.collections(scope[0]):
         if info.collection == scope[1]:
-            return JsonReply(files.store_body(info, await ports.documents.count_jobs(scope)))
+            jobs = await _numbers(ports, scope[0], [scope[1]])
+            return JsonReply(files.store_body(info, jobs[scope[1]]))
     raise NotFoundError(f"no vector store {scope[1][:80]!r}; GET /v1/vector_stores lists those there are")
 
 
@@ -118,9 +118,9 @@ HOLDING_ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("DELETE", "/v1/jobs/{id}", "documents", delete_job),
     ("POST", "/v1/jobs/{id}/retry", "documents", post_retry),
     ("GET", "/v1/vector_stores", "search", get_vector_stores),
-    ("GET", "/v1/vector_stores/{id}", "search", get_vector_store),
+    ("GET", "/v1/vector_stores/{id:path}", "search", get_vector_store),
     # Who may only search must not be able to.
-    ("DELETE", "/v1/vector_stores/{id}", "documents", delete_vector_store),
+    ("DELETE", "/v1/vector_stores/{id:path}", "documents", delete_vector_store),
 )
 
 
@@ -146,6 +146,16 @@ def _store_of(exchange: Exchange, ports: Ports) -> Scope:
     query = read_parameters(exchange)
     require_known(query, ("tenant",))
     return _scope_of(exchange, ports, {**query, "collection": exchange.path_params["id"]})
+
+
+async def _numbers(ports: Ports, tenant: str, collections: Sequence[str]) -> dict[str, JobNumbers]:
+    """The numbers of jobs of each of these collections."""
+    numbers = {name: JobNumbers(name) for name in collections}
+    if not collections:
+        return numbers
+    asked = JobsQuery(tenant, collections=tuple(collections), limit=1)
+    page = await ports.documents.holdings.jobs(asked)
+    return numbers | {one.collection: one for one in page.numbers}
 
 
 def _one_job(exchange: Exchange) -> JobsQuery:

@@ -281,7 +281,7 @@ _ASKED: tuple[tuple[str, str, Handler, Fail], ...] = (
     ("/rerank", "rerank", _json(_tei_rerank, "rerank"), tei.fail),
     ("/predict", "classify", _json(_tei_predict, "classify"), tei.fail),
     ("/v1/search", "search", _json(_search, "search"), OPENAI.fail),
-    ("/v1/vector_stores/{id}/search", "search", _json(_search_store, "search"), OPENAI.fail),
+    ("/v1/vector_stores/{id:path}/search", "search", _json(_search_store, "search"), OPENAI.fail),
 )
 
 # Method, path, endpoint, handler, and whose words an error is told in.

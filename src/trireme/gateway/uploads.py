@@ -25,7 +25,7 @@ from trireme.gateway.readers import Readers
 from trireme.gateway.upload_folders import UploadFolders
 from trireme.ingest.catalog import Catalog
 from trireme.ingest.documents import DocumentStore, find_storable
-from trireme.ingest.queue import FoundJobs, JobQuery, JobQueue, Published, check_scope
+from trireme.ingest.queue import JobQuery, JobQueue, Published, check_scope
 from trireme.ingest.submitted import text_document
 from trireme.retrieve.store import VectorStore
 from trireme.types import CollectionInfo
@@ -183,12 +183,6 @@ class Documents:
         Raises UnavailableError, and InvalidInputError for bad names of tenant or collection.
         """
         return await self._threads.run(scope[0], self._publish, texts, scope)
-
-    async def count_jobs(self, scope: Scope) -> FoundJobs:
-        """The numbers of a collection's jobs. Raises UnavailableError."""
-        check_scope(*scope)
-        query = JobQuery(tenant=scope[0], collection=scope[1], limit=0)
-        return await self._threads.run(scope[0], self._queue.find, query)
 
     async def find_state(self, document: str, scope: Scope) -> tuple[DocumentState, str]:
         """Whether searches find a document, and if not, why; with the error of its job, if that is dead.

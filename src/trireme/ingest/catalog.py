@@ -87,17 +87,29 @@ class JobsQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class JobsPage:
-    """Jobs, the newest first. The counts are of all that agree but for `state`, `ids` and `after`."""
+class JobNumbers:
+    """How many jobs of a collection are in each state."""
 
-    jobs: tuple[JobInfo, ...]
-    has_more: bool = False
+    collection: str
     waiting: int = 0
     running: int = 0
     done: int = 0
     dead: int = 0
     cancelled: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobsPage:
+    """Jobs, the newest first. numbers: of all that agree but for `state`, `ids` and `after`, by collection."""
+
+    jobs: tuple[JobInfo, ...]
+    has_more: bool = False
+    numbers: tuple[JobNumbers, ...] = ()
     workers: int = 0
+
+    def count(self, state: JobState) -> int:
+        """Jobs in a state, of all collections."""
+        return sum(getattr(one, state) for one in self.numbers)
 
 
 class Catalog(Protocol):

@@ -11,6 +11,7 @@ from trireme.errors import TriremeError
 from trireme.ingest.catalog import (
     DocumentsPage,
     DocumentsQuery,
+    JobNumbers,
     JobsPage,
     JobsQuery,
     PassagesPage,
@@ -25,10 +26,10 @@ from trireme.ingest.catalog import (
     passage_order,
 )
 from trireme.ingest.documents import find_storable
-from trireme.ingest.queue import check_scope
+from trireme.ingest.queue import STATES, check_scope
 from trireme.postgres.hnsw import drop_unused
 from trireme.postgres.pool import ConnectionPool, DeadlineConnection
-from trireme.postgres.queue import STATUS, job_info
+from trireme.postgres.queue import job_info
 from trireme.postgres.queue_schema import SEARCH_PATH
 from trireme.postgres.queue_sql import JOB
 from trireme.postgres.rows import allow_seconds, delete_collection, lock_name
@@ -40,7 +41,7 @@ from trireme.types import Passage
 # Pages, and collections that are dropped meanwhile.
 CONNECTIONS = 5
 
-COLLECTION = "SELECT id, passages FROM collections WHERE tenant = %s AND collection = %s"
+COLLECTION = "SELECT id, documents, passages FROM collections WHERE tenant = %s AND collection = %s"
 
 DOCUMENTS = """
     SELECT d.id, d.title, d.source, d.chunks, extract(epoch FROM d.updated_at)::float8
@@ -67,10 +68,12 @@ JOBS = f"""
 
 # One walk along the index for each state: they are merged by id.
 JOBS_IN_STATE = """
-    (SELECT id FROM procrastinate_jobs WHERE status = '{status}' AND {agrees} ORDER BY id DESC LIMIT %(rows)s)
+    (SELECT id FROM procrastinate_jobs WHERE state = '{state}' AND {agrees} ORDER BY id DESC LIMIT %(rows)s)
     """
 
-COUNT_JOBS = "SELECT status::text, count(*) FROM procrastinate_jobs WHERE {agrees} GROUP BY 1"
+COUNT_JOBS = """
+    SELECT collection, state, count(*) FROM procrastinate_jobs WHERE {agrees} GROUP BY 1, 2 ORDER BY 1
+    """
 
 WORKERS = (
     "SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > now() - make_interval(secs => %s)"
@@ -80,7 +83,7 @@ WORKERS = (
 WITHDRAW = """
     WITH locked AS MATERIALIZED (
         SELECT id FROM procrastinate_jobs
-        WHERE tenant = %(tenant)s AND collection = %(collection)s AND status IN ('todo', 'doing', 'failed')
+        WHERE tenant = %(tenant)s AND collection = %(collection)s AND state IN ('waiting', 'running', 'dead')
         ORDER BY id FOR UPDATE
     ), withdrawn AS (
         UPDATE procrastinate_jobs job SET status = 'cancelled', worker_id = NULL
@@ -133,11 +136,8 @@ class PostgresCatalog:
                     "rows": query.limit + 1,
                 },
             ).fetchall()
-            counted = connection.execute(
-                "SELECT count(*) FROM documents WHERE collection_id = %s", (found[0],)
-            ).fetchone()
             documents = tuple(StoredDocument(*row) for row in rows[: query.limit])
-            return DocumentsPage(documents, len(rows) > query.limit, counted[0] if counted else 0, found[1])
+            return DocumentsPage(documents, len(rows) > query.limit, *found[1:])
 
         return self._pool.run(work, self._pool.timeouts.catalog)
 
@@ -172,8 +172,8 @@ class PostgresCatalog:
         if query.batch:
             agrees += " AND args ->> 'batch' = %(batch)s"
         page = agrees + (" AND id < %(after)s" if query.after else "")
-        states = [status for status, state in STATUS.items() if query.state in ("", state)]
-        parts = [JOBS_IN_STATE.format(status=status, agrees=page) for status in states]
+        states = [state for state in STATES if query.state in ("", state)]
+        parts = [JOBS_IN_STATE.format(state=state, agrees=page) for state in states]
         chosen = "id = ANY(%(ids)s)" if query.ids else f"id IN ({' UNION ALL '.join(parts)})"
         parameters: dict[str, Any] = {
             "tenant": query.tenant,
@@ -192,12 +192,15 @@ class PostgresCatalog:
             jobs = tuple(job_info(row) for row in rows[: query.limit])
             if query.ids:
                 return JobsPage(jobs, len(rows) > query.limit)
-            counts = dict.fromkeys(STATUS.values(), 0)
-            for status, count in connection.execute(counted, parameters):
-                counts[STATUS[status]] += int(count)
+            numbers: dict[str, dict[str, int]] = {}
+            for collection, state, count in connection.execute(counted, parameters):
+                numbers.setdefault(collection, {})[state] = count
             workers = connection.execute(WORKERS, (self._worker_timeout,)).fetchone()
             return JobsPage(
-                jobs, len(rows) > query.limit, **counts, workers=int(workers[0]) if workers else 0
+                jobs,
+                len(rows) > query.limit,
+                tuple(JobNumbers(collection, **counts) for collection, counts in numbers.items()),
+                int(workers[0]) if workers else 0,
             )
 
         return self._pool.run(work, self._pool.timeouts.catalog)

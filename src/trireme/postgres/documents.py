@@ -52,7 +52,7 @@ DOCUMENTS = """
         AS new (id, digest, title, source, chunks)
     ON CONFLICT (collection_id, id) DO UPDATE SET digest = EXCLUDED.digest, title = EXCLUDED.title,
         source = EXCLUDED.source, chunks = EXCLUDED.chunks, updated_at = now()
-    RETURNING id, key
+    RETURNING id, key, xmax = 0
     """
 
 OWNED = """
@@ -263,7 +263,7 @@ def _finish(connection: DeadlineConnection, jobs: Sequence[Job]) -> set[str]:
 def _write(connection: DeadlineConnection, active: IndexRow, indexed: Sequence[Indexed]) -> None:
     """Put documents with their passages in place of what the locked collection has of them."""
     documents = [one.job.document for one in indexed]
-    rows = connection.execute(
+    written = connection.execute(
         DOCUMENTS,
         (
             active.collection_id,
@@ -274,8 +274,9 @@ def _write(connection: DeadlineConnection, active: IndexRow, indexed: Sequence[I
             [document.source for document in documents],
             [one.staged + len(one.passages) for one in indexed],
         ),
-    )
-    keys = dict(rows.fetchall())
+    ).fetchall()
+    keys = {document: key for document, key, _ in written}
+    _count(connection, active.collection_id, documents=sum(is_new for *_, is_new in written))
     passages = [passage for one in indexed for passage in one.passages]
     owners = [keys[one.job.document.id] for one in indexed for _ in one.passages]
     _check_owners(connection, active, [passage.id for passage in passages], owners)
@@ -311,7 +312,7 @@ def _remove_old(
     """Passages that the documents had and have no more; those of the same id are replaced by the writer."""
     jobs = [int(one.job.id) for one in indexed if one.staged]
     removed = connection.execute(REMOVE_OLD, {"keys": keys, "kept": kept, "jobs": jobs}).rowcount
-    _count(connection, active.collection_id, -removed)
+    _count(connection, active.collection_id, passages=-removed)
 
 
 def _move(connection: DeadlineConnection, active: IndexRow, one: Indexed, key: int) -> None:
@@ -326,13 +327,17 @@ def _move(connection: DeadlineConnection, active: IndexRow, one: Indexed, key: i
     value = "s.embedding" if column == "embedding" else "l2_normalize(s.embedding)::halfvec"
     statement = MOVE_VECTORS.format(column=column, value=value)
     connection.execute(statement.encode(), (active.index_id, active.collection_id, job))
-    _count(connection, active.collection_id, (int(row[0]) if row else 0) - changed)
+    _count(connection, active.collection_id, passages=(int(row[0]) if row else 0) - changed)
 
 
-def _count(connection: DeadlineConnection, collection_id: int, change: int) -> None:
-    if change:
+def _count(
+    connection: DeadlineConnection, collection_id: int, *, passages: int = 0, documents: int = 0
+) -> None:
+    """Keep the collection's own numbers right, by what was added or, below 0, removed."""
+    if passages or documents:
         connection.execute(
-            "UPDATE collections SET passages = passages + %s WHERE id = %s", (change, collection_id)
+            "UPDATE collections SET passages = passages + %s, documents = documents + %s WHERE id = %s",
+            (passages, documents, collection_id),
         )
 
 
@@ -345,5 +350,5 @@ def _delete_documents(connection: DeadlineConnection, collection_id: int, ids: l
     rows = connection.execute(
         "DELETE FROM documents WHERE collection_id = %s AND id = ANY(%b) RETURNING id", (collection_id, ids)
     ).fetchall()
-    _count(connection, collection_id, -removed)
+    _count(connection, collection_id, passages=-removed, documents=-len(rows))
     return {one for (one,) in rows}

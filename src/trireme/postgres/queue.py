@@ -47,14 +47,6 @@ PRUNE_ROWS = 5_000
 REOPEN = "the database went away while documents were published; publish these documents again"
 DIED = "its worker died {} times while it had this document"
 
-STATUS = {
-    "todo": "waiting",
-    "doing": "running",
-    "succeeded": "done",
-    "failed": "dead",
-    "cancelled": "cancelled",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class QueueTiming:
@@ -151,7 +143,7 @@ class ProcrastinateQueue:
             "queue": QUEUE,
             # An id that is no number was never given out.
             "ids": job_numbers(query.ids),
-            "status": [key for key, state in STATUS.items() if state == query.state],
+            "state": query.state,
             "tenant": query.tenant,
             "collection": query.collection,
             "limit": query.limit,
@@ -163,12 +155,9 @@ class ProcrastinateQueue:
         unfinished = condition + (" AND job.status IN ('todo', 'doing', 'failed')" if query.batch else "")
 
         def work(connection: DeadlineConnection) -> FoundJobs:
-            counts = dict.fromkeys(STATUS.values(), 0)
-            for status, count in connection.execute(
-                f"SELECT job.status::text, count(*) {unfinished} GROUP BY 1".encode(), parameters
-            ):
-                counts[STATUS[status]] += int(count)
-            del counts["cancelled"]
+            counted = f"SELECT job.state, count(*) {unfinished} GROUP BY 1".encode()
+            counts = {state: int(count) for state, count in connection.execute(counted, parameters)}
+            counts.pop("cancelled", None)
             workers = connection.execute(
                 "SELECT count(*) FROM procrastinate_workers "
                 "WHERE last_heartbeat > now() - make_interval(secs => %s)",
@@ -335,6 +324,5 @@ def _bury(connection: DeadlineConnection, job: int, error: str) -> None:
 
 
 def job_info(row: tuple[Any, ...]) -> JobInfo:
-    """A row of id, tenant, collection, document, status, attempts, error and time."""
-    job, tenant, collection, document, status, attempts, error, created_at = row
-    return JobInfo(str(job), tenant, collection, document, STATUS[status], attempts, error, created_at)  # type: ignore[arg-type]
+    """A row of queue_sql.JOB."""
+    return JobInfo(str(row[0]), *row[1:])

@@ -51,7 +51,7 @@ SUBMISSIONS = """
 
 # What `job_info` makes a JobInfo of.
 JOB = """
-    job.id, job.tenant, job.collection, job.args ->> 'document', job.status::text, job.attempts,
+    job.id, job.tenant, job.collection, job.args ->> 'document', job.state, job.attempts,
     coalesce(submissions.error, ''), extract(epoch FROM job.created_at)::float8
     """
 
@@ -62,7 +62,7 @@ FIND = """
 # Field of a JobQuery -> the condition that it makes.
 FIND_BY = {
     "ids": "job.id = ANY(%(ids)s)",
-    "state": "job.status = ANY(%(status)s::procrastinate_job_status[])",
+    "state": "job.state = %(state)s",
     "tenant": "job.tenant = %(tenant)s",
     "collection": "job.collection = %(collection)s",
     "batch": "job.args ->> 'batch' = %(batch)s",

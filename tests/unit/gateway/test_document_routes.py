@@ -464,17 +464,22 @@ def test_jobs_are_told_retried_and_forgotten(bench):
     bench.run(work)
 
 
-def test_a_collection_is_deleted_with_what_waits_for_it(bench):
+@pytest.mark.parametrize("name", ["notes", "a/b", "ü 100%", "x/search", "x/files", "..", "船" * 170])
+def test_a_collection_is_deleted_with_what_waits_for_it(bench, name):
+    from urllib.parse import quote
+
     async def work():
-        await bench.text("a", collection="notes")
+        await bench.text("a", collection=name)
         bench.work()
-        waiting = await bench.text("b", collection="notes")
-        deleted = await bench.ask("DELETE", "/v1/vector_stores/notes")
-        assert deleted.value == {"id": "notes", "object": "vector_store.deleted", "deleted": True}
-        assert (await bench.ask("GET", "/v1/documents?collection=notes")).status == 404
+        waiting = await bench.text("b", collection=name)
+        path = f"/v1/vector_stores/{quote(name, safe='')}"
+        deleted = await bench.ask("DELETE", path)
+        assert deleted.value == {"id": name, "object": "vector_store.deleted", "deleted": True}
+        missing = await bench.ask("GET", f"/v1/documents?collection={quote(name, safe='')}")
+        assert missing.status == 404
         assert (await bench.ask("GET", f"/v1/jobs/{waiting}")).value["state"] == "cancelled"
-        again = await bench.ask("DELETE", "/v1/vector_stores/notes")
-        assert (again.status, "no vector store 'notes'" in again.error) == (404, True)
+        again = await bench.ask("DELETE", path)
+        assert (again.status, "no vector store" in again.error) == (404, True)
 
     bench.run(work)
 

@@ -77,7 +77,7 @@ def jobs_body(page: JobsPage) -> dict[str, Any]:
     """The answer to GET /v1/jobs."""
     return {
         **list_body([job_body(job) for job in page.jobs], has_more=page.has_more),
-        "counts": {state: getattr(page, state) for state in STATES},
+        "counts": {state: page.count(state) for state in STATES},
         "workers": page.workers,
     }
 

@@ -19,7 +19,7 @@ from trireme.errors import InvalidInputError, NotFoundError, UnsupportedError
 from trireme.gateway.forms import Form
 from trireme.gateway.uploads import DocumentState, Upload
 from trireme.gateway.wire.documents import file_of, form_metadata, with_suffix
-from trireme.ingest.queue import FoundJobs
+from trireme.ingest.catalog import JobNumbers
 from trireme.types import CollectionInfo
 
 PREFIX = "file-"
@@ -166,20 +166,21 @@ def refuse_create() -> UnsupportedError:
     )
 
 
-def store_body(info: CollectionInfo, jobs: FoundJobs) -> dict[str, Any]:
+def store_body(info: CollectionInfo, jobs: JobNumbers) -> dict[str, Any]:
     """A collection as a vector store. What is not kept of it (times, bytes, its number of files) is null.
 
     passages is a field of ours.
     """
+    unfinished = jobs.waiting + jobs.running
     return {
         "id": info.collection,
         "object": "vector_store",
         "name": info.collection,
-        "status": "in_progress" if jobs.unfinished else "completed",
+        "status": "in_progress" if unfinished else "completed",
         "created_at": None,
         "usage_bytes": None,
         "file_counts": {
-            "in_progress": jobs.unfinished,
+            "in_progress": unfinished,
             "completed": None,
             "failed": jobs.dead,
             "cancelled": None,

@@ -13,7 +13,14 @@ from trireme.gateway.wire.holdings import (
     read_jobs,
     read_passages,
 )
-from trireme.ingest.catalog import DocumentsPage, DocumentsQuery, JobsPage, PassagesPage, StoredDocument
+from trireme.ingest.catalog import (
+    DocumentsPage,
+    DocumentsQuery,
+    JobNumbers,
+    JobsPage,
+    PassagesPage,
+    StoredDocument,
+)
 from trireme.ingest.queue import JobInfo
 from trireme.types import Passage
 
@@ -79,7 +86,8 @@ def test_a_document_has_its_passages_with_their_metadata():
 
 
 def test_a_page_of_jobs_has_the_numbers_of_every_state():
-    page = JobsPage((JobInfo("7", "acme", "notes", "a", "waiting"),), waiting=4, done=2, workers=1)
+    numbers = (JobNumbers("notes", waiting=3, done=2), JobNumbers("plans", waiting=1))
+    page = JobsPage((JobInfo("7", "acme", "notes", "a", "waiting"),), numbers=numbers, workers=1)
     body = jobs_body(page)
     assert body["counts"] == {"waiting": 4, "running": 0, "done": 2, "dead": 0, "cancelled": 0}
     assert (body["workers"], body["last_id"], body["has_more"]) == (1, "7", False)

@@ -22,7 +22,7 @@ from trireme.gateway.wire.openai_files import (
     read_file_upload,
     store_body,
 )
-from trireme.ingest.queue import FoundJobs
+from trireme.ingest.catalog import JobNumbers
 from trireme.types import CollectionInfo, Embedder
 
 FACTS = FileFacts("über.md", "user_data", 1234, 1_790_000_000)
@@ -151,7 +151,7 @@ def test_a_missing_purpose_and_an_unknown_field_are_refused(tmp_path):
 
 def test_a_collection_is_a_store_that_invents_nothing():
     info = CollectionInfo("acme", "notes", Embedder("d" * 64, 4), 12)
-    body = store_body(info, FoundJobs((), waiting=2, running=1, done=9, dead=4))
+    body = store_body(info, JobNumbers("notes", waiting=2, running=1, done=9, dead=4))
     assert (body["id"], body["name"], body["object"]) == ("notes", "notes", "vector_store")
     assert (body["status"], body["passages"]) == ("in_progress", 12)
     assert body["file_counts"] == {
@@ -162,7 +162,7 @@ def test_a_collection_is_a_store_that_invents_nothing():
         "total": None,
     }
     assert (body["created_at"], body["usage_bytes"]) == (None, None)
-    assert store_body(info, FoundJobs(()))["status"] == "completed"
+    assert store_body(info, JobNumbers("notes"))["status"] == "completed"
 
 
 def test_pages_of_stores_go_on_where_the_last_one_ended():
