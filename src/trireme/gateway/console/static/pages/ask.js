@@ -1,6 +1,6 @@
 /** Ask: a streamed answer, its citations, and the facts of how it was made. */
 
-import { api, ApiError, stream } from '../lib/api.js';
+import { api, ApiError, session, stream } from '../lib/api.js';
 import { Answer, costOf } from '../lib/answers.js';
 import { draft } from '../lib/drafts.js';
 import { button, el, errorBox, field, notice, replace, select } from '../lib/ui.js';
@@ -169,12 +169,12 @@ function errorOf(error) {
 
 /** What the ledger says that a request cost; the gateway waits for its row, so that no look fails before it is there. Does not raise. */
 async function readCost(id, signal) {
+  if (!session.me?.endpoints.includes('usage')) return 'this key may not read usage';
   try {
     const { data } = await api(`/v1/requests/${encodeURIComponent(id)}`, { query: { wait: COST_SECONDS }, signal });
     return costOf(data);
   } catch (error) {
     if (!(error instanceof ApiError)) return 'unknown';
-    if (error.status === 403) return 'this key may not read usage';
     return error.status === 404 ? costOf(null) : `unknown: ${error.message}`;
   }
 }

@@ -56,26 +56,42 @@ async function readModels(signal) {
 /**
  * A field of collections: those that are known to choose, any other to type.
  * @param {{me: any, signal: AbortSignal, value?: string, onChange?: (name: string) => void}} options
- * @returns {{node: HTMLElement, input: HTMLInputElement, value: () => string}}
+ * @returns {{node: HTMLElement, input: HTMLInputElement, value: () => string, isThere: (name: string) => Promise<boolean>,
+ *   forget: (name: string) => void}} isThere: false where nothing is stored under a name, so that nobody asks for it in
+ *   vain; true where that is not known. forget: it was deleted
  */
 export function collectionField({ me, signal, value = me.default_collection, onChange }) {
   const list = el('datalist', { id: newId('collections') });
   const input = el('input', { value, list: list.id, autocomplete: 'off', spellcheck: 'false', dir: 'auto', name: 'collection' });
   if (onChange) input.addEventListener('change', () => onChange(input.value.trim()));
-  readCollections(me, signal).then((names) => replace(list, names.map((name) => el('option', { value: name }))));
   const node = field('Collection', input);
   node.append(list);
-  return { node, input, value: () => input.value.trim() };
+  let known;
+  const read = () => {
+    known = readCollections(me, signal);
+    known.then(({ names }) => replace(list, names.map((name) => el('option', { value: name }))));
+    return known;
+  };
+  const isThere = async (name) => {
+    if ((await known).names.includes(name)) return true;
+    const { names, isAll } = await read();
+    return names.includes(name) || !isAll;
+  };
+  const forget = (name) => {
+    known = known.then(({ names, isAll }) => ({ names: names.filter((one) => one !== name), isAll }));
+  };
+  read();
+  return { node, input, value: () => input.value.trim(), isThere, forget };
 }
 
-/** Names of collections, the first hundred. Does not raise. */
+/** Names of collections, the first hundred; isAll: whether there are no others. Does not raise. */
 async function readCollections(me, signal) {
-  if (me.collections.length) return me.collections;
-  if (!me.endpoints.includes('search')) return [];
+  const unknown = { names: me.collections, isAll: false };
+  if (!me.endpoints.includes('search')) return unknown;
   try {
     const { data } = await api('/v1/vector_stores', { query: { limit: MOST_COLLECTIONS }, signal });
-    return data.data.map(({ id }) => id);
+    return { names: data.data.map(({ id }) => id), isAll: !data.has_more };
   } catch {
-    return [];
+    return unknown;
   }
 }

@@ -9,27 +9,32 @@ const ROWS = matchMedia('(max-width: 640px)').matches ? 8 : 25;
 const TYPING_MS = 250;
 
 /**
- * @param {{signal: AbortSignal, collection: () => string, onChange: () => void}} page onChange: a document was deleted
+ * @param {{signal: AbortSignal, collection: () => string, isThere: (name: string) => Promise<boolean>, onChange: () => void}} page
+ *   isThere: whether anything is stored in a collection, as far as that is known; onChange: a document was deleted
  * @returns {{node: HTMLElement, restart: () => Promise<void>, reload: () => Promise<void>}}
  */
-export function documentList({ signal, collection, onChange }) {
+export function documentList({ signal, collection, isThere: canAsk, onChange }) {
   const prefix = el('input', { type: 'search', autocomplete: 'off', spellcheck: 'false', dir: 'auto', placeholder: 'handbook/', name: 'prefix' });
   const totals = el('p', { class: 'muted', role: 'status' });
   const wrong = el('div', {});
   let isThere = true;
   const load = async (after) => {
     const query = { collection: collection(), prefix: prefix.value, after, limit: ROWS };
+    // A collection begins with its first document.
+    const nothing = () => {
+      isThere = false;
+      totals.textContent = '';
+      return { data: [], has_more: false, last_id: null };
+    };
+    if (!(await canAsk(query.collection))) return nothing();
     try {
       const { data } = await api('/v1/documents', { query, signal });
       isThere = true;
       totals.textContent = describeTotals(data.totals);
       return data;
     } catch (error) {
-      // A collection begins with its first document.
       if (!(error instanceof ApiError && error.status === 404)) throw error;
-      isThere = false;
-      totals.textContent = '';
-      return { data: [], has_more: false, last_id: null };
+      return nothing();
     }
   };
   const remove = async (id) => {

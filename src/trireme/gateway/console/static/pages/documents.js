@@ -43,7 +43,7 @@ function showAll(main, { me, signal, collection }) {
     documents.reload();
     collections?.reload();
   });
-  const documents = documentList({ signal, collection: current, onChange: refresh });
+  const documents = documentList({ signal, collection: current, isThere: field.isThere, onChange: refresh });
   const jobs = jobList({ signal, onChange: refresh });
   const collections =
     me.endpoints.includes('search') &&
@@ -54,7 +54,10 @@ function showAll(main, { me, signal, collection }) {
         choose(name);
         documents.node.scrollIntoView({ block: 'start' });
       },
-      onChange: (name) => name === current() && documents.restart(),
+      onChange: (name) => {
+        field.forget(name);
+        if (name === current()) documents.restart();
+      },
     });
   const uploads = uploadView({ me, signal, collection: current, onStored: refresh });
   main.append(field.node, uploads, jobs.node, documents.node, ...(collections ? [collections.node] : []));
