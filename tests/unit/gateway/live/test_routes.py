@@ -61,7 +61,7 @@ def gateway():
 
 
 async def swap(gateway):
-    gateway.ports.keys._store = gateway.keys
+    gateway.ports.keys.store = gateway.keys
     await gateway.ports.keys.refresh()
 
 
