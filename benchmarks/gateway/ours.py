@@ -87,15 +87,19 @@ def start_gateway(
 
 
 @contextmanager
-def start_budgeted(upstream_port: int, folder: Path, database_url: str) -> Iterator[list[Server]]:
+def start_budgeted(
+    upstream_port: int, folder: Path, database_url: str, more: Mapping[str, str] | None = None
+) -> Iterator[list[Server]]:
     """A gateway with a Valkey of its own, every budget in force and every answer kept, as two servers: one is asked
-    what differs each time, one the same again. Raises UnavailableError."""
+    what differs each time, one the same again. more: as `start_gateway` has it. Raises UnavailableError."""
     from trireme.local.valkey import start_valkey
 
     set_budgets(database_url)
     with start_valkey(folder / "stores") as valkey:
-        more = {"TRIREME_REDIS_URL": valkey.budget_url, "TRIREME_CACHE_URL": valkey.cache_url}
-        with start_gateway(upstream_port, folder, database_url, more, exact="all") as server:
+        stores = {"TRIREME_REDIS_URL": valkey.budget_url, "TRIREME_CACHE_URL": valkey.cache_url}
+        with start_gateway(
+            upstream_port, folder, database_url, stores | dict(more or {}), exact="all"
+        ) as server:
             yield [replace(server, name=BUDGETED, is_varied=True), replace(server, name=HITS)]
 
 

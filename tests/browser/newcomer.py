@@ -2,6 +2,10 @@
 
 import base64
 import io
+import json
+import math
+import time
+import urllib.request
 from pathlib import Path
 
 from browser.files import ANSWER, HANDBOOK, QUESTION, pdf
@@ -27,9 +31,14 @@ class Pictures:
     def __init__(self, folder=None):
         self._folder = folder and Path(folder)
 
+    @property
+    def are_wanted(self):
+        """Whether somebody keeps them."""
+        return self._folder is not None
+
     def take(self, page, name):
         """What the window shows now."""
-        if self._folder is None:
+        if not self.are_wanted:
             return
         from PIL import Image
 
@@ -59,7 +68,7 @@ def ask(page, question=QUESTION):
     page.get_by_label("Question").fill(question)
     page.get_by_role("button", name="Ask", exact=True).click()
     answer = page.get_by_role("region", name="Answer")
-    answer.get_by_text("Answered").wait_for()
+    answer.get_by_role("status").filter(has_text="Answered").wait_for()
     cost_of(page).filter(has_not_text="asking").wait_for()
     return answer.locator(".answer").text_content()
 
@@ -77,4 +86,19 @@ def open_citation(page):
     return marked.text_content()
 
 
-__all__ = ["ANSWER", "FILE", "Pictures", "ask", "cost_of", "drop_pdf", "open_citation", "open_link"]
+def use(url, secret, seconds=60):
+    """Some requests for the plots of a picture: texts that are embedded, many of them again."""
+    until = time.monotonic() + seconds
+    number = 0
+    while time.monotonic() < until:
+        number += 1
+        body = {"model": "embedding", "input": [f"text {number % (7 + number // 9)}", "of a picture"]}
+        headers = {"authorization": f"Bearer {secret}", "content-type": "application/json"}
+        request = urllib.request.Request(f"{url}/v1/embeddings", json.dumps(body).encode(), headers)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            answer.read()
+        # More and less by turns, so that there is something to see.
+        time.sleep(0.02 + 0.2 * abs(math.sin(number / 40)))
+
+
+__all__ = ["ANSWER", "FILE", "Pictures", "ask", "cost_of", "drop_pdf", "open_citation", "open_link", "use"]

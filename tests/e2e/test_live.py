@@ -363,7 +363,7 @@ def test_a_revoked_key_ends_its_stream_with_an_error(world):
             keys.revoke(["key_gone"])
         name, data = watch.await_end()
         assert name == "error"
-        assert data["error"]["type"] == "authentication_error"
+        assert data["error"]["code"] == "invalid_api_key"
         assert "not in force" in data["error"]["message"]
         count = len(other.all("now"))
         wait_until(lambda: len(other.all("now")) > count)

@@ -77,6 +77,8 @@ class World:
         for cap in caps:
             self.caps.put(cap)
         self.metrics = GatewayMetrics()
+        # Rows of what ended, as they were told.
+        self.told = []
         nowhere = Path("/nonexistent")
         self.spending = MeteredSpending(
             SpendingParts(
@@ -88,6 +90,7 @@ class World:
                 prices=PriceBook(self.file),
                 bounds=Bounds(self.file, OwnEstimates(TokenTexts(nowhere), OwnLimits(nowhere))),
                 metrics=self.metrics,
+                tell=self.told.append,
             )
         )
 

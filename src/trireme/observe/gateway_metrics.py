@@ -28,6 +28,7 @@ __all__ = [
     "HOLDS",
     "KEYS",
     "KEYS_AGE",
+    "LIVE_STREAMS",
     "LOOKUP_SECONDS",
     "OPEN_BREAKERS",
     "RECONCILED",
@@ -103,6 +104,7 @@ OPEN_BREAKERS = Metric(
 )
 KEYS = Metric("trireme_gateway_keys", "gauge", "keys in force")
 KEYS_AGE = Metric("trireme_gateway_keys_age_seconds", "gauge", "seconds since the keys were last read")
+LIVE_STREAMS = Metric("trireme_gateway_live_streams", "gauge", "streams of /v1/live that are open")
 HOLDS = Metric("trireme_budget_holds", "gauge", "attempts that run behind a hold")
 REFUSED = Metric(
     "trireme_budget_refused_total",
@@ -251,6 +253,7 @@ GATEWAY = (
     OPEN_BREAKERS,
     KEYS,
     KEYS_AGE,
+    LIVE_STREAMS,
     HOLDS,
     REFUSED,
     SHRUNK,

@@ -261,3 +261,16 @@ def test_a_slow_read_of_older_keys_does_not_come_last():
         return len(ring)
 
     assert asyncio.run(run()) == 0
+
+
+def test_a_key_is_held_until_a_read_says_otherwise_or_none_has_succeeded_for_too_long():
+    store, clock = Store(ANN), Clock()
+    ring = ring_of(store, clock)
+    assert ring.holds("tr-secret of key_1")
+    assert not ring.holds("tr-secret of key_2")
+    clock.now += STALE_SECONDS + 1
+    assert not ring.holds("tr-secret of key_1")
+    store.keys.clear()
+    store.revision = 2
+    asyncio.run(ring.refresh())
+    assert not ring.holds("tr-secret of key_1")

@@ -1,5 +1,8 @@
 """What several servers say together."""
 
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 
 from trireme.errors import UnavailableError
@@ -9,6 +12,7 @@ from trireme.triton.many_servers import (
     find_addresses,
     merge_served,
     read_models_of_all,
+    read_ready,
 )
 from trireme.triton.served_models import ServedModel
 
@@ -73,3 +77,28 @@ def test_a_name_has_all_its_addresses_and_none_where_nobody_knows_it():
     assert find_addresses(["no-such-host.invalid"]) == []
     with pytest.raises(UnavailableError, match=r"no-such-host\.invalid; see TRIREME_SERVER_HOSTS"):
         read_models_of_all(["no-such-host.invalid"], 1, 2)
+
+
+def test_a_server_is_ready_where_it_says_so_and_not_where_it_does_not_answer_or_refuses():
+    class Ready(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200 if self.path == "/v2/health/ready" and server.is_ready else 400)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.11", 0), Ready) as server:
+        server.is_ready = True
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        port = server.server_address[1]
+        assert read_ready(HOSTS, port, 5.0) == [(HOSTS[0], True), (HOSTS[1], False)]
+        server.is_ready = False
+        assert read_ready(HOSTS[:1], port, 5.0) == [(HOSTS[0], False)]
+        server.shutdown()
+        thread.join()
+
+
+def test_without_hosts_there_are_no_servers():
+    assert read_ready([], 1, 1.0) == []

@@ -19,6 +19,7 @@ from trireme.gateway.live.facts import FactParts, Facts, Spent
 from trireme.gateway.live.recorder import Recorder, Ring
 from trireme.gateway.live.scopes import Scope
 from trireme.gateway.live.slots import INTERVAL, SLOTS
+from trireme.observe import metrics as names
 from trireme.observe.build_info import Build
 
 _log = logging.getLogger(__name__)
@@ -321,7 +322,9 @@ class Live:
 def new_live(recorder: Recorder, facts: FactParts, build: Build) -> Live:
     """The streams of this process."""
     gateway = Gateway(socket.gethostname(), build.release, build.version, time.time())
-    return Live(recorder, Facts(facts), gateway)
+    live = Live(recorder, Facts(facts), gateway)
+    facts.metrics.watch(names.LIVE_STREAMS, lambda: live.count)
+    return live
 
 
 def frame(event: str, value: Mapping[str, Any]) -> bytes:

@@ -163,6 +163,23 @@ def test_an_answer_is_kept_when_it_is_whole_and_the_next_equal_call_gets_its_eve
     run(go())
 
 
+def test_a_request_knows_which_tiers_were_asked_and_which_one_answered():
+    async def go():
+        gateway = Gateway(Upstream())
+        for name, hit in (("r", []), ("r2", ["exact"])):
+            exchange, opened = await gateway.open(name=name)
+            await drain(opened)
+            await gateway.settle()
+            assert (exchange.tiers_asked, exchange.tiers_hit) == (["exact"], hit)
+        first, leading = await gateway.open(dataclasses.replace(CALL, model="m2"))
+        second, following = await gateway.open(dataclasses.replace(CALL, model="m2"))
+        assert (first.tiers_hit, second.tiers_hit) == ([], ["flight"])
+        await asyncio.gather(drain(leading), drain(following))
+        await gateway.settle()
+
+    run(go())
+
+
 def test_without_caches_a_call_is_asked():
     async def go():
         upstream = Upstream()

@@ -693,3 +693,21 @@ def test_a_smaller_model_without_a_policy_takes_the_place_of_the_one_that_was_na
         turn.end()
 
     run(act, file=SMALLER)
+
+
+def test_a_request_knows_how_long_it_stood_in_lines_and_a_route_how_many_stand_there():
+    async def act(world):
+        first = await world.enter(model="llm")
+        asked = asking()
+        second = asyncio.ensure_future(world.enter(asked, model="llm"))
+        await asyncio.sleep(0)
+        assert ("llm", 1) in [(name, waiting) for name, _, waiting in world.degrade.standing()]
+        world.clock.move(1.5)
+        first.end()
+        (await second).end()
+        assert asked.waited == 1.5
+        free = asking()
+        (await world.enter(free, model="llm")).end()
+        assert free.waited == 0.0
+
+    run(act, file="[degrade.llm]\nrunning = 1\nwaiting = 4\n")

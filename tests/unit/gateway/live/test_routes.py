@@ -61,7 +61,7 @@ def gateway():
 
 
 async def swap(gateway):
-    gateway.ports.keys._store = gateway.keys
+    gateway.ports.keys.store = gateway.keys
     await gateway.ports.keys.refresh()
 
 
@@ -174,6 +174,7 @@ def test_a_stream_is_no_load_and_no_time_of_a_request(gateway):
         assert stream.headers["cache-control"] == "no-cache"
         now = stream.until(is_now)
         assert (now["running"], now["streams"]) == (0, 1)
+        assert "trireme_gateway_live_streams 1.0" in gateway.ask("GET", "/metrics", secret="")[2].decode()
     wait_until_gone(gateway)
     with watching(gateway) as stream:
         assert stream.until(is_now)["requests_per_second"] == 0

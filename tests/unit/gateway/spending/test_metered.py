@@ -150,3 +150,34 @@ def test_spent_tokens_are_counted_by_tenant():
     assert world.metric("trireme_budget_spent_tokens_total", tenant="acme") == 7
     assert world.metric("trireme_budget_holds") == 0
     assert world.metric("trireme_budget_store_away") == 0
+
+
+def test_what_ended_is_told_as_it_goes_into_the_ledger():
+    world = World(cap(100), file=LOCAL)
+
+    async def scenario():
+        async with world.running():
+            await world.spending.pay(embedding_exchange(), 40, give_vectors, lambda answer: 7)
+            world.spending.record_hit(exchange_of(), "exact", Usage(6, 3, 1), target_of(None))
+            return await world.rows()
+
+    rows = asyncio.run(scenario())
+    assert len(rows) == 2
+    told = {row.attempt: (row.tokens, row.nanos, row.saved_nanos, row.tier) for row in world.told}
+    assert told == {row.attempt: (row.tokens, row.nanos, row.saved_nanos, row.tier) for row in rows}
+
+
+def test_budgets_in_force_are_those_of_the_gateway_where_no_tenant_is_named():
+    world = World(
+        cap(1, tenant="", user=""), cap(2, tenant="*", user=""), cap(3, user="*"), cap(4, user="bob")
+    )
+
+    async def scenario():
+        async with world.running():
+            caps = world.spending.caps
+            return [
+                [one.tokens for one in found]
+                for found in (caps("", ""), caps("acme", ""), caps("acme", "ann"))
+            ]
+
+    assert asyncio.run(scenario()) == [[1], [1, 2], [1, 2, 3]]
