@@ -56,10 +56,12 @@ def serve(settings: Settings, corpus: Sequence[Path], console: Console, replicas
     """
     from trireme.commands.gateway import check_regions
     from trireme.gateway.file import read_gateway_file
+    from trireme.otlp.opening import check_extra
     from trireme.stack import Stack, interruptible
 
     # A fault in it is told before anything starts.
     check_regions(settings, read_gateway_file(settings.gateway_file))
+    check_extra(settings.collector["url"])
     with interruptible(), ExitStack() as resources:
         servers = f"{replicas} tritonservers and Envoy" if replicas else "tritonserver"
         with console.status(f"Starting PostgreSQL and {servers}"):
