@@ -1,12 +1,15 @@
 """A collector of OpenTelemetry: takes OTLP over HTTP, decodes it with the official messages, keeps the spans."""
 
+import base64
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -49,8 +52,9 @@ class Collector:
     released: threading.Event = field(default_factory=threading.Event)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
-    def take(self, body):
-        request = ExportTraceServiceRequest.FromString(body)
+    def take(self, body, kind):
+        is_json = kind.startswith("application/json")
+        request = _of_json(body) if is_json else ExportTraceServiceRequest.FromString(body)
         with self.changed:
             for group in request.resource_spans:
                 service = values_of(group.resource.attributes)["service.name"]
@@ -77,6 +81,16 @@ def values_of(attributes):
         value = getattr(one.value, kind)
         found[one.key] = [item.string_value for item in value.values] if kind == "array_value" else value
     return found
+
+
+def _of_json(body):
+    """OTLP's JSON, whose ids are hexadecimal where protobuf's own JSON has base64."""
+    said = json.loads(body)
+    for group in said["resourceSpans"]:
+        for span in (span for scope in group["scopeSpans"] for span in scope["spans"]):
+            for name in ("traceId", "spanId", "parentSpanId"):
+                span[name] = base64.b64encode(bytes.fromhex(span.get(name, ""))).decode()
+    return ParseDict(said, ExportTraceServiceRequest(), ignore_unknown_fields=True)
 
 
 def _seen(span, service):
@@ -128,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             if mode == "slow":
                 time.sleep(collector.slow)
-            collector.take(body)
+            collector.take(body, self.headers["content-type"])
             answer = ExportTraceServiceResponse()
             if collector.rejected:
                 answer.partial_success.rejected_spans = collector.rejected

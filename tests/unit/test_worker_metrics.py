@@ -6,6 +6,7 @@ import urllib.request
 import pytest
 
 from fakes.ports import free_ports
+from fakes.spans import KeptSpans
 from fakes.worker import Bench, document
 from trireme.errors import SettingError, UnavailableError
 from trireme.observe import metrics as names
@@ -75,3 +76,15 @@ def test_the_page_is_served_while_the_worker_is_there_and_only_with_a_port(bench
         urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics")
     with metrics_of(bench.worker, "127.0.0.1", 0):
         pass
+
+
+def test_what_became_of_spans_is_on_the_page_where_some_are_sent(bench):
+    spans = KeptSpans()
+    metrics = WorkerMetrics(bench.worker, spans=spans)
+    for count in (2, 5, 5):
+        spans.kept[:] = range(count)
+        metrics.tell_spans()
+    assert sorted(told(metrics, names.SPANS)) == [0, 0, 5]
+    without = WorkerMetrics(bench.worker)
+    without.tell_spans()
+    assert told(without, names.SPANS) == []

@@ -58,11 +58,13 @@ def serve(settings: Settings, corpus: Sequence[Path], console: Console, replicas
     from trireme.commands.first_keys import is_kept, make_first_keys
     from trireme.commands.gateway import check_regions
     from trireme.gateway.file import read_gateway_file
+    from trireme.otlp.opening import check_extra
     from trireme.stack import Stack, interruptible
 
     # A fault in it is told before anything starts.
     file = read_gateway_file(settings.gateway_file)
     check_regions(settings, file)
+    check_extra(settings.collector["url"])
     with interruptible(), ExitStack() as resources:
         servers = f"{replicas} tritonservers and Envoy" if replicas else "tritonserver"
         with console.status(f"Starting PostgreSQL and {servers}"):

@@ -23,6 +23,14 @@ def open_spans(
     """
     if not url:
         return NoSpans()
+    check_extra(url)
+    return OtlpSpans(Collector(url, headers), resource_of(process, build, more), build.version, percent)
+
+
+def check_extra(url: str) -> None:
+    """Raises SettingError where spans are to be sent and the extra is not installed."""
+    if not url:
+        return
     try:
         import opentelemetry.proto.collector.trace.v1.trace_service_pb2  # noqa: F401
     except ImportError:
@@ -30,7 +38,6 @@ def open_spans(
             "TRIREME_OTLP_URL or OTEL_EXPORTER_OTLP_ENDPOINT is set: pip install 'trireme[otlp]', or set"
             " TRIREME_OTLP_URL to off"
         ) from None
-    return OtlpSpans(Collector(url, headers), resource_of(process, build, more), build.version, percent)
 
 
 def resource_of(process: str, build: Build, more: str = "") -> dict[str, str]:

@@ -76,11 +76,13 @@ class OtlpSpans:
 
     def close(self) -> None:
         """See SpanSink."""
-        self._ends = time.monotonic() + self._options.closing
+        # One that is known to be away is not waited for: models are unloaded one after the other.
+        patience = 0.0 if self._is_away else self._options.closing
+        self._ends = time.monotonic() + patience
         self._closing.set()
         self._due.set()
         # A daemon: one that still hangs ends with the process.
-        self._thread.join(self._options.closing)
+        self._thread.join(patience)
         with self._lock:
             self._dropped += len(self._waiting)
             self._waiting.clear()

@@ -1,11 +1,13 @@
 from fakes.fake_pb import MetricFamily, arguments
+from fakes.spans import KeptSpans
 from trireme.observe import metrics as names
 from trireme.observe.build_info import Build
 from trireme.observe.process_use import ProcessUse
+from trireme.observe.spans import NoSpans
 from trireme.triton.backends import process
 from trireme.triton.backends.config import read_model_config
 from trireme.triton.backends.metrics import ModelMetrics
-from trireme.triton.backends.process import EVERY, ProcessTelling
+from trireme.triton.backends.process import EVERY, ProcessTelling, SpanTelling
 
 
 def telling(pb, tmp_path, version="d" * 64):
@@ -39,3 +41,18 @@ def test_memory_is_as_it_is_and_processor_time_only_grows(pb, tmp_path, monkeypa
         if call % EVERY == 0:
             had.append((value(names.MODEL_MEMORY), value(names.MODEL_CPU)))
     assert had == [(100, 2.0), (90, 3.5), (80, 3.5), (80, 3.5), (70, 4.0)]
+
+
+def test_what_became_of_spans_is_told_as_it_grows_and_nothing_where_none_are_sent(pb, tmp_path):
+    config = read_model_config(arguments(tmp_path), frozenset())
+    spans = KeptSpans()
+    told = SpanTelling(ModelMetrics(pb, config.name), config, spans)
+    for count in (2, 5, 5):
+        spans.kept[:] = range(count)
+        told.tell()
+    key = f"{names.MODEL_SPANS.name}/{config.name}/{config.instance}"
+    assert MetricFamily.metrics[f"{key}/sent"].value == 5
+    assert MetricFamily.metrics[f"{key}/dropped"].value == 0
+    MetricFamily.metrics.clear()
+    SpanTelling(ModelMetrics(pb, config.name), config, NoSpans()).tell()
+    assert MetricFamily.metrics == {}
