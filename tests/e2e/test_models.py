@@ -1,4 +1,4 @@
-"""A causal embedder in int8 and a language model that reranks, from the build script to answers of a real server."""
+"""A causal embedder in int8 and a language model that reranks, from the build script to a server's answers."""
 
 import subprocess
 import sys

@@ -184,19 +184,21 @@ def row_of(case, found):
     return f"| {hubs} | {case.family} | {case.kind} | {case.needs} | {engines} | {LIBRARIES[case.kind][1]} |"
 
 
-def test_the_table_of_the_page_is_what_was_measured(measured):
-    if set(measured) != {case.name for case in CASES}:
-        pytest.skip("not every checkpoint was compared in this run")
+def test_the_page_has_a_row_of_every_checkpoint_as_measured(measured):
+    """Rows of checkpoints that this run left out stay as they are."""
+    text = PAGE.read_text(encoding="utf-8")
+    written = {line.partition(" | ")[0]: line for line in text.splitlines() if line.startswith("| ")}
     lines = [
         "| checkpoint | family | kind | needs | engine: smallest agreement | compared with |",
         "| --- | --- | --- | --- | --- | --- |",
-        *(row_of(case, measured[case.name]) for case in CASES),
     ]
-    text = PAGE.read_text(encoding="utf-8")
+    for case in CASES:
+        line = row_of(case, measured.get(case.name, {}))
+        lines.append(line if case.name in measured else written.get(line.partition(" | ")[0], line))
     wanted = put_table(text, "served", lines)
     if os.environ.get("WRITE_DOCS"):
         PAGE.write_text(wanted, encoding="utf-8")
         return
-    figure = re.compile(r"(?<=\) )0\.\d+|(?<=\) )1\.\d+")
     # Figures of int8 differ a little from processor to processor.
+    figure = re.compile(r"(?<=\) )[01]\.\d+")
     assert figure.sub("", text) == figure.sub("", wanted), "run it with WRITE_DOCS=1"
