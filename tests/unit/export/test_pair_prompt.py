@@ -1,6 +1,6 @@
 """How a language model that reranks is asked; tests/models compares the scores with the library's."""
 
-import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -67,20 +67,17 @@ def test_one_that_does_not_say_how_it_is_asked_is_refused(chat, says, folder):
 
 
 def test_a_tokenizer_without_the_answers_is_refused(folder):
-    document = json.loads((folder / "tokenizer.json").read_text())
-    for word in ("yes", "no"):
-        document["model"]["vocab"][f"x{word}x"] = document["model"]["vocab"].pop(word)
-    document["model"]["merges"] = [
-        pair for pair in document["model"]["merges"] if "".join(pair) not in ("yes", "no")
-    ]
-    (folder / "tokenizer.json").write_text(json.dumps(document))
+    found = apply_recipe(
+        read_checkpoint(folder, "cross_encoder"), Recipe("m", "cross_encoder", source="x", template=TEMPLATE)
+    )
+    tokenizer = SimpleNamespace(get_vocab=lambda: {"yes": 7})
     with pytest.raises(UnsupportedError, match="no token 'no', whose logit is the score; name the tokens"):
-        ask(folder, template=TEMPLATE)
+        with_pair_prompt(found, tokenizer)
 
 
 @pytest.mark.parametrize("template", ["", "{query}", "{query} {passage} {query}"])
 def test_a_template_without_both_is_refused(template, folder):
-    with pytest.raises(UnsupportedError, match="give --template|once each"):
+    with pytest.raises(UnsupportedError, match=r"give --template|once each"):
         ask(folder, template=template)
 
 
