@@ -1,7 +1,4 @@
-"""A causal embedder in int8 and a language model that reranks, from the build script to answers of a real server."""
-
-import subprocess
-import sys
+"""A causal embedder in int8 and a language model that reranks, from a build to a server's answers."""
 
 import numpy as np
 import pytest
@@ -9,7 +6,11 @@ from stacks import ROOT, start_server
 
 from models import libraries
 from models.cases import TEMPLATE
+from trireme.artifacts.build import BuildOptions
+from trireme.artifacts.recipe import RECIPE_FILE, write_recipe
+from trireme.export.new_recipe import make_recipe
 from trireme.export.pair_prompt import write_chat_template
+from trireme.export.pipeline import build_model
 from trireme.triton.client import TritonClient
 
 pytestmark = pytest.mark.e2e
@@ -33,17 +34,17 @@ def sources(make_checkpoint, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(sources, tmp_path_factory):
-    repository = tmp_path_factory.mktemp("models")
-    loose = ("--min-cosine", "0.9", "--mean-cosine", "0.95")
-    for name, arguments in (
-        ("embedder", ("--engine", "onnx", "--precision", "int8", *loose)),
-        ("reranker", ("--kind", "cross_encoder", "--engine", "openvino", "--template", TEMPLATE)),
+    # The cache of sources is no model.
+    repository = tmp_path_factory.mktemp("served") / "models"
+    loose = {"min_cosine": 0.9, "mean_cosine": 0.95}
+    options = BuildOptions(repository, repository.parent / "cache", ROOT)
+    for name, kind, keys in (
+        ("embedder", "text_encoder", {"engine": "onnx", "precision": "int8", **loose}),
+        ("reranker", "cross_encoder", {"engine": "openvino", "template": TEMPLATE}),
     ):
-        command = [sys.executable, ROOT / "build" / "export_encoder.py", sources / name, "--name", name]
-        done = subprocess.run(
-            [*command, "--repository", repository, *arguments], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+        recipe = make_recipe(name, {"kind": kind, "source": str(sources / name), **keys}, options.cache)
+        build_model(recipe, options)
+        write_recipe(repository / name / RECIPE_FILE, recipe)
     with start_server(repository, tmp_path_factory.mktemp("server")) as server:
         server.wait_until_ready()
         with TritonClient(f"{server.config.host}:{server.config.grpc_port}") as opened:

@@ -242,4 +242,5 @@ CASES = (
     ),
     Case(("minishlab/potion-base-8M", "minishlab/potion-retrieval-32M"), "static", is_model2vec=True),
     Case(("sentence-transformers/static-retrieval-mrl-en-v1",), "static", normalize=False),
+    Case(("nghuyong/ernie-3.0-base-zh",), "ernie", pooling=""),
 )

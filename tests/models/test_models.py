@@ -165,7 +165,7 @@ def test_a_checkpoint_is_served_as_its_library_runs_it(case, source, measured, t
         manifest, _ = build_model(recipe, BuildOptions(tmp_path / engine, tmp_path / "cache"))
         assert (manifest.engine, manifest.kind) == (engine, case.kind)
         found[engine] = agreement(case.kind, answer(tmp_path / engine / "tiny" / "1"), expected)
-        assert found[engine] >= (least if case.kind == "text_encoder" or precision == "fp32" else 0.6), engine
+        assert found[engine] >= bound(case, precision, least), engine
     measured[case.name] = found
 
 
@@ -174,29 +174,42 @@ def test_every_family_has_a_checkpoint_that_is_compared():
     assert len({case.name for case in CASES}) == len(CASES)
 
 
+def bound(case, precision, least):
+    """What the agreement must be."""
+    return least if case.kind == "text_encoder" or precision == "fp32" else 0.6
+
+
+def say(value, precision, least):
+    """A figure, or the bound that it was held against where no run has written it yet."""
+    digits = 4 if precision == "fp32" else 2
+    return f"≥ {least:.{digits}f}" if value is None else f"{value:.{digits}f}"
+
+
 def row_of(case, found):
     hubs = ", ".join(f"`{hub}`" for hub in case.hubs)
     engines = ", ".join(
-        f"{engine} {value:.4f}" if precision == "fp32" else f"{engine} ({precision}) {value:.2f}"
-        for engine, precision, _ in ENGINES
-        if (value := found.get(engine)) is not None
+        f"{engine} {said}" if precision == "fp32" else f"{engine} ({precision}) {said}"
+        for engine, precision, least in engines_of(case)
+        if (said := say(found.get(engine), precision, bound(case, precision, least)))
     )
     return f"| {hubs} | {case.family} | {case.kind} | {case.needs} | {engines} | {LIBRARIES[case.kind][1]} |"
 
 
-def test_the_table_of_the_page_is_what_was_measured(measured):
-    if set(measured) != {case.name for case in CASES}:
-        pytest.skip("not every checkpoint was compared in this run")
+def test_the_page_has_a_row_of_every_checkpoint_as_measured(measured):
+    """Rows of checkpoints that this run left out stay as they are."""
+    text = PAGE.read_text(encoding="utf-8")
+    written = {line.partition(" | ")[0]: line for line in text.splitlines() if line.startswith("| ")}
     lines = [
         "| checkpoint | family | kind | needs | engine: smallest agreement | compared with |",
         "| --- | --- | --- | --- | --- | --- |",
-        *(row_of(case, measured[case.name]) for case in CASES),
     ]
-    text = PAGE.read_text(encoding="utf-8")
+    for case in CASES:
+        line = row_of(case, measured.get(case.name, {}))
+        lines.append(line if case.name in measured else written.get(line.partition(" | ")[0], line))
     wanted = put_table(text, "served", lines)
     if os.environ.get("WRITE_DOCS"):
         PAGE.write_text(wanted, encoding="utf-8")
         return
-    figure = re.compile(r"(?<=\) )0\.\d+|(?<=\) )1\.\d+")
-    # Figures of int8 differ a little from processor to processor.
+    # Figures differ a little from processor to processor.
+    figure = re.compile(r"(≥ )?[01]\.\d+")
     assert figure.sub("", text) == figure.sub("", wanted), "run it with WRITE_DOCS=1"

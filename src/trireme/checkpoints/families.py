@@ -344,6 +344,7 @@ FAMILIES: Mapping[str, EncoderFamily] = _table(
             segments=None,
             model_class="MT5EncoderModel",
         ),
+        EncoderFamily("ernie", "Ernie", "ernie", "zero", _BERT_SIZES),
     )
 )
 

@@ -109,7 +109,9 @@ def collect_inputs(recipe: Recipe, paths: Sequence[Path]) -> Inputs:
     values = asdict(recipe)
     read = [hash_folder(path, SAFE_SUFFIXES) if path.is_dir() else hash_file(path) for path in paths]
     tools = read_tools(TOOLS) | ({"residual": RESIDUAL_VERSION} if recipe.adapter else {})
-    return Inputs({key: values[key] for key in BUILD_KEYS}, {"files": read}, tools)
+    # Builds of before there were templates are told apart as they were.
+    keys = [key for key in BUILD_KEYS if key != "template" or values[key] is not None]
+    return Inputs({key: values[key] for key in keys}, {"files": read}, tools)
 
 
 def _find_calibration(recipe: Recipe, options: BuildOptions) -> Path | None:

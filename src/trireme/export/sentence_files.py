@@ -133,7 +133,8 @@ def read_sentence_files(folder: Path) -> SentenceFiles:
     }
     if kind == "cross_encoder":
         answers = _check_cross_encoder(path, modules)
-        return SentenceFiles(**found, answers=answers, query_prompt=_default_prompt(config))
+        prompt = _default_prompt(folder / CONFIG_FILE, config)
+        return SentenceFiles(**found, answers=answers, query_prompt=prompt)
     query, passage = read_prompts(folder / CONFIG_FILE, config)
     return SentenceFiles(
         **found,
@@ -236,9 +237,12 @@ def _check_cross_encoder(path: Path, modules: list[dict[str, Any]]) -> tuple[int
     return tuple(int(token) for token in tokens if token is not None)
 
 
-def _default_prompt(config: dict[str, Any]) -> str:
+def _default_prompt(path: Path, config: dict[str, Any]) -> str:
     """What a CrossEncoder puts before every pair, or into its chat template as the system's message."""
-    return str((config.get("prompts") or {}).get(config.get("default_prompt_name") or "") or "")
+    prompts = config.get("prompts") or {}
+    if not isinstance(prompts, dict):
+        raise refuse(path, "prompts", prompts, "this maps names to texts")
+    return str(prompts.get(config.get("default_prompt_name") or "") or "")
 
 
 def _read_pipeline(path: Path, modules: list[dict[str, Any]]) -> dict[str, Any]:

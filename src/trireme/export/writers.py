@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trireme.artifacts.encoder_engines import MODEL_FILE
+from trireme.errors import UnsupportedError
 from trireme.export.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -39,7 +40,16 @@ def _write_packed(export: Export) -> None:
 def _write_onnx(export: Export) -> None:
     from trireme.export.precision import convert
 
-    _convert(export, lambda source: convert(source, export.stage / MODEL_FILE, export.precision))
+    def act(source: Path) -> None:
+        # Above 2 GB the weights lie in files beside the graph, which one file cannot hold.
+        if len(list(source.parent.iterdir())) > 1:
+            raise UnsupportedError(
+                f"{export.checkpoint.folder} has more than 2 GB of weights in float32, the most that one ONNX file"
+                " holds; use --engine openvino"
+            )
+        convert(source, export.stage / MODEL_FILE, export.precision)
+
+    _convert(export, act)
 
 
 def _write_openvino(export: Export) -> None:

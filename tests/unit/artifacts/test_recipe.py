@@ -114,6 +114,8 @@ DIGESTED = {
         *("kind", "source", "revision", "package", "weights_sha256", "precision", "target", "engine"),
         *("calibration", "max_length", "pooling", "normalize", "query_prompt", "passage_prompt"),
         *("min_cosine", "mean_cosine", "min_rank_correlation", "max_score_difference"),
+        # In the digest only where a recipe has one.
+        "template",
     },
     "export_llm": {
         *("kind", "source", "revision", "package", "weights_sha256", "precision", "target"),

@@ -109,9 +109,15 @@ def test_a_classifiers_activation_is_read(folder, extra, labels, activation):
     assert found.labels == tuple(names.values())
 
 
-def test_a_reranker_has_one_label(folder):
-    write(folder, "config.json", {**BERT, "id2label": {"0": "no", "1": "yes"}})
-    with pytest.raises(UnsupportedError, match="2 labels"):
+def test_a_reranker_has_one_label_or_two_of_which_the_second_is_the_relevant_one(folder):
+    for labels in (["score"], ["no", "yes"]):
+        write(folder, "config.json", {**BERT, "id2label": dict(enumerate(labels))})
+        assert read_checkpoint(folder, "cross_encoder").labels == ()
+    write(folder, "config.json", {**BERT, "id2label": {"0": "yes", "1": "no"}})
+    with pytest.raises(UnsupportedError, match="the second must be the relevant one"):
+        read_checkpoint(folder, "cross_encoder")
+    write(folder, "config.json", {**BERT, "id2label": {"0": "a", "1": "b", "2": "c"}})
+    with pytest.raises(UnsupportedError, match="3 labels; a cross_encoder has one or two"):
         read_checkpoint(folder, "cross_encoder")
 
 

@@ -246,3 +246,9 @@ def test_a_model_that_is_read_otherwise_by_its_library_is_not_placed(source, opt
     with pytest.raises(GateError, match="SentenceTransformer makes other numbers"):
         build_model(recipe(source), options)
     assert not (options.repository / "tiny").exists()
+
+
+@pytest.mark.parametrize(("keys", "has_key"), [({}, False), ({"template": "{query} {passage}"}, True)])
+def test_a_recipe_without_a_template_has_the_digest_of_before_there_were_any(keys, has_key):
+    inputs = pipeline.collect_inputs(Recipe("m", "cross_encoder", source="x", **keys), [])
+    assert ("template" in inputs.recipe) == has_key

@@ -83,7 +83,6 @@ def test_a_similarity_of_whole_vectors_changes_nothing(name, make):
         (("Transformer",), "has no Pooling"),
         (("Transformer", "Dense"), "has no Pooling"),
         (("Transformer", "Normalize"), "has no Pooling"),
-        (("StaticEmbedding",), "'StaticEmbedding'"),
         (("Router",), "'Router'"),
         (("Asym", "Pooling"), "'Asym'"),
         (("BoW",), "'BoW'"),
@@ -227,8 +226,49 @@ def test_a_wrong_key_of_the_whole_model_is_named(config, key, make):
 
 def test_a_cross_encoder_with_a_prompt_or_another_head_is_refused(make):
     config = {"model_type": "CrossEncoder", "prompts": {"q": "ask "}, "default_prompt_name": "q"}
-    with pytest.raises(UnsupportedError, match="default_prompt_name"):
-        read_sentence_files(make(("Transformer",), config))
-    assert read_sentence_files(make(("Transformer",), {**config, "default_prompt_name": None}))
+    assert read_sentence_files(make(("Transformer",), config)).query_prompt == "ask "
+    with pytest.raises(UnsupportedError, match="prompts"):
+        read_sentence_files(make(("Transformer",), {**config, "prompts": ["ask "]}))
+    nothing = {**config, "default_prompt_name": None}
+    assert read_sentence_files(make(("Transformer",), nothing)).query_prompt == ""
     with pytest.raises(UnsupportedError, match="'Pooling' behind Transformer"):
         read_sentence_files(make(("Transformer", "Pooling"), {"model_type": "CrossEncoder"}))
+
+
+@pytest.mark.parametrize(
+    ("score", "answers"),
+    [
+        ({"true_token_id": 9, "false_token_id": 4}, (4, 9)),
+        ({"true_token_id": 9, "false_token_id": None}, (9,)),
+    ],
+)
+def test_a_logit_score_names_the_tokens_of_its_answers(score, answers, make):
+    settings = {
+        "transformer_task": "text-generation",
+        "module_output_name": "causal_logits",
+        "modality_config": {
+            "text": {"method": "forward", "method_output_name": "logits"},
+            "message": {"method": "forward", "method_output_name": "logits", "format": "flat"},
+        },
+    }
+    folder = make(
+        ("Transformer", "LogitScore"), {"model_type": "CrossEncoder"}, settings, **{"1_LogitScore": score}
+    )
+    assert read_sentence_files(folder).answers == answers
+
+
+@pytest.mark.parametrize(
+    "score",
+    [{}, {"true_token_id": 4, "false_token_id": 4}, {"true_token_id": 4, "module_input_name": "scores"}],
+)
+def test_a_logit_score_without_two_answers_is_refused(score, make):
+    folder = make(("Transformer", "LogitScore"), {"model_type": "CrossEncoder"}, **{"1_LogitScore": score})
+    with pytest.raises(UnsupportedError, match=r"true_token_id|module_input_name"):
+        read_sentence_files(folder)
+
+
+def test_a_static_embedding_is_the_mean_of_all_tokens(make):
+    found = read_sentence_files(make(("StaticEmbedding", "Normalize")))
+    assert (found.is_static, found.pooling, found.normalize) == (True, "mean", True)
+    with pytest.raises(UnsupportedError, match="'Pooling'; supported behind StaticEmbedding"):
+        read_sentence_files(make(("StaticEmbedding", "Pooling")))
