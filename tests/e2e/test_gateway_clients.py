@@ -131,7 +131,7 @@ def test_the_blocks_of_the_document_run(settings, gateway, key):
     reader = Reader(settings, gateway, KEY=key)
     document = ROOT / "docs" / "gateway.md"
     scripts, programs = blocks_of(document, "sh"), blocks_of(document, "python")
-    assert (len(scripts), len(programs)) == (3, 3)
+    assert (len(scripts), len(programs)) == (4, 3)
     for script in scripts:
         reader.run_script(script)
     for program in programs:
