@@ -90,7 +90,10 @@ function limitOf({ tokens, dollars: most }) {
   return parts.filter(Boolean).join(', ');
 }
 
-function spentOf({ spent }) {
+function spentOf(budget) {
+  const { spent } = budget;
+  // Of * each has its own, as the bar says.
+  if (!spent && budget.tenant !== '*' && budget.user !== '*') return 'unknown';
   return spent ? `${number(spent.tokens)} tokens, ${dollars(spent.dollars)}` : '';
 }
 

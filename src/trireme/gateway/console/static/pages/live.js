@@ -49,6 +49,9 @@ export function show(main, { me, signal }) {
       parts.now(data);
       showFaults(faults, data);
     },
+    end(data) {
+      throw new Error(data?.reason ?? 'the stream ended');
+    },
     error(data) {
       throw new Error(data?.error?.message ?? 'the stream was ended');
     },
@@ -137,8 +140,8 @@ function setState(node, kind, text) {
 
 function showFaults(node, { database, store }) {
   const said = [
-    database && database !== 'ok' && `Database: ${database}. Figures of spend, documents and keys are those from before.`,
-    store && store !== 'ok' && `Budget store: ${store}. Figures of budgets are those from before.`,
+    database && database !== 'ok' && `Database: ${database}. Documents, keys and cost cannot be read until it is back.`,
+    store && store !== 'ok' && `Budget store: ${store}. What is spent of budgets is unknown; spend today is the ledger’s.`,
   ].filter(Boolean);
   const text = said.join('\n');
   if (node.dataset.said === text) return;

@@ -163,7 +163,8 @@ function tier(label, name, series) {
   return {
     label,
     figure: (now) => {
-      const { hits, lookups } = now.cache?.[name] ?? {};
+      // A tier that is not named was not asked.
+      const { hits, lookups } = now.cache ? (now.cache[name] ?? { hits: 0, lookups: 0 }) : {};
       if (isUnknown(lookups)) return ['unknown', 'of the last hour'];
       return [lookups ? percent(hits / lookups) : 'none', lookups ? `${tokens(hits)} of ${tokens(lookups)}, last hour` : 'looked up in the last hour'];
     },
