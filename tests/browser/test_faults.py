@@ -4,8 +4,9 @@ import threading
 
 import pytest
 
-from browser.console import focused
+from browser.console import DESKTOP, PHONE, focused
 from browser.shell import log_in
+from fakes.console_api import ME
 
 AWAY = (503, {"error": {"message": "Triton does not answer"}})
 HELLO = {"gateway": "gw-1", "release": "v1", "tenant": None, "interval": 10, "started": 900}
@@ -249,6 +250,7 @@ def test_more_passages_come_once_however_often_they_are_asked_for(new_tab, api):
     more.wait_for(state="hidden")
     assert tab.page.locator(".passages > li").count() == 4
     assert "text 2" in focused(tab.page)
+    assert tab.page.evaluate("document.activeElement.tagName") == "LI"
 
 
 def test_retry_of_all_goes_on_after_one_that_is_refused_and_is_done_once(new_tab, api):
@@ -286,3 +288,72 @@ def test_retry_of_all_goes_on_after_one_that_is_refused_and_is_done_once(new_tab
     go.set()
     tab.page.get_by_role("alert").get_by_text("job 1 is waiting, not dead").wait_for()
     assert [path for _, path, _ in api.sent] == [f"/v1/jobs/{number}/retry" for number in range(3)]
+
+
+def test_a_page_whose_file_cannot_be_had_is_shown_once_the_gateway_is_back(new_tab, api):
+    api.answers["/v1/model_cards"] = (200, {"data": [{**CARD, "name": "llm", "is_ready": True}]})
+    tab = new_tab()
+    tab.watch.allow("ERR_FAILED", "status of 503")
+    log_in(tab, "live")
+    tab.page.route("**/pages/models.js", lambda route: route.abort())
+    api.answers["/readyz"] = (503, {"ready": False, "reasons": ["the gateway stops"]})
+    tab.page.evaluate("location.hash = '#/models'")
+    tab.page.get_by_role("alert").get_by_text("the gateway does not answer").wait_for()
+    tab.page.locator("#banner").get_by_text("The gateway stops").wait_for()
+    tab.page.unroute("**/pages/models.js")
+    api.answers["/readyz"] = (200, {"ready": True, "reasons": []})
+    tab.page.get_by_text("1 of 1 ready").wait_for()
+
+
+def test_names_of_any_length_and_direction_leave_the_page_as_wide_as_its_window(new_tab, api):
+    name = "ספינה-" + "x" * 120
+    key = {
+        "id": "key_1",
+        "tenant": name,
+        "user": name,
+        "models": [name],
+        "collections": [name],
+        "endpoints": [],
+    }
+    key |= {"state": "active", "requests_per_minute": 0, "priority": "normal", "created_at": None}
+    api.answers["/v1/me"] = (200, {**ME, "tenant": name, "user": name, "release": name})
+    budget = {"tenant": name, "user": name, "window": "day", "tokens": 5, "dollars": None}
+    used = {"keys": 1, "budgets": 1, "requests_today": 0, "tokens_today": 0, "dollars_today": "0"}
+    rows = {"keys": key, "budgets": budget, "tenants": {"tenant": name, **used}}
+    for page, row in rows.items():
+        api.answers[f"/v1/{page}"] = (200, {"data": [row], "has_more": False, "last_id": None})
+    api.answers["/v1/model_cards"] = (200, {"data": [{**CARD, "name": name, "is_ready": True}]})
+    spend = {"budgets": [{"tenant": name, "user": name, "window": "day", "tokens": 1, "limit_tokens": 5}]}
+    now = {"at": 1005, "spend": spend, "errors": {name: 1}, "backlog": {name: 1}}
+    served = [{"name": name, "ability": "chat", "is_ready": True}]
+    now |= {"models": served, "replicas": served, "regions": served}
+    hello = {**HELLO, "tenant": name, "gateway": name, "release": name}
+    api.streams["/v1/live"] = [("hello", hello), ("history", HISTORY), ("now", now)]
+    wide = []
+    for viewport in (DESKTOP, PHONE):
+        tab = new_tab(viewport)
+        for page in ("live", "models", *rows):
+            log_in(tab, page)
+            tab.page.get_by_text(name).nth(2).wait_for(state="attached")
+            if tab.is_wider_than_its_window():
+                wide.append((page, viewport["width"]))
+    assert wide == []
+
+
+def test_figures_are_the_same_in_every_language_of_the_browser(new_tab, api):
+    now = {"at": 1005, "requests_per_second": 1234.5, "spend": {"tokens": 12345, "dollars": "1234.50"}}
+    api.streams["/v1/live"] = [("hello", HELLO), ("history", HISTORY), ("now", now)]
+    tab = new_tab(locale="de-DE", timezone_id="Asia/Kolkata")
+    log_in(tab, "live")
+    tab.page.get_by_text("live", exact=True).wait_for()
+    assert [gauge(tab, name) for name in ("Requests", "Spend today")] == ["1,234.5", "$1,234.50"]
+    # Unix second 900, five and a half hours on.
+    assert "up since 1970-01-01 05:45:00" in tab.page.locator("main").inner_text()
+
+
+def test_a_gateway_that_stops_is_named_as_the_reason(new_tab, api):
+    parts = [("hello", HELLO), ("history", HISTORY), ("now", {"at": 1005})]
+    api.streams["/v1/live"] = [*parts, ("end", {"reason": "the gateway stops"})]
+    tab = new_tab()
+    log_in(tab, "live")
+    tab.page.get_by_text(": the gateway stops").wait_for()

@@ -59,6 +59,8 @@ def test_the_focus_stays_in_a_list_whose_row_went_away(new_tab, keys):
     revoke(tab, "key_1")
     tab.page.get_by_text("key_1 is revoked.").wait_for()
     tab.page.get_by_role("rowheader", name="key_1").wait_for(state="detached")
+    assert tab.page.evaluate("document.activeElement.querySelectorAll('tbody tr').length") == 1
+    assert tab.page.evaluate("document.activeElement.tagName") == "DIV"
     tab.page.keyboard.press("Tab")
     tab.page.keyboard.press("Tab")
     assert tab.page.evaluate("document.activeElement.ariaLabel") == "Revoke key_2"
@@ -82,7 +84,9 @@ def test_the_last_page_takes_the_focus_from_the_button_that_led_to_it(new_tab, k
     keys.answers["/v1/keys"] = page_of(key_of(2))
     following.press("Enter")
     tab.page.get_by_role("rowheader", name="key_2").wait_for()
+    tab.page.wait_for_function("() => !document.querySelector('.pager button:last-child:enabled')")
     assert "key_2" in focused(tab.page)
+    assert tab.page.evaluate("document.activeElement.tagName") == "DIV"
 
 
 def test_two_clicks_on_next_are_one_step(new_tab, keys):

@@ -25,7 +25,7 @@ const banner = document.getElementById('banner');
 let shown = new AbortController();
 let probe = null;
 let failedAt = 0;
-/** What the banner says is away. */
+/** What GET /readyz said last that is away; before it was asked, what a call found. */
 let said = [];
 let wasAway = false;
 
@@ -79,7 +79,15 @@ function leave() {
 /** The module of a page; of a name that is none nothing is asked for. */
 async function loadPage(name) {
   const page = PAGES.find((one) => one.name === name);
-  return page ? import(`./pages/${page.name}.js`) : null;
+  try {
+    return page ? await import(`./pages/${page.name}.js`) : null;
+  } catch (error) {
+    // A file that could not be had is a gateway that is away, and may be had later.
+    if (!(error instanceof TypeError)) throw error;
+    const away = new ApiError('the gateway does not answer', { code: 'network' });
+    isDown(away);
+    throw away;
+  }
 }
 
 async function showPage(page, signal) {
@@ -198,13 +206,15 @@ function stop(text) {
 /** A call got no answer, or 503. That may be the call's alone: GET /readyz says whether it is the gateway's. */
 function isDown(error) {
   failedAt = Date.now();
-  if (error.status === 0) say([error.message]);
+  if (error.status === 0) {
+    if (!said.length) said = [error.message];
+    say([error.message]);
+  }
   probe ??= setTimeout(look, error.status === 0 ? PROBE_MS : 0);
 }
 
 function say(reasons) {
   wasAway = true;
-  said = reasons;
   const words = `${reasons.join('; ')}. Trying again …`;
   const text = words[0].toUpperCase() + words.slice(1);
   banner.hidden = false;
@@ -217,6 +227,7 @@ async function look() {
   if (reasons) {
     // One of several is back: what waited for it need not wait for the others.
     const isLess = said.some((one) => !reasons.includes(one));
+    said = reasons;
     say(reasons);
     if (isLess) showAgain();
   } else if (wasAway || Date.now() - failedAt > DOUBT_MS) return isBack();

@@ -99,7 +99,7 @@ function spentOf(budget) {
 
 function budgetTable(rows, actions) {
   const columns = [
-    { name: 'tenant', label: 'Of', cell: whose },
+    { name: 'tenant', label: 'Of', cell: (row) => el('span', { class: 'wrap', dir: 'auto', text: whose(row) }) },
     { name: 'window', label: 'In a', cell: (row) => row.window },
     { name: 'limit', label: 'At most', align: 'right', cell: limitOf },
     { name: 'spent', label: 'Spent', align: 'right', cell: spentOf },

@@ -65,7 +65,7 @@ function keyTable(rows, onRevoke) {
     rows,
     columns: [
       { name: 'id', label: 'Key', cell: (row) => el('span', { class: 'mono', text: row.id }) },
-      { name: 'tenant', label: 'Tenant', cell: (row) => (row.user ? `${row.tenant} / ${row.user}` : row.tenant) },
+      { name: 'tenant', label: 'Tenant', cell: (row) => el('span', { class: 'wrap', dir: 'auto', text: row.user ? `${row.tenant} / ${row.user}` : row.tenant }) },
       { name: 'may', label: 'May use', cell: mayUse },
       { name: 'requests_per_minute', label: 'Requests a minute', align: 'right', cell: rate },
       { name: 'priority', label: 'Priority' },
