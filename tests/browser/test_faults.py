@@ -357,3 +357,46 @@ def test_a_gateway_that_stops_is_named_as_the_reason(new_tab, api):
     tab = new_tab()
     log_in(tab, "live")
     tab.page.get_by_text(": the gateway stops").wait_for()
+
+
+def test_who_stops_an_answer_by_keyboard_is_back_at_the_question(playground, api):
+    api.streams[CHAT] = [chunk("Wind")]
+    ask(playground)
+    playground.page.locator(".answer").get_by_text("Wind").wait_for()
+    playground.page.get_by_role("button", name="Stop").press("Enter")
+    playground.page.get_by_text("Stopped: this is what had come.").wait_for()
+    assert playground.page.evaluate("document.activeElement.name") == "question"
+
+
+def test_the_cost_of_a_tenant_that_was_typed_comes_back_by_itself(new_tab, api):
+    api.answers["/v1/cost"] = AWAY
+    api.answers["/readyz"] = (503, {"ready": False, "reasons": ["Triton does not answer"]})
+    tab = new_tab()
+    tab.watch.allow("status of 503")
+    log_in(tab, "cost")
+    tenant = tab.page.get_by_label("Tenant (empty: all)")
+    tenant.fill("acme")
+    tenant.press("Enter")
+    tab.page.locator("#banner").get_by_text("Triton does not answer").wait_for()
+    api.answers["/v1/cost"] = (200, cost_of("acme"))
+    api.answers["/readyz"] = (200, {"ready": True, "reasons": []})
+    tab.page.get_by_role("rowheader", name="rag").first.wait_for()
+    assert tenant.input_value() == "acme"
+    assert "tenant=acme" in tab.page.url
+
+
+def cost_of(tenant):
+    figures = {name: 1 for name in ("requests", "succeeded", "failed", "input_tokens", "output_tokens")}
+    figures |= {f"{name}_dollars": "0.50" for name in ("usage", "saved")}
+    figures |= {"idle_dollars": None, "allocation_dollars": None, "answer_ms": None}
+    figures |= {"dollars_per_success": {"usage": "0.50", "allocation": None}}
+    times = {"since": "2026-11-01T00:00:00Z", "until": "2026-11-29T00:00:00Z"}
+    sums = {"bill_dollars": "0.50", "unexplained_dollars": "0", "machines": []}
+    return {
+        **times,
+        **sums,
+        "by": "model",
+        "tenant": tenant,
+        "data": [{**figures, "name": "rag"}],
+        "total": figures,
+    }

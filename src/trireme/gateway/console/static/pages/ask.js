@@ -28,7 +28,10 @@ export function ask({ me, signal }) {
     const mine = (running = new AbortController());
     controls.stop.disabled = false;
     await answer(controls.call(), result, { me, signal, stopped: mine.signal, again: start });
-    if (running === mine) controls.stop.disabled = true;
+    if (running !== mine) return;
+    // Who stopped it by keyboard goes on with the question.
+    if (document.activeElement === controls.stop) controls.question.focus();
+    controls.stop.disabled = true;
   };
   controls.stop.addEventListener('click', () => running?.abort());
   controls.form.addEventListener('submit', (event) => {
