@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 from stacks import ROOT, Serving, settings_on_free_ports
 
 from browser.site import Site
+from fakes.console_api import ConsoleApi
 from trireme.access.endpoints import ENDPOINTS
 from trireme.artifacts.repository import is_built, list_recipes
 from trireme.local.postgres import start_postgres
@@ -156,3 +157,31 @@ def new_console(request, chromium, site, axe):
 def console(new_console):
     """A desktop's tab, logged in with the admin's key, at the first page."""
     return new_console()
+
+
+@pytest.fixture
+def api():
+    """An API of set answers, under the console's real files."""
+    with ConsoleApi() as running:
+        # The first page of a log-in: a stream that says nothing.
+        running.streams["/v1/live"] = []
+        yield running
+
+
+@pytest.fixture
+def new_tab(chromium, axe, api):
+    """new_tab(**options of a context) -> a Console that has loaded nothing; at the end none has done wrong."""
+    contexts, tabs = [], []
+
+    def make(viewport=DESKTOP, **options):
+        context = chromium.new_context(viewport=viewport, **options)
+        context.set_default_timeout(30_000)
+        contexts.append(context)
+        tabs.append(Console(context, api.url, axe))
+        return tabs[-1]
+
+    yield make
+    faults = [fault for tab in tabs for fault in tab.watch.faults]
+    for context in contexts:
+        context.close()
+    assert faults == []

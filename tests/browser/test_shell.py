@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from browser.console import DESKTOP, PHONE, Console
+from browser.console import DESKTOP, PHONE
+from browser.shell import SECRET, log_in
 from fakes.console_api import ME, ConsoleApi
 
-SECRET = "tr-of-a-test"
 NO_KEY = (401, {"error": {"message": "this key is not in force", "code": "no_key"}})
 AWAY = (503, {"error": {"message": "the database does not answer", "code": "unavailable"}})
 COST = {
@@ -77,32 +77,6 @@ def api():
         running.answers["/v1/model_cards"] = (200, {"data": []})
         running.streams["/v1/live"] = [("hello", HELLO), ("history", HISTORY), ("now", NOW)]
         yield running
-
-
-@pytest.fixture
-def new_tab(chromium, axe, api):
-    """new_tab(**options of a context) -> a Console that has loaded nothing; at the end none has done wrong."""
-    contexts, tabs = [], []
-
-    def make(viewport=DESKTOP, **options):
-        context = chromium.new_context(viewport=viewport, **options)
-        context.set_default_timeout(30_000)
-        contexts.append(context)
-        tabs.append(Console(context, api.url, axe))
-        return tabs[-1]
-
-    yield make
-    faults = [fault for tab in tabs for fault in tab.watch.faults]
-    for context in contexts:
-        context.close()
-    assert faults == []
-
-
-def log_in(tab, route="cost", secret=SECRET):
-    tab.page.goto(f"{tab.url}#key={secret}")
-    tab.page.get_by_role("navigation", name="Pages").wait_for()
-    tab.page.goto(f"{tab.url}#/{route}")
-    tab.page.locator(f"a[aria-current][href='#/{route.partition('?')[0]}']").wait_for()
 
 
 def text_of(tab):

@@ -24,14 +24,17 @@ ME = {
 class ConsoleApi:
     """Serves while it is entered. `answers`: path -> (status, value), or a function of the key that gives both.
 
+    Those of another method than GET stand under "METHOD path". A third item are headers. `asked`: (path, key) of
+    each GET, `sent`: (method, path, value) of each other call.
+
     A value that is a list of (event, data) under `streams` is sent as server-sent events; the stream stays open
-    until `end_streams`.
+    until `end_streams`. `headers`: more of them for a stream, under its name.
     """
 
     def __init__(self):
         self.answers = {"/v1/me": (200, ME), "/readyz": (200, {"ready": True, "reasons": []})}
-        self.streams = {}
-        self.asked = []
+        self.streams, self.headers = {}, {}
+        self.asked, self.sent = [], []
         self._ends = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -55,7 +58,7 @@ class ConsoleApi:
         self._server.server_close()
         self._thread.join()
 
-    def _handler(api):  # noqa: N805
+    def _handler(api):  # noqa: C901, N805
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 path = urlsplit(self.path).path
@@ -66,11 +69,27 @@ class ConsoleApi:
                 key = self.headers.get("authorization", "").removeprefix("Bearer ")
                 api.asked.append((self.path, key))
                 if path in api.streams:
-                    self._stream(api.streams[path])
+                    self._stream(path)
                     return
-                answer = api.answers.get(path, (404, {"error": {"message": f"no {path}"}}))
-                status, value = answer(key) if callable(answer) else answer
-                self._send(status, json.dumps(value).encode(), "application/json", {})
+                self._answer(path, path, key)
+
+            def _other(self):
+                path = urlsplit(self.path).path
+                key = self.headers.get("authorization", "").removeprefix("Bearer ")
+                text = self.rfile.read(int(self.headers.get("content-length") or 0))
+                api.sent.append((self.command, self.path, json.loads(text) if text else None))
+                if (name := f"{self.command} {path}") in api.streams:
+                    self._stream(name)
+                else:
+                    self._answer(name, path, key)
+
+            do_POST = do_PUT = do_DELETE = _other  # noqa: N815
+
+            def _answer(self, name, path, key):
+                answer = api.answers.get(name, (404, {"error": {"message": f"no {path}"}}))
+                status, value, *headers = answer(key) if callable(answer) else answer
+                with suppress(ConnectionError):
+                    self._send(status, json.dumps(value).encode(), "application/json", *(headers or [{}]))
 
             def _send(self, status, body, content_type, headers):
                 self.send_response(status)
@@ -80,14 +99,16 @@ class ConsoleApi:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def _stream(self, events):
+            def _stream(self, name):
                 ends = api._ends
                 self.send_response(200)
                 self.send_header("content-type", "text/event-stream")
+                for header, value in api.headers.get(name, {}).items():
+                    self.send_header(header, value)
                 self.end_headers()
                 # A page that was left meanwhile reads no more.
                 with suppress(ConnectionError):
-                    for event, data in events:
+                    for event, data in api.streams[name]:
                         self.wfile.write(f"event: {event}\ndata: {json.dumps(data)}\n\n".encode())
                     self.wfile.flush()
                     ends.wait(60)

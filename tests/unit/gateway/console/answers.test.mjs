@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { Answer, costOf, describeCache, factsOf, stagesOf } from '../../../../src/trireme/gateway/console/static/lib/answers.js';
+import { Answer, chargedOf, costOf, describeCache, factsOf, stagesOf } from '../../../../src/trireme/gateway/console/static/lib/answers.js';
 
 function taken(...frames) {
   const answer = new Answer();
@@ -60,7 +60,7 @@ test('facts hold what was said, and no row for what nobody said', () => {
   const facts = new Map(factsOf({ answer, headers, firstMs: 31, totalMs: 1200 }));
   assert.equal(facts.get('Step'), 'big, after small: unsure');
   assert.equal(facts.get('Attempts'), '2');
-  assert.equal(facts.get('Tokens'), '1,200 read (512 of them cached), 4 written');
+  assert.equal(facts.get('Tokens of the LLM'), '1,200 read (512 of them cached), 4 written');
   assert.equal(facts.get('Passages'), '20 found, 8 reranked');
   assert.equal(facts.get('Request'), 'r1');
   for (const absent of ['Cache', 'Left out under load', 'Chance of an answer', 'Ended by']) assert.equal(facts.has(absent), false);
@@ -72,4 +72,11 @@ test('a cost without a price is no zero', () => {
   assert.equal(costOf({ is_priced: true, total }), '$0');
   assert.match(costOf({ is_priced: true, total: { dollars: '0', saved_dollars: '0.5' } }), /^\$0; a cache saved \$0\.50/);
   assert.equal(costOf(null), 'not in the ledger');
+});
+
+test('what was charged is the whole request, and unknown where the ledger does not say', () => {
+  const total = { input_tokens: 1330, output_tokens: 0, dollars: '0', saved_dollars: '0' };
+  assert.equal(chargedOf({ is_priced: false, total }), '1,330 tokens read, 0 written');
+  assert.equal(chargedOf({ is_priced: true, total: { dollars: '1', saved_dollars: '0' } }), null);
+  assert.equal(chargedOf(null), null);
 });

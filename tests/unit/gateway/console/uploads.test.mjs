@@ -120,3 +120,36 @@ test('a folder that is dropped gives its files with their paths, hidden ones lef
   const found = await filesOf({ items: [{ webkitGetAsEntry: () => tree }], files: [] });
   assert.deepEqual(found.map(({ name }) => name), ['notes/a.md', 'notes/deep/b.md']);
 });
+
+test('who stops ends those too that wait to be sent again', async () => {
+  let go;
+  const paused = new Promise((resolve) => (go = resolve));
+  const sent = [];
+  const ended = new AbortController();
+  const send = async ({ name }) => {
+    sent.push(name);
+    throw failing(429);
+  };
+  const uploads = new Uploads({ limits: {}, suffixes: SUFFIXES, signal: ended.signal, send, look: async () => new Map(), pause: () => paused, onChange: () => {} });
+  uploads.add(files('a.md'), 'notes');
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(uploads.canStop(), true);
+  uploads.stop();
+  assert.equal(uploads.canStop(), false);
+  go();
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual([sent, uploads.items[0].state, uploads.items[0].sends], [['a.md'], 'cancelled', 1]);
+});
+
+test('a file of a folder that cannot be read is told, and keeps none of the others', async () => {
+  const good = { name: 'a.md', fullPath: '/notes/a.md', isFile: true, file: (tell) => tell({ name: 'a.md', size: 1 }) };
+  const gone = { name: 'b.md', fullPath: '/notes/b.md', isFile: true, file: (_, refuse) => refuse(new Error('it is gone')) };
+  const some = [gone, good];
+  const folder = { name: 'notes', isFile: false, createReader: () => ({ readEntries: (tell) => tell(some.splice(0, 2)) }) };
+  const found = await filesOf({ items: [{ webkitGetAsEntry: () => folder }], files: [] });
+  assert.deepEqual(found.map(({ name, fault }) => [name, fault]), [['notes/b.md', 'it cannot be read: it is gone'], ['notes/a.md', undefined]]);
+  const { uploads, whole } = queue();
+  uploads.add(found, 'notes');
+  await whole;
+  assert.deepEqual(uploads.items.map(({ state, reason }) => [state, reason]), [['failed', 'it cannot be read: it is gone'], ['done', '']]);
+});

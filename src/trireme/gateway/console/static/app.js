@@ -25,6 +25,8 @@ const banner = document.getElementById('banner');
 let shown = new AbortController();
 let probe = null;
 let failedAt = 0;
+/** What GET /readyz said last that is away; before it was asked, what a call found. */
+let said = [];
 let wasAway = false;
 
 function start() {
@@ -32,10 +34,10 @@ function start() {
   calls.addEventListener('unauthorized', () => session.me && logOut('This key is no longer in force.'));
   calls.addEventListener('down', ({ detail }) => isDown(detail));
   window.addEventListener('hashchange', () => {
-    const isByLink = top.contains(document.activeElement);
+    const isByLink = document.activeElement !== document.body;
     route();
     // The next Tab goes into the page that was asked for.
-    if (isByLink) main.focus({ preventScroll: true });
+    if (isByLink && session.key) main.focus({ preventScroll: true });
   });
   route();
 }
@@ -51,7 +53,7 @@ function takeKey() {
 async function route() {
   const key = takeKey();
   if (key) [session.key, session.me] = [key, null];
-  shown.abort();
+  leave();
   shown = new AbortController();
   const { signal } = shown;
   if (!session.key) return showLogIn();
@@ -68,10 +70,24 @@ async function route() {
   await showPage(page, signal);
 }
 
+/** End what the page started, a question that waits for an answer too: below an open dialog nothing can be used. */
+function leave() {
+  shown.abort();
+  for (const dialog of document.querySelectorAll('dialog[open]')) dialog.close('');
+}
+
 /** The module of a page; of a name that is none nothing is asked for. */
 async function loadPage(name) {
   const page = PAGES.find((one) => one.name === name);
-  return page ? import(`./pages/${page.name}.js`) : null;
+  try {
+    return page ? await import(`./pages/${page.name}.js`) : null;
+  } catch (error) {
+    // A file that could not be had is a gateway that is away, and may be had later.
+    if (!(error instanceof TypeError)) throw error;
+    const away = new ApiError('the gateway does not answer', { code: 'network' });
+    isDown(away);
+    throw away;
+  }
 }
 
 async function showPage(page, signal) {
@@ -135,7 +151,7 @@ function showLogIn(reason = '') {
 }
 
 function logOut(reason) {
-  shown.abort();
+  leave();
   forget();
   showLogIn(reason);
 }
@@ -190,14 +206,17 @@ function stop(text) {
 /** A call got no answer, or 503. That may be the call's alone: GET /readyz says whether it is the gateway's. */
 function isDown(error) {
   failedAt = Date.now();
-  if (error.status === 0) say([error.message]);
+  if (error.status === 0) {
+    if (!said.length) said = [error.message];
+    say([error.message]);
+  }
   probe ??= setTimeout(look, error.status === 0 ? PROBE_MS : 0);
 }
 
 function say(reasons) {
   wasAway = true;
-  const said = `${reasons.join('; ')}. Trying again …`;
-  const text = said[0].toUpperCase() + said.slice(1);
+  const words = `${reasons.join('; ')}. Trying again …`;
+  const text = words[0].toUpperCase() + words.slice(1);
   banner.hidden = false;
   if (banner.textContent !== text) banner.textContent = text;
 }
@@ -205,16 +224,27 @@ function say(reasons) {
 async function look() {
   const reasons = await whyNotReady();
   probe = null;
-  if (reasons) say(reasons);
-  else if (wasAway || Date.now() - failedAt > DOUBT_MS) return isBack();
+  if (reasons) {
+    // One of several is back: what waited for it need not wait for the others.
+    const isLess = said.some((one) => !reasons.includes(one));
+    said = reasons;
+    say(reasons);
+    if (isLess) showAgain();
+  } else if (wasAway || Date.now() - failedAt > DOUBT_MS) return isBack();
   probe = setTimeout(look, PROBE_MS);
 }
 
-/** Show the page again where all of it failed, and nobody has typed anything into it. */
 function isBack() {
   isUp();
-  const isTyped = [...main.querySelectorAll('input, textarea')].some((one) => one.value !== one.defaultValue);
-  if (session.key && (!session.me || (main.querySelector('[data-passes]') && !isTyped))) route();
+  showAgain();
+}
+
+/** Show the page again where all of it failed, and nobody has typed anything into it; else the parts that failed. */
+function showAgain() {
+  if (!session.key) return;
+  const isTyped = [...main.querySelectorAll('input, textarea')].some((one) => one.value !== one.defaultValue || one.checked !== one.defaultChecked);
+  if (!session.me || (main.querySelector('[data-passes="page"]') && !isTyped)) route();
+  else main.querySelectorAll('[data-passes="part"] button').forEach((one) => one.click());
 }
 
 /** What GET /readyz says; null where the gateway is ready. */
@@ -232,6 +262,7 @@ function isUp() {
   clearTimeout(probe);
   probe = null;
   wasAway = false;
+  said = [];
   banner.hidden = true;
   banner.textContent = '';
 }

@@ -101,7 +101,7 @@ export function factsOf({ answer, headers, firstMs, totalMs }) {
     ['Cache', describeCache(headers.get('x-trireme-cache'))],
     ['Left out under load', headers.get('x-trireme-degraded')],
     ['Attempts', attemptsOf(headers)],
-    ['Tokens', tokensOf(answer.usage)],
+    [answer.details ? 'Tokens of the LLM' : 'Tokens', tokensOf(answer.usage)],
     ['Passages', passagesOf(details)],
     ['First words', isNumber(firstMs) ? `after ${duration(firstMs)}` : null],
     ['Whole answer', isNumber(totalMs) ? `after ${duration(totalMs)}` : null],
@@ -120,6 +120,17 @@ export function costOf(request) {
   if (!request.is_priced) return 'no price is set';
   const { dollars: spent, saved_dollars: saved } = request.total;
   return Number(saved) > 0 ? `${dollars(spent)}; a cache saved ${dollars(saved)}` : dollars(spent);
+}
+
+/**
+ * What the tenant was charged for: more than the LLM's tokens, since embedding and reranking read too.
+ * @param {any|null} request as `costOf` takes it
+ * @returns {string|null} null where the ledger says nothing
+ */
+export function chargedOf(request) {
+  if (request === null || !isNumber(request.total.input_tokens)) return null;
+  const { input_tokens: read, output_tokens: written } = request.total;
+  return `${number(read)} tokens read, ${number(written)} written`;
 }
 
 function stepOf(headers) {

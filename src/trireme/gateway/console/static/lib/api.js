@@ -54,15 +54,16 @@ export function upload(path, form, { onProgress, signal } = {}) {
     }
     const request = new XMLHttpRequest();
     const abort = () => request.abort();
+    const { key } = session;
     request.open('POST', path);
-    request.setRequestHeader('authorization', `Bearer ${session.key}`);
+    request.setRequestHeader('authorization', `Bearer ${key}`);
     request.upload.onprogress = (event) => onProgress?.(event.loaded, event.total);
     request.onabort = () => reject(signal?.reason ?? new DOMException('aborted', 'AbortError'));
     request.onerror = () => reject(fail(new ApiError('the gateway does not answer', { code: 'network' })));
     request.onload = () => {
       const headers = readHeaders(request.getAllResponseHeaders());
       const error = errorOf(request.status, request.responseText, headers);
-      if (error) reject(fail(error));
+      if (error) reject(fail(error, key));
       else resolve({ data: request.responseText ? JSON.parse(request.responseText) : null, headers });
     };
     request.onloadend = () => signal?.removeEventListener('abort', abort);
@@ -142,7 +143,8 @@ function jsonOr(text) {
 
 async function ask(path, { method = 'GET', body, query, signal, headers } = {}) {
   const sent = { ...headers };
-  if (session.key) sent.authorization = `Bearer ${session.key}`;
+  const { key } = session;
+  if (key) sent.authorization = `Bearer ${key}`;
   if (body !== undefined) sent['content-type'] = 'application/json';
   const answer = await reading(
     fetch(withQuery(path, query), {
@@ -157,7 +159,7 @@ async function ask(path, { method = 'GET', body, query, signal, headers } = {}) 
     }),
   );
   if (answer.ok) return answer;
-  throw fail(errorOf(answer.status, await reading(answer.text()), answer.headers));
+  throw fail(errorOf(answer.status, await reading(answer.text()), answer.headers), key);
 }
 
 function withQuery(path, query) {
@@ -201,9 +203,9 @@ function readHeaders(text) {
   return new Headers(pairs.filter(([name]) => name));
 }
 
-/** Tell the shell of a failure that is more than this call's, and give the error back. */
-function fail(error) {
-  if (error.status === 401) note('unauthorized', error);
+/** Tell the shell of a failure that is more than this call's, and give the error back. A key of before says nothing of the one in use. */
+function fail(error, key = session.key) {
+  if (error.status === 401 && key === session.key) note('unauthorized', error);
   if (error.status === 0 || error.status === 503) note('down', error);
   return error;
 }

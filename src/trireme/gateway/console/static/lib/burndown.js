@@ -72,5 +72,5 @@ export function outlook({ forecast }) {
 
 function whyUnknown({ tenant, user }) {
   if (tenant === '*' || user === '*') return 'each has its own';
-  return 'unknown: the budget store does not answer';
+  return 'unknown: no budget store answers';
 }

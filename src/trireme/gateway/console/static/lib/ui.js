@@ -60,6 +60,26 @@ export function replace(node, ...children) {
   return node;
 }
 
+/**
+ * As `replace`, for what is shown anew: who is on a control in it stays on the one of the same name, or, where that is gone,
+ * on `node` itself.
+ * @param {HTMLElement} node @param {...any} children @returns {HTMLElement} node
+ */
+export function renew(node, ...children) {
+  const before = document.activeElement;
+  const isInside = before !== node && node.contains(before);
+  replace(node, ...children);
+  if (!isInside) return node;
+  if (!node.hasAttribute('tabindex')) node.tabIndex = -1;
+  const same = [...node.querySelectorAll(before.tagName)].find((one) => nameOf(one) === nameOf(before));
+  (same ?? node).focus({ preventScroll: true });
+  return node;
+}
+
+function nameOf(node) {
+  return node.getAttribute('aria-label') ?? node.getAttribute('href') ?? node.textContent;
+}
+
 /** A heading of a part of the page. @param {string} text @param {string} [id] @returns {HTMLElement} */
 export function heading(text, id) {
   return el('h2', { text, id });
@@ -134,45 +154,43 @@ function cellOf({ name, label, align, cell }, row, at) {
  * @returns {{node: HTMLElement, reload: () => Promise<void>, restart: () => Promise<void>}} reload: this page; restart: the first one
  */
 export function pager({ load, render, label = 'Pages' }) {
-  const afters = [null];
-  const body = el('div', { 'aria-live': 'off' });
+  let afters = [null];
+  const body = el('div', { 'aria-live': 'off', tabindex: '-1' });
   const place = el('span', { class: 'muted' });
-  const back = button('Previous', () => turn(() => afters.pop()));
-  const next = button('Next', () => turn(() => afters.push(last)));
+  // From the page that is shown, so that a second click while the first one waits asks for the same page.
+  const back = button('Previous', () => read(afters.slice(0, -1)));
+  const next = button('Next', () => read([...afters, last]));
   const bar = el('nav', { class: 'pager', 'aria-label': label, hidden: true }, back, place, next);
   let last = null;
   let asked = 0;
 
-  function turn(step) {
-    step();
-    return reload();
-  }
-
-  async function reload() {
+  async function read(wanted) {
     const mine = (asked += 1);
     body.setAttribute('aria-busy', 'true');
     if (!body.childNodes.length) replace(body, loading());
     try {
-      const page = await load(afters.at(-1));
+      const page = await load(wanted.at(-1));
       if (mine !== asked) return;
+      afters = wanted;
       last = page.last_id;
-      replace(body, render(page.data));
+      renew(body, render(page.data));
       place.textContent = `Page ${afters.length}`;
+      const isInBar = bar.contains(document.activeElement);
       back.disabled = afters.length < 2;
       next.disabled = !page.has_more;
-      bar.hidden = afters.length < 2 && !page.has_more;
+      bar.hidden = back.disabled && next.disabled;
+      // A button that is out of use gives the focus to the list that it led to.
+      if (isInBar && (bar.hidden || document.activeElement.disabled)) body.focus({ preventScroll: true });
     } catch (error) {
       if (error?.name === 'AbortError') return;
-      if (mine === asked) replace(body, errorBox(error));
+      if (mine === asked) renew(body, errorBox(error, { again: () => read(wanted), comesBack: true }));
     } finally {
       if (mine === asked) body.removeAttribute('aria-busy');
     }
   }
 
-  function restart() {
-    afters.length = 1;
-    return reload();
-  }
+  const reload = () => read(afters);
+  const restart = () => read([null]);
 
   return { node: el('div', {}, body, bar), reload, restart };
 }
@@ -212,14 +230,14 @@ export function notice(kind, text) {
 /**
  * What went wrong, and what to change. An error that may pass (no answer, 429, 503) has a button that tries again.
  * @param {any} error
- * @param {{again?: (() => void)|null}} [options] again: what the button does; null: there is none; without it the page is
- *   shown anew, by itself as well when the gateway is back
+ * @param {{again?: (() => void)|null, comesBack?: boolean}} [options] again: what the button does; null: there is none, as of what
+ *   was typed and can be sent again; without it the page is shown anew, by itself as well when the gateway is back. comesBack:
+ *   `again` is done then too
  * @returns {HTMLElement}
  */
-export function errorBox(error, { again } = {}) {
+export function errorBox(error, { again, comesBack = again === undefined } = {}) {
   const isOurs = error instanceof ApiError;
   const passes = isOurs && [0, 429, 503].includes(error.status);
-  const isWhole = passes && again === undefined;
   const onClick = again ?? (() => window.dispatchEvent(new Event('hashchange')));
   const facts = isOurs
     ? [
@@ -230,7 +248,7 @@ export function errorBox(error, { again } = {}) {
     : [];
   return el(
     'div',
-    { class: 'notice error', role: 'alert', dataset: isWhole ? { passes: 'yes' } : {} },
+    { class: 'notice error', role: 'alert', dataset: passes && comesBack ? { passes: again ? 'part' : 'page' } : {} },
     el('p', { text: isOurs ? error.message : `The page failed: ${error?.message ?? error}` }),
     facts.length > 0 && el('p', { class: 'muted', text: facts.join(' · ') }),
     passes && again !== null && button('Try again', onClick),

@@ -12,8 +12,8 @@ export const STATES = ['queued', 'sending', 'waiting', 'running', 'done', 'dead'
 const ENDED = new Set(['done', 'dead', 'failed', 'cancelled']);
 
 /**
- * @typedef {{file: File, name: string, collection: string, state: string, sent: number, job: string, reason: string, sends: number}} Item
- *   sent: bytes
+ * @typedef {{file: File, name: string, collection: string, state: string, sent: number, job: string, reason: string, sends: number,
+ *   isPausing: boolean}} Item sent: bytes. isPausing: it waits to be sent again
  */
 
 /** Files that were dropped, in order. */
@@ -39,20 +39,25 @@ export class Uploads {
     signal.addEventListener('abort', () => this.stop(), { once: true });
   }
 
-  /** @param {{file: File, name: string}[]} files @param {string} collection where they go */
+  /** @param {{file: File, name: string, fault?: string}[]} files fault: why it cannot be read @param {string} collection where they go */
   add(files, collection) {
-    for (const { file, name } of files) {
-      const reason = this.#whyNot(file, name);
-      this.items.push({ file, name, collection, state: reason ? 'failed' : 'queued', sent: 0, job: '', reason, sends: 0 });
+    for (const { file, name, fault } of files) {
+      const reason = fault || this.#whyNot(file, name);
+      this.items.push({ file, name, collection, state: reason ? 'failed' : 'queued', sent: 0, job: '', reason, sends: 0, isPausing: false });
     }
     this.#onChange();
     this.#next();
   }
 
+  /** @returns {boolean} whether any file is still to be sent, or sent again */
+  canStop() {
+    return this.items.some(({ state, isPausing }) => state === 'queued' || isPausing);
+  }
+
   /** Send no more of those that were not sent. What was sent is indexed all the same. */
   stop() {
     for (const item of this.items) {
-      if (item.state === 'queued') this.#end(item, 'cancelled', 'stopped before it was sent');
+      if (item.state === 'queued' || item.isPausing) this.#end(item, 'cancelled', 'stopped before it was sent');
     }
     this.#onChange();
   }
@@ -115,7 +120,11 @@ export class Uploads {
         item.sent = 0;
         item.reason = `${error.message}; trying again`;
         this.#onChange();
+        item.isPausing = true;
         await this.#ask.pause(1000 * (error.retryAfter ?? AGAIN_SECONDS));
+        item.isPausing = false;
+        // Stopped meanwhile.
+        if (item.state !== 'sending') return;
       }
     }
   }
@@ -148,6 +157,7 @@ export class Uploads {
   #end(item, state, reason) {
     item.state = state;
     item.reason = reason;
+    item.isPausing = false;
   }
 }
 
@@ -166,15 +176,24 @@ export function choose(items, most) {
 /**
  * The files of a drop, folders with all below them; a file in a folder is named by its path.
  * @param {DataTransfer} transfer
- * @returns {Promise<{file: File, name: string}[]>}
+ * @returns {Promise<{file: File, name: string, fault?: string}[]>} fault: why the browser cannot read it
  */
 export async function filesOf(transfer) {
   // Entries are gone once this function gives way: they are taken first.
   const entries = Array.from(transfer.items ?? [], (item) => item.webkitGetAsEntry?.()).filter(Boolean);
   if (!entries.length) return Array.from(transfer.files, (file) => ({ file, name: file.name }));
   const found = [];
-  for (const entry of entries) await walk(entry, found);
+  for (const entry of entries) await tryWalk(entry, found);
   return found;
+}
+
+/** One that cannot be read, such as a file that is gone by now, is told beside the others, and stops none of them. */
+async function tryWalk(entry, found) {
+  try {
+    await walk(entry, found);
+  } catch (error) {
+    found.push({ file: new File([], entry.name), name: (entry.fullPath ?? entry.name).replace(/^\//, ''), fault: `it cannot be read: ${error?.message ?? error}` });
+  }
 }
 
 async function walk(entry, found) {
@@ -190,7 +209,7 @@ async function walk(entry, found) {
     // A reader gives some at a time, and none at the end.
     const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
     if (!some.length) return;
-    for (const one of some) await walk(one, found);
+    for (const one of some) await tryWalk(one, found);
   }
 }
 

@@ -51,15 +51,15 @@ function placeOf(source, { collection }) {
 
 /**
  * @param {{answer: import('../lib/answers.js').Answer, headers: Headers, firstMs: number|null, totalMs: number|null}} made
- * @param {HTMLElement} cost filled by the caller once the ledger says it
+ * @param {{cost: HTMLElement, charged: HTMLElement}} asked filled by the caller once the ledger says it
  * @returns {HTMLElement}
  */
-export function factsList(made, cost) {
+export function factsList(made, { cost, charged }) {
   return el(
     'section',
     { class: 'stack' },
     heading('How it was made'),
-    facts([['Cost', cost], ...factsOf(made)]),
+    facts([['Cost', cost], ['Charged', charged], ...factsOf(made)]),
     stages(stagesOf(made.answer.details), made.answer.details?.total_ms),
   );
 }

@@ -1,7 +1,7 @@
 /** Ask: a streamed answer, its citations, and the facts of how it was made. */
 
 import { api, ApiError, session, stream } from '../lib/api.js';
-import { Answer, costOf } from '../lib/answers.js';
+import { Answer, chargedOf, costOf } from '../lib/answers.js';
 import { draft } from '../lib/drafts.js';
 import { button, el, errorBox, field, notice, replace, select } from '../lib/ui.js';
 import { citedText, factsList, sourceList } from './answer_view.js';
@@ -27,8 +27,11 @@ export function ask({ me, signal }) {
     running?.abort();
     const mine = (running = new AbortController());
     controls.stop.disabled = false;
-    await answer(controls.call(), result, { me, signal, stopped: mine.signal });
-    if (running === mine) controls.stop.disabled = true;
+    await answer(controls.call(), result, { me, signal, stopped: mine.signal, again: start });
+    if (running !== mine) return;
+    // Who stopped it by keyboard goes on with the question.
+    if (document.activeElement === controls.stop) controls.question.focus();
+    controls.stop.disabled = true;
   };
   controls.stop.addEventListener('click', () => running?.abort());
   controls.form.addEventListener('submit', (event) => {
@@ -98,7 +101,7 @@ function callOf({ question, model, collection, mode, passages, most, temperature
 }
 
 /** Ask, and show what comes until its end. Does not raise. */
-async function answer(call, result, { me, signal, stopped }) {
+async function answer(call, result, { me, signal, stopped, again }) {
   const said = new Answer();
   const text = el('p', { class: 'text answer', dir: 'auto', 'aria-busy': 'true' });
   const state = el('p', { class: 'muted', role: 'status', text: 'Asking …' });
@@ -127,10 +130,10 @@ async function answer(call, result, { me, signal, stopped }) {
     }
   }
   text.removeAttribute('aria-busy');
-  finish({ made, text, state, below, call, collection, isStopped: stopped.aborted, signal });
+  finish({ made, text, state, below, call, collection, isStopped: stopped.aborted, signal, again });
 }
 
-function finish({ made, text, state, below, call, collection, isStopped, signal }) {
+function finish({ made, text, state, below, call, collection, isStopped, signal, again }) {
   const { answer: said } = made;
   const open = { collection, signal };
   state.textContent = stateOf(said, isStopped);
@@ -138,20 +141,25 @@ function finish({ made, text, state, below, call, collection, isStopped, signal 
   replace(text, citedText(said, open));
   text.hidden = !said.text;
   const cost = el('span', { text: 'asking the ledger …' });
+  const charged = el('span', { text: 'asking the ledger …' });
   const isAnswered = Boolean(made.headers.get('x-request-id')) && Boolean(said.text);
   replace(
     below,
-    said.error && errorOf(said.error),
+    said.error && errorOf(said.error, again),
     said.thinking && el('details', {}, el('summary', { text: 'Thinking' }), el('p', { class: 'text', dir: 'auto', text: said.thinking })),
     sourceList(said, open),
-    isAnswered && factsList(made, cost),
+    isAnswered && factsList(made, { cost, charged }),
     recipesOf(call),
   );
-  if (isAnswered) readCost(made.headers.get('x-request-id'), signal).then((words) => (cost.textContent = words));
+  // An answer in whose place another one stands by now is asked for by nobody.
+  if (!isAnswered || !text.isConnected) return;
+  readCost(made.headers.get('x-request-id'), signal).then((words) => {
+    [cost.textContent, charged.textContent] = words;
+  });
 }
 
 function stateOf(said, isStopped) {
-  if (said.error) return '';
+  if (said.error) return said.text ? 'The answer broke off: this is what had come.' : '';
   if (isStopped) return said.text ? 'Stopped: this is what had come.' : 'Stopped.';
   if (!said.isWhole) return 'The answer broke off: its end did not come.';
   if (!said.text) return 'The answer is empty.';
@@ -159,22 +167,26 @@ function stateOf(said, isStopped) {
   return said.details ? `Answered, with ${count === 1 ? '1 source' : `${count} sources`}.` : 'Answered.';
 }
 
-function errorOf(error) {
-  if (!(error instanceof Error)) return notice('error', `The answer broke off: ${error.message}`);
-  const box = errorBox(error);
+function errorOf(error, again) {
+  if (!(error instanceof Error)) return notice('error', error.message);
+  const box = errorBox(error, { again });
   // A collection begins with its first document: who asks before that is told where to send it.
   if (error.status === 404) box.append(el('a', { href: '#/documents', text: 'Send documents' }));
   return box;
 }
 
-/** What the ledger says that a request cost; the gateway waits for its row, so that no look fails before it is there. Does not raise. */
+/**
+ * What the ledger says that a request cost, and the tokens that were charged; the gateway waits for its row, so that no look
+ * fails before it is there. Does not raise.
+ */
 async function readCost(id, signal) {
-  if (!session.me?.endpoints.includes('usage')) return 'this key may not read usage';
+  const unknown = (why) => [why, 'unknown'];
+  if (!session.me?.endpoints.includes('usage')) return unknown('this key may not read usage');
   try {
     const { data } = await api(`/v1/requests/${encodeURIComponent(id)}`, { query: { wait: COST_SECONDS }, signal });
-    return costOf(data);
+    return [costOf(data), chargedOf(data) ?? 'unknown'];
   } catch (error) {
-    if (!(error instanceof ApiError)) return 'unknown';
-    return error.status === 404 ? costOf(null) : `unknown: ${error.message}`;
+    if (!(error instanceof ApiError)) return unknown('unknown');
+    return unknown(error.status === 404 ? costOf(null) : `unknown: ${error.message}`);
   }
 }

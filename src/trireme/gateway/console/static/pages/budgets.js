@@ -18,9 +18,15 @@ export function show(main, { me, route, signal }) {
   const tenant = el('input', { value: asked.get('tenant') ?? '', autocomplete: 'off', spellcheck: 'false' });
   const said = el('div', { class: 'stack' });
   const form = me.is_admin ? budgetForm({ tenant: asked.get('tenant') ?? '', onSet: (made) => told(made), said, signal }) : null;
+  let wanted = '';
+  // Pages are of the tenant that was asked for, not of what is being typed.
+  const restart = () => {
+    wanted = tenant.value.trim();
+    return list.restart();
+  };
   const list = pager({
     label: 'Pages of budgets',
-    load: (after) => load(me, tenant.value.trim(), after, signal),
+    load: (after) => load(me, wanted, after, signal),
     render: (rows) => budgetTable(rows, me.is_admin ? { onChange: form.fill, onRemove: remove } : null),
   });
 
@@ -36,13 +42,13 @@ export function show(main, { me, route, signal }) {
       await api('/v1/budgets', { method: 'DELETE', query: placeOf(row), signal });
       await told(`The budget of ${whose(row)} for a ${row.window} is removed.`);
     } catch (error) {
-      replace(said, errorBox(error));
+      if (!signal.aborted) replace(said, errorBox(error, { again: null }));
     }
   }
 
   const submit = (event) => {
     event.preventDefault();
-    list.restart();
+    restart();
   };
   const refresh = el('button', { type: 'submit', text: me.is_admin ? 'Find' : 'Refresh' });
   main.append(
@@ -57,7 +63,7 @@ export function show(main, { me, route, signal }) {
     list.node,
   );
   if (form) main.append(form.node);
-  return list.restart();
+  return restart();
 }
 
 /** A page of budgets. Those of one tenant come whole. */
@@ -84,13 +90,16 @@ function limitOf({ tokens, dollars: most }) {
   return parts.filter(Boolean).join(', ');
 }
 
-function spentOf({ spent }) {
+function spentOf(budget) {
+  const { spent } = budget;
+  // Of * each has its own, as the bar says.
+  if (!spent && budget.tenant !== '*' && budget.user !== '*') return 'unknown';
   return spent ? `${number(spent.tokens)} tokens, ${dollars(spent.dollars)}` : '';
 }
 
 function budgetTable(rows, actions) {
   const columns = [
-    { name: 'tenant', label: 'Of', cell: whose },
+    { name: 'tenant', label: 'Of', cell: (row) => el('span', { class: 'wrap', dir: 'auto', text: whose(row) }) },
     { name: 'window', label: 'In a', cell: (row) => row.window },
     { name: 'limit', label: 'At most', align: 'right', cell: limitOf },
     { name: 'spent', label: 'Spent', align: 'right', cell: spentOf },
@@ -120,7 +129,7 @@ function budgetForm({ tenant, onSet, said, signal }) {
     user: text(),
     window: select(WINDOWS, { value: 'day' }),
     tokens: el('input', { type: 'number', min: '0', step: '1' }),
-    dollars: el('input', { inputmode: 'decimal', autocomplete: 'off', pattern: '[0-9]+(\\.[0-9]{1,9})?' }),
+    dollars: el('input', { inputmode: 'decimal', autocomplete: 'off', pattern: '[0-9]+(\\.[0-9]{1,9})?', title: 'an amount with a point, such as 2.50' }),
   };
   const submit = async (event) => {
     event.preventDefault();
@@ -129,7 +138,7 @@ function budgetForm({ tenant, onSet, said, signal }) {
       await api('/v1/budgets', { method: 'PUT', body, signal });
       await onSet(`The budget of ${whose(body)} for a ${body.window} is in force within 2 s.`);
     } catch (error) {
-      replace(said, errorBox(error));
+      if (!signal.aborted) replace(said, errorBox(error, { again: null }));
     }
   };
   const node = el(

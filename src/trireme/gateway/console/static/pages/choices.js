@@ -33,11 +33,16 @@ export function modelField(label, fits, { signal, usual }) {
     const fitting = models.filter(fits);
     fitting.forEach((model) => known.set(model.name, model));
     if (!fitting.length) return;
+    const typed = input.value.trim();
+    // Somebody was faster than the list: what was typed stays, and can be typed on.
+    if (typed !== usual && !known.has(typed)) return;
     replace(choice, fitting.map(({ name }) => el('option', { value: name, text: name })));
-    choice.value = known.has(usual) ? usual : fitting[0].name;
+    choice.value = known.has(typed) ? typed : fitting[0].name;
     choice.id = input.id;
+    const isFocused = document.activeElement === input;
     input.replaceWith(choice);
     choice.hidden = false;
+    if (isFocused) choice.focus({ preventScroll: true });
   });
   const value = () => (input.isConnected ? input.value.trim() : choice.value);
   // A name that we know nothing of, such as a cascade, may well be one that reads passages.

@@ -2,7 +2,7 @@
 
 import { api } from '../lib/api.js';
 import { number } from '../lib/format.js';
-import { button, confirm, el, errorBox, heading, pager, replace, table } from '../lib/ui.js';
+import { button, confirm, el, errorBox, heading, notice, pager, replace, table } from '../lib/ui.js';
 
 const ROWS = 10;
 
@@ -19,12 +19,14 @@ export function collectionList({ me, signal, choose, onChange }) {
     const text = `Collection ${id} is deleted with its ${number(passages)} passages and with what waits for it. This cannot be undone.`;
     if (!(await confirm({ title: 'Delete this collection?', text, action: 'Delete the collection' }))) return;
     try {
+      // Of a large one this takes a minute.
+      replace(wrong, notice('info', `Collection ${id} is being deleted …`));
       await api(`/v1/vector_stores/${encodeURIComponent(id)}`, { method: 'DELETE', signal });
       replace(wrong);
       onChange(id);
       await pages.restart();
     } catch (error) {
-      if (!signal.aborted) replace(wrong, errorBox(error));
+      if (!signal.aborted) replace(wrong, errorBox(error, { again: null }));
     }
   };
   const columns = [

@@ -37,7 +37,7 @@ export async function show(main, { me, route, signal }) {
       const { data } = await api('/v1/cost', { query: { by: query.by || 'model', tenant: query.tenant, ...timesOf(query) }, signal: mine });
       replace(place, render(data));
     } catch (error) {
-      if (!mine.aborted) replace(place, errorBox(error));
+      if (!mine.aborted) replace(place, errorBox(error, { again: load, comesBack: true }));
     } finally {
       if (!mine.aborted) place.removeAttribute('aria-busy');
     }

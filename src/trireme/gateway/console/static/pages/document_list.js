@@ -46,7 +46,7 @@ export function documentList({ signal, collection, isThere: canAsk, onChange }) 
       await pages.reload();
       onChange();
     } catch (error) {
-      if (!signal.aborted) replace(wrong, errorBox(error));
+      if (!signal.aborted) replace(wrong, errorBox(error, { again: null }));
     }
   };
   const render = (rows) => rowsOf(rows, { collection: collection(), remove, empty: emptyWords(prefix.value, collection(), isThere) });

@@ -15,34 +15,45 @@ export function documentView({ signal, collection, id, passage }) {
   const path = `/v1/documents/${encodeURIComponent(id)}`;
   const head = el('div', { class: 'stack' });
   const wrong = el('div', {});
-  const rows = el('ol', { class: 'passages' });
+  const rows = el('ol', { class: 'passages', tabindex: '-1' });
   const first = button('From the beginning', () => begin({}), { kind: 'quiet' });
   const more = button('More passages', () => add());
   first.hidden = more.hidden = true;
   let last = null;
+  let asked = 0;
 
   const read = async (query) => (await api(path, { query: { collection, limit: ROWS, ...query }, signal })).data;
   const begin = async (query) => {
+    const mine = (asked += 1);
+    more.hidden = true;
     replace(rows, el('li', {}, loading()));
     try {
       const data = await read(query);
+      if (mine !== asked) return;
       replace(head, headOf(data, remove));
       replace(rows);
       show(data);
+      if (document.activeElement === first) rows.focus({ preventScroll: true });
       first.hidden = !data.has_earlier;
       rows.querySelector('.here')?.scrollIntoView({ block: 'center' });
     } catch (error) {
-      if (!signal.aborted) replace(rows, el('li', {}, errorBox(error)));
+      if (!signal.aborted && mine === asked) replace(rows, el('li', {}, errorBox(error, { again: () => begin(query), comesBack: true })));
     }
   };
   const add = async () => {
-    more.disabled = true;
+    // A click while the one before waits, or while another part is read, adds nothing twice.
+    const mine = (asked += 1);
     try {
-      show(await read({ after: last }));
+      const data = await read({ after: last });
+      if (mine !== asked) return;
+      const isAtEnd = !data.has_more && document.activeElement === more;
+      const from = rows.childElementCount;
+      show(data);
+      replace(wrong);
+      if (isAtEnd) focusOn(rows.children[from] ?? rows);
     } catch (error) {
-      if (!signal.aborted) replace(wrong, errorBox(error));
+      if (!signal.aborted && mine === asked) replace(wrong, errorBox(error, { again: null }));
     }
-    more.disabled = false;
   };
   const show = (data) => {
     last = data.last_id;
@@ -56,12 +67,18 @@ export function documentView({ signal, collection, id, passage }) {
       await api(path, { method: 'DELETE', query: { collection }, signal });
       location.hash = `#/documents?${new URLSearchParams({ collection })}`;
     } catch (error) {
-      if (!signal.aborted) replace(wrong, errorBox(error));
+      if (!signal.aborted) replace(wrong, errorBox(error, { again: null }));
     }
   };
   begin(passage ? { around: passage } : {});
   const back = el('a', { href: `#/documents?${new URLSearchParams({ collection })}`, text: 'All documents' });
   return el('article', { class: 'stack' }, el('p', {}, back), head, wrong, first, rows, el('div', {}, more));
+}
+
+/** The button that was pressed is gone: who pressed it reads on where it led. */
+function focusOn(node) {
+  node.tabIndex = -1;
+  node.focus({ preventScroll: true });
 }
 
 function headOf({ id, title, source, collection, passage_count: count, updated_at: at }, remove) {

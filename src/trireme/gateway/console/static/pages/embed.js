@@ -25,7 +25,7 @@ export function embed({ signal }) {
     running = new AbortController();
     const body = { model: model.value(), input: [first.value, second.value] };
     if (dimensions.value) body.dimensions = Number(dimensions.value);
-    compare({ path: '/v1/embeddings', body }, result, AbortSignal.any([signal, running.signal]));
+    compare({ path: '/v1/embeddings', body }, result, AbortSignal.any([signal, running.signal]), () => form.requestSubmit());
   };
   const form = el(
     'form',
@@ -40,14 +40,14 @@ function textArea(name, placeholder) {
   return draft(name, el('textarea', { rows: 3, dir: 'auto', required: true, placeholder }));
 }
 
-async function compare(call, result, signal) {
+async function compare(call, result, signal, again) {
   replace(result, loading('Embedding'));
   const began = performance.now();
   try {
     const { data } = await api(call.path, { method: 'POST', body: call.body, signal });
     replace(result, view(data, performance.now() - began), recipesOf(call));
   } catch (error) {
-    if (!signal.aborted) replace(result, errorBox(error), recipesOf(call));
+    if (!signal.aborted) replace(result, errorBox(error, { again }), recipesOf(call));
   }
 }
 

@@ -12,7 +12,8 @@ const LOOK_MS = 3000;
  * @returns {{node: HTMLElement, reload: () => Promise<void>}}
  */
 export function jobList({ signal, onChange }) {
-  const line = el('p', { class: 'muted', role: 'status' });
+  // No live region: during a long ingestion it is another number at each look.
+  const line = el('p', { class: 'muted' });
   const wrong = el('div', {});
   const all = button('Retry all on this page', () => each(shown, retry), { kind: 'quiet' });
   const title = heading('Given up');
@@ -21,6 +22,8 @@ export function jobList({ signal, onChange }) {
   let shown = [];
   let timer = 0;
   let open = 0;
+  let told = '';
+  let isActing = false;
 
   const load = async (after) => {
     try {
@@ -35,7 +38,9 @@ export function jobList({ signal, onChange }) {
   };
   const note = ({ counts, workers }) => {
     const left = counts.waiting + counts.running;
-    replace(line, describe(counts, workers));
+    const words = JSON.stringify([counts, workers]);
+    if (words !== told) replace(line, describe(counts, workers));
+    told = words;
     title.textContent = counts.dead === 1 ? '1 document was given up' : `${number(counts.dead)} documents were given up`;
     dead.hidden = !counts.dead;
     node.hidden = !counts.dead && !left;
@@ -64,12 +69,15 @@ export function jobList({ signal, onChange }) {
   };
   const forgetOne = (job) => api(`/v1/jobs/${encodeURIComponent(job.id)}`, { method: 'DELETE', signal });
   const each = async (jobs, act) => {
+    // A second click would find jobs that are no longer dead, and call that a fault.
+    if (isActing) return;
+    isActing = true;
     replace(wrong);
-    try {
-      for (const job of jobs) await act(job);
-    } catch (error) {
-      if (!signal.aborted) replace(wrong, errorBox(error));
-    }
+    const faults = [];
+    for (const job of jobs) await act(job).catch((error) => faults.push(error));
+    isActing = false;
+    // One that somebody else has tried again meanwhile keeps none of the others.
+    if (faults.length && !signal.aborted) replace(wrong, errorBox(faults[0], { again: null }));
     await pages.reload();
   };
   const render = (rows) => {

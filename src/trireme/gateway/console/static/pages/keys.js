@@ -25,28 +25,36 @@ const PRIORITIES = ['normal', 'high', 'batch'];
 export function show(main, { me, route, signal }) {
   const asked = new URLSearchParams(route.replace(/^\?/, ''));
   const tenant = el('input', { value: asked.get('tenant') ?? '', autocomplete: 'off', spellcheck: 'false' });
-  const state = select(STATES, { value: 'active', on: { change: () => list.restart() } });
+  const state = select(STATES, { value: 'active', on: { change: () => restart() } });
   const said = el('div', { class: 'stack' });
+  // Apart from what is said of other keys, which must not take it away.
+  const secret = el('div', { class: 'stack' });
+  let wanted = tenant.value;
+  const restart = () => {
+    wanted = tenant.value.trim();
+    return list.restart();
+  };
   const list = pager({
     label: 'Pages of keys',
     load: async (after) => {
-      const query = { tenant: tenant.value.trim(), state: state.value, after };
+      const query = { tenant: wanted, state: state.value, after };
       return (await api('/v1/keys', { query, signal })).data;
     },
     render: (rows) => keyTable(rows, (row) => revoke(row, { list, said, signal })),
   });
   const submit = (event) => {
     event.preventDefault();
-    list.restart();
+    restart();
   };
   const find = el('button', { type: 'submit', text: 'Find' });
   main.append(
     said,
-    newKey(me, { list, said, signal }),
+    secret,
+    newKey(me, { restart, said, secret, signal }),
     el('form', { class: 'row end', role: 'search', on: { submit } }, field('Tenant', tenant), field('State', state), find),
     list.node,
   );
-  return list.restart();
+  return restart();
 }
 
 function keyTable(rows, onRevoke) {
@@ -57,7 +65,7 @@ function keyTable(rows, onRevoke) {
     rows,
     columns: [
       { name: 'id', label: 'Key', cell: (row) => el('span', { class: 'mono', text: row.id }) },
-      { name: 'tenant', label: 'Tenant', cell: (row) => (row.user ? `${row.tenant} / ${row.user}` : row.tenant) },
+      { name: 'tenant', label: 'Tenant', cell: (row) => el('span', { class: 'wrap', dir: 'auto', text: row.user ? `${row.tenant} / ${row.user}` : row.tenant }) },
       { name: 'may', label: 'May use', cell: mayUse },
       { name: 'requests_per_minute', label: 'Requests a minute', align: 'right', cell: rate },
       { name: 'priority', label: 'Priority' },
@@ -98,26 +106,30 @@ async function revoke(row, { list, said, signal }) {
     replace(said, notice('good', `${row.id} is revoked.`));
     await list.reload();
   } catch (error) {
-    replace(said, errorBox(error));
+    if (!signal.aborted) replace(said, errorBox(error, { again: null }));
   }
 }
 
 /** The form of a new key, folded until somebody wants one. */
-function newKey(me, { list, said, signal }) {
+function newKey(me, { restart, said, secret, signal }) {
   const inputs = inputsOf(me);
   const make = el('button', { type: 'submit', class: 'primary', text: 'Make the key' });
+  let isMaking = false;
   const submit = async (event) => {
     event.preventDefault();
-    make.disabled = true;
+    if (isMaking) return;
+    // Not disabled: that would take the focus away.
+    isMaking = true;
     try {
       const { data } = await api('/v1/keys', { method: 'POST', body: read(inputs), signal });
       folded.open = false;
-      showSecret(said, data);
-      await list.restart();
+      replace(said);
+      showSecret(secret, data);
+      await restart();
     } catch (error) {
-      replace(said, errorBox(error));
+      if (!signal.aborted) replace(said, errorBox(error, { again: null }));
     } finally {
-      make.disabled = false;
+      isMaking = false;
     }
   };
   const folded = el(
@@ -178,7 +190,7 @@ function read(inputs) {
 }
 
 /** The secret, this once: it goes with the box, and with the page. */
-function showSecret(said, made) {
+function showSecret(place, made) {
   const title = el('h2', { tabindex: '-1', text: `${made.id} of tenant ${made.tenant}` });
   const box = el(
     'section',
@@ -186,8 +198,8 @@ function showSecret(said, made) {
     title,
     el('p', { text: 'Copy it now: it is shown this once, and kept nowhere. It is in force within 2 s.' }),
     code(made.secret, { label: 'the key' }),
-    el('div', { class: 'row' }, button('I have it', () => replace(said))),
+    el('div', { class: 'row' }, button('I have it', () => replace(place))),
   );
-  replace(said, box);
+  replace(place, box);
   title.focus();
 }

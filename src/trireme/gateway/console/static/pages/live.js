@@ -10,6 +10,8 @@ import { partsFor } from './live_parts.js';
 export const title = 'Live';
 
 const AGAIN_MS = 2000;
+/** Of a gateway that is away for longer is asked less often, and not by all tabs at once. */
+const MOST_AGAIN_MS = 15_000;
 /** A stream that says nothing for so long is taken for dead: it speaks each second. */
 const SILENT_MS = 8000;
 
@@ -47,6 +49,9 @@ export function show(main, { me, signal }) {
       parts.now(data);
       showFaults(faults, data);
     },
+    end(data) {
+      throw new Error(data?.reason ?? 'the stream ended');
+    },
     error(data) {
       throw new Error(data?.error?.message ?? 'the stream was ended');
     },
@@ -59,11 +64,15 @@ export function show(main, { me, signal }) {
  * A tab that nobody sees holds no stream: a browser opens six connections to a host, for all its tabs together.
  */
 async function keepWatching(listeners, { state, body, signal }) {
+  let failures = 0;
+  let said = '';
+  /** When the last event came, in Unix seconds; 0: none did. */
+  let since = 0;
   while (!signal.aborted) {
     await seen(signal);
     if (signal.aborted) return;
     let reason = 'the stream ended';
-    let wait = AGAIN_MS;
+    let wait = waitAfter(failures);
     const silence = new AbortController();
     const timer = watchdog(() => silence.abort());
     const sight = untilHidden();
@@ -72,11 +81,18 @@ async function keepWatching(listeners, { state, body, signal }) {
       for await (const { event, data } of stream('/v1/live', { signal: both })) {
         timer.touch();
         body.classList.remove('stale');
+        failures = 0;
+        said = '';
+        since = Date.now() / 1000;
         listeners[event]?.(data);
       }
     } catch (error) {
       reason = silence.signal.aborted ? 'the stream is silent' : error.message;
-      if (document.hidden) continue;
+      if (document.hidden) {
+        body.classList.add('stale');
+        setState(state, 'plain', 'connecting');
+        continue;
+      }
       wait = Math.max(wait, (error.retryAfter ?? 0) * 1000);
       if ([401, 403, 404].includes(error.status)) throw error;
     } finally {
@@ -85,9 +101,20 @@ async function keepWatching(listeners, { state, body, signal }) {
     }
     if (signal.aborted) return;
     body.classList.add('stale');
-    setState(state, 'bad', `not live since ${time(Date.now() / 1000).slice(11)}: ${reason}`);
+    failures += 1;
+    // Said once for each reason, however often it is tried again.
+    if (said !== reason) setState(state, 'bad', since ? `not live since ${time(since).slice(11)}: ${reason}` : `not live: ${reason}`);
+    said = reason;
     await pause(wait, signal);
   }
+}
+
+/**
+ * @param {number} failures one after the other, before this one
+ * @returns {number} ms until the next try: twice as long each time, and spread, since all tabs lose their streams at once
+ */
+export function waitAfter(failures) {
+  return Math.min(MOST_AGAIN_MS, AGAIN_MS * 2 ** Math.min(failures, 10)) * (0.75 + Math.random() / 2);
 }
 
 /** Until the tab can be seen, or the page is left. */
@@ -113,8 +140,8 @@ function setState(node, kind, text) {
 
 function showFaults(node, { database, store }) {
   const said = [
-    database && database !== 'ok' && `Database: ${database}. Figures of spend, documents and keys are those from before.`,
-    store && store !== 'ok' && `Budget store: ${store}. Figures of budgets are those from before.`,
+    database && database !== 'ok' && `Database: ${database}. Documents, keys and cost cannot be read until it is back.`,
+    store && store !== 'ok' && `Budget store: ${store}. What is spent of budgets is unknown; spend today is the ledger’s.`,
   ].filter(Boolean);
   const text = said.join('\n');
   if (node.dataset.said === text) return;

@@ -163,10 +163,12 @@ function tier(label, name, series) {
   return {
     label,
     figure: (now) => {
-      const { hits, lookups } = now.cache?.[name] ?? {};
+      // A tier that is not named was not asked.
+      const { hits, lookups } = now.cache ? (now.cache[name] ?? { hits: 0, lookups: 0 }) : {};
+      if (isUnknown(lookups)) return ['unknown', 'of the last hour'];
       return [lookups ? percent(hits / lookups) : 'none', lookups ? `${tokens(hits)} of ${tokens(lookups)}, last hour` : 'looked up in the last hour'];
     },
-    value: (at) => (at('cache_lookups') ? at(series) / at('cache_lookups') : null),
+    value: (at) => (at('cache_lookups') && at(series) !== null ? at(series) / at('cache_lookups') : null),
     show: percent,
   };
 }
@@ -208,5 +210,8 @@ function rounded(value) {
 
 function greatest(backlog) {
   if (!backlog) return null;
-  return Math.max(0, ...Object.values(backlog).filter((value) => value !== null));
+  const lines = Object.values(backlog);
+  const known = lines.filter((value) => !isUnknown(value));
+  // No line is no work; lines of which none is known are not.
+  return lines.length && !known.length ? null : Math.max(0, ...known);
 }

@@ -3,7 +3,7 @@
 import { api } from '../lib/api.js';
 import { bytes, isUnknown, number } from '../lib/format.js';
 import { pause } from '../lib/pause.js';
-import { badge, el, errorBox, heading, loading, replace, table } from '../lib/ui.js';
+import { badge, el, errorBox, heading, loading, renew, replace, table } from '../lib/ui.js';
 
 export const title = 'Models';
 
@@ -14,9 +14,11 @@ const AGAIN_MS = 5000;
  * @param {{me: any, route: string, signal: AbortSignal}} page
  */
 export async function show(main, { signal }) {
+  const wrong = el('div', {});
   const place = el('div', { class: 'page' }, loading());
-  main.append(place);
+  main.append(wrong, place);
   let before = '';
+  let fault = '';
   while (!signal.aborted) {
     try {
       // Nobody looks: nothing is asked.
@@ -24,13 +26,18 @@ export async function show(main, { signal }) {
       const { data } = await api('/v1/model_cards', { signal });
       const now = JSON.stringify(data.data);
       // Readiness changes now and then, the rest hardly: what is read is not taken away.
-      if (now !== before) replace(place, ...render(data.data));
+      if (now !== before) renew(place, ...render(data.data));
       before = now;
+      if (fault) replace(wrong);
+      fault = '';
     } catch (error) {
       if (signal.aborted) return;
-      before = '';
-      replace(place, errorBox(error));
-      if (![0, 429, 503].includes(error.status)) return;
+      place.querySelector('.loading')?.remove();
+      const passes = [0, 429, 503].includes(error.status);
+      // Asked again below without a button. Said once, and what was known stays.
+      if (fault !== error.message) replace(wrong, errorBox(error, { again: null }), before && passes ? el('p', { class: 'muted', text: 'What stands below is from before.' }) : null);
+      fault = error.message;
+      if (!passes) return;
     } finally {
       await pause(AGAIN_MS, signal);
     }
@@ -40,9 +47,10 @@ export async function show(main, { signal }) {
 function render(cards) {
   const rows = [...cards].sort((one, other) => one.name.localeCompare(other.name));
   const ready = rows.filter((card) => card.is_ready).length;
+  const unknown = rows.filter((card) => isUnknown(card.is_ready)).length;
   const detailed = rows.filter(hasDetails);
   return [
-    el('p', { class: 'muted', text: `${ready} of ${rows.length} ready. Looked at every ${AGAIN_MS / 1000} s.` }),
+    el('p', { class: 'muted', text: `${ready} of ${rows.length} ready${unknown ? `, ${unknown} unknown` : ''}. Looked at every ${AGAIN_MS / 1000} s.` }),
     table({ caption: 'Models that this key may use', columns: COLUMNS, rows, empty: 'No model is served.', cards: true }),
     detailed.length > 0 && el('section', {}, heading('Builds, gates and quality'), el('div', { class: 'boxes' }, detailed.map(details))),
   ];
@@ -72,7 +80,7 @@ function stateOf({ is_ready: isReady, is_far: isFar }) {
   return el(
     'span',
     { class: 'row' },
-    isReady === null ? badge('plain', 'unknown') : badge(isReady ? 'good' : 'bad', isReady ? 'ready' : 'not ready'),
+    isUnknown(isReady) ? badge('plain', 'unknown') : badge(isReady ? 'good' : 'bad', isReady ? 'ready' : 'not ready'),
     isFar && badge('warning', 'from another region'),
   );
 }

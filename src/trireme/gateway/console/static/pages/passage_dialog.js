@@ -47,7 +47,7 @@ async function fill(body, place, signal) {
     replace(body, await show(place, signal));
     body.querySelector('mark')?.scrollIntoView({ block: 'center' });
   } catch (error) {
-    if (!signal.aborted) replace(body, errorBox(error), place.text && textOf(place.text));
+    if (!signal.aborted) replace(body, errorBox(error, { again: () => fill(body, place, signal) }), place.text && textOf(place.text));
   }
 }
 

@@ -49,7 +49,7 @@ export async function show(main, { route, signal }) {
       const { data } = await api('/v1/releases', { query: timesOf(query), signal: mine });
       replace(place, render(data, query));
     } catch (error) {
-      if (!mine.aborted) replace(place, errorBox(error));
+      if (!mine.aborted) replace(place, errorBox(error, { again: load, comesBack: true }));
     }
   }
 

@@ -38,7 +38,7 @@ export function search({ me, signal }) {
     if (most.value) body.top_k = Number(most.value);
     if (wanted) body.filter = wanted;
     if (!body.collection) delete body.collection;
-    compare(body, result, AbortSignal.any([signal, running.signal]));
+    compare(body, result, AbortSignal.any([signal, running.signal]), () => form.requestSubmit());
   };
   const form = el(
     'form',
@@ -82,7 +82,7 @@ function filterField() {
 }
 
 /** Search twice, one after the other, so that neither slows the other down. Does not raise. */
-async function compare(body, result, signal) {
+async function compare(body, result, signal, again) {
   replace(result, loading('Searching'));
   result.setAttribute('aria-busy', 'true');
   const calls = [body, { ...body, rerank: false }].map((one) => ({ path: '/v1/search', body: one }));
@@ -97,7 +97,7 @@ async function compare(body, result, signal) {
       list('As retrieved', plain, { signal, before: idsOf(reranked), words: RETRIEVED }),
     );
   } catch (error) {
-    if (!signal.aborted) replace(result, errorBox(error), recipesOf(calls[0]));
+    if (!signal.aborted) replace(result, errorBox(error, { again }), recipesOf(calls[0]));
   } finally {
     if (!signal.aborted) result.removeAttribute('aria-busy');
   }

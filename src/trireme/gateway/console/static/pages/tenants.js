@@ -47,7 +47,7 @@ function tenantTable(rows) {
     empty: 'No tenant has this in its name.',
     rows,
     columns: [
-      { name: 'tenant', label: 'Tenant', cell: ({ tenant, home }) => (home ? `${tenant} (region ${home} knows its use)` : tenant) },
+      { name: 'tenant', label: 'Tenant', cell: ({ tenant, home }) => el('span', { class: 'wrap', dir: 'auto', text: home ? `${tenant} (region ${home} knows its use)` : tenant }) },
       { name: 'keys', label: 'Keys', align: 'right', cell: (row) => link('keys', row, number(row.keys)) },
       { name: 'budgets', label: 'Budgets', align: 'right', cell: (row) => link('budgets', row, number(row.budgets)) },
       { name: 'requests_today', label: 'Requests today', align: 'right', cell: (row) => number(row.requests_today) },

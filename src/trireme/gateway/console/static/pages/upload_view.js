@@ -38,7 +38,7 @@ export function uploadView({ me, signal, collection, onStored }) {
     drawing = 0;
     const counts = uploads.counts();
     bar.hidden = rows.hidden = !uploads.items.length;
-    stop.hidden = counts.queued === 0;
+    stop.hidden = !uploads.canStop();
     clear.hidden = counts.done + counts.dead + counts.failed + counts.cancelled === 0;
     const said = describe(counts, uploads.items.length);
     if (status.textContent !== said) status.textContent = said;
