@@ -66,7 +66,7 @@ _GATES: tuple[tuple[str, str, Gate], ...] = (
     ("GET", "/readyz", Gate("readyz", readyz, OPENAI.fail, is_open=True)),
     ("GET", "/metrics", Gate("metrics", metrics, OPENAI.fail, is_open=True)),
     ("GET", "/console", Gate("console", console_root, OPENAI.fail, is_open=True)),
-    ("GET", "/console/{path:path}", Gate("console", console_file, OPENAI.fail, is_open=True)),
+    ("GET", "/console/{path:rest}", Gate("console", console_file, OPENAI.fail, is_open=True)),
     *((method, path, Gate(name, handler, fail)) for method, path, name, handler, fail in MODEL_ROUTES),
     *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in DOCUMENT_ROUTES),
     *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in HOLDING_ROUTES),
