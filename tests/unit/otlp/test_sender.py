@@ -187,6 +187,19 @@ def test_a_span_that_cannot_be_written_costs_its_batch_alone():
         sink.close()
 
 
+@pytest.mark.parametrize(
+    "url", ["http://a b:4318/v1/traces", f"http://{'a' * 70}:4318/v1/traces", "http://h/a b", "http://h:x/"]
+)
+def test_a_collector_that_cannot_be_asked_costs_what_has_no_room_and_not_the_thread(url, caplog):
+    sink = sender(url, SenderOptions(most=1, pause=0.02, closing=0.0))
+    for number in (1, 2):
+        sink.put(span(number))
+    wait_for_line(caplog, "takes no spans: it cannot be asked")
+    assert sink._thread.is_alive()
+    sink.close()
+    assert sink.counts() == SpanCounts(dropped=2)
+
+
 def test_many_threads_may_put_at_once_and_each_span_is_counted_once():
     with collecting() as collector:
         sink = sender(traces_of(collector), SenderOptions(most=100_000, batch=200, pause=0.01))
