@@ -1,8 +1,10 @@
 import asyncio
+import gc
 import threading
 
 import pytest
 
+from trireme.errors import UnavailableError
 from trireme.gateway.fair_threads import FairThreads
 
 
@@ -66,3 +68,28 @@ def test_what_the_work_raises_is_raised():
         await threads.close()
 
     asyncio.run(run())
+
+
+def test_a_fault_that_nobody_waits_for_is_no_traceback_in_the_log(caplog):
+    begun, opened = threading.Event(), threading.Event()
+
+    def work():
+        begun.set()
+        opened.wait(30)
+        raise UnavailableError("the database does not answer")
+
+    async def run():
+        threads = FairThreads(1, "test")
+        call = asyncio.create_task(threads.run("a", work))
+        await asyncio.to_thread(begun.wait, 30)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        opened.set()
+        # The next one has its turn once that one has ended.
+        assert await threads.run("a", int, "7") == 7
+        await threads.close()
+        gc.collect()
+
+    asyncio.run(run())
+    assert caplog.text == ""
