@@ -177,7 +177,7 @@ class Live:
         room = self._rooms.get(scope)
         if room is None:
             ring = self.recorder.watch(scope.tenant, scope.user)
-            spent = self._facts.new_spent(scope.tenant, scope.user) if self._facts is not None else None
+            spent = self._facts.new_spent(scope) if self._facts is not None else None
             room = self._rooms[scope] = _Room(scope, ring, spent)
         watcher = Watcher(self, room, owner, holds)
         room.watchers.append(watcher)

@@ -50,8 +50,8 @@ class Facts:
     def regions(self):
         return None
 
-    def new_spent(self, tenant, user):
-        return Spent(tenant)
+    def new_spent(self, scope):
+        return Spent(scope.tenant)
 
     async def close(self):
         self.closed = True
