@@ -50,6 +50,24 @@ def test_a_whole_answer_says_who_served_it_and_after_how_many_attempts(gateway):
     assert headers["x-request-id"].startswith("req_")
 
 
+@pytest.mark.parametrize(
+    ("path", "kept"),
+    [
+        ("/v1/models", "no-store"),
+        ("/v1/budgets", "no-store"),
+        ("/v1/me", "no-store"),
+        ("/v1/models/absent", "no-store"),
+        ("/v1/usage?tenant=other", "no-store"),
+        ("/console/", "no-cache"),
+        ("/healthz", None),
+    ],
+)
+def test_what_is_a_keys_alone_lies_in_no_cache_of_others(gateway, path, kept):
+    for method in ("GET", "HEAD"):
+        _, headers, _ = gateway.ask(method, path)
+        assert headers.get("cache-control") == kept
+
+
 def test_a_streamed_answer_is_events_and_an_end(gateway):
     status, headers, body = gateway.ask("POST", CHAT, asked(stream=True))
     assert status == 200
