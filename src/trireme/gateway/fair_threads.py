@@ -30,9 +30,9 @@ class FairThreads:
         task.add_done_callback(self._end)
         return await asyncio.shield(task)
 
-    async def close(self) -> None:
-        """Wait for what runs, and end the threads. Idempotent."""
-        await asyncio.to_thread(self._threads.shutdown)
+    async def close(self, *, waits: bool = True) -> None:
+        """End the threads, once what runs has ended. waits: for that. Idempotent."""
+        await asyncio.to_thread(self._threads.shutdown, waits)
 
     def _end(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)

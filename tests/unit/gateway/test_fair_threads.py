@@ -1,6 +1,7 @@
 import asyncio
 import gc
 import threading
+import time
 
 import pytest
 
@@ -92,4 +93,30 @@ def test_a_fault_that_nobody_waits_for_is_no_traceback_in_the_log(caplog):
         gc.collect()
 
     asyncio.run(run())
+    assert caplog.text == ""
+
+
+def test_what_is_not_waited_for_holds_up_no_end(caplog):
+    begun, opened = threading.Event(), threading.Event()
+    ended = []
+
+    def work():
+        begun.set()
+        opened.wait(30)
+        ended.append("work")
+
+    async def run():
+        threads = FairThreads(1, "test")
+        call = asyncio.create_task(threads.run("a", work))
+        await asyncio.to_thread(begun.wait, 30)
+        call.cancel()
+        await threads.close(waits=False)
+        ended.append("close")
+
+    asyncio.run(run())
+    ended.append("loop")
+    opened.set()
+    while len(ended) < 3:
+        time.sleep(0.01)
+    assert ended == ["close", "loop", "work"]
     assert caplog.text == ""
