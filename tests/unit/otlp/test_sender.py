@@ -177,14 +177,16 @@ def test_a_collector_says_how_long_it_wants_to_be_left_alone():
         sink.close()
 
 
-def test_a_span_that_cannot_be_written_costs_its_batch_alone():
+def test_a_span_that_cannot_be_written_costs_its_batch_alone(caplog):
     with collecting() as collector:
         sink = sender(traces_of(collector))
-        sink.put(span(1, attributes={"bad": "\ud800"}))
+        sink.put(span(1, attributes={"bad": "s3cret \ud800"}))
         wait_for(sink, lambda counts: counts.failed == 1)
         sink.put(span(2))
         collector.of_trace(TRACE, 1)
         sink.close()
+    assert "they cannot be written (UnicodeEncodeError)" in caplog.text
+    assert "s3cret" not in caplog.text
 
 
 @pytest.mark.parametrize(
