@@ -51,6 +51,23 @@ def test_a_whole_answer_says_who_served_it_and_after_how_many_attempts(gateway):
 
 
 @pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        (CHAT, "POST"),
+        ("/v1/documents", "POST, GET, HEAD"),
+        ("/v1/documents/a/b", "GET, HEAD, DELETE"),
+        ("/v1/search", "POST, QUERY"),
+        ("/console/", "GET, HEAD"),
+    ],
+)
+def test_a_method_that_a_path_does_not_take_is_told_which_it_takes(gateway, path, allowed):
+    status, headers, body = gateway.ask("PATCH", path)
+    assert (status, headers["allow"]) == (405, allowed)
+    said = json.loads(body)["error"]["message"]
+    assert said == f"this path takes {allowed}, and not PATCH"
+
+
+@pytest.mark.parametrize(
     ("path", "kept"),
     [
         ("/v1/models", "no-store"),
