@@ -35,8 +35,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """url: with /v1/traces. headers: may hold a secret. seconds: of one request, from looking for the address to
-    the end of the answer."""
+    """url: with /v1/traces. headers: may hold a secret. seconds: of one request, from its connection to the end of
+    the answer; looking for the address takes what the system takes."""
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -278,6 +278,11 @@ def test_a_gateway_has_only_so_many_streams(monkeypatch):
             live.watch(scope(Key(name, name), name), lambda: True)
         with pytest.raises(ResourceExhaustedError, match="the gateway has 2"):
             live.watch(scope(Key("c", "c"), "c"), lambda: True)
+        # Those of tenants keep no admin out.
+        for _ in range(module.MOST_OF_TENANT):
+            live.watch(scope(), lambda: True)
+        with pytest.raises(ResourceExhaustedError):
+            live.watch(scope(), lambda: True)
 
     run(check)
 
