@@ -195,14 +195,12 @@ class PostgresCatalog:
             jobs = tuple(job_info(row) for row in rows[: query.limit])
             if query.ids:
                 return JobsPage(jobs, len(rows) > query.limit)
-            numbers: dict[str, dict[str, int]] = {}
-            for collection, state, count in connection.execute(counted, parameters):
-                numbers.setdefault(collection, {})[state] = count
+            numbers = _numbers_of(connection.execute(counted, parameters).fetchall())
             workers = connection.execute(WORKERS, (self._worker_timeout,)).fetchone()
             return JobsPage(
                 jobs,
                 len(rows) > query.limit,
-                tuple(JobNumbers(collection, **counts) for collection, counts in numbers.items()),
+                numbers,
                 int(workers[0]) if workers else 0,
             )
 
@@ -283,6 +281,14 @@ def _configure(timeouts: Timeouts, connection: DeadlineConnection) -> None:
     allow_seconds(connection, timeouts.catalog, local=False)
     connection.execute("SET max_parallel_workers_per_gather = 0")
     connection.execute("SET jit = off")
+
+
+def _numbers_of(rows: Sequence[tuple[Any, ...]]) -> tuple[JobNumbers, ...]:
+    """Of rows of a collection, a state and how many jobs are in it."""
+    numbers: dict[str, dict[str, int]] = {}
+    for collection, state, count in rows:
+        numbers.setdefault(collection, {})[state] = count
+    return tuple(JobNumbers(collection, **counts) for collection, counts in numbers.items())
 
 
 def _page_around(
