@@ -109,6 +109,8 @@ def _otlp_url(raw: str, _: Value) -> Value:
         # Raises for what is no number.
         is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         is_url = is_url and not (parts.query or parts.fragment)
+        # What HTTP has no place for.
+        is_url = is_url and raw.isascii() and raw.isprintable() and " " not in raw
     except ValueError:
         is_url = False
     if not is_url:

@@ -147,7 +147,7 @@ class FakeGateway:
             if not isinstance(file, GatewayFile)
             else file
         )
-        self._models = server or Models(models or [ServedModel("llm", "chat", True)])
+        self.model_server = server or Models(models or [ServedModel("llm", "chat", True)])
         self._documents = documents
         self._limits = limits or AttemptLimits()
         self._policy = policy or AttemptPolicy(pause=0.0)
@@ -193,7 +193,7 @@ class FakeGateway:
     async def _open_ports(self):
         ring = KeyRing(self.keys)
         await ring.start()
-        served = ServedModels(self._models)
+        served = ServedModels(self.model_server)
         metrics, log = GatewayMetrics(), Log(self.log)
         attempts = Attempts(self._policy)
         cascades = new_cascades(self._cascades, attempts, served, metrics, log)
@@ -229,7 +229,7 @@ class FakeGateway:
         )
         await live.start()
         peers = peers_of(self.file, "127.0.0.1:8001")
-        server = TracedServer(self._models, CallRecorder(self._spans, metrics, peers), "local")
+        server = TracedServer(self.model_server, CallRecorder(self._spans, metrics, peers), "local")
         self.ports = Ports(
             file=self.file,
             keys=ring,

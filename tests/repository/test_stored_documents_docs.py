@@ -60,7 +60,7 @@ def test_the_calls_of_the_page_are_those_that_are_served_with_their_parameters()
     for method, path, query in re.findall(r"`(\w+) (/[^`?]+)(\?[^`]+)?`", table):
         said[method, path] = set(re.findall(r"(\w+)=", query)) | {"tenant"}
     served = {
-        (method, path.replace(":path", "")): set(
+        (method, path.replace(":rest", "")): set(
             re.findall(r"(\w+)=", inspect.getdoc(handler).partition(": ")[0].partition("?")[2])
         )
         for method, path, _, handler in holding_routes.HOLDING_ROUTES

@@ -9,7 +9,8 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class TenantQuery:
-    """Tenants whose names hold `part`, in letters of either case, by name, after the name `after`, `limit` at most.
+    """Tenants whose names hold `part`, ASCII letters in either case, by name, after the name `after`; `limit`
+    at most.
 
     since: what they use is counted from then on (milliseconds, Unix).
     """

@@ -36,9 +36,14 @@ async def post_key(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
     require_known(read_parameters(exchange), ())
     limits = ports.file.limits
     key = wire.read_key(decode_object(await read_body(receive, limits), limits))
-    secret, store = new_secret(), ports.keys.store
-    await ports.looks.read(exchange.caller, store.create, key, digest_of(secret))
-    ports.log.say(f"key {exchange.caller.id} made key {key.id} of tenant {key.tenant}")
+    secret = new_secret()
+
+    # What was done is said also where nobody waits for its end any more.
+    def make() -> None:
+        ports.keys.store.create(key, digest_of(secret))
+        ports.log.say(f"key {exchange.caller.id} made key {key.id} of tenant {key.tenant}")
+
+    await ports.looks.read(exchange.caller, make)
     made = replace(key, created_at=time.time())
     return JsonReply({**wire.key_body(made), "secret": secret}, 201, PRIVATE)
 
@@ -53,9 +58,15 @@ async def delete_key(exchange: Exchange, ports: Ports, receive: Receive) -> Repl
             f" endpoint admin, or: trireme keys revoke {wanted}",
             "id",
         )
-    if not await ports.looks.read(exchange.caller, ports.keys.store.revoke, [wanted]):
+
+    def revoke() -> bool:
+        was_there = bool(ports.keys.store.revoke([wanted]))
+        if was_there:
+            ports.log.say(f"key {exchange.caller.id} revoked key {wanted}")
+        return was_there
+
+    if not await ports.looks.read(exchange.caller, revoke):
         raise NotFoundError(f"no key in force {wanted[:80]!r}; GET /v1/keys lists those there are")
-    ports.log.say(f"key {exchange.caller.id} revoked key {wanted}")
     with suppress(UnavailableError):
         await ports.keys.refresh()
     return JsonReply({"object": "key.revoked", "id": wanted, "revoked": True})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from trireme.gateway.console.files import console_file, console_root
 from trireme.gateway.cost_routes import COST_ROUTES
 from trireme.gateway.document_routes import DOCUMENT_ROUTES
 from trireme.gateway.exchange import Exchange
-from trireme.gateway.gate import Gate, Receive
+from trireme.gateway.gate import Gate, Handler, Receive
 from trireme.gateway.health_routes import healthz, metrics, readyz
 from trireme.gateway.holding_routes import HOLDING_ROUTES
 from trireme.gateway.live.routes import LIVE_ROUTES
@@ -49,9 +49,15 @@ async def _no_such_path(exchange: Exchange, ports: Ports, receive: Receive) -> R
     raise NotFoundError("no such path; docs/gateway.md lists those there are")
 
 
-async def _no_such_method(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
-    error = InvalidInputError(f"this path does not take {exchange.scope['method']}")
-    return JsonReply(OPENAI.fail(error, exchange.request_id).body, 405)
+def _no_such_method(taken: Iterable[str]) -> Handler:
+    """Of a path that takes these methods."""
+    allowed = ", ".join(dict.fromkeys(taken))
+
+    async def refuse(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
+        error = InvalidInputError(f"this path takes {allowed}, and not {exchange.scope['method']}")
+        return JsonReply(OPENAI.fail(error, exchange.request_id).body, 405, (("allow", allowed),))
+
+    return refuse
 
 
 NOT_FOUND = Gate("none", _no_such_path, OPENAI.fail, is_open=True)
@@ -66,7 +72,7 @@ _GATES: tuple[tuple[str, str, Gate], ...] = (
     ("GET", "/readyz", Gate("readyz", readyz, OPENAI.fail, is_open=True)),
     ("GET", "/metrics", Gate("metrics", metrics, OPENAI.fail, is_open=True)),
     ("GET", "/console", Gate("console", console_root, OPENAI.fail, is_open=True)),
-    ("GET", "/console/{path:path}", Gate("console", console_file, OPENAI.fail, is_open=True)),
+    ("GET", "/console/{path:rest}", Gate("console", console_file, OPENAI.fail, is_open=True)),
     *((method, path, Gate(name, handler, fail)) for method, path, name, handler, fail in MODEL_ROUTES),
     *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in DOCUMENT_ROUTES),
     *((method, path, Gate(name, handler, OPENAI.fail)) for method, path, name, handler in HOLDING_ROUTES),
@@ -82,8 +88,13 @@ _GATES: tuple[tuple[str, str, Gate], ...] = (
 def _routes() -> list[Route]:
     """A route for each path and method, then one for each path with any other method."""
     taken = [Route(path, gate, methods=[method]) for method, path, gate in _GATES]
-    paths = dict.fromkeys(path for _, path, _ in _GATES)
-    return taken + [Route(path, Gate("none", _no_such_method, OPENAI.fail, is_open=True)) for path in paths]
+    methods: dict[str, list[str]] = {}
+    for method, path, _ in _GATES:
+        methods.setdefault(path, []).extend([method, "HEAD"] if method == "GET" else [method])
+    return taken + [
+        Route(path, Gate("none", _no_such_method(those), OPENAI.fail, is_open=True))
+        for path, those in methods.items()
+    ]
 
 
 ROUTES = _routes()

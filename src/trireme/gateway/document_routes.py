@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from trireme.gateway import paths
 from trireme.gateway.bodies import Receive, decode_object, read_body
 from trireme.gateway.chains import choose_collection
 from trireme.gateway.exchange import Exchange
@@ -91,7 +92,7 @@ DOCUMENT_ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("DELETE", "/v1/files/{id}", "documents", delete_file),
     ("GET", "/v1/files/{id}/content", "documents", get_file_content),
     ("POST", "/v1/vector_stores", "search", post_vector_store),
-    ("POST", "/v1/vector_stores/{id:path}/files", "search", post_vector_store_file),
+    ("POST", f"/v1/vector_stores/{paths.ID}/files", "search", post_vector_store_file),
 )
 
 

@@ -27,12 +27,18 @@ class FairThreads:
         await turn.__aenter__()
         task = asyncio.create_task(self._finish(turn, work, arguments))
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._end)
         return await asyncio.shield(task)
 
-    async def close(self) -> None:
-        """Wait for what runs, and end the threads. Idempotent."""
-        await asyncio.to_thread(self._threads.shutdown)
+    async def close(self, *, waits: bool = True) -> None:
+        """End the threads, once what runs has ended. waits: for that. Idempotent."""
+        await asyncio.to_thread(self._threads.shutdown, waits)
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        # Where nobody waits for it any more, asyncio would log its fault with a traceback.
+        if not task.cancelled():
+            task.exception()
 
     async def _finish(
         self, turn: AbstractAsyncContextManager[None], work: Callable[..., T], arguments: tuple[Any, ...]

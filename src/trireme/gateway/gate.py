@@ -21,6 +21,9 @@ Fail = Callable[[TriremeError, str], Failure]
 # What a handler gets: the exchange, what it works with, and ASGI's receive for the body.
 Handler = Callable[[Exchange, Ports, Receive], Awaitable[Reply]]
 
+# What caches keep unless they are told.
+_LOOKED_UP = frozenset({"GET", "HEAD"})
+_CACHE_CONTROL = b"cache-control"
 # Of a request beyond those of its attempts.
 SPARE_SECONDS = 60.0
 
@@ -55,7 +58,8 @@ class Gate:
         body = _Body(receive, is_read=not _has_body(exchange))
         seconds = None if self._is_endless else ports.file.attempts.seconds + SPARE_SECONDS
         leaving = _Leaving(body, seconds)
-        sender = _Sender(send, ports.file.limits.reading_seconds, leaving.cancel)
+        is_keyed = not self._is_open and exchange.scope["method"] in _LOOKED_UP
+        sender = _Sender(send, ports.file.limits.reading_seconds, leaving.cancel, is_private=is_keyed)
         try:
             reply = await self._find_reply(exchange, ports, body, leaving)
             await reply.send(exchange, sender)
@@ -181,9 +185,16 @@ class _Leaving:
 
 
 class _Sender:
-    """ASGI's send that knows whether an answer has begun. A client that reads nothing for `seconds` ends it."""
+    """ASGI's send that knows whether an answer has begun. A client that reads nothing for `seconds` ends it.
 
-    def __init__(self, send: Send, seconds: float, give_up: Callable[[], None]) -> None:
+    An answer that is private and does not say who may keep it is kept by no cache: some take a key in x-api-key for
+    any header, and would answer the next one's request with it.
+    """
+
+    def __init__(
+        self, send: Send, seconds: float, give_up: Callable[[], None], *, is_private: bool = False
+    ) -> None:
+        self._is_private = is_private
         self._send = send
         self._seconds = seconds
         self._give_up = give_up
@@ -192,11 +203,20 @@ class _Sender:
 
     async def __call__(self, message: Any) -> None:
         self.has_begun = True
+        if self._is_private and message["type"] == "http.response.start":
+            message = _kept_by_nobody(message)
         timer = self._loop.call_later(self._seconds, self._give_up)
         try:
             await self._send(message)
         finally:
             timer.cancel()
+
+
+def _kept_by_nobody(start: Any) -> dict[str, Any]:
+    headers = start["headers"]
+    if any(name == _CACHE_CONTROL for name, _ in headers):
+        return dict(start)
+    return {**start, "headers": [*headers, (_CACHE_CONTROL, b"no-store")]}
 
 
 def _has_body(exchange: Exchange) -> bool:

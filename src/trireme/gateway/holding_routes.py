@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from trireme.access.checks import check_tenant
 from trireme.access.endpoints import can_use
 from trireme.errors import NotFoundError, PermissionDeniedError
+from trireme.gateway import paths
 from trireme.gateway.bodies import Receive
 from trireme.gateway.chains import choose_collection
 from trireme.gateway.exchange import Exchange
@@ -111,16 +112,16 @@ async def delete_vector_store(exchange: Exchange, ports: Ports, receive: Receive
 # As DOCUMENT_ROUTES. An id may hold slashes where nothing follows it.
 HOLDING_ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("GET", "/v1/documents", "documents", get_documents),
-    ("GET", "/v1/documents/{id:path}", "documents", get_document),
-    ("DELETE", "/v1/documents/{id:path}", "documents", delete_document),
+    ("GET", f"/v1/documents/{paths.ID}", "documents", get_document),
+    ("DELETE", f"/v1/documents/{paths.ID}", "documents", delete_document),
     ("GET", "/v1/jobs", "documents", get_jobs),
     ("GET", "/v1/jobs/{id}", "documents", get_job),
     ("DELETE", "/v1/jobs/{id}", "documents", delete_job),
     ("POST", "/v1/jobs/{id}/retry", "documents", post_retry),
     ("GET", "/v1/vector_stores", "search", get_vector_stores),
-    ("GET", "/v1/vector_stores/{id:path}", "search", get_vector_store),
+    ("GET", f"/v1/vector_stores/{paths.ID}", "search", get_vector_store),
     # Who may only search must not be able to.
-    ("DELETE", "/v1/vector_stores/{id:path}", "documents", delete_vector_store),
+    ("DELETE", f"/v1/vector_stores/{paths.ID}", "documents", delete_vector_store),
 )
 
 

@@ -91,9 +91,12 @@ class Holdings:
             )
 
     async def close(self) -> None:
-        """End the threads. Idempotent."""
+        """End the threads. Not waited for is a drop, which may take minutes: whoever closes the catalog ends it.
+
+        Idempotent.
+        """
         await self._reads.close()
-        await self._drops.close()
+        await self._drops.close(waits=False)
 
 
 def _not_dead(job: JobInfo, done: str) -> ConflictError:

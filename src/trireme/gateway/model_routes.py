@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import Any, TypeVar
 
 from trireme.errors import InvalidInputError, NotFoundError, UnavailableError
+from trireme.gateway import paths
 from trireme.gateway.bodies import decode_object, read_body
 from trireme.gateway.caching.validators import Subject
 from trireme.gateway.chains import choose_collection, may_use
@@ -281,7 +282,7 @@ _ASKED: tuple[tuple[str, str, Handler, Fail], ...] = (
     ("/rerank", "rerank", _json(_tei_rerank, "rerank"), tei.fail),
     ("/predict", "classify", _json(_tei_predict, "classify"), tei.fail),
     ("/v1/search", "search", _json(_search, "search"), OPENAI.fail),
-    ("/v1/vector_stores/{id:path}/search", "search", _json(_search_store, "search"), OPENAI.fail),
+    (f"/v1/vector_stores/{paths.ID}/search", "search", _json(_search_store, "search"), OPENAI.fail),
 )
 
 # Method, path, endpoint, handler, and whose words an error is told in.
@@ -292,5 +293,5 @@ MODEL_ROUTES: tuple[tuple[str, str, str, Handler, Fail], ...] = (
     ("GET", "/v1/search/{digest}", "search", get_kept, OPENAI.fail),
     ("GET", "/info", "models", get_info, tei.fail),
     ("GET", "/v1/models", "models", get_models, OPENAI.fail),
-    ("GET", "/v1/models/{id:path}", "models", get_model, OPENAI.fail),
+    ("GET", f"/v1/models/{paths.ID}", "models", get_model, OPENAI.fail),
 )

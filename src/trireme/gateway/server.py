@@ -37,6 +37,7 @@ from trireme.gateway.degrade.policy import Degrade
 from trireme.gateway.entries import open_entries
 from trireme.gateway.file import LOCAL, GatewayFile
 from trireme.gateway.key_ring import KeyRing
+from trireme.gateway.ledger_reads import new_sums
 from trireme.gateway.live.facts import FactParts
 from trireme.gateway.live.hub import new_live
 from trireme.gateway.live.recorder import Recorder
@@ -223,7 +224,7 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
         caching = new_caching(parts, store, fingerprints, spending, metrics)
         answers = await _start_answers(caching, parts, store, server, metrics=metrics, log=log)
         stack.push_async_callback(answers.close)
-        chains = Chains(parts.file, entries, parts.cascades)
+        chains, sums = Chains(parts.file, entries, parts.cascades), new_sums()
         facts = FactParts(
             file=parts.file,
             keys=keys,
@@ -236,6 +237,7 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
             metrics=metrics,
             backlogs=open_backlogs(parts.triton),
             replicas=open_replicas(parts.triton),
+            sums=sums,
         )
         live = new_live(recorder, facts, parts.build)
         await live.start()
@@ -266,6 +268,7 @@ async def open_ports(parts: GatewayParts) -> AsyncIterator[Ports]:
             budgets=budgets,
             costs=parts.costs,
             build=parts.build,
+            sums=sums,
             tenants=parts.tenants,
             read_card=partial(read_card, parts.model_repository),
             spans=parts.spans,

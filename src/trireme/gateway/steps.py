@@ -46,8 +46,8 @@ async def admit(exchange: Exchange, ports: Ports) -> None:
     Budgets are asked later, before each attempt, when its price is known; before the first one the route's line is.
     """
     key, limit = exchange.caller, ports.file.limits.requests
-    # This one counts already.
-    if ports.metrics.running > limit:
+    # This one counts already. Streams of who watches are limited by themselves.
+    if ports.metrics.running - ports.live.count > limit:
         raise UnavailableError(f"the gateway runs {limit} requests, its limit; try again")
     exchange.deadlines = read_deadlines(exchange.headers, exchange.started)
     rule = ports.file.tenants.get(key.tenant, TenantRow())

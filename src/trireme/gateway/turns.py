@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import itertools
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,7 +17,9 @@ class Turns:
         self._free = count
         self._each = count if each is None else each
         self._running: Counter[str] = Counter()
-        self._waiting: list[tuple[str, asyncio.Future[None]]] = []
+        # By group, so that a long line of one costs nobody time; in the order in which they came.
+        self._waiting: dict[str, OrderedDict[int, asyncio.Future[None]]] = {}
+        self._came = itertools.count()
 
     @asynccontextmanager
     async def turn(self, group: str) -> AsyncIterator[None]:
@@ -28,18 +31,25 @@ class Turns:
             self._end(group)
 
     async def _begin(self, group: str) -> None:
-        mine = (group, asyncio.get_running_loop().create_future())
-        self._waiting.append(mine)
+        place, called = next(self._came), asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(group, OrderedDict())[place] = called
         self._call_next()
         try:
-            await mine[1]
+            await called
         except asyncio.CancelledError:
-            if mine in self._waiting:
-                self._waiting.remove(mine)
+            if place in self._waiting.get(group, ()):
+                self._leave(group, place)
             else:
                 # It was called at the same moment.
                 self._end(group)
             raise
+
+    def _leave(self, group: str, place: int) -> asyncio.Future[None]:
+        line = self._waiting[group]
+        called = line.pop(place)
+        if not line:
+            del self._waiting[group]
+        return called
 
     def _end(self, group: str) -> None:
         self._free += 1
@@ -49,13 +59,14 @@ class Turns:
         self._call_next()
 
     def _call_next(self) -> None:
-        while self._free:
-            # The first of those with the same number.
-            called = min(self._waiting, key=lambda one: self._running[one[0]], default=None)
-            if called is None or self._running[called[0]] >= self._each:
+        while self._free and self._waiting:
+            running, place, group = min(
+                (self._running[group], next(iter(line)), group) for group, line in self._waiting.items()
+            )
+            if running >= self._each:
                 return
-            self._waiting.remove(called)
+            called = self._leave(group, place)
             self._free -= 1
-            self._running[called[0]] += 1
-            if not called[1].done():
-                called[1].set_result(None)
+            self._running[group] += 1
+            if not called.done():
+                called.set_result(None)

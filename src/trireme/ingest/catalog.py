@@ -143,7 +143,10 @@ class Catalog(Protocol):
         ...
 
     def close(self) -> None:
-        """Free the connections. Idempotent; a later verb opens new ones."""
+        """Free the connections. A drop that runs raises UnavailableError soon, and has deleted nothing.
+
+        Idempotent; a later verb opens new ones.
+        """
         ...
 
 

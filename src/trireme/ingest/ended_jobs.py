@@ -11,7 +11,8 @@ from trireme.ingest.queue import Job
 from trireme.observe.spans import Span, SpanSink, bounded
 from trireme.observe.trace import is_id, new_span, read_span
 
-STORED, RELEASED = "stored", "released"
+# Outcomes that are no failure.
+FINE = frozenset({"stored", "released", "gone"})
 NAME = "index document"
 
 
@@ -32,7 +33,7 @@ class EndedJobs:
             self._taken.update((job.id, now) for job in jobs if job.origin.request)
 
     def tell(self, jobs: Sequence[Job], outcome: str) -> None:
-        """They have ended: stored, failed, dead or released."""
+        """They have ended: stored, failed, dead, released or gone."""
         for job in jobs:
             with self._lock:
                 began = self._taken.pop(job.id, None)
@@ -50,6 +51,6 @@ class EndedJobs:
         self._notice(f"{request} job {job.id} document {document}: {outcome}, {seconds:.4f} s")
         if found and found[2] and self._spans.is_on:
             said = {"trireme.request": job.origin.request, "trireme.job": job.id, "trireme.outcome": outcome}
-            error = "" if outcome in (STORED, RELEASED) else outcome
+            error = "" if outcome in FINE else outcome
             span = Span(NAME, "consumer", found[0], new_span(), found[1], began, ended, error, said)
             self._spans.put(span)

@@ -167,8 +167,8 @@ class WorkerState:
         self.patiently(lambda: self._jobs.settle(jobs, outcome, error), TriremeError)
         self.release(jobs, outcome)
 
-    def release(self, jobs: Sequence[Job], outcome: Outcome | Literal["stored"] = "stored") -> None:
-        """Jobs that have ended are no longer in hand."""
+    def release(self, jobs: Sequence[Job], outcome: Outcome | Literal["stored", "gone"] = "stored") -> None:
+        """Jobs that have ended are no longer in hand. gone: they were nobody's or another's by then."""
         self._ended.tell(jobs, outcome)
         with self.changed:
             for job in jobs:

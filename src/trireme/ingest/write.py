@@ -107,7 +107,9 @@ class Writer:
         indexed = [one for _, one in ready]
         jobs = [one.job for one in indexed]
         try:
-            self._state.patiently(lambda: self._documents.replace(indexed, encoder.embedder, encoder.model))
+            done = self._state.patiently(
+                lambda: self._documents.replace(indexed, encoder.embedder, encoder.model)
+            )
         except EmbedderMismatchError as error:
             # The collection was switched meanwhile: once more, with its new embedder, where there is one.
             if self._is_other(jobs[0], encoder.embedder):
@@ -125,7 +127,8 @@ class Writer:
         else:
             self._state.stats.documents += len(jobs)
             self._state.stats.passages += sum(len(one.passages) for one in indexed)
-            self._state.release(jobs)
+            self._state.release([job for job in jobs if job.id in done])
+            self._state.release([job for job in jobs if job.id not in done], "gone")
 
 
 def _by_encoder(parts: Sequence[DocumentPart]) -> list[list[DocumentPart]]:

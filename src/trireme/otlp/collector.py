@@ -35,8 +35,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """url: with /v1/traces. headers: may hold a secret. seconds: of one request, from looking for the address to
-    the end of the answer."""
+    """url: with /v1/traces. headers: may hold a secret. seconds: of one request, from its connection to the end of
+    the answer; looking for the address takes what the system takes."""
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -49,6 +49,12 @@ class Collector:
 
     def send(self, body: bytes) -> Answer:
         """Ask it to take an ExportTraceServiceRequest. Blocks; never raises. Redirects are not followed."""
+        try:
+            return self._ask(body)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            return Answer("again", reason=f"it cannot be asked ({type(error).__name__})")
+
+    def _ask(self, body: bytes) -> Answer:
         parts = urlsplit(self.url)
         connection = self._connection(parts)
         # A timeout of the socket is of each read: a collector that drips would have all the time there is.
@@ -59,8 +65,6 @@ class Collector:
             target = parts.path + (f"?{parts.query}" if parts.query else "")
             connection.request("POST", target, body, {**self.headers, "content-type": PROTOBUF})
             return _read(connection.getresponse())
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            return Answer("again", reason=f"it cannot be asked ({type(error).__name__})")
         finally:
             timer.cancel()
             connection.close()

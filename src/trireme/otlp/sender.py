@@ -114,12 +114,10 @@ class OtlpSpans:
 
     def _send(self, batch: list[Span]) -> Answer:
         try:
-            body = encode_spans(batch, self._resource, self._version)
-        except Exception:
-            # A fault of ours costs this batch and not the thread.
-            _log.exception("spans cannot be written as OTLP")
-            return Answer("refused", reason="they cannot be written")
-        return self._collector.send(body)
+            return self._collector.send(encode_spans(batch, self._resource, self._version))
+        except Exception as error:
+            # A fault of ours costs this batch and not the thread. Its text may hold what a span or a header holds.
+            return Answer("refused", reason=f"they cannot be written ({type(error).__name__})")
 
     def _settle(self, batch: list[Span], answer: Answer) -> None:
         lost, reason = len(batch), answer.reason

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from trireme.errors import TriremeError
+import psycopg
+
+from trireme.errors import TriremeError, UnavailableError
 from trireme.ingest.catalog import (
     DocumentsPage,
     DocumentsQuery,
@@ -109,6 +111,7 @@ class PostgresCatalog:
     def __init__(self, url: str, worker_timeout: float = 15.0, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
         self._pool = ConnectionPool(url, CONNECTIONS, partial(_configure, timeouts), timeouts)
         self._worker_timeout = worker_timeout
+        self._drops: set[_Drop] = set()
 
     def documents(self, query: DocumentsQuery) -> DocumentsPage | None:
         """See Catalog.documents."""
@@ -192,14 +195,12 @@ class PostgresCatalog:
             jobs = tuple(job_info(row) for row in rows[: query.limit])
             if query.ids:
                 return JobsPage(jobs, len(rows) > query.limit)
-            numbers: dict[str, dict[str, int]] = {}
-            for collection, state, count in connection.execute(counted, parameters):
-                numbers.setdefault(collection, {})[state] = count
+            numbers = _numbers_of(connection.execute(counted, parameters).fetchall())
             workers = connection.execute(WORKERS, (self._worker_timeout,)).fetchone()
             return JobsPage(
                 jobs,
                 len(rows) > query.limit,
-                tuple(JobNumbers(collection, **counts) for collection, counts in numbers.items()),
+                numbers,
                 int(workers[0]) if workers else 0,
             )
 
@@ -218,18 +219,25 @@ class PostgresCatalog:
     def drop(self, tenant: str, collection: str) -> bool:
         """See Catalog.drop."""
         check_scope(tenant, collection)
+        drop = _Drop()
 
         def work(connection: DeadlineConnection) -> tuple[bool, bool]:
+            drop.begin(connection)
             allow_seconds(connection, self._pool.timeouts.drop)
             # First, as all do that write to a collection.
             collection_id, is_new = lock_name(connection, tenant, collection)
             scope = {"tenant": tenant, "collection": collection}
             jobs = connection.execute(WITHDRAW, scope).fetchone()
             delete_collection(connection, collection_id)
+            drop.check()
             return not is_new, bool(jobs and jobs[0])
 
-        had_rows, had_jobs = self._pool.run(work, self._pool.timeouts.drop)
-        if had_rows:
+        self._drops.add(drop)
+        try:
+            had_rows, had_jobs = self._pool.run(work, self._pool.timeouts.drop)
+        finally:
+            self._drops.discard(drop)
+        if had_rows and not drop.is_over:
             # It is deleted; an index of nothing that is left goes with the next one.
             with contextlib.suppress(TriremeError):
                 drop_unused(self._pool)
@@ -237,7 +245,34 @@ class PostgresCatalog:
 
     def close(self) -> None:
         """See Catalog.close."""
+        for drop in tuple(self._drops):
+            drop.end(self._pool.timeouts.connect)
         self._pool.close()
+
+
+class _Drop:
+    """A deletion that runs, and that another thread can end."""
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self._connection: DeadlineConnection | None = None
+
+    def begin(self, connection: DeadlineConnection) -> None:
+        """It is done there. Raises UnavailableError once it was ended."""
+        self._connection = connection
+        self.check()
+
+    def check(self) -> None:
+        """Raises UnavailableError once it was ended, so that nothing of it is committed."""
+        if self.is_over:
+            raise UnavailableError("the process stops; delete the collection again")
+
+    def end(self, seconds: float) -> None:
+        """It raises UnavailableError soon. Waits for the database for so long at most."""
+        self.is_over = True
+        if self._connection is not None:
+            with contextlib.suppress(psycopg.Error):
+                self._connection.cancel_safe(timeout=seconds)
 
 
 def _configure(timeouts: Timeouts, connection: DeadlineConnection) -> None:
@@ -246,6 +281,14 @@ def _configure(timeouts: Timeouts, connection: DeadlineConnection) -> None:
     allow_seconds(connection, timeouts.catalog, local=False)
     connection.execute("SET max_parallel_workers_per_gather = 0")
     connection.execute("SET jit = off")
+
+
+def _numbers_of(rows: Sequence[tuple[Any, ...]]) -> tuple[JobNumbers, ...]:
+    """Of rows of a collection, a state and how many jobs are in it."""
+    numbers: dict[str, dict[str, int]] = {}
+    for collection, state, count in rows:
+        numbers.setdefault(collection, {})[state] = count
+    return tuple(JobNumbers(collection, **counts) for collection, counts in numbers.items())
 
 
 def _page_around(

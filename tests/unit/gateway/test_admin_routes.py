@@ -1,6 +1,8 @@
 """Keys and tenants over a gateway of fakes: who may make and revoke them, and where a secret is seen."""
 
+import http.client
 import json
+import threading
 import time
 
 import pytest
@@ -70,6 +72,31 @@ def test_a_made_key_is_in_force_at_once_and_its_secret_is_answered_this_once(gat
     told = json.dumps(listed) + gateway.log.getvalue()
     assert secret not in told
     assert digest_of(secret) not in told
+
+
+def test_a_key_that_is_made_for_a_client_that_left_stands_in_the_log(gateway, store, monkeypatch):
+    begun, opened, create = threading.Event(), threading.Event(), store.create
+
+    def slow(key, digest):
+        begun.set()
+        opened.wait(30)
+        create(key, digest)
+
+    monkeypatch.setattr(store, "create", slow)
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port)
+    headers = {"authorization": f"Bearer {ADMIN}"}
+    connection.request("POST", "/v1/keys", json.dumps({"tenant": "new"}), headers)
+    assert begun.wait(30)
+    connection.close()
+    while "client_gone" not in gateway.log.getvalue():
+        time.sleep(0.01)
+    opened.set()
+    while not (made := store.find(KeyQuery("new"))):
+        time.sleep(0.01)
+    deadline = time.monotonic() + 30
+    while f"key key_admin made key {made[0].id} of tenant new" not in gateway.log.getvalue():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_who_made_and_who_revoked_a_key_stands_in_the_log(gateway):

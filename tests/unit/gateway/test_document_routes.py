@@ -420,7 +420,8 @@ def test_stored_documents_are_told_in_pages(bench):
 
 
 @pytest.mark.parametrize(
-    "key", ["a", "reports/2026/q1.md", "über 100%.txt", "a?b#c", "../x", "x/retry", "船" * 600]
+    "key",
+    ["a", "reports/2026/q1.md", "über 100%.txt", "a?b#c", "../x", "x/retry", "船" * 600, "a\nb", "a\n"],
 )
 def test_a_document_of_any_id_is_opened_with_its_passages(bench, key):
     from urllib.parse import quote
@@ -436,6 +437,17 @@ def test_a_document_of_any_id_is_opened_with_its_passages(bench, key):
         assert around.value == opened
         missing = await bench.ask("GET", f"{path}&around=elsewhere")
         assert (missing.status, "with a passage 'elsewhere'" in missing.error) == (404, True)
+
+    bench.run(work)
+
+
+def test_an_id_that_ends_with_a_line_break_is_not_the_one_without(bench):
+    async def work():
+        await bench.text("a", collection="notes")
+        bench.work()
+        for path in ("/v1/documents/a%0A?collection=notes", "/v1/vector_stores/notes%0A"):
+            assert (await bench.ask("DELETE", path)).status == 404
+        assert (await bench.ask("GET", "/v1/documents/a?collection=notes")).status == 200
 
     bench.run(work)
 

@@ -1,8 +1,11 @@
 import asyncio
+import gc
 import threading
+import time
 
 import pytest
 
+from trireme.errors import UnavailableError
 from trireme.gateway.fair_threads import FairThreads
 
 
@@ -66,3 +69,54 @@ def test_what_the_work_raises_is_raised():
         await threads.close()
 
     asyncio.run(run())
+
+
+def test_a_fault_that_nobody_waits_for_is_no_traceback_in_the_log(caplog):
+    begun, opened = threading.Event(), threading.Event()
+
+    def work():
+        begun.set()
+        opened.wait(30)
+        raise UnavailableError("the database does not answer")
+
+    async def run():
+        threads = FairThreads(1, "test")
+        call = asyncio.create_task(threads.run("a", work))
+        await asyncio.to_thread(begun.wait, 30)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        opened.set()
+        # The next one has its turn once that one has ended.
+        assert await threads.run("a", int, "7") == 7
+        await threads.close()
+        gc.collect()
+
+    asyncio.run(run())
+    assert caplog.text == ""
+
+
+def test_what_is_not_waited_for_holds_up_no_end(caplog):
+    begun, opened = threading.Event(), threading.Event()
+    ended = []
+
+    def work():
+        begun.set()
+        opened.wait(30)
+        ended.append("work")
+
+    async def run():
+        threads = FairThreads(1, "test")
+        call = asyncio.create_task(threads.run("a", work))
+        await asyncio.to_thread(begun.wait, 30)
+        call.cancel()
+        await threads.close(waits=False)
+        ended.append("close")
+
+    asyncio.run(run())
+    ended.append("loop")
+    opened.set()
+    while len(ended) < 3:
+        time.sleep(0.01)
+    assert ended == ["close", "loop", "work"]
+    assert caplog.text == ""

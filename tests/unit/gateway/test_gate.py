@@ -50,6 +50,41 @@ def test_a_whole_answer_says_who_served_it_and_after_how_many_attempts(gateway):
     assert headers["x-request-id"].startswith("req_")
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        (CHAT, "POST"),
+        ("/v1/documents", "POST, GET, HEAD"),
+        ("/v1/documents/a/b", "GET, HEAD, DELETE"),
+        ("/v1/search", "POST, QUERY"),
+        ("/console/", "GET, HEAD"),
+    ],
+)
+def test_a_method_that_a_path_does_not_take_is_told_which_it_takes(gateway, path, allowed):
+    status, headers, body = gateway.ask("PATCH", path)
+    assert (status, headers["allow"]) == (405, allowed)
+    said = json.loads(body)["error"]["message"]
+    assert said == f"this path takes {allowed}, and not PATCH"
+
+
+@pytest.mark.parametrize(
+    ("path", "kept"),
+    [
+        ("/v1/models", "no-store"),
+        ("/v1/budgets", "no-store"),
+        ("/v1/me", "no-store"),
+        ("/v1/models/absent", "no-store"),
+        ("/v1/usage?tenant=other", "no-store"),
+        ("/console/", "no-cache"),
+        ("/healthz", None),
+    ],
+)
+def test_what_is_a_keys_alone_lies_in_no_cache_of_others(gateway, path, kept):
+    for method in ("GET", "HEAD"):
+        _, headers, _ = gateway.ask(method, path)
+        assert headers.get("cache-control") == kept
+
+
 def test_a_streamed_answer_is_events_and_an_end(gateway):
     status, headers, body = gateway.ask("POST", CHAT, asked(stream=True))
     assert status == 200

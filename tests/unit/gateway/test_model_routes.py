@@ -84,7 +84,7 @@ def test_what_a_request_says_of_its_vectors_reaches_the_model(gateway):
         "/v1/embeddings",
         {"model": "embedding", "input": "a", "dimensions": 8, "input_type": "passage"},
     )
-    assert gateway.ports.server.asked[-1] == ("embedding", "passage", 8)
+    assert gateway.model_server.asked[-1] == ("embedding", "passage", 8)
 
 
 def test_reranking_is_the_same_in_three_formats(gateway):
@@ -112,7 +112,7 @@ def test_a_search_is_the_keys(gateway):
     status, answer = post(gateway, "/v1/search", {"query": "oars", "collection": "x", "top_k": 2})
     assert status == 200
     assert answer["passages"][0]["text"] == "Oars are of fir."
-    call = gateway.ports.server.asked[-1]
+    call = gateway.model_server.asked[-1]
     assert (call.tenant, call.user, call.collection, call.top_k) == ("acme", "ann", "x", 2)
 
 

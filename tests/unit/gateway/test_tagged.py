@@ -110,16 +110,16 @@ def test_a_model_whose_version_nobody_knows_has_no_tag(gateway):
 
 def test_who_has_the_answer_gets_none_and_nothing_is_asked(gateway):
     tag = tag_of(gateway)
-    asked = gateway.ports.server.asked
+    asked = gateway.model_server.asked
     status, headers, raw = ask(gateway, "QUERY", "/v1/embeddings", EMBED, tag=tag)
     assert (status, raw, headers["etag"]) == (304, b"", tag)
     assert "content-length" not in headers
     status, headers, raw = ask(gateway, "POST", "/v1/embeddings", EMBED, tag=tag)
     assert (status, raw) == (412, b"")
     assert ask(gateway, "POST", "/v1/embeddings", EMBED, tag=tag, x_trireme_conditional="304")[0] == 304
-    assert gateway.ports.server.asked == asked
+    assert gateway.model_server.asked == asked
     assert ask(gateway, "QUERY", "/v1/embeddings", EMBED, tag='"other"')[0] == 200
-    assert gateway.ports.server.asked == asked + 1
+    assert gateway.model_server.asked == asked + 1
 
 
 @pytest.mark.parametrize(
@@ -174,14 +174,14 @@ def test_what_a_query_was_answered_is_fetched_again_by_its_digest(gateway):
     assert status == 200
     at = headers["content-location"]
     assert at == f"/v1/embeddings/{headers['etag'][3:-1]}"
-    asked = gateway.ports.server.asked
+    asked = gateway.model_server.asked
     status, again, raw = ask(gateway, "GET", at)
     assert (status, raw) == (200, first)
     # The same bytes each time: a strong tag.
     assert again["etag"] == headers["etag"].removeprefix("W/")
     assert again["cache-control"].startswith("private, max-age=")
     assert ask(gateway, "GET", at, tag=again["etag"])[0] == 304
-    assert gateway.ports.server.asked == asked
+    assert gateway.model_server.asked == asked
 
 
 def test_a_post_keeps_nothing(gateway):

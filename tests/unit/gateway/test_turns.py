@@ -129,3 +129,24 @@ def test_who_is_called_and_cancelled_at_once_gives_the_turn_on():
         assert began == ["other"]
 
     asyncio.run(work())
+
+
+def test_a_turn_of_a_long_line_costs_no_more_than_one_of_a_short_line():
+    class Name(str):
+        looked_up = 0
+
+        def __hash__(self):
+            type(self).looked_up += 1
+            return super().__hash__()
+
+    async def look_ups(people):
+        Name.looked_up, turns, group = 0, Turns(2), Name("a")
+
+        async def take():
+            async with turns.turn(group):
+                await asyncio.sleep(0)
+
+        await asyncio.gather(*(take() for _ in range(people)))
+        return Name.looked_up
+
+    assert asyncio.run(look_ups(400)) < 3 * asyncio.run(look_ups(200))

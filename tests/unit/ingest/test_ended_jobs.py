@@ -41,6 +41,18 @@ def test_a_document_that_was_stored_and_one_that_died_have_a_line_with_the_reque
         assert any(re.fullmatch(pattern, line) for line in lines), (pattern, lines)
 
 
+def test_a_document_that_was_deleted_meanwhile_is_not_said_to_be_stored(bench):
+    bench.queue.publish("t", "c", [document("a"), document("b")], origin=Origin("req_1", SAMPLED))
+
+    def delete(texts):
+        bench.documents.delete("t", "c", ["a"])
+
+    bench.server.trouble = delete
+    bench.run()
+    lines = sorted(line for line in bench.notices if line.startswith("request req_1"))
+    assert [line.partition('document "')[2].partition(",")[0] for line in lines] == ['a": gone', 'b": stored']
+
+
 def refuse(texts):
     if "no" in texts:
         raise InvalidInputError("no")

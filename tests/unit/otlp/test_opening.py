@@ -78,6 +78,11 @@ def test_traces_go_where_the_url_says(raw, expected):
         "http://h:99999",
         "http://h/?key=s3cret",
         "http://[h",
+        "http://a b:4318",
+        "http://h/a b",
+        "http://h\tx:4318",
+        "http://h/\x7f",
+        "http://h/ü",
     ],
 )
 def test_what_is_no_url_of_a_collector_is_refused_and_not_quoted(raw):

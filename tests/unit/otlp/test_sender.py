@@ -177,14 +177,29 @@ def test_a_collector_says_how_long_it_wants_to_be_left_alone():
         sink.close()
 
 
-def test_a_span_that_cannot_be_written_costs_its_batch_alone():
+def test_a_span_that_cannot_be_written_costs_its_batch_alone(caplog):
     with collecting() as collector:
         sink = sender(traces_of(collector))
-        sink.put(span(1, attributes={"bad": "\ud800"}))
+        sink.put(span(1, attributes={"bad": "s3cret \ud800"}))
         wait_for(sink, lambda counts: counts.failed == 1)
         sink.put(span(2))
         collector.of_trace(TRACE, 1)
         sink.close()
+    assert "they cannot be written (UnicodeEncodeError)" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "url", ["http://a b:4318/v1/traces", f"http://{'a' * 70}:4318/v1/traces", "http://h/a b", "http://h:x/"]
+)
+def test_a_collector_that_cannot_be_asked_costs_what_has_no_room_and_not_the_thread(url, caplog):
+    sink = sender(url, SenderOptions(most=1, pause=0.02, closing=0.0))
+    for number in (1, 2):
+        sink.put(span(number))
+    wait_for_line(caplog, "takes no spans: it cannot be asked")
+    assert sink._thread.is_alive()
+    sink.close()
+    assert sink.counts() == SpanCounts(dropped=2)
 
 
 def test_many_threads_may_put_at_once_and_each_span_is_counted_once():

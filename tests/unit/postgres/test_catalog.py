@@ -1,10 +1,13 @@
 """How the catalog reads PostgreSQL: along indexes, in spite of row-level security; what the contract cannot say."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import psycopg
 import pytest
 
+from trireme.errors import UnavailableError
 from trireme.ingest.catalog import DocumentsQuery, JobsQuery
 from trireme.postgres.catalog import PostgresCatalog
 
@@ -22,6 +25,9 @@ SEED = """
         FROM generate_series(1, %(others)s) AS n;
     ANALYZE;
     """
+
+
+WAITING = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"
 
 
 @pytest.fixture
@@ -62,3 +68,17 @@ def test_a_page_of_documents_begins_where_the_one_before_ended(catalog, url):
     read = rows_read(url, "documents_collection_id_id_key") - before
     # The page, and the whole collection once where it is counted along this index.
     assert 0 < read <= 6 + OTHERS
+
+
+def test_a_drop_that_runs_when_the_catalog_is_closed_ends_and_deletes_nothing(url, catalog):
+    with psycopg.connect(url) as other, ThreadPoolExecutor(1) as threads:
+        other.execute("SELECT FROM trireme.collections FOR UPDATE")
+        dropped = threads.submit(catalog.drop, "t", "c")
+        with psycopg.connect(url, autocommit=True) as looking:
+            while not looking.execute(WAITING).fetchone()[0]:
+                time.sleep(0.01)
+        catalog.close()
+        with pytest.raises(UnavailableError):
+            dropped.result(30)
+    assert catalog.documents(DocumentsQuery("t", "c")) is not None
+    assert catalog.drop("t", "c")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from trireme.access.keys import Key
 from trireme.budget.caps import Level
 from trireme.budget.dollars import write_dollars
 from trireme.budget.forecast import forecast
@@ -18,6 +18,7 @@ from trireme.gateway.chains import Chains
 from trireme.gateway.degrade.policy import Degrade
 from trireme.gateway.file import GatewayFile
 from trireme.gateway.key_ring import DATABASE_SECONDS, KeyRing
+from trireme.gateway.ledger_reads import LedgerReads, new_sums
 from trireme.gateway.live.glance import Glance
 from trireme.gateway.live.scopes import Scope
 from trireme.gateway.metrics import GatewayMetrics
@@ -43,7 +44,7 @@ NO_STORE = "the budget store does not answer"
 
 @dataclass(frozen=True, slots=True)
 class FactParts:
-    """Who knows. budgets: None without a store of them; the ledger says then what was spent."""
+    """Who knows. budgets: None without a store of them; the ledger says then what was spent. sums: turns at it."""
 
     file: GatewayFile
     keys: KeyRing
@@ -56,13 +57,15 @@ class FactParts:
     metrics: GatewayMetrics
     backlogs: BacklogReader | None = None
     replicas: ReplicaReader | None = None
+    sums: LedgerReads = field(default_factory=new_sums)
 
 
 class Spent:
     """What one scope spends: its counters in the budget store, or today's sum of the ledger."""
 
-    def __init__(self, parts: FactParts, tenant: str, user: str) -> None:
-        self._parts, self._tenant, self._user = parts, tenant, user
+    def __init__(self, parts: FactParts, key: Key, tenant: str, user: str) -> None:
+        """key: in whose turn the ledger is asked."""
+        self._parts, self._key, self._tenant, self._user = parts, key, tenant, user
         self.level: Level = "user" if user else "tenant" if tenant else "gateway"
         self.counters = Glance(self._read_counters, COUNTER_SECONDS)
         self.today = Glance(self._read_today, LEDGER_SECONDS)
@@ -76,7 +79,7 @@ class Spent:
         tokens = dollars = None
         if counters is not None and (day := counters.get("day")) is not None:
             tokens, dollars = day.spent_tokens, write_dollars(day.spent_nanos)
-        elif counters is None and (sums := self.today.look()) is not None:
+        elif self._is_store_away and (sums := self.today.look()) is not None:
             tokens, dollars = sums[0], write_dollars(sums[1])
         return {"tokens": tokens, "dollars": dollars, "budgets": self._budgets(counters or {})}
 
@@ -88,6 +91,11 @@ class Spent:
         if self.counters.fault:
             return NO_STORE
         return OK if self.counters.look() is not None else None
+
+    @property
+    def _is_store_away(self) -> bool:
+        """Also where there is none. One that was not asked yet is not: a sum of a day takes seconds."""
+        return self._parts.budgets is None or bool(self.counters.fault)
 
     async def close(self) -> None:
         """Stop reading."""
@@ -121,7 +129,7 @@ class Spent:
     async def _read_today(self) -> tuple[int, int]:
         start = int(time.time() * 1000) // DAY * DAY
         query = SumQuery(self._tenant, self._user, start, start + DAY, "", 0)
-        found = await asyncio.to_thread(self._parts.ledger.sum, query)
+        found = await self._parts.sums.read(self._key, self._parts.ledger.sum, query)
         return found.tokens, found.nanos
 
 
@@ -133,9 +141,9 @@ class Facts:
         self._backlogs = Glance(self._read_backlogs, BACKLOG_SECONDS)
         self._replicas = Glance(self._read_replicas, REPLICA_SECONDS)
 
-    def new_spent(self, tenant: str, user: str) -> Spent:
-        """What such a scope spends; the caller closes it."""
-        return Spent(self._parts, tenant, user)
+    def new_spent(self, scope: Scope) -> Spent:
+        """What a scope spends; the caller closes it."""
+        return Spent(self._parts, scope.key, scope.tenant, scope.user)
 
     async def close(self) -> None:
         """Stop reading, and close the readers."""

@@ -166,8 +166,10 @@ class Live:
         if self._is_stopping:
             raise UnavailableError(STOPPING)
         owner = scope.owner
+        # Those of tenants must not keep out who looks what is wrong.
+        spare = MOST_OF_TENANT if scope.is_admin else 0
         for has, most, whose in (
-            (self._count, MOST_STREAMS, "the gateway"),
+            (self._count, MOST_STREAMS + spare, "the gateway"),
             (self._by_tenant[owner], MOST_OF_TENANT, "this tenant"),
         ):
             if has >= most:
@@ -177,7 +179,7 @@ class Live:
         room = self._rooms.get(scope)
         if room is None:
             ring = self.recorder.watch(scope.tenant, scope.user)
-            spent = self._facts.new_spent(scope.tenant, scope.user) if self._facts is not None else None
+            spent = self._facts.new_spent(scope) if self._facts is not None else None
             room = self._rooms[scope] = _Room(scope, ring, spent)
         watcher = Watcher(self, room, owner, holds)
         room.watchers.append(watcher)

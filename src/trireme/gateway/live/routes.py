@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from trireme.errors import TriremeError
+from trireme.errors import InvalidInputError, TriremeError
 from trireme.gateway.bodies import Receive, read_body
 from trireme.gateway.budget_routes import allowed_scope
 from trireme.gateway.exchange import Exchange, secret_of
@@ -20,6 +20,9 @@ from trireme.gateway.wire.openai_chat import OPENAI
 
 async def get_live(exchange: Exchange, ports: Ports, receive: Receive) -> Reply:
     """GET /v1/live?tenant=&user=."""
+    if exchange.scope["method"] == "HEAD":
+        # Nothing is sent of it: nobody would see that its client is gone.
+        raise InvalidInputError("this path answers a stream, which HEAD does not show; send GET")
     query = read_parameters(exchange)
     require_known(query, ("tenant", "user"))
     scope = new_scope(exchange.caller, *allowed_scope(exchange, query))
@@ -35,7 +38,7 @@ class LiveReply:
 
     watcher: Watcher
     ports: Ports
-    secret: str
+    secret: str = field(repr=False)
 
     async def send(self, exchange: Exchange, send: Send) -> None:
         """See Reply."""

@@ -1,4 +1,5 @@
 import asyncio
+import threading
 import time
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from trireme.gateway.ports import ServedModels
 from trireme.providers.models import ServedModel
 from trireme.providers.replicas import Replica
 
+ADMIN = Key("key_admin", "ops", endpoints=("admin",))
 REGIONS = '[local]\nregion = "eu"\nother_regions = ["us", "asia"]\n[tenants.bank]\nhome = "us"\n'
 
 
@@ -116,7 +118,7 @@ def test_spend_is_what_the_store_counts_today_against_the_budgets_of_the_same_le
             Cap("*", "", "day", 200, None),
             Cap("acme", "*", "month", 300, 6_000_000_000),
         ]
-        spent = Facts(parts(budgets=store, spending=Caps(*caps))).new_spent(tenant, user)
+        spent = Facts(parts(budgets=store, spending=Caps(*caps))).new_spent(new_scope(ADMIN, tenant, user))
         await settled(lambda: spent.body()["tokens"])
         body, level = spent.body(), spent.level
         await spent.close()
@@ -148,7 +150,9 @@ def test_while_the_store_is_away_it_says_so_and_the_ledger_knows_what_was_spent(
         old = replace(row, attempt="b", at=row.at - 2 * 86_400_000)
         ledger.record([Recorded(row), Recorded(old)])
         spending = Caps(Cap("acme", "", "day", 100, None))
-        spent = Facts(parts(budgets=store, ledger=ledger, spending=spending)).new_spent("acme", "")
+        spent = Facts(parts(budgets=store, ledger=ledger, spending=spending)).new_spent(
+            new_scope(ADMIN, "acme", "")
+        )
         await settled(lambda: spent.body()["tokens"])
         body = spent.body()
         await spent.close()
@@ -161,9 +165,58 @@ def test_while_the_store_is_away_it_says_so_and_the_ledger_knows_what_was_spent(
     assert (budget["tokens"], budget["limit_tokens"], budget["used"]) == (None, 100, None)
 
 
+def test_who_opens_and_leaves_streams_asks_the_ledger_no_more_often_than_its_turns():
+    running, most, opened = 0, 0, threading.Event()
+
+    class Slow(MemoryLedger):
+        def sum(self, query):
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            opened.wait(30)
+            running -= 1
+            return super().sum(query)
+
+    async def run():
+        facts = Facts(parts(ledger=Slow()))
+        for n in range(40):
+            spent = facts.new_spent(new_scope(Key("k", "acme"), "acme", f"u{n}"))
+            spent.body()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            await spent.close()
+        # Keys are read in these threads meanwhile.
+        assert await asyncio.wait_for(asyncio.to_thread(int, "7"), 30) == 7
+        opened.set()
+        other = facts.new_spent(new_scope(Key("k2", "other"), "other", ""))
+        assert await settled(lambda: other.body()["tokens"]) == 0
+        await other.close()
+
+    asyncio.run(run())
+    assert most <= 2
+
+
+def test_a_store_that_was_not_asked_yet_is_no_reason_to_sum_up_the_ledger():
+    class Unasked(MemoryLedger):
+        def sum(self, query):
+            pytest.fail("the ledger was asked")
+
+    async def run():
+        facts = Facts(parts(budgets=MemoryBudgets(now_ms), ledger=Unasked()))
+        spent = facts.new_spent(new_scope(ANN, "acme", "ann"))
+        spent.body()
+        await asyncio.sleep(0.02)
+        spent.body()
+        fault = spent.today.fault
+        await spent.close()
+        return fault
+
+    assert asyncio.run(run()) == ""
+
+
 def test_without_a_budget_store_nothing_is_said_of_one():
     async def run():
-        spent = Facts(parts()).new_spent("acme", "")
+        spent = Facts(parts()).new_spent(new_scope(ADMIN, "acme", ""))
         found = await settled(lambda: spent.body()["tokens"])
         await spent.close()
         return found, spent.store
@@ -173,7 +226,7 @@ def test_without_a_budget_store_nothing_is_said_of_one():
 
 def test_what_a_tenant_spends_whose_home_is_another_region_is_not_known_here():
     async def run():
-        spent = Facts(parts(REGIONS, budgets=MemoryBudgets(now_ms))).new_spent("bank", "")
+        spent = Facts(parts(REGIONS, budgets=MemoryBudgets(now_ms))).new_spent(new_scope(ADMIN, "bank", ""))
         spent.body()
         await asyncio.sleep(0.02)
         return spent.body()

@@ -50,8 +50,8 @@ class Facts:
     def regions(self):
         return None
 
-    def new_spent(self, tenant, user):
-        return Spent(tenant)
+    def new_spent(self, scope):
+        return Spent(scope.tenant)
 
     async def close(self):
         self.closed = True
@@ -278,6 +278,11 @@ def test_a_gateway_has_only_so_many_streams(monkeypatch):
             live.watch(scope(Key(name, name), name), lambda: True)
         with pytest.raises(ResourceExhaustedError, match="the gateway has 2"):
             live.watch(scope(Key("c", "c"), "c"), lambda: True)
+        # Those of tenants keep no admin out.
+        for _ in range(module.MOST_OF_TENANT):
+            live.watch(scope(), lambda: True)
+        with pytest.raises(ResourceExhaustedError):
+            live.watch(scope(), lambda: True)
 
     run(check)
 

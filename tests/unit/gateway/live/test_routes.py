@@ -261,6 +261,18 @@ def test_a_client_that_reads_nothing_is_dropped(monkeypatch):
             assert stream.until(is_now)["streams"] == 1
 
 
+def test_streams_take_no_place_of_the_requests_that_run_at_once():
+    with FakeGateway(Echo(echo), keys=KEYS, file="[limits]\nrequests = 1") as gateway:
+        with watching(gateway) as first, watching(gateway, secret=ACME) as second:
+            assert [first.status, second.status] == [200, 200]
+            assert chat(gateway) == 200
+
+
+def test_head_begins_no_stream(gateway):
+    status, _, raw = gateway.ask("HEAD", "/v1/live", secret=ADMIN)
+    assert (status, raw, gateway.ports.live.count) == (400, b"", 0)
+
+
 def test_a_gateway_that_stops_does_not_wait_for_those_who_watch():
     with FakeGateway(Echo(echo), keys=KEYS) as gateway:
         stream = Stream(gateway)

@@ -1,3 +1,5 @@
+from typing import Literal
+
 import msgspec
 import pytest
 
@@ -24,6 +26,24 @@ def test_an_error_names_the_field_and_what_is_wrong_with_it(value, text, param):
     with pytest.raises(InvalidInputError) as caught:
         shape(value, Row)
     assert (str(caught.value), caught.value.param) == (text, param)
+
+
+class Choice(msgspec.Struct):
+    mode: Literal["fast", "right"] | None = None
+    inner: "Choice | None" = None
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"mode": "x"}, "mode: invalid enum value 'x'; it is one of fast, right"),
+        ({"inner": {"mode": "x"}}, "inner.mode: invalid enum value 'x'"),
+    ],
+)
+def test_an_error_names_the_words_that_a_field_takes(value, text):
+    with pytest.raises(InvalidInputError) as caught:
+        shape(value, Choice)
+    assert str(caught.value) == text
 
 
 def test_the_place_of_a_part_stands_before_its_field():
