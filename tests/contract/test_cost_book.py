@@ -402,18 +402,19 @@ def reckon(span: Span):
     return early * first.nanos + (span.end - span.start - early) * second.nanos
 
 
-def test_what_nobody_ever_answered_by_is_one_group_in_which_a_request_counts_once(world, book):
+def test_what_nobody_serves_is_one_group_in_which_a_request_counts_once(world, book):
     world.ledger.record(
         [
             row("a1", request="r", served="local:made up", outcome="not_found", total_ms=2),
-            row("a2", request="r", served="local:made up too", outcome="unavailable", total_ms=3),
+            row("a2", request="r", served="local:made up too", outcome="not_found", total_ms=3),
             row("a3", request="r2", served="local:made up", outcome="not_found", total_ms=4),
             row("a4", request="r", served="local:llm", outcome="ok", total_ms=9),
-            row("a5", served="p:billed", provider="p", outcome="unavailable", nanos=7),
+            row("a5", served="p:billed", provider="p", outcome="not_found", nanos=7),
+            row("a6", served="p:failing", provider="p", outcome="unavailable"),
         ]
     )
     by_name = {one.name: one for one in groups(book, "model")}
-    assert set(by_name) == {"local:llm", "p:billed", OTHER}
+    assert set(by_name) == {"local:llm", "p:billed", "p:failing", OTHER}
     other = by_name[OTHER]
     assert (other.requests, other.succeeded, other.failed, other.attempts, other.milliseconds) == (
         2,

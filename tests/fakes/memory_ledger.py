@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from trireme.budget.ledger import (
-    ANSWERED,
     MOST_FOUND,
     MOST_MODELS,
+    NOT_SERVED,
     OTHER,
     REVERSED,
     LedgerRow,
@@ -87,9 +87,7 @@ def known_models(rows: Iterable[LedgerRow]) -> set[str]:
     sums = [
         (-sum(row.nanos for row in group), -sum(row.tokens for row in group), name)
         for name, group in found.items()
-        if any(row.outcome in ANSWERED for row in group)
-        or sum(row.nanos for row in group)
-        or sum(row.output_tokens for row in group) > 0
+        if any(row.outcome != NOT_SERVED for row in group) or sum(row.nanos for row in group)
     ]
     return {name for *_, name in sorted(sums)[:MOST_MODELS]}
 

@@ -15,8 +15,10 @@ CountedBy = Literal["provider", "counted", "bound", "expired", "cached"]
 REVERSED = ".reversed"
 # How an attempt ends whose answer was shown.
 ANSWERED = ("ok", "stopped")
+# How an attempt ends at a name that nobody serves.
+NOT_SERVED = "not_found"
 # By model, so many groups have a name, the dearest; all others are one. So is, however many there are, what nobody
-# ever answered by: clients of our own Triton name what they ask for.
+# serves: clients of our own Triton name what they ask for. A model that only fails has its name.
 MOST_MODELS = 100
 OTHER = "other"
 # Rows of one request that are looked up at most: a client may give every request the same name.
@@ -142,7 +144,8 @@ class Ledger(Protocol):
     def usage(self, query: UsageQuery) -> list[UsageRow]:
         """Groups in the order of their names; by model, user, tenant, tier, outcome: the dearest first.
 
-        By model at most MOST_MODELS and OTHER; a model is named that gave an answer, tokens of one or a bill.
+        By model at most MOST_MODELS and OTHER; a model is named that has a bill, or an attempt that ended otherwise
+        than with NOT_SERVED.
         """
         ...
 

@@ -7,7 +7,7 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
-from trireme.budget.ledger import MOST_MODELS, OTHER, REVERSED
+from trireme.budget.ledger import MOST_MODELS, NOT_SERVED, OTHER, REVERSED
 from trireme.cost.machines import GAP_SECONDS, Span, cut
 from trireme.cost.port import GOOD, NEUTRAL, Beat, Charge, CostBy, CostGroup, CostQuery, Own
 from trireme.errors import InvalidInputError
@@ -45,6 +45,7 @@ _GROUPS: dict[CostBy, str] = {
 GROUPS = """
     WITH one AS (
         SELECT {group} AS name, {request} AS request, bool_or({good}) AS good,
+            bool_or(outcome <> '{unserved}') AS served,
             bool_or(NOT {good} AND outcome <> ALL(%(neutral)s::text[])) AS bad, {attempts} AS attempts,
             sum(input_tokens) AS input, sum(cached_tokens) AS cached, sum(output_tokens) AS output,
             coalesce(sum(nanos) FILTER (WHERE {own}), 0) AS own,
@@ -63,7 +64,7 @@ GROUPS = """
 # A request is in the group of the others once, however many of them it asked.
 BOUND = f""",
     known AS (
-        SELECT name FROM one GROUP BY name HAVING bool_or(good) OR sum(own + other) <> 0 OR sum(output) > 0
+        SELECT name FROM one GROUP BY name HAVING bool_or(served) OR sum(own + other) <> 0
         ORDER BY sum(own + other) DESC, sum(input + output) DESC, name LIMIT {MOST_MODELS}),
     bounded AS (
         SELECT CASE WHEN name IN (SELECT known.name FROM known) THEN name ELSE '{OTHER}' END AS name, request,
@@ -126,6 +127,7 @@ def _groups_by(by: CostBy) -> str:
         good=_IS_GOOD,
         own=_OWN,
         attempts=_ATTEMPTS,
+        unserved=NOT_SERVED,
         scope=_SCOPE,
         span=_SPAN,
     )

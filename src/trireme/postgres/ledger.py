@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 from trireme.budget.ledger import (
-    ANSWERED,
     MOST_FOUND,
     MOST_MODELS,
+    NOT_SERVED,
     OTHER,
     REVERSED,
     LedgerRow,
@@ -78,7 +78,7 @@ _DEAREST = "sum(nanos) DESC, sum(input_tokens + output_tokens) DESC, 1"
 _KNOWN = f"""
     WITH known AS MATERIALIZED (
         SELECT served AS name FROM trireme.ledger WHERE {_SCOPE} AND {_SPAN} GROUP BY served
-        HAVING bool_or(outcome IN ('{"', '".join(ANSWERED)}')) OR sum(nanos) <> 0 OR sum(output_tokens) > 0
+        HAVING bool_or(outcome <> '{NOT_SERVED}') OR sum(nanos) <> 0
         ORDER BY sum(nanos) DESC, sum(input_tokens + output_tokens) DESC, 1 LIMIT {MOST_MODELS})
     """  # noqa: S608 - of constants
 
