@@ -6,6 +6,8 @@ import sys
 
 from stacks import ROOT
 
+# Of one block. Indexing docs takes two busy cores without AVX-512 VNNI more than two minutes.
+SECONDS = 300
 # An error of the gateway is an object, one of Triton a text; an empty one is none.
 ERROR = re.compile(r'"error":\s*(\{|"[^"])')
 
@@ -51,7 +53,7 @@ class Reader:
 
     def _run(self, command):
         done = subprocess.run(
-            command, env=self._environ, capture_output=True, text=True, timeout=120, cwd=ROOT
+            command, env=self._environ, capture_output=True, text=True, timeout=SECONDS, cwd=ROOT
         )
         assert done.returncode == 0, f"{command}: {done.stderr}"
         assert done.stdout.strip(), command
