@@ -17,6 +17,7 @@ from fakes.authorities import Authority
 from fakes.ports import free_ports
 from trireme.artifacts.config_writer import place_config
 from trireme.artifacts.recipe import Recipe, write_recipe
+from trireme.commands.first_keys import NONE
 from trireme.commands.serve import _announce
 from trireme.errors import SettingError, TriremeError
 from trireme.fleet.fleet import Fleet
@@ -154,7 +155,7 @@ def test_the_controller_hears_the_other_region_over_tls_and_serve_says_where_all
 
     wait_until(hears)
     console = Console(file=io.StringIO(), width=200)
-    _announce(here.settings, "", console, here.fleet)
+    _announce(here.settings, NONE, console, here.fleet, has_console=True)
     told = console.file.getvalue()
     port = there.fleet.values.envoy.region_listen.port
     assert f"Other regions: us-east at 127.0.0.1:{port}." in told
