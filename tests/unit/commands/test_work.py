@@ -40,7 +40,7 @@ def test_a_workers_page_has_an_address_of_its_own_where_its_server_is_elsewhere(
     opened = []
 
     @contextmanager
-    def open_worker(*_):
+    def open_worker(*_, **__):
         yield Idle()
 
     @contextmanager
