@@ -36,4 +36,7 @@ def test_a_newcomer_opens_the_link_drops_a_pdf_asks_and_sees_citation_and_cost(n
         use(site.url, site.admin)
         page.get_by_role("link", name="Live").click()
         page.get_by_text("all tenants").wait_for()
+        # What is read while somebody looks is there some seconds later.
+        page.get_by_text("of 1 ready").wait_for()
+        page.get_by_text("unknown tokens").wait_for(state="hidden")
         pictures.take(page, "live")
