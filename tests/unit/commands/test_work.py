@@ -44,7 +44,7 @@ def test_a_workers_page_has_an_address_of_its_own_where_its_server_is_elsewhere(
         yield Idle()
 
     @contextmanager
-    def metrics_of(_, host, port, build):
+    def metrics_of(_, host, port, *__):
         opened.append((host, port))
         yield
 
