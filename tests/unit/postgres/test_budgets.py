@@ -5,6 +5,7 @@ from version 6, rights, appending, faults."""
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 
 import psycopg
