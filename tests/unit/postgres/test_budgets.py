@@ -1,6 +1,4 @@
-"""What PostgreSQL itself must hold to for caps and ledger: the way from dataclasses import replace
-from dataclasses import replace
-from version 6, rights, appending, faults."""
+"""What PostgreSQL itself must hold to for caps and ledger: the way from version 6, rights, appending, faults."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
