@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from trireme.errors import UnavailableError
-from trireme.generate.warm_up import MEASURE_TOKENS, MOST_ROUNDS, WarmUp, WarmUpSizes
+from trireme.generate.warm_up import MEASURE_TOKENS, MOST_PROMPT, MOST_ROUNDS, WarmUp, WarmUpSizes
 from trireme.generate.work import INPUT_TOKEN_WORK, GeneratorWork
 
 
@@ -43,10 +43,11 @@ def warm_up(engine, **sizes):
     return WarmUp(engine.submit, engine.cancel, (5, 6), WarmUpSizes(**values))
 
 
-def test_the_warm_up_runs_a_full_prompt_one_alone_and_several():
+@pytest.mark.parametrize(("step", "longest"), [(64, 64), (2048, MOST_PROMPT)])
+def test_the_warm_up_runs_a_long_prompt_one_alone_and_several(step, longest):
     engine = Engine()
-    warm_up(engine).run()
-    assert [len(prompt) for prompt in engine.prompts] == [64, 2, 2, 2, 2, 2]
+    warm_up(engine, max_num_batched_tokens=step, max_model_len=4096).run()
+    assert [len(prompt) for prompt in engine.prompts] == [longest, 2, 2, 2, 2, 2]
 
 
 def test_the_measure_asks_for_one_more_than_there_are_places():
