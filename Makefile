@@ -24,7 +24,8 @@ KERNELS := $(wildcard src/trireme/encode/kernels/*.cpp src/trireme/encode/kernel
 # How many processes share the tests that measure no times. Each has servers of its own: about 5 GB of memory.
 TEST_WORKERS ?= 2
 SHARED_PASS = -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder -m "not alone"
-ALONE_PASS = -m alone
+# Of the files that have such tests: to collect all takes longer than some of them.
+ALONE_PASS = -m alone $(shell grep -rl --include='test_*.py' 'mark\.alone' tests)
 # 1: what fails in make test runs once more, alone; what passes then is named as flaky. CI asks for it.
 AGAIN ?= 0
 # 0: make bench measures ours alone.

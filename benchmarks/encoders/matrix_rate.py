@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 # Rows, inner size and columns. oneDNN's int8 is fastest where the inner size still fits the second-level cache.
 SHAPES = ((2048, 2048, 2048), (4096, 1536, 1536))
-# A format that the processor lacks is emulated at a thousandth of a TFLOP/s, and a product of SHAPES takes 15 s. What
-# would need longer than this for one is said by what a small product does.
+# A format that the processor lacks is emulated at a thousandth of a TFLOP/s: one product of SHAPES takes 15 s then.
+# What would need longer than this for one is said by what a small product does.
 SMALL = (512, 512, 512)
 MOST_SECONDS = 5.0
 

@@ -250,6 +250,8 @@ class Settings:
     worker_timeout_seconds: int = field(default=15, metadata=SECONDS)
     # on: clients on this machine may register shared memory, also that of other processes of this user.
     shared_memory: str = field(default="off", metadata=_reads(_switch))
+    # off: a model is ready as soon as it is loaded, and its first requests take longer.
+    warm_up: str = field(default="on", metadata=_reads(_switch))
     # A server that has grown by more since its start is started again at a quiet moment; 0: never.
     server_growth_bytes: int = field(default=2 << 30, metadata=BYTES)
     # What figures of this deploy are grouped by; "": version and git revision.

@@ -38,6 +38,8 @@ def settings_on_free_ports(data_dir: Path, **changes) -> Settings:
         model_repository=ROOT / "model_repository",
         backend_directory=ROOT / "python_backends",
         gateway_file=ROOT / "gateway.toml",
+        # Servers start dozens of times; those of start_server warm up, as for use.
+        warm_up="off",
     )
     return dataclasses.replace(settings, **changes)
 

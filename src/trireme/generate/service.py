@@ -170,8 +170,8 @@ class Generator:
         """Whether a request would be taken and answered now."""
         return self._consumer.is_alive() and self._engine.stats().is_ready
 
-    def warm_up(self) -> None:
-        """Run each shape whose first time is slow, then measure the rate.
+    def warm_up(self, *, is_measured_alone: bool = False) -> None:
+        """Run each shape whose first time is slow, then measure the rate, or that alone.
 
         Blocks. Raises UnavailableError when the engine does not answer within WARM_UP_SECONDS.
         """
@@ -180,7 +180,8 @@ class Generator:
             self._options.max_model_len, self._options.max_num_batched_tokens, self._options.max_num_seqs
         )
         warm_up = WarmUp(self._submit_unseen, self.cancel, word, sizes)
-        warm_up.run()
+        if not is_measured_alone:
+            warm_up.run()
         warm_up.measure(self.work)
 
     def waiting(self) -> Waiting:

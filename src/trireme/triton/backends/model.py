@@ -6,6 +6,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from trireme.errors import TriremeError
@@ -46,8 +47,10 @@ class BackendModel:
         self.replies = Replies(pb, args["model_name"], self.metrics, self.on_answered)
         self.spans: SpanSink = NoSpans()
         try:
-            self.config = read_model_config(args, self.known_parameters)
             settings = read_settings()
+            config = read_model_config(args, self.known_parameters)
+            self.may_warm_up = settings.warm_up == "on"
+            self.config = replace(config, warms_up=config.warms_up and self.may_warm_up)
             self.server_restarts = settings.server_restarts
             self._build = read_build(settings.release)
             self._open_spans(settings)

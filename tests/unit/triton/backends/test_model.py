@@ -296,6 +296,19 @@ def test_a_model_that_answers_at_once_offers_its_requests_and_measures_those_tha
         model.finalize()
 
 
+@pytest.mark.parametrize(("setting", "warms_up"), [("on", True), ("off", False)])
+def test_without_warm_up_a_model_warms_nothing_up_whatever_its_configuration_says(
+    pb, tmp_path, monkeypatch, setting, warms_up
+):
+    monkeypatch.setenv("TRIREME_WARM_UP", setting)
+    given = arguments(tmp_path, size=3)
+    given["model_config"] = given["model_config"][:-1] + ', "model_warmup": [{"name": "one"}]}'
+    model = Measured()
+    model.initialize(given)
+    assert (model.config.warms_up, model.may_warm_up) == (warms_up, warms_up)
+    model.finalize()
+
+
 @pytest.mark.parametrize("warms_up", [False, True])
 def test_the_warm_up_ends_with_the_first_answer_where_triton_asks_for_one_and_else_with_the_load(
     pb, tmp_path, warms_up
