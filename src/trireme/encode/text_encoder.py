@@ -18,7 +18,7 @@ from trireme.types import Embedding, FloatArray, InputType, OverLength
 
 @dataclass(frozen=True, slots=True)
 class EmbedRequest:
-    """Texts of one request, each with its input type. `dimensions` None keeps the model's own, `over_length` too."""
+    """Texts of one request, each with its input type. None of `dimensions` and `over_length` is the model's own."""
 
     texts: Sequence[str]
     input_types: Sequence[InputType]
@@ -83,9 +83,7 @@ class TextEncoder:
                 with named_row(position, len(windows)):
                     if policy == "error":
                         raise too_long("text", row)
-                    windows[position] = self._tokenizer.split_text(
-                        request.texts[position], prompts[position]
-                    )
+                    windows[position] = self._tokenizer.split_text(request.texts[position], prompts[position])
         return windows
 
     def _check(self, request: EmbedRequest) -> None:
