@@ -33,6 +33,8 @@ KINDS = {"SentenceTransformer": "text_encoder", "CrossEncoder": "cross_encoder"}
 STATIC = "StaticEmbedding"
 BEHIND_POOLING = ("Dense", "Dropout", "Normalize")
 DENSE_ACTIVATIONS = ("Tanh", "Identity", "ReLU", "GELU", "Sigmoid", "SiLU")
+# How a model's vectors are meant to be compared, as sentence-transformers names it.
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 PASSAGE_PROMPTS = ("document", "passage", "corpus")
 
 # In the order of sentence-transformers, which takes mean where all are false.
@@ -99,6 +101,8 @@ class SentenceFiles:
     normalize: bool = False
     dense: tuple[DenseLayer, ...] = ()
     truncate: int = 0
+    # Of SIMILARITIES; "" where they say none, which is cosine.
+    similarity: str = ""
     query_prompt: str = ""
     passage_prompt: str = ""
     answers: tuple[int, ...] = ()
@@ -140,6 +144,7 @@ def read_sentence_files(folder: Path) -> SentenceFiles:
         **found,
         **_read_pipeline(path, modules),
         truncate=_read_count(folder / CONFIG_FILE, config, "truncate_dim") or 0,
+        similarity=_read_similarity(folder / CONFIG_FILE, config),
         query_prompt=query,
         passage_prompt=passage,
     )
@@ -213,6 +218,13 @@ def _read_kind(path: Path, config: dict[str, Any]) -> str:
     if isinstance(similarity, str) and "maxsim" in similarity.lower():
         raise refuse(path, "similarity_fn_name", similarity, "a model of one vector per token is not served")
     return KINDS[model_type]
+
+
+def _read_similarity(path: Path, config: dict[str, Any]) -> str:
+    similarity = config.get("similarity_fn_name") or ""
+    if similarity and similarity not in SIMILARITIES:
+        raise refuse(path, "similarity_fn_name", similarity, f"this is one of {', '.join(SIMILARITIES)}")
+    return str(similarity)
 
 
 def _check_cross_encoder(path: Path, modules: list[dict[str, Any]]) -> tuple[int, ...]:
