@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -35,8 +36,8 @@ class Pending(Generic[A]):
     take time. `make` is called by whoever takes the answer. tokens: what its rows cost, those of a prior included.
     """
 
-    outputs: Future[FloatArray]
-    make: Callable[[FloatArray], A]
+    outputs: Future[Any]
+    make: Callable[[Any], A]
     tokens: int = 0
 
     def result(self) -> A:
@@ -47,8 +48,8 @@ class Pending(Generic[A]):
 @dataclass(slots=True, eq=False)
 class _Request:
     rows: Sequence[Row]
-    future: Future[FloatArray]
-    outputs: list[FloatArray | None]
+    future: Future[Any]
+    outputs: list[Any]
     left: int
     began: float
     is_started: bool = False
@@ -77,11 +78,16 @@ class RowQueue:
         session: Session,
         max_batch_tokens: int,
         finish: Callable[[FloatArray], FloatArray] | None = None,
+        run: Callable[[Sequence[Row]], Sequence[Any]] | None = None,
     ) -> None:
-        """finish: changes the outputs [rows, ...] of a micro-batch."""
+        """finish: changes the outputs [rows, ...] of a micro-batch.
+
+        run: makes an output of each row, of any kind, instead of `session`; those of a request are a list then.
+        """
         self._session = session
         self._max_batch_tokens = max_batch_tokens
-        self._finish = finish
+        self._run_rows: Callable[[Sequence[Row]], Any] = run or partial(_run_session, session, finish)
+        self._join: Callable[[list[Any]], Any] = list if run else np.stack
         self._waiting: list[_Waiting] = []
         self._waiting_tokens = 0
         # Micro-batches of the oldest waiting rows; None once rows have come since they were planned.
@@ -99,12 +105,12 @@ class RowQueue:
         self.rate = WorkRate()
         self.work = WorkMeter()
 
-    def submit(self, rows: Sequence[Row]) -> Future[FloatArray]:
+    def submit(self, rows: Sequence[Row]) -> Future[Any]:
         """The outputs [len(rows), ...] of `rows`, in their order, or what the session raised. Does not block.
 
         Raises UnavailableError after `close`. No rows: the outputs, [0], are there at once.
         """
-        future: Future[FloatArray] = Future()
+        future: Future[Any] = Future()
         if not rows:
             future.set_result(np.zeros((0,), np.float32))
             return future
@@ -215,17 +221,15 @@ class RowQueue:
     def _run(self, batch: list[_Waiting]) -> bool:
         """Whether it went well."""
         try:
-            outputs = self._session.run(make_batch([entry.request.rows[entry.index] for entry in batch]))
-            if self._finish:
-                outputs = self._finish(outputs)
+            outputs = self._run_rows([entry.request.rows[entry.index] for entry in batch])
         except Exception as error:
             self._fail({id(entry.request): entry.request for entry in batch}, error)
             return False
         for request in self._hand_over(batch, outputs):
-            request.future.set_result(np.stack([row for row in request.outputs if row is not None]))
+            request.future.set_result(self._join([row for row in request.outputs if row is not None]))
         return True
 
-    def _hand_over(self, batch: list[_Waiting], outputs: FloatArray) -> list[_Request]:
+    def _hand_over(self, batch: list[_Waiting], outputs: Sequence[Any]) -> list[_Request]:
         """Gives each row its output and counts the cost; the requests that are complete with it."""
         complete = []
         lengths = [entry.length for entry in batch]
@@ -253,3 +257,11 @@ class RowQueue:
             self._has_room.notify_all()
         for request in failed:
             request.future.set_exception(error)
+
+
+def _run_session(
+    session: Session, finish: Callable[[FloatArray], FloatArray] | None, rows: Sequence[Row]
+) -> FloatArray:
+    """The outputs [rows, ...] of a micro-batch."""
+    outputs = session.run(make_batch(rows))
+    return finish(outputs) if finish else outputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,20 +42,24 @@ class OpenVinoSession:
         except RuntimeError as error:
             raise ArtifactError(f"cannot load {GRAPH_FILE}: {error}; build the model again") from error
         self.input_names = check_inputs([node.get_any_name() for node in model.inputs], GRAPH_FILE)
+        self.output_names = [node.get_any_name() for node in model.outputs]
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(self.streams):
             self._requests.put(model.create_infer_request())
 
     def run(self, batch: TokenBatch) -> FloatArray:
         """The graph's first output, float32 [rows, ...]."""
+        return self.run_named(batch, self.output_names[:1])[self.output_names[0]]
+
+    def run_named(self, batch: TokenBatch, names: Sequence[str]) -> dict[str, FloatArray]:
+        """See NamedSession."""
         feeds = pad_rows(batch, self.cost)
         request = self._requests.get()
         try:
             done = request.infer({name: feeds[name] for name in self.input_names}, share_inputs=True)
-            output: FloatArray = done[0].copy()
+            return {name: done[self.output_names.index(name)].copy() for name in names}
         finally:
             self._requests.put(request)
-        return output
 
 
 def share_cores(cores: int, threads: int) -> tuple[int, int]:
