@@ -18,6 +18,7 @@ from trireme.artifacts.recipe_values import check_range, flatten, typed
 from trireme.errors import SettingError
 
 RECIPE_FILE = "recipe.toml"
+OVER_LENGTHS = ("error", "truncate", "split")
 POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
 # Whether the recipes of a kind have a key, or what it is used for there.
@@ -155,6 +156,8 @@ class Recipe:
     # Tokens, padding included, of one micro-batch inside the backend.
     max_batch_tokens: int = _key(2048, _ENCODER, parameter=True, least=1)
     max_text_bytes: int = _key(1_000_000, _either(_WEIGHTED, _INGESTER), parameter=True, least=1)
+    # What becomes of a text, or of a pair, that is longer than the model reads, where a request does not say.
+    over_length: str = _key("truncate", _ENCODER, parameter=True, choices=OVER_LENGTHS)
     max_passages: int = _key(1000, _PAIRS, parameter=True, least=1)
     # Of passages that come with a prior, how many of the best are read, by rank_score or else by it; 0 reads all.
     rerank_depth: int = _key(0, _PAIRS, parameter=True, least=0)
@@ -230,13 +233,8 @@ class Recipe:
             if value != spec.default and not spec.metadata["kinds"](self.traits):
                 raise SettingError(f"a model of kind {self.kind!r} has no key {spec.name!r}; remove it")
         self._check_kind()
-        if self.response_cache and len(self.encoder_outputs) > 1:
-            raise SettingError(
-                "response_cache must be false with several outputs: Triton's cache tells requests apart by their"
-                " inputs alone, and would answer one for another output"
-            )
-        if wrong := [name for name in self.outputs if name not in ENCODER_OUTPUTS]:
-            raise SettingError(f"outputs must be of {', '.join(ENCODER_OUTPUTS)}, got {wrong[0]!r}")
+        if self.over_length == "split" and self.kind == "classifier":
+            raise SettingError("over_length must be error or truncate: the labels of a text are of the whole")
         if self.traits.is_encoder:
             check_engine(
                 self.encoder_engine,
@@ -254,6 +252,7 @@ class Recipe:
         if self.weights_sha256 and not re.fullmatch(r"[0-9a-f]{64}", self.weights_sha256):
             raise SettingError("weights_sha256 must be 64 lower-case hexadecimal digits")
         self._check_precision()
+        self._check_outputs()
         if not traits.is_encoder and self.max_batch_size != 1:
             raise SettingError(f"max_batch_size must be 1 for a model of kind {self.kind!r}")
         if self.instances == 0 and not (traits.is_encoder and self.target == "cpu"):
@@ -268,6 +267,15 @@ class Recipe:
             raise SettingError("relevance_threshold must not be above extractive_threshold")
         if self.default_top_k > self.max_top_k:
             raise SettingError("default_top_k must not be above max_top_k")
+
+    def _check_outputs(self) -> None:
+        if wrong := [name for name in self.outputs if name not in ENCODER_OUTPUTS]:
+            raise SettingError(f"outputs must be of {', '.join(ENCODER_OUTPUTS)}, got {wrong[0]!r}")
+        if self.response_cache and len(self.encoder_outputs) > 1:
+            raise SettingError(
+                "response_cache must be false with several outputs: Triton's cache tells requests apart by their"
+                " inputs alone, and would answer one for another output"
+            )
 
     def _check_cards(self) -> None:
         if self.tensor_parallel_size == 1:

@@ -252,21 +252,26 @@ def _scores(readings: Sequence[_PairsToRead], outputs: FloatArray) -> list[Score
         if len(scores) > len(counts):
             # A passage is as good as its best window.
             scores = np.maximum.reduceat(scores, np.cumsum([0, *counts[:-1]]))
-        found.append(_spread(reading, scores + reading.prior))
+        lost = [rows[0].truncated_tokens for rows in reading.windows]
+        found.append(spread_scores(reading.request, reading.chosen, scores + reading.prior, lost))
         start = end
     return found
 
 
-def _spread(reading: _PairsToRead, scores: FloatArray) -> Scored:
-    """Scores of all passages: those not read come below the read ones, in the order they were found in."""
-    request, read = reading.request, reading.chosen
+def spread_scores(
+    request: RankRequest, read: Sequence[int], scores: FloatArray, lost: Sequence[int]
+) -> Scored:
+    """Scores of all passages from those of the read ones, of which so many tokens were cut off.
+
+    Passages that were not read come below, in the order they were found in.
+    """
     cut = np.zeros(len(request.passages), np.int32)
-    cut[read] = [rows[0].truncated_tokens for rows in reading.windows]
+    cut[list(read)] = lost
     if request.order is None or len(read) == len(request.passages):
         return Scored(scores, cut)
     unread = np.setdiff1d(np.arange(len(request.passages)), read)
     score = np.empty(len(request.passages), np.float32)
-    score[read] = scores
+    score[list(read)] = scores
     if not read:
         return Scored(request.order.astype(np.float32), cut)
     below = request.order[unread] - request.order[unread].max() - UNREAD_GAP

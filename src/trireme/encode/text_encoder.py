@@ -20,7 +20,7 @@ from trireme.types import Embedding, EncoderOutput, FloatArray, InputType, OverL
 
 @dataclass(frozen=True, slots=True)
 class EmbedRequest:
-    """Texts of one request, each with its input type. `dimensions` None keeps the model's own, `over_length` too.
+    """Texts of one request, each with its input type. None of `dimensions` and `over_length` is the model's own.
 
     outputs: those that are made, of the model's; None: all of them.
     """

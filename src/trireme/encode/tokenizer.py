@@ -157,8 +157,8 @@ class Tokenizer:
     def _check_room(self, what: str, tokens: int, room: int) -> None:
         if room < tokens or room < 1:
             raise OverLengthError(
-                f"{what} has {tokens} tokens and leaves {max(0, room)} of the {self.max_length} that the model reads:"
-                " too few to split a text for; send a shorter one, or over_length truncate"
+                f"{what} has {tokens} tokens, more than half of the {self.max_length} that the model reads, which"
+                " leaves windows of a text too little; send a shorter one, or over_length truncate"
             )
 
     def _spans(self, text: str) -> Spans:

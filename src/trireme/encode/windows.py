@@ -54,7 +54,7 @@ def find_windows(spans: Spans, first: int, last: int, room: int) -> list[tuple[i
 
 
 def _find_end(spans: Spans, full: int, searched: int) -> int:
-    ends = range(full, full - searched, -1)
+    ends = range(full, full - searched - 1, -1)
     for is_end in (spans.ends_sentence, spans.ends_word):
         found = next((token for token in ends if is_end(token)), None)
         if found is not None:
