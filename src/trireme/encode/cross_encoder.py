@@ -15,10 +15,10 @@ from trireme.encode.session import Session
 from trireme.encode.text_encoder import (
     EmbedRequest,
     TextEncoder,
+    check_length,
     check_size,
     check_text,
     named_row,
-    too_long,
 )
 from trireme.encode.tokenizer import Row, Tokenizer
 from trireme.errors import InvalidInputError
@@ -142,9 +142,8 @@ class CrossEncoder:
                 check_text("text", text, self.spec.max_text_bytes)
         rows = self._tokenizer.encode_texts(texts)
         for position, row in enumerate(rows):
-            if row.truncated_tokens and policy == "error":
-                with named_row(position, len(rows)):
-                    raise too_long("text", row)
+            with named_row(position, len(rows)):
+                check_length("text", row, policy)
         tokens = sum(len(row.ids) for row in rows)
         return Pending(self.queue.submit(rows), partial(self._labels, rows), tokens)
 
@@ -180,8 +179,7 @@ class CrossEncoder:
             rows = self._tokenizer.encode_filled(template, query, passages)
         windows = [[row] for row in rows]
         for place, row in enumerate(rows):
-            if row.truncated_tokens and policy == "error":
-                raise too_long(f"query with passages[{chosen[place]}]", row)
+            check_length(f"query with passages[{chosen[place]}]", row, policy)
             if row.truncated_tokens and policy == "split":
                 windows[place] = (
                     self._tokenizer.split_pair(query, passages[place])

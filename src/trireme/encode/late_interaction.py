@@ -14,7 +14,7 @@ from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest, 
 from trireme.encode.outputs import AskedRow, OutputRunner, Parts, ask, join_windows
 from trireme.encode.row_queue import Pending, RowQueue
 from trireme.encode.session import NamedSession
-from trireme.encode.text_encoder import named_row, too_long
+from trireme.encode.text_encoder import check_length, named_row
 from trireme.encode.tokenizer import Row, Tokenizer
 from trireme.types import EncoderOutput, FloatArray, InputType, Scored, TokenRules
 
@@ -123,8 +123,7 @@ class LateInteraction(CrossEncoder):
     def _read_apart(self, request: RankRequest) -> _Reading:
         chosen, policy = self._choose(request), self._policy(request)
         (query,) = self._query_tokenizer.encode_texts([self._late.query_prompt + request.query])
-        if query.truncated_tokens and policy == "error":
-            raise too_long("query", query)
+        check_length("query", query, policy)
         known = {}
         for place in chosen:
             kept = self._cache.get(request.passages[place])
@@ -142,8 +141,7 @@ class LateInteraction(CrossEncoder):
         found = []
         for place, row in zip(places, self._passage_tokenizer.encode_texts(texts), strict=True):
             rows = [row]
-            if row.truncated_tokens and policy == "error":
-                raise too_long(f"passages[{place}]", row)
+            check_length(f"passages[{place}]", row, policy)
             if row.truncated_tokens and policy == "split":
                 rows = self._passage_tokenizer.split_text(request.passages[place], prompt)
             found.append([self._ask(one, "passage") for one in rows])

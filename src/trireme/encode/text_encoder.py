@@ -18,6 +18,9 @@ from trireme.encode.tokenizer import Row, Tokenizer
 from trireme.errors import InvalidInputError, OverLengthError
 from trireme.types import Embedding, EncoderOutput, FloatArray, InputType, OverLength, TokenRules
 
+# What one text may cost where it is split, in texts of the model's own length.
+MOST_WINDOWS = 256
+
 
 @dataclass(frozen=True, slots=True)
 class EmbedRequest:
@@ -106,8 +109,7 @@ class TextEncoder:
         for position, (row,) in enumerate(windows):
             if row.truncated_tokens and policy != "truncate":
                 with named_row(position, len(windows)):
-                    if policy == "error":
-                        raise too_long("text", row)
+                    check_length("text", row, policy)
                     tokenizer = self._tokenizers[request.input_types[position]]
                     windows[position] = tokenizer.split_text(request.texts[position], prompts[position])
         return windows
@@ -183,13 +185,17 @@ def _pool(windows: Sequence[Sequence[Row]], vectors: FloatArray) -> FloatArray:
     return pooled
 
 
-def too_long(what: str, row: Row) -> OverLengthError:
-    """The error for a text of which `row` lost a part."""
-    read = len(row.ids)
-    return OverLengthError(
-        f"{what} has {read + row.truncated_tokens} tokens, the model reads {read}; send less, or over_length"
-        " truncate or split"
-    )
+def check_length(what: str, row: Row, policy: OverLength) -> None:
+    """Raise OverLengthError for a text of which `row` lost a part that it must not, or one too long to split."""
+    read, given = len(row.ids), len(row.ids) + row.truncated_tokens
+    if row.truncated_tokens and policy == "error":
+        raise OverLengthError(
+            f"{what} has {given} tokens, the model reads {read}; send less, or over_length truncate or split"
+        )
+    if policy == "split" and given > MOST_WINDOWS * read:
+        raise OverLengthError(
+            f"{what} has {given} tokens, over_length split reads at most {MOST_WINDOWS * read}; send it in parts"
+        )
 
 
 @contextmanager

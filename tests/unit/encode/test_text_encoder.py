@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fakes.encoders import SumSession, word_tokenizer
-from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
+from trireme.encode.text_encoder import MOST_WINDOWS, EmbedRequest, EncoderSpec, TextEncoder
 from trireme.errors import InvalidInputError, OverLengthError
 
 SPEC = EncoderSpec(
@@ -123,6 +123,16 @@ def test_a_models_own_policy_holds_where_a_request_has_none():
         made.embed(["a b c d e f g h"], "query")
     (answer,) = made.submit(EmbedRequest(["a b c d e f g h"], ["query"], over_length="truncate")).result()
     assert answer.truncated_tokens == 2
+
+
+def test_a_text_that_would_be_too_many_windows_is_refused_with_both_numbers():
+    text = "a " * (8 * MOST_WINDOWS)
+    asked = EmbedRequest(["a", text], ["query"] * 2, over_length="split")
+    said = (
+        rf"^row 1: text has {8 * MOST_WINDOWS + 2} tokens, over_length split reads at most {8 * MOST_WINDOWS}"
+    )
+    with pytest.raises(OverLengthError, match=said):
+        encoder(max_text_bytes=10_000).submit(asked)
 
 
 def test_a_prompt_that_leaves_windows_too_little_is_named():
