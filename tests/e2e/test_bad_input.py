@@ -5,7 +5,7 @@ import pytest
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
-from trireme.errors import InvalidInputError, NotFoundError
+from trireme.errors import InvalidInputError, NotFoundError, OverLengthError
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,27 @@ def test_a_text_of_a_million_bytes_is_answered_and_says_what_was_cut(client):
     outputs = client.infer("embedding", {"text": [["oars " * 200_000]]})
     assert outputs["token_count"].tolist() == [[256]]
     assert outputs["truncated_tokens"].tolist() == [[400_000 - 254]]
+
+
+def test_a_long_text_is_refused_or_read_in_windows_where_a_request_says_so(client):
+    long = "oars of fir. " * 200
+    asked = {"text": [["oars"], [long]], "over_length": [["error"]] * 2}
+    with pytest.raises(OverLengthError, match=r"^row 1: text has \d+ tokens, the model reads 256"):
+        client.infer("embedding", asked)
+    found = client.infer("embedding", asked | {"over_length": [["split"]] * 2})
+    assert found["truncated_tokens"].tolist() == [[0], [0]]
+    assert found["token_count"][1][0] > 3 * 256
+    assert np.linalg.norm(found["embedding"][1]) == pytest.approx(1, abs=1e-5)
+    pair = {"query": [["oars"]], "passages": [["sails", long + "A crew rows."]], "over_length": [["split"]]}
+    assert client.infer("reranker", pair)["truncated_tokens"].tolist() == [[0, 0]]
+    with pytest.raises(
+        OverLengthError, match=r"query with passages\[1\] has \d+ tokens, the model reads 256"
+    ):
+        client.infer("reranker", pair | {"over_length": [["error"]]})
+    with pytest.raises(
+        InvalidInputError, match="over_length must be one of error, truncate, split, got 'no'"
+    ):
+        client.infer("embedding", {"text": [["a"]], "over_length": [["no"]]})
 
 
 def test_a_query_of_a_million_bytes_is_answered_by_search(client):

@@ -13,7 +13,7 @@ from trireme.artifacts.kinds import KINDS
 from trireme.artifacts.recipe import RECIPE_FILE, read_recipe
 from trireme.artifacts.tuning import Tuning, parse_tuning
 from trireme.errors import ArtifactError, SettingError
-from trireme.types import Embedder
+from trireme.types import Embedder, TokenRules
 
 MANIFEST_FILE = "manifest.json"
 CONFIG_FILE = "config.json"
@@ -40,7 +40,11 @@ _OF_VERSION = (
     "engine",
     "needs_prior",
     "template",
+    "outputs",
+    "token_rules",
 )
+# Of these those that are empty are left out, as versions were told apart before there were any.
+_LEFT_OUT_EMPTY = ("template", "outputs", "token_rules")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,13 @@ class Manifest:
     needs_prior: bool = False
     # The text that a reranker reads a pair in, with {query} and {passage}; "" for the tokenizer's own pair.
     template: str = ""
+    # What an encoder makes of a text, of contracts.ENCODER_OUTPUTS; () means dense, as in recipes. Without dense
+    # `dimensions` is 0.
+    outputs: tuple[str, ...] = ()
+    # How its vectors are meant to be compared: dot, euclidean or manhattan; "" for cosine.
+    similarity: str = ""
+    # Where there are other outputs than dense.
+    token_rules: TokenRules | None = None
     figures: dict[str, float] = field(default_factory=dict)
     quality: dict[str, dict[str, float]] = field(default_factory=dict)
     tools: dict[str, str] = field(default_factory=dict)
@@ -83,7 +94,7 @@ class Manifest:
     @property
     def embedder(self) -> Embedder:
         """The identity of the vectors this model makes: changes when, and only when, they may."""
-        identity = {
+        identity: dict[str, Any] = {
             "files": self.files,
             "pooling": self.pooling,
             "normalize": self.normalize,
@@ -92,6 +103,11 @@ class Manifest:
             "max_length": self.max_length,
             "dimensions": self.dimensions,
         }
+        if self.outputs:
+            identity |= {
+                "outputs": self.outputs,
+                "token_rules": self.token_rules and asdict(self.token_rules),
+            }
         return Embedder(hash_json(identity), self.dimensions)
 
     @property
@@ -102,12 +118,36 @@ class Manifest:
         same bytes, built again, are the same version.
         """
         said = {name: getattr(self, name) for name in _OF_VERSION}
-        return hash_json({name: value for name, value in said.items() if name != "template" or value})
+        if self.token_rules is not None:
+            said["token_rules"] = asdict(self.token_rules)
+        return hash_json(
+            {name: value for name, value in said.items() if value or name not in _LEFT_OUT_EMPTY}
+        )
 
     @property
     def total_bytes(self) -> int:
         """Size of all files of the version, in bytes."""
         return sum(self.sizes.values())
+
+
+def check_searchable(manifest: Manifest) -> None:
+    """Raises SettingError for an embedding model whose vectors search, by cosine, would not rank as they are meant.
+
+    Vectors of unit length have one order by cosine, by dot product and by euclidean distance.
+    """
+    named = {"dot": "the dot product", "euclidean": "euclidean distance", "manhattan": "manhattan distance"}
+    means = named.get(manifest.similarity)
+    if means is None or (manifest.normalize and manifest.similarity != "manhattan"):
+        return
+    ways = (
+        ""
+        if manifest.similarity == "manhattan"
+        else "build it with --normalize, which makes both one order, or "
+    )
+    raise SettingError(
+        f"model {manifest.model!r} is meant to be compared by {means}, and search compares by cosine, which ranks"
+        f" its vectors otherwise: {ways}take another model for collections"
+    )
 
 
 def write_manifest(version_dir: Path, manifest: Manifest) -> None:
@@ -120,6 +160,9 @@ def format_manifest(manifest: Manifest) -> str:
     document = {"format_version": FORMAT_VERSION, **asdict(manifest)}
     if manifest.tuning is None:
         del document["tuning"]
+    for name in ("outputs", "similarity", "token_rules"):
+        if not document[name]:
+            del document[name]
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -186,21 +229,31 @@ def _parse(document: Any) -> Manifest:
     known = {spec.name for spec in fields(Manifest)}
     if unknown := set(document) - known:
         raise ValueError(f"has an unknown key {min(unknown)!r}")
-    document["labels"] = tuple(document.get("labels", ()))
+    for name in ("labels", "outputs"):
+        document[name] = tuple(document.get(name, ()))
     if "tuning" in document:
         document["tuning"] = parse_tuning(document["tuning"])
     try:
+        if "token_rules" in document:
+            document["token_rules"] = _parse_rules(document["token_rules"])
         manifest = Manifest(**document)
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise ValueError(f"lacks a key ({error})") from None
     _check_types(manifest)
     return manifest
 
 
+def _parse_rules(document: dict[str, Any]) -> TokenRules:
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
+    }
+    return TokenRules(**values)
+
+
 def _check_types(manifest: Manifest) -> None:
     expected = {"str": str, "int": int, "bool": bool, "tuple": tuple, "dict": dict}
     for spec in fields(Manifest):
-        if spec.name == "tuning":
+        if spec.name in ("tuning", "token_rules"):
             continue
         wanted = expected[str(spec.type).split("[", maxsplit=1)[0]]
         if type(getattr(manifest, spec.name)) is not wanted:

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from typing import cast
 
 import numpy as np
 
+from trireme.encode.outputs import OutputRunner, Parts, ask, join_windows
 from trireme.encode.row_queue import Pending, RowQueue
-from trireme.encode.session import Session
+from trireme.encode.session import NamedSession, Session
 from trireme.encode.tokenizer import Row, Tokenizer
-from trireme.errors import InvalidInputError
-from trireme.types import Embedding, FloatArray, InputType
+from trireme.errors import InvalidInputError, OverLengthError
+from trireme.types import Embedding, EncoderOutput, FloatArray, InputType, OverLength, TokenRules
+
+# What one text may cost where it is split, in texts of the model's own length.
+MOST_WINDOWS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class EmbedRequest:
-    """Texts of one request, each with its input type. `dimensions` None keeps the model's own."""
+    """Texts of one request, each with its input type. None of `dimensions` and `over_length` is the model's own.
+
+    outputs: those that are made, of the model's; None: all of them.
+    """
 
     texts: Sequence[str]
     input_types: Sequence[InputType]
     dimensions: int | None = None
+    over_length: OverLength | None = None
+    outputs: frozenset[EncoderOutput] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +46,32 @@ class EncoderSpec:
     passage_prompt: str
     max_batch_tokens: int
     max_text_bytes: int
+    # Of requests that do not say what becomes of a text that is longer than the model reads.
+    over_length: OverLength = "truncate"
+    # See RowQueue.
+    max_attention: float = math.inf
+    outputs: tuple[EncoderOutput, ...] = ("dense",)
+    # Of models with other outputs than dense.
+    rules: TokenRules = field(default_factory=TokenRules)
 
 
 class TextEncoder:
     """Embeds texts with one session. Thread-safe; the rows of all callers share micro-batches."""
 
     def __init__(self, tokenizer: Tokenizer, session: Session, spec: EncoderSpec) -> None:
-        self._tokenizer = tokenizer
-        # At once for a micro-batch: row by row this would take longer than a GPU needs for short texts.
-        self.queue = RowQueue(session, spec.max_batch_tokens, _normalize if spec.normalize else None)
+        rules = spec.rules
+        self._tokenizers = {
+            "query": tokenizer.cut_at(rules.query_length) if rules.query_length else tokenizer,
+            "passage": tokenizer.cut_at(rules.passage_length) if rules.passage_length else tokenizer,
+        }
+        self._is_parted = spec.outputs != ("dense",)
+        if self._is_parted:
+            run = OutputRunner(cast("NamedSession", session), spec.outputs, rules).run
+            self.queue = RowQueue(session, spec.max_batch_tokens, run=run, max_attention=spec.max_attention)
+        else:
+            # At once for a micro-batch: row by row this would take longer than a GPU needs for short texts.
+            finish = _normalize if spec.normalize else None
+            self.queue = RowQueue(session, spec.max_batch_tokens, finish, max_attention=spec.max_attention)
         self.spec = spec
 
     def embed(
@@ -58,32 +86,116 @@ class TextEncoder:
         Raises InvalidInputError, which names the row where there are several; then nothing of it is run.
         """
         self._check(request)
-        prompts = {"query": self.spec.query_prompt, "passage": self.spec.passage_prompt}
-        texts = [prompts[kind] + text for text, kind in zip(request.texts, request.input_types, strict=True)]
-        rows = self._tokenizer.encode_texts(texts)
-        for position, row in enumerate(rows):
-            if not row.ids:
-                with named_row(position, len(rows)):
+        windows = self._encode(request)
+        for position, rows in enumerate(windows):
+            if not rows[0].ids:
+                with named_row(position, len(windows)):
                     raise InvalidInputError("text holds no token that the model knows; send words or signs")
-        tokens = sum(len(row.ids) for row in rows)
-        return Pending(self.queue.submit(rows), partial(_embeddings, request.dimensions, rows), tokens)
+        embeddings: Callable[..., list[Embedding]] = _parted_embeddings if self._is_parted else _embeddings
+        make = partial(embeddings, windows, dimensions=request.dimensions, normalize=self.spec.normalize)
+        if self._is_parted:
+            windows = self._ask(windows, request)
+        every = [row for rows in windows for row in rows]
+        tokens = sum(len(row.ids) for row in every)
+        return Pending(self.queue.submit(every), make, tokens)
+
+    def _encode(self, request: EmbedRequest) -> list[list[Row]]:
+        """The rows of each text: one, or its windows where it is split."""
+        known = {"query": self.spec.query_prompt, "passage": self.spec.passage_prompt}
+        prompts = [known[kind] for kind in request.input_types]
+        texts = [prompt + text for prompt, text in zip(prompts, request.texts, strict=True)]
+        policy = request.over_length or self.spec.over_length
+        windows = [[row] for row in self._tokenize(texts, request.input_types)]
+        for position, (row,) in enumerate(windows):
+            if row.truncated_tokens and policy != "truncate":
+                with named_row(position, len(windows)):
+                    check_length("text", row, policy)
+                    tokenizer = self._tokenizers[request.input_types[position]]
+                    windows[position] = tokenizer.split_text(request.texts[position], prompts[position])
+        return windows
+
+    def _tokenize(self, texts: Sequence[str], kinds: Sequence[InputType]) -> list[Row]:
+        """One row of each text, cut at what is read of its kind."""
+        if self._tokenizers["query"] is self._tokenizers["passage"]:
+            return self._tokenizers["query"].encode_texts(texts)
+        return [
+            self._tokenizers[kind].encode_texts([text])[0] for text, kind in zip(texts, kinds, strict=True)
+        ]
+
+    def _ask(self, windows: list[list[Row]], request: EmbedRequest) -> list[list[Row]]:
+        outputs = request.outputs or frozenset(self.spec.outputs)
+        return [
+            [ask(row, outputs, kind, self.spec.rules) for row in rows]
+            for rows, kind in zip(windows, request.input_types, strict=True)
+        ]
 
     def _check(self, request: EmbedRequest) -> None:
         for position, text in enumerate(request.texts):
             with named_row(position, len(request.texts)):
                 check_text("text", text, self.spec.max_text_bytes)
+        if missing := sorted((request.outputs or frozenset()).difference(self.spec.outputs)):
+            raise InvalidInputError(
+                f"this model makes no {missing[0]} output; it makes {', '.join(self.spec.outputs)}"
+            )
         wanted = request.dimensions
+        if wanted is not None and "dense" not in self.spec.outputs:
+            raise InvalidInputError("this model makes no vector of a text; leave dimensions out")
         if wanted is not None and not 1 <= wanted <= self.spec.dimensions:
             raise InvalidInputError(f"dimensions must be from 1 to {self.spec.dimensions}, got {wanted}")
 
 
-def _embeddings(dimensions: int | None, rows: Sequence[Row], vectors: FloatArray) -> list[Embedding]:
-    if dimensions is not None and rows:
+def _embeddings(
+    windows: Sequence[Sequence[Row]], vectors: FloatArray, *, dimensions: int | None, normalize: bool
+) -> list[Embedding]:
+    if len(vectors) > len(windows):
+        vectors = _pool(windows, vectors)
+        vectors = _normalize(vectors) if normalize else vectors
+    if dimensions is not None and windows:
         vectors = _normalize(vectors[:, :dimensions])
     return [
-        Embedding(vector, len(row.ids), row.truncated_tokens)
-        for vector, row in zip(vectors, rows, strict=True)
+        Embedding(vector, sum(len(row.ids) for row in rows), sum(row.truncated_tokens for row in rows))
+        for vector, rows in zip(vectors, windows, strict=True)
     ]
+
+
+def _parted_embeddings(
+    windows: Sequence[Sequence[Row]], parts: Sequence[Parts], *, dimensions: int | None, normalize: bool
+) -> list[Embedding]:
+    """As `_embeddings`, from the parts of each row. `windows` has the rows as they were tokenized."""
+    found, start = [], 0
+    for rows in windows:
+        tokens = [row.own_tokens or 1 for row in rows]
+        whole = join_windows(parts[start : start + len(rows)], tokens)
+        start += len(rows)
+        vector = whole.vector
+        if vector is None:
+            vector = np.zeros(0, np.float32)
+        elif normalize or dimensions is not None:
+            vector = _normalize(vector[:dimensions])
+        counts = sum(len(row.ids) for row in rows), sum(row.truncated_tokens for row in rows)
+        found.append(Embedding(vector, *counts, whole.sparse, whole.token_vectors))
+    return found
+
+
+def _pool(windows: Sequence[Sequence[Row]], vectors: FloatArray) -> FloatArray:
+    """One vector for each text [texts, D]: the mean of its windows' [rows, D], by the tokens that each has."""
+    starts = np.cumsum([0, *map(len, windows[:-1])])
+    weights = np.array([row.own_tokens or 1 for rows in windows for row in rows], np.float32)[:, None]
+    pooled: FloatArray = np.add.reduceat(vectors * weights, starts) / np.add.reduceat(weights, starts)
+    return pooled
+
+
+def check_length(what: str, row: Row, policy: OverLength) -> None:
+    """Raise OverLengthError for a text of which `row` lost a part that it must not, or one too long to split."""
+    read, given = len(row.ids), len(row.ids) + row.truncated_tokens
+    if row.truncated_tokens and policy == "error":
+        raise OverLengthError(
+            f"{what} has {given} tokens, the model reads {read}; send less, or over_length truncate or split"
+        )
+    if policy == "split" and given > MOST_WINDOWS * read:
+        raise OverLengthError(
+            f"{what} has {given} tokens, over_length split reads at most {MOST_WINDOWS * read}; send it in parts"
+        )
 
 
 @contextmanager
@@ -92,7 +204,7 @@ def named_row(position: int, rows: int) -> Iterator[None]:
     try:
         yield
     except InvalidInputError as error:
-        raise (error if rows == 1 else InvalidInputError(f"row {position}: {error}")) from None
+        raise (error if rows == 1 else type(error)(f"row {position}: {error}")) from None
 
 
 def check_text(name: str, text: str, max_bytes: int) -> None:

@@ -62,8 +62,8 @@ def test_a_field_or_value_that_triton_does_not_know_is_an_error_where_it_is_writ
 
 def test_an_encoder_is_batched_cached_warmed_and_told_its_limits():
     config = parse(RECIPES[0])
-    assert names(config.input) == ["text", "input_type", "dimensions"]
-    assert [tensor.optional for tensor in config.input] == [False, True, True]
+    assert names(config.input) == ["text", "input_type", "dimensions", "over_length"]
+    assert [tensor.optional for tensor in config.input] == [False, True, True, True]
     assert config.dynamic_batching.max_queue_delay_microseconds == 500
     # A request of one row shares no batch with one that the Python backend cannot read.
     assert list(config.dynamic_batching.preferred_batch_size) == [1]
@@ -81,6 +81,23 @@ def test_a_batcher_with_priorities_has_a_delay_since_without_one_it_sleeps_while
     pair = Recipe("e", "cross_encoder", source="x", dynamic_batching=True, max_queue_delay_us=0)
     assert parse(pair).dynamic_batching.max_queue_delay_microseconds == 0
     assert parse(pair).dynamic_batching.priority_levels == 0
+
+
+@pytest.mark.parametrize(
+    ("outputs", "tensors"),
+    [
+        ((), ["embedding", "token_count", "truncated_tokens"]),
+        (("sparse",), ["token_count", "truncated_tokens", "sparse_indices", "sparse_weights"]),
+        (
+            ("multi", "dense"),
+            ["embedding", "token_count", "truncated_tokens", "token_vectors", "vector_count"],
+        ),
+    ],
+)
+def test_an_encoder_has_the_outputs_that_its_recipe_names(outputs, tensors):
+    config = parse(Recipe("e", "text_encoder", source="x", outputs=outputs))
+    assert names(config.output) == tensors
+    assert all(list(tensor.dims) == [-1, -1] for tensor in config.output if tensor.name == "token_vectors")
 
 
 def test_a_plain_encoder_has_no_batcher_cache_or_warmup():

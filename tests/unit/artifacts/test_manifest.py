@@ -3,9 +3,16 @@ from dataclasses import replace
 
 import pytest
 
-from trireme.artifacts.manifest import Manifest, hash_file, read_manifest, verify_files, write_manifest
+from trireme.artifacts.manifest import (
+    Manifest,
+    check_searchable,
+    hash_file,
+    read_manifest,
+    verify_files,
+    write_manifest,
+)
 from trireme.artifacts.tuning import Tried, Tuning
-from trireme.errors import ArtifactError
+from trireme.errors import ArtifactError, SettingError
 
 
 @pytest.fixture
@@ -43,6 +50,40 @@ def test_a_manifest_reads_back_as_it_was(version, manifest):
     assert read_manifest(version) == manifest
     verify_files(version, manifest)
     assert manifest.total_bytes == 7
+
+
+def test_an_encoder_of_one_vector_says_nothing_of_its_outputs_and_of_several_names_them(version, manifest):
+    write_manifest(version, manifest)
+    assert '"outputs"' not in (version / "manifest.json").read_text()
+    several = replace(manifest, outputs=("dense", "multi"))
+    write_manifest(version, several)
+    assert read_manifest(version) == several
+
+
+@pytest.mark.parametrize(
+    ("similarity", "normalize", "said"),
+    [
+        ("", False, ""),
+        ("dot", True, ""),
+        ("euclidean", True, ""),
+        ("dot", False, "by the dot product, .*: build it with --normalize"),
+        ("euclidean", False, "by euclidean distance, .*: build it with --normalize"),
+        ("manhattan", True, "by manhattan distance, .*: take another model"),
+    ],
+)
+def test_only_vectors_that_the_cosine_ranks_as_they_are_meant_are_searched(
+    version, manifest, similarity, normalize, said
+):
+    meant = replace(manifest, similarity=similarity, normalize=normalize)
+    write_manifest(version, meant)
+    assert read_manifest(version) == meant
+    # Who compares them does not change them.
+    assert (meant.version, meant.embedder) == (replace(meant, similarity="").version, meant.embedder)
+    if not said:
+        check_searchable(meant)
+        return
+    with pytest.raises(SettingError, match=said):
+        check_searchable(meant)
 
 
 def test_a_corrupt_file_is_named(version, manifest):
@@ -103,6 +144,7 @@ def test_a_manifest_that_is_not_json_is_named(version):
         {"passage_prompt": "p: "},
         {"max_length": 32},
         {"dimensions": 16},
+        {"outputs": ("dense", "sparse")},
         {"files": {"model.onnx": "0", "tokenizer.json": "0"}},
     ],
 )
@@ -125,6 +167,7 @@ def test_the_embedder_stays_with_what_does_not(change, manifest):
         {"labels": ("a", "c")},
         {"engine": "openvino"},
         {"needs_prior": True},
+        {"outputs": ("dense", "sparse")},
     ],
 )
 def test_the_version_changes_with_what_changes_answers(change, manifest):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from trireme.artifacts.contracts import OVER_LENGTH
 from trireme.errors import InvalidInputError
 from trireme.triton.wire import BULK_ID
-from trireme.types import FloatArray, Hit
+from trireme.types import FloatArray, Hit, OverLength, SparseVector
 
 
 def read_tensor(pb: Any, request: Any, name: str) -> npt.NDArray[Any] | None:
@@ -44,6 +45,23 @@ def read_scalar(pb: Any, request: Any, name: str) -> Any | None:
         raise InvalidInputError(f"{name} must hold one value, got shape {list(tensor.shape)}")
     value = tensor.reshape(-1)[0]
     return decode(name, value) if isinstance(value, bytes | str) else value.item()
+
+
+def read_over_length(pb: Any, request: Any) -> OverLength | None:
+    """What becomes of texts that are too long, None where the request does not say.
+
+    Raises InvalidInputError for another word, and for several that differ.
+    """
+    if read_tensor(pb, request, OVER_LENGTH) is None:
+        return None
+    said = {word for row in read_strings(pb, request, OVER_LENGTH) for word in row}
+    if len(said) > 1:
+        raise InvalidInputError(f"{OVER_LENGTH} differs within one request; send one request for each")
+    word = said.pop()
+    if word not in get_args(OverLength):
+        known = ", ".join(get_args(OverLength))
+        raise InvalidInputError(f"{OVER_LENGTH} must be one of {known}, got {word[:40]!r}")
+    return cast("OverLength", word)
 
 
 def is_bulk(request: Any) -> bool:
@@ -88,6 +106,24 @@ def string_tensor(pb: Any, name: str, rows: Sequence[Sequence[str]]) -> Any:
 def float_tensor(pb: Any, name: str, rows: Sequence[FloatArray]) -> Any:
     """An FP32 output [batch, n]; every row has the same length, which may be zero."""
     return pb.Tensor(name, np.stack(rows).astype(np.float32, copy=False))
+
+
+def pad_weights(rows: Sequence[SparseVector]) -> dict[str, npt.NDArray[Any]]:
+    """sparse_indices and sparse_weights [batch, n] of the longest: short rows end with index -1 and weight 0."""
+    longest = max(len(row.indices) for row in rows)
+    indices = np.full((len(rows), longest), -1, np.int32)
+    weights = np.zeros((len(rows), longest), np.float32)
+    for place, row in enumerate(rows):
+        indices[place, : len(row.indices)], weights[place, : len(row.indices)] = row.indices, row.weights
+    return {"sparse_indices": indices, "sparse_weights": weights}
+
+
+def pad_vectors(rows: Sequence[FloatArray]) -> dict[str, npt.NDArray[Any]]:
+    """token_vectors [batch, n, D] of the longest, short rows end with zeros; and vector_count [batch, 1]."""
+    vectors = np.zeros((len(rows), max(map(len, rows)), rows[0].shape[1]), np.float32)
+    for place, row in enumerate(rows):
+        vectors[place, : len(row)] = row
+    return {"token_vectors": vectors, "vector_count": np.array([[len(row)] for row in rows], np.int32)}
 
 
 def hit_tensors(pb: Any, hits: Sequence[Hit], **numbers: Sequence[float]) -> list[Any]:
