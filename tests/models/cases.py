@@ -259,8 +259,7 @@ CASES = (
     ),
     tokenwise(
         "naver/splade-v3",
-        "prithivida/Splade_PP_en_v2",
-        "ibm-granite/granite-embedding-30m-sparse",
+        "naver/splade-cocondenser-ensembledistil",
         family="bert",
         form="splade",
         outputs=("sparse",),
