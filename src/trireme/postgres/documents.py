@@ -10,6 +10,8 @@ import numpy as np
 from trireme.errors import InvalidInputError
 from trireme.ingest.documents import Indexed, check_indexed, find_storable
 from trireme.ingest.queue import Job, check_scope
+from trireme.postgres.configurations import passage_configuration
+from trireme.postgres.languages import language_of
 from trireme.postgres.pool import ConnectionPool, DeadlineConnection
 from trireme.postgres.publish import lock_of
 from trireme.postgres.queue_schema import SEARCH_PATH
@@ -28,8 +30,8 @@ from trireme.retrieve.store import check_put
 from trireme.types import Embedder, FloatArray, Passage
 
 STAGE = """
-    INSERT INTO staged (job, tenant, position, id, text, metadata, embedding, tsv)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, to_tsvector('pg_catalog.english', %s) || %s::tsvector)
+    INSERT INTO staged (job, tenant, position, id, text, metadata, embedding, configuration, tsv)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, trireme.read_passage(%s, %s, %s::tsvector))
     """
 
 # A join with the list of jobs would be planned as a loop over it for each job in hand.
@@ -72,10 +74,11 @@ MOVE_CHANGED = """
 
 MOVE_PASSAGES = """
     WITH written AS (
-        INSERT INTO passages (collection_id, tenant, document_key, id, text, metadata, tsv)
-        SELECT %s, tenant, %s, id, text, metadata, tsv FROM staged WHERE job = %s ORDER BY position
+        INSERT INTO passages (collection_id, tenant, document_key, id, text, metadata, configuration, tsv)
+        SELECT %s, tenant, %s, id, text, metadata, configuration, tsv FROM staged WHERE job = %s ORDER BY position
         ON CONFLICT (collection_id, id) DO UPDATE
-            SET metadata = EXCLUDED.metadata, document_key = EXCLUDED.document_key, tsv = EXCLUDED.tsv
+            SET metadata = EXCLUDED.metadata, document_key = EXCLUDED.document_key,
+                configuration = EXCLUDED.configuration, tsv = EXCLUDED.tsv
         RETURNING xmax = 0 AS is_new)
     SELECT count(*) FILTER (WHERE is_new) FROM written
     """
@@ -147,10 +150,12 @@ class PostgresDocuments:
                 (int(job.id), position, embedder.digest),
             )
             scope = (int(job.id), job.tenant)
-            rows = [
-                (*scope, position + n, one.id, one.text, one.metadata, vector, *passage_columns(one.text))
-                for n, (one, vector) in enumerate(zip(passages, map(Vector, vectors), strict=True))
-            ]
+            language = language_of(connection, job.tenant, job.collection)
+            rows = []
+            for n, (one, vector) in enumerate(zip(passages, map(Vector, vectors), strict=True)):
+                by = passage_configuration(language, one.metadata)
+                text = (one.id, one.text, one.metadata, vector, by, by, *passage_columns(one.text, by))
+                rows.append((*scope, position + n, *text))
             with connection.cursor() as cursor:
                 cursor.executemany(STAGE, rows)
             connection.execute(

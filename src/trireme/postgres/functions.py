@@ -28,15 +28,20 @@ FUNCTIONS = r"""
     -- other words count in those.
     -- Coverage, 0 to 1: relevance beside that of a usual passage that holds each word of the query once. What is
     -- found by its parts too (compounds) adds to the relevance and is no word that a passage could lack.
+    -- Where passages are read by other configurations than English, a word is looked for as each of them reads it,
+    -- by the eight that most passages are read by; what they make of one word counts as that one word.
+    DROP FUNCTION IF EXISTS trireme.match_text(bigint, text, text[], text, text[], jsonb, bigint, bigint);
     CREATE OR REPLACE FUNCTION trireme.match_text(
         of_collection bigint, plain text, exact text[], plain_compounds text, compounds text[], wanted jsonb,
-        most bigint, scanned bigint DEFAULT 10000
+        most bigint, scanned bigint DEFAULT 10000, spelled text[] DEFAULT '{}', grams text[] DEFAULT '{}'
     ) RETURNS TABLE (key bigint, relevance float8, coverage float8)
         LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     DECLARE
         total bigint;
         usual float8;
         is_small boolean;
+        configurations text[];
+        is_english boolean;
         sought text;
         frequencies text;
         counts text;
@@ -44,19 +49,32 @@ FUNCTIONS = r"""
         relevances text;
         best text;
     BEGIN
-        SELECT c.passages, greatest(1, c.words::float8 / greatest(1, c.passages)), c.passages <= scanned
-            INTO total, usual, is_small FROM trireme.collections c
+        SELECT c.passages, greatest(1, c.words::float8 / greatest(1, c.passages)), c.passages <= scanned,
+                ARRAY(SELECT r.key FROM jsonb_each_text(c.readings) AS r WHERE r.value::bigint > 0
+                    ORDER BY r.value::bigint DESC, r.key LIMIT 8)
+            INTO total, usual, is_small, configurations FROM trireme.collections c
             WHERE c.id = of_collection AND c.tenant = current_setting('trireme.tenant', true);
-        WITH every (lexeme, is_word) AS (
-            SELECT lexeme, true FROM unnest(to_tsvector('pg_catalog.english', plain))
-            UNION ALL SELECT unnest(exact), true
-            UNION ALL SELECT lexeme, false FROM unnest(to_tsvector('pg_catalog.english', plain_compounds))
-            UNION ALL SELECT unnest(compounds), false
+        is_english := configurations <@ ARRAY['english'];
+        WITH every (word, lexeme, is_word) AS (
+            SELECT lexeme, lexeme, true FROM unnest(to_tsvector('pg_catalog.english', plain)) WHERE is_english
+            UNION ALL SELECT one, one, true FROM unnest(exact) AS one WHERE is_english
+            UNION ALL SELECT lexeme, lexeme, false FROM unnest(to_tsvector('pg_catalog.english', plain_compounds))
+                WHERE is_english
+            UNION ALL SELECT one, one, false FROM unnest(compounds) AS one WHERE is_english
+            UNION ALL SELECT one, one, true FROM unnest(grams) AS one WHERE NOT is_english
+            UNION ALL SELECT r.word, r.lexeme, r.is_word
+                FROM trireme.read_query(configurations, spelled, plain_compounds, compounds) AS r
+                WHERE NOT is_english
+        ), read AS (
+            SELECT array_agg(DISTINCT lexeme ORDER BY lexeme) AS lexemes, bool_or(every.is_word) AS is_word
+            FROM every GROUP BY every.word
         ), known AS (
-            SELECT '''' || replace(replace(q.lexeme, '\', '\\'), '''', '''''') || '''' AS word, q.is_word,
-                CASE WHEN is_small THEN 0 ELSE coalesce(s.share, 0) * total END AS expected
-            FROM (SELECT lexeme, bool_or(is_word) AS is_word FROM every GROUP BY lexeme) AS q
-            LEFT JOIN trireme.lexemes s ON s.collection_id = of_collection AND s.lexeme = q.lexeme
+            SELECT (SELECT string_agg('''' || replace(replace(one, '\', '\\'), '''', '''''') || '''', ' | ')
+                    FROM unnest(q.lexemes) AS one) AS word, q.is_word,
+                CASE WHEN is_small THEN 0 ELSE total * coalesce(
+                    (SELECT least(1, sum(s.share)) FROM trireme.lexemes s
+                    WHERE s.collection_id = of_collection AND s.lexeme = ANY(q.lexemes)), 0) END AS expected
+            FROM (SELECT lexemes, bool_or(is_word) AS is_word FROM read GROUP BY lexemes) AS q
         ), ordered AS (
             SELECT word, expected, is_word OR NOT bool_or(is_word) OVER () AS is_sought,
                 row_number() OVER rarest AS n, sum(expected) OVER rarest AS running
@@ -65,8 +83,9 @@ FUNCTIONS = r"""
             SELECT *, n = 1 OR running <= scanned AS is_scanned FROM ordered WHERE n <= 64
         )
         SELECT string_agg(word, ' | ') FILTER (WHERE is_scanned),
-            string_agg(format('round(1 / (1.644934066848 - 1.64493406685 * ts_rank(''{1,1,1,1}'', p.tsv, %L))'
-                ' - 0.5) AS f%s', word, n), ', '),
+            string_agg(format('greatest(%s) AS f%s', (SELECT string_agg(format('round(1 / (1.644934066848 '
+                '- 1.64493406685 * ts_rank(''{1,1,1,1}'', p.tsv, %L)) - 0.5)', one), ', ')
+                FROM string_to_table(word, ' | ') AS one), n), ', '),
             string_agg(format(CASE WHEN is_scanned THEN 'greatest(count(*) FILTER (WHERE f%1$s > 0), %2$s::float8)'
                 ELSE '%2$s::float8' END || ' AS d%1$s', n, expected), ', '),
             string_agg(format('ln(1 + greatest($5 - d%1$s + 0.5, 0.5) / (d%1$s + 0.5)) AS r%1$s', n), ', '),

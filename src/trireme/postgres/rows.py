@@ -11,6 +11,7 @@ from pgvector import HalfVector, Vector
 from psycopg import Connection, sql
 
 from trireme.errors import InvalidInputError
+from trireme.postgres.configurations import passage_configuration
 from trireme.postgres.words import passage_columns
 from trireme.retrieve.store import check_embedder
 from trireme.types import Embedder, FloatArray, Passage
@@ -18,13 +19,14 @@ from trireme.types import Embedder, FloatArray, Passage
 MAX_DIMENSIONS = 16_000
 
 WRITE_PASSAGES = """
-    INSERT INTO trireme.passages (collection_id, tenant, document_key, id, text, metadata, tsv)
-    SELECT %s, %s, document, id, text, metadata::json,
-        to_tsvector('pg_catalog.english', plain) || exact::tsvector
-    FROM unnest(%b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
-        AS new (document, id, text, metadata, plain, exact)
+    INSERT INTO trireme.passages (collection_id, tenant, document_key, id, text, metadata, configuration, tsv)
+    SELECT %s, %s, document, id, text, metadata::json, configuration,
+        trireme.read_passage(configuration, plain, exact::tsvector)
+    FROM unnest(%b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
+        AS new (document, id, text, metadata, configuration, plain, exact)
     ON CONFLICT (collection_id, id) DO UPDATE
-        SET metadata = EXCLUDED.metadata, document_key = EXCLUDED.document_key, tsv = EXCLUDED.tsv
+        SET metadata = EXCLUDED.metadata, document_key = EXCLUDED.document_key,
+            configuration = EXCLUDED.configuration, tsv = EXCLUDED.tsv
     RETURNING id, key, xmax = 0
     """
 
@@ -33,6 +35,7 @@ WRITE_PASSAGES = """
 class IndexRow:
     """One index version of a collection. `storage` is float32, float16 or binary; `passages` the collection's.
 
+    language: the collection's, a code or AUTO; "" for what was there before collections had one.
     is_new: the collection was made in this transaction.
     """
 
@@ -43,6 +46,7 @@ class IndexRow:
     model: str
     storage: str
     passages: int
+    language: str = ""
     is_new: bool = False
 
 
@@ -101,7 +105,7 @@ def find_active(connection: Connection[Any], tenant: str, collection: str) -> In
 def find_index(connection: Connection[Any], tenant: str, collection: str, version: int) -> IndexRow | None:
     """An index version of a collection, the active one for 0; None where there is no such version."""
     row = connection.execute(
-        "SELECT c.id, i.id, c.tenant, i.embedder, i.dimensions, i.model, i.storage, c.passages "
+        "SELECT c.id, i.id, c.tenant, i.embedder, i.dimensions, i.model, i.storage, c.passages, c.language "
         "FROM trireme.collections c JOIN trireme.indexes i ON i.collection_id = c.id "
         "AND CASE WHEN %s = 0 THEN i.state = 'active' ELSE i.id = %s END "
         "WHERE c.tenant = %s AND c.collection = %s",
@@ -145,7 +149,8 @@ def write_passages(
     keeps them. The collection's count is kept right.
     """
     ids = [passage.id for passage in passages]
-    words = [passage_columns(passage.text) for passage in passages]
+    read_by = [passage_configuration(active.language, passage.metadata) for passage in passages]
+    words = [passage_columns(passage.text, by) for passage, by in zip(passages, read_by, strict=True)]
     with connection.cursor() as cursor:
         cursor.execute(
             "DELETE FROM trireme.passages p USING unnest(%b::text[], %b::text[]) AS new (id, text) "
@@ -162,6 +167,7 @@ def write_passages(
                 ids,
                 [passage.text for passage in passages],
                 [passage.metadata for passage in passages],
+                read_by,
                 [plain for plain, _ in words],
                 [exact for _, exact in words],
             ),

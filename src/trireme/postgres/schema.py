@@ -16,6 +16,7 @@ from trireme.postgres.functions import FUNCTIONS
 from trireme.postgres.job_schema import TABLES as JOB_TABLES
 from trireme.postgres.key_schema import PRIORITY, PRIORITY_CHECK
 from trireme.postgres.key_schema import TABLES as KEY_TABLES
+from trireme.postgres.language_schema import add_languages
 from trireme.postgres.lexeme_schema import add_lexemes
 from trireme.postgres.pool import DeadlineConnection
 from trireme.postgres.queue_schema import create_queue
@@ -152,6 +153,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     COST_TABLES,
     REQUEST_INDEX,
     JOB_TABLES,
+    add_languages,
 )
 
 

@@ -161,7 +161,7 @@ class _Search:
         return sql.SQL(
             "SELECT m.key, m.relevance, m.coverage, {distance} AS distance "
             "FROM trireme.match_text({collection}, %(plain)s, %(exact)s, %(plain_compounds)s, %(compounds)s, "
-            "%(filter)s::jsonb, %(words)s) m "
+            "%(filter)s::jsonb, %(words)s, spelled => %(spelled)s, grams => %(grams)s) m "
             "JOIN trireme.embeddings e ON e.index_id = {index} AND e.passage_key = m.key"
         ).format(
             distance=self._distance(),

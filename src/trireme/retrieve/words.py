@@ -62,12 +62,14 @@ class Words:
     plain: those of ASCII letters and digits, in order, which a store may stem as English and whose commonest it
     may leave out. exact: words of other letters, and n-grams, with how often they occur. compounds: what is
     found by its parts too: names, paths, versions, and words with their accents. They sharpen a ranking; a
-    passage that has the parts alone holds the query's words all the same.
+    passage that has the parts alone holds the query's words all the same. spelled: all words of scripts that
+    write spaces, in order, with their accents, for a store that stems by another language than English.
     """
 
     plain: list[str] = field(default_factory=list)
     exact: Counter[str] = field(default_factory=Counter)
     compounds: Counter[str] = field(default_factory=Counter)
+    spelled: list[str] = field(default_factory=list)
 
 
 def passage_words(text: str) -> Words:
@@ -78,6 +80,11 @@ def passage_words(text: str) -> Words:
 def query_words(text: str) -> Words:
     """The words to look for, of the first 20,000 characters of a query."""
     return _Reader(is_query=True).read(text[:QUERY_CHARACTERS])
+
+
+def is_gram(word: str) -> bool:
+    """Whether a word of Words.exact is letters of a script without spaces, of which there is no spelled one."""
+    return _spaceless_pattern().match(word) is not None
 
 
 def fold(text: str) -> str:
@@ -161,8 +168,7 @@ class _Reader:
         chunks = _ASCII_CHUNK if folded.isascii() else _chunk_pattern()
         for chunk in chunks.findall(folded):
             if chunk.isascii() and chunk.isalnum():
-                if self._has_room(chunk):
-                    self._words.plain.append(chunk)
+                self._add_plain(chunk, chunk)
             else:
                 self._read_chunk(chunk)
         return self._words
@@ -203,13 +209,18 @@ class _Reader:
             yield from map("".join, zip(*(letters[start:] for start in range(size)), strict=False))
 
     def _add_word(self, word: str) -> None:
-        plain = word if word.isascii() else _without_accents(word)
+        plain = word if word.isascii() else without_accents(word)
         if plain != word:
             self._add_compound(word)
-        if not plain.isascii():
-            self._add(self._words.exact, plain)
-        elif plain and self._has_room(plain):
+        if plain.isascii():
+            self._add_plain(plain, word)
+        elif self._add(self._words.exact, plain):
+            self._words.spelled.append(word)
+
+    def _add_plain(self, plain: str, word: str) -> None:
+        if plain and self._has_room(plain):
             self._words.plain.append(plain)
+            self._words.spelled.append(word)
 
     def _add_compound(self, text: str) -> None:
         # Pairs of letters find those of scripts without spaces, whose colon or slash joins whole sentences.
@@ -217,9 +228,11 @@ class _Reader:
         if not is_blob and (text.isascii() or not _spaceless_pattern().search(text)):
             self._add(self._words.compounds, text)
 
-    def _add(self, where: Counter[str], word: str) -> None:
-        if where[word] < MOST_REPEATS and self._has_room(word):
+    def _add(self, where: Counter[str], word: str) -> bool:
+        has_place = where[word] < MOST_REPEATS and self._has_room(word)
+        if has_place:
             where[word] += 1
+        return has_place
 
     def _has_room(self, word: str) -> bool:
         """Takes the room of one more place of the word, where there is that much."""
@@ -246,7 +259,7 @@ def _whole(segment: str, parts: list[str]) -> str:
     return segment.replace(JOINT, "^")
 
 
-def _without_accents(word: str) -> str:
+def without_accents(word: str) -> str:
     """The word without what people leave out when they type; its letters stay apart from all others."""
     bare = _OPTIONAL_MARKS.sub("", unicodedata.normalize("NFD", word))
     return unicodedata.normalize("NFC", bare).translate(_LETTERS_ALIKE)

@@ -1,0 +1,148 @@
+"""Words read by the language of their passage, in the real PostgreSQL: who finds what, and what stays as it was."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+
+import numpy as np
+import psycopg
+import pytest
+
+from trireme.postgres.configurations import SNOWBALL, configuration_of
+from trireme.postgres.language_schema import add_languages
+from trireme.postgres.pool import ConnectionPool
+from trireme.postgres.schema import MIGRATIONS, migrate
+from trireme.postgres.store import PostgresStore
+from trireme.types import Embedder, Passage, StoreQuery
+
+pytestmark = pytest.mark.e2e
+
+EMBEDDER = Embedder("a" * 64, 4)
+VECTOR = np.eye(4, dtype=np.float32)[0]
+TEXTS = {
+    "de": "Die Häuser der Stadt stehen am Hafen, für alle.",
+    "fr": "Les élèves ont mangé des pommes rouges.",
+    "en": "He died in the houses of the harbour.",
+    "ru": "Вёсла лежат в сараях за причалом, see Oars.",
+    "ar": "تُحفظ المجاديف في السقيفة خلف الرصيف.",
+    "hi": "किताबें मेज पर रखी हैं",
+    "zh": "港口夜间关闭，早上六点重新开放。",
+    "pl": "Wiosła leżą w szopie, do portu a to",
+}
+
+
+@pytest.fixture(scope="module")
+def store(server) -> Iterator[PostgresStore]:
+    """Texts of eight languages in "mixed", and of one alone in a collection of its name."""
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE languages")
+    with closing(PostgresStore(server.url.replace("/postgres?", "/languages?"), 2, 10**6, 40)) as opened:
+        put(opened, "mixed", *TEXTS)
+        for code in TEXTS:
+            put(opened, code, code)
+        yield opened
+
+
+def put(store: PostgresStore, collection: str, *codes: str) -> None:
+    passages = [Passage(code, TEXTS[code], json.dumps({"language": code})) for code in codes]
+    store.put("t", collection, EMBEDDER, passages, np.tile(VECTOR, (len(passages), 1)))
+
+
+def search(store: PostgresStore, collection: str, text: str) -> dict[str, float]:
+    """The ids that the words of `text` find, with their coverage."""
+    query = StoreQuery(VECTOR, EMBEDDER, 10, "t", collection, text=text, mode="text")
+    return {hit.id: hit.coverage for hit in store.search(query)}
+
+
+@pytest.mark.parametrize(
+    ("code", "query"),
+    [
+        ("de", "Haus"),
+        ("de", "das Haus in den Städten"),
+        ("de", "hauser"),
+        ("fr", "un élève mangeait une pomme"),
+        ("fr", "eleves manger"),
+        ("en", "when did he die"),
+        ("ru", "весло в сарае"),
+        ("ru", "an oar"),
+        ("ar", "سقيفة"),
+        ("hi", "किताब"),
+        ("zh", "夜间"),
+        ("pl", "wiosla"),
+        ("pl", "do portu to"),
+    ],
+)
+def test_a_word_is_found_in_its_other_forms_alone_and_among_other_languages(store, code, query):
+    assert list(search(store, code, query)) == [code]
+    # Words that a language leaves out are none that a passage lacks, however many languages are looked in.
+    assert next(iter(search(store, "mixed", query))) == code
+    assert search(store, "mixed", query)[code] > 0.4
+
+
+def test_words_that_the_language_of_a_query_leaves_out_are_looked_for_in_no_other(store):
+    # "die" is an article of German and a verb of English.
+    assert search(store, "mixed", "die Häuser der Stadt") == {"de": 1.0}
+    assert search(store, "mixed", "when did he die") == {"en": 1.0}
+
+
+def test_what_several_languages_make_of_one_word_counts_as_one_word(store):
+    # English reads "hauser" of it, German "haus".
+    assert search(store, "mixed", "Häuser Stadt") == {"de": 1.0}
+
+
+def test_a_collection_knows_how_many_passages_each_configuration_reads(server, store):
+    def readings(collection: str) -> dict[str, int]:
+        with psycopg.connect(server.url.replace("/postgres?", "/languages?")) as connection:
+            statement = "SELECT readings FROM trireme.collections WHERE collection = %s"
+            (found,) = connection.execute(statement, (collection,)).fetchone()
+        return {name: count for name, count in found.items() if count}
+
+    put(store, "counted", "de", "fr", "zh", "en")
+    assert readings("counted") == {"german": 1, "french": 1, "english": 2}
+    # The same id and text in another language, and a document less.
+    store.put(
+        "t", "counted", EMBEDDER, [Passage("de", TEXTS["de"], '{"language": "Polish"}')], VECTOR[np.newaxis]
+    )
+    assert readings("counted") == {"simple": 1, "french": 1, "english": 2}
+    store.drop("t", "counted")
+
+
+def test_every_configuration_is_one_of_the_servers(server, store):
+    with psycopg.connect(server.url) as connection:
+        known = {name for (name,) in connection.execute("SELECT cfgname FROM pg_ts_config")}
+    assert {configuration_of(code) for code in SNOWBALL} <= known
+
+
+def test_migrating_rewrites_no_passage_and_what_was_there_is_read_as_english(server, url):
+    old = MIGRATIONS[: MIGRATIONS.index(add_languages)]
+    rows = "SELECT ctid, xmin, id, tsv FROM trireme.passages"
+    with closing(ConnectionPool(url, 1, lambda connection: migrate(connection, old))) as pool:
+        pool.run(_write_as_before, 10)
+        before = pool.run(lambda connection: connection.execute(rows).fetchall(), 10)
+    with closing(PostgresStore(url, 1, 10**6, 40)) as store:
+        assert search(store, "c", "house") == {"en": 1.0}
+        assert search(store, "c", "Haus") == {}
+        with psycopg.connect(url) as connection:
+            assert connection.execute(rows).fetchall() == before
+            statement = "SELECT language, readings FROM trireme.collections"
+            assert connection.execute(statement).fetchone() == ("", {"english": 2})
+        # Whatever its metadata says: nobody has said that the collection has languages.
+        put(store, "c", "de", "fr")
+        assert search(store, "c", "Haus") == {}
+        assert search(store, "c", "Häuser")["de"] == 1.0
+
+
+def _write_as_before(connection: psycopg.Connection) -> None:
+    connection.execute("INSERT INTO trireme.collections (tenant, collection, passages) VALUES ('t', 'c', 2)")
+    connection.execute(
+        "INSERT INTO trireme.indexes (collection_id, embedder, dimensions, state) VALUES (1, %s, 4, 'active')",
+        (EMBEDDER.digest,),
+    )
+    for code in ("de", "en"):
+        connection.execute(
+            "WITH new AS (INSERT INTO trireme.passages (collection_id, tenant, id, text, metadata, tsv) "
+            "VALUES (1, 't', %s, %s, '{}', to_tsvector('pg_catalog.english', %s)) RETURNING key) "
+            "INSERT INTO trireme.embeddings (index_id, passage_key, tenant, embedding) "
+            "SELECT 1, key, 't', '[1,0,0,0]' FROM new",
+            (code, TEXTS[code], TEXTS[code]),
+        )
