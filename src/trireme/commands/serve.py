@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -126,6 +127,10 @@ def _announce(
     announce_console(settings, keys.admin, console, is_on=has_console)
     restart = [".venv/bin/trireme restart"] if fleet is not None and len(fleet.hosts) > 1 else []
     console.print("\nTry in another terminal:", highlight=False)
+    if settings.model_repository != Settings().model_repository:
+        # Commands read recipes and tokenizers too, and would take those of the default repository.
+        named = f"  export TRIREME_MODEL_REPOSITORY={shlex.quote(str(settings.model_repository))}"
+        console.print(named, highlight=False, markup=False, soft_wrap=True)
     body = '{"query": "what does the dynamic batcher wait for?", "top_k": 3}'
     for command in (
         '.venv/bin/trireme ask "how do I change the port?"',
