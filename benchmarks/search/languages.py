@@ -142,7 +142,7 @@ def measure_model(
         index(store, f"{name}-{language.code}", language, embedder, embed)
     for asked in languages:
         pairs = list(zip(*asked.questions.values(), strict=True))
-        vectors = {kind: embed(texts, "query") for kind, texts in zip(KINDS, pairs, strict=True)}
+        vectors = {kind: embed([*texts], "query") for kind, texts in zip(KINDS, pairs, strict=True)}
         for passages in dict.fromkeys((asked.code, "en")):
             for mode, way in MODES.items():
                 search = partial(ask, store, collection=f"{name}-{passages}", embedder=embedder, mode=mode)

@@ -127,12 +127,9 @@ def _announce(
     announce_console(settings, keys.admin, console, is_on=has_console)
     restart = [".venv/bin/trireme restart"] if fleet is not None and len(fleet.hosts) > 1 else []
     console.print("\nTry in another terminal:", highlight=False)
-    if settings.model_repository != Settings().model_repository:
-        # Commands read recipes and tokenizers too, and would take those of the default repository.
-        named = f"  export TRIREME_MODEL_REPOSITORY={shlex.quote(str(settings.model_repository))}"
-        console.print(named, highlight=False, markup=False, soft_wrap=True)
     body = '{"query": "what does the dynamic batcher wait for?", "top_k": 3}'
     for command in (
+        *name_repository(settings),
         '.venv/bin/trireme ask "how do I change the port?"',
         '.venv/bin/trireme search "what does the dynamic batcher wait for?"',
         ".venv/bin/trireme ingest PATH --collection NAME",
@@ -140,6 +137,14 @@ def _announce(
         f"curl -s {host}:{http}/v2/models/search/generate -d '{body}'",
     ):
         console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
+
+
+def name_repository(settings: Settings) -> list[str]:
+    """What tells other commands the models that are served, whose recipes they read; nothing for the default."""
+    repository = settings.model_repository
+    if repository == Settings().model_repository:
+        return []
+    return [f"export TRIREME_MODEL_REPOSITORY={shlex.quote(str(repository))}"]
 
 
 def _announce_replicas(fleet: Fleet, console: Console) -> None:
