@@ -114,12 +114,26 @@ class CollectionInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class SparseVector:
+    """Weights of words: `indices` [n] int32, token ids, ascending; `weights` [n] float32, above 0. n may be 0."""
+
+    indices: IntArray
+    weights: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
 class Embedding:
-    """One embedded text: `vector` [dimensions], tokens the model saw, tokens cut off by its limit."""
+    """One embedded text: `vector` [dimensions], tokens the model saw, tokens cut off by its limit.
+
+    `vector` is [0] of a model without one. `sparse` and `token_vectors` [n, D] of unit length are there where the
+    model has them and they were asked for.
+    """
 
     vector: FloatArray
     token_count: int
     truncated_tokens: int
+    sparse: SparseVector | None = None
+    token_vectors: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trireme.artifacts.contracts import RERANK_DEPTH, SEARCH_SCOPE, Tensor
+from trireme.artifacts.contracts import ENCODER_OUTPUTS, RERANK_DEPTH, SEARCH_SCOPE, Tensor
 from trireme.artifacts.kinds import KINDS
 from trireme.artifacts.recipe import Recipe, parameter_keys
 
@@ -42,7 +42,7 @@ def write_config(recipe: Recipe) -> str:
     if kind.is_decoupled:
         config["model_transaction_policy"] = {"decoupled": True}
     config["input"] = [_tensor(tensor) for tensor in kind.contract.inputs if _is_taken(tensor, recipe)]
-    config["output"] = [_tensor(tensor) for tensor in kind.contract.outputs]
+    config["output"] = [_tensor(tensor) for tensor in kind.contract.outputs if _is_given(tensor, recipe)]
     if kind.is_ensemble:
         config["ensemble_scheduling"] = {"step": _search_steps(recipe)}
     else:
@@ -84,12 +84,23 @@ def _is_taken(tensor: Tensor, recipe: Recipe) -> bool:
     return tensor.name != RERANK_DEPTH or not recipe.traits.is_ensemble or _has_reranker(recipe)
 
 
+def _is_given(tensor: Tensor, recipe: Recipe) -> bool:
+    """Whether the model makes it: of an encoder's outputs those that its recipe names."""
+    if not recipe.traits.makes_vectors:
+        return True
+    return all(
+        tensor not in tensors
+        for name, tensors in ENCODER_OUTPUTS.items()
+        if name not in recipe.encoder_outputs
+    )
+
+
 def _has_reranker(recipe: Recipe) -> bool:
     return len(recipe.steps) > len(("encoder", "retriever", "sort"))
 
 
 def _tensor(tensor: Tensor) -> Message:
-    field: Message = {"name": tensor.name, "data_type": f"TYPE_{tensor.data_type}", "dims": [tensor.size]}
+    field: Message = {"name": tensor.name, "data_type": f"TYPE_{tensor.data_type}", "dims": [*tensor.sizes]}
     if tensor.is_optional:
         field["optional"] = True
     if tensor.is_ragged:

@@ -14,7 +14,7 @@ DataType = Literal["STRING", "FP32", "INT32", "UINT32", "BOOL"]
 class Tensor:
     """One input or output. `size` is its length, the batch dimension left out; -1: any length, zero included.
 
-    `is_ragged`: the rows of one batch may differ in length.
+    `is_ragged`: the rows of one batch may differ in length. `width`: of each of its `size` rows, 0 where it is one.
     """
 
     name: str
@@ -22,6 +22,12 @@ class Tensor:
     size: int = 1
     is_optional: bool = False
     is_ragged: bool = False
+    width: int = 0
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Its shape without the batch dimension."""
+        return (self.size, self.width) if self.width else (self.size,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +96,27 @@ _HITS = (
 _DEPTH = _optional(Tensor(RERANK_DEPTH, "INT32"))
 _STREAMED = _optional(Tensor("stream", "BOOL"), Tensor("sampling_parameters", "STRING"))
 
+# What an encoder may make of a text: one vector, weights of words, a vector of each token.
+DENSE, SPARSE, MULTI = "dense", "sparse", "multi"
+# The tensors of each. A model has those that its recipe names; where it names none, DENSE alone. Rows of one
+# response are as long as the longest: weights are filled up with index -1 and weight 0, vectors with zeros.
+ENCODER_OUTPUTS = {
+    DENSE: (Tensor("embedding", "FP32", -1),),
+    SPARSE: (Tensor("sparse_indices", "INT32", -1), Tensor("sparse_weights", "FP32", -1)),
+    MULTI: (Tensor("token_vectors", "FP32", -1, width=-1), Tensor("vector_count", "INT32")),
+}
+
 TEXT_ENCODER = Contract(
     inputs=(
         Tensor("text", "STRING"),
         *_optional(Tensor("input_type", "STRING"), Tensor("dimensions", "INT32")),
     ),
     outputs=(
-        Tensor("embedding", "FP32", -1),
+        *ENCODER_OUTPUTS[DENSE],
         Tensor("token_count", "INT32"),
         Tensor("truncated_tokens", "INT32"),
+        *ENCODER_OUTPUTS[SPARSE],
+        *ENCODER_OUTPUTS[MULTI],
     ),
 )
 CROSS_ENCODER = Contract(

@@ -40,7 +40,10 @@ _OF_VERSION = (
     "engine",
     "needs_prior",
     "template",
+    "outputs",
 )
+# Of these those that are empty are left out, as versions were told apart before there were any.
+_LEFT_OUT_EMPTY = ("template", "outputs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,9 @@ class Manifest:
     needs_prior: bool = False
     # The text that a reranker reads a pair in, with {query} and {passage}; "" for the tokenizer's own pair.
     template: str = ""
+    # What an encoder makes of a text, of contracts.ENCODER_OUTPUTS; () means dense, as in recipes. Without dense
+    # `dimensions` is 0.
+    outputs: tuple[str, ...] = ()
     figures: dict[str, float] = field(default_factory=dict)
     quality: dict[str, dict[str, float]] = field(default_factory=dict)
     tools: dict[str, str] = field(default_factory=dict)
@@ -83,7 +89,7 @@ class Manifest:
     @property
     def embedder(self) -> Embedder:
         """The identity of the vectors this model makes: changes when, and only when, they may."""
-        identity = {
+        identity: dict[str, Any] = {
             "files": self.files,
             "pooling": self.pooling,
             "normalize": self.normalize,
@@ -92,6 +98,8 @@ class Manifest:
             "max_length": self.max_length,
             "dimensions": self.dimensions,
         }
+        if self.outputs:
+            identity["outputs"] = self.outputs
         return Embedder(hash_json(identity), self.dimensions)
 
     @property
@@ -102,7 +110,9 @@ class Manifest:
         same bytes, built again, are the same version.
         """
         said = {name: getattr(self, name) for name in _OF_VERSION}
-        return hash_json({name: value for name, value in said.items() if name != "template" or value})
+        return hash_json(
+            {name: value for name, value in said.items() if value or name not in _LEFT_OUT_EMPTY}
+        )
 
     @property
     def total_bytes(self) -> int:
@@ -120,6 +130,8 @@ def format_manifest(manifest: Manifest) -> str:
     document = {"format_version": FORMAT_VERSION, **asdict(manifest)}
     if manifest.tuning is None:
         del document["tuning"]
+    if not manifest.outputs:
+        del document["outputs"]
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -186,7 +198,8 @@ def _parse(document: Any) -> Manifest:
     known = {spec.name for spec in fields(Manifest)}
     if unknown := set(document) - known:
         raise ValueError(f"has an unknown key {min(unknown)!r}")
-    document["labels"] = tuple(document.get("labels", ()))
+    for name in ("labels", "outputs"):
+        document[name] = tuple(document.get(name, ()))
     if "tuning" in document:
         document["tuning"] = parse_tuning(document["tuning"])
     try:

@@ -12,6 +12,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from trireme.artifacts.contracts import DENSE, ENCODER_OUTPUTS
 from trireme.artifacts.encoder_engines import check_engine, default_engine, describe_engines
 from trireme.artifacts.kinds import KINDS, Builder, Kind
 from trireme.errors import SettingError
@@ -112,6 +113,10 @@ class Recipe:
         None, _EMBEDDER, builds=True, help="instead of the checkpoint's own", choices=POOLINGS
     )
     normalize: bool | None = _key(None, _EMBEDDER, builds=True, help="scale vectors to unit length, or not")
+    # dense, sparse, multi: see contracts.ENCODER_OUTPUTS. () means dense.
+    outputs: tuple[str, ...] = _key(
+        (), _EMBEDDER, builds=True, help=f"of {', '.join(ENCODER_OUTPUTS)}; default: what the checkpoint has"
+    )
     query_prompt: str | None = _key(None, _EMBEDDER, builds=True, help="put before every query")
     passage_prompt: str | None = _key(None, _EMBEDDER, builds=True, help="put before every passage")
 
@@ -217,6 +222,8 @@ class Recipe:
             if value != spec.default and not spec.metadata["kinds"](self.traits):
                 raise SettingError(f"a model of kind {self.kind!r} has no key {spec.name!r}; remove it")
         self._check_kind()
+        if wrong := [name for name in self.outputs if name not in ENCODER_OUTPUTS]:
+            raise SettingError(f"outputs must be of {', '.join(ENCODER_OUTPUTS)}, got {wrong[0]!r}")
         if self.traits.is_encoder:
             check_engine(
                 self.encoder_engine,
@@ -283,6 +290,11 @@ class Recipe:
         Where that engine does not fit machine or model, a build takes the engine's fallback.
         """
         return self.engine or default_engine(self.target, self.precision)
+
+    @property
+    def encoder_outputs(self) -> tuple[str, ...]:
+        """What an encoder makes of a text, in the order of contracts.ENCODER_OUTPUTS."""
+        return tuple(name for name in ENCODER_OUTPUTS if name in (self.outputs or (DENSE,)))
 
     @property
     def has_weights(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from trireme.artifacts.kinds import KINDS, Builder
 from trireme.artifacts.recipe import Recipe, argument_fields, plain_type
@@ -24,6 +24,8 @@ def add_recipe_arguments(parser: ArgumentParser, builder: Builder) -> None:
             parser.add_argument(spec.name, nargs="?", **options)
         elif value_type is bool:
             parser.add_argument(flag, action=BooleanOptionalAction, **options)
+        elif get_origin(value_type) is tuple:
+            parser.add_argument(flag, nargs="+", metavar=spec.name.upper(), **options)
         elif len(chosen) != 1:
             parser.add_argument(flag, type=value_type, choices=chosen or None, **options)
 
@@ -31,4 +33,8 @@ def add_recipe_arguments(parser: ArgumentParser, builder: Builder) -> None:
 def given_values(given: Namespace, builder: Builder) -> dict[str, Any]:
     """The keys that the command line sets, with their values."""
     values = {spec.name: getattr(given, spec.name, None) for spec in argument_fields(builder)}
-    return {key: value for key, value in values.items() if value is not None}
+    return {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in values.items()
+        if value is not None
+    }

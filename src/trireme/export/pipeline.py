@@ -109,8 +109,8 @@ def collect_inputs(recipe: Recipe, paths: Sequence[Path]) -> Inputs:
     values = asdict(recipe)
     read = [hash_folder(path, SAFE_SUFFIXES) if path.is_dir() else hash_file(path) for path in paths]
     tools = read_tools(TOOLS) | ({"residual": RESIDUAL_VERSION} if recipe.adapter else {})
-    # Builds of before there were templates are told apart as they were.
-    keys = [key for key in BUILD_KEYS if key != "template" or values[key] is not None]
+    # Builds of before there were templates or several outputs are told apart as they were.
+    keys = [key for key in BUILD_KEYS if key not in ("template", "outputs") or values[key]]
     return Inputs({key: values[key] for key in keys}, {"files": read}, tools)
 
 

@@ -83,6 +83,23 @@ def test_a_batcher_with_priorities_has_a_delay_since_without_one_it_sleeps_while
     assert parse(pair).dynamic_batching.priority_levels == 0
 
 
+@pytest.mark.parametrize(
+    ("outputs", "tensors"),
+    [
+        ((), ["embedding", "token_count", "truncated_tokens"]),
+        (("sparse",), ["token_count", "truncated_tokens", "sparse_indices", "sparse_weights"]),
+        (
+            ("multi", "dense"),
+            ["embedding", "token_count", "truncated_tokens", "token_vectors", "vector_count"],
+        ),
+    ],
+)
+def test_an_encoder_has_the_outputs_that_its_recipe_names(outputs, tensors):
+    config = parse(Recipe("e", "text_encoder", source="x", outputs=outputs))
+    assert names(config.output) == tensors
+    assert all(list(tensor.dims) == [-1, -1] for tensor in config.output if tensor.name == "token_vectors")
+
+
 def test_a_plain_encoder_has_no_batcher_cache_or_warmup():
     config = parse(Recipe("e", "text_encoder", source="x"))
     assert not config.HasField("dynamic_batching")

@@ -26,21 +26,21 @@ def contract_of(model):
 
 
 def read_tensors(cell):
-    """(name, data type, size) of each tensor in a cell; what stands in brackets says what it means."""
+    """(name, data type, sizes) of each tensor in a cell; what stands in brackets says what it means."""
     found, names = set(), []
     for name, data_type, size in re.findall(
-        r"`(\w+)`|([A-Z]+\d*) \[(-?\d+)\]", re.sub(r"\([^)]*\)", "", cell)
+        r"`(\w+)`|([A-Z]+\d*) \[(-?\d+(?:, -?\d+)*)\]", re.sub(r"\([^)]*\)", "", cell)
     ):
         if name:
             names.append(name)
         else:
-            found |= {(one, data_type, int(size)) for one in names}
+            found |= {(one, data_type, tuple(map(int, size.split(", ")))) for one in names}
             names = []
     return found
 
 
 def as_documented(tensors):
-    return {(tensor.name, tensor.data_type, tensor.size) for tensor in tensors}
+    return {(tensor.name, tensor.data_type, tensor.sizes) for tensor in tensors}
 
 
 @pytest.mark.parametrize(("model", "inputs", "outputs"), ROWS, ids=[row[0] for row in ROWS])

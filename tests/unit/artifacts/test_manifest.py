@@ -45,6 +45,14 @@ def test_a_manifest_reads_back_as_it_was(version, manifest):
     assert manifest.total_bytes == 7
 
 
+def test_an_encoder_of_one_vector_says_nothing_of_its_outputs_and_of_several_names_them(version, manifest):
+    write_manifest(version, manifest)
+    assert '"outputs"' not in (version / "manifest.json").read_text()
+    several = replace(manifest, outputs=("dense", "multi"))
+    write_manifest(version, several)
+    assert read_manifest(version) == several
+
+
 def test_a_corrupt_file_is_named(version, manifest):
     (version / "model.onnx").write_bytes(b"grapH")
     with pytest.raises(ArtifactError, match=r"1/model\.onnx is not the file in the manifest"):
@@ -103,6 +111,7 @@ def test_a_manifest_that_is_not_json_is_named(version):
         {"passage_prompt": "p: "},
         {"max_length": 32},
         {"dimensions": 16},
+        {"outputs": ("dense", "sparse")},
         {"files": {"model.onnx": "0", "tokenizer.json": "0"}},
     ],
 )
@@ -125,6 +134,7 @@ def test_the_embedder_stays_with_what_does_not(change, manifest):
         {"labels": ("a", "c")},
         {"engine": "openvino"},
         {"needs_prior": True},
+        {"outputs": ("dense", "sparse")},
     ],
 )
 def test_the_version_changes_with_what_changes_answers(change, manifest):

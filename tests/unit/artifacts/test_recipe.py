@@ -38,6 +38,7 @@ def test_an_unknown_key_is_named_with_its_file(tmp_path):
         ('package = "some-package"', "package must pin a version"),
         ("ef_search = 50", "'text_encoder' has no key 'ef_search'"),
         ('steps = ["a", 1]', "steps must be a list of strings"),
+        ('outputs = ["dense", "colour"]', "outputs must be of dense, sparse, multi, got 'colour'"),
     ],
 )
 def test_a_wrong_value_is_named(line, message, tmp_path):
@@ -114,8 +115,8 @@ DIGESTED = {
         *("kind", "source", "revision", "package", "weights_sha256", "precision", "target", "engine"),
         *("calibration", "max_length", "pooling", "normalize", "query_prompt", "passage_prompt"),
         *("min_cosine", "mean_cosine", "min_rank_correlation", "max_score_difference"),
-        # In the digest only where a recipe has one.
-        "template",
+        # In the digest only where a recipe has them.
+        *("template", "outputs"),
     },
     "export_llm": {
         *("kind", "source", "revision", "package", "weights_sha256", "precision", "target"),

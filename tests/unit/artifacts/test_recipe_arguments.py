@@ -28,6 +28,9 @@ def test_values_have_the_type_of_their_key():
         "0.9",
         "--kind",
         "classifier",
+        "--outputs",
+        "sparse",
+        "multi",
     ]
     assert given("export_encoder", *words) == {
         "source": "some/model",
@@ -35,6 +38,7 @@ def test_values_have_the_type_of_their_key():
         "normalize": False,
         "min_cosine": 0.9,
         "kind": "classifier",
+        "outputs": ("sparse", "multi"),
     }
 
 

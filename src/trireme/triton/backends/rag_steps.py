@@ -78,8 +78,8 @@ class TritonSteps:
         inputs = [self._row("text", question), self._row("input_type", "query")]
         wanted = ("embedding", "token_count", "truncated_tokens")
         found = self._call(self._names.embedder, inputs, wanted)
-        counts = [int(found[name].reshape(-1)[0]) for name in wanted[1:]]
-        return Embedding(np.asarray(found["embedding"], np.float32).reshape(-1), *counts)
+        tokens, cut = (int(found[name].reshape(-1)[0]) for name in wanted[1:])
+        return Embedding(np.asarray(found["embedding"], np.float32).reshape(-1), tokens, cut)
 
     def retrieve(self, question: Question, vector: FloatArray) -> list[Hit]:
         """See Steps.retrieve."""
