@@ -44,14 +44,16 @@ class VectorStore(Protocol):
         embedder: Embedder,
         passages: Sequence[Passage],
         embeddings: FloatArray,
+        *,
         sparse: Sequence[SparseVector] | None = None,
     ) -> int:
         """Store `passages` with `embeddings` [n, dimensions], all or none; returns how many ids were written.
 
         `sparse` are the weights of their terms, one vector each, by the same embedder; one of 0 dimensions needs
-        them. Of more than MOST_WEIGHTS weights the heaviest count. An id already in the collection is replaced; of one id given twice the last wins. Creates the
-        collection. Raises EmbedderMismatchError when the collection holds another embedder's vectors, and
-        InvalidInputError (nothing stored) for text with NUL, metadata that is not JSON, or wrong shapes.
+        them. Of more than MOST_WEIGHTS weights the heaviest count. An id already in the collection is replaced; of
+        one id given twice the last wins. Creates the collection. Raises EmbedderMismatchError when the collection
+        holds another embedder's vectors, and InvalidInputError (nothing stored) for text with NUL, metadata that
+        is not JSON, or wrong shapes.
         """
         ...
 
@@ -59,17 +61,21 @@ class VectorStore(Protocol):
         """The passages that answer `query` best, best first, ties by id; all that match if fewer than top_k.
 
         Mode dense orders by cosine similarity, text by the BM25 of the query's words (Robertson and Zaragoza
-        2009), sparse by the inner product of the weights, where it is above 0, hybrid by the sum of both, each in a measure of its own (as Montague and Aslam 2001, "Relevance
-        Score Normalization for Metasearch", and Bruch, Gai and Ingber 2023, arXiv:2210.11934, sum scores and
-        not ranks):
+        2009), sparse by the inner product of the weights, where it is above 0, hybrid by the sum of two of them,
+        each in a measure of its own (as Montague and Aslam 2001, "Relevance Score Normalization for Metasearch",
+        and Bruch, Gai and Ingber 2023, arXiv:2210.11934, sum scores and not ranks):
 
-            cosine + text_weight * coverage * spread
+            cosine + text_weight * share * spread
 
-        `coverage`, 0 to 1, is a passage's BM25 beside that of a passage of average length that holds each word
-        of the query once; 0 outside of the text candidates. `spread` is the standard deviation of the cosine
-        among all candidates of the query. A query that no passage has words of is ordered by cosine.
-        `score` is the cosine in every mode. Raises NotFoundError for an unknown collection and
-        EmbedderMismatchError for another embedder's query.
+        `share`, 0 to 1, is a passage's coverage: its BM25 beside that of a passage of average length that holds
+        each word of the query once; 0 outside of the text candidates. Where query and collection have sparse
+        weights, it is the product of the weights beside the largest one of the query. `spread` is the standard
+        deviation of the cosine among all candidates of the query. A query that no passage has words of is ordered
+        by cosine. `score` is the cosine in every mode. An embedder of 0 dimensions has no vectors: the product of
+        the weights stands in the sum instead of the cosine, and `score` is the cosine of the weights.
+
+        Raises NotFoundError for an unknown collection, EmbedderMismatchError for another embedder's query, and
+        InvalidInputError where mode and embedder do not fit.
         """
         ...
 
@@ -107,6 +113,7 @@ def check_put(
     embedder: Embedder,
     passages: Sequence[Passage],
     embeddings: FloatArray,
+    *,
     sparse: Sequence[SparseVector] | None = None,
 ) -> dict[str, int]:
     """Check one put; returns the row of `embeddings` for each id (the last of equal ids).
@@ -153,13 +160,16 @@ def check_query(query: StoreQuery) -> None:
         raise InvalidInputError("search_mode text needs the query's text; send it, or choose another mode")
     if query.sparse is not None:
         check_sparse("the query", query.sparse)
-    _check_vectors_of_mode(query)
     if query.dense_candidates < 1 or query.text_candidates < 1 or not 0 <= query.text_weight < float("inf"):
         raise InvalidInputError("candidates must be at least 1, and text_weight a number of at least 0")
     read_filter(query.filter)
 
 
-def _check_vectors_of_mode(query: StoreQuery) -> None:
+def check_ways(query: StoreQuery, collection_has_sparse: bool) -> None:
+    """Raises InvalidInputError where the query lacks what its mode looks for, or the collection does.
+
+    After `check_embedder`: by another embedder both may be there.
+    """
     if query.mode == "dense" and not query.embedder.dimensions:
         raise InvalidInputError(
             "search_mode dense needs dense vectors, and this collection's embedder makes sparse weights alone; "
@@ -170,14 +180,11 @@ def _check_vectors_of_mode(query: StoreQuery) -> None:
         raise InvalidInputError(
             f"search_mode {query.mode} needs the query's sparse weights; send them, or choose another mode"
         )
-
-
-def raise_no_weights(collection: str) -> NoReturn:
-    """Raises the InvalidInputError of a search by sparse weights in a collection that has none."""
-    raise InvalidInputError(
-        f"collection {collection!r} has no sparse weights; choose another search_mode, or run trireme reindex with "
-        "an embedder that makes them"
-    )
+    if query.mode == "sparse" and not collection_has_sparse:
+        raise InvalidInputError(
+            f"collection {query.collection!r} has no sparse weights; choose another search_mode, or run trireme "
+            "reindex with an embedder that makes them"
+        )
 
 
 def check_mode(mode: str) -> SearchMode:
