@@ -1,14 +1,18 @@
 """Sparse weights in a VectorStore: the fake in memory and the real PostgreSQL must both pass it."""
 
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
+import psycopg
 import pytest
 from stores import EMBEDDER, passages, vectors
 
 from trireme.errors import InvalidInputError
+from trireme.ingest.documents import Indexed
 from trireme.retrieve.sparse import MOST_WEIGHTS, SPARSE_DIMENSIONS
-from trireme.types import Embedder, Hit, Passage, SparseVector, StoreQuery
+from trireme.storage import open_documents, open_index_builder, open_queue, open_store
+from trireme.types import Document, Embedder, Hit, Passage, SparseVector, StoreQuery
 
 # Makes weights alone.
 WEIGHER = Embedder("c" * 64, 0)
@@ -194,3 +198,36 @@ def test_a_tenant_does_not_find_what_has_the_weights_of_another(store):
     query = StoreQuery(vectors(1)[0], EMBEDDER, 10, "other", "c", mode="sparse", sparse=ASKED)
     assert ranks(store.search(query)) == {"x": 18.0}
     assert store.search(replace(query, sparse=weights(t7=1.0))) == []
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("embedder", [EMBEDDER, WEIGHER], ids=["beside vectors", "alone"])
+def test_documents_bring_their_weights_staged_or_not_and_an_index_of_them_is_built(database, embedder):
+    found, held = passages(12), [*HELD, *[weights(t9=float(n + 1)) for n in range(7)]]
+    embeddings = vectors(12)[:, : embedder.dimensions]
+    with (
+        closing(open_queue(database.url, 15.0)) as queue,
+        closing(open_documents(database.url)) as documents,
+        closing(open_index_builder(database.url, 12)) as builder,
+        closing(open_store(database.url, exact_below=12)) as store,
+    ):
+        assert queue.publish("t", "c", [Document("long", "", ("text",), "long", digest="1")])[0].job
+        (job,) = queue.take(1)
+        documents.stage(job, 0, found[:3], embeddings[:3], embedder, sparse=held[:3])
+        rest = Indexed(job, tuple(found[3:]), embeddings[3:], staged=3, sparse=tuple(held[3:]))
+        assert documents.replace([rest], embedder, "m3") == [job.id]
+        assert builder.build_due() == 1
+        assert builder.build_due() == 0
+        assert set(index_names(database.url)) == {"sparse"} | ({"hnsw"} if embedder.dimensions else set())
+        hits = ask(store, embedder=embedder, mode="sparse")
+        assert ranks(hits) == pytest.approx({"p000": 2.5, "p001": 2.0, "p003": 1.7})
+        store.drop("t", "c")
+        assert index_names(database.url) == []
+
+
+def index_names(url: str) -> list[str]:
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(
+            "SELECT split_part(relname, '_', 2) FROM pg_class WHERE relname ~ '^embeddings_[a-z]+_[0-9]+$'"
+        )
+        return [name for (name,) in rows]

@@ -213,6 +213,6 @@ def _row(connection: Connection[Any], number: int, lock: str = "") -> tuple[Inde
     ).fetchone()
     if row is None:
         raise_no_version(number)
-    *ids, digest, dimensions, model, storage, passages, has_sparse, progress, state = row
-    found = IndexRow(*ids, Embedder(digest, dimensions), model, storage, passages, has_sparse)
-    return found, progress, state
+    embedder = Embedder(row[3], row[4])
+    found = IndexRow(row[0], row[1], row[2], embedder, row[5], row[6], row[7], row[8])
+    return found, row[9], row[10]
