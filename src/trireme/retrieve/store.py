@@ -178,7 +178,8 @@ def check_ways(query: StoreQuery, collection_has_sparse: bool) -> None:
     needs_sparse = query.mode == "sparse" or (query.mode == "hybrid" and not query.embedder.dimensions)
     if needs_sparse and query.sparse is None:
         raise InvalidInputError(
-            f"search_mode {query.mode} needs the query's sparse weights; send them, or choose another mode"
+            f"search_mode {query.mode} needs the query's sparse weights, which an embedder with the output sparse "
+            "makes; choose another mode"
         )
     if query.mode == "sparse" and not collection_has_sparse:
         raise InvalidInputError(
