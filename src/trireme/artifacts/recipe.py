@@ -11,11 +11,12 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from trireme.artifacts.contracts import DENSE, ENCODER_OUTPUTS
+from trireme.artifacts.contracts import DENSE, ENCODER_OUTPUTS, MULTI, SPARSE
 from trireme.artifacts.encoder_engines import check_engine, default_engine, describe_engines
 from trireme.artifacts.kinds import KINDS, Builder, Kind
 from trireme.artifacts.recipe_values import check_range, flatten, typed
 from trireme.errors import SettingError
+from trireme.types import SearchMode
 
 RECIPE_FILE = "recipe.toml"
 ATTENTION_TOKENS = 4096
@@ -50,6 +51,7 @@ _GENERATOR: Trait = attrgetter("is_generator")
 _TOP_K: Trait = attrgetter("limits_top_k")
 _CALLS_MODELS: Trait = attrgetter("step_counts")
 _RETRIEVER = _named("retriever")
+_SEARCHES = _named("retriever", "search")
 _RAG = _named("rag")
 _INGESTER = _named("ingester")
 _NONE = _named()
@@ -118,9 +120,13 @@ class Recipe:
         None, _EMBEDDER, builds=True, help="instead of the checkpoint's own", choices=POOLINGS
     )
     normalize: bool | None = _key(None, _EMBEDDER, builds=True, help="scale vectors to unit length, or not")
-    # dense, sparse, multi: see contracts.ENCODER_OUTPUTS. () means dense.
+    # dense, sparse, multi: see contracts.ENCODER_OUTPUTS. () means dense. Of a retriever and of a search those of
+    # its embedder that come with a query.
     outputs: tuple[str, ...] = _key(
-        (), _EMBEDDER, builds=True, help=f"of {', '.join(ENCODER_OUTPUTS)}; default: what the checkpoint has"
+        (),
+        _either(_EMBEDDER, _SEARCHES),
+        builds=True,
+        help=f"of {', '.join(ENCODER_OUTPUTS)}; default: what the checkpoint has",
     )
     query_prompt: str | None = _key(None, _VECTORS, builds=True, help="put before every query")
     passage_prompt: str | None = _key(None, _VECTORS, builds=True, help="put before every passage")
@@ -188,7 +194,7 @@ class Recipe:
     exact_below: int = _key(2_000, _RETRIEVER, parameter=True, least=0)
     ef_search: int = _key(100, _RETRIEVER, parameter=True, least=1, most=1000)
     # What finds passages where a request does not say: their vectors, their words, or both.
-    search_mode: str = _key("hybrid", _RETRIEVER, parameter=True, choices=("dense", "text", "hybrid"))
+    search_mode: str = _key("hybrid", _RETRIEVER, parameter=True, choices=get_args(SearchMode))
     # Of hybrid search: how many times the cosine's spread all words of a query count, and how many passages
     # either brings.
     text_weight: float = _key(5.0, _RETRIEVER, parameter=True, least=0)
@@ -239,6 +245,17 @@ class Recipe:
         self._check_kind()
         if self.over_length == "split" and self.kind == "classifier":
             raise SettingError("over_length must be error or truncate: the labels of a text are of the whole")
+        if wrong := [name for name in self.outputs if name not in ENCODER_OUTPUTS]:
+            raise SettingError(f"outputs must be of {', '.join(ENCODER_OUTPUTS)}, got {wrong[0]!r}")
+        if MULTI in self.outputs and not self.traits.makes_vectors:
+            raise SettingError(
+                f"outputs of a {self.kind} must be of {DENSE}, {SPARSE}: no store keeps {MULTI}"
+            )
+        if self.response_cache and len(self.outputs) > 1:
+            raise SettingError(
+                "response_cache must be false with several outputs: the server's cache knows inputs alone, and "
+                "would answer with outputs that another request asked for"
+            )
         if self.traits.is_encoder:
             check_engine(
                 self.encoder_engine,
