@@ -57,6 +57,8 @@ class ChatTemplate:
         with_tools = sources.get(TOOL_TEMPLATE)
         self._for_tools = self._default if with_tools is None else _Template(with_tools, tokens)
         self._tokenizer = tokenizer
+        # That of answers to tools, where there is one of its own.
+        self.source = sources[DEFAULT_TEMPLATE] if with_tools is None else with_tools
 
     @staticmethod
     def load(model_dir: Path, tokenizer: LlmTokenizer) -> ChatTemplate | None:

@@ -16,7 +16,7 @@ from trireme.generate.tool_calls_text import BrokenCallError, Incoming, Wait
 
 ID_PREFIX = "call_"
 _ID_CHARACTERS = 24
-_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class ToolCallParser:
                 next(self._reading)
             except StopIteration:
                 self._is_done = True
-        text, deltas = "".join(self._texts), tuple(_join(self._deltas))
+        text, deltas = "".join(self._texts), tuple(join_deltas(self._deltas))
         self._texts, self._deltas = [], []
         return text, deltas
 
@@ -228,7 +228,7 @@ def check_arguments(text: str) -> str:
     return text
 
 
-def _join(deltas: list[ToolCallDelta]) -> Iterable[ToolCallDelta]:
+def join_deltas(deltas: Iterable[ToolCallDelta]) -> Iterable[ToolCallDelta]:
     """One for each call."""
     joined: dict[int, ToolCallDelta] = {}
     for one in deltas:
@@ -243,5 +243,5 @@ def _join(deltas: list[ToolCallDelta]) -> Iterable[ToolCallDelta]:
 
 def _make_id(characters: int) -> str:
     size = characters or _ID_CHARACTERS
-    drawn = "".join(secrets.choice(_ALPHABET) for _ in range(size))
+    drawn = "".join(secrets.choice(ALPHABET) for _ in range(size))
     return drawn if characters else ID_PREFIX + drawn

@@ -8,7 +8,14 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from trireme.artifacts.contracts import CACHED_FLAG, EVIDENCE, EVIDENCE_FLAG, PROMPT, RERANK_DEPTH
+from trireme.artifacts.contracts import (
+    CACHED_FLAG,
+    EVIDENCE,
+    EVIDENCE_FLAG,
+    PROMPT,
+    RERANK_DEPTH,
+    TOOL_CALLS_FLAG,
+)
 from trireme.errors import (
     DeadlineError,
     InvalidInputError,
@@ -25,13 +32,12 @@ from trireme.providers.chat import (
     Findings,
     Finished,
     FinishReason,
-    Message,
     Source,
     Sources,
     Started,
     Surface,
     TextDelta,
-    Thinking,
+    ThinkingDelta,
     Usage,
     is_content,
 )
@@ -40,6 +46,7 @@ from trireme.providers.models import Ability, ServedModel
 from trireme.providers.port import AttemptLimits, ProviderError, Remedy
 from trireme.providers.triton_address import without_address
 from trireme.providers.triton_faults import fault_of
+from trireme.providers.triton_messages import read_tool_calls, write_messages, write_tools
 from trireme.triton import calls
 from trireme.triton.async_client import AsyncTritonClient
 from trireme.triton.wire import NoServerError, Outputs, Parameter, Value
@@ -68,7 +75,7 @@ _REMEDIES: tuple[tuple[type[TriremeError], Remedy, str], ...] = (
     (NoServerError, "next", "connect"),
     (UnavailableError, "again", "overloaded"),
 )
-_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
+_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "tool_calls": "tool_use"}
 
 
 class TritonChat:
@@ -85,6 +92,7 @@ class TritonChat:
         self._finding: set[str] = set()
         self._deep: set[str] = set()
         self._alternatives: dict[str, int | None] = {}
+        self._calling: set[str] = set()
 
     def learn(self, models: Sequence[ServedModel]) -> None:
         """What each model can do, in place of what was known: `find_fault` asks nobody."""
@@ -93,10 +101,12 @@ class TritonChat:
         self._finding = {model.name for model in models if model.says_findings}
         self._deep = {model.name for model in models if model.takes_rerank_depth}
         self._alternatives = {model.name: model.alternatives for model in models}
+        self._calling = {model.name for model in models if model.takes_tools}
 
     def find_fault(self, call: ChatCall, model: str) -> str:
         """See ChatProvider. Of a model not learned yet only what no model of ours can do; `chat` finds the rest."""
-        return fault_of(call, model, self._abilities.get(model), self._alternatives.get(model))
+        alternatives, takes_tools = self._alternatives.get(model), model in self._calling
+        return fault_of(call, model, self._abilities.get(model), alternatives, takes_tools=takes_tools)
 
     async def chat(self, call: ChatCall, model: str, limits: AttemptLimits) -> AsyncGenerator[Event, None]:
         """See ChatProvider."""
@@ -156,6 +166,8 @@ class TritonChat:
             self._finding.add(model)
         if RERANK_DEPTH in facts.inputs:
             self._deep.add(model)
+        if TOOL_CALLS_FLAG in facts.inputs:
+            self._calling.add(model)
         self._alternatives[model] = facts.alternatives
         return ability
 
@@ -167,7 +179,9 @@ class TritonChat:
             takes_depth = model in self._deep
             inputs = _answer_inputs(call, says_findings=model in self._finding, takes_depth=takes_depth)
         else:
-            inputs = _generate_inputs(call, model in self._flagged)
+            inputs = _generate_inputs(
+                call, asks_cached=model in self._flagged, asks_parts=model in self._calling
+            )
         read = _read_answer if is_answer else _read_generated
         patience = _Patience(limits)
         stream = self._client.stream(
@@ -228,13 +242,22 @@ def _parameters(call: ChatCall) -> dict[str, Parameter]:
     return {USER_PARAMETER: call.user} if call.user else {}
 
 
-def _generate_inputs(call: ChatCall, asks_cached: bool) -> dict[str, Value]:
-    prompt: Any = call.prompt if call.prompt is not None else _messages(call)
+def _generate_inputs(call: ChatCall, *, asks_cached: bool, asks_parts: bool) -> dict[str, Value]:
+    prompt: Any = call.prompt if call.prompt is not None else write_messages(call.messages)
     sampling = _sampling(call)
     if call.stop:
         # Nothing else says which one was found.
         sampling["include_stop_str_in_output"] = True
-    return calls.generate_inputs(prompt, call.tenant, sampling, stream=call.stream, asks_cached=asks_cached)
+    return calls.generate_inputs(
+        prompt,
+        call.tenant,
+        sampling,
+        stream=call.stream,
+        asks_cached=asks_cached,
+        tools=write_tools(call),
+        # Log-probabilities go with the whole text. A prompt's text is as the model writes it.
+        asks_parts=asks_parts and call.prompt is None and (call.logprobs is None or bool(call.tools)),
+    )
 
 
 def _answer_inputs(call: ChatCall, *, says_findings: bool, takes_depth: bool) -> dict[str, Value]:
@@ -256,22 +279,10 @@ def _answer_inputs(call: ChatCall, *, says_findings: bool, takes_depth: bool) ->
 def _prompt_inputs(call: ChatCall) -> dict[str, Value]:
     if call.prompt is not None:
         return {"text_input": call.prompt}
-    return {"messages": json.dumps(_messages(call))}
-
-
-def _messages(call: ChatCall) -> list[dict[str, str]]:
-    return [_message(message) for message in call.messages]
-
-
-def _message(message: Message) -> dict[str, str]:
-    said = {"role": message.role, "content": message.text}
-    if message.name:
-        said["name"] = message.name
-    # Signed thinking is another provider's, and bound to it.
-    thoughts = [part.text for part in message.parts if isinstance(part, Thinking) and not part.signature]
-    if thoughts:
-        said["reasoning_content"] = "\n".join(thoughts)
-    return said
+    inputs: dict[str, Value] = {"messages": json.dumps(write_messages(call.messages))}
+    if tools := write_tools(call):
+        inputs["tools"] = json.dumps(tools)
+    return inputs
 
 
 def _sampling(call: ChatCall) -> dict[str, Any]:
@@ -289,7 +300,10 @@ def _read_generated(outputs: Outputs, call: ChatCall) -> list[Event]:
     stop = max(ended, key=len, default="")
     text = part.text.removesuffix(stop)
     entries = cut_entries(part.logprobs, text) if stop else part.logprobs
-    events: list[Event] = [TextDelta(text, logprobs=entries)] if text or entries else []
+    events: list[Event] = [ThinkingDelta(part.reasoning)] if part.reasoning else []
+    if text or entries:
+        events.append(TextDelta(text, logprobs=entries))
+    events += read_tool_calls(part.tool_calls, only_first=call.parallel_tool_calls is False)
     if part.finish_reason:
         events.append(Usage(part.input_tokens, part.output_tokens, part.cached_tokens))
         finished = Finished("stop_sequence", stop_sequence=stop) if stop else _finished(part.finish_reason)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trireme.artifacts.contracts import CACHED_FLAG, EVIDENCE_FLAG, RERANK_DEPTH
+from trireme.artifacts.contracts import CACHED_FLAG, EVIDENCE_FLAG, RERANK_DEPTH, TOOL_CALLS_FLAG
 from trireme.errors import DeadlineError, InvalidInputError, NotFoundError
 from trireme.providers.abilities import ability_of, say_what_it_does
 from trireme.providers.models import Ability, Embedded, Reranked, SearchCall, ServedModel
@@ -170,6 +170,7 @@ class TritonModels:
                         EVIDENCE_FLAG in served.inputs,
                         RERANK_DEPTH in served.inputs,
                         served.is_far,
+                        TOOL_CALLS_FLAG in served.inputs,
                     )
                 )
         self._index, self._index_until = found, time.monotonic() + INDEX_SECONDS

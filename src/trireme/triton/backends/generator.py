@@ -15,7 +15,14 @@ from typing import Any
 import numpy as np
 
 from trireme.artifacts.config_writer import PARAMETERS
-from trireme.artifacts.contracts import CACHED_FLAG, LOGPROBS
+from trireme.artifacts.contracts import (
+    CACHED_FLAG,
+    LOGPROBS,
+    REASONING,
+    REASONING_FLAG,
+    TOOL_CALLS,
+    TOOL_CALLS_FLAG,
+)
 from trireme.artifacts.manifest import read_manifest, verify_files
 from trireme.errors import InvalidInputError, TriremeError
 from trireme.generate.chat import ChatTemplate
@@ -58,6 +65,8 @@ class Wanted:
     output_tokens: bool = False
     cached_tokens: bool = False
     logprobs: bool = False
+    tool_calls: bool = False
+    reasoning: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -104,6 +113,8 @@ class GeneratorModel(BackendModel):
             chat_text_input=config.read_flag("chat_text_input"),
             max_num_batched_tokens=options.max_num_batched_tokens,
             max_num_seqs=options.max_num_seqs,
+            # Configurations written before it was there do not say it.
+            tool_parser=config.parameters.get("tool_parser", ""),
         )
         self._default_max_tokens = config.read_int("default_max_tokens")
         self._has_logprobs = LOGPROBS in config.outputs
@@ -202,6 +213,8 @@ class GeneratorModel(BackendModel):
             tools=parse_tools(read_scalar(self.pb, request, "tools") or ""),
             stream=stream,
             tenant=tenant or DEFAULT_TENANT,
+            wants_calls=self._flag(request, TOOL_CALLS_FLAG),
+            wants_reasoning=self._flag(request, REASONING_FLAG),
         )
         wanted = Wanted(
             prefix=text if text is not None and not stream and not exclude else "",
@@ -210,6 +223,8 @@ class GeneratorModel(BackendModel):
             output_tokens=self._flag(request, "return_num_output_tokens"),
             cached_tokens=self._flag(request, CACHED_FLAG),
             logprobs=asked.parameters.sampling.logprobs is not None,
+            tool_calls=asked.wants_calls,
+            reasoning=asked.wants_reasoning,
         )
         if wanted.logprobs and not self._has_logprobs:
             raise InvalidInputError(f"logprobs: config.pbtxt lacks the output {LOGPROBS}; write it again")
@@ -255,6 +270,10 @@ class GeneratorModel(BackendModel):
         if wanted.logprobs:
             entries = [one.as_json() for one in piece.logprobs]
             tensors.append(self._strings(LOGPROBS, json.dumps(entries)))
+        if wanted.reasoning and piece.reasoning:
+            tensors.append(self._strings(REASONING, piece.reasoning))
+        if wanted.tool_calls and piece.tool_calls:
+            tensors.append(self._strings(TOOL_CALLS, json.dumps([one.as_json() for one in piece.tool_calls])))
         if wanted.cached_tokens and piece.is_last and piece.cached_tokens is not None:
             tensors.append(self.pb.Tensor("num_cached_tokens", np.array([piece.cached_tokens], np.uint32)))
         return tensors
