@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fakes.calling_llm import write_calling_llm
 from fakes.fake_pb import arguments
 from trireme.artifacts.manifest import Manifest, write_manifest
 from trireme.triton.backends.generator import GeneratorModel
@@ -338,3 +339,68 @@ def test_the_metrics_follow_the_requests(make, pb):
 def test_a_malformed_parameter_stops_the_load_and_is_named(make, pb, key, value):
     with pytest.raises(pb.TritonModelException, match=key):
         make(**{key: value})
+
+
+CALL = '<tool_call>{"name": "say", "arguments": {"text": "oars"}}</tool_call>'
+SAY = {"type": "function", "function": {"name": "say", "parameters": {"type": "object"}}}
+
+
+@pytest.fixture
+def calling(pb, tmp_path):
+    """A model that calls tools; calling(text, **inputs) is what it answers where a user says the text."""
+    write_calling_llm(tmp_path / "caller" / "1")
+    model = GeneratorModel()
+    model.initialize(
+        arguments(
+            tmp_path / "caller",
+            outputs=("logprobs",),
+            **{**PARAMETERS, "max_text_bytes": 9999, "default_max_tokens": 200},
+        )
+    )
+
+    def asked(text, **inputs):
+        messages = json.dumps([{"role": "user", "content": f"say ~{text}~"}])
+        wanted = {"return_tool_calls": True, "return_reasoning": True, "return_finish_reason": True}
+        given = {"messages": messages, "tools": json.dumps([SAY]), **wanted, **inputs}
+        return ask(model, **given)
+
+    yield asked
+    model.finalize()
+
+
+def joined(request, name):
+    """Values of an output over all responses."""
+    return [r.outputs[name][0].decode() for r in request.wait() if name in r.outputs]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_call_and_reasoning_are_outputs_of_their_own(calling, stream):
+    request = calling(f"<think>hm, oars</think>I call. {CALL}", stream=stream)
+
+    deltas = [entry for text in joined(request, "tool_calls") for entry in json.loads(text)]
+
+    assert (request.text, "".join(joined(request, "reasoning"))) == ("I call.", "hm, oars")
+    assert joined(request, "finish_reason")[-1] == "tool_calls"
+    assert deltas[0]["function"]["name"] == "say"
+    assert deltas[0]["id"].startswith("call_")
+    assert "".join(one["function"]["arguments"] for one in deltas) == '{"text": "oars"}'
+    assert {one["index"] for one in deltas} == {0}
+    assert (len(deltas) > 1) == stream
+
+
+def test_an_answer_is_all_text_where_nobody_asks_for_its_parts(calling):
+    answer = f"<think>hm</think>{CALL}"
+    plain = calling(answer, return_tool_calls=False, return_reasoning=False)
+    assert joined(plain, "finish_reason") == ["stop"]
+    assert plain.text == answer
+
+
+def test_a_broken_call_is_text(calling):
+    request = calling('<tool_call>{"name": "say", "arguments": {"text"')
+    assert joined(request, "finish_reason") == ["stop"]
+    assert request.text == '<tool_call>{"name": "say", "arguments": {"text"'
+
+
+def test_log_probabilities_beside_the_parts_of_an_answer_are_refused(calling):
+    (response,) = calling("x", sampling_parameters='{"logprobs": true}').wait()
+    assert "logprobs: they go with the whole text" in response.error.message
