@@ -31,7 +31,7 @@ class Knobs:
     restart_seconds: float = 0.0
     # While this file is there, no answer has more tokens than the number in it: what runs does not end by itself.
     hold_file: str = ""
-    # Where a prompt has this token twice, the answer is what stands between the last two of them, instead of it all.
+    # Where a prompt has this token twice, the answer is what stands between the last two of them.
     quote_token: int | None = None
 
 

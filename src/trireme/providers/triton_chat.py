@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -75,6 +76,7 @@ _REMEDIES: tuple[tuple[type[TriremeError], Remedy, str], ...] = (
     (NoServerError, "next", "connect"),
     (UnavailableError, "again", "overloaded"),
 )
+_FIELD = re.compile(r"(tools|tool_choice|logprobs|response_format|messages|stop): ")
 _REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "tool_calls": "tool_use"}
 
 
@@ -234,7 +236,11 @@ def provider_error(error: TriremeError, *, has_content: bool) -> ProviderError:
     text = without_address(str(error)) if isinstance(error, UnavailableError) else str(error)
     for kind_of_error, remedy, kind in _REMEDIES:
         if isinstance(error, kind_of_error):
-            return ProviderError(text, remedy, "cut" if has_content and kind == "overloaded" else kind)
+            found = ProviderError(text, remedy, "cut" if has_content and kind == "overloaded" else kind)
+            # Where it names a field, it begins with it.
+            named = _FIELD.match(text) if kind == "invalid" else None
+            found.param = named[1] if named else ""
+            return found
     return ProviderError(text, "next", "internal")
 
 
