@@ -13,6 +13,7 @@ from trireme.generate.reasoning import ReasoningMarks, ReasoningSplitter, find_m
 from trireme.generate.tokenizer import LlmTokenizer
 from trireme.generate.tool_calls import ToolCallDelta, ToolCallParser, ToolFormat, join_deltas, schemas_of
 from trireme.generate.tool_calls_formats import FORMATS, find_format
+from trireme.generate.tool_choice import ToolChoice
 
 _log = logging.getLogger(__name__)
 
@@ -43,12 +44,22 @@ class AnswerForm:
         return AnswerForm(calls, reasoning, frozenset(tokenizer.special_ids.intersection(found)))
 
     def make_reader(
-        self, prompt: str, tools: Sequence[Mapping[str, Any]], *, wants_reasoning: bool, is_streamed: bool
+        self,
+        prompt: str,
+        tools: Sequence[Mapping[str, Any]],
+        choice: ToolChoice,
+        *,
+        wants_reasoning: bool,
+        is_streamed: bool,
     ) -> AnswerReader | None:
         """For an answer to `prompt`; tools: those whose calls are wanted. None: all of it is text.
 
-        Raises InvalidInputError where calls are wanted of a model whose form of them is not known.
+        An answer that must be a call is that from its beginning, without reasoning. Raises InvalidInputError where
+        calls are wanted of a model whose form of them is not known.
         """
+        if tools and choice.is_forced:
+            form = choice.make_form(self.calls.id_characters if self.calls else 0)
+            return AnswerReader(ToolCallParser(form, schemas_of(tools), is_streamed=is_streamed), None)
         if tools and self.calls is None:
             raise InvalidInputError(
                 "tools: this model's chat template does not say how it writes a call; set tool_parser in its recipe"

@@ -26,6 +26,7 @@ from trireme.generate.prompts import read_prompt
 from trireme.generate.sampling import Parameters
 from trireme.generate.stop_strings import StopStrings
 from trireme.generate.tokenizer import LlmTokenizer
+from trireme.generate.tool_choice import FREE_CHOICE, ToolChoice
 from trireme.generate.warm_up import WarmUp, WarmUpSizes
 from trireme.generate.work import GeneratorWork
 from trireme.observe.work import Waiting, WorkTotals
@@ -39,6 +40,7 @@ class GenerateRequest:
     """One request: either `text` or `messages`; `tools` go with messages. Not streamed, its answer is one piece.
 
     wants_calls, wants_reasoning: calls of its tools, and reasoning, are taken out of the text (see Piece).
+    choice: among its tools, which goes with wants_calls.
     """
 
     parameters: Parameters
@@ -48,6 +50,7 @@ class GenerateRequest:
     tenant: str = DEFAULT_TENANT
     tools: tuple[dict[str, Any], ...] = ()
     wants_calls: bool = False
+    choice: ToolChoice = FREE_CHOICE
     wants_reasoning: bool = False
 
 
@@ -224,6 +227,7 @@ class Generator:
         reader = self._form.make_reader(
             prompt,
             request.tools if request.wants_calls else (),
+            request.choice,
             wants_reasoning=request.wants_reasoning,
             is_streamed=request.stream,
         )

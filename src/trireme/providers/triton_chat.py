@@ -47,7 +47,12 @@ from trireme.providers.models import Ability, ServedModel
 from trireme.providers.port import AttemptLimits, ProviderError, Remedy
 from trireme.providers.triton_address import without_address
 from trireme.providers.triton_faults import fault_of
-from trireme.providers.triton_messages import read_tool_calls, write_messages, write_tools
+from trireme.providers.triton_messages import (
+    read_tool_calls,
+    write_choice,
+    write_messages,
+    write_tools,
+)
 from trireme.triton import calls
 from trireme.triton.async_client import AsyncTritonClient
 from trireme.triton.wire import NoServerError, Outputs, Parameter, Value
@@ -261,6 +266,7 @@ def _generate_inputs(call: ChatCall, *, asks_cached: bool, asks_parts: bool) -> 
         stream=call.stream,
         asks_cached=asks_cached,
         tools=write_tools(call),
+        tool_choice=write_choice(call),
         # Log-probabilities go with the whole text. A prompt's text is as the model writes it.
         asks_parts=asks_parts and call.prompt is None and (call.logprobs is None or bool(call.tools)),
     )

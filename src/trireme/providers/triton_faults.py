@@ -77,11 +77,8 @@ def _no_tools(call: ChatCall, model: str) -> Iterator[str]:
 
 
 def _tools(call: ChatCall, model: str, *, takes_tools: bool) -> Iterator[str]:
-    choice = call.tool_choice or "auto"
-    if choice not in ("auto", "none"):
-        yield "tool_choice: models of this server call a tool where they see fit; send auto or none"
     if not call.tools:
-        if choice not in ("auto", "none"):
+        if call.tool_choice not in (None, "auto", "none"):
             yield "tool_choice: there are no tools to choose from; send tools with it"
         return
     if not takes_tools:

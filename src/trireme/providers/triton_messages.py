@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -48,6 +49,14 @@ def write_tools(call: ChatCall) -> list[dict[str, Any]]:
         }
         for tool in call.tools
     ]
+
+
+def write_choice(call: ChatCall) -> str:
+    """tool_choice as a generator takes it; "" where it may choose."""
+    kind, _, name = (call.tool_choice or "").partition(":")
+    if kind == "tool":
+        return json.dumps({"type": "function", "function": {"name": name}})
+    return "required" if kind == "any" else ""
 
 
 def read_tool_calls(

@@ -166,9 +166,11 @@ def generate_inputs(
     stream: bool,
     asks_cached: bool = False,
     tools: Sequence[Mapping[str, Any]] = (),
+    tool_choice: str = "",
     asks_parts: bool = False,
 ) -> dict[str, Value]:
     """Inputs of a generator. prompt: a text, or messages of {"role", "content"}. tools: OpenAI's, with messages.
+    tool_choice: as the generator takes it, "" for auto.
 
     asks_cached: for cached_tokens, too. Only a model whose inputs have CACHED_FLAG takes the question. asks_parts:
     for reasoning, and for calls where there are tools; so with TOOL_CALLS_FLAG.
@@ -180,6 +182,8 @@ def generate_inputs(
         inputs[CACHED_FLAG] = True
     if tools:
         inputs["tools"] = json.dumps(list(tools))
+        if tool_choice:
+            inputs["tool_choice"] = tool_choice
     if asks_parts:
         inputs |= {REASONING_FLAG: True, TOOL_CALLS_FLAG: bool(tools)}
     if tenant is not None:

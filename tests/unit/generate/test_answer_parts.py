@@ -6,6 +6,7 @@ from trireme.generate.answer_parts import AnswerForm, AnswerReader
 from trireme.generate.pieces import Piece
 from trireme.generate.tool_calls import ToolCallParser
 from trireme.generate.tool_calls_formats import FORMATS
+from trireme.generate.tool_choice import ToolChoice
 
 TOOLS = [{"type": "function", "function": {"name": "say", "parameters": {}}}]
 CALL = '<tool_call>{"name": "say", "arguments": {"text": "oars"}}</tool_call>'
@@ -26,13 +27,15 @@ def test_a_recipe_may_name_another_form_and_an_unknown_one_is_refused(byte_level
 def test_tools_for_a_model_whose_form_is_not_known_are_refused_with_what_to_set(byte_level):
     form = AnswerForm.of("{{ tools }}", byte_level)
     with pytest.raises(InvalidInputError, match="set tool_parser in its recipe"):
-        form.make_reader("", TOOLS, wants_reasoning=True, is_streamed=True)
-    assert form.make_reader("", (), wants_reasoning=True, is_streamed=True) is None
+        form.make_reader("", TOOLS, ToolChoice(), wants_reasoning=True, is_streamed=True)
+    assert form.make_reader("", (), ToolChoice(), wants_reasoning=True, is_streamed=True) is None
 
 
 def test_a_prompt_that_begins_the_reasoning_leaves_it_to_the_answer_to_end_it(byte_level):
     form = AnswerForm.of(TEMPLATE, byte_level)
-    reader = form.make_reader("<|assistant|>\n<think>\n", TOOLS, wants_reasoning=True, is_streamed=False)
+    reader = form.make_reader(
+        "<|assistant|>\n<think>\n", TOOLS, ToolChoice(), wants_reasoning=True, is_streamed=False
+    )
 
     piece = reader.read(Piece(f"{CALL}? no</think>{CALL}", "stop"))
 
@@ -42,7 +45,7 @@ def test_a_prompt_that_begins_the_reasoning_leaves_it_to_the_answer_to_end_it(by
 
 def test_an_answer_that_ends_at_its_length_says_so_whatever_it_called(byte_level):
     form = AnswerForm.of(TEMPLATE, byte_level)
-    reader = form.make_reader("", TOOLS, wants_reasoning=False, is_streamed=False)
+    reader = form.make_reader("", TOOLS, ToolChoice(), wants_reasoning=False, is_streamed=False)
     assert reader.read(Piece(CALL, "length")).finish_reason == "length"
 
 

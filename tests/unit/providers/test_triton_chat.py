@@ -714,6 +714,21 @@ def test_an_older_configuration_is_not_asked_for_parts(server):
     assert str(error).startswith("tools: the configuration of model 'llm' is older")
 
 
+@pytest.mark.parametrize(
+    ("choice", "sent"),
+    [
+        (None, None),
+        ("auto", None),
+        ("any", "required"),
+        ("tool:get_weather", '{"type": "function", "function": {"name": "get_weather"}}'),
+    ],
+)
+def test_the_choice_of_a_tool_is_sent(server, choice, sent):
+    server.stream = lambda request, context: iter([calls_piece(reason="stop")])
+    chat(server, call_of(tools=(WEATHER,), tool_choice=choice), "caller")
+    assert inputs_of(server.requests[0]).get("tool_choice") == sent
+
+
 def test_tools_count_with_the_prompt(server):
     server.stream = lambda request, context: iter([piece("", "stop")])
 

@@ -74,7 +74,7 @@ def test_tools_their_calls_and_their_results_are_taken_by_a_generator():
         Message("assistant", (ToolUse("1", "f", "{}"),)),
         Message("tool", (ToolResult("1", "x", is_error=True),)),
     )
-    for choice in (None, "auto", "none"):
+    for choice in (None, "auto", "none", "any", "tool:f"):
         call = call_of(turns, tools=(Tool("f"),), tool_choice=choice, parallel_tool_calls=False)
         assert fault_of(call, "llm", "chat", takes_tools=True) == ""
         # Of a model that is not known yet, its configuration is asked first.
@@ -85,6 +85,8 @@ def test_tools_that_a_generator_does_not_take_are_refused_by_their_name():
     asked = call_of(tools=(Tool("f"),))
     older = "tools: the configuration of model 'llm' is older than they are; leave them out"
     assert fault_of(asked, "llm", "chat") == older
+    nothing = fault_of(call_of(tool_choice="any"), "llm", "chat", takes_tools=True)
+    assert nothing.startswith("tool_choice: there are no tools")
     beside = call_of(tools=(Tool("f"),), logprobs=0)
     assert fault_of(beside, "llm", "chat", 0, takes_tools=True).startswith("logprobs: ")
 

@@ -34,6 +34,7 @@ from trireme.generate.registry import open_engine
 from trireme.generate.sampling import parse_parameters
 from trireme.generate.service import GenerateRequest, Generator, ServiceOptions
 from trireme.generate.tokenizer import LlmTokenizer
+from trireme.generate.tool_choice import NONE, ToolChoice, hold_to_choice, parse_tool_choice
 from trireme.triton.backends.client_watch import Client, ClientWatch
 from trireme.triton.backends.config import ModelConfig
 from trireme.triton.backends.generator_metrics import GeneratorMetrics
@@ -206,14 +207,17 @@ class GeneratorModel(BackendModel):
         tenant = read_scalar(self.pb, request, "tenant")
         if tenant is not None and not 1 <= len(tenant) <= MAX_TENANT:
             raise InvalidInputError(f"tenant must have 1 to {MAX_TENANT} characters, got {len(tenant)}")
+        tools, choice = self._read_tools(request)
+        read = parse_parameters(sampling, self._default_max_tokens)
         asked = GenerateRequest(
-            parameters=parse_parameters(sampling, self._default_max_tokens),
+            parameters=replace(read, sampling=hold_to_choice(read.sampling, choice, tools)),
             text=text,
             messages=None if messages is None else parse_messages(messages),
-            tools=parse_tools(read_scalar(self.pb, request, "tools") or ""),
+            tools=() if choice.mode == NONE else tools,
             stream=stream,
             tenant=tenant or DEFAULT_TENANT,
             wants_calls=self._flag(request, TOOL_CALLS_FLAG),
+            choice=choice,
             wants_reasoning=self._flag(request, REASONING_FLAG),
         )
         wanted = Wanted(
@@ -229,6 +233,13 @@ class GeneratorModel(BackendModel):
         if wanted.logprobs and not self._has_logprobs:
             raise InvalidInputError(f"logprobs: config.pbtxt lacks the output {LOGPROBS}; write it again")
         return asked, wanted
+
+    def _read_tools(self, request: Any) -> tuple[tuple[dict[str, Any], ...], ToolChoice]:
+        tools = parse_tools(read_scalar(self.pb, request, "tools") or "")
+        choice = parse_tool_choice(read_scalar(self.pb, request, "tool_choice") or "", tools)
+        if choice.is_forced and not self._flag(request, TOOL_CALLS_FLAG):
+            raise InvalidInputError(f"tool_choice: a call that must be made goes with {TOOL_CALLS_FLAG}")
+        return tools, choice
 
     def _flag(self, request: Any, name: str) -> bool:
         return bool(read_scalar(self.pb, request, name))

@@ -404,3 +404,48 @@ def test_a_broken_call_is_text(calling):
 def test_log_probabilities_beside_the_parts_of_an_answer_are_refused(calling):
     (response,) = calling("x", sampling_parameters='{"logprobs": true}').wait()
     assert "logprobs: they go with the whole text" in response.error.message
+
+
+SHOUT = {"type": "function", "function": {"name": "shout", "parameters": {"type": "object"}}}
+BOTH = json.dumps([SAY, SHOUT])
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("choice", "name"),
+    [("required", "say"), ('{"type": "function", "function": {"name": "shout"}}', "shout")],
+)
+def test_a_call_that_must_be_made_is_made(calling, choice, name, stream):
+    request = calling("no call at all", tools=BOTH, tool_choice=choice, stream=stream)
+
+    deltas = [entry for text in joined(request, "tool_calls") for entry in json.loads(text)]
+
+    assert (deltas[0]["function"]["name"], request.text) == (name, "")
+    assert json.loads("".join(one["function"]["arguments"] for one in deltas)) == {}
+    assert joined(request, "finish_reason")[-1] == "tool_calls"
+
+
+def test_a_model_that_may_call_nothing_does_not_know_of_tools(calling):
+    assert calling(CALL, tool_choice="none").wait()[0].outputs["text_output"][0].decode() == CALL
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        ({"tool_choice": "always"}, "tool_choice must be auto, none, required"),
+        ({"tool_choice": '{"function": {"name": "sing"}}'}, "no tool is named 'sing'"),
+        ({"tool_choice": "required", "tools": ""}, "send tools with it"),
+        ({"tool_choice": "required", "return_tool_calls": False}, "goes with return_tool_calls"),
+        (
+            {
+                "tool_choice": "required",
+                "sampling_parameters": '{"response_format": {"type": "json_object"}}',
+            },
+            "goes without response_format",
+        ),
+        ({"tool_choice": "required", "sampling_parameters": '{"min_tokens": 3}'}, "goes without min_tokens"),
+    ],
+)
+def test_a_choice_that_cannot_be_kept_to_is_refused(calling, inputs, said):
+    (response,) = calling("x", **inputs).wait()
+    assert said in response.error.message
