@@ -187,6 +187,16 @@ def message_of_calls_here():
     same((second.content[0].text, second.stop_reason), ("It is said.", "end_turn"))
 
 
+@case(MESSAGES, "tools", "our own model: tool_choice any, and by name")
+def message_of_a_chosen_call_here():
+    for choice, name in (({"type": "any"}, "say"), ({"type": "tool", "name": "shout"}, "shout")):
+        answer = client.messages.create(
+            model="caller", max_tokens=99, messages=ask("hello"), tools=TOOLS, tool_choice=choice
+        )
+        (use,) = answer.content
+        same((use.name, list(use.input), answer.stop_reason), (name, ["text"], "tool_use"))
+
+
 @case(MESSAGES, "tools", "refused by name by a model of ours whose template takes none")
 def message_of_tools_here():
     raises(

@@ -302,6 +302,17 @@ def chat_of_calls_here_streamed():
         assert len(pieces) > len(names)
 
 
+@case(CHAT, "tools", "our own model: tool_choice required, and by name")
+def chat_of_a_chosen_call_here():
+    named = {"type": "function", "function": {"name": "shout"}}
+    for choice, name in (("required", "say"), (named, "shout")):
+        answer = client.chat.completions.create(
+            model="caller", messages=ask("hello"), tools=TOOLS, tool_choice=choice
+        )
+        (call,) = answer.choices[0].message.tool_calls
+        same((call.function.name, list(json.loads(call.function.arguments))), (name, ["text"]))
+
+
 @case(CHAT, "tools", "our own model: a call that is broken is text")
 def chat_of_a_broken_call_here():
     answer = client.chat.completions.create(model="caller", messages=told(CALL[:40]), tools=TOOLS)

@@ -1,6 +1,7 @@
 import json
 import random
 import re
+from pathlib import Path
 
 import pytest
 
@@ -356,3 +357,18 @@ def test_a_template_names_its_format(template, form):
 
 def test_a_template_without_calls_names_none():
     assert find_format("<|im_start|>{{ message.role }}") is None
+
+
+def test_the_page_has_a_row_for_each_format_with_a_call_that_it_reads():
+    page = (Path(__file__).parents[3] / "docs" / "generation.md").read_text(encoding="utf-8")
+    _, _, table = page.partition("| `tool_parser` |")
+    rows = re.findall(r"^\| `(\w+)` \| .*? \| `(.*?)`", table.partition("\n\n")[0], re.MULTILINE)
+
+    assert [name for name, _ in rows] == list(FORMATS)
+    for name, call in rows:
+        schemas = {"f": {"properties": {"a": {"type": "integer"}}}, "g": {}}
+        parser = ToolCallParser(FORMATS[name], schemas, is_streamed=False)
+        parts = [parser.push(call.replace("\\|", "|")), parser.finish()]
+        assert "".join(text for text, _ in parts) == ""
+        first, *_ = [delta for _, deltas in parts for delta in deltas]
+        assert (first.name, json.loads(first.arguments)) == ("f", {"a": 1})
