@@ -38,9 +38,9 @@ def hold(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, hold):
-    """echo answers at once; slow has two places and two that wait; chat has a template; tiny is the real engine, whose
-    template takes tools.
+    """echo answers at once; slow has two places and two that wait; chat has a template; tiny is the real engine.
 
+    The template of tiny takes tools.
     older is as chat, of a configuration that knows nothing of cached tokens, log-probabilities and calls of tools.
     """
     repository = tmp_path_factory.mktemp("models")

@@ -134,14 +134,19 @@ def _schemas(key: str, value: Any, depth: int) -> Iterator[dict[str, Any]]:
 
 def _bound_string(key: str, schema: dict[str, Any]) -> None:
     """States the length of a string as a pattern: by maxLength compilers let control characters in."""
+    kind = schema.get("type")
     lengths = [schema.get(name) for name in ("minLength", "maxLength")]
-    if lengths == [None, None] or schema.get("type") != "string":
+    if lengths == [None, None] or "string" not in (kind if isinstance(kind, list) else [kind]):
         return
     if both := sorted(schema.keys() & {"pattern", "format"}):
         raise InvalidInputError(
             f"{key} has {both[0]!r} beside a length: an answer is held to the first alone; say it in a pattern"
         )
-    least, most = (one if type(one) is int and one >= 0 else None for one in lengths)
+    if any(one is not None and (type(one) is not int or one < 0) for one in lengths):
+        raise InvalidInputError(
+            f"{key}: minLength and maxLength must be a whole number from 0, got {lengths}"
+        )
+    least, most = lengths
     for name in ("minLength", "maxLength"):
         schema.pop(name, None)
     schema["pattern"] = f'^[^"\\\\\\x00-\\x1f]{{{least or 0},{"" if most is None else most}}}$'

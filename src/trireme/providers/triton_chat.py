@@ -28,6 +28,7 @@ from trireme.errors import (
 )
 from trireme.providers.abilities import ability_of
 from trireme.providers.chat import (
+    STRUCTURED,
     ChatCall,
     Event,
     Findings,
@@ -302,6 +303,10 @@ def _sampling(call: ChatCall) -> dict[str, Any]:
     sampling = {name: value for name, value in given.items() if value is not None}
     if call.logprobs is not None:
         sampling |= {"logprobs": True, "top_logprobs": call.logprobs}
+    form = call.response_format
+    if form is not None:
+        is_vllms = form.get("type") == STRUCTURED
+        sampling |= {STRUCTURED: form[STRUCTURED]} if is_vllms else {"response_format": form}
     return {**sampling, "stop": list(call.stop)} if call.stop else sampling
 
 

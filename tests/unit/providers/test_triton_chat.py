@@ -176,6 +176,22 @@ def test_the_call_goes_out_with_its_tenant_its_user_and_every_parameter(server):
     assert request.parameters["trireme_user"].string_param == "ann"
 
 
+@pytest.mark.parametrize(
+    ("form", "sent"),
+    [
+        ({"type": "json_object"}, {"response_format": {"type": "json_object"}}),
+        (
+            {"type": "structured_outputs", "structured_outputs": {"regex": "a+"}},
+            {"structured_outputs": {"regex": "a+"}},
+        ),
+    ],
+)
+def test_the_form_of_an_answer_goes_out_under_the_name_that_it_came_with(server, form, sent):
+    server.stream = lambda request, context: iter([piece("x", "stop")])
+    chat(server, call_of(response_format=form))
+    assert json.loads(inputs_of(server.requests[0])["sampling_parameters"]) == sent
+
+
 def test_a_completion_sends_its_prompt_as_it_is(server):
     server.stream = lambda request, context: iter([piece("x", "stop")])
     chat(server, ChatCall("completions", "llm", prompt="once", tenant="acme"))
