@@ -397,7 +397,7 @@ TOOLS = json.dumps([{"type": "function", "function": TOOL}])
 @pytest.mark.parametrize("stream", [True, False])
 def test_the_real_engine_makes_a_call_that_must_be_made(client, choice, stream):
     asked = {"messages": USER, "tools": TOOLS, "tool_choice": choice, "return_tool_calls": True}
-    asked |= {"sampling_parameters": '{"max_tokens": 200, "temperature": 0}', "stream": stream}
+    asked |= {"sampling_parameters": '{"max_tokens": 300, "temperature": 0}', "stream": stream}
     parts = list(client.stream("tiny", {**asked, "return_finish_reason": True}))
 
     said = [json.loads(part["tool_calls"][0]) for part in parts if "tool_calls" in part]
