@@ -170,7 +170,34 @@ def message_of_results():
         same(answer.content[0].text, "it is said")
 
 
-@case(MESSAGES, "tools", "refused by name by our own models")
+@case(MESSAGES, "tools", "our own model: thinking, call, result, answer, in pieces")
+def message_of_calls_here():
+    call = '<tool_call>{"name": "say", "arguments": {"text": "hello"}}</tool_call>'
+    asked = ask(f"say ~<think>It wants it said.</think>I say it. {call}~")
+    with client.messages.stream(model="caller", max_tokens=199, messages=asked, tools=TOOLS) as stream:
+        pieces = [event.partial_json for event in stream if event.type == "input_json"]
+        first = stream.get_final_message()
+    thinking, text, use = first.content
+    same((thinking.thinking, text.text), ("It wants it said.", "I say it."))
+    same((use.name, use.input, first.stop_reason), ("say", {"text": "hello"}, "tool_use"))
+    assert len(pieces) > 2
+    result = {"type": "tool_result", "tool_use_id": use.id, "content": "done ~It is said.~"}
+    turns = [*asked, {"role": "assistant", "content": first.content}, {"role": "user", "content": [result]}]
+    second = client.messages.create(model="caller", max_tokens=99, messages=turns, tools=TOOLS)
+    same((second.content[0].text, second.stop_reason), ("It is said.", "end_turn"))
+
+
+@case(MESSAGES, "tools", "our own model: tool_choice any, and by name")
+def message_of_a_chosen_call_here():
+    for choice, name in (({"type": "any"}, "say"), ({"type": "tool", "name": "shout"}, "shout")):
+        answer = client.messages.create(
+            model="caller", max_tokens=99, messages=ask("hello"), tools=TOOLS, tool_choice=choice
+        )
+        (use,) = answer.content
+        same((use.name, list(use.input), answer.stop_reason), (name, ["text"], "tool_use"))
+
+
+@case(MESSAGES, "tools", "refused by name by a model of ours whose template takes none")
 def message_of_tools_here():
     raises(
         anthropic.BadRequestError,

@@ -36,6 +36,14 @@ def ask(text):
     return [{"role": "user", "content": text}]
 
 
+# What our own model with this answer says: it repeats what stands between two "~".
+def told(text):
+    return ask(f"say ~{text}~")
+
+
+CALL = '<tool_call>{"name": "say", "arguments": {"text": "hello"}}</tool_call>'
+
+
 def with_key(key):
     return openai.OpenAI(base_url=f"{URL}/v1", api_key=key, max_retries=0)
 
@@ -260,7 +268,58 @@ def chat_of_results():
         same(answer.choices[0].message.content, "it is said")
 
 
-@case(CHAT, "tools", "refused by name by our own models")
+@case(CHAT, "tools", "our own model: reasoning, call, result, answer")
+def chat_of_calls_here():
+    asked = told(f"<think>It wants it said.</think>I say it. {CALL}")
+    first = client.chat.completions.create(model="caller", messages=asked, tools=TOOLS)
+    message = first.choices[0].message
+    same((message.content, message.reasoning_content), ("I say it.", "It wants it said."))
+    same(first.choices[0].finish_reason, "tool_calls")
+    (call,) = message.tool_calls
+    same((call.function.name, json.loads(call.function.arguments)), ("say", {"text": "hello"}))
+    result = {"role": "tool", "tool_call_id": call.id, "content": "done ~It is said.~"}
+    turns = [*asked, message.model_dump(exclude_none=True), result]
+    second = client.chat.completions.create(model="caller", messages=turns, tools=TOOLS)
+    same(second.choices[0].message.content, "It is said.")
+    same(second.choices[0].finish_reason, "stop")
+
+
+@case(CHAT, "tools", "our own model: two calls in pieces, or one")
+def chat_of_calls_here_streamed():
+    for at_once, names in ((None, ["say", "shout"]), (False, ["say"])):
+        more = {} if at_once is None else {"parallel_tool_calls": at_once}
+        with client.chat.completions.stream(
+            model="caller", messages=told(CALL + CALL.replace("say", "shout")), tools=TOOLS, **more
+        ) as stream:
+            pieces = [one for one in stream if one.type == "tool_calls.function.arguments.delta"]
+            (choice,) = stream.get_final_completion().choices
+        same([one.function.name for one in choice.message.tool_calls], names)
+        same(
+            [json.loads(one.function.arguments) for one in choice.message.tool_calls],
+            [{"text": "hello"}] * len(names),
+        )
+        same(choice.finish_reason, "tool_calls")
+        assert len(pieces) > len(names)
+
+
+@case(CHAT, "tools", "our own model: tool_choice required, and by name")
+def chat_of_a_chosen_call_here():
+    named = {"type": "function", "function": {"name": "shout"}}
+    for choice, name in (("required", "say"), (named, "shout")):
+        answer = client.chat.completions.create(
+            model="caller", messages=ask("hello"), tools=TOOLS, tool_choice=choice
+        )
+        (call,) = answer.choices[0].message.tool_calls
+        same((call.function.name, list(json.loads(call.function.arguments))), (name, ["text"]))
+
+
+@case(CHAT, "tools", "our own model: a call that is broken is text")
+def chat_of_a_broken_call_here():
+    answer = client.chat.completions.create(model="caller", messages=told(CALL[:40]), tools=TOOLS)
+    same((answer.choices[0].message.content, answer.choices[0].message.tool_calls), (CALL[:40], None))
+
+
+@case(CHAT, "tools", "refused by name by a model of ours whose template takes none")
 def chat_of_tools_here():
     error = raises(
         openai.BadRequestError,
@@ -440,6 +499,17 @@ def response_of_tools_streamed():
                 pieces[event.output_index] = pieces.get(event.output_index, "") + event.delta
         same([json.loads(one) for one in pieces.values()], [{"text": "hello"}] * 2)
         same([item.name for item in events[-1].response.output], ["say", "shout"])
+
+
+@case(RESPONSES, "tools", "our own model: call, result, answer")
+def response_of_calls_here():
+    tools = [{"type": "function", "name": "say", "parameters": TOOL, "strict": False}]
+    first = client.responses.create(model="caller", input=told(CALL), tools=tools)
+    (call,) = first.output
+    same((call.type, call.name, json.loads(call.arguments)), ("function_call", "say", {"text": "hello"}))
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "done ~It is said.~"}
+    turns = [*told(CALL), call.model_dump(exclude_none=True), result]
+    same(client.responses.create(model="caller", input=turns, tools=tools).output_text, "It is said.")
 
 
 @case(RESPONSES, "error", "400 what would have to be kept")

@@ -19,9 +19,10 @@ from trireme.triton.client import TritonClient
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from gateways import gateway_over
+from gateways import CALLER, FILE, gateway_over
 from stacks import ROOT, SAMPLE_CORPUS, Serving, settings_on_free_ports
 
+from fakes.calling_server import serving_caller
 from fakes.replicas import Replica
 from fakes.upstreams import serving as serving_upstream
 
@@ -79,10 +80,13 @@ def serving(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def gateway(stack, tmp_path_factory):
-    """A gateway over `stack` and over fakes of OpenAI's and Anthropic's API: gateways.py has its chains."""
+    """A gateway over `stack`, over fakes of OpenAI's and Anthropic's API, and over a model of ours that calls tools
+    when told to: gateways.py has its chains."""
+    folder = tmp_path_factory.mktemp("gw")
     with (
         serving_upstream() as upstream,
-        gateway_over(stack, upstream, tmp_path_factory.mktemp("gw")) as running,
+        serving_caller(folder) as caller,
+        gateway_over(stack, upstream, folder, FILE + CALLER.replace("CALLER", caller)) as running,
     ):
         yield running
 

@@ -13,7 +13,8 @@ GATEWAY_CLIENTS_PAGE=write .venv/bin/python -m pytest tests/e2e/test_gateway_cli
 ```
 
 A case that fails stands here as **fails**, and fails the tests. Where a cell is empty nothing was tried: embeddings
-are not streamed, and rerankers call no tools. Models of our own call no tools either; they say so by name.
+are not streamed, and rerankers call no tools. What is said of tools and our own model is the generator's backend
+over an engine that can be told what to answer; the default LLM's template takes none, and it says so by name.
 
 What a client must be told, beside URL and key:
 

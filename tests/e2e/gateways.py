@@ -42,6 +42,16 @@ chain = ["fakeopenai:fault-status_503", "fakeanthropic:echo"]
 chain = ["fakeopenai:fault-status_502"]
 """
 
+# Of a server that calling_server.py runs; CALLER is its address.
+CALLER = """
+[providers.scripted]
+kind = "triton"
+url = "CALLER"
+
+[models.caller]
+chain = ["scripted:caller"]
+"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Gateway:

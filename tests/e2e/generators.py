@@ -50,8 +50,13 @@ class Hold:
         self._file.unlink(missing_ok=True)
 
 
-def place_generator(repository: Path, name: str, knobs: dict | None = None, **recipe) -> Path:
-    """A folder that Triton loads: the fake engine where `knobs` are given, a tiny model otherwise."""
+def place_generator(
+    repository: Path, name: str, knobs: dict | None = None, template: str = "", **recipe
+) -> Path:
+    """A folder that Triton loads: the fake engine where `knobs` are given, a tiny model otherwise.
+
+    template: instead of its chat template.
+    """
     version = repository / name / "1"
     version.mkdir(parents=True)
     if knobs is None:
@@ -63,6 +68,8 @@ def place_generator(repository: Path, name: str, knobs: dict | None = None, **re
         (version / "fake.json").write_text(json.dumps(knobs))
     for file in TOKENIZER_FILES:
         shutil.copy(TOKENIZER / file, version / file)
+    if template:
+        (version / "chat_template.jinja").write_text(template)
     (version / "generation_config.json").write_text(json.dumps({"eos_token_id": EOS}))
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in version.iterdir()}
     manifest = Manifest(

@@ -16,6 +16,7 @@ from generators import FAILING_WORD, MAX_MODEL_LEN, Hold, failing_token, place_g
 from stacks import has_ended, start_server, try_until, wait_until
 from tritonclient import grpc
 
+from fakes.calling_llm import TEMPLATE
 from trireme.errors import InvalidInputError, TriremeError, UnavailableError
 from trireme.providers.chat import ChatCall, Message, Text, TextDelta, Usage
 from trireme.providers.port import AttemptLimits, ProviderError
@@ -39,7 +40,8 @@ def hold(tmp_path_factory):
 def server(tmp_path_factory, hold):
     """echo answers at once; slow has two places and two that wait; chat has a template; tiny is the real engine.
 
-    older is as chat, of a configuration that knows nothing of cached tokens and of log-probabilities.
+    The template of tiny takes tools.
+    older is as chat, of a configuration that knows nothing of cached tokens, log-probabilities and calls of tools.
     """
     repository = tmp_path_factory.mktemp("models")
     place_generator(repository, "echo", hold.knobs, chat_text_input=False)
@@ -47,7 +49,7 @@ def server(tmp_path_factory, hold):
     slow |= hold.knobs
     place_generator(repository, "slow", slow, chat_text_input=False, max_num_seqs=2, max_waiting=2)
     place_generator(repository, "chat", {})
-    place_generator(repository, "tiny", max_num_seqs=8)
+    place_generator(repository, "tiny", template=TEMPLATE, max_num_seqs=8)
     write_older_config(place_generator(repository, "older", {}) / "config.pbtxt")
     with start_server(repository, tmp_path_factory.mktemp("run")) as running:
         running.wait_until_ready()
@@ -55,10 +57,12 @@ def server(tmp_path_factory, hold):
 
 
 def write_older_config(path):
-    """As it was before generators said how many tokens were cached, and how likely each token was."""
-    tensor = r'(input|output) {\n  name: "((return_)?num_cached_tokens|logprobs)"\n[^}]*}\n'
-    older, count = re.subn(tensor, "", path.read_text())
-    assert count == 3
+    """As it was before generators said what was cached, how likely each token was, and what the answer calls."""
+    names = "(return_)?(num_cached_tokens|tool_calls|reasoning)|tool_choice|logprobs"
+    tensor = rf'(input|output) {{\n  name: "({names})"\n[^}}]*}}\n'
+    parameter = r'parameters {\n  key: "tool_parser"\n  value {[^}]*}\n}\n'
+    older, count = re.subn(rf"{tensor}|{parameter}", "", path.read_text())
+    assert count == 9
     path.write_text(older)
 
 
@@ -375,6 +379,49 @@ def test_a_bad_request_is_refused_with_what_to_change(client, inputs, said):
     with pytest.raises(InvalidInputError, match=re.escape(said)):
         # Triton refuses a request without any input itself.
         list(client.stream("chat", {"stream": True, **inputs}))
+
+
+TOOL = {
+    "name": "row",
+    "parameters": {
+        "type": "object",
+        "properties": {"fast": {"type": "boolean"}, "with": {"enum": ["oars", "poles"]}},
+        "required": ["fast", "with"],
+        "additionalProperties": False,
+    },
+}
+TOOLS = json.dumps([{"type": "function", "function": TOOL}])
+
+
+@pytest.mark.parametrize("choice", ["required", '{"type": "function", "function": {"name": "row"}}'])
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_real_engine_makes_a_call_that_must_be_made(client, choice, stream):
+    asked = {"messages": USER, "tools": TOOLS, "tool_choice": choice, "return_tool_calls": True}
+    asked |= {"sampling_parameters": '{"max_tokens": 300, "temperature": 0}', "stream": stream}
+    parts = list(client.stream("tiny", {**asked, "return_finish_reason": True}))
+
+    said = [json.loads(part["tool_calls"][0]) for part in parts if "tool_calls" in part]
+    first, *_ = deltas = [delta for entries in said for delta in entries if delta["index"] == 0]
+
+    assert first["function"]["name"] == "row"
+    arguments = json.loads("".join(delta["function"]["arguments"] for delta in deltas))
+    assert type(arguments["fast"]) is bool
+    assert arguments["with"] in ("oars", "poles")
+    assert parts[-1]["finish_reason"][0].decode() in ("tool_calls", "length")
+
+
+def test_tools_are_part_of_the_prompt_of_a_template_that_takes_them(client):
+    def count(**more):
+        asked = {
+            "messages": USER,
+            "return_num_input_tokens": True,
+            "sampling_parameters": '{"max_tokens": 1}',
+        }
+        *_, last = client.stream("tiny", {**asked, **more})
+        return int(last["num_input_tokens"][0])
+
+    assert count(tools=TOOLS) > count() + 20
+    assert count(tools=TOOLS, tool_choice="none") == count()
 
 
 def test_one_requests_extremes_fail_nobody(client, server):

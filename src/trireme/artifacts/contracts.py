@@ -68,6 +68,11 @@ OVER_LENGTH = "over_length"
 # Asks a generator for num_cached_tokens. Configurations written before it was there do not take it.
 CACHED_FLAG = "return_num_cached_tokens"
 
+# Of a generator: ask for the outputs with the calls of tools and the reasoning of an answer, which are then no part
+# of its text. Configurations written before they were there do not take them.
+TOOL_CALLS_FLAG, REASONING_FLAG = "return_tool_calls", "return_reasoning"
+TOOL_CALLS, REASONING = "tool_calls", "reasoning"
+
 # The output with a generator's log-probabilities. Configurations written before it was there do not have it.
 LOGPROBS = "logprobs"
 # Alternatives that are named for each token at most, and by engines that name fewer.
@@ -181,6 +186,9 @@ GENERATOR = Contract(
         Tensor("return_num_input_tokens", "BOOL"),
         Tensor("return_num_output_tokens", "BOOL"),
         Tensor(CACHED_FLAG, "BOOL"),
+        Tensor(TOOL_CALLS_FLAG, "BOOL"),
+        Tensor(REASONING_FLAG, "BOOL"),
+        Tensor("tool_choice", "STRING"),
         Tensor("tenant", "STRING"),
     ),
     outputs=(
@@ -191,6 +199,8 @@ GENERATOR = Contract(
         Tensor("num_cached_tokens", "UINT32", -1),
         Tensor(LOGPROBS, "STRING", -1),
         Tensor(INDEX, "UINT32", -1),
+        Tensor(TOOL_CALLS, "STRING", -1),
+        Tensor(REASONING, "STRING", -1),
     ),
 )
 RAG = Contract(

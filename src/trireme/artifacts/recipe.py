@@ -219,6 +219,8 @@ class Recipe:
     # Cards that share one model's weights; with 1, Triton places an engine of its own on each card.
     tensor_parallel_size: int = _key(1, _GENERATOR, parameter=True, least=1, most=64)
     default_max_tokens: int = _key(256, _either(_GENERATOR, _RAG), parameter=True, least=1)
+    # How the model writes a call of a tool, a row of generate/tool_calls_formats.py; "": as its template says.
+    tool_parser: str = _key("", _GENERATOR, parameter=True)
     # Whether text_input goes through the checkpoint's chat template, where it has one.
     chat_text_input: bool = _key(True, _GENERATOR, parameter=True)
 

@@ -57,6 +57,8 @@ class ChatTemplate:
         with_tools = sources.get(TOOL_TEMPLATE)
         self._for_tools = self._default if with_tools is None else _Template(with_tools, tokens)
         self._tokenizer = tokenizer
+        # That of answers to tools, where there is one of its own.
+        self.source = sources[DEFAULT_TEMPLATE] if with_tools is None else with_tools
 
     @staticmethod
     def load(model_dir: Path, tokenizer: LlmTokenizer) -> ChatTemplate | None:
@@ -68,7 +70,7 @@ class ChatTemplate:
         """The prompt up to where the assistant's answer begins. Raises InvalidInputError when refused."""
         template = self._for_tools if tools else self._default
         if tools and not template.takes_tools:
-            raise InvalidInputError("this model's chat template takes no tools; leave tools out")
+            raise InvalidInputError("tools: this model's chat template takes no tools; leave them out")
         if not template.knows_developer:
             messages = _developer_as_system(messages)
         harmless = partial(neutralize, tokenizer=self._tokenizer)

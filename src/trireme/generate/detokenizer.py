@@ -16,13 +16,20 @@ class Detokenizer:
     becomes U+FFFD and the characters beside it stay, while `tokenizers` gives up the whole run of bytes.
     """
 
-    def __init__(self, tokenizer: LlmTokenizer) -> None:
-        self._bytes_of = tokenizer.token_bytes
+    def __init__(self, tokenizer: LlmTokenizer, shown: frozenset[int] = frozenset()) -> None:
+        """shown: control tokens whose names are part of the text."""
+        self._tokenizer = tokenizer
+        self._shown = shown
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, tokens: Iterable[int]) -> str:
         """The characters that these tokens complete."""
         return self._decoder.decode(b"".join(map(self._bytes_of, tokens)))
+
+    def _bytes_of(self, token: int) -> bytes:
+        if token in self._shown:
+            return self._tokenizer.token_name(token).encode()
+        return self._tokenizer.token_bytes(token)
 
     @property
     def is_whole(self) -> bool:

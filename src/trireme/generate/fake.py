@@ -33,6 +33,8 @@ class Knobs:
     restart_seconds: float = 0.0
     # While this file is there, no answer has more tokens than the number in it: what runs does not end by itself.
     hold_file: str = ""
+    # Where a prompt has this token twice, the answer is what stands between the last two of them.
+    quote_token: int | None = None
 
 
 @dataclass(slots=True)
@@ -186,7 +188,7 @@ class FakeEngine:
         return tokenizer.encode(least_text(form), add_special_tokens=False)
 
     def _next_token(self, answer: _Answer) -> int:
-        prompt, sampling = answer.request.prompt, answer.request.sampling
+        prompt, sampling = self._spoken(answer.request.prompt), answer.request.sampling
         if answer.held is not None:
             return (*answer.held, self._options.eos_token_ids[0])[answer.made]
         if sampling.temperature > 0 and sampling.seed is not None:
@@ -194,6 +196,11 @@ class FakeEngine:
         if answer.made >= len(prompt) and not sampling.ignore_eos and self._options.eos_token_ids:
             return self._options.eos_token_ids[0]
         return prompt[answer.made % len(prompt)]
+
+    def _spoken(self, prompt: tuple[int, ...]) -> tuple[int, ...]:
+        """What of the prompt is said."""
+        quotes = [at for at, token in enumerate(prompt) if token == self._knobs.quote_token]
+        return prompt[quotes[-2] + 1 : quotes[-1]] if len(quotes) > 1 else prompt
 
     def _other_token(self, answer: _Answer, stops: set[int]) -> int:
         """The prompt over and over without what would end the answer; of a prompt of nothing else, that."""

@@ -32,6 +32,8 @@ from trireme.generate.openvino_worker import OWNER_PERIOD_SECONDS, READ_BYTES, f
 # Of processor time. 1,000 letters one by one in a vocabulary of 49,152 took 8 s on two busy cores.
 SECONDS = 10
 MEMORY_BYTES = 2 << 30
+# Of one thread. Triton's stub sets 1 GiB for itself and its children, of which MEMORY_BYTES would hold two.
+STACK_BYTES = 8 << 20
 _WIDTH = 32
 
 
@@ -180,8 +182,19 @@ def serve(probe: FormProbe, commands: int, out: Any, owner_pid: int) -> None:
             out.flush()
 
 
+def _limit_stacks() -> None:
+    """Begin the process anew where its threads would have larger stacks: the C library asks once, at the start."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    if soft == resource.RLIM_INFINITY or soft > STACK_BYTES:
+        resource.setrlimit(resource.RLIMIT_STACK, (STACK_BYTES, hard))
+        os.execv(  # noqa: S606 - ourselves, without a shell
+            sys.executable, [sys.executable, "-I", "-m", "trireme.generate.openvino_forms", *sys.argv[1:]]
+        )
+
+
 def main() -> None:
     """A model's folder and the owner's process id as arguments; ends when standard input does."""
+    _limit_stacks()
     # Libraries may print: only our lines go to the pipe.
     with os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)

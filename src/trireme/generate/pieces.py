@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from trireme.errors import TriremeError
 from trireme.generate.engine import FinishReason
 from trireme.generate.logprobs import TokenLogprob
+from trireme.generate.tool_calls import ToolCallDelta
+
+# tool_calls: stop, behind a whole call of a tool.
+EndReason = FinishReason | Literal["tool_calls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +28,19 @@ class Piece:
     """A piece of an answer. A finish_reason or an error makes it the last, which carries the token counts.
 
     cached_tokens: see Chunk. logprobs: where they were asked for, of the tokens that make `text` (see TokenLog).
-    times: of the last piece.
+    times: of the last piece. reasoning, tool_calls: where they were asked for, in place of their text.
     """
 
     text: str = ""
-    finish_reason: FinishReason = ""
+    finish_reason: EndReason = ""
     error: TriremeError | None = None
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     times: PieceTimes | None = None
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
 
     @property
     def is_last(self) -> bool:

@@ -15,15 +15,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trireme.errors import InvalidInputError, PromptTooLongError, TriremeError, UnavailableError
+from trireme.generate.answer_parts import AnswerForm, AnswerReader
 from trireme.generate.chat import ChatTemplate
 from trireme.generate.detokenizer import Detokenizer
 from trireme.generate.engine import Chunk, Engine, EngineRequest, EngineStats, Sampling
 from trireme.generate.logprobs import TokenLog, TokenLogprob
-from trireme.generate.messages import Message, strings_in
+from trireme.generate.messages import Message
 from trireme.generate.pieces import Piece, PieceTimes
+from trireme.generate.prompts import read_prompt
 from trireme.generate.sampling import Parameters
 from trireme.generate.stop_strings import StopStrings
 from trireme.generate.tokenizer import LlmTokenizer
+from trireme.generate.tool_choice import FREE_CHOICE, ToolChoice
 from trireme.generate.warm_up import WarmUp, WarmUpSizes
 from trireme.generate.work import GeneratorWork
 from trireme.observe.work import Waiting, WorkTotals
@@ -34,7 +37,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """One request: either `text` or `messages`; `tools` go with messages. Not streamed, its answer is one piece."""
+    """One request: either `text` or `messages`; `tools` go with messages. Not streamed, its answer is one piece.
+
+    wants_calls, wants_reasoning: calls of its tools, and reasoning, are taken out of the text (see Piece).
+    choice: among its tools, which goes with wants_calls.
+    """
 
     parameters: Parameters
     text: str | None = None
@@ -42,6 +49,9 @@ class GenerateRequest:
     stream: bool = True
     tenant: str = DEFAULT_TENANT
     tools: tuple[dict[str, Any], ...] = ()
+    wants_calls: bool = False
+    choice: ToolChoice = FREE_CHOICE
+    wants_reasoning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +77,15 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class ServiceOptions:
-    """Limits of one model; chat_text_input puts `text` through the chat template where there is one."""
+    """Limits of one model; chat_text_input puts `text` through the chat template where there is one.
+
+    tool_parser: see AnswerForm.
+    """
 
     max_model_len: int
     max_text_bytes: int = 1_000_000
     chat_text_input: bool = True
+    tool_parser: str = ""
     # For the warm-up: the largest prefill of one step, and how many requests run at once; 0: no rate is measured.
     max_num_batched_tokens: int = 256
     max_num_seqs: int = 0
@@ -112,6 +126,7 @@ class Generator:
         self._tokenizer = tokenizer
         self._template = template
         self._options = options
+        self._form = AnswerForm.of(template.source if template else "", tokenizer, options.tool_parser)
         self._secret = secrets.token_bytes(32)
         self._numbers = itertools.count(1)
         self._open: dict[str, _Open] = {}
@@ -126,7 +141,9 @@ class Generator:
 
         Blocks for the tokenizing only. Raises InvalidInputError, or UnavailableError when the queue is full.
         """
-        prompt = self._tokenize(request)
+        text, adds_special = self._read_prompt(request)
+        prompt = self._tokenizer.encode(text, add_special_tokens=adds_special)
+        reader = self._make_reader(request, text)
         room = self._options.max_model_len - len(prompt)
         if room < 1:
             raise PromptTooLongError(
@@ -138,10 +155,10 @@ class Generator:
         most = min(sampling.max_tokens, room)
         sampling = replace(sampling, max_tokens=most, min_tokens=min(sampling.min_tokens, most))
         opened = _Open(
-            deliver=deliver,
+            deliver=deliver if reader is None else reader.wrap(deliver),
             stream=request.stream,
             input_tokens=len(prompt),
-            detokenizer=Detokenizer(self._tokenizer),
+            detokenizer=Detokenizer(self._tokenizer, frozenset() if reader is None else self._form.shown),
             stops=StopStrings(request.parameters.stop, is_shown=request.parameters.shows_stop),
             min_tokens=sampling.min_tokens,
             log=TokenLog(self._tokenizer) if sampling.logprobs is not None else None,
@@ -152,7 +169,8 @@ class Generator:
     def count_tokens(self, request: GenerateRequest) -> int:
         """How many tokens its prompt has, the chat template's included. Blocks and raises as `accept`; a prompt
         that leaves no room to answer is counted, too."""
-        return len(self._tokenize(request))
+        text, adds_special = self._read_prompt(request)
+        return len(self._tokenizer.encode(text, add_special_tokens=adds_special))
 
     def cancel(self, request_id: str) -> None:
         """End a request; its last piece says cancelled. Unknown and ended ids are left alone. Does not block."""
@@ -206,25 +224,23 @@ class Generator:
         self._engine.close()
         self._consumer.join()
 
-    def _tokenize(self, request: GenerateRequest) -> tuple[int, ...]:
-        messages = request.messages
-        if messages is None and request.tools:
-            raise InvalidInputError("tools go with messages; send messages instead of text_input")
-        if messages is None:
-            text = request.text or ""
-            self._check_size("text_input", text)
-            if not text:
-                raise InvalidInputError("text_input is empty; send at least one character")
-            if self._template is None or not self._options.chat_text_input:
-                return self._tokenizer.encode(text, add_special_tokens=True)
-            messages = (Message("user", text),)
-        self._check_size("messages", *strings_in([message.as_json() for message in messages]))
-        self._check_size("tools", *strings_in(request.tools))
-        if self._template is None:
-            raise InvalidInputError("this model has no chat template; send text_input instead of messages")
-        return self._tokenizer.encode(
-            self._template.render(messages, request.tools), add_special_tokens=False
+    def _make_reader(self, request: GenerateRequest, prompt: str) -> AnswerReader | None:
+        reader = self._form.make_reader(
+            prompt,
+            request.tools if request.wants_calls else (),
+            request.choice,
+            wants_reasoning=request.wants_reasoning,
+            is_streamed=request.stream,
         )
+        if reader is not None and request.parameters.sampling.logprobs is not None:
+            raise InvalidInputError(
+                "logprobs: they go with the whole text of an answer; leave them out, or tools and reasoning"
+            )
+        return reader
+
+    def _read_prompt(self, request: GenerateRequest) -> tuple[str, bool]:
+        calls = self._form.calls
+        return read_prompt(request, self._template, self._options, calls.id_characters if calls else 0)
 
     def _check_stop_tokens(self, sampling: Sampling) -> None:
         """For min_tokens an engine writes into the logit of each end token, whether there is one or not."""
@@ -232,13 +248,6 @@ class Generator:
         if beyond := [token for token in sampling.stop_token_ids if token >= size]:
             raise InvalidInputError(
                 f"stop_token_ids holds {beyond[0]}, but the ids of this model's tokens end at {size - 1}"
-            )
-
-    def _check_size(self, name: str, *texts: str) -> None:
-        size = sum(len(text.encode()) for text in texts)
-        if size > self._options.max_text_bytes:
-            raise PromptTooLongError(
-                f"{name} has {size} bytes, the limit is {self._options.max_text_bytes}; shorten it"
             )
 
     def _salt(self, tenant: str) -> str:

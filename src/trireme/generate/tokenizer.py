@@ -30,6 +30,7 @@ class LlmTokenizer:
         added = rust_tokenizer.get_added_tokens_decoder()
         special = {id_: token for id_, token in added.items() if token.special}
         self.special_ids = frozenset(special)
+        self.added_tokens = frozenset(token.content for token in added.values())
         control = {
             id_: token.content
             for id_, token in added.items()

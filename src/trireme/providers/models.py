@@ -26,7 +26,8 @@ class ServedModel:
     the question. takes_rerank_depth: so may it be told how many passages are reranked. alternatives: that a chat
     may ask for beside each token's log-probability; None: it says no log-probabilities. says_findings: of a rag
     model, whether it may be asked for them (see chat.Findings). is_far: no server here has it, and another region
-    answers for it; then digest and versions are "", whatever was known of it here.
+    answers for it; then digest and versions are "", whatever was known of it here. takes_tools: it may be asked for
+    calls of tools, and for reasoning apart from the text.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ServedModel:
     says_findings: bool = False
     takes_rerank_depth: bool = False
     is_far: bool = False
+    takes_tools: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ class ProviderError(TriremeError):
 
     status: HTTP status of the provider, 0 where there was none. retry_after: seconds that it asks for, 0 if none.
     kind: a word for logs and metrics, such as rate_limit, overloaded, auth, cut, malformed, timeout, connect.
-    attempts: all that were made for the request, where the attempt loop raised it.
+    attempts: all that were made for the request, where the attempt loop raised it. param: the request's field
+    that is wrong, where that is known.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class ProviderError(TriremeError):
         self.kind = kind
         self.status = status
         self.retry_after = retry_after
+        self.param = ""
         self.attempts: tuple[Attempt, ...] = ()
 
 

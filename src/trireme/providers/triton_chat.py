@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from trireme.artifacts.contracts import CACHED_FLAG, EVIDENCE, EVIDENCE_FLAG, PROMPT, RERANK_DEPTH
+from trireme.artifacts.contracts import (
+    CACHED_FLAG,
+    EVIDENCE,
+    EVIDENCE_FLAG,
+    PROMPT,
+    RERANK_DEPTH,
+    TOOL_CALLS_FLAG,
+)
 from trireme.errors import (
     DeadlineError,
     InvalidInputError,
@@ -27,13 +35,12 @@ from trireme.providers.chat import (
     Findings,
     Finished,
     FinishReason,
-    Message,
     Source,
     Sources,
     Started,
     Surface,
     TextDelta,
-    Thinking,
+    ThinkingDelta,
     Usage,
     is_content,
 )
@@ -43,6 +50,12 @@ from trireme.providers.port import AttemptLimits, ProviderError, Remedy
 from trireme.providers.triton_address import without_address
 from trireme.providers.triton_choices import Choices
 from trireme.providers.triton_faults import fault_of
+from trireme.providers.triton_messages import (
+    read_tool_calls,
+    write_choice,
+    write_messages,
+    write_tools,
+)
 from trireme.triton import calls
 from trireme.triton.async_client import AsyncTritonClient
 from trireme.triton.wire import NoServerError, Outputs, Parameter, Value
@@ -71,7 +84,8 @@ _REMEDIES: tuple[tuple[type[TriremeError], Remedy, str], ...] = (
     (NoServerError, "next", "connect"),
     (UnavailableError, "again", "overloaded"),
 )
-_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
+_FIELD = re.compile(r"(tools|tool_choice|logprobs|response_format|messages|stop): ")
+_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "tool_calls": "tool_use"}
 
 
 class TritonChat:
@@ -88,6 +102,7 @@ class TritonChat:
         self._finding: set[str] = set()
         self._deep: set[str] = set()
         self._alternatives: dict[str, int | None] = {}
+        self._calling: set[str] = set()
 
     def learn(self, models: Sequence[ServedModel]) -> None:
         """What each model can do, in place of what was known: `find_fault` asks nobody."""
@@ -96,10 +111,12 @@ class TritonChat:
         self._finding = {model.name for model in models if model.says_findings}
         self._deep = {model.name for model in models if model.takes_rerank_depth}
         self._alternatives = {model.name: model.alternatives for model in models}
+        self._calling = {model.name for model in models if model.takes_tools}
 
     def find_fault(self, call: ChatCall, model: str) -> str:
         """See ChatProvider. Of a model not learned yet only what no model of ours can do; `chat` finds the rest."""
-        return fault_of(call, model, self._abilities.get(model), self._alternatives.get(model))
+        alternatives, takes_tools = self._alternatives.get(model), model in self._calling
+        return fault_of(call, model, self._abilities.get(model), alternatives, takes_tools=takes_tools)
 
     async def chat(self, call: ChatCall, model: str, limits: AttemptLimits) -> AsyncGenerator[Event, None]:
         """See ChatProvider."""
@@ -159,6 +176,8 @@ class TritonChat:
             self._finding.add(model)
         if RERANK_DEPTH in facts.inputs:
             self._deep.add(model)
+        if TOOL_CALLS_FLAG in facts.inputs:
+            self._calling.add(model)
         self._alternatives[model] = facts.alternatives
         return ability
 
@@ -170,7 +189,9 @@ class TritonChat:
             takes_depth = model in self._deep
             inputs = _answer_inputs(call, says_findings=model in self._finding, takes_depth=takes_depth)
         else:
-            inputs = _generate_inputs(call, model in self._flagged)
+            inputs = _generate_inputs(
+                call, asks_cached=model in self._flagged, asks_parts=model in self._calling
+            )
         read = _read_answer if is_answer else _read_generated
         patience = _Patience(limits)
         stream = self._client.stream(
@@ -222,7 +243,11 @@ def provider_error(error: TriremeError, *, has_content: bool) -> ProviderError:
     text = without_address(str(error)) if isinstance(error, UnavailableError) else str(error)
     for kind_of_error, remedy, kind in _REMEDIES:
         if isinstance(error, kind_of_error):
-            return ProviderError(text, remedy, "cut" if has_content and kind == "overloaded" else kind)
+            found = ProviderError(text, remedy, "cut" if has_content and kind == "overloaded" else kind)
+            # Where it names a field, it begins with it.
+            named = _FIELD.match(text) if kind == "invalid" else None
+            found.param = named[1] if named else ""
+            return found
     return ProviderError(text, "next", "internal")
 
 
@@ -230,13 +255,23 @@ def _parameters(call: ChatCall) -> dict[str, Parameter]:
     return {USER_PARAMETER: call.user} if call.user else {}
 
 
-def _generate_inputs(call: ChatCall, asks_cached: bool) -> dict[str, Value]:
-    prompt: Any = call.prompt if call.prompt is not None else _messages(call)
+def _generate_inputs(call: ChatCall, *, asks_cached: bool, asks_parts: bool) -> dict[str, Value]:
+    prompt: Any = call.prompt if call.prompt is not None else write_messages(call.messages)
     sampling = _sampling(call)
     if call.stop:
         # Nothing else says which one was found.
         sampling["include_stop_str_in_output"] = True
-    return calls.generate_inputs(prompt, call.tenant, sampling, stream=call.stream, asks_cached=asks_cached)
+    return calls.generate_inputs(
+        prompt,
+        call.tenant,
+        sampling,
+        stream=call.stream,
+        asks_cached=asks_cached,
+        tools=write_tools(call),
+        tool_choice=write_choice(call),
+        # Log-probabilities go with the whole text. A prompt's text is as the model writes it.
+        asks_parts=asks_parts and call.prompt is None and (call.logprobs is None or bool(call.tools)),
+    )
 
 
 def _answer_inputs(call: ChatCall, *, says_findings: bool, takes_depth: bool) -> dict[str, Value]:
@@ -258,22 +293,10 @@ def _answer_inputs(call: ChatCall, *, says_findings: bool, takes_depth: bool) ->
 def _prompt_inputs(call: ChatCall) -> dict[str, Value]:
     if call.prompt is not None:
         return {"text_input": call.prompt}
-    return {"messages": json.dumps(_messages(call))}
-
-
-def _messages(call: ChatCall) -> list[dict[str, str]]:
-    return [_message(message) for message in call.messages]
-
-
-def _message(message: Message) -> dict[str, str]:
-    said = {"role": message.role, "content": message.text}
-    if message.name:
-        said["name"] = message.name
-    # Signed thinking is another provider's, and bound to it.
-    thoughts = [part.text for part in message.parts if isinstance(part, Thinking) and not part.signature]
-    if thoughts:
-        said["reasoning_content"] = "\n".join(thoughts)
-    return said
+    inputs: dict[str, Value] = {"messages": json.dumps(write_messages(call.messages))}
+    if tools := write_tools(call):
+        inputs["tools"] = json.dumps(tools)
+    return inputs
 
 
 def _sampling(call: ChatCall) -> dict[str, Any]:
@@ -297,7 +320,11 @@ def _read_generated(outputs: Outputs, call: ChatCall) -> list[Event]:
     stop = max(ended, key=len, default="")
     text = part.text.removesuffix(stop)
     entries = cut_entries(part.logprobs, text) if stop else part.logprobs
-    events: list[Event] = [TextDelta(text, part.index, entries)] if text or entries else []
+    events: list[Event] = [ThinkingDelta(part.reasoning, choice=part.index)] if part.reasoning else []
+    if text or entries:
+        events.append(TextDelta(text, part.index, entries))
+    only_first = call.parallel_tool_calls is False
+    events += read_tool_calls(part.tool_calls, choice=part.index, only_first=only_first)
     if part.finish_reason:
         events.append(Usage(part.input_tokens, part.output_tokens, part.cached_tokens))
         finished = Finished("stop_sequence", stop_sequence=stop) if stop else _finished(part.finish_reason)

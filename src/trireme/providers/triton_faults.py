@@ -23,18 +23,29 @@ SHOWN_NAMES = 5
 MAX_ANSWERS = 16
 
 
-def fault_of(call: ChatCall, model: str, ability: Ability | None, alternatives: int | None = None) -> str:
+def fault_of(
+    call: ChatCall,
+    model: str,
+    ability: Ability | None,
+    alternatives: int | None = None,
+    *,
+    takes_tools: bool = False,
+) -> str:
     """ "" where `model` can take the call. ability None: not known yet, so what depends on it is not looked at.
 
-    alternatives: see ServedModel.
+    alternatives, takes_tools: see ServedModel.
     """
     if ability not in (None, "chat", "answer"):
         return f"model: {say_what_it_does(model, ability)} and does not chat; name another"
-    faults = [_unknown(call), *_options(call), *_tools(call), *_parts(call)]
+    faults = [_unknown(call), *_options(call), *_parts(call)]
     if ability == "answer":
-        faults += _of_answers(call, model)
+        faults += [*_no_tools(call, model), *_of_answers(call, model)]
     elif ability == "chat":
-        faults += [*_of_chats(call, model), _of_logprobs(call, model, alternatives)]
+        faults += [
+            *_tools(call, model, takes_tools=takes_tools),
+            *_of_chats(call, model),
+            _of_logprobs(call, model, alternatives),
+        ]
     return next(filter(None, faults), "")
 
 
@@ -55,34 +66,40 @@ def _options(call: ChatCall) -> Iterator[str]:
         yield "reasoning_effort: models of this server have none to set; leave it out"
 
 
-def _tools(call: ChatCall) -> Iterator[str]:
+def _no_tools(call: ChatCall, model: str) -> Iterator[str]:
     if call.tools:
-        yield "tools: models of this server call none; leave them out"
+        yield f"tools: model {model!r} answers from passages and calls none; leave them out"
     if call.tool_choice not in (None, "none"):
-        yield "tool_choice: models of this server call no tools; leave it out or send none"
+        yield f"tool_choice: model {model!r} answers from passages and calls no tools; leave it out or send none"
     if call.parallel_tool_calls is not None:
-        yield "parallel_tool_calls: models of this server call no tools; leave it out"
+        yield f"parallel_tool_calls: model {model!r} answers from passages and calls no tools; leave it out"
+
+
+def _tools(call: ChatCall, model: str, *, takes_tools: bool) -> Iterator[str]:
+    if not call.tools:
+        if call.tool_choice not in (None, "auto", "none"):
+            yield "tool_choice: there are no tools to choose from; send tools with it"
+        return
+    if not takes_tools:
+        yield f"tools: the configuration of model {model!r} is older than they are; leave them out"
+    if call.logprobs is not None:
+        yield "logprobs: models of this server say none beside tools; leave out one of them"
 
 
 def _parts(call: ChatCall) -> Iterator[str]:
     for position, message in enumerate(call.messages):
-        where = f"messages[{position}]"
-        if message.role == "tool":
-            yield f"{where}: models of this server call no tools, so there is no result of one; leave it out"
         for part in message.parts:
-            yield _part(where, part, message)
+            yield _part(f"messages[{position}]", part, message)
 
 
 def _part(where: str, part: Part, message: Message) -> str:
     match part:
-        case Text():
+        case Text() | ToolUse() | ToolResult(images=()):
             return ""
-        case Image():
+        case Image() | ToolResult():
             return f"{where} has an image: models of this server read text alone; leave it out"
         case Foreign(kind=kind):
             return f"{where} has a part of type {kind[:40]!r}: models of this server read text alone; leave it out"
-        case ToolUse() | ToolResult():
-            return f"{where} has a tool call or its result: models of this server call no tools; leave it out"
         case Thinking():
             return "" if message.role == "assistant" else f"{where} has thinking that is not an assistant's"
 

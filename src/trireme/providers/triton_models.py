@@ -12,7 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trireme.artifacts.contracts import CACHED_FLAG, EVIDENCE_FLAG, OVER_LENGTH, RERANK_DEPTH
+from trireme.artifacts.contracts import (
+    CACHED_FLAG,
+    EVIDENCE_FLAG,
+    OVER_LENGTH,
+    RERANK_DEPTH,
+    TOOL_CALLS_FLAG,
+)
 from trireme.errors import DeadlineError, InvalidInputError, NotFoundError, OverLengthError
 from trireme.providers.abilities import ability_of, say_what_it_does
 from trireme.providers.models import Ability, Embedded, Reranked, SearchCall, ServedModel
@@ -187,6 +193,7 @@ class TritonModels:
                         EVIDENCE_FLAG in served.inputs,
                         RERANK_DEPTH in served.inputs,
                         served.is_far,
+                        TOOL_CALLS_FLAG in served.inputs,
                     )
                 )
         self._index, self._index_until = found, time.monotonic() + INDEX_SECONDS

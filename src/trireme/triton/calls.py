@@ -20,8 +20,12 @@ from trireme.artifacts.contracts import (
     OVER_LENGTH,
     PROMPT,
     PROMPT_FLAG,
+    REASONING,
+    REASONING_FLAG,
     RERANK_DEPTH,
     SPARSE,
+    TOOL_CALLS,
+    TOOL_CALLS_FLAG,
     most_alternatives,
 )
 from trireme.artifacts.kinds import KINDS
@@ -37,11 +41,12 @@ _COUNTS = ("return_finish_reason", "return_num_input_tokens", "return_num_output
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GeneratedPart:
-    """A part of the LLM's text. The last one has the finish_reason (stop, length, cancelled) and the counts.
+    """A part of the LLM's answer. The last has the finish_reason (stop, length, tool_calls, cancelled) and counts.
 
     cached_tokens: of the prompt, those that the engine's prefix cache had; None where it was not asked for, and
     where the engine does not count. logprobs: of the tokens of `text`, where sampling asked for them: OpenAI's
-    entries (token, logprob, bytes, top_logprobs). index: which of n answers it is of.
+    entries (token, logprob, bytes, top_logprobs). index: which of n answers it is of. reasoning, tool_calls: where
+    they were asked for; OpenAI's entries, of a streamed answer its deltas (index, id, function).
     """
 
     text: str
@@ -51,6 +56,8 @@ class GeneratedPart:
     cached_tokens: int | None = None
     logprobs: tuple[Mapping[str, Any], ...] = ()
     index: int = 0
+    reasoning: str = ""
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -206,22 +213,33 @@ def read_answer_part(outputs: Outputs) -> AnswerPart:
 
 
 def generate_inputs(
-    prompt: str | Sequence[Mapping[str, str]],
+    prompt: str | Sequence[Mapping[str, Any]],
     tenant: str | None,
     sampling: Mapping[str, Any] | None,
     *,
     stream: bool,
     asks_cached: bool = False,
+    tools: Sequence[Mapping[str, Any]] = (),
+    tool_choice: str = "",
+    asks_parts: bool = False,
 ) -> dict[str, Value]:
-    """Inputs of a generator. prompt: a text, or messages of {"role", "content"}.
+    """Inputs of a generator. prompt: a text, or messages of {"role", "content"}. tools: OpenAI's, with messages.
+    tool_choice: as the generator takes it, "" for auto.
 
-    asks_cached: for cached_tokens, too. Only a model whose inputs have CACHED_FLAG takes the question.
+    asks_cached: for cached_tokens, too. Only a model whose inputs have CACHED_FLAG takes the question. asks_parts:
+    for reasoning, and for calls where there are tools; so with TOOL_CALLS_FLAG.
     """
     inputs: dict[str, Value] = {"stream": stream, "exclude_input_in_output": True}
     inputs |= {"text_input": prompt} if isinstance(prompt, str) else {"messages": json.dumps(list(prompt))}
     inputs |= dict.fromkeys(_COUNTS, True)
     if asks_cached:
         inputs[CACHED_FLAG] = True
+    if tools:
+        inputs["tools"] = json.dumps(list(tools))
+        if tool_choice:
+            inputs["tool_choice"] = tool_choice
+    if asks_parts:
+        inputs |= {REASONING_FLAG: True, TOOL_CALLS_FLAG: bool(tools)}
     if tenant is not None:
         inputs["tenant"] = tenant
     return inputs | _sampling(sampling)
@@ -237,6 +255,8 @@ def read_generated(outputs: Outputs) -> GeneratedPart:
         cached_tokens=int(outputs["num_cached_tokens"][0]) if "num_cached_tokens" in outputs else None,
         logprobs=read_logprobs(outputs),
         index=int(outputs[INDEX][0]) if INDEX in outputs else 0,
+        reasoning=outputs[REASONING][0].decode() if REASONING in outputs else "",
+        tool_calls=tuple(json.loads(outputs[TOOL_CALLS][0])) if TOOL_CALLS in outputs else (),
     )
 
 

@@ -19,6 +19,12 @@ from trireme.providers.chat import (
     Text,
     TextDelta,
     Thinking,
+    ThinkingDelta,
+    Tool,
+    ToolDelta,
+    ToolResult,
+    ToolStart,
+    ToolUse,
     Usage,
 )
 from trireme.providers.models import ServedModel
@@ -48,6 +54,7 @@ def server():
             "llm": config_of("llm", backend="generator"),
             "rag": config_of("rag", backend="rag", inputs=["text_input", "rerank_depth"]),
             "old_rag": config_of("old_rag", backend="rag", inputs=["text_input"]),
+            "caller": config_of("caller", backend="generator", inputs=["messages", "return_tool_calls"]),
             "embedding": config_of("embedding", backend="text_encoder", inputs=["text"]),
             "search__sort": config_of("search__sort", backend="sort"),
         }
@@ -657,3 +664,122 @@ def test_whether_a_model_says_findings_is_learned_with_what_it_can_do(server, sa
     asyncio.run(with_provider(server, act, [ServedModel("rag", "answer", True, says_findings=says)]))
     assert ("return_evidence" in inputs_of(server.requests[0])) is says
     assert server.config_questions == []
+
+
+WEATHER = Tool("get_weather", "of a city", {"type": "object", "properties": {"city": {"type": "string"}}})
+
+
+def calls_piece(text="", entries=(), reason="", reasoning=""):
+    outputs = {"text_output": [text], "finish_reason": [reason]}
+    if entries:
+        outputs["tool_calls"] = [json.dumps(list(entries))]
+    if reasoning:
+        outputs["reasoning"] = [reasoning]
+    if reason:
+        outputs |= {"num_input_tokens": [5], "num_output_tokens": [2]}
+    return response_of(outputs, is_last=bool(reason))
+
+
+def entry(index, arguments, name=""):
+    head = {"id": f"call_{index}", "type": "function"} if name else {}
+    return {
+        "index": index,
+        **head,
+        "function": {**({"name": name} if name else {}), "arguments": arguments},
+    }
+
+
+def test_calls_and_reasoning_become_events(server):
+    server.stream = lambda request, context: iter(
+        [
+            calls_piece(reasoning="hm"),
+            calls_piece("I look."),
+            calls_piece(entries=[entry(0, "", "get_weather")]),
+            calls_piece(entries=[entry(0, '{"city": 1}'), entry(1, "{}", "now")]),
+            calls_piece(reason="tool_calls"),
+        ]
+    )
+    call = call_of(stream=True, tools=(WEATHER,))
+
+    events = chat(server, call, "caller")
+
+    assert events == [
+        Started("caller"),
+        ThinkingDelta("hm"),
+        TextDelta("I look."),
+        ToolStart(0, "call_0", "get_weather"),
+        ToolDelta(0, '{"city": 1}'),
+        ToolStart(1, "call_1", "now"),
+        ToolDelta(1, "{}"),
+        Usage(5, 2),
+        Finished("tool_use"),
+    ]
+    inputs = inputs_of(server.requests[0])
+    assert (inputs["return_tool_calls"], inputs["return_reasoning"]) == (True, True)
+    assert json.loads(inputs["tools"]) == [
+        {
+            "type": "function",
+            "function": {"name": "get_weather", "description": "of a city", "parameters": WEATHER.schema},
+        }
+    ]
+    alone = chat(server, call_of(stream=True, tools=(WEATHER,), parallel_tool_calls=False), "caller")
+    assert [event.name for event in alone if isinstance(event, ToolStart)] == ["get_weather"]
+
+
+def test_calls_and_results_of_earlier_turns_are_sent(server):
+    server.stream = lambda request, context: iter([calls_piece("12 degrees", reason="stop")])
+    turns = (
+        Message("user", (Text("weather?"),)),
+        Message("assistant", (ToolUse("1", "get_weather", '{"city": "Bonn"}'), ToolUse("2", "now", "{oh"))),
+        Message("tool", (ToolResult("1", "12"),)),
+        Message("tool", (ToolResult("2", "late"),)),
+    )
+
+    chat(server, call_of(messages=turns, tools=(WEATHER,), tool_choice="none"), "caller")
+
+    inputs = inputs_of(server.requests[0])
+    _, assistant, *results = json.loads(inputs["messages"])
+    assert assistant["content"] is None
+    assert [call["function"] for call in assistant["tool_calls"]] == [
+        {"name": "get_weather", "arguments": {"city": "Bonn"}},
+        {"name": "now", "arguments": {"_invalid_json": "{oh"}},
+    ]
+    assert results == [
+        {"role": "tool", "tool_call_id": "1", "content": "12", "name": "get_weather"},
+        {"role": "tool", "tool_call_id": "2", "content": "late", "name": "now"},
+    ]
+    assert "tools" not in inputs
+
+
+def test_an_older_configuration_is_not_asked_for_parts(server):
+    server.stream = lambda request, context: iter([piece("Hello", "stop")])
+    chat(server, call_of())
+    assert "return_reasoning" not in inputs_of(server.requests[0])
+
+    error, _ = error_of(server, call_of(tools=(WEATHER,)))
+    assert str(error).startswith("tools: the configuration of model 'llm' is older")
+
+
+@pytest.mark.parametrize(
+    ("choice", "sent"),
+    [
+        (None, None),
+        ("auto", None),
+        ("any", "required"),
+        ("tool:get_weather", '{"type": "function", "function": {"name": "get_weather"}}'),
+    ],
+)
+def test_the_choice_of_a_tool_is_sent(server, choice, sent):
+    server.stream = lambda request, context: iter([calls_piece(reason="stop")])
+    chat(server, call_of(tools=(WEATHER,), tool_choice=choice), "caller")
+    assert inputs_of(server.requests[0]).get("tool_choice") == sent
+
+
+def test_tools_count_with_the_prompt(server):
+    server.stream = lambda request, context: iter([piece("", "stop")])
+
+    async def act(provider):
+        return await provider.count_tokens(call_of(tools=(WEATHER,)), "caller")
+
+    assert asyncio.run(with_provider(server, act)) == 5
+    assert "get_weather" in inputs_of(server.requests[0])["tools"]

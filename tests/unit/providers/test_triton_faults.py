@@ -55,15 +55,9 @@ def test_everything_that_a_generator_does_is_taken():
         ({"unknown": tuple("abcdefg")}, "a, b, c, d, e and 2 more"),
         ({"choices": 17}, "n: models of this server give at most 16"),
         ({"reasoning_effort": "low"}, "reasoning_effort"),
-        ({"tools": (Tool("f"),)}, "tools"),
-        ({"tools": (Tool("f"),), "tool_choice": "none"}, "tools"),
-        ({"tool_choice": "auto"}, "tool_choice"),
-        ({"tool_choice": "tool:f"}, "tool_choice"),
-        ({"parallel_tool_calls": False}, "parallel_tool_calls"),
         ({"messages": (Message("user", (Image("data:,"),)),)}, "messages[0] has an image"),
         ({"messages": (*HELLO, Message("user", (Foreign("input_audio"),)))}, "messages[1] has a part of type"),
-        ({"messages": (Message("assistant", (ToolUse("1", "f", "{}"),)),)}, "messages[0] has a tool call"),
-        ({"messages": (Message("tool", (ToolResult("1", "x"),)),)}, "messages[0]: models of this server"),
+        ({"messages": (Message("tool", (ToolResult("1", "x", (Image("data:,"),)),)),)}, "messages[0] has an image"),
         ({"messages": (Message("user", (Thinking("x"),)),)}, "thinking"),
     ],
 )  # fmt: skip
@@ -71,6 +65,42 @@ def test_what_no_model_of_ours_can_do_is_refused_by_its_name(changes, named, abi
     fault = fault_of(call_of(**changes), "llm", ability)
     assert named in fault
     assert "leave" in fault or "thinking" in fault
+
+
+def test_tools_their_calls_and_their_results_are_taken_by_a_generator():
+    turns = (
+        *HELLO,
+        Message("assistant", (ToolUse("1", "f", "{}"),)),
+        Message("tool", (ToolResult("1", "x", is_error=True),)),
+    )
+    for choice in (None, "auto", "none", "any", "tool:f"):
+        call = call_of(turns, tools=(Tool("f"),), tool_choice=choice, parallel_tool_calls=False)
+        assert fault_of(call, "llm", "chat", takes_tools=True) == ""
+        # Of a model that is not known yet, its configuration is asked first.
+        assert fault_of(call, "llm", None) == ""
+
+
+def test_tools_that_a_generator_does_not_take_are_refused_by_their_name():
+    asked = call_of(tools=(Tool("f"),))
+    older = "tools: the configuration of model 'llm' is older than they are; leave them out"
+    assert fault_of(asked, "llm", "chat") == older
+    nothing = fault_of(call_of(tool_choice="any"), "llm", "chat", takes_tools=True)
+    assert nothing.startswith("tool_choice: there are no tools")
+    beside = call_of(tools=(Tool("f"),), logprobs=0)
+    assert fault_of(beside, "llm", "chat", 0, takes_tools=True).startswith("logprobs: ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"tools": (Tool("f"),)}, "tools"),
+        ({"tool_choice": "auto"}, "tool_choice"),
+        ({"parallel_tool_calls": False}, "parallel_tool_calls"),
+    ],
+)
+def test_an_answer_from_passages_calls_no_tools(changes, field):
+    fault = fault_of(call_of(**changes), "rag", "answer")
+    assert fault.startswith(f"{field}: model 'rag' answers from passages")
 
 
 @pytest.mark.parametrize(

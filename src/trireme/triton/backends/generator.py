@@ -16,7 +16,15 @@ from typing import Any
 import numpy as np
 
 from trireme.artifacts.config_writer import PARAMETERS
-from trireme.artifacts.contracts import CACHED_FLAG, INDEX, LOGPROBS
+from trireme.artifacts.contracts import (
+    CACHED_FLAG,
+    INDEX,
+    LOGPROBS,
+    REASONING,
+    REASONING_FLAG,
+    TOOL_CALLS,
+    TOOL_CALLS_FLAG,
+)
 from trireme.artifacts.manifest import read_manifest, verify_files
 from trireme.errors import InvalidInputError, TriremeError
 from trireme.generate.chat import ChatTemplate
@@ -28,6 +36,7 @@ from trireme.generate.registry import open_engine
 from trireme.generate.sampling import parse_parameters
 from trireme.generate.service import GenerateRequest, Generator, ServiceOptions
 from trireme.generate.tokenizer import LlmTokenizer
+from trireme.generate.tool_choice import NONE, ToolChoice, hold_to_choice, parse_tool_choice
 from trireme.triton.backends.client_watch import Client, ClientWatch
 from trireme.triton.backends.config import ModelConfig
 from trireme.triton.backends.generator_metrics import GeneratorMetrics
@@ -60,6 +69,8 @@ class Wanted:
     cached_tokens: bool = False
     logprobs: bool = False
     index: bool = False
+    tool_calls: bool = False
+    reasoning: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -109,6 +120,8 @@ class GeneratorModel(BackendModel):
             chat_text_input=config.read_flag("chat_text_input"),
             max_num_batched_tokens=options.max_num_batched_tokens,
             max_num_seqs=options.max_num_seqs,
+            # Configurations written before it was there do not say it.
+            tool_parser=config.parameters.get("tool_parser", ""),
         )
         self._default_max_tokens = config.read_int("default_max_tokens")
         self._has_logprobs, self._has_index = LOGPROBS in config.outputs, INDEX in config.outputs
@@ -209,13 +222,18 @@ class GeneratorModel(BackendModel):
         tenant = read_scalar(self.pb, request, "tenant")
         if tenant is not None and not 1 <= len(tenant) <= MAX_TENANT:
             raise InvalidInputError(f"tenant must have 1 to {MAX_TENANT} characters, got {len(tenant)}")
+        tools, choice = self._read_tools(request)
+        read = parse_parameters(sampling, self._default_max_tokens)
         asked = GenerateRequest(
-            parameters=parse_parameters(sampling, self._default_max_tokens),
+            parameters=replace(read, sampling=hold_to_choice(read.sampling, choice, tools)),
             text=text,
             messages=None if messages is None else parse_messages(messages),
-            tools=parse_tools(read_scalar(self.pb, request, "tools") or ""),
+            tools=() if choice.mode == NONE else tools,
             stream=stream,
             tenant=tenant or DEFAULT_TENANT,
+            wants_calls=self._flag(request, TOOL_CALLS_FLAG),
+            choice=choice,
+            wants_reasoning=self._flag(request, REASONING_FLAG),
         )
         wanted = Wanted(
             prefix=text if text is not None and not stream and not exclude else "",
@@ -225,12 +243,21 @@ class GeneratorModel(BackendModel):
             cached_tokens=self._flag(request, CACHED_FLAG),
             logprobs=asked.parameters.sampling.logprobs is not None,
             index=asked.parameters.n > 1,
+            tool_calls=asked.wants_calls,
+            reasoning=asked.wants_reasoning,
         )
         if wanted.index and not self._has_index:
             raise InvalidInputError(f"n: config.pbtxt lacks the output {INDEX}; write it again")
         if wanted.logprobs and not self._has_logprobs:
             raise InvalidInputError(f"logprobs: config.pbtxt lacks the output {LOGPROBS}; write it again")
         return asked, wanted
+
+    def _read_tools(self, request: Any) -> tuple[tuple[dict[str, Any], ...], ToolChoice]:
+        tools = parse_tools(read_scalar(self.pb, request, "tools") or "")
+        choice = parse_tool_choice(read_scalar(self.pb, request, "tool_choice") or "", tools)
+        if choice.is_forced and not self._flag(request, TOOL_CALLS_FLAG):
+            raise InvalidInputError(f"tool_choice: a call that must be made goes with {TOOL_CALLS_FLAG}")
+        return tools, choice
 
     def _flag(self, request: Any, name: str) -> bool:
         return bool(read_scalar(self.pb, request, name))
@@ -285,6 +312,10 @@ class GeneratorModel(BackendModel):
             tensors.append(self._strings(LOGPROBS, json.dumps(entries)))
         if wanted.index:
             tensors.append(self.pb.Tensor(INDEX, np.array([index], np.uint32)))
+        if wanted.reasoning and piece.reasoning:
+            tensors.append(self._strings(REASONING, piece.reasoning))
+        if wanted.tool_calls and piece.tool_calls:
+            tensors.append(self._strings(TOOL_CALLS, json.dumps([one.as_json() for one in piece.tool_calls])))
         if wanted.cached_tokens and piece.is_last and piece.cached_tokens is not None:
             tensors.append(self.pb.Tensor("num_cached_tokens", np.array([piece.cached_tokens], np.uint32)))
         return tensors

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fakes.calling_llm import write_calling_llm
 from fakes.fake_pb import arguments
 from trireme.artifacts.manifest import Manifest, write_manifest
 from trireme.triton.backends.generator import GeneratorModel
@@ -415,3 +416,113 @@ def test_the_metrics_follow_the_requests(make, pb):
 def test_a_malformed_parameter_stops_the_load_and_is_named(make, pb, key, value):
     with pytest.raises(pb.TritonModelException, match=key):
         make(**{key: value})
+
+
+CALL = '<tool_call>{"name": "say", "arguments": {"text": "oars"}}</tool_call>'
+SAY = {"type": "function", "function": {"name": "say", "parameters": {"type": "object"}}}
+
+
+@pytest.fixture
+def calling(pb, tmp_path):
+    """A model that calls tools; calling(text, **inputs) is what it answers where a user says the text."""
+    write_calling_llm(tmp_path / "caller" / "1")
+    model = GeneratorModel()
+    model.initialize(
+        arguments(
+            tmp_path / "caller",
+            outputs=("logprobs",),
+            **{**PARAMETERS, "max_text_bytes": 9999, "default_max_tokens": 200},
+        )
+    )
+
+    def asked(text, **inputs):
+        messages = json.dumps([{"role": "user", "content": f"say ~{text}~"}])
+        wanted = {"return_tool_calls": True, "return_reasoning": True, "return_finish_reason": True}
+        given = {"messages": messages, "tools": json.dumps([SAY]), **wanted, **inputs}
+        return ask(model, **given)
+
+    yield asked
+    model.finalize()
+
+
+def joined(request, name):
+    """Values of an output over all responses."""
+    return [r.outputs[name][0].decode() for r in request.wait() if name in r.outputs]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_call_and_reasoning_are_outputs_of_their_own(calling, stream):
+    request = calling(f"<think>hm, oars</think>I call. {CALL}", stream=stream)
+
+    deltas = [entry for text in joined(request, "tool_calls") for entry in json.loads(text)]
+
+    assert (request.text, "".join(joined(request, "reasoning"))) == ("I call.", "hm, oars")
+    assert joined(request, "finish_reason")[-1] == "tool_calls"
+    assert deltas[0]["function"]["name"] == "say"
+    assert deltas[0]["id"].startswith("call_")
+    assert "".join(one["function"]["arguments"] for one in deltas) == '{"text": "oars"}'
+    assert {one["index"] for one in deltas} == {0}
+    assert (len(deltas) > 1) == stream
+
+
+def test_an_answer_is_all_text_where_nobody_asks_for_its_parts(calling):
+    answer = f"<think>hm</think>{CALL}"
+    plain = calling(answer, return_tool_calls=False, return_reasoning=False)
+    assert joined(plain, "finish_reason") == ["stop"]
+    assert plain.text == answer
+
+
+def test_a_broken_call_is_text(calling):
+    request = calling('<tool_call>{"name": "say", "arguments": {"text"')
+    assert joined(request, "finish_reason") == ["stop"]
+    assert request.text == '<tool_call>{"name": "say", "arguments": {"text"'
+
+
+def test_log_probabilities_beside_the_parts_of_an_answer_are_refused(calling):
+    (response,) = calling("x", sampling_parameters='{"logprobs": true}').wait()
+    assert "logprobs: they go with the whole text" in response.error.message
+
+
+SHOUT = {"type": "function", "function": {"name": "shout", "parameters": {"type": "object"}}}
+BOTH = json.dumps([SAY, SHOUT])
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("choice", "name"),
+    [("required", "say"), ('{"type": "function", "function": {"name": "shout"}}', "shout")],
+)
+def test_a_call_that_must_be_made_is_made(calling, choice, name, stream):
+    request = calling("no call at all", tools=BOTH, tool_choice=choice, stream=stream)
+
+    deltas = [entry for text in joined(request, "tool_calls") for entry in json.loads(text)]
+
+    assert (deltas[0]["function"]["name"], request.text) == (name, "")
+    assert json.loads("".join(one["function"]["arguments"] for one in deltas)) == {}
+    assert joined(request, "finish_reason")[-1] == "tool_calls"
+
+
+def test_a_model_that_may_call_nothing_does_not_know_of_tools(calling):
+    assert calling(CALL, tool_choice="none").wait()[0].outputs["text_output"][0].decode() == CALL
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        ({"tool_choice": "always"}, "tool_choice must be auto, none, required"),
+        ({"tool_choice": '{"function": {"name": "sing"}}'}, "no tool is named 'sing'"),
+        ({"tool_choice": "required", "tools": ""}, "send tools with it"),
+        ({"tool_choice": "required", "return_tool_calls": False}, "goes with return_tool_calls"),
+        (
+            {
+                "tool_choice": "required",
+                "sampling_parameters": '{"response_format": {"type": "json_object"}}',
+            },
+            "goes without response_format",
+        ),
+        ({"tool_choice": "required", "sampling_parameters": '{"min_tokens": 3}'}, "goes without min_tokens"),
+    ],
+)
+def test_a_choice_that_cannot_be_kept_to_is_refused(calling, inputs, said):
+    (response,) = calling("x", **inputs).wait()
+    assert said in response.error.message
