@@ -26,6 +26,12 @@ def packed_layers(tensors: TensorFiles) -> list[str]:
     return sorted(name.removesuffix(_PACKED) for name in tensors.entries if name.endswith(_PACKED))
 
 
+def check_layers(source: Path) -> None:
+    """Raises UnsupportedError for experts in integers: in the graph all of a layer are one matrix."""
+    if found := next((one for one in packed_layers(TensorFiles(source)) if ".experts." in one), None):
+        raise _no_matrix(found)
+
+
 def write_dense(
     source: Path, target: Path, quantization: Quantization | None, adapter: LoraAdapter | None = None
 ) -> None:
@@ -67,14 +73,18 @@ def restore_integers(model: Any, source: Path, quantization: Quantization, store
         weight = unpack_weight(tensors, layer, quantization)
         constant = found.get(f"self.{layer}.weight")
         if constant is None or list(constant.get_output_shape(0)) != list(weight.integers.shape):
-            raise UnsupportedError(
-                f"{layer} is quantized, and in optimum-intel's graph it is no matrix of its own, as the experts"
-                " of a mixture share one: take a float checkpoint and precision = 'int4'"
-            )
+            raise _no_matrix(layer)
         # A float16 constant stands before a conversion to float32, which is what the others read.
         reader = next(iter(constant.output(0).get_target_inputs())).get_node()
         place = reader if reader.get_type_name() == "Convert" else constant
         place.output(0).replace(store.packed_weight(weight).output(0))
+
+
+def _no_matrix(layer: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"{layer} is quantized, and in optimum-intel's graph it is no matrix of its own, as the experts of a"
+        " mixture share one: take a float checkpoint and precision = 'int4'"
+    )
 
 
 class _Shards:

@@ -15,8 +15,8 @@ from trireme.artifacts.encoder_engines import GRAPH_FILE
 from trireme.artifacts.manifest import TOKENIZER_FILE
 from trireme.artifacts.recipe import Recipe
 from trireme.checkpoints.lora import LoraAdapter
-from trireme.export_llm.dense import restore_integers, write_dense
-from trireme.export_llm.optimum import Optimum
+from trireme.export_llm.dense import check_layers, restore_integers, write_dense
+from trireme.export_llm.optimum_process import Optimum
 from trireme.export_llm.optimum_worker import GROUP_SIZE
 from trireme.export_llm.parity import compare_logits, make_prompts
 from trireme.export_llm.quantization import Quantization, read_quantization
@@ -48,6 +48,7 @@ def write_exported(
     optimum-intel has no form for, UnavailableError when it dies.
     """
     quantization = read_quantization(source.config)
+    check_layers(source.folder)
     scratch = stage / _SCRATCH
     scratch.mkdir()
     folder = source.folder

@@ -1,8 +1,8 @@
 """Exports a language model with optimum-intel: run as a file in its environment, which has nothing of ours.
 
-Line in:   {"versions": [package, ...]}, or {"source": folder, "target": folder, "bits": 16, 8 or 4,
+Lines in:  {"versions": [package, ...]}, or {"source": folder, "target": folder, "bits": 16, 8 or 4,
            "prompts": [[token ids], ...]}
-Lines out: {"step": name} as it goes on, then one of {"versions": {package: version}}, {"done": true},
+Lines out: for each {"step": name} as it goes on, then one of {"versions": {package: version}}, {"done": true},
            {"refused": why}
 
 It writes GRAPH_FILE with its weights, and before_N.npy: of prompt N the logits [tokens, vocabulary] of transformers
@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+import traceback
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,7 @@ def export(request: dict[str, Any], say: Any) -> None:
     del model
     say({"step": "write"})
     compress(raw, target / GRAPH_FILE, request["bits"])
+    shutil.rmtree(raw)
 
 
 def check_type(model_type: str) -> None:
@@ -123,9 +126,7 @@ def trace(model: Any, target: Path) -> None:
 
 
 def compress(source: Path, target: Path, bits: int) -> None:
-    """Writes the graph with weights of 16, 8 or 4 bits, of which tables of tokens have 8. Removes `source`."""
-    import shutil
-
+    """Writes the graph with weights of 16, 8 or 4 bits; beside 4 tables of tokens have 8."""
     import nncf
     import openvino
 
@@ -135,8 +136,6 @@ def compress(source: Path, target: Path, bits: int) -> None:
     elif bits == 4:
         model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT4_ASYM, group_size=GROUP_SIZE)
     openvino.save_model(model, target, compress_to_fp16=True)
-    del model
-    shutil.rmtree(source)
 
 
 def read_versions(names: list[str]) -> dict[str, str]:
@@ -151,7 +150,7 @@ def read_versions(names: list[str]) -> dict[str, str]:
 
 
 def main() -> None:
-    """One request from standard input; libraries print to standard error."""
+    """Answers what comes on standard input; libraries print to standard error."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
         os.dup2(2, 1)
         os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
@@ -160,19 +159,23 @@ def main() -> None:
             out.write(json.dumps(line) + "\n")
             out.flush()
 
-        request = json.loads(sys.stdin.readline())
-        if "versions" in request:
-            say({"versions": read_versions(request["versions"])})
-            return
-        try:
-            export(request, say)
-            say({"done": True})
-        except RefusedError as error:
-            say({"refused": str(error)})
-        except Exception as error:  # the libraries raise what they like
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            say({"refused": f"optimum-intel fails with {type(error).__name__}: {(lines or [''])[0][:300]}"})
-            raise
+        for line in sys.stdin:
+            say(answer(json.loads(line), say))
+
+
+def answer(request: dict[str, Any], say: Any) -> dict[str, Any]:
+    """The last line of a request."""
+    if "versions" in request:
+        return {"versions": read_versions(request["versions"])}
+    try:
+        export(request, say)
+    except RefusedError as error:
+        return {"refused": str(error)}
+    except Exception as error:  # the libraries raise what they like
+        traceback.print_exc()
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return {"refused": f"optimum-intel fails with {type(error).__name__}: {(lines or [''])[0][:300]}"}
+    return {"done": True}
 
 
 if __name__ == "__main__":

@@ -25,10 +25,10 @@ from trireme.checkpoints.lora import LoraAdapter, adapter_files
 from trireme.checkpoints.source import SAFE_SUFFIXES, fetch_source
 from trireme.checkpoints.tensors import weight_files
 from trireme.errors import InvalidInputError, UnsupportedError
-from trireme.export_llm import optimum
 from trireme.export_llm.architecture import Architecture, NoOwnGraphError, read_architecture
 from trireme.export_llm.checkpoint_files import check_for_gpu, link_checkpoint, name_gpu_precision
-from trireme.export_llm.gpu_config import read_gpu_model
+from trireme.export_llm.gpu_config import GpuModel, read_gpu_model
+from trireme.export_llm.optimum_process import ADVICE, Optimum
 from trireme.export_llm.parity import read_thresholds
 from trireme.export_llm.quantization import Quantization, read_quantization
 from trireme.export_llm.rounding import ROUNDINGS, Rounding
@@ -55,6 +55,8 @@ SPACE_FACTOR = 2.2
 # optimum-intel writes all in float32 first; of 4-bit integers the floats are written, too.
 EXPORT_SPACE_FACTOR = 4.0
 SCRATCH_FILE = "constants.tmp"
+# Their checkpoints name code that transformers and vLLM have a class of their own for, which computes the same.
+NATIVE_FAMILIES = ("phi3", "phimoe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class LlmSource:
     vocabulary: int
     max_model_len: int
     adapter: LoraAdapter | None = None
-    optimum: optimum.Optimum | None = None
+    optimum: Optimum | None = None
 
 
 def build_llm(recipe: Recipe, options: BuildOptions, notice: Notice = lambda step: None) -> Outcome[Manifest]:
@@ -104,7 +106,7 @@ def build_llm(recipe: Recipe, options: BuildOptions, notice: Notice = lambda ste
 
 
 def collect_inputs(
-    recipe: Recipe, folder: Path, adapter: Path | None = None, exporter: optimum.Optimum | None = None
+    recipe: Recipe, folder: Path, adapter: Path | None = None, exporter: Optimum | None = None
 ) -> Inputs:
     """What shapes the files: the recipe's build keys, the checkpoint's files and an adapter's, tool versions."""
     values = asdict(recipe)
@@ -124,14 +126,14 @@ def read_source(
 
     Raises UnsupportedError, ArtifactError or NotFoundError naming the file or key in the way.
     """
-    config = read_config(folder)
+    config = read_config(folder, _advise_on_code)
     check_weights(folder)
     limit = recipe.max_model_len
     if recipe.target == "gpu":
-        model = read_gpu_model(config, limit)
-        _check_tokens(folder, model.vocabulary, may_add=True)
+        on_gpu = read_gpu_model(config, limit)
+        _check_tokens(folder, on_gpu.vocabulary, may_add=True)
         _check_text_files(folder)
-        return LlmSource(folder, config, None, model.vocabulary, limit or model.positions)
+        return LlmSource(folder, config, None, on_gpu.vocabulary, limit or on_gpu.positions)
     architecture, exporter = _find_form(config, limit, project)
     if recipe.precision and read_quantization(config) is not None:
         raise refuse(
@@ -140,7 +142,7 @@ def read_source(
             config["quantization_config"],
             f"its own integers are kept; take precision = {recipe.precision!r} out of the recipe",
         )
-    model = architecture or read_gpu_model(config, limit)
+    model: Architecture | GpuModel = architecture or read_gpu_model(config, limit)
     _check_tokens(folder, model.vocabulary, may_add=exporter is not None)
     _check_text_files(folder)
     found = None if adapter is None else _read_adapter(adapter, recipe)
@@ -150,15 +152,25 @@ def read_source(
 
 def _find_form(
     config: dict[str, Any], limit: int | None, project: Path
-) -> tuple[Architecture | None, optimum.Optimum | None]:
+) -> tuple[Architecture | None, Optimum | None]:
     """The architecture of our own graph, or else what exports another one. Raises UnsupportedError."""
-    exporter = optimum.Optimum(project)
+    exporter = Optimum(project)
     try:
         return read_architecture(config, limit), None
     except NoOwnGraphError as error:
-        if exporter.is_there():
-            return None, exporter
-        raise UnsupportedError(f"{error}{optimum.ADVICE}") from None
+        if not exporter.is_there():
+            raise UnsupportedError(f"{error}{ADVICE}") from None
+    if isinstance(config.get("text_config"), dict):
+        raise UnsupportedError(
+            f"model_type {config.get('model_type')!r} is a model around a text model (text_config), which has no"
+            " graph for the CPU: take a checkpoint of the text model alone"
+        )
+    return None, exporter
+
+
+def _advise_on_code(config: dict[str, Any]) -> str:
+    """What to do about code that a config.json names; "" where there is a class for the model without it."""
+    return "" if config.get("model_type") in NATIVE_FAMILIES else "take it out"
 
 
 def _read_adapter(folder: Path, recipe: Recipe) -> LoraAdapter:
