@@ -91,16 +91,26 @@ def write_llm(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def exported(write_llm, tmp_path_factory):
-    """{case: (checkpoint folder, expected logits, folder of its graphs, error)}, written by one process."""
-    cases = [case for case in CASES if case.form == OPTIMUM]
-    made = [(*write_llm(case), tmp_path_factory.mktemp("graphs")) for case in cases]
-    lines = [json.dumps([str(folder), str(place), list(BITS)]) + "\n" for folder, _, place in made]
+def export(tmp_path_factory):
+    """export(folder) -> the folder with its graphs in every width. One process writes them all."""
     command = [PYTHON, "-I", "-c", EXPORT_ALL, WORKER]
-    done = subprocess.run(command, input="".join(lines), capture_output=True, text=True, check=False)
-    said = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(said) == len(cases), done.stderr[-2000:]
-    return {case.name: (*one, error) for case, one, error in zip(cases, made, said, strict=True)}
+    with (tmp_path_factory.mktemp("exporter") / "log").open("w+") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+        )
+
+        def ask(folder):
+            place = tmp_path_factory.mktemp("graphs")
+            process.stdin.write(json.dumps([str(folder), str(place), list(BITS)]) + "\n")
+            process.stdin.flush()
+            error = json.loads(process.stdout.readline())
+            assert not error, error
+            return place
+
+        yield ask
+        process.stdin.close()
+        process.wait()
+        process.stdout.close()
 
 
 def agreement(path, expected):
@@ -133,9 +143,9 @@ def test_our_own_graph_computes_what_transformers_does(case, write_llm, measured
 
 @NEEDS_OPTIMUM
 @pytest.mark.parametrize("case", [case for case in CASES if case.form == OPTIMUM], ids=lambda case: case.name)
-def test_an_exported_graph_computes_what_transformers_does(case, exported, measured):
-    folder, expected, place, error = exported[case.name]
-    assert not error, error
+def test_an_exported_graph_computes_what_transformers_does(case, write_llm, export, measured):
+    folder, expected = write_llm(case)
+    place = export(folder)
     with pytest.raises(NoOwnGraphError):
         read_architecture(read_config(folder))
     check(case, {bits: place / f"{bits}.xml" for bits in BITS}, expected, measured)

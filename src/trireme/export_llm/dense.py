@@ -18,6 +18,8 @@ from trireme.export_llm.quantization import Quantization, unpack_weight
 
 _PACKED = ".qweight"
 _PARTS = ("qweight", "qzeros", "scales", "g_idx")
+# What OpenVINO adds to a constant's name where it stores it in float16.
+_HALVED = "_compressed"
 SHARD_BYTES = 1 << 30
 
 
@@ -68,7 +70,11 @@ def restore_integers(model: Any, source: Path, quantization: Quantization, store
     Raises UnsupportedError for a layer that the model does not have as a matrix of its own.
     """
     tensors = TensorFiles(source)
-    found = {op.get_friendly_name(): op for op in model.get_ordered_ops() if op.get_type_name() == "Constant"}
+    found = {
+        op.get_friendly_name().removesuffix(_HALVED): op
+        for op in model.get_ordered_ops()
+        if op.get_type_name() == "Constant"
+    }
     for layer in packed_layers(tensors):
         weight = unpack_weight(tensors, layer, quantization)
         constant = found.get(f"self.{layer}.weight")

@@ -93,8 +93,10 @@ def _put_integers_back(scratch: Path, folder: Path, quantization: Quantization, 
     from trireme.export_llm.constants import ConstantStore
 
     store = ConstantStore(scratch / "constants.tmp")
-    model = openvino.Core().read_model(scratch / GRAPH_FILE)
-    restore_integers(model, folder, quantization, store)
-    openvino.save_model(model, stage / GRAPH_FILE, compress_to_fp16=False)
-    del model
-    store.close()
+    try:
+        model = openvino.Core().read_model(scratch / GRAPH_FILE)
+        restore_integers(model, folder, quantization, store)
+        openvino.save_model(model, stage / GRAPH_FILE, compress_to_fp16=False)
+        del model
+    finally:
+        store.close()

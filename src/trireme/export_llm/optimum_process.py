@@ -94,6 +94,9 @@ def _talk(
         except OSError:
             pass  # it is gone: what it said, if anything, tells why
         for line in lines:
+            # One that was killed may leave half a line.
+            if not line.endswith("\n"):
+                break
             found: dict[str, Any] = json.loads(line)
             if "step" in found:
                 notice(str(found["step"]))

@@ -25,7 +25,12 @@ from trireme.checkpoints.lora import LoraAdapter, adapter_files
 from trireme.checkpoints.source import SAFE_SUFFIXES, fetch_source
 from trireme.checkpoints.tensors import weight_files
 from trireme.errors import InvalidInputError, UnsupportedError
-from trireme.export_llm.architecture import Architecture, NoOwnGraphError, read_architecture
+from trireme.export_llm.architecture import (
+    Architecture,
+    NoOwnGraphError,
+    read_architecture,
+    read_size,
+)
 from trireme.export_llm.checkpoint_files import check_for_gpu, link_checkpoint, name_gpu_precision
 from trireme.export_llm.gpu_config import GpuModel, read_gpu_model
 from trireme.export_llm.optimum_process import ADVICE, Optimum
@@ -165,7 +170,18 @@ def _find_form(
             f"model_type {config.get('model_type')!r} is a model around a text model (text_config), which has no"
             " graph for the CPU: take a checkpoint of the text model alone"
         )
+    _check_cache_sizes(config)
     return None, exporter
+
+
+def _check_cache_sizes(config: dict[str, Any]) -> None:
+    """Raises UnsupportedError where config.json does not say how large the KV cache is."""
+    for key in (
+        "num_hidden_layers",
+        "num_attention_heads",
+        "head_dim" if config.get("head_dim") else "hidden_size",
+    ):
+        read_size(config, key)
 
 
 def _advise_on_code(config: dict[str, Any]) -> str:

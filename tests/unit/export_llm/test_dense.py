@@ -73,7 +73,7 @@ def one_layer(weight, name, *, is_half):
 
     states = op.parameter([-1, weight.shape[1]], np.float32, name="x")
     constant = op.constant(weight.astype(np.float16 if is_half else np.float32))
-    constant.set_friendly_name(name)
+    constant.set_friendly_name(f"{name}_compressed" if is_half else name)
     matrix = op.convert(constant, "f32") if is_half else constant
     return openvino.Model([op.matmul(states, matrix, False, True)], [states])
 

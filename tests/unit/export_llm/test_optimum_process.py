@@ -110,8 +110,9 @@ def test_what_the_library_refuses_is_said_in_its_words(source, options, tmp_path
         ("os.kill(os.getpid(), 9)\n", "was ended by signal 9, as the system does where memory runs out"),
         ("print('no room', file=sys.stderr)\nsys.exit(3)\n", "failed: no room"),
         ("", "failed: it said nothing"),
+        ("print('{\"do', end='', flush=True)\nos.kill(os.getpid(), 9)\n", "was ended by signal 9"),
     ],
-    ids=["killed", "broken", "silent"],
+    ids=["killed", "broken", "silent", "cut off"],
 )
 def test_a_process_that_ends_early_is_an_error_with_its_last_words(body, said, tmp_path):
     stand_in(tmp_path, body)
@@ -147,4 +148,12 @@ def test_code_of_a_family_that_transformers_has_is_passed_over_and_other_code_re
         build_llm(recipe(edited), options)
     edit_config(edited, model_type="phi3", architectures=["Phi3ForCausalLM"])
     with pytest.raises(UnsupportedError, match="asked"):
+        build_llm(recipe(edited), options)
+
+
+def test_sizes_that_the_engine_asks_for_must_be_there(source, options, tmp_path, edit_config):
+    stand_in(tmp_path, "sys.exit('never')\n")
+    edited = shutil.copytree(source, tmp_path / "edited")
+    edit_config(edited, num_attention_heads=None)
+    with pytest.raises(UnsupportedError, match=r"config\.json must set num_attention_heads"):
         build_llm(recipe(edited), options)
