@@ -11,6 +11,9 @@ DEV_STAMP := $(VENV)/.dev
 # The quantizers want newer libraries than the serving environment may have: an environment of their own.
 QUANTIZE_VENV := .venv-quantize
 QUANTIZE_STAMP := $(QUANTIZE_VENV)/.made
+# optimum-intel wants older libraries than the serving environment has.
+OPTIMUM_VENV := .venv-optimum
+OPTIMUM_STAMP := $(OPTIMUM_VENV)/.made
 # The clients that tests call the gateway with; LlamaIndex wants older ones than the newest.
 # Renders deploy/chart.
 HELM := $(BIN)/helm
@@ -39,7 +42,7 @@ SERVED := $(if $(filter-out english,$(DEFAULTS)),TRIREME_MODEL_REPOSITORY=$(REPO
 RIVALS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve models test check format bench bench-ingestion kill-test chaos fuzz quality tune quantize-env clients-env browser-env console-pictures rivals-env bench-gateway scale-demo helm chart dashboards grafana-schema lock golden clean
+.PHONY: help serve models test check format bench bench-ingestion kill-test chaos fuzz quality tune quantize-env optimum-env clients-env browser-env console-pictures rivals-env bench-gateway scale-demo helm chart dashboards grafana-schema lock golden clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -97,6 +100,8 @@ tune: $(DEV_STAMP) models  ## find and write the best serving settings: make tun
 
 quantize-env: $(QUANTIZE_STAMP)  ## set up .venv-quantize, in which build/quantize_llm.py runs
 
+optimum-env: $(OPTIMUM_STAMP)  ## set up .venv-optimum, with which build/export_llm.py exports more families for the CPU
+
 clients-env: $(CLIENTS_STAMP) $(LLAMAINDEX_STAMP)  ## set up .venv-clients and .venv-llamaindex, with which tests call the gateway
 
 browser-env: $(BROWSER_STAMP) $(AXE)  ## add Playwright and axe-core, with which tests/browser drives Chromium (apt-get install chromium)
@@ -129,7 +134,7 @@ lock: $(DEV_STAMP)  ## write requirements.lock from what is installed
 	@$(BIN)/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/^torch==\([0-9.]*\).*/torch==\1/' > requirements.lock
 
 clean:  ## remove the virtual environment and the caches; models and data stay
-	rm -rf $(VENV) $(QUANTIZE_VENV) .venv-rivals* .venv-clients .venv-llamaindex .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(QUANTIZE_VENV) $(OPTIMUM_VENV) .venv-rivals* .venv-clients .venv-llamaindex .mypy_cache .ruff_cache .pytest_cache
 
 $(SERVE_STAMP): pyproject.toml requirements.lock $(KERNELS)
 	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 14), "Python 3.11 to 3.13 is needed: make PYTHON=python3.11"'; $(PYTHON) -m venv $(VENV) || { echo "error: python venv is missing; install it with: apt-get install python3-venv" >&2; exit 1; }; }
@@ -166,6 +171,14 @@ $(QUANTIZE_STAMP): requirements-quantize.lock
 	@echo "Installing the quantizers (2 of 2)"
 	@$(QUANTIZE_VENV)/bin/python -m pip --disable-pip-version-check install --quiet -r requirements-quantize.lock
 	@$(QUANTIZE_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -e .
+	@touch $@
+
+$(OPTIMUM_STAMP): requirements-optimum.lock
+	@test -x $(OPTIMUM_VENV)/bin/python || $(PYTHON) -m venv $(OPTIMUM_VENV)
+	@echo "Installing torch (1 of 2)"
+	@$(OPTIMUM_VENV)/bin/python -m pip --disable-pip-version-check install --quiet $(TORCH_ARGS) torch==2.13.0
+	@echo "Installing optimum-intel (2 of 2)"
+	@$(OPTIMUM_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -r requirements-optimum.lock
 	@touch $@
 
 $(CLIENTS_STAMP): tests/clients/requirements.lock

@@ -21,6 +21,10 @@ ROPE_TYPES = ("default", "linear", "llama3")
 _WINDOW = 4096
 
 
+class NoOwnGraphError(UnsupportedError):
+    """A model that our own graph has no form for; another exporter may have one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rope:
     """Rotary positions. `factor` stretches them (linear, llama3); the last three are llama3's."""
@@ -59,16 +63,16 @@ def read_architecture(config: dict[str, Any], max_model_len: int | None = None) 
     """The model of a config.json. `max_model_len` is the longest context it is to serve, in tokens.
 
     That must be within the window of sliding attention, where there is one.
-    Raises UnsupportedError naming the key that is missing or that this export does not know.
+    Raises UnsupportedError naming the key that is missing, NoOwnGraphError for one that this export does not know.
     """
     family = LLM_FAMILIES.get(str(config.get("model_type")))
     if family is None:
-        raise UnsupportedError(
+        raise NoOwnGraphError(
             f"model_type {config.get('model_type')!r} is not supported;"
             f" supported: {', '.join(LLM_FAMILIES)}{ON_GPU}"
         )
     if config.get("hidden_act", "silu") != "silu":
-        raise UnsupportedError(f"hidden_act {config['hidden_act']!r} is not supported; supported: silu")
+        raise NoOwnGraphError(f"hidden_act {config['hidden_act']!r} is not supported; supported: silu")
     heads, hidden = read_size(config, "num_attention_heads"), read_size(config, "hidden_size")
     found = Architecture(
         family=family.model_type,
@@ -108,7 +112,7 @@ def _has_bias(config: dict[str, Any], rule: str, key: str) -> bool:
 def _check_window(config: dict[str, Any], family: LlmFamily, length: int) -> None:
     window = _sliding_window(config, family)
     if window is not None and length > window:
-        raise UnsupportedError(
+        raise NoOwnGraphError(
             f"the checkpoint's attention slides over {window} tokens, which is not supported past them:"
             f" set max_model_len to at most {window}"
         )
@@ -132,13 +136,11 @@ def _read_rope(config: dict[str, Any]) -> Rope:
     given = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
     kind = given.get("rope_type") or given.get("type") or "default"
     if kind not in ROPE_TYPES:
-        raise UnsupportedError(
+        raise NoOwnGraphError(
             f"rope_type {kind!r} is not supported; supported: {', '.join(ROPE_TYPES)}{ON_GPU}"
         )
     if config.get("partial_rotary_factor", given.get("partial_rotary_factor", 1.0)) != 1.0:
-        raise UnsupportedError(
-            "partial_rotary_factor is not supported; only models that turn whole heads are"
-        )
+        raise NoOwnGraphError("partial_rotary_factor is not supported; only models that turn whole heads are")
     theta = float(given.get("rope_theta") or config.get("rope_theta") or 10_000.0)
     if kind == "default":
         return Rope(kind, theta)

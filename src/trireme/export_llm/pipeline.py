@@ -25,9 +25,15 @@ from trireme.checkpoints.lora import LoraAdapter, adapter_files
 from trireme.checkpoints.source import SAFE_SUFFIXES, fetch_source
 from trireme.checkpoints.tensors import TensorFiles, weight_files
 from trireme.errors import InvalidInputError, UnsupportedError
-from trireme.export_llm.architecture import Architecture, read_architecture
+from trireme.export_llm.architecture import (
+    Architecture,
+    NoOwnGraphError,
+    read_architecture,
+    read_size,
+)
 from trireme.export_llm.checkpoint_files import check_for_gpu, link_checkpoint, name_gpu_precision
-from trireme.export_llm.gpu_config import find_embeddings, find_own_code, read_gpu_model
+from trireme.export_llm.gpu_config import GpuModel, find_embeddings, find_own_code, read_gpu_model
+from trireme.export_llm.optimum_process import ADVICE, Optimum
 from trireme.export_llm.parity import read_thresholds
 from trireme.export_llm.quantization import Quantization, read_quantization
 from trireme.export_llm.rounding import ROUNDINGS, Rounding
@@ -51,14 +57,18 @@ QUANTIZATION_FILE = "quantization.json"
 QUANTIZATION_FIGURES = ("perplexity_ratio", "kl", "agreement")
 # The graph's constants stand in a scratch file beside the graph that is written from them.
 SPACE_FACTOR = 2.2
+# optimum-intel writes all in float32 first; of 4-bit integers the floats are written, too.
+EXPORT_SPACE_FACTOR = 4.0
 SCRATCH_FILE = "constants.tmp"
+# Their checkpoints name code that transformers and vLLM have a class of their own for, which computes the same.
+NATIVE_FAMILIES = ("phi3", "phimoe")
 
 
 @dataclass(frozen=True, slots=True)
 class LlmSource:
-    """A checkpoint folder, read and found supported. `architecture`: of the graph, None for the GPU.
+    """A checkpoint folder, read and found supported. `architecture`: of our own graph, None where there is none.
 
-    `adapter`: what is merged into it.
+    `adapter`: what is merged into it. `optimum`: where there is no graph of our own, what exports one for the CPU.
     """
 
     folder: Path
@@ -67,6 +77,7 @@ class LlmSource:
     vocabulary: int
     max_model_len: int
     adapter: LoraAdapter | None = None
+    optimum: Optimum | None = None
 
 
 def build_llm(recipe: Recipe, options: BuildOptions, notice: Notice = lambda step: None) -> Outcome[Manifest]:
@@ -85,21 +96,23 @@ def build_llm(recipe: Recipe, options: BuildOptions, notice: Notice = lambda ste
     folder = fetch_source(recipe, options.cache, options.project)
     notice("read")
     adapter = options.project / recipe.adapter if recipe.adapter else None
-    source = read_source(folder, recipe, adapter)
-    inputs = collect_inputs(recipe, folder, adapter)
+    source = read_source(folder, recipe, adapter, options.project)
+    inputs = collect_inputs(recipe, folder, adapter, source.optimum)
     return build(
         inputs,
         lambda stage: _make(recipe, inputs, source, stage, notice),
         Gate(
             recipe.model, read_thresholds(recipe, is_quantized=bool(source.config.get("quantization_config")))
         ),
-        VersionPlace(options.repository, recipe, _bytes_needed(folder, recipe.target)),
+        VersionPlace(options.repository, recipe, _bytes_needed(source, recipe.target)),
         force=options.force,
         notice=notice,
     )
 
 
-def collect_inputs(recipe: Recipe, folder: Path, adapter: Path | None = None) -> Inputs:
+def collect_inputs(
+    recipe: Recipe, folder: Path, adapter: Path | None = None, exporter: Optimum | None = None
+) -> Inputs:
     """What shapes the files: the recipe's build keys, the checkpoint's files and an adapter's, tool versions."""
     values = asdict(recipe)
     keys = {key: values[key] for key in BUILD_KEYS}
@@ -107,24 +120,27 @@ def collect_inputs(recipe: Recipe, folder: Path, adapter: Path | None = None) ->
     if adapter is not None:
         # Not the whole folder: how it was trained, and its card, change no model.
         read["adapter"] = [hash_file(path) for path in adapter_files(adapter)]
-    return Inputs(keys, read, read_tools(TOOLS[recipe.target]))
+    tools = read_tools(TOOLS[recipe.target])
+    return Inputs(keys, read, tools if exporter is None else {**tools, **exporter.read_versions()})
 
 
-def read_source(folder: Path, recipe: Recipe, adapter: Path | None = None) -> LlmSource:
-    """The checkpoint in `folder`, and the `adapter` on top of it.
+def read_source(
+    folder: Path, recipe: Recipe, adapter: Path | None = None, project: Path = Path()
+) -> LlmSource:
+    """The checkpoint in `folder`, and the `adapter` on top of it; below `project` is what exports other families.
 
     Raises UnsupportedError, ArtifactError or NotFoundError naming the file or key in the way.
     """
-    config = read_config(folder, find_own_code if recipe.target == "gpu" else None)
+    config = read_config(folder, find_own_code if recipe.target == "gpu" else _advise_on_code)
     check_weights(folder)
     limit = recipe.max_model_len
     if recipe.target == "gpu":
         table = find_embeddings(TensorFiles(folder))
-        model = read_gpu_model(config, limit, None if table is None else table.shape[0])
-        _check_tokens(folder, model.vocabulary, may_add=True)
+        on_gpu = read_gpu_model(config, limit, None if table is None else table.shape[0])
+        _check_tokens(folder, on_gpu.vocabulary, may_add=True)
         _check_text_files(folder)
-        return LlmSource(folder, config, None, model.vocabulary, limit or model.positions)
-    architecture = read_architecture(config, limit)
+        return LlmSource(folder, config, None, on_gpu.vocabulary, limit or on_gpu.positions)
+    architecture, exporter = _find_form(config, limit, project)
     if recipe.precision and read_quantization(config) is not None:
         raise refuse(
             folder / CONFIG_FILE,
@@ -132,12 +148,46 @@ def read_source(folder: Path, recipe: Recipe, adapter: Path | None = None) -> Ll
             config["quantization_config"],
             f"its own integers are kept; take precision = {recipe.precision!r} out of the recipe",
         )
-    _check_tokens(folder, architecture.vocabulary, may_add=False)
+    model: Architecture | GpuModel = architecture or read_gpu_model(config, limit)
+    _check_tokens(folder, model.vocabulary, may_add=exporter is not None)
     _check_text_files(folder)
     found = None if adapter is None else _read_adapter(adapter, recipe)
-    return LlmSource(
-        folder, config, architecture, architecture.vocabulary, limit or architecture.positions, found
-    )
+    length = limit or model.positions
+    return LlmSource(folder, config, architecture, model.vocabulary, length, found, exporter)
+
+
+def _find_form(
+    config: dict[str, Any], limit: int | None, project: Path
+) -> tuple[Architecture | None, Optimum | None]:
+    """The architecture of our own graph, or else what exports another one. Raises UnsupportedError."""
+    exporter = Optimum(project)
+    try:
+        return read_architecture(config, limit), None
+    except NoOwnGraphError as error:
+        if not exporter.is_there():
+            raise UnsupportedError(f"{error}{ADVICE}") from None
+    if isinstance(config.get("text_config"), dict):
+        raise UnsupportedError(
+            f"model_type {config.get('model_type')!r} is a model around a text model (text_config), which has no"
+            " graph for the CPU: take a checkpoint of the text model alone"
+        )
+    _check_cache_sizes(config)
+    return None, exporter
+
+
+def _check_cache_sizes(config: dict[str, Any]) -> None:
+    """Raises UnsupportedError where config.json does not say how large the KV cache is."""
+    for key in (
+        "num_hidden_layers",
+        "num_attention_heads",
+        "head_dim" if config.get("head_dim") else "hidden_size",
+    ):
+        read_size(config, key)
+
+
+def _advise_on_code(config: dict[str, Any]) -> str:
+    """What to do about code that a config.json names; "" where there is a class for the model without it."""
+    return "" if config.get("model_type") in NATIVE_FAMILIES else "take it out"
 
 
 def _read_adapter(folder: Path, recipe: Recipe) -> LoraAdapter:
@@ -194,7 +244,7 @@ def read_quantization_figures(folder: Path) -> dict[str, float]:
 
 def _make(recipe: Recipe, inputs: Inputs, source: LlmSource, stage: Path, notice: Notice) -> Built[Manifest]:
     """Writes the generator's files into `stage`; only a graph has figures to judge."""
-    make = _make_graph if recipe.target == "cpu" else _make_links
+    make = _make_exported if source.optimum else _make_graph if recipe.target == "cpu" else _make_links
     precision, figures = make(recipe, source, stage, notice)
     _copy_templates(source.folder, stage)
     kept = read_quantization_figures(source.folder)
@@ -237,6 +287,19 @@ def _make_graph(
     figures = dict(compare_logits(before, [served.logits(prompt) for prompt in prompts]))
     stored = roundings.layers if roundings else quantization
     return _name_precision(stored, store.kept_fp32), figures
+
+
+def _make_exported(
+    recipe: Recipe, source: LlmSource, stage: Path, notice: Notice
+) -> tuple[str, dict[str, float]]:
+    """Writes the OpenVINO graph that optimum-intel makes; as _make_graph."""
+    from trireme.export_llm.exported import Exported, drop_unknown_tokens, write_exported
+
+    assert source.optimum is not None  # noqa: S101 - for the type checker
+    _copy_text_files(source.folder, stage)
+    drop_unknown_tokens(stage, source.vocabulary)
+    exported = Exported(source.optimum, source.folder, source.config, source.max_model_len, source.adapter)
+    return write_exported(recipe, exported, stage, notice)
 
 
 def _name_precision(stored: Quantization | Rounding | None, kept_fp32: int) -> str:
@@ -283,9 +346,9 @@ def _describe(recipe: Recipe, inputs: Inputs, source: LlmSource, stage: Path, pr
     )
 
 
-def _bytes_needed(folder: Path, target: str) -> int:
-    factor = SPACE_FACTOR if target == "cpu" else 1.0
-    return int(factor * _total_bytes(weight_files(folder)))
+def _bytes_needed(source: LlmSource, target: str) -> int:
+    factor = EXPORT_SPACE_FACTOR if source.optimum else SPACE_FACTOR if target == "cpu" else 1.0
+    return int(factor * _total_bytes(weight_files(source.folder)))
 
 
 def _total_bytes(paths: Iterable[Path]) -> int:

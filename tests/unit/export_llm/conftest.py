@@ -117,13 +117,13 @@ def pack_gptq(integers, zeros, scales, bits, stored_less):
 def make_packed(make_llm):
     """make_packed(folder, method, bits, group_size, layout) -> (folder, {layer: float32 weight it stands for}).
 
-    Takes a tiny Llama and stores its linear layers as random integers of their own.
+    Takes a tiny Llama, or another family, and stores its linear layers as random integers of their own.
     """
 
     def make(folder, method, bits=4, group_size=32, layout="gptq", **more):
         from safetensors.numpy import load_file, save_file
 
-        make_llm(folder, "llama", **more)
+        make_llm(folder, **more)
         tensors = load_file(folder / "model.safetensors")
         rng, dense = np.random.default_rng(3), {}
         for name in sorted(tensors):
