@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import Field, dataclass, field, fields
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from trireme.artifacts.contracts import DENSE, ENCODER_OUTPUTS, MULTI, SPARSE
 from trireme.artifacts.encoder_engines import check_engine, default_engine, describe_engines
@@ -247,17 +247,6 @@ class Recipe:
         self._check_kind()
         if self.over_length == "split" and self.kind == "classifier":
             raise SettingError("over_length must be error or truncate: the labels of a text are of the whole")
-        if wrong := [name for name in self.outputs if name not in ENCODER_OUTPUTS]:
-            raise SettingError(f"outputs must be of {', '.join(ENCODER_OUTPUTS)}, got {wrong[0]!r}")
-        if MULTI in self.outputs and not self.traits.makes_vectors:
-            raise SettingError(
-                f"outputs of a {self.kind} must be of {DENSE}, {SPARSE}: no store keeps {MULTI}"
-            )
-        if self.response_cache and len(self.outputs) > 1:
-            raise SettingError(
-                "response_cache must be false with several outputs: the server's cache knows inputs alone, and "
-                "would answer with outputs that another request asked for"
-            )
         if self.traits.is_encoder:
             check_engine(
                 self.encoder_engine,
@@ -294,6 +283,8 @@ class Recipe:
     def _check_outputs(self) -> None:
         if wrong := [name for name in self.outputs if name not in ENCODER_OUTPUTS]:
             raise SettingError(f"outputs must be of {', '.join(ENCODER_OUTPUTS)}, got {wrong[0]!r}")
+        if MULTI in self.outputs and not self.traits.makes_vectors:
+            raise SettingError(f"outputs of a {self.kind} are {DENSE}, {SPARSE}: no store keeps {MULTI}")
         if self.response_cache and len(self.encoder_outputs) > 1:
             raise SettingError(
                 "response_cache must be false with several outputs: Triton's cache tells requests apart by their"
