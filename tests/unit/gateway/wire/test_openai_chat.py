@@ -443,6 +443,6 @@ def test_an_error_has_status_type_and_code(error, status, kind, code):
     assert failure.body["error"] == {
         "message": "x",
         "type": kind,
-        "param": getattr(error, "param", None),
+        "param": getattr(error, "param", "") or None,
         "code": code,
     }
