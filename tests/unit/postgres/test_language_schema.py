@@ -203,7 +203,7 @@ def test_the_server_drops_what_passages_and_queries_drop_of_a_word(server, store
         "ёлка",
         "семьи́",
         "йод",
-        "шָלוֹם",
+        "שָלוֹם",
         "שָׁלוֹם",
         "كِتَابٌ",
         "آية",
