@@ -10,7 +10,7 @@ import sys
 from trireme.commands.agent import add_agent, add_drain
 from trireme.commands.ask import add_ask
 from trireme.commands.budgets import add_budgets
-from trireme.commands.collections import add_collections, add_drop
+from trireme.commands.collections import add_collections, add_drop, add_set_language
 from trireme.commands.cost import add_cost
 from trireme.commands.delete import add_delete
 from trireme.commands.envoy import add_envoy
@@ -50,6 +50,7 @@ COMMANDS = (
     add_release,
     add_models,
     add_collections,
+    add_set_language,
     add_drop,
     add_replication,
     add_ready,

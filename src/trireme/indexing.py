@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trireme.documents.load import Limits, Skipped, load
-from trireme.errors import UnavailableError
+from trireme.errors import InvalidInputError, UnavailableError
 from trireme.ingest.publish import PublishCounts, Publisher
 from trireme.ingest.queue import FoundJobs, JobInfo, JobQuery, JobQueue
+from trireme.languages import ENGLISH
+from trireme.retrieve.languages import CollectionLanguages
 from trireme.retry import Pauses, retry
 from trireme.served_encoders import ServedEncoders, open_worker
 from trireme.settings import Settings
-from trireme.storage import open_documents, open_queue, open_store
+from trireme.storage import open_documents, open_languages, open_queue, open_store
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,18 +86,22 @@ def publish_path(
     delete_missing: bool = False,
     wait: bool = True,
     meanwhile: Callable[[], None] | None = None,
+    language: str = "",
 ) -> IngestReport:
     """Publishes a file or folder for the workers; with `wait` blocks until they have done it, with a progress bar.
 
     delete_missing: documents of the collection that `path` does not have are deleted. meanwhile: is called
-    now and then while it waits. Raises TriremeError.
+    now and then while it waits. language: of a new collection, "" means the settings'; of one that is there it must
+    be the same. Raises TriremeError.
     """
 
     def watch(queue: JobQueue, batch: str) -> None:
         if wait:
             wait_for(queue, batch, console, meanwhile)
 
-    return _ingest(settings, path, database_url, console, watch, delete_missing=delete_missing)
+    return _ingest(
+        settings, path, database_url, console, watch, delete_missing=delete_missing, language=language
+    )
 
 
 def _ingest(
@@ -107,6 +113,7 @@ def _ingest(
     *,
     delete_missing: bool = False,
     model: str = "",
+    language: str = "",
 ) -> IngestReport:
     started = time.monotonic()
     skipped = Skipped()
@@ -117,8 +124,10 @@ def _ingest(
         closing(open_queue(database_url, settings.worker_timeout_seconds)) as queue,
         closing(open_documents(database_url)) as documents,
         closing(open_store(database_url)) as store,
-        closing(ServedEncoders(settings, store, model)) as encoders,
+        closing(open_languages(database_url)) as languages,
+        closing(ServedEncoders(settings, store, model, languages)) as encoders,
     ):
+        _agree_on_language(languages, settings, language)
         fingerprint = encoders.choose(*scope).fingerprint
         publisher = Publisher(queue, documents, scope, batch, skipped)
         with _progress(console) as progress:
@@ -149,6 +158,21 @@ def _ingest(
         missing_kept,
         time.monotonic() - started,
     )
+
+
+def _agree_on_language(languages: CollectionLanguages, settings: Settings, language: str) -> None:
+    """Raises InvalidInputError for another language than the collection has."""
+    if not language:
+        return
+    held = languages.find(settings.tenant, settings.collection)
+    if held is None:
+        languages.set(settings.tenant, settings.collection, language)
+    elif held.language != language:
+        raise InvalidInputError(
+            f"collection {settings.collection!r} has the language {held.language or ENGLISH}, not {language}:"
+            f" change it with trireme set-language {settings.collection} {language}, or name another collection",
+            "language",
+        )
 
 
 def wait_for(

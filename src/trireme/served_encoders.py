@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from time import monotonic
 
@@ -12,15 +13,25 @@ from trireme.artifacts.manifest import TOKENIZER_FILE, read_manifest
 from trireme.artifacts.recipe import RECIPE_FILE, Recipe, read_recipe
 from trireme.artifacts.repository import default_embedder, find_retriever, is_built, list_recipes, version_dir
 from trireme.documents.chunk import CHUNKER_VERSION, chunk
+from trireme.documents.detect import detect_language
 from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import EmbedderMismatchError, UnavailableError
 from trireme.ingest.encoder import Encoder
 from trireme.ingest.throttle import Throttle
 from trireme.ingest.worker import Worker
+from trireme.languages import AUTO, ENGLISH
 from trireme.observe.spans import SpanSink
+from trireme.retrieve.languages import CollectionLanguages
 from trireme.retrieve.store import VectorStore
 from trireme.settings import Settings
-from trireme.storage import DEFAULT_EXACT_BELOW, open_documents, open_index_builder, open_queue, open_store
+from trireme.storage import (
+    DEFAULT_EXACT_BELOW,
+    open_documents,
+    open_index_builder,
+    open_languages,
+    open_queue,
+    open_store,
+)
 from trireme.triton.call_route import CallRoute
 from trireme.triton.client import TritonClient
 from trireme.triton.many_servers import count_interactive_of_all
@@ -36,10 +47,18 @@ REMEMBER_SECONDS = 2.0
 class ServedEncoders:
     """Encoders of a model repository, on the server that serves it. Thread-safe."""
 
-    def __init__(self, settings: Settings, store: VectorStore, default: str = "") -> None:
-        """default: the model folder for new collections; "" means the retriever's. Raises SettingError."""
+    def __init__(
+        self,
+        settings: Settings,
+        store: VectorStore,
+        default: str = "",
+        languages: CollectionLanguages | None = None,
+    ) -> None:
+        """default: the model folder for new collections; "" means the retriever's. languages: of the collections;
+        without them no language is told. Raises SettingError."""
         self._settings = settings
         self._store = store
+        self._languages = languages
         self._lock = threading.Lock()
         self._opened: dict[str, Encoder] = {}
         self._chosen: dict[tuple[str, str], tuple[float, Encoder]] = {}
@@ -56,8 +75,25 @@ class ServedEncoders:
             encoder = (
                 self._by_digest(collection, infos[0].embedder.digest) if infos else self._load(self.default)
             )
+            encoder = self._speak(encoder, tenant, collection)
             self._chosen[tenant, collection] = (monotonic(), encoder)
             return encoder
+
+    def _speak(self, encoder: Encoder, tenant: str, collection: str) -> Encoder:
+        """The encoder that cuts documents by the language of the collection, or each by its own."""
+        if self._languages is None:
+            return encoder
+        held = self._languages.find(tenant, collection)
+        language = self._settings.language if held is None else held.language
+        if not language:
+            return encoder
+        tell = partial(detect_language, fallback=held.main if held else ENGLISH)
+        tell_language = tell if language == AUTO else partial(_always, language)
+        return replace(
+            encoder,
+            cut=partial(encoder.cut, tell_language=tell_language),  # type: ignore[call-arg]
+            fingerprint=f"{encoder.fingerprint} {language}",
+        )
 
     def forget(self) -> None:
         """See Encoders.forget."""
@@ -110,6 +146,10 @@ class ServedEncoders:
         return known
 
 
+def _always(language: str, _: str) -> str:
+    return language
+
+
 class BulkClients:
     """One client for each thread, made anew once it has failed: gRPC waits ever longer before it connects again."""
 
@@ -159,10 +199,11 @@ def open_worker(
     exact_below = retriever.exact_below if retriever else DEFAULT_EXACT_BELOW
     with (
         closing(open_queue(database_url, settings.worker_timeout_seconds)) as jobs,
-        closing(open_documents(database_url, _storage(retriever))) as documents,
+        closing(open_documents(database_url, _storage(retriever), settings.language)) as documents,
         closing(open_index_builder(database_url, exact_below)) as indexes,
         closing(open_store(database_url)) as store,
-        closing(ServedEncoders(settings, store, default)) as encoders,
+        closing(open_languages(database_url)) as languages,
+        closing(ServedEncoders(settings, store, default, languages)) as encoders,
     ):
         throttle = Throttle(partial(read_load, settings, watched_models(settings)))
         yield Worker(jobs, documents, encoders, indexes, throttle=throttle, notice=notice, spans=spans)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from trireme.errors import SettingError
+from trireme.errors import InvalidInputError, SettingError
+from trireme.languages import AUTO, read_language
 
 PREFIX = "TRIREME_"
 SWITCH = ("on", "off")
@@ -79,6 +80,13 @@ def _name(raw: str, _: Value) -> Value:
     if raw and not _NAME.fullmatch(raw):
         raise ValueError(f"must have up to 64 letters, digits and . _ + -, got {raw[:80]!r}")
     return raw
+
+
+def _language(raw: str, _: Value) -> Value:
+    try:
+        return read_language(raw)
+    except InvalidInputError as error:
+        raise ValueError(f"is wrong: {error}") from None
 
 
 def _switch(raw: str, _: Value) -> Value:
@@ -231,6 +239,8 @@ class Settings:
     regions_file: str = field(default="", metadata=_reads(_text_or_nothing))
     tenant: str = field(default="default", metadata=TEXT)
     collection: str = field(default="default", metadata=TEXT)
+    # Of new collections: auto, or the language of all their documents.
+    language: str = field(default=AUTO, metadata=_reads(_language))
     gateway_host: str = field(default="127.0.0.1", metadata=TEXT)
     gateway_port: int = field(default=8080, metadata=PORT)
     gateway_file: Path = field(default=Path("gateway.toml"), metadata=PATH)

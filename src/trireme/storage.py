@@ -20,6 +20,8 @@ from trireme.ingest.catalog import Catalog
 from trireme.ingest.documents import DocumentStore
 from trireme.ingest.index_builder import IndexBuilder
 from trireme.ingest.queue import JobQueue
+from trireme.languages import AUTO
+from trireme.retrieve.languages import CollectionLanguages
 from trireme.retrieve.revisions import CollectionRevisions
 from trireme.retrieve.store import VectorStore
 from trireme.types import Passage
@@ -42,7 +44,8 @@ class Storage:
     """What opens the ports of one database. Each connects at first use, so the database may start later."""
 
     store: Callable[[str, int, int, int, str], VectorStore]
-    documents: Callable[[str, str], DocumentStore]
+    documents: Callable[[str, str, str], DocumentStore]
+    languages: Callable[[str], CollectionLanguages]
     queue: Callable[[str, float], JobQueue]
     index_builder: Callable[[str, int], IndexBuilder]
     sample: Callable[[str, str, str, int], list[Passage]]
@@ -74,9 +77,14 @@ def open_store(
     return _find(url).store(url, pool_size, exact_below, ef_search, storage)
 
 
-def open_documents(url: str, storage: str = "float32") -> DocumentStore:
-    """The documents of `url`. storage: of a new collection's vectors. Raises SettingError."""
-    return _find(url).documents(url, storage)
+def open_documents(url: str, storage: str = "float32", language: str = AUTO) -> DocumentStore:
+    """The documents of `url`. storage, language: of a new collection. Raises SettingError."""
+    return _find(url).documents(url, storage, language)
+
+
+def open_languages(url: str) -> CollectionLanguages:
+    """The languages of collections of `url`. Raises SettingError."""
+    return _find(url).languages(url)
 
 
 def open_queue(url: str, timeout: float) -> JobQueue:
@@ -193,10 +201,16 @@ def _postgres_store(url: str, pool_size: int, exact_below: int, ef_search: int, 
     return PostgresStore(url, pool_size, exact_below, ef_search, storage)
 
 
-def _postgres_documents(url: str, storage: str) -> DocumentStore:
+def _postgres_documents(url: str, storage: str, language: str) -> DocumentStore:
     from trireme.postgres.documents import PostgresDocuments
 
-    return PostgresDocuments(url, storage)
+    return PostgresDocuments(url, storage, language=language)
+
+
+def _postgres_languages(url: str) -> CollectionLanguages:
+    from trireme.postgres.languages import PostgresLanguages
+
+    return PostgresLanguages(url)
 
 
 def _postgres_queue(url: str, timeout: float) -> JobQueue:
@@ -281,6 +295,7 @@ STORAGES = {
     "postgresql": Storage(
         _postgres_store,
         _postgres_documents,
+        _postgres_languages,
         _postgres_queue,
         _postgres_index_builder,
         _postgres_sample,

@@ -24,6 +24,10 @@ def add_ingest(commands: Any) -> None:
         action="store_true",
         help="delete the collection's documents that PATH does not have",
     )
+    ingest.add_argument(
+        "--language",
+        help="of a new collection: auto, by document, or a code or English name (TRIREME_LANGUAGE)",
+    )
     ingest.add_argument("--no-wait", action="store_true", help="publish only; workers do the rest meanwhile")
     ingest.set_defaults(run=_ingest)
     add_scope(ingest)
@@ -31,6 +35,7 @@ def add_ingest(commands: Any) -> None:
 
 def _ingest(arguments: argparse.Namespace, settings: Settings, console: Console) -> int:
     from trireme.indexing import publish_path
+    from trireme.languages import read_language
 
     report = publish_path(
         settings,
@@ -39,6 +44,7 @@ def _ingest(arguments: argparse.Namespace, settings: Settings, console: Console)
         console,
         delete_missing=arguments.delete_missing,
         wait=not arguments.no_wait,
+        language="" if arguments.language is None else read_language(arguments.language),
     )
     print_report(report, settings.collection, console)
     return 1 if report.dead else 0

@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from trireme.documents.blocks import Block, blocks
 from trireme.errors import InvalidInputError
+from trireme.languages import ENGLISH, LANGUAGE, find_language
 from trireme.passage_text import LEAD, SENTENCE_END
+from trireme.sentence_ends import sentence_ends
 from trireme.types import Document, Passage
 
+# The code of the language that a text is in, "" where it does not tell.
+LanguageTeller = Callable[[str], str]
 # Tokens of each of several texts, without special tokens.
 TokenCounter = Callable[[Sequence[str]], Sequence[int]]
 
+# A document's language is told by so much of its beginning.
+TELLING_CHARACTERS = 2000
 # Part of what a document's digest should cover: raise it when the same text would give other passages.
 CHUNKER_VERSION = 4
 MAX_TOKENS = 256
@@ -31,6 +37,7 @@ BATCH_CHARACTERS = 1 << 15
 WORD = re.compile(r"[a-zA-Z]+|\w|[^\w\s]")
 SPACED_WORD = re.compile(r"\S+\s*")
 SPACED_SENTENCE_END = re.compile(rf"(?:{SENTENCE_END.pattern})\s*")
+_SPACES = re.compile(r"\s*")
 
 # A text that is not cut any further, with its size in tokens.
 Unit = tuple[str, int]
@@ -54,26 +61,45 @@ def estimate_tokens(texts: Sequence[str]) -> list[int]:
 
 
 def chunk(
-    document: Document, max_tokens: int = MAX_TOKENS, count_tokens: TokenCounter = estimate_tokens
+    document: Document,
+    max_tokens: int = MAX_TOKENS,
+    count_tokens: TokenCounter = estimate_tokens,
+    tell_language: LanguageTeller | None = None,
 ) -> Iterator[Passage]:
     """Passages of at most about `max_tokens` tokens, cut at headings, paragraphs and sentences, in that order.
 
     Each starts with its title and headings and repeats the end of the one before; words are never cut, unless
     one alone is too long. Ids are `<document id>#<number>`; metadata holds source, title, heading, position,
     and what the document brings, which wins where it has one of these names; and LEAD (see passage_text).
-    A whole document becomes one passage under its own id. Reads the document's parts as it goes and raises
-    what they raise; the same text gives the same passages wherever its parts end.
+    A whole document becomes one passage under its own id. tell_language: tells the language of the document by its
+    beginning, where the document does not bring it; metadata has it as LANGUAGE, and sentences end by its rules.
+    Without it they end as in English. Reads the document's parts as it goes and raises what they raise; the same
+    text gives the same passages wherever its parts end.
     """
     if max_tokens < 2 * SMALLEST_BUDGET:
         raise InvalidInputError(f"max_tokens must be at least {2 * SMALLEST_BUDGET}, got {max_tokens}")
+    language = ""
+    if tell_language is not None:
+        beginning, document = _peek(document)
+        language = find_language(str(document.extra.get(LANGUAGE, ""))) or tell_language(beginning)
     if document.whole:
-        yield _passage(document, document.id, _Piece((), document.title, document.text), 0)
+        yield _passage(document, document.id, _Piece((), document.title, document.text), 0, language)
         return
-    for position, piece in enumerate(_pieces(document, max_tokens, count_tokens)):
-        yield _passage(document, f"{document.id}#{position}", piece, position)
+    for position, piece in enumerate(_pieces(document, max_tokens, count_tokens, language)):
+        yield _passage(document, f"{document.id}#{position}", piece, position, language)
 
 
-def _passage(document: Document, key: str, piece: _Piece, position: int) -> Passage:
+def _peek(document: Document) -> tuple[str, Document]:
+    """The beginning of a document's text, with its title, and the document with its parts unread."""
+    parts = iter(document.parts)
+    read: list[str] = []
+    while sum(map(len, read)) < TELLING_CHARACTERS and (part := next(parts, None)) is not None:
+        read.append(part)
+    beginning = f"{document.title}\n{''.join(read)[:TELLING_CHARACTERS]}"
+    return beginning, replace(document, parts=chain(read, parts))
+
+
+def _passage(document: Document, key: str, piece: _Piece, position: int, language: str) -> Passage:
     lead, body = piece.lead.strip(), piece.body.strip()
     text = "\n".join(part for part in (lead, body) if part)
     # What the document brings wins: it is what its owner filters by.
@@ -82,19 +108,22 @@ def _passage(document: Document, key: str, piece: _Piece, position: int) -> Pass
         "title": document.title,
         "heading": " > ".join(piece.heading),
         "position": position,
+        **({LANGUAGE: language} if language else {}),
         **document.extra,
         LEAD: len(text) - len(body) if body else 0,
     }
     return Passage(key, text, json.dumps(metadata, ensure_ascii=False))
 
 
-def _pieces(document: Document, max_tokens: int, count_tokens: TokenCounter) -> Iterator[_Piece]:
+def _pieces(
+    document: Document, max_tokens: int, count_tokens: TokenCounter, language: str
+) -> Iterator[_Piece]:
     """The passages, in order."""
     number, lead = -1, ""
     heading: tuple[str, ...] = ()
     packer = _Packer(0)
     for batch in _batches(blocks(document.parts)):
-        sentences = iter(_count(batch, count_tokens))
+        sentences = iter(_count(batch, count_tokens, language))
         for block, units in zip(batch, sentences, strict=True):
             if block.section != number:
                 yield from (_Piece(heading, lead, body) for body in packer.close())
@@ -123,9 +152,9 @@ def _batches(found: Iterable[Block]) -> Iterator[list[Block]]:
         yield batch
 
 
-def _count(batch: Sequence[Block], count_tokens: TokenCounter) -> Iterator[list[Unit]]:
+def _count(batch: Sequence[Block], count_tokens: TokenCounter, language: str) -> Iterator[list[Unit]]:
     """The sentences of each block with the white space after them, and their sizes."""
-    sentences = [_split_after(SPACED_SENTENCE_END, block.text) for block in batch]
+    sentences = [_sentences(block.text, language) for block in batch]
     units = iter(_measure([text for texts in sentences for text in texts], count_tokens))
     for texts in sentences:
         yield [next(units) for _ in texts]
@@ -139,8 +168,11 @@ def _measure(texts: Sequence[str], count_tokens: TokenCounter) -> list[Unit]:
     ]
 
 
-def _split_after(pattern: re.Pattern[str], text: str) -> list[str]:
-    ends = [found.end() for found in pattern.finditer(text)]
+def _sentences(text: str, language: str) -> list[str]:
+    if language in ("", ENGLISH):
+        ends = [found.end() for found in SPACED_SENTENCE_END.finditer(text)]
+    else:
+        ends = [_SPACES.match(text, end).end() for end in sentence_ends(text, language)]  # type: ignore[union-attr]
     starts = [0, *ends]
     return [text[start:end] for start, end in zip(starts, [*ends, len(text)], strict=True) if text[start:end]]
 

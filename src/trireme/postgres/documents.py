@@ -10,6 +10,7 @@ import numpy as np
 from trireme.errors import InvalidInputError
 from trireme.ingest.documents import Indexed, check_indexed, find_storable
 from trireme.ingest.queue import Job, check_scope
+from trireme.languages import AUTO
 from trireme.postgres.configurations import passage_configuration
 from trireme.postgres.languages import language_of
 from trireme.postgres.pool import ConnectionPool, DeadlineConnection
@@ -111,13 +112,21 @@ WITHDRAW = """
 class PostgresDocuments:
     """A DocumentStore beside PostgresStore, for jobs of a ProcrastinateQueue on the same database.
 
-    storage: how vectors of a collection that it creates are kept (float32, float16 or binary). HNSW indexes
-    are PostgresIndexBuilder's.
+    storage: how vectors of a collection that it creates are kept (float32, float16 or binary). language: of such
+    a collection. HNSW indexes are PostgresIndexBuilder's.
     """
 
-    def __init__(self, url: str, storage: str = "float32", timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
+    def __init__(
+        self,
+        url: str,
+        storage: str = "float32",
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        *,
+        language: str = AUTO,
+    ) -> None:
         self._pool = ConnectionPool(url, 3, partial(_configure, timeouts), timeouts)
         self._storage = storage
+        self._language = language
 
     def digests(
         self, tenant: str, collection: str, ids: Sequence[str], *, waiting: bool = False
@@ -175,7 +184,14 @@ class PostgresDocuments:
         def work(connection: DeadlineConnection) -> list[str]:
             active = None
             if any(not one.is_known for one in indexed):
-                active = lock_collection(connection, *scope, embedder, model=model, storage=self._storage)
+                active = lock_collection(
+                    connection,
+                    *scope,
+                    embedder,
+                    model=model,
+                    storage=self._storage,
+                    language=self._language,
+                )
             done = _finish(connection, [one.job for one in indexed])
             mine = [one for one in indexed if one.job.id in done and not one.is_known]
             if active is not None and mine:

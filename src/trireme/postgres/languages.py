@@ -1,17 +1,115 @@
-"""The languages of collections in PostgreSQL: read, set, and their passages' words read anew."""
+"""The languages of collections in PostgreSQL: found, set, and their passages' words read anew."""
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from typing import Any
 
 from psycopg import Connection
 
-from trireme.languages import AUTO
+from trireme.languages import AUTO, ENGLISH, LANGUAGE, find_language
+from trireme.metadata import read_json
+from trireme.postgres.configurations import configuration_of
+from trireme.postgres.pool import ConnectionPool, DeadlineConnection
+from trireme.postgres.rows import allow_seconds
+from trireme.postgres.schema import migrate
+from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
+from trireme.postgres.words import passage_columns
+from trireme.retrieve.languages import CollectionLanguage, LanguageTeller, Reread
+from trireme.retrieve.store import check_names, raise_unknown
+
+_FIND = "SELECT id, language, readings FROM trireme.collections WHERE tenant = %s AND collection = %s"
+
+_REREAD = """
+    UPDATE trireme.passages p SET metadata = new.metadata::json, configuration = new.configuration,
+        tsv = trireme.read_passage(new.configuration, new.plain, new.exact::tsvector)
+    FROM unnest(%b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[])
+        AS new (key, metadata, configuration, plain, exact)
+    WHERE p.key = new.key
+    """
+
+
+class PostgresLanguages:
+    """CollectionLanguages beside PostgresStore."""
+
+    def __init__(self, url: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
+        """Does not connect."""
+        self._pool = ConnectionPool(url, 1, partial(migrate, seconds=timeouts.migrate), timeouts)
+
+    def find(self, tenant: str, collection: str) -> CollectionLanguage | None:
+        """See CollectionLanguages.find."""
+        check_names(tenant, collection)
+        row = self._pool.run(
+            lambda connection: connection.execute(_FIND, (tenant, collection)).fetchone(),
+            self._pool.timeouts.search,
+        )
+        return CollectionLanguage(row[1], _main_language(row[2])) if row else None
+
+    def set(self, tenant: str, collection: str, language: str) -> None:
+        """See CollectionLanguages.set."""
+        check_names(tenant, collection)
+        self._pool.run(
+            lambda connection: connection.execute(
+                "INSERT INTO trireme.collections (tenant, collection, language) VALUES (%s, %s, %s) "
+                "ON CONFLICT (tenant, collection) DO UPDATE SET language = EXCLUDED.language",
+                (tenant, collection, language),
+            ),
+            self._pool.timeouts.write_passages,
+        )
+
+    def reread(
+        self, tenant: str, collection: str, tell: LanguageTeller, after: int = 0, limit: int = 500
+    ) -> Reread:
+        """See CollectionLanguages.reread."""
+        check_names(tenant, collection)
+
+        def work(connection: DeadlineConnection) -> Reread:
+            allow_seconds(connection, self._pool.timeouts.write_passages)
+            # Writers of one collection take turns.
+            found = connection.execute(f"{_FIND} FOR UPDATE".encode(), (tenant, collection)).fetchone()
+            if found is None:
+                raise_unknown(collection)
+            rows = connection.execute(
+                "SELECT key, text, metadata::text, configuration FROM trireme.passages "
+                "WHERE collection_id = %s AND key > %s ORDER BY key LIMIT %s",
+                (found[0], after, limit),
+            ).fetchall()
+            read = [_read(row, found[1], tell) for row in rows]
+            changed = [row for row in read if row is not None]
+            if changed:
+                connection.execute(_REREAD, tuple(list(column) for column in zip(*changed, strict=True)))
+            return Reread(len(rows), len(changed), rows[-1][0] if rows else after)
+
+        return self._pool.run(work, self._pool.timeouts.write_passages)
+
+    def close(self) -> None:
+        """See CollectionLanguages.close."""
+        self._pool.close()
 
 
 def language_of(connection: Connection[Any], tenant: str, collection: str) -> str:
     """A collection's language; that of a new one where there is none."""
-    row = connection.execute(
-        "SELECT language FROM trireme.collections WHERE tenant = %s AND collection = %s", (tenant, collection)
-    ).fetchone()
-    return str(row[0]) if row else AUTO
+    row = connection.execute(_FIND, (tenant, collection)).fetchone()
+    return str(row[1]) if row else AUTO
+
+
+def _main_language(readings: dict[str, int]) -> str:
+    most = max(readings, key=lambda name: readings[name], default="")
+    return find_language(most) or ENGLISH
+
+
+def _read(
+    row: tuple[int, str, str, str], language: str, tell: LanguageTeller
+) -> tuple[int, str, str, str, str] | None:
+    """A passage as it is read now: key, metadata, configuration, words; None where it stays as it is."""
+    key, text, metadata, configuration = row
+    held = read_json(metadata)
+    named = held.get(LANGUAGE) if isinstance(held, dict) else None
+    code = language if language != AUTO else find_language(str(named or "")) or tell(text)
+    by = configuration_of(code)
+    if isinstance(held, dict) and code and code != named:
+        metadata = json.dumps({**held, LANGUAGE: code}, ensure_ascii=False)
+    elif by == configuration:
+        return None
+    return key, metadata, by, *passage_columns(text, by)

@@ -11,6 +11,7 @@ from pgvector import HalfVector, Vector
 from psycopg import Connection, sql
 
 from trireme.errors import InvalidInputError
+from trireme.languages import AUTO
 from trireme.postgres.configurations import passage_configuration
 from trireme.postgres.words import passage_columns
 from trireme.retrieve.store import check_embedder
@@ -58,8 +59,10 @@ def lock_collection(
     *,
     model: str = "",
     storage: str = "float32",
+    language: str = AUTO,
 ) -> IndexRow:
-    """Make the collection with `embedder` and `storage`, or lock the one there is; returns its active index.
+    """Make the collection with `embedder`, `storage` and `language`, or lock the one there is; returns its active
+    index.
 
     Locked until the transaction ends: writers of one collection take turns. A `model` is kept as the name of
     the active index's embedder where it has none yet. Raises EmbedderMismatchError, as VectorStore.put.
@@ -69,6 +72,9 @@ def lock_collection(
             f"pgvector stores at most {MAX_DIMENSIONS} dimensions, got {embedder.dimensions}"
         )
     collection_id, is_new = lock_name(connection, tenant, collection)
+    if is_new and language != AUTO:
+        statement = "UPDATE trireme.collections SET language = %s WHERE id = %s"
+        connection.execute(statement, (language, collection_id))
     active = find_active(connection, tenant, collection)
     if active is None:
         connection.execute(

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trireme.rag.passages import document_id_of, sentences_of, source_of
+from trireme.rag.passages import document_id_of, language_of, sentences_of, source_of
 from trireme.rag.ports import Citation
 from trireme.rag.sentences import Sentence, split_sentences, word_set
 from trireme.types import Hit
@@ -46,7 +46,7 @@ def check_citations(answer: str, passages: Sequence[Hit]) -> Checked:
     held: dict[int, Citation] = {}
     unknown: dict[int, None] = {}
     unsupported: dict[int, None] = {}
-    for number, sentence in _mentions(answer):
+    for number, sentence in _mentions(answer, language_of(*passages)):
         if not 1 <= number <= len(passages):
             unknown[number] = None
             continue
@@ -66,7 +66,7 @@ def infer_citations(answer: str, passages: Sequence[Hit]) -> tuple[Citation, ...
     digit or a capital letter: numbers and names.
     """
     held: dict[int, Citation] = {}
-    for sentence in split_sentences(_without_marks(answer)):
+    for sentence in split_sentences(_without_marks(answer), language=language_of(*passages)):
         wanted = content_words(sentence.text)
         named = content_words(" ".join(filter(_is_name, _WORD.findall(_composed(sentence.text)))))
         able = [
@@ -122,9 +122,9 @@ def _without_marks(answer: str) -> str:
     return MARK.sub(lambda found: " " * len(found[0]), answer)
 
 
-def _mentions(answer: str) -> list[tuple[int, str]]:
+def _mentions(answer: str, language: str) -> list[tuple[int, str]]:
     """(number, the sentence it stands in or right after) for every citation mark."""
-    sentences = split_sentences(_without_marks(answer))
+    sentences = split_sentences(_without_marks(answer), language=language)
     mentions = []
     for found in MARK.finditer(answer):
         before = bisect_left(sentences, found.start(), key=lambda sentence: sentence.start)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from operator import itemgetter
 
+from trireme.languages import LANGUAGE, find_language
 from trireme.passage_text import document_of, find_lead, read_metadata
 from trireme.rag.sentences import Sentence, split_sentences
 from trireme.types import Hit
@@ -27,8 +30,14 @@ def find_context(passage: Hit) -> str:
 
 def sentences_of(passage: Hit) -> list[Sentence]:
     """The sentences below its headings; of a passage that has nothing below them, these."""
-    begin = find_lead(passage.text, passage.metadata)
-    return split_sentences(passage.text, begin) or split_sentences(passage.text)
+    begin, language = find_lead(passage.text, passage.metadata), language_of(passage)
+    return split_sentences(passage.text, begin, language) or split_sentences(passage.text, language=language)
+
+
+def language_of(*passages: Hit) -> str:
+    """The code of the language that most of the passages say they are in; "" where none says."""
+    said = (find_language(str(read_metadata(passage.metadata).get(LANGUAGE, ""))) for passage in passages)
+    return max(Counter(said).items(), key=itemgetter(1), default=("", 0))[0]
 
 
 def find_openings(passages: Sequence[Hit]) -> set[int]:

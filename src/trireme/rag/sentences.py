@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
+from trireme.languages import ENGLISH
 from trireme.passage_text import FENCE, SENTENCE_END
+from trireme.sentence_ends import sentence_ends
 
 _FENCE = re.compile(rf"\s*(?:{FENCE})")
 _HEADING = re.compile(r"#{1,6}\s")
@@ -51,17 +54,18 @@ class Sentence:
     text: str
 
 
-def split_sentences(passage: str, begin: int = 0) -> list[Sentence]:
+def split_sentences(passage: str, begin: int = 0, language: str = "") -> list[Sentence]:
     """The sentences of passage[begin:], in order; offsets count from the passage's first character.
 
     A list item, a table's row and a block of code never share a sentence with what is around them; code stays
     whole, together with the line before it where that ends in a colon. Left out: headings, a table's header and
     rules, rows of names and numbers alone, and sentences that end in a colon without code behind them. Pure; a rule
-    per mark, no model: initials, titles, decimals and abbreviations do not end a sentence.
+    per mark, no model: initials, titles, decimals and abbreviations do not end a sentence. language: its code; ""
+    is read as English.
     """
     found: list[Sentence] = []
-    for start, end, is_code in _join_code(passage, list(_blocks(passage, begin))):
-        spans = [(start, end)] if is_code else _split(passage, start, end)
+    for start, end, is_code in _join_code(passage, list(_blocks(passage, begin)), language):
+        spans = [(start, end)] if is_code else _split(passage, start, end, language)
         for first, last in spans:
             text = passage[first:last]
             announces = text.endswith(":") and not is_code
@@ -130,34 +134,32 @@ def _is_table_head(passage: str, lines: list[tuple[int, int]], position: int) ->
     return any(_ROW_RULE.match(line) is not None for line in (here, *below))
 
 
-def _join_code(passage: str, blocks: list[tuple[int, int, bool]]) -> Iterator[tuple[int, int, bool]]:
+def _join_code(
+    passage: str, blocks: list[tuple[int, int, bool]], language: str
+) -> Iterator[tuple[int, int, bool]]:
     """Blocks with a last sentence that ends in a colon moved into the code that follows it."""
     for position, (start, end, is_code) in enumerate(blocks):
         if is_code and position and not blocks[position - 1][2]:
             before = blocks[position - 1]
-            *_, last = _split(passage, before[0], before[1]) or [(end, end)]
+            *_, last = _split(passage, before[0], before[1], language) or [(end, end)]
             if passage[last[0] : last[1]].endswith(":"):
                 yield last[0], end, True
                 continue
         follows = position + 1 < len(blocks) and blocks[position + 1][2]
         if not is_code and follows and passage[start:end].rstrip().endswith(":"):
-            *_, last = _split(passage, start, end)
+            *_, last = _split(passage, start, end, language)
             if last[0] > start:
                 yield start, last[0], False
             continue
         yield start, end, is_code
 
 
-def _split(passage: str, start: int, end: int) -> list[tuple[int, int]]:
+def _split(passage: str, start: int, end: int, language: str) -> list[tuple[int, int]]:
     """Trimmed spans of the sentences in one paragraph."""
-    spans = []
     block = passage[start:end]
-    first = 0
-    for found in SENTENCE_END.finditer(block):
-        if _ends_sentence(block, first, found):
-            spans.append((first, found.end()))
-            first = found.end()
-    spans.append((first, len(block)))
+    ends = _english_ends(block) if language in ("", ENGLISH) else sentence_ends(block, language)
+    bounds = [0, *ends, len(block)]
+    spans = pairwise(bounds)
     trimmed = []
     for left, right in spans:
         text = block[left:right]
@@ -165,6 +167,14 @@ def _split(passage: str, start: int, end: int) -> list[tuple[int, int]]:
         if text.strip():
             trimmed.append((start + left + head, start + right - tail))
     return trimmed
+
+
+def _english_ends(block: str) -> Iterator[int]:
+    first = 0
+    for found in SENTENCE_END.finditer(block):
+        if _ends_sentence(block, first, found):
+            yield found.end()
+            first = found.end()
 
 
 def _ends_sentence(block: str, first: int, found: re.Match[str]) -> bool:

@@ -218,3 +218,39 @@ def test_spaces_and_words_that_are_one_token_do_not_make_a_passage_endless():
     """A real tokenizer sees one token in a word of any length."""
     found = cut(document("x" * 200_000 + " " * 200_000), count_tokens=words)
     assert max(len(passage.text) for passage in found) <= 256 * 25
+
+
+def test_a_document_says_its_language_or_it_is_told_by_its_beginning_wherever_its_parts_end():
+    text = "Das Treffen ist am 3. Mai. " * 300
+    heard = []
+
+    def tell(beginning: str) -> str:
+        heard.append(beginning)
+        return "de"
+
+    found = cut(document(text), 64, words, tell)
+    assert {json.loads(passage.metadata)["language"] for passage in found} == {"de"}
+    assert heard == [f"Ships\n{text[:2000]}"]
+    parts = Document("docs/ships.md", "Ships", (text[:7], text[7:2500], text[2500:]), "docs/ships.md")
+    assert cut(parts, 64, words, tell) == found
+    assert heard[1] == heard[0]
+    own = cut(document(text, extra={"language": "French"}), 64, words, tell)
+    assert json.loads(own[0].metadata)["language"] == "French"
+    assert all("language" not in json.loads(passage.metadata) for passage in cut(document(text), 64, words))
+
+
+def test_passages_end_at_the_sentences_of_their_language():
+    text = "Das Treffen ist am 3. Mai um zehn. " * 40
+    ends = {passage.text[-4:] for passage in cut(document(text), 64, words, lambda _: "de")}
+    assert ends == {"ehn."}
+    text = "बंदरगाह रात में बंद होता है।" * 40
+    found = cut(document(text), 64, lambda texts: [len(text) // 2 for text in texts], lambda _: "hi")
+    assert len(found) > 1
+    assert all(passage.text.endswith("है।") for passage in found)
+
+
+def test_english_documents_are_cut_as_those_without_a_language():
+    text = "Dr. Smith, cf. p. 3, left. " * 100 + "He paid No. 5? Yes! 。" * 50
+    assert [one.text for one in cut(document(text), 64, words, lambda _: "en")] == [
+        one.text for one in cut(document(text), 64, words)
+    ]

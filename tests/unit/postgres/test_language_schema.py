@@ -8,11 +8,15 @@ import numpy as np
 import psycopg
 import pytest
 
+from trireme.errors import NotFoundError
 from trireme.postgres.configurations import SNOWBALL, configuration_of
 from trireme.postgres.language_schema import add_languages
+from trireme.postgres.languages import PostgresLanguages
 from trireme.postgres.pool import ConnectionPool
 from trireme.postgres.schema import MIGRATIONS, migrate
 from trireme.postgres.store import PostgresStore
+from trireme.retrieve.languages import CollectionLanguage
+from trireme.retrieve.words import fold, without_accents
 from trireme.types import Embedder, Passage, StoreQuery
 
 pytestmark = pytest.mark.e2e
@@ -146,3 +150,75 @@ def _write_as_before(connection: psycopg.Connection) -> None:
             "SELECT 1, key, 't', '[1,0,0,0]' FROM new",
             (code, TEXTS[code], TEXTS[code]),
         )
+
+
+def test_a_collection_is_read_anew_by_another_language_some_passages_at_a_time(server, store):
+    with closing(PostgresLanguages(server.url.replace("/postgres?", "/languages?"))) as languages:
+        assert languages.find("t", "set") is None
+        languages.set("t", "set", "en")
+        store.put(
+            "t",
+            "set",
+            EMBEDDER,
+            [
+                Passage("de", TEXTS["de"]),
+                Passage("fr", TEXTS["fr"], '{"page": 1}'),
+                Passage("en", TEXTS["en"]),
+            ],
+            np.tile(VECTOR, (3, 1)),
+        )
+        assert search(store, "set", "Haus") == {}
+        assert languages.find("t", "set") == CollectionLanguage("en", "en")
+
+        languages.set("t", "set", "auto")
+        told = {text: code for code, text in TEXTS.items()}
+        first = languages.reread("t", "set", told.__getitem__, limit=2)
+        assert (first.passages, first.written) == (2, 2)
+        second = languages.reread("t", "set", told.__getitem__, first.last, limit=2)
+        assert (second.passages, languages.reread("t", "set", told.__getitem__, second.last).passages) == (
+            1,
+            0,
+        )
+        assert search(store, "set", "Haus") == {"de": 1.0}
+        assert list(search(store, "set", "manger")) == ["fr"]
+        assert metadata(store, "fr") == {"page": 1, "language": "fr"}
+        # Nothing is left to do.
+        assert languages.reread("t", "set", told.__getitem__).written == 0
+
+        with pytest.raises(NotFoundError):
+            languages.reread("t", "none", str)
+    store.drop("t", "set")
+
+
+def metadata(store: PostgresStore, text: str) -> dict[str, object]:
+    query = StoreQuery(VECTOR, EMBEDDER, 10, "t", "set")
+    return next(json.loads(hit.metadata) for hit in store.search(query) if hit.id == text)
+
+
+def test_the_server_drops_what_passages_and_queries_drop_of_a_word(server, store):
+    # Lower case of each letter that has an accent or is written without one, and words of each script.
+    letters = [chr(code) for code in (*range(0xC0, 0x250), *range(0x1E00, 0x1F00), *range(0x370, 0x400))]
+    words = [f"a{letter}b" for letter in letters if letter.isalpha() and letter.casefold() == letter]
+    words += [
+        "ёлка",
+        "семьи́",
+        "йод",
+        "שָלוֹם",
+        "שָׁלוֹם",
+        "كِتَابٌ",
+        "آية",
+        "فارسی",
+        "οδυσσεύς",
+        "straße",
+        "ﻻ",
+        "किताबें",
+    ]
+    words = [fold(word) for word in words]
+    with psycopg.connect(server.url.replace("/postgres?", "/languages?")) as connection:
+        statement = (
+            "SELECT trireme.bare(word) FROM unnest(%s::text[]) WITH ORDINALITY AS w (word, n) ORDER BY n"
+        )
+        found = [bare for (bare,) in connection.execute(statement, (words,))]
+    assert {
+        word: bare for word, bare in zip(words, found, strict=True) if bare != without_accents(word)
+    } == {}

@@ -30,6 +30,16 @@ def test_sentences_end_where_a_reader_would_end_them(passage, expected):
     assert texts(passage) == expected
 
 
+def test_sentences_of_another_language_end_by_its_rules():
+    passage = "- Das Treffen ist am 3. Mai, z. B. um 10 Uhr. Er kommt.\n\n```\na = 1. B\n```\n"
+    found = split_sentences(passage, language="de")
+    expected = ["Das Treffen ist am 3. Mai, z. B. um 10 Uhr.", "Er kommt.", "```\na = 1. B\n```"]
+    assert [sentence.text for sentence in found] == expected
+    assert all(passage[one.start : one.end] == one.text for one in found)
+    text = "Mr. Smith left. He paid $3.5 million."
+    assert split_sentences(text, language="en") == split_sentences(text)
+
+
 def test_spans_are_places_in_the_whole_passage():
     passage = "Title > Part\nFirst one.  Second\none.\n\n- Third.\n"
     found = split_sentences(passage, begin=13)
