@@ -1,5 +1,7 @@
+import json
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -8,12 +10,15 @@ from fakes.grpc_server import response_of, serving
 from fakes.memory_store import MemoryStore
 from fakes.repositories import make_repository
 from trireme.artifacts.manifest import read_manifest, write_manifest
+from trireme.documents.chunk import chunk
 from trireme.errors import SettingError, TriremeError, UnsupportedError
+from trireme.ingest.encoder import Encoder
+from trireme.retrieve.languages import CollectionLanguage
 from trireme.served_encoders import BulkClients, ServedEncoders
 from trireme.settings import Settings
 from trireme.stack import check_models_are_built
 from trireme.triton.calls import store_outputs
-from trireme.types import CollectionInfo
+from trireme.types import CollectionInfo, Document, Embedder
 
 
 class Store(MemoryStore):
@@ -96,3 +101,41 @@ def test_an_answer_without_the_weights_that_were_asked_for_names_the_response_ca
 def test_a_model_of_token_vectors_alone_makes_no_collection():
     with pytest.raises(UnsupportedError, match="reranker"):
         store_outputs(("multi",))
+
+
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [
+        (None, "fr"),
+        (CollectionLanguage("", "en"), None),
+        (CollectionLanguage("de", "en"), "de"),
+        (CollectionLanguage("auto", "de"), "fr"),
+    ],
+)
+def test_documents_are_cut_in_the_language_of_their_collection_or_each_in_its_own(language, told):
+    found = ServedEncoders(Settings(), None, "embedding", Languages(language))._speak(encoder(), "t", "c")
+    (passage,) = found.cut(
+        Document("a", "", ("Le port ferme la nuit et rouvre à six heures du matin.",), "a")
+    )
+    assert json.loads(passage.metadata).get("language") == told
+    # A document that is cut otherwise is ingested again.
+    assert found.fingerprint == "4 256" + (f" {language.language if language else 'auto'}" if told else "")
+
+
+def test_a_text_that_does_not_tell_is_in_the_language_of_most_of_its_collection():
+    languages = Languages(CollectionLanguage("auto", "de"))
+    found = ServedEncoders(Settings(), None, "embedding", languages)._speak(encoder(), "t", "c")
+    (passage,) = found.cut(Document("a", "", ("Ruder",), "a"))
+    assert json.loads(passage.metadata)["language"] == "de"
+
+
+class Languages:
+    def __init__(self, found: CollectionLanguage | None) -> None:
+        self.found = found
+
+    def find(self, tenant: str, collection: str) -> CollectionLanguage | None:
+        return self.found
+
+
+def encoder() -> Encoder:
+    return Encoder("embedding", Embedder("a" * 64, 4), partial(chunk), len, None, None, "4 256")

@@ -6,7 +6,6 @@ is found however it is typed. PostgreSQL's parser is not asked: what a word is, 
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Any
 
 from psycopg import Connection
@@ -14,7 +13,7 @@ from psycopg import Connection
 from trireme.postgres.configurations import ENGLISH_LATIN
 from trireme.postgres.functions import FUNCTIONS
 from trireme.retrieve.scripts import LETTERS_ALIKE
-from trireme.retrieve.words import MOST_REPEATS, without_accents
+from trireme.retrieve.words import MOST_REPEATS
 
 # A collection that was there has no language: its words are read as English, as they were, until somebody says one.
 TABLES = """
@@ -67,61 +66,79 @@ TABLES = """
         END $$;
     """
 
-# Precomposed letters of Latin, Greek, Cyrillic, Hebrew and Arabic, and marks that are dropped wherever they stand.
-_LETTERS = (*range(0xC0, 0x530), *range(0x5D0, 0x6FF), *range(0x1E00, 0x2000))
-_MARKS = (
-    *range(0x300, 0x370),
-    *range(0x591, 0x5C8),
-    0x640,
-    *range(0x64B, 0x653),
-    0x670,
-    *range(0x20D0, 0x2100),
+# What is left out of words whose first letter is of a script, as retrieve/scripts.py has it of all: first and last
+# code points, letters with what they become, and marks. Short lists: translate() compares each letter with all.
+_SCRIPTS = (
+    (0x400, 0x52F, "\u0451\u0450\u045d", "\u0435\u0435\u0438", (0x300, 0x301)),
+    (0x590, 0x5FF, "", "", (*range(0x591, 0x5BE), 0x5BF, 0x5C1, 0x5C2, 0x5C4, 0x5C5, 0x5C7)),
+    (
+        0x600,
+        0x6FF,
+        "".join(letter for letter in LETTERS_ALIKE if letter > "\u0600"),
+        "".join(plain for letter, plain in LETTERS_ALIKE.items() if letter > "\u0600"),
+        (0x640, *range(0x64B, 0x653), 0x670),
+    ),
 )
 
 
-def _bare_letters() -> tuple[str, str]:
-    """Letters with what people leave out, and the same without it, for translate()."""
-    marks = "".join(chr(code) for code in _MARKS if unicodedata.category(chr(code)) in {"Mn", "Me", "Lm"})
-    pairs = [(chr(code), without_accents(chr(code))) for code in _LETTERS if chr(code) not in marks]
-    changed = [(letter, bare) for letter, bare in pairs if bare != letter and len(bare) == 1]
-    return "".join(letter for letter, _ in changed) + marks, "".join(bare for _, bare in changed)
+def _bare_function() -> str:
+    cases = []
+    for first, last, letters, plain, marks in _SCRIPTS:
+        dropped = "".join(map(chr, marks))
+        cases.append(
+            f"WHEN pg_catalog.ascii(word) BETWEEN {first} AND {last} "
+            f"THEN pg_catalog.translate(word, '{letters}{dropped}', '{plain}')"
+        )
+    latin = "pg_catalog.regexp_replace(pg_catalog.normalize(word, 'NFD'), '[\u0300-\u036f]+', '', 'g')"
+    alike = {letter: plain for letter, plain in LETTERS_ALIKE.items() if letter < "\u0300"}
+    for letter, plain in alike.items():
+        if len(plain) > 1:
+            latin = f"pg_catalog.replace({latin}, '{letter}', '{plain}')"
+    single = {letter: plain for letter, plain in alike.items() if len(plain) == 1}
+    latin = f"pg_catalog.translate({latin}, '{''.join(single)}', '{''.join(single.values())}')"
+    return f"""
+    -- A folded word without what people leave out of it.
+    CREATE OR REPLACE FUNCTION trireme.bare(word text) RETURNS text
+        LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+        SELECT CASE WHEN pg_catalog.octet_length(word) = pg_catalog.char_length(word) THEN word {" ".join(cases)}
+            WHEN pg_catalog.ascii(word) < 1024 OR pg_catalog.ascii(word) BETWEEN 7680 AND 8191
+            THEN {latin}
+            ELSE word END $$;
+    """
 
 
 def _read_functions() -> str:
-    letters, bare = _bare_letters()
-    spelled_out = "word"
-    for letter, plain in LETTERS_ALIKE.items():
-        if len(plain) > 1:
-            spelled_out = f"replace({spelled_out}, '{letter}', '{plain}')"
     places = ", ".join(f"'{','.join(map(str, range(1, n + 1)))}'" for n in range(1, MOST_REPEATS + 1))
     english_latin = ", ".join(f"'{one}'" for one in sorted(ENGLISH_LATIN))
     return f"""
-    CREATE OR REPLACE FUNCTION trireme.bare(word text) RETURNS text
-        LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-        SELECT pg_catalog.translate(pg_catalog.{spelled_out.replace("(replace", "(pg_catalog.replace")},
-            '{letters}', '{bare}') $$;
-
-    -- A word as the index has it; NULL for one that a configuration leaves out.
-    CREATE OR REPLACE FUNCTION trireme.read_word(configuration text, word text) RETURNS text
+    -- The dictionary that stems a configuration's words; NULL for the one that stems none.
+    CREATE OR REPLACE FUNCTION trireme.stemmer(configuration text) RETURNS regdictionary
         LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+        SELECT CASE WHEN configuration <> 'simple' THEN (configuration || '_stem')::regdictionary END $$;
+
+    -- A word as the index has it; NULL for one that a configuration leaves out. Inlined: nothing may be set for it.
+    CREATE OR REPLACE FUNCTION trireme.read_word(configuration text, stemmer regdictionary, word text) RETURNS text
+        LANGUAGE sql STABLE PARALLEL SAFE AS $$
         SELECT CASE
-            WHEN configuration = 'simple' OR word ~ '[0-9]' THEN trireme.bare(word)
+            WHEN stemmer IS NULL OR pg_catalog.translate(word, '0123456789', '') <> word THEN trireme.bare(word)
             WHEN configuration = 'english' AND trireme.bare(word) ~ '[^a-z]' THEN trireme.bare(word)
             WHEN configuration = 'english' OR configuration IN ({english_latin}) AND word !~ '[^a-z]'
-                THEN (ts_lexize('english_stem', trireme.bare(word)))[1]
-            ELSE trireme.bare((ts_lexize((configuration || '_stem')::regdictionary, word))[1]) END $$;
+                THEN (pg_catalog.ts_lexize('pg_catalog.english_stem', trireme.bare(word)))[1]
+            ELSE trireme.bare((pg_catalog.ts_lexize(stemmer, word))[1]) END $$;
 
     -- The words of a passage: those that retrieve/words.py takes for plain are read as English, others as spelled.
     -- What a configuration leaves out is no compound for its accents either.
     CREATE OR REPLACE FUNCTION trireme.read_passage(configuration text, words text, exact tsvector) RETURNS tsvector
         LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+        DECLARE
+            stemmer regdictionary := trireme.stemmer(configuration);
         BEGIN
             IF configuration = 'english' THEN
                 RETURN to_tsvector('pg_catalog.english', words) || exact;
             END IF;
             RETURN (
                 WITH read AS (
-                    SELECT word, trireme.read_word(configuration, word) AS lexeme, n
+                    SELECT word, trireme.read_word(configuration, stemmer, word) AS lexeme, n
                     FROM (SELECT word, count(*) AS n FROM string_to_table(words, ' ') AS word
                         WHERE word <> '' GROUP BY word) AS counted
                 ), stems AS (
@@ -142,9 +159,12 @@ def _read_functions() -> str:
         WITH words AS (
             SELECT DISTINCT one AS word, true AS is_word FROM unnest(spelled) AS one
             UNION ALL SELECT DISTINCT one, false FROM string_to_table(plain_compounds, ' ') AS one WHERE one <> ''
+        ), stemmers AS MATERIALIZED (
+            SELECT configuration, trireme.stemmer(configuration) AS stemmer
+            FROM unnest(configurations) AS configuration
         ), read AS MATERIALIZED (
-            SELECT w.word, w.is_word, c.configuration, trireme.read_word(c.configuration, w.word) AS lexeme
-            FROM words w, unnest(configurations) AS c (configuration)
+            SELECT word, is_word, configuration, trireme.read_word(configuration, stemmer, word) AS lexeme
+            FROM words, stemmers
         ), stops AS (
             SELECT configuration, count(*) AS n FROM read WHERE is_word AND lexeme IS NULL GROUP BY configuration
         ), dropped AS (
@@ -159,4 +179,4 @@ def _read_functions() -> str:
 
 def add_languages(connection: Connection[Any]) -> None:
     """The columns and functions. Rewrites no passage."""
-    connection.execute((TABLES + _read_functions() + FUNCTIONS).encode())
+    connection.execute((TABLES + _bare_function() + _read_functions() + FUNCTIONS).encode())

@@ -16,6 +16,7 @@ from trireme.postgres.pool import ConnectionPool
 from trireme.postgres.schema import MIGRATIONS, migrate
 from trireme.postgres.store import PostgresStore
 from trireme.retrieve.languages import CollectionLanguage
+from trireme.retrieve.words import fold, without_accents
 from trireme.types import Embedder, Passage, StoreQuery
 
 pytestmark = pytest.mark.e2e
@@ -192,3 +193,32 @@ def test_a_collection_is_read_anew_by_another_language_some_passages_at_a_time(s
 def metadata(store: PostgresStore, text: str) -> dict[str, object]:
     query = StoreQuery(VECTOR, EMBEDDER, 10, "t", "set")
     return next(json.loads(hit.metadata) for hit in store.search(query) if hit.id == text)
+
+
+def test_the_server_drops_what_passages_and_queries_drop_of_a_word(server, store):
+    # Lower case of each letter that has an accent or is written without one, and words of each script.
+    letters = [chr(code) for code in (*range(0xC0, 0x250), *range(0x1E00, 0x1F00), *range(0x370, 0x400))]
+    words = [f"a{letter}b" for letter in letters if letter.isalpha() and letter.casefold() == letter]
+    words += [
+        "ёлка",
+        "семьи́",
+        "йод",
+        "שָלוֹם",
+        "שָׁלוֹם",
+        "كِتَابٌ",
+        "آية",
+        "فارسی",
+        "οδυσσεύς",
+        "straße",
+        "ﻻ",
+        "किताबें",
+    ]
+    words = [fold(word) for word in words]
+    with psycopg.connect(server.url.replace("/postgres?", "/languages?")) as connection:
+        statement = (
+            "SELECT trireme.bare(word) FROM unnest(%s::text[]) WITH ORDINALITY AS w (word, n) ORDER BY n"
+        )
+        found = [bare for (bare,) in connection.execute(statement, (words,))]
+    assert {
+        word: bare for word, bare in zip(words, found, strict=True) if bare != without_accents(word)
+    } == {}
