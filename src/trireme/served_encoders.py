@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from functools import partial
 from time import monotonic
 
-from trireme.artifacts.manifest import TOKENIZER_FILE, read_manifest
+from trireme.artifacts.manifest import TOKENIZER_FILE, check_searchable, read_manifest
 from trireme.artifacts.recipe import RECIPE_FILE, Recipe, read_recipe
 from trireme.artifacts.repository import default_embedder, find_retriever, is_built, list_recipes, version_dir
 from trireme.documents.chunk import CHUNKER_VERSION, chunk
@@ -54,7 +54,7 @@ class ServedEncoders:
                 return found[1]
             infos = [info for info in self._store.collections(tenant) if info.collection == collection]
             encoder = (
-                self._by_digest(collection, infos[0].embedder.digest) if infos else self._load(self.default)
+                self._by_digest(collection, infos[0].embedder.digest) if infos else self._new(self.default)
             )
             self._chosen[tenant, collection] = (monotonic(), encoder)
             return encoder
@@ -80,14 +80,22 @@ class ServedEncoders:
         )
 
     def open(self, model: str) -> Encoder:
-        """The encoder of one model folder. Raises ArtifactError where it is not built."""
+        """The encoder of one model folder, for vectors that are to be made.
+
+        Raises ArtifactError where it is not built, SettingError where search would not rank its vectors as meant.
+        """
         with self._lock:
-            return self._load(model)
+            return self._new(model)
 
     def find(self, collection: str, digest: str) -> Encoder:
         """The encoder that made a version's vectors. Raises EmbedderMismatchError where it is not here."""
         with self._lock:
             return self._by_digest(collection, digest)
+
+    def _new(self, model: str) -> Encoder:
+        """See open. What made vectors that are there already goes on."""
+        check_searchable(read_manifest(version_dir(self._settings.model_repository, model)))
+        return self._load(model)
 
     def _load(self, model: str) -> Encoder:
         built = version_dir(self._settings.model_repository, model)

@@ -79,6 +79,8 @@ class Manifest:
     # What an encoder makes of a text, of contracts.ENCODER_OUTPUTS; () means dense, as in recipes. Without dense
     # `dimensions` is 0.
     outputs: tuple[str, ...] = ()
+    # How its vectors are meant to be compared: dot, euclidean or manhattan; "" for cosine.
+    similarity: str = ""
     # Where there are other outputs than dense.
     token_rules: TokenRules | None = None
     figures: dict[str, float] = field(default_factory=dict)
@@ -128,6 +130,26 @@ class Manifest:
         return sum(self.sizes.values())
 
 
+def check_searchable(manifest: Manifest) -> None:
+    """Raises SettingError for an embedding model whose vectors search, by cosine, would not rank as they are meant.
+
+    Vectors of unit length have one order by cosine, by dot product and by euclidean distance.
+    """
+    named = {"dot": "the dot product", "euclidean": "euclidean distance", "manhattan": "manhattan distance"}
+    means = named.get(manifest.similarity)
+    if means is None or (manifest.normalize and manifest.similarity != "manhattan"):
+        return
+    ways = (
+        ""
+        if manifest.similarity == "manhattan"
+        else "build it with --normalize, which makes both one order, or "
+    )
+    raise SettingError(
+        f"model {manifest.model!r} is meant to be compared by {means}, and search compares by cosine, which ranks"
+        f" its vectors otherwise: {ways}take another model for collections"
+    )
+
+
 def write_manifest(version_dir: Path, manifest: Manifest) -> None:
     """Writes manifest.json into `version_dir`, which must exist."""
     (version_dir / MANIFEST_FILE).write_text(format_manifest(manifest), encoding="utf-8")
@@ -138,7 +160,7 @@ def format_manifest(manifest: Manifest) -> str:
     document = {"format_version": FORMAT_VERSION, **asdict(manifest)}
     if manifest.tuning is None:
         del document["tuning"]
-    for name in ("outputs", "token_rules"):
+    for name in ("outputs", "similarity", "token_rules"):
         if not document[name]:
             del document[name]
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

@@ -18,6 +18,7 @@ from trireme.artifacts.recipe_values import check_range, flatten, typed
 from trireme.errors import SettingError
 
 RECIPE_FILE = "recipe.toml"
+ATTENTION_TOKENS = 4096
 OVER_LENGTHS = ("error", "truncate", "split")
 POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
@@ -155,6 +156,9 @@ class Recipe:
     threads: int = _key(0, _WEIGHTED, parameter=True, least=0)
     # Tokens, padding included, of one micro-batch inside the backend.
     max_batch_tokens: int = _key(2048, _ENCODER, parameter=True, least=1)
+    # Rows x tokens² of a micro-batch, as the square of this, where an engine has all of it in memory at once: a
+    # longer row runs alone, and one at a time.
+    max_attention_tokens: int = _key(ATTENTION_TOKENS, _ENCODER, parameter=True, least=1)
     max_text_bytes: int = _key(1_000_000, _either(_WEIGHTED, _INGESTER), parameter=True, least=1)
     # What becomes of a text, or of a pair, that is longer than the model reads, where a request does not say.
     over_length: str = _key("truncate", _ENCODER, parameter=True, choices=OVER_LENGTHS)

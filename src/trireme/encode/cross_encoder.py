@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -66,6 +67,8 @@ class RankerSpec:
     template: PairTemplate | None = None
     # Of requests that do not say what becomes of a pair or text that is longer than the model reads.
     over_length: OverLength = "truncate"
+    # See RowQueue.
+    max_attention: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ class CrossEncoder:
     ) -> None:
         """prior_encoder: embeds query and passages where the spec needs a prior and a request has none."""
         self._tokenizer = tokenizer
-        self.queue = RowQueue(session, spec.max_batch_tokens)
+        self.queue = RowQueue(session, spec.max_batch_tokens, max_attention=spec.max_attention)
         self._prior_encoder = prior_encoder
         self.spec = spec
 

@@ -96,7 +96,10 @@ class LateInteraction(CrossEncoder):
         super().__init__(tokenizer, session, spec.ranker)
         rules = spec.rules
         self.queue = RowQueue(
-            session, spec.ranker.max_batch_tokens, run=OutputRunner(session, ("multi",), rules).run
+            session,
+            spec.ranker.max_batch_tokens,
+            run=OutputRunner(session, ("multi",), rules).run,
+            max_attention=spec.ranker.max_attention,
         )
         self._late, self._cache = spec, PassageCache(spec.cache_bytes)
         self._query_tokenizer = tokenizer.cut_at(rules.query_length) if rules.query_length else tokenizer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ class EncoderSpec:
     max_text_bytes: int
     # Of requests that do not say what becomes of a text that is longer than the model reads.
     over_length: OverLength = "truncate"
+    # See RowQueue.
+    max_attention: float = math.inf
     outputs: tuple[EncoderOutput, ...] = ("dense",)
     # Of models with other outputs than dense.
     rules: TokenRules = field(default_factory=TokenRules)
@@ -61,10 +64,11 @@ class TextEncoder:
         self._is_parted = spec.outputs != ("dense",)
         if self._is_parted:
             run = OutputRunner(cast("NamedSession", session), spec.outputs, rules).run
-            self.queue = RowQueue(session, spec.max_batch_tokens, run=run)
+            self.queue = RowQueue(session, spec.max_batch_tokens, run=run, max_attention=spec.max_attention)
         else:
             # At once for a micro-batch: row by row this would take longer than a GPU needs for short texts.
-            self.queue = RowQueue(session, spec.max_batch_tokens, _normalize if spec.normalize else None)
+            finish = _normalize if spec.normalize else None
+            self.queue = RowQueue(session, spec.max_batch_tokens, finish, max_attention=spec.max_attention)
         self.spec = spec
 
     def embed(

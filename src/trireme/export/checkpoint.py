@@ -51,7 +51,8 @@ class Checkpoint:
     has_segments: the model is fed token_type_ids. pools_prompt: a prompt's tokens are pooled as the others.
     template: what a reranker reads a pair in. answers: tokens of no and yes whose logits make its score, () for
     those of the tokenizer, None for a head. has_chat_template: the library makes messages of its pairs.
-    truncate: dimensions kept of a vector, 0 for all. variant: of the weights' file, "" for model.safetensors.
+    truncate: dimensions kept of a vector, 0 for all. similarity: see SentenceFiles. variant: of the weights' file,
+    "" for model.safetensors.
     outputs: what an encoder makes of a text; tokens: how those that are not dense are made, and rules, where the
     tokenizer was loaded.
     """
@@ -73,6 +74,7 @@ class Checkpoint:
     activation: str = ""
     pools_prompt: bool = True
     truncate: int = 0
+    similarity: str = ""
     variant: str = ""
     template: str = ""
     answers: tuple[int, ...] | None = None
@@ -122,6 +124,7 @@ def read_checkpoint(folder: Path, kind: str = "", has_adapter: bool = False) -> 
                 normalize=files.normalize,
                 dense=files.dense,
                 truncate=files.truncate,
+                similarity=files.similarity,
                 pools_prompt=files.pools_prompt,
                 query_prompt=tokens.query_prompt or files.query_prompt,
                 passage_prompt=tokens.passage_prompt or files.passage_prompt,
@@ -209,6 +212,7 @@ def _read_static(folder: Path, files: SentenceFiles, kind: str) -> Checkpoint:
         normalize=files.normalize,
         dense=files.dense,
         truncate=files.truncate,
+        similarity=files.similarity,
         query_prompt=files.query_prompt,
         passage_prompt=files.passage_prompt,
         variant=find_variant(files.transformer_dir),

@@ -219,6 +219,7 @@ def _describe(work: Work, checkpoint: Checkpoint, graph: Any, stage: Path) -> Ma
         sizes={name: (stage / name).stat().st_size for name in names},
         pooling=checkpoint.pooling,
         normalize=checkpoint.normalize,
+        similarity=checkpoint.similarity.replace("cosine", ""),
         # A reranker's is part of its template.
         query_prompt="" if checkpoint.template else checkpoint.query_prompt,
         passage_prompt=checkpoint.passage_prompt,

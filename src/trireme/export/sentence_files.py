@@ -47,6 +47,8 @@ _ALIASES = {"pylate.models.Dense.Dense": "sentence_transformers.base.modules.den
 STATIC = "StaticEmbedding"
 BEHIND_POOLING = ("Dense", "Dropout", "Normalize")
 DENSE_ACTIVATIONS = ("Tanh", "Identity", "ReLU", "GELU", "Sigmoid", "SiLU")
+# How a model's vectors are meant to be compared, as sentence-transformers names it.
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 PASSAGE_PROMPTS = ("document", "passage", "corpus")
 
 # In the order of sentence-transformers, which takes mean where all are false.
@@ -94,6 +96,8 @@ class SentenceFiles:
     normalize: bool = False
     dense: tuple[DenseLayer, ...] = ()
     truncate: int = 0
+    # Of SIMILARITIES; "" where they say none, which is cosine.
+    similarity: str = ""
     query_prompt: str = ""
     passage_prompt: str = ""
     answers: tuple[int, ...] = ()
@@ -152,6 +156,7 @@ def read_sentence_files(folder: Path) -> SentenceFiles:
         **found,
         **({} if is_tokenwise else _read_pipeline(path, modules)),
         truncate=read_count(folder / CONFIG_FILE, config, "truncate_dim") or 0,
+        similarity="" if is_tokenwise else _read_similarity(folder / CONFIG_FILE, config),
         query_prompt=query,
         passage_prompt=passage,
     )
@@ -230,6 +235,13 @@ def _read_kind(path: Path, config: dict[str, Any]) -> str:
     if model_type not in KINDS:
         raise refuse(path, "model_type", model_type, f"only {', '.join(KINDS)} are served")
     return KINDS[model_type]
+
+
+def _read_similarity(path: Path, config: dict[str, Any]) -> str:
+    similarity = config.get("similarity_fn_name") or ""
+    if similarity and similarity not in SIMILARITIES:
+        raise refuse(path, "similarity_fn_name", similarity, f"this is one of {', '.join(SIMILARITIES)}")
+    return str(similarity)
 
 
 def _check_cross_encoder(path: Path, modules: list[dict[str, Any]]) -> tuple[int, ...]:

@@ -23,9 +23,6 @@ class OpenVinoSession:
         """Raises ArtifactError for a file that is no graph. The recipe keeps it on the CPU."""
         import openvino
 
-        # On one AVX-512 core a call takes 1.5 to 3 ms, the more the more its shape differs from that of the call
-        # before, and 0.075 ms a token; one of a new shape 10 ms more.
-        self.cost = RunCost(call_tokens=20, few_shapes=True, max_width=options.max_length)
         self.streams, threads = share_cores(options.cores, options.threads)
         core = openvino.Core()
         properties: dict[str, Any] = {
@@ -43,6 +40,14 @@ class OpenVinoSession:
             raise ArtifactError(f"cannot load {GRAPH_FILE}: {error}; build the model again") from error
         self.input_names = check_inputs([node.get_any_name() for node in model.inputs], GRAPH_FILE)
         self.output_names = [node.get_any_name() for node in model.outputs]
+        # On one AVX-512 core a call takes 1.5 to 3 ms, the more the more its shape differs from that of the call
+        # before, and 0.075 ms a token; one of a new shape 10 ms more.
+        self.cost = RunCost(
+            call_tokens=20,
+            few_shapes=True,
+            max_width=options.max_length,
+            keeps_attention=_has_softmax(model),
+        )
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(self.streams):
             self._requests.put(model.create_infer_request())
@@ -60,6 +65,12 @@ class OpenVinoSession:
             return {name: done[self.output_names.index(name)].copy() for name in names}
         finally:
             self._requests.put(request)
+
+
+def _has_softmax(model: Any) -> bool:
+    """Whether an attention is left that OpenVINO has not fused into one that goes through it in parts."""
+    ops = model.get_runtime_model().get_ops()
+    return any(str(op.get_rt_info()["layerType"].value).lower() == "softmax" for op in ops)
 
 
 def share_cores(cores: int, threads: int) -> tuple[int, int]:

@@ -60,6 +60,7 @@ class CrossEncoderModel(BackendModel):
             needs_prior=manifest.needs_prior,
             template=PairTemplate.parse(manifest.template) if manifest.template else None,
             over_length=config.read_over_length(),
+            max_attention=config.read_attention(),
         )
         self._encoder: CrossEncoder
         if manifest.kind == "late_interaction":

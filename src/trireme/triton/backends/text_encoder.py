@@ -55,6 +55,7 @@ def load_text_encoder(
         max_batch_tokens=max_batch_tokens,
         max_text_bytes=config.read_int("max_text_bytes"),
         over_length=config.read_over_length(),
+        max_attention=config.read_attention(),
         outputs=read_outputs(manifest),
         rules=manifest.token_rules or TokenRules(),
     )
