@@ -9,6 +9,25 @@ from models.forms import edit
 
 LENGTHS = {"query": 12, "passage": 40}
 WIDTH = 64
+# Of the tiny tokenizers of single letters, and three more tokens.
+VOCABULARY = 85
+
+
+def build(form, family, make_checkpoint, place):
+    """The checkpoint's folder, below `place`."""
+    names = ("dim", "hidden_dim") if family == "distilbert" else ("hidden_size", "intermediate_size")
+    inner = dict(zip(names, (WIDTH, 96), strict=True))
+    if form in ("splade", "opensearch"):
+        more = (
+            {"pooling_strategy": "sum", "activation_function": "log1p_relu"} if form == "opensearch" else {}
+        )
+        return save_splade(
+            make_checkpoint(place / "plain", family, head="ForMaskedLM", **inner), place / "saved", **more
+        )
+    folder = make_checkpoint(place / "plain", family, vocab_size=VOCABULARY, **inner)
+    if form == "stanford":
+        return save_stanford(folder)
+    return {"multi": save_multi, "pylate": save_pylate}[form](folder, place / "saved")
 
 
 def save_heads(folder):
@@ -18,7 +37,9 @@ def save_heads(folder):
     rng = np.random.default_rng(3)
     for name, rows in (("sparse_linear", 1), ("colbert_linear", WIDTH)):
         weight = rng.normal(size=(rows, WIDTH), scale=0.2).astype(np.float32)
-        save_file({"weight": weight, "bias": np.full(rows, 0.05, np.float32)}, folder / f"{name}.safetensors")
+        # Most tokens weigh something.
+        bias = np.full(rows, 2.0, np.float32)
+        save_file({"weight": weight, "bias": bias}, folder / f"{name}.safetensors")
 
 
 def save_splade(folder, target, **pooling):

@@ -18,6 +18,7 @@ from trireme.encode.text_encoder import EncoderSpec, TextEncoder
 from trireme.encode.tokenizer import Tokenizer
 from trireme.export.checkpoint import Checkpoint
 from trireme.export.graph import Graph
+from trireme.export.token_rules import find_unweighted
 from trireme.export.weights import load_dense
 from trireme.types import Embedding, FloatArray, InputType, SparseVector, TokenRules
 
@@ -152,14 +153,7 @@ def make_by_definition(checkpoint: Checkpoint, library: Any, text: str) -> dict[
             weights = torch.zeros(len(library.tokenizer))
             for token, state in zip(ids, load_dense(checkpoint.tokens.lexical)(states), strict=True):
                 weights[token] = torch.maximum(weights[token], state.relu()[0])
-            tokenizer = library.tokenizer
-            special = (
-                tokenizer.cls_token_id,
-                tokenizer.eos_token_id,
-                tokenizer.pad_token_id,
-                tokenizer.unk_token_id,
-            )
-            weights[[one for one in special if one is not None]] = 0.0
+            weights[list(find_unweighted(library.tokenizer))] = 0.0
             made["sparse"] = weights.numpy()
         if checkpoint.tokens.layers:
             vectors = load_dense(checkpoint.tokens.layers[0])(states[1:])

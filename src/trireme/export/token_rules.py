@@ -32,10 +32,7 @@ def make_rules(checkpoint: Checkpoint, tokenizer: Any) -> TokenRules:
     files, limit = checkpoint.tokens, checkpoint.max_length
     size = files.layers[-1].out_features if files.layers else checkpoint.hidden_size
     is_multi = "multi" in checkpoint.outputs
-    special = (tokenizer.cls_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id)
-    rules = TokenRules(
-        unweighted=tuple(sorted({one for one in special if one is not None})) if files.lexical else ()
-    )
+    rules = TokenRules(unweighted=find_unweighted(tokenizer) if files.lexical else ())
     if not is_multi:
         return rules
     return TokenRules(
@@ -50,6 +47,13 @@ def make_rules(checkpoint: Checkpoint, tokenizer: Any) -> TokenRules:
         expansion_token=_find_expansion(checkpoint, tokenizer) if files.expansion_length else 0,
         expansion_attends=files.expansion_attends,
     )
+
+
+def find_unweighted(tokenizer: Any) -> tuple[int, ...]:
+    """The tokens that FlagEmbedding gives no weight: those around a text, padding, and the unknown one."""
+    names = ("cls", "eos", "sep", "pad", "unk")
+    found = {getattr(tokenizer, f"{name}_token_id") for name in names}
+    return tuple(sorted(found - {None}))
 
 
 def _find_tokens(tokenizer: Any, words: Iterable[str]) -> tuple[int, ...]:
