@@ -5,7 +5,7 @@ import pytest
 from fakes.grpc_server import response_of, serving
 from trireme.errors import TriremeError, UnsupportedError
 from trireme.served_encoders import BulkClients
-from trireme.triton.calls import store_outputs
+from trireme.triton.calls import read_vectors, store_outputs
 
 
 def test_a_workers_passages_are_batch_work_that_stays_in_its_region():
@@ -57,3 +57,8 @@ def test_an_answer_without_the_weights_that_were_asked_for_names_the_response_ca
 def test_a_model_of_token_vectors_alone_makes_no_collection():
     with pytest.raises(UnsupportedError, match="reranker"):
         store_outputs(("multi",))
+
+
+def test_a_model_of_weights_alone_that_is_asked_for_vectors_is_refused_by_name():
+    with pytest.raises(UnsupportedError, match="'splade' makes no vector of a text, only sparse_indices"):
+        read_vectors("splade", {"sparse_indices": None, "sparse_weights": None})

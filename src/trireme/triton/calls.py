@@ -26,7 +26,7 @@ from trireme.artifacts.kinds import KINDS
 from trireme.errors import TriremeError, UnsupportedError
 from trireme.rag.ports import AnswerMode, AnswerPart, Citation, PartEvidence, Usage
 from trireme.triton.wire import Outputs, Rows, Value
-from trireme.types import Embedding, Hit, InputType, SearchMode, SparseVector
+from trireme.types import Embedding, FloatArray, Hit, InputType, SearchMode, SparseVector
 
 # Our only ensemble, as its recipe calls it.
 ENSEMBLE_KIND = next(kind.name for kind in KINDS.values() if kind.is_ensemble)
@@ -101,6 +101,16 @@ def store_outputs(outputs: Sequence[str]) -> tuple[str, ...]:
             "use it as a reranker (kind late_interaction), and another one as embedder"
         )
     return tuple(tensor.name for kind in kept for tensor in ENCODER_OUTPUTS[kind])
+
+
+def read_vectors(model: str, outputs: Outputs) -> FloatArray:
+    """The vectors [n, dimensions] of an encoder's answer. Raises UnsupportedError where it makes none."""
+    vectors: FloatArray | None = outputs.get("embedding")
+    if vectors is None:
+        raise UnsupportedError(
+            f"model {model!r} makes no vector of a text, only {', '.join(sorted(outputs))}"
+        )
+    return vectors
 
 
 def read_embeddings(model: str, outputs: Outputs, asked: Sequence[str], count: int) -> list[Embedding]:
