@@ -45,6 +45,12 @@ class PromptTooLongError(InvalidInputError):
     reason: ClassVar[str] = "PROMPT_TOO_LONG"
 
 
+class OverLengthError(InvalidInputError):
+    """A text is longer than the model reads, and may be neither cut nor split; the message has both numbers."""
+
+    reason: ClassVar[str] = "OVER_LENGTH"
+
+
 class SettingError(InvalidInputError):
     """A setting is unknown or malformed; the message names its key."""
 

@@ -13,6 +13,8 @@ FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
 InputType = Literal["query", "passage"]
 SearchMode = Literal["dense", "text", "sparse", "hybrid"]
+# What becomes of a text that is longer than a model reads: an error, its beginning alone, or windows of it.
+OverLength = Literal["error", "truncate", "split"]
 IndexState = Literal["active", "building", "kept"]
 
 # Of a document or passage. A PostgreSQL index entry holds about 2,700 bytes, with the names of its scope.

@@ -61,6 +61,10 @@ def _optional(*tensors: Tensor) -> tuple[Tensor, ...]:
 # was there do not take it.
 RERANK_DEPTH = "rerank_depth"
 
+# What an encoder does with a text that is longer than it reads. Configurations written before it was there do not
+# take it: they cut it.
+OVER_LENGTH = "over_length"
+
 # Asks a generator for num_cached_tokens. Configurations written before it was there do not take it.
 CACHED_FLAG = "return_num_cached_tokens"
 
@@ -94,6 +98,7 @@ _HITS = (
     Tensor("score", "FP32", -1),
 )
 _DEPTH = _optional(Tensor(RERANK_DEPTH, "INT32"))
+_OVER_LENGTH = _optional(Tensor(OVER_LENGTH, "STRING"))
 _STREAMED = _optional(Tensor("stream", "BOOL"), Tensor("sampling_parameters", "STRING"))
 
 # What an encoder may make of a text: one vector, weights of words, a vector of each token.
@@ -110,6 +115,7 @@ TEXT_ENCODER = Contract(
     inputs=(
         Tensor("text", "STRING"),
         *_optional(Tensor("input_type", "STRING"), Tensor("dimensions", "INT32")),
+        *_OVER_LENGTH,
     ),
     outputs=(
         *ENCODER_OUTPUTS[DENSE],
@@ -128,11 +134,12 @@ CROSS_ENCODER = Contract(
             Tensor("rank_score", "FP32", -1, is_ragged=True),
         ),
         *_DEPTH,
+        *_OVER_LENGTH,
     ),
     outputs=(Tensor("score", "FP32", -1), Tensor("truncated_tokens", "INT32", -1)),
 )
 CLASSIFIER = Contract(
-    inputs=(Tensor("text", "STRING"),),
+    inputs=(Tensor("text", "STRING"), *_OVER_LENGTH),
     outputs=(Tensor("label", "STRING", -1), Tensor("score", "FP32", -1)),
 )
 RETRIEVER = Contract(

@@ -19,6 +19,7 @@ from trireme.errors import SettingError
 from trireme.types import SearchMode
 
 RECIPE_FILE = "recipe.toml"
+OVER_LENGTHS = ("error", "truncate", "split")
 POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
 # Whether the recipes of a kind have a key, or what it is used for there.
@@ -155,6 +156,8 @@ class Recipe:
     # Tokens, padding included, of one micro-batch inside the backend.
     max_batch_tokens: int = _key(2048, _ENCODER, parameter=True, least=1)
     max_text_bytes: int = _key(1_000_000, _either(_WEIGHTED, _INGESTER), parameter=True, least=1)
+    # What becomes of a text, or of a pair, that is longer than the model reads, where a request does not say.
+    over_length: str = _key("truncate", _ENCODER, parameter=True, choices=OVER_LENGTHS)
     max_passages: int = _key(1000, _PAIRS, parameter=True, least=1)
     # Of passages that come with a prior, how many of the best are read, by rank_score or else by it; 0 reads all.
     rerank_depth: int = _key(0, _PAIRS, parameter=True, least=0)
@@ -228,6 +231,18 @@ class Recipe:
             if value != spec.default and not spec.metadata["kinds"](self.traits):
                 raise SettingError(f"a model of kind {self.kind!r} has no key {spec.name!r}; remove it")
         self._check_kind()
+        if self.over_length == "split" and self.kind == "classifier":
+            raise SettingError("over_length must be error or truncate: the labels of a text are of the whole")
+        self._check_outputs()
+        if self.traits.is_encoder:
+            check_engine(
+                self.encoder_engine,
+                target=self.target,
+                precision=self.precision,
+                has_adapter=bool(self.adapter),
+            )
+
+    def _check_outputs(self) -> None:
         if wrong := [name for name in self.outputs if name not in ENCODER_OUTPUTS]:
             raise SettingError(f"outputs must be of {', '.join(ENCODER_OUTPUTS)}, got {wrong[0]!r}")
         if MULTI in self.outputs and not self.traits.makes_vectors:
@@ -238,13 +253,6 @@ class Recipe:
             raise SettingError(
                 "response_cache must be false with several outputs: the server's cache knows inputs alone, and "
                 "would answer with outputs that another request asked for"
-            )
-        if self.traits.is_encoder:
-            check_engine(
-                self.encoder_engine,
-                target=self.target,
-                precision=self.precision,
-                has_adapter=bool(self.adapter),
             )
 
     def _check_kind(self) -> None:

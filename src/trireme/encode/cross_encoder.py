@@ -11,10 +11,17 @@ import numpy as np
 from trireme.encode.pair_template import PairTemplate
 from trireme.encode.row_queue import Pending, RowQueue
 from trireme.encode.session import Session
-from trireme.encode.text_encoder import EmbedRequest, TextEncoder, check_size, check_text, named_row
+from trireme.encode.text_encoder import (
+    EmbedRequest,
+    TextEncoder,
+    check_size,
+    check_text,
+    named_row,
+    too_long,
+)
 from trireme.encode.tokenizer import Row, Tokenizer
 from trireme.errors import InvalidInputError
-from trireme.types import Classified, FloatArray, Scored
+from trireme.types import Classified, FloatArray, OverLength, Scored
 
 # Between the lowest score read and the highest that is not; far above float32's rounding.
 UNREAD_GAP = 1e-3
@@ -26,6 +33,7 @@ class RankRequest:
 
     `rank_score`: what the passages were found in order of, where that is not the prior; it chooses those to read.
     `depth`: how many are read, where the model's rerank_depth allows no fewer; 0: none, and the order stays.
+    `over_length` None leaves the model's own.
     """
 
     query: str
@@ -33,6 +41,7 @@ class RankRequest:
     prior: FloatArray | None = None
     rank_score: FloatArray | None = None
     depth: int | None = None
+    over_length: OverLength | None = None
 
     @property
     def order(self) -> FloatArray | None:
@@ -55,18 +64,25 @@ class RankerSpec:
     needs_prior: bool = False
     # What query and passage are read in, where the tokenizer's own pair is not it.
     template: PairTemplate | None = None
+    # Of requests that do not say what becomes of a pair or text that is longer than the model reads.
+    over_length: OverLength = "truncate"
 
 
 @dataclass(frozen=True, slots=True)
 class _PairsToRead:
-    """The pairs of one row of a request that are read: which passages, their tokens, and what is added to them."""
+    """The pairs of one row of a request that are read: which passages, their windows, and what is added to them."""
 
     request: RankRequest
     chosen: list[int]
-    rows: list[Row]
+    windows: list[list[Row]]
     prior: FloatArray | np.float32
     # Run already for its prior.
     prior_tokens: int = 0
+
+    @property
+    def rows(self) -> list[Row]:
+        """All windows, one behind the other."""
+        return [row for rows in self.windows for row in rows]
 
 
 class CrossEncoder:
@@ -108,12 +124,24 @@ class CrossEncoder:
         tokens = sum(len(row.ids) for row in rows) + sum(reading.prior_tokens for reading in readings)
         return Pending(self.queue.submit(rows), partial(_scores, readings), tokens)
 
-    def classify(self, texts: Sequence[str]) -> Pending[list[Classified]]:
-        """Every label of each text with its score, best first. Raises as `rank`."""
+    def classify(
+        self, texts: Sequence[str], over_length: OverLength | None = None
+    ) -> Pending[list[Classified]]:
+        """Every label of each text with its score, best first. Raises as `rank`; no text is split."""
+        policy = over_length or self.spec.over_length
+        if policy == "split":
+            raise InvalidInputError(
+                "over_length split is not for a classifier, whose labels are of a whole text; send error or"
+                " truncate, or the parts of the text as rows of their own"
+            )
         for position, text in enumerate(texts):
             with named_row(position, len(texts)):
                 check_text("text", text, self.spec.max_text_bytes)
         rows = self._tokenizer.encode_texts(texts)
+        for position, row in enumerate(rows):
+            if row.truncated_tokens and policy == "error":
+                with named_row(position, len(rows)):
+                    raise too_long("text", row)
         tokens = sum(len(row.ids) for row in rows)
         return Pending(self.queue.submit(rows), partial(self._labels, rows), tokens)
 
@@ -134,15 +162,33 @@ class CrossEncoder:
 
     def _read(self, request: RankRequest) -> _PairsToRead:
         chosen = self._choose(request)
+        windows = self._encode(request, chosen)
         prior, prior_tokens = self._prior(request) if self.spec.needs_prior else (None, 0)
-        passages = [request.passages[i] for i in chosen]
-        template = self.spec.template
-        if template is None:
-            rows = self._tokenizer.encode_pairs(request.query, passages)
-        else:
-            rows = self._tokenizer.encode_filled(template, request.query, passages)
         added = np.float32(0) if prior is None else prior[chosen]
-        return _PairsToRead(request, chosen, rows, added, prior_tokens)
+        return _PairsToRead(request, chosen, windows, added, prior_tokens)
+
+    def _encode(self, request: RankRequest, chosen: Sequence[int]) -> list[list[Row]]:
+        """The rows of each chosen passage: one, or its windows where it is split."""
+        query, passages = request.query, [request.passages[i] for i in chosen]
+        template, policy = self.spec.template, self._policy(request)
+        if template is None:
+            rows = self._tokenizer.encode_pairs(query, passages)
+        else:
+            rows = self._tokenizer.encode_filled(template, query, passages)
+        windows = [[row] for row in rows]
+        for place, row in enumerate(rows):
+            if row.truncated_tokens and policy == "error":
+                raise too_long(f"query with passages[{chosen[place]}]", row)
+            if row.truncated_tokens and policy == "split":
+                windows[place] = (
+                    self._tokenizer.split_pair(query, passages[place])
+                    if template is None
+                    else self._tokenizer.split_filled(template, query, passages[place])
+                )
+        return windows
+
+    def _policy(self, request: RankRequest) -> OverLength:
+        return request.over_length or self.spec.over_length
 
     def _check(self, request: RankRequest) -> None:
         check_text("query", request.query, self.spec.max_text_bytes)
@@ -184,10 +230,13 @@ class CrossEncoder:
             )
         # A blank passage has no embedding: it is no neighbour of anything.
         visible = [i for i, passage in enumerate(request.passages) if passage.strip()]
-        query = self._prior_encoder.submit(EmbedRequest([request.query], ["query"]))
-        passages = self._prior_encoder.embed([request.passages[i] for i in visible], "passage")
+        # A pair that may not be too long has a passage that is not.
+        policy: OverLength = "split" if self._policy(request) == "split" else "truncate"
+        query = self._prior_encoder.submit(EmbedRequest([request.query], ["query"], None, policy))
+        texts = [request.passages[i] for i in visible]
+        found = self._prior_encoder.submit(EmbedRequest(texts, ["passage"] * len(texts), None, policy))
         prior = np.zeros(len(request.passages), np.float32)
-        asked = query.result()[0]
+        asked, passages = query.result()[0], found.result()
         if visible:
             prior[visible] = np.stack([one.vector for one in passages]) @ asked.vector
         return prior, asked.token_count + sum(one.token_count for one in passages)
@@ -197,8 +246,13 @@ def _scores(readings: Sequence[_PairsToRead], outputs: FloatArray) -> list[Score
     found = []
     start = 0
     for reading in readings:
-        end = start + len(reading.rows)
-        found.append(_spread(reading, outputs[start:end].reshape(-1) + reading.prior))
+        counts = [len(rows) for rows in reading.windows]
+        end = start + sum(counts)
+        scores = outputs[start:end].reshape(-1)
+        if len(scores) > len(counts):
+            # A passage is as good as its best window.
+            scores = np.maximum.reduceat(scores, np.cumsum([0, *counts[:-1]]))
+        found.append(_spread(reading, scores + reading.prior))
         start = end
     return found
 
@@ -207,7 +261,7 @@ def _spread(reading: _PairsToRead, scores: FloatArray) -> Scored:
     """Scores of all passages: those not read come below the read ones, in the order they were found in."""
     request, read = reading.request, reading.chosen
     cut = np.zeros(len(request.passages), np.int32)
-    cut[read] = [row.truncated_tokens for row in reading.rows]
+    cut[read] = [rows[0].truncated_tokens for rows in reading.windows]
     if request.order is None or len(read) == len(request.passages):
         return Scored(scores, cut)
     unread = np.setdiff1d(np.arange(len(request.passages)), read)

@@ -31,3 +31,8 @@ class PairTemplate:
         before, between, after = self.parts
         first, second = (query, passage) if self.query_first else (passage, query)
         return f"{before}{first}{between}{second}{after}"
+
+    def place_of_passage(self, query: str) -> int:
+        """Where the passage begins in the filled text, in characters."""
+        before, between, _ = self.parts
+        return len(before) + (len(query) + len(between) if self.query_first else 0)

@@ -12,17 +12,18 @@ import numpy as np
 from trireme.encode.row_queue import Pending, RowQueue
 from trireme.encode.session import Session
 from trireme.encode.tokenizer import Row, Tokenizer
-from trireme.errors import InvalidInputError
-from trireme.types import Embedding, FloatArray, InputType
+from trireme.errors import InvalidInputError, OverLengthError
+from trireme.types import Embedding, FloatArray, InputType, OverLength
 
 
 @dataclass(frozen=True, slots=True)
 class EmbedRequest:
-    """Texts of one request, each with its input type. `dimensions` None keeps the model's own."""
+    """Texts of one request, each with its input type. None of `dimensions` and `over_length` is the model's own."""
 
     texts: Sequence[str]
     input_types: Sequence[InputType]
     dimensions: int | None = None
+    over_length: OverLength | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class EncoderSpec:
     passage_prompt: str
     max_batch_tokens: int
     max_text_bytes: int
+    # Of requests that do not say what becomes of a text that is longer than the model reads.
+    over_length: OverLength = "truncate"
 
 
 class TextEncoder:
@@ -58,15 +61,30 @@ class TextEncoder:
         Raises InvalidInputError, which names the row where there are several; then nothing of it is run.
         """
         self._check(request)
-        prompts = {"query": self.spec.query_prompt, "passage": self.spec.passage_prompt}
-        texts = [prompts[kind] + text for text, kind in zip(request.texts, request.input_types, strict=True)]
-        rows = self._tokenizer.encode_texts(texts)
-        for position, row in enumerate(rows):
-            if not row.ids:
-                with named_row(position, len(rows)):
+        windows = self._encode(request)
+        for position, rows in enumerate(windows):
+            if not rows[0].ids:
+                with named_row(position, len(windows)):
                     raise InvalidInputError("text holds no token that the model knows; send words or signs")
-        tokens = sum(len(row.ids) for row in rows)
-        return Pending(self.queue.submit(rows), partial(_embeddings, request.dimensions, rows), tokens)
+        every = [row for rows in windows for row in rows]
+        tokens = sum(len(row.ids) for row in every)
+        make = partial(_embeddings, windows, dimensions=request.dimensions, normalize=self.spec.normalize)
+        return Pending(self.queue.submit(every), make, tokens)
+
+    def _encode(self, request: EmbedRequest) -> list[list[Row]]:
+        """The rows of each text: one, or its windows where it is split."""
+        known = {"query": self.spec.query_prompt, "passage": self.spec.passage_prompt}
+        prompts = [known[kind] for kind in request.input_types]
+        texts = [prompt + text for prompt, text in zip(prompts, request.texts, strict=True)]
+        policy = request.over_length or self.spec.over_length
+        windows = [[row] for row in self._tokenizer.encode_texts(texts)]
+        for position, (row,) in enumerate(windows):
+            if row.truncated_tokens and policy != "truncate":
+                with named_row(position, len(windows)):
+                    if policy == "error":
+                        raise too_long("text", row)
+                    windows[position] = self._tokenizer.split_text(request.texts[position], prompts[position])
+        return windows
 
     def _check(self, request: EmbedRequest) -> None:
         for position, text in enumerate(request.texts):
@@ -77,13 +95,35 @@ class TextEncoder:
             raise InvalidInputError(f"dimensions must be from 1 to {self.spec.dimensions}, got {wanted}")
 
 
-def _embeddings(dimensions: int | None, rows: Sequence[Row], vectors: FloatArray) -> list[Embedding]:
-    if dimensions is not None and rows:
+def _embeddings(
+    windows: Sequence[Sequence[Row]], vectors: FloatArray, *, dimensions: int | None, normalize: bool
+) -> list[Embedding]:
+    if len(vectors) > len(windows):
+        vectors = _pool(windows, vectors)
+        vectors = _normalize(vectors) if normalize else vectors
+    if dimensions is not None and windows:
         vectors = _normalize(vectors[:, :dimensions])
     return [
-        Embedding(vector, len(row.ids), row.truncated_tokens)
-        for vector, row in zip(vectors, rows, strict=True)
+        Embedding(vector, sum(len(row.ids) for row in rows), sum(row.truncated_tokens for row in rows))
+        for vector, rows in zip(vectors, windows, strict=True)
     ]
+
+
+def _pool(windows: Sequence[Sequence[Row]], vectors: FloatArray) -> FloatArray:
+    """One vector for each text [texts, D]: the mean of its windows' [rows, D], by the tokens that each has."""
+    starts = np.cumsum([0, *map(len, windows[:-1])])
+    weights = np.array([row.own_tokens or 1 for rows in windows for row in rows], np.float32)[:, None]
+    pooled: FloatArray = np.add.reduceat(vectors * weights, starts) / np.add.reduceat(weights, starts)
+    return pooled
+
+
+def too_long(what: str, row: Row) -> OverLengthError:
+    """The error for a text of which `row` lost a part."""
+    read = len(row.ids)
+    return OverLengthError(
+        f"{what} has {read + row.truncated_tokens} tokens, the model reads {read}; send less, or over_length"
+        " truncate or split"
+    )
 
 
 @contextmanager
@@ -92,7 +132,7 @@ def named_row(position: int, rows: int) -> Iterator[None]:
     try:
         yield
     except InvalidInputError as error:
-        raise (error if rows == 1 else InvalidInputError(f"row {position}: {error}")) from None
+        raise (error if rows == 1 else type(error)(f"row {position}: {error}")) from None
 
 
 def check_text(name: str, text: str, max_bytes: int) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from trireme.encode.pair_template import PairTemplate
-from trireme.errors import ArtifactError
+from trireme.encode.windows import Spans, find_windows
+from trireme.errors import ArtifactError, OverLengthError
 
 WORD = re.compile(r"\S+")
 # Words whose sizes are remembered, and how long these may be: about 20 MB.
@@ -20,11 +21,15 @@ LONGEST_WORD = 80
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row for a model: token and segment ids, special tokens included, and the tokens cut off."""
+    """One row for a model: token and segment ids, special tokens included, and the tokens cut off.
+
+    own_tokens: of a window of a longer text, those that no other window of it has.
+    """
 
     ids: list[int]
     type_ids: list[int]
     truncated_tokens: int
+    own_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,56 @@ class Tokenizer:
             kept = [*ids[: max(0, self.max_length - len(end))], *end][-self.max_length :] if over else ids
             rows.append(Row(kept, [0] * len(kept), over))
         return rows
+
+    def split_text(self, text: str, prompt: str = "") -> list[Row]:
+        """Rows of the windows of `prompt` and `text`, each with the prompt before it: nothing is cut off.
+
+        Raises OverLengthError for a prompt that takes more than half of what the model reads.
+        """
+        frame = self._single
+        spans = self._spans(prompt + text)
+        head = spans.count_before(len(prompt)) if prompt else 0
+        room = self.max_length - frame.size - head
+        self._check_room("the prompt", head, room)
+        rows = []
+        for start, end in find_windows(spans, head, len(spans.ids), room):
+            ids = [*spans.ids[:head], *spans.ids[start:end]]
+            types = [*frame.before_types, *frame.segments[:1] * len(ids), *frame.after_types]
+            rows.append(Row([*frame.before, *ids, *frame.after], types, 0, end - start))
+        return rows
+
+    def split_pair(self, query: str, passage: str) -> list[Row]:
+        """Rows of the query with each window of the passage: nothing is cut off. Raises as `split_text`."""
+        (query_ids,) = self._encode([query])
+        spans = self._spans(passage)
+        room = self.max_length - self._pair.size - len(query_ids)
+        self._check_room("the query", len(query_ids), room)
+        windows = find_windows(spans, 0, len(spans.ids), room)
+        return [self._join(query_ids, spans.ids[start:end]) for start, end in windows]
+
+    def split_filled(self, template: PairTemplate, query: str, passage: str) -> list[Row]:
+        """As `split_pair`, of a template that is filled with both."""
+        start, text = template.place_of_passage(query), template.fill(query, passage)
+        spans = self._spans(text)
+        head, tail = spans.count_before(start), spans.count_before(start + len(passage))
+        around = len(spans.ids) - (tail - head)
+        self._check_room("the template with the query", around, self.max_length - around)
+        rows = []
+        for first, last in find_windows(spans, head, tail, self.max_length - around):
+            ids = [*spans.ids[:head], *spans.ids[first:last], *spans.ids[tail:]]
+            rows.append(Row(ids, [0] * len(ids), 0, last - first))
+        return rows
+
+    def _check_room(self, what: str, tokens: int, room: int) -> None:
+        if room < tokens or room < 1:
+            raise OverLengthError(
+                f"{what} has {tokens} tokens, more than half of the {self.max_length} that the model reads, which"
+                " leaves windows of a text too little; send a shorter one, or over_length truncate"
+            )
+
+    def _spans(self, text: str) -> Spans:
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return Spans(text, encoding.ids, encoding.offsets)
 
     def _end_of(self, template: PairTemplate) -> list[int]:
         """The last tokens that any two texts in `template` share."""

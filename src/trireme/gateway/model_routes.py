@@ -34,9 +34,10 @@ from trireme.gateway.wire import (
 )
 from trireme.gateway.wire.openai_chat import OPENAI
 from trireme.gateway.wire.openai_files import FileRef, encode_file_id
+from trireme.gateway.wire.ranking import RerankCall
 from trireme.providers.chat import Usage
 from trireme.providers.models import Embedded, Reranked, SearchCall, ServedModel
-from trireme.types import Hit
+from trireme.types import Hit, OverLength
 
 T = TypeVar("T")
 Body = dict[str, Any]
@@ -79,7 +80,7 @@ async def _embeddings(exchange: Exchange, ports: Ports, body: Body) -> Any:
     if call.tokens:
         texts = tuple(await asyncio.to_thread(ports.token_texts.decode, call.model, call.tokens))
     act = partial(ports.server.embed, texts, call.model, call.input_type, call.dimensions)
-    embedded = await _embed(exchange, ports, texts, act)
+    embedded = await _embed(exchange, ports, texts, act, call.over_length)
     return openai_embeddings.write_embeddings(call, embedded)
 
 
@@ -87,20 +88,24 @@ async def _tei_embed(exchange: Exchange, ports: Ports, body: Body) -> Any:
     call = tei.read_embed(body)
     model = _take_model(exchange, ports, call.model or _default(ports.file.defaults.embed, "embed"))
     act = partial(ports.server.embed, call.texts, model, call.input_type, call.dimensions)
-    embedded = await _embed(exchange, ports, call.texts, act)
+    embedded = await _embed(exchange, ports, call.texts, act, call.over_length)
     return tei.write_embed(call, embedded)
 
 
 async def _embed(
-    exchange: Exchange, ports: Ports, texts: Sequence[str], act: Callable[..., Awaitable[Embedded]]
+    exchange: Exchange,
+    ports: Ports,
+    texts: Sequence[str],
+    act: Callable[..., Awaitable[Embedded]],
+    over_length: OverLength | None,
 ) -> Embedded:
     embedded = await ports.degrade.run(
         exchange,
         exchange.model,
         lambda: ports.spending.pay(
             exchange,
-            bound_of_texts(texts),
-            lambda: act(seconds=exchange.seconds_left()),
+            bound_of_texts(texts, over_length),
+            lambda: act(seconds=exchange.seconds_left(), over_length=over_length),
             lambda embedded: int(embedded.tokens.sum()),
         ),
     )
@@ -110,31 +115,30 @@ async def _embed(
 
 async def _cohere_rerank(exchange: Exchange, ports: Ports, body: Body) -> Any:
     call = cohere.read_rerank(body)
-    reranked = await _rerank(exchange, ports, call.query, call.documents, call.model)
+    reranked = await _rerank(exchange, ports, call, call.model)
     return cohere.write_rerank(call, reranked, exchange.request_id)
 
 
 async def _jina_rerank(exchange: Exchange, ports: Ports, body: Body) -> Any:
     call = jina.read_rerank(body)
-    return jina.write_rerank(call, await _rerank(exchange, ports, call.query, call.documents, call.model))
+    return jina.write_rerank(call, await _rerank(exchange, ports, call, call.model))
 
 
 async def _tei_rerank(exchange: Exchange, ports: Ports, body: Body) -> Any:
     asked = tei.read_rerank(body)
     model = asked.call.model or _default(ports.file.defaults.rerank, "rerank")
-    reranked = await _rerank(exchange, ports, asked.call.query, asked.call.documents, model)
+    reranked = await _rerank(exchange, ports, asked.call, model)
     return tei.write_rerank(asked, reranked)
 
 
-async def _rerank(
-    exchange: Exchange, ports: Ports, query: str, documents: tuple[str, ...], model: str
-) -> Reranked:
+async def _rerank(exchange: Exchange, ports: Ports, call: RerankCall, model: str) -> Reranked:
     model = _take_model(exchange, ports, model)
+    asked = (call.query, call.documents, model)
     return await _run(
         exchange,
         ports,
-        bound_of_pairs(query, documents),
-        lambda: ports.server.rerank(query, documents, model, seconds=exchange.seconds_left()),
+        bound_of_pairs(call.query, call.documents, call.over_length),
+        lambda: ports.server.rerank(*asked, seconds=exchange.seconds_left(), over_length=call.over_length),
     )
 
 
@@ -145,7 +149,9 @@ async def _tei_predict(exchange: Exchange, ports: Ports, body: Body) -> Any:
         exchange,
         ports,
         bound_of_texts(call.texts),
-        lambda: ports.server.classify(call.texts, model, seconds=exchange.seconds_left()),
+        lambda: ports.server.classify(
+            call.texts, model, seconds=exchange.seconds_left(), over_length=call.over_length
+        ),
     )
     return tei.write_predict(call, labels)
 

@@ -20,7 +20,7 @@ from trireme.providers.meter import AttemptMeter, Meter
 from trireme.providers.models import Embedded, ModelServer, Reranked, SearchCall, ServedModel
 from trireme.providers.port import ProviderError
 from trireme.providers.targets import Target
-from trireme.types import Classified, Hit, InputType
+from trireme.types import Classified, Hit, InputType, OverLength
 
 T = TypeVar("T")
 # Outcomes of an attempt that are no failure of the call.
@@ -193,25 +193,46 @@ class TracedServer:
         input_type: InputType | None = None,
         dimensions: int | None = None,
         seconds: float | None = None,
+        *,
+        over_length: OverLength | None = None,
     ) -> Embedded:
         """See ModelServer."""
         with self._call(EMBEDDINGS, model) as call:
-            embedded = await self._server.embed(texts, model, input_type, dimensions, seconds)
+            embedded = await self._server.embed(
+                texts, model, input_type, dimensions, seconds, over_length=over_length
+            )
             call.usage = Usage(input_tokens=int(embedded.tokens.sum()))
             call.more["gen_ai.embeddings.dimension.count"] = int(embedded.vectors.shape[-1])
             return embedded
 
     async def rerank(
-        self, query: str, passages: Sequence[str], model: str, seconds: float | None = None
+        self,
+        query: str,
+        passages: Sequence[str],
+        model: str,
+        seconds: float | None = None,
+        *,
+        over_length: OverLength | None = None,
     ) -> Reranked:
         """See ModelServer."""
-        return await self._made(RERANK, model, lambda: self._server.rerank(query, passages, model, seconds))
+        return await self._made(
+            RERANK,
+            model,
+            lambda: self._server.rerank(query, passages, model, seconds, over_length=over_length),
+        )
 
     async def classify(
-        self, texts: Sequence[str], model: str, seconds: float | None = None
+        self,
+        texts: Sequence[str],
+        model: str,
+        seconds: float | None = None,
+        *,
+        over_length: OverLength | None = None,
     ) -> list[Classified]:
         """See ModelServer."""
-        return await self._made(CLASSIFY, model, lambda: self._server.classify(texts, model, seconds))
+        return await self._made(
+            CLASSIFY, model, lambda: self._server.classify(texts, model, seconds, over_length=over_length)
+        )
 
     async def search(self, call: SearchCall) -> list[Hit]:
         """See ModelServer."""

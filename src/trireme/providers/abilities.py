@@ -30,7 +30,7 @@ def ability_of(name: str, kind: str, inputs: Iterable[str]) -> Ability | None:
     if PRIVATE_MARK in name:
         return None
     if kind == KINDS["cross_encoder"].backend:
-        return "classify" if taken == KINDS["classifier"].contract.needed else "rerank"
+        return "classify" if KINDS["classifier"].contract.needed <= taken else "rerank"
     if kind == ENSEMBLE_KIND:
         contract = KINDS[ENSEMBLE_KIND].contract
         is_search = contract.needed <= taken <= contract.needed | contract.optional

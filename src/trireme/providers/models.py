@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from trireme.types import Classified, FloatArray, Hit, InputType, SearchMode
+from trireme.types import Classified, FloatArray, Hit, InputType, OverLength, SearchMode
 
 # chat: generators. answer: rag. embed, rerank, classify: encoders. search: the ensemble.
 Ability = Literal["chat", "answer", "embed", "rerank", "classify", "search"]
@@ -81,7 +81,9 @@ class SearchCall:
 class ModelServer(Protocol):
     """What our Triton does in one call each. For one event loop. Every verb raises TriremeError.
 
-    seconds: that an answer may take, where they are fewer than the server's own limit.
+    seconds: that an answer may take, where they are fewer than the server's own limit. over_length: what becomes of
+    a text that is longer than the model reads. A model whose configuration is older cuts it and says so; split of
+    it is refused.
     """
 
     async def models(self) -> list[ServedModel]:
@@ -95,18 +97,31 @@ class ModelServer(Protocol):
         input_type: InputType | None = None,
         dimensions: int | None = None,
         seconds: float | None = None,
+        *,
+        over_length: OverLength | None = None,
     ) -> Embedded:
         """One vector for each text, in order. None leaves the model's default."""
         ...
 
     async def rerank(
-        self, query: str, passages: Sequence[str], model: str, seconds: float | None = None
+        self,
+        query: str,
+        passages: Sequence[str],
+        model: str,
+        seconds: float | None = None,
+        *,
+        over_length: OverLength | None = None,
     ) -> Reranked:
         """A score for each passage."""
         ...
 
     async def classify(
-        self, texts: Sequence[str], model: str, seconds: float | None = None
+        self,
+        texts: Sequence[str],
+        model: str,
+        seconds: float | None = None,
+        *,
+        over_length: OverLength | None = None,
     ) -> list[Classified]:
         """The labels of each text, best first."""
         ...

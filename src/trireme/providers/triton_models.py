@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
@@ -11,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trireme.artifacts.contracts import CACHED_FLAG, EVIDENCE_FLAG, RERANK_DEPTH
-from trireme.errors import DeadlineError, InvalidInputError, NotFoundError
+from trireme.artifacts.contracts import CACHED_FLAG, EVIDENCE_FLAG, OVER_LENGTH, RERANK_DEPTH
+from trireme.errors import DeadlineError, InvalidInputError, NotFoundError, OverLengthError
 from trireme.providers.abilities import ability_of, say_what_it_does
 from trireme.providers.models import Ability, Embedded, Reranked, SearchCall, ServedModel
 from trireme.providers.triton_address import unaddressed
@@ -25,7 +26,7 @@ from trireme.triton.many_servers import read_models_of_all
 from trireme.triton.served_models import ServedModel as NamedModel
 from trireme.triton.served_models import read_served_models, versions_of
 from trireme.triton.wire import Outputs, Rows
-from trireme.types import Classified, Hit, InputType
+from trireme.types import Classified, Hit, InputType, OverLength
 
 # How old an answer of `models` may be, and what a model's configuration said.
 INDEX_SECONDS = 0.5
@@ -86,11 +87,14 @@ class TritonModels:
         input_type: InputType | None = None,
         dimensions: int | None = None,
         seconds: float | None = None,
+        *,
+        over_length: OverLength | None = None,
     ) -> Embedded:
         """See ModelServer."""
-        size = await self._batch_size(model, "embed", seconds)
+        facts = await self._facts_of(model, "embed", seconds)
+        size, policy = max(1, facts.max_batch_size), _policy(facts, over_length)
         inputs = [
-            calls.embed_inputs(texts[start : start + size], input_type, dimensions)
+            calls.embed_inputs(texts[start : start + size], input_type, dimensions, policy)
             for start in range(0, len(texts), size)
         ]
         answers = await self._infer_all(model, inputs, seconds)
@@ -105,24 +109,37 @@ class TritonModels:
 
     @unaddressed
     async def rerank(
-        self, query: str, passages: Sequence[str], model: str, seconds: float | None = None
+        self,
+        query: str,
+        passages: Sequence[str],
+        model: str,
+        seconds: float | None = None,
+        *,
+        over_length: OverLength | None = None,
     ) -> Reranked:
         """See ModelServer."""
-        await self._batch_size(model, "rerank", seconds)
+        policy = _policy(await self._facts_of(model, "rerank", seconds), over_length)
         if not passages:
             return Reranked(np.zeros(0, np.float32), np.zeros(0, np.int32))
-        inputs: Rows = {"query": [[query]], "passages": [list(passages)]}
+        inputs: Rows = {"query": [[query]], "passages": [list(passages)], **_said(policy, 1)}
         outputs = await self._client.infer(model, inputs, seconds=seconds)
         return Reranked(outputs["score"][0], outputs["truncated_tokens"][0])
 
     @unaddressed
     async def classify(
-        self, texts: Sequence[str], model: str, seconds: float | None = None
+        self,
+        texts: Sequence[str],
+        model: str,
+        seconds: float | None = None,
+        *,
+        over_length: OverLength | None = None,
     ) -> list[Classified]:
         """See ModelServer."""
-        size = await self._batch_size(model, "classify", seconds)
-        inputs = [
-            {"text": [[text] for text in texts[start : start + size]]} for start in range(0, len(texts), size)
+        facts = await self._facts_of(model, "classify", seconds)
+        size, policy = max(1, facts.max_batch_size), _policy(facts, over_length)
+        parts = [texts[start : start + size] for start in range(0, len(texts), size)]
+        inputs: list[Rows] = [
+            {"text": [[text] for text in part], **_said(policy, len(part))} for part in parts
         ]
         return [
             Classified(tuple(label.decode() for label in labels), scores)
@@ -133,7 +150,7 @@ class TritonModels:
     @unaddressed
     async def search(self, call: SearchCall) -> list[Hit]:
         """See ModelServer."""
-        await self._batch_size(call.model, "search", call.seconds)
+        await self._facts_of(call.model, "search", call.seconds)
         inputs = calls.search_inputs(
             call.query,
             top_k=call.top_k,
@@ -175,15 +192,15 @@ class TritonModels:
         self._index, self._index_until = found, time.monotonic() + INDEX_SECONDS
         return found
 
-    async def _batch_size(self, model: str, wanted: Ability, seconds: float | None) -> int:
-        """Rows of one request at most. Raises InvalidInputError where the model is for something else."""
+    async def _facts_of(self, model: str, wanted: Ability, seconds: float | None) -> ModelFacts:
+        """What its configuration says. Raises InvalidInputError where the model is for something else."""
         facts = await self._read_facts(model, seconds)
         ability = ability_of(model, facts.kind, facts.inputs)
         if ability is None:
             raise NotFoundError(f"no model {model[:80]!r} is served here")
         if ability != wanted:
             raise InvalidInputError(f"model: {say_what_it_does(model, ability)}; name another", "model")
-        return max(1, facts.max_batch_size)
+        return facts
 
     async def _read_facts(self, model: str, seconds: float | None) -> ModelFacts:
         until, facts = self._facts.get(model, (0.0, None))
@@ -200,14 +217,18 @@ class TritonModels:
         ends = None if seconds is None else time.monotonic() + seconds
         places = asyncio.Semaphore(BATCHES_AT_ONCE)
 
-        async def infer(rows: Rows) -> Outputs:
+        async def infer(rows: Rows, first: int) -> Outputs:
             async with places:
                 left = None if ends is None else ends - time.monotonic()
                 if left is not None and left <= 0:
                     raise DeadlineError(f"model {model} did not answer every batch in time; send fewer texts")
-                return await self._client.infer(model, rows, seconds=left)
+                try:
+                    return await self._client.infer(model, rows, seconds=left)
+                except OverLengthError as error:
+                    raise _renumbered(error, first) from None
 
-        tasks = [asyncio.create_task(infer(rows)) for rows in inputs]
+        size = len(inputs[0]["text"]) if inputs else 0
+        tasks = [asyncio.create_task(infer(rows, n * size)) for n, rows in enumerate(inputs)]
         try:
             return await asyncio.gather(*tasks)
         finally:
@@ -215,6 +236,32 @@ class TritonModels:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _policy(facts: ModelFacts, over_length: OverLength | None) -> OverLength | None:
+    """What is sent: a configuration of before there was a choice does not take it, and cuts.
+
+    Raises InvalidInputError for split of such a model.
+    """
+    if OVER_LENGTH in facts.inputs:
+        return over_length
+    if over_length == "split":
+        raise InvalidInputError(
+            f"over_length: the configuration of {facts.name!r} does not take it; write it anew with"
+            " build/write_configs.py, or leave split out",
+            OVER_LENGTH,
+        )
+    return None
+
+
+def _said(over_length: OverLength | None, rows: int) -> Rows:
+    return {} if over_length is None else {OVER_LENGTH: [[over_length]] * rows}
+
+
+def _renumbered(error: OverLengthError, first: int) -> OverLengthError:
+    """The error of a batch that begins with the request's row `first`, in the request's own numbers."""
+    row, said = re.fullmatch(r"(?:row (\d+): )?(.*)", str(error), re.DOTALL).groups()  # type: ignore[union-attr]
+    return OverLengthError(f"row {first + int(row or 0)}: {said}")
 
 
 def _joined(answers: Sequence[Outputs], name: str) -> npt.NDArray[Any]:

@@ -16,6 +16,7 @@ from trireme.artifacts.contracts import (
     EVIDENCE,
     EVIDENCE_FLAG,
     LOGPROBS,
+    OVER_LENGTH,
     PROMPT,
     PROMPT_FLAG,
     RERANK_DEPTH,
@@ -26,7 +27,15 @@ from trireme.artifacts.kinds import KINDS
 from trireme.errors import TriremeError, UnsupportedError
 from trireme.rag.ports import AnswerMode, AnswerPart, Citation, PartEvidence, Usage
 from trireme.triton.wire import Outputs, Rows, Value
-from trireme.types import Embedding, FloatArray, Hit, InputType, SearchMode, SparseVector
+from trireme.types import (
+    Embedding,
+    FloatArray,
+    Hit,
+    InputType,
+    OverLength,
+    SearchMode,
+    SparseVector,
+)
 
 # Our only ensemble, as its recipe calls it.
 ENSEMBLE_KIND = next(kind.name for kind in KINDS.values() if kind.is_ensemble)
@@ -79,11 +88,15 @@ def read_facts(config: Any) -> ModelFacts:
 
 
 def embed_inputs(
-    texts: Sequence[str], input_type: InputType | None = None, dimensions: int | None = None
+    texts: Sequence[str],
+    input_type: InputType | None = None,
+    dimensions: int | None = None,
+    over_length: OverLength | None = None,
 ) -> Rows:
     """Inputs of a text encoder. None leaves the server's default."""
     rows: dict[str, list[list[Any]]] = {"text": [[text] for text in texts]}
-    for name, value in (("input_type", input_type), ("dimensions", dimensions)):
+    given = (("input_type", input_type), ("dimensions", dimensions), (OVER_LENGTH, over_length))
+    for name, value in given:
         if value is not None:
             rows[name] = [[value]] * len(texts)
     return rows

@@ -14,6 +14,7 @@ from trireme.errors import (
     DeadlineError,
     InvalidInputError,
     NotFoundError,
+    OverLengthError,
     PromptTooLongError,
     TriremeError,
     UnavailableError,
@@ -55,11 +56,13 @@ _ERRORS: dict[str, type[TriremeError]] = {
     "UNSUPPORTED": UnsupportedError,
     "UNIMPLEMENTED": UnsupportedError,
 }
-_REASONS: dict[str, type[TriremeError]] = {PromptTooLongError.reason: PromptTooLongError}
+_REASONS: dict[str, type[TriremeError]] = {
+    error.reason: error for error in (PromptTooLongError, OverLengthError)
+}
 _CODE = re.compile(
     r"(?P<ensemble>in ensemble '[^']*', )?"
     r"\[(?P<code>INVALID_ARG|NOT_FOUND|UNAVAILABLE|UNSUPPORTED|ALREADY_EXISTS|CANCELLED|INTERNAL)\] "
-    r"(?:\[(?P<reason>PROMPT_TOO_LONG)\] )?"
+    r"(?:\[(?P<reason>PROMPT_TOO_LONG|OVER_LENGTH)\] )?"
 )
 # Triton calls these internal errors, or not found: it has no status of its own for them, only these words.
 _NOT_LOADED = "is not ready."

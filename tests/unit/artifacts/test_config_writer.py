@@ -63,8 +63,8 @@ def test_a_field_or_value_that_triton_does_not_know_is_an_error_where_it_is_writ
 
 def test_an_encoder_is_batched_cached_warmed_and_told_its_limits():
     config = parse(RECIPES[0])
-    assert names(config.input) == ["text", "input_type", "dimensions"]
-    assert [tensor.optional for tensor in config.input] == [False, True, True]
+    assert names(config.input) == ["text", "input_type", "dimensions", "over_length"]
+    assert [tensor.optional for tensor in config.input] == [False, True, True, True]
     assert config.dynamic_batching.max_queue_delay_microseconds == 500
     # A request of one row shares no batch with one that the Python backend cannot read.
     assert list(config.dynamic_batching.preferred_batch_size) == [1]

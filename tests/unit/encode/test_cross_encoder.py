@@ -5,8 +5,9 @@ import pytest
 
 from fakes.encoders import OverlapSession, SumSession, word_tokenizer
 from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
-from trireme.encode.text_encoder import EncoderSpec, TextEncoder
-from trireme.errors import InvalidInputError, UnavailableError
+from trireme.encode.pair_template import PairTemplate
+from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
+from trireme.errors import InvalidInputError, OverLengthError, UnavailableError
 
 SPEC = RankerSpec(max_batch_tokens=64, max_text_bytes=100, max_passages=5, labels=("x", "y", "z"))
 
@@ -190,3 +191,68 @@ def test_a_depth_without_what_orders_the_passages_is_refused_and_so_is_one_below
         rank(ranker(), RankRequest("a", ["a"], depth=0))
     with pytest.raises(InvalidInputError, match="rerank_depth must be at least 0, got -1"):
         rank(ranker(), RankRequest("a", ["a"], np.zeros(1, np.float32), depth=-1))
+
+
+def test_a_split_passage_is_as_good_as_its_best_window():
+    request = RankRequest("a", ["j j j j j j j a", "b", "a"], over_length="split")
+    [answer] = rank(ranker(), request)
+    assert answer.score.tolist() == [1, 0, 1]
+    assert answer.truncated_tokens.tolist() == [0, 0, 0]
+
+
+def test_windows_of_a_template_have_all_that_stands_around_the_passage():
+    class Rows(SumSession):
+        def run(self, batch):
+            self.seen = np.split(batch.ids, np.cumsum(batch.lengths)[:-1])
+            return super().run(batch)[:, :1]
+
+    session, template = Rows(), PairTemplate.parse("i {query} h {passage} g f")
+    encoder = CrossEncoder(word_tokenizer(10), session, dataclasses.replace(SPEC, template=template))
+    [answer] = rank(encoder, RankRequest("j", ["a b c d e", "a b c d e f g"], over_length="split"))
+    around = [12, 13, 11], [10, 9]
+    windows = [[4, 5, 6, 7, 8], [4, 5, 6, 7, 8], [9, 10]]
+    expected = [[*around[0], *window, *around[1]] for window in windows]
+    assert sorted(row.tolist() for row in session.seen) == sorted(expected)
+    assert answer.score.tolist() == [sum(expected[0]), max(map(sum, expected[1:]))]
+
+
+def test_what_is_added_to_a_split_pair_is_added_once():
+    prior = np.array([0.5, 0.25], np.float32)
+    request = RankRequest("a", ["j j j j j j j a a", "b"], prior, over_length="split")
+    [answer] = rank(ranker(with_prior=True), request)
+    assert answer.score.tolist() == [1.5, 0.25]
+
+
+def test_a_prior_of_our_own_reads_all_of_a_split_passage():
+    long = "b b b b b b b b b b b b"
+    [split] = rank(ranker(True, prior_encoder()), RankRequest("a", [long], over_length="split"))
+    (whole,) = prior_encoder().submit(EmbedRequest([long], ["passage"], over_length="split")).result()
+    (query,) = prior_encoder().embed(["a"], "query")
+    assert split.score[0] == pytest.approx(float(whole.vector @ query.vector))
+
+
+def test_a_pair_that_is_too_long_is_an_error_that_names_the_passage():
+    request = RankRequest("a", ["b", "b c d e f g"], over_length="error")
+    with pytest.raises(OverLengthError, match=r"^query with passages\[1\] has 10 tokens, the model reads 8"):
+        ranker().rank([request])
+    # What is not read may be as long as it likes.
+    prior = np.array([1, 0], np.float32)
+    [answer] = rank(ranker(rerank_depth=1), dataclasses.replace(request, prior=prior))
+    assert answer.truncated_tokens.tolist() == [0, 0]
+
+
+def test_a_query_that_leaves_windows_too_little_is_named():
+    request = RankRequest("a b c d", ["b c d e f g"], over_length="split")
+    with pytest.raises(OverLengthError, match=r"^row 1: the query has 4 tokens, more than half"):
+        ranker().rank([RankRequest("a", ["a"]), request])
+
+
+def test_a_classifier_cuts_or_refuses_a_long_text_and_splits_none():
+    text = "a b c d e f g h"
+    encoder = CrossEncoder(word_tokenizer(), SumSession(width=3), SPEC)
+    with pytest.raises(OverLengthError, match="text has 10 tokens, the model reads 8"):
+        encoder.classify([text], "error")
+    with pytest.raises(InvalidInputError, match="labels are of a whole text"):
+        encoder.classify([text], "split")
+    (answer,) = encoder.classify([text], "truncate").result()
+    assert answer.truncated_tokens == 2

@@ -5,7 +5,7 @@ import pytest
 
 from fakes.encoders import SumSession, word_tokenizer
 from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
-from trireme.errors import InvalidInputError
+from trireme.errors import InvalidInputError, OverLengthError
 
 SPEC = EncoderSpec(
     dimensions=4,
@@ -78,3 +78,54 @@ def test_what_the_session_raises_reaches_who_takes_the_answer():
     pending = TextEncoder(word_tokenizer(), Broken(), SPEC).submit(EmbedRequest(["a"], ["query"]))
     with pytest.raises(ValueError, match="broken"):
         pending.result()
+
+
+@pytest.mark.parametrize("policy", ["error", "truncate", "split"])
+def test_a_text_that_fits_is_read_alike_by_every_policy(policy):
+    asked = EmbedRequest(["a b c"], ["passage"], over_length=policy)
+    (found,) = encoder().submit(asked).result()
+    (usual,) = encoder().embed(["a b c"], "passage")
+    assert np.array_equal(found.vector, usual.vector)
+    assert (found.token_count, found.truncated_tokens) == (6, 0)
+
+
+def test_a_text_that_is_too_long_is_an_error_with_its_row_and_both_numbers_and_nothing_is_run():
+    asked = EmbedRequest(["a", "a b c d e f g h"], ["query"] * 2, over_length="error")
+    made = encoder()
+    with pytest.raises(OverLengthError, match=r"^row 1: text has 10 tokens, the model reads 8; send less"):
+        made.submit(asked)
+    assert not made.queue.is_busy
+
+
+def test_a_split_text_is_the_mean_of_its_windows_by_their_tokens_and_no_token_is_lost():
+    texts = ["a b c d e f g h", "a"]
+    asked = EmbedRequest(texts, ["passage"] * 2, over_length="split")
+    split, short = encoder(normalize=False).submit(asked).result()
+    # Each window has room for five tokens behind the prompt "j ", and ends with a word.
+    (first, second) = encoder(normalize=False).embed(["a b c d e", "f g h"], "passage")
+    assert split.vector == pytest.approx((first.vector * 5 + second.vector * 3) / 8)
+    assert (split.token_count, split.truncated_tokens) == (first.token_count + second.token_count, 0)
+    assert np.array_equal(short.vector, encoder(normalize=False).embed(["a"], "passage")[0].vector)
+
+
+def test_a_split_text_has_a_vector_of_unit_length_where_the_model_has_and_of_the_dimensions_asked_for():
+    text = " ".join("abcdefghij" * 5)
+    (split,) = encoder().submit(EmbedRequest([text], ["query"], over_length="split")).result()
+    assert np.linalg.norm(split.vector) == pytest.approx(1)
+    assert split.token_count == 50 + 2 * 9
+    (short,) = encoder().submit(EmbedRequest([text], ["query"], 1, "split")).result()
+    assert short.vector.tolist() == [1.0]
+
+
+def test_a_models_own_policy_holds_where_a_request_has_none():
+    made = encoder(over_length="error")
+    with pytest.raises(OverLengthError):
+        made.embed(["a b c d e f g h"], "query")
+    (answer,) = made.submit(EmbedRequest(["a b c d e f g h"], ["query"], over_length="truncate")).result()
+    assert answer.truncated_tokens == 2
+
+
+def test_a_prompt_that_leaves_windows_too_little_is_named():
+    made = encoder(passage_prompt="a b c d ")
+    with pytest.raises(OverLengthError, match=r"^the prompt has 4 tokens, more than half of the 8"):
+        made.submit(EmbedRequest(["a b c d"], ["passage"], over_length="split"))

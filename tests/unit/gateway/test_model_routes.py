@@ -28,20 +28,24 @@ class Server:
 
     def __init__(self):
         self.asked = []
+        self.over_length = []
 
     async def models(self):
         return MODELS
 
-    async def embed(self, texts, model, input_type=None, dimensions=None, seconds=None):
+    async def embed(self, texts, model, input_type=None, dimensions=None, seconds=None, *, over_length=None):
         self.asked.append((model, input_type, dimensions))
+        self.over_length.append(over_length)
         vectors = np.array([[len(text), 1] for text in texts], np.float32)
         return Embedded(vectors, np.full(len(texts), 3, np.int32), np.zeros(len(texts), np.int32))
 
-    async def rerank(self, query, passages, model, seconds=None):
+    async def rerank(self, query, passages, model, seconds=None, over_length=None):
+        self.over_length.append(over_length)
         scores = np.array([len(passage) for passage in passages], np.float32)
         return Reranked(scores, np.zeros(len(passages), np.int32))
 
-    async def classify(self, texts, model, seconds=None):
+    async def classify(self, texts, model, seconds=None, over_length=None):
+        self.over_length.append(over_length)
         return [Classified(("glad", "sad"), np.array([0.75, 0.25], np.float32)) for _ in texts]
 
     async def search(self, call):
@@ -85,6 +89,35 @@ def test_what_a_request_says_of_its_vectors_reaches_the_model(gateway):
         {"model": "embedding", "input": "a", "dimensions": 8, "input_type": "passage"},
     )
     assert gateway.model_server.asked[-1] == ("embedding", "passage", 8)
+
+
+EMBED = {"model": "embedding", "input": "a"}
+RANK = {"model": "reranker", "query": "q", "documents": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "said", "asked"),
+    [
+        ("/v1/embeddings", EMBED, {}, None),
+        ("/v1/embeddings", EMBED, {"over_length": "split"}, "split"),
+        ("/v1/embeddings", EMBED, {"truncate": "END"}, "truncate"),
+        ("/v1/embeddings", EMBED, {"truncate_prompt_tokens": -1, "truncate": True}, "truncate"),
+        ("/embed", {"inputs": "a"}, {"truncate": False}, None),
+        ("/embed", {"inputs": "a"}, {"over_length": "split"}, "split"),
+        ("/v2/rerank", RANK, {}, None),
+        ("/v2/rerank", RANK, {"truncate": "NONE"}, "error"),
+        ("/v1/rerank", RANK, {"truncate": False}, "error"),
+        ("/v1/rerank", RANK, {"truncate_prompt_tokens": -1}, "truncate"),
+        ("/rerank", {"query": "q", "texts": ["a"]}, {"over_length": "split"}, "split"),
+        ("/predict", {"inputs": "a"}, {}, "error"),
+        ("/predict", {"inputs": "a"}, {"truncate": True}, "truncate"),
+    ],
+)
+def test_what_a_body_says_of_long_texts_reaches_the_model_in_each_wires_words(
+    gateway, path, body, said, asked
+):
+    assert post(gateway, path, body | said)[0] == 200
+    assert gateway.model_server.over_length[-1] == asked
 
 
 def test_reranking_is_the_same_in_three_formats(gateway):

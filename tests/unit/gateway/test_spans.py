@@ -62,7 +62,7 @@ class Embedders(Models):
         super().__init__([ServedModel("llm", "chat", True), ServedModel("embedding", "embed", True)])
         self.trouble = trouble
 
-    async def embed(self, texts, model, input_type, dimensions, seconds=None):
+    async def embed(self, texts, model, input_type, dimensions, seconds=None, *, over_length=None):
         if self.trouble:
             raise self.trouble
         self.told = CURRENT.get().child()

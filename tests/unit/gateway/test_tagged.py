@@ -41,12 +41,12 @@ class Server:
         search = ServedModel("search", "search", True, takes_rerank_depth=True)
         return [ServedModel("embedding", "embed", True), search]
 
-    async def embed(self, texts, model, input_type=None, dimensions=None, seconds=None):
+    async def embed(self, texts, model, input_type=None, dimensions=None, seconds=None, *, over_length=None):
         self.asked += 1
         tokens = np.ones(len(texts), np.int32)
         return Embedded(np.array([[len(text), 1] for text in texts], np.float32), tokens, tokens * 0)
 
-    async def rerank(self, query, passages, model, seconds=None):
+    async def rerank(self, query, passages, model, seconds=None, over_length=None):
         self.asked += 1
         return Reranked(np.ones(len(passages), np.float32), np.zeros(len(passages), np.int32))
 

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from fakes.grpc_server import config_of, response_of, serving
-from trireme.errors import DeadlineError, InvalidInputError, NotFoundError, UnavailableError
+from trireme.errors import (
+    DeadlineError,
+    InvalidInputError,
+    NotFoundError,
+    OverLengthError,
+    UnavailableError,
+)
 from trireme.providers import triton_models
 from trireme.providers.models import SearchCall, ServedModel
 from trireme.providers.triton_models import BATCHES_AT_ONCE, TritonModels
@@ -139,6 +145,45 @@ def test_texts_are_classified_in_batches(server):
     found = run(server, lambda models: models.classify(["a", "b", "c"], "classes"))
     assert [(one.labels, one.score.tolist()) for one in found] == [(("good", "bad"), [0.75, 0.25])] * 3
     assert sorted(len(texts_of(request)) for request in server.requests) == [1, 2]
+
+
+def test_what_becomes_of_long_texts_is_said_to_a_model_that_takes_it(server):
+    server.configs["embedding"] = config_of(
+        "embedding", backend="text_encoder", inputs=["text", "over_length"], rows=4
+    )
+    server.infer = embed_lengths
+    run(server, lambda models: models.embed(["a", "b"], "embedding", over_length="split"))
+    assert texts_of(server.requests[0], "over_length") == ["split", "split"]
+
+
+def test_a_model_of_an_older_configuration_is_not_told_and_splits_nothing(server):
+    server.infer = embed_lengths
+    for policy in ("error", "truncate"):
+        found = run(server, lambda models, said=policy: models.embed(["a b"], "embedding", over_length=said))
+        assert found.truncated.tolist() == [1]
+    assert {tensor.name for request in server.requests for tensor in request.inputs} == {"text"}
+    for act in ("classify", "rerank"):
+        asked = {"classify": (["a"], "classes"), "rerank": ("q", ["a"], "reranker")}[act]
+        with pytest.raises(InvalidInputError, match="does not take it; write it anew"):
+            run(
+                server, lambda models, name=act, said=asked: getattr(models, name)(*said, over_length="split")
+            )
+
+
+def test_a_text_that_is_too_long_is_named_by_its_place_in_the_request_whatever_batch_it_is_in(server):
+    def infer(request, context):
+        if "long" in texts_of(request):
+            import grpc
+
+            row = f"row {texts_of(request).index('long')}: " if len(texts_of(request)) > 1 else ""
+            said = f"[INVALID_ARG] [OVER_LENGTH] {row}text has 9 tokens"
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, said)
+        return embed_lengths(request, context)
+
+    server.infer = infer
+    for texts in (["x"] * 5 + ["long", "x"], ["x"] * 4 + ["long"]):
+        with pytest.raises(OverLengthError, match=rf"^row {texts.index('long')}: text has 9 tokens"):
+            run(server, lambda models, given=texts: models.embed(given, "embedding"))
 
 
 def test_a_search_goes_out_with_its_tenant_and_its_user(server):

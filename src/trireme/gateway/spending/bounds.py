@@ -17,9 +17,13 @@ from trireme.gateway.spending.estimates import (
 )
 from trireme.providers.chat import ChatCall
 from trireme.providers.targets import Target
+from trireme.types import OverLength
 
 # Of one text that an encoder reads: special tokens, and the bytes of its prompt ("query: ").
 TEXT_OVERHEAD = 32
+# How many times its tokens a text that is split costs at most: what stands before each window takes no more than
+# half of it, and three quarters of the rest are filled.
+WINDOWS_OVERHEAD = 3
 OWN = "triton"
 
 
@@ -63,11 +67,15 @@ class Bounds:
         return self._own.input_bound(call, model)
 
 
-def bound_of_texts(texts: Sequence[str]) -> int:
+def bound_of_texts(texts: Sequence[str], over_length: OverLength | None = None) -> int:
     """Tokens that an encoder reads of texts, at most."""
-    return texts_bound(texts, TEXT_OVERHEAD)
+    return texts_bound(texts, TEXT_OVERHEAD) * _times_read(over_length)
 
 
-def bound_of_pairs(query: str, texts: Sequence[str]) -> int:
+def bound_of_pairs(query: str, texts: Sequence[str], over_length: OverLength | None = None) -> int:
     """As `bound_of_texts`, of a model that reads the query with each text."""
-    return pairs_bound(query, texts, TEXT_OVERHEAD)
+    return pairs_bound(query, texts, TEXT_OVERHEAD) * _times_read(over_length)
+
+
+def _times_read(over_length: OverLength | None) -> int:
+    return WINDOWS_OVERHEAD if over_length == "split" else 1

@@ -11,9 +11,10 @@ import msgspec
 import numpy as np
 
 from trireme.errors import InvalidInputError
+from trireme.gateway.wire.lengths import Truncate, read_over_length
 from trireme.gateway.wire.shapes import shape
 from trireme.providers.models import Embedded
-from trireme.types import InputType
+from trireme.types import InputType, OverLength
 
 # OpenAI's: inputs of one request, tokens of one input, tokens of all inputs that come as tokens.
 MOST_INPUTS = 2048
@@ -36,7 +37,8 @@ _Ids = list[Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]]
 class EmbeddingsCall:
     """Inputs, in order, are `texts`, or `tokens`: ids of the model's own vocabulary. One of the two is empty.
 
-    is_cut_allowed: an input that is longer than the model reads may lose its end.
+    over_length: what becomes of an input that is longer than the model reads; None: what the model does, but no
+    input may lose its end.
     """
 
     model: str
@@ -45,7 +47,7 @@ class EmbeddingsCall:
     dimensions: int | None = None
     encoding: Literal["float", "base64"] = "float"
     input_type: InputType | None = None
-    is_cut_allowed: bool = False
+    over_length: OverLength | None = None
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
@@ -56,11 +58,13 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     # Who asks is known by the key.
     user: str | None = None
     input_type: str | None = None
-    truncate: bool | None = None
+    over_length: OverLength | None = None
+    truncate: Truncate | None = None
+    truncate_prompt_tokens: int | None = None
 
 
 def read_embeddings(body: Mapping[str, Any]) -> EmbeddingsCall:
-    """A decoded body. `input_type` and `truncate` are ours. Raises InvalidInputError that names the field."""
+    """A decoded body. `input_type` and `over_length` are ours. Raises InvalidInputError that names the field."""
     asked = shape(body, _Body)
     texts, tokens = _read_input(asked.input)
     return EmbeddingsCall(
@@ -70,13 +74,13 @@ def read_embeddings(body: Mapping[str, Any]) -> EmbeddingsCall:
         dimensions=asked.dimensions,
         encoding=asked.encoding_format or "float",
         input_type=read_input_type(asked.input_type, "input_type"),
-        is_cut_allowed=bool(asked.truncate),
+        over_length=read_over_length(asked.over_length, asked.truncate, asked.truncate_prompt_tokens),
     )
 
 
 def write_embeddings(call: EmbeddingsCall, embedded: Embedded) -> dict[str, Any]:
     """The answer, in the order of the inputs. Raises InvalidInputError where an input was cut and must not be."""
-    if not call.is_cut_allowed:
+    if call.over_length != "truncate":
         _check_whole(embedded)
     vectors = np.ascontiguousarray(embedded.vectors, "<f4")
     values: list[Any] = (

@@ -10,18 +10,22 @@ import numpy as np
 import numpy.typing as npt
 
 from trireme.errors import InvalidInputError
-from trireme.types import FloatArray
+from trireme.types import FloatArray, OverLength
 
 
 @dataclass(frozen=True, slots=True)
 class RerankCall:
-    """Which documents answer `query` best. top_n: how many of them, None for all. model "": the default one."""
+    """Which documents answer `query` best. top_n: how many of them, None for all. model "": the default one.
+
+    over_length: what becomes of a document that is longer than the model reads; None: what the model does.
+    """
 
     query: str
     documents: tuple[str, ...]
     model: str = ""
     top_n: int | None = None
     return_documents: bool = False
+    over_length: OverLength | None = None
 
 
 class Document(msgspec.Struct, forbid_unknown_fields=True):

@@ -9,14 +9,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
-from trireme.errors import InvalidInputError, TooLargeError, TriremeError
+from trireme.errors import InvalidInputError, OverLengthError, TooLargeError, TriremeError
 from trireme.gateway.statuses import retry_headers, status_of
 from trireme.gateway.surface import Failure
+from trireme.gateway.wire.lengths import read_over_length
 from trireme.gateway.wire.openai_embeddings import read_input_type
 from trireme.gateway.wire.ranking import RerankCall, best_first
 from trireme.gateway.wire.shapes import shape
 from trireme.providers.models import Embedded, Reranked, ServedModel
-from trireme.types import Classified, InputType
+from trireme.types import Classified, InputType, OverLength
 
 # Texts of one request.
 MOST_TEXTS = 2048
@@ -31,11 +32,12 @@ class EmptyError(InvalidInputError):
 
 @dataclass(frozen=True, slots=True)
 class EmbedCall:
-    """Texts to embed. model "": the default one. is_cut_allowed: a text may lose what the model cannot read."""
+    """Texts to embed. model "": the default one. over_length: what becomes of a text that is longer than the model
+    reads; None: what the model does, but no text may lose its end."""
 
     texts: tuple[str, ...]
     model: str = ""
-    is_cut_allowed: bool = False
+    over_length: OverLength | None = None
     input_type: InputType | None = None
     dimensions: int | None = None
 
@@ -45,24 +47,24 @@ class RankCall:
     """What /rerank asks beside the neutral call."""
 
     call: RerankCall
-    is_cut_allowed: bool = False
     is_raw: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PredictCall:
-    """Texts to classify. is_batch: they came as a batch, and their answers go as one."""
+    """Texts to classify. is_batch: they came as a batch, and their answers go as one. over_length: as EmbedCall."""
 
     texts: tuple[str, ...]
     model: str = ""
     is_batch: bool = False
-    is_cut_allowed: bool = False
+    over_length: OverLength | None = "error"
 
 
 class _Common(msgspec.Struct, forbid_unknown_fields=True):
     # Ours: text-embeddings-inference serves one model.
     model: str = ""
     truncate: bool | None = None
+    over_length: OverLength | None = None
     truncation_direction: _Direction | None = None
 
 
@@ -95,13 +97,13 @@ def read_embed(body: Mapping[str, Any]) -> EmbedCall:
         )
     texts = _check_texts([asked.inputs] if isinstance(asked.inputs, str) else asked.inputs, "inputs")
     input_type = read_input_type(asked.prompt_name, "prompt_name")
-    return EmbedCall(texts, asked.model, bool(asked.truncate), input_type, asked.dimensions)
+    return EmbedCall(texts, asked.model, _over_length(asked), input_type, asked.dimensions)
 
 
 def write_embed(call: EmbedCall, embedded: Embedded) -> list[list[float]]:
     """The answer. Raises TooLargeError where a text was cut and must not be."""
     cut = np.flatnonzero(embedded.truncated)
-    if cut.size and not call.is_cut_allowed:
+    if cut.size and call.over_length != "truncate":
         read = int(embedded.tokens[cut[0]])
         given = read + int(embedded.truncated[cut[0]])
         raise TooLargeError(
@@ -119,14 +121,14 @@ def read_rerank(body: Mapping[str, Any]) -> RankCall:
     if not asked.query:
         raise EmptyError("query is empty; send at least one character", "query")
     texts = _check_texts(asked.texts, "texts", takes_empty=True)
-    call = RerankCall(asked.query, texts, asked.model, None, bool(asked.return_text))
-    return RankCall(call, bool(asked.truncate), bool(asked.raw_scores))
+    call = RerankCall(asked.query, texts, asked.model, None, bool(asked.return_text), _over_length(asked))
+    return RankCall(call, bool(asked.raw_scores))
 
 
 def write_rerank(asked: RankCall, reranked: Reranked) -> list[dict[str, Any]]:
     """The answer, best first. Raises TooLargeError where a text was cut and must not be."""
     cut = np.flatnonzero(reranked.truncated)
-    if cut.size and not asked.is_cut_allowed:
+    if cut.size and asked.call.over_length != "truncate":
         raise TooLargeError(
             f"Input validation error: query and texts[{cut[0]}] have {int(reranked.truncated[cut[0]])} tokens more"
             " than the model reads; send less, or truncate: true"
@@ -158,16 +160,18 @@ def read_predict(body: Mapping[str, Any]) -> PredictCall:
     for place, row in enumerate(rows):
         where = f"inputs[{place}]" if is_batch else "inputs"
         texts.append(_read_row(row, where))
-    return PredictCall(_check_texts(texts, "inputs"), asked.model, is_batch, bool(asked.truncate))
+    # Classifiers do not say what they cut: one must be told not to.
+    over_length = _over_length(asked) or "error"
+    return PredictCall(_check_texts(texts, "inputs"), asked.model, is_batch, over_length)
 
 
 def write_predict(call: PredictCall, classified: Sequence[Classified]) -> list[Any]:
     """The labels of the text, best first; of a batch, one such list for each text.
 
-    Raises TooLargeError where a text was cut and must not be, as far as the classifier says it.
+    Raises TooLargeError where a text was cut and must not be, as far as a classifier says it that was not told.
     """
     for place, one in enumerate(classified):
-        if one.truncated_tokens and not call.is_cut_allowed:
+        if one.truncated_tokens and call.over_length != "truncate":
             raise TooLargeError(
                 f"Input validation error: inputs[{place}] has {one.truncated_tokens} tokens more than the model"
                 " reads; send less, or truncate: true"
@@ -201,7 +205,10 @@ def fail(error: TriremeError, request_id: str) -> Failure:
     status = status_of(error)
     if status == 400 and not isinstance(error, EmptyError):
         status = 422
-    body = {"error": str(error), "error_type": _TYPES.get(status, "Backend")}
+    said = str(error)
+    if isinstance(error, OverLengthError):
+        status, said = 413, f"Input validation error: {said}"
+    body = {"error": said, "error_type": _TYPES.get(status, "Backend")}
     return Failure(status, body, (("x-request-id", request_id), *retry_headers(error)))
 
 
@@ -217,6 +224,11 @@ def _read_row(row: Any, place: str) -> str:
     if len(row) != 1:
         raise InvalidInputError(f"{place} must hold one text, got {len(row)}", place)
     return str(row[0])
+
+
+def _over_length(asked: _Common) -> OverLength | None:
+    """What the body asks for; truncate: false is what a body without it says."""
+    return read_over_length(asked.over_length, asked.truncate or None)
 
 
 def _check_direction(asked: _Common) -> None:

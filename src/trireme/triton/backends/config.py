@@ -6,8 +6,11 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast, get_args
 
+from trireme.artifacts.contracts import OVER_LENGTH
 from trireme.errors import SettingError
+from trireme.types import OverLength
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,16 @@ class ModelConfig:
         if raw not in ("true", "false"):
             raise SettingError(f"parameter {key} of model {self.name} must be true or false, got {raw!r}")
         return raw == "true"
+
+    def read_over_length(self) -> OverLength:
+        """What becomes of a text that is too long; configurations of before there was a choice cut it."""
+        raw = self.parameters.get(OVER_LENGTH, "truncate")
+        if raw not in get_args(OverLength):
+            raise SettingError(
+                f"parameter {OVER_LENGTH} of model {self.name} must be one of"
+                f" {', '.join(get_args(OverLength))}, got {raw!r}"
+            )
+        return cast("OverLength", raw)
 
     def read_text(self, key: str) -> str:
         """A parameter as text; SettingError where it is missing."""

@@ -18,7 +18,13 @@ from trireme.triton.backends.config import ModelConfig
 from trireme.triton.backends.health import EncoderHealth, UsageMeter
 from trireme.triton.backends.model import BackendModel
 from trireme.triton.backends.signals import WorkSource
-from trireme.triton.backends.tensors import float_tensor, read_strings, read_tensor, string_tensor
+from trireme.triton.backends.tensors import (
+    float_tensor,
+    read_over_length,
+    read_strings,
+    read_tensor,
+    string_tensor,
+)
 from trireme.triton.backends.text_encoder import (
     HELD_BATCHES,
     load_text_encoder,
@@ -49,6 +55,7 @@ class CrossEncoderModel(BackendModel):
             activation=manifest.activation,
             needs_prior=manifest.needs_prior,
             template=PairTemplate.parse(manifest.template) if manifest.template else None,
+            over_length=config.read_over_length(),
         )
         prior_encoder = None
         if manifest.needs_prior:
@@ -78,7 +85,7 @@ class CrossEncoderModel(BackendModel):
                 with reply:
                     if self._classifies:
                         texts = [row[0] for row in read_strings(self.pb, reply.request, "text")]
-                        labels = self._encoder.classify(texts)
+                        labels = self._encoder.classify(texts, read_over_length(self.pb, reply.request))
                         work.offer(labels.tokens)
                         reply.when(labels, self._write_labels)
                     else:
@@ -104,11 +111,13 @@ class CrossEncoderModel(BackendModel):
             if values is not None and values.shape != (len(passages), len(passages[0])):
                 raise InvalidInputError(f"{name} has shape {list(values.shape)}; send one number per passage")
         depths = read_tensor(self.pb, request, RERANK_DEPTH)
+        policy = read_over_length(self.pb, request)
         return [
             RankRequest(
                 query,
                 row,
                 depth=None if depths is None else int(depths[i].reshape(-1)[0]),
+                over_length=policy,
                 **{name: values[i] for name, values in columns.items() if values is not None},
             )
             for i, (query, row) in enumerate(zip(queries, passages, strict=True))

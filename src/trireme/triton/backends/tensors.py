@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from trireme.artifacts.contracts import OVER_LENGTH
 from trireme.errors import InvalidInputError
 from trireme.triton.wire import BULK_ID
-from trireme.types import FloatArray, Hit
+from trireme.types import FloatArray, Hit, OverLength
 
 
 def read_tensor(pb: Any, request: Any, name: str) -> npt.NDArray[Any] | None:
@@ -44,6 +45,23 @@ def read_scalar(pb: Any, request: Any, name: str) -> Any | None:
         raise InvalidInputError(f"{name} must hold one value, got shape {list(tensor.shape)}")
     value = tensor.reshape(-1)[0]
     return decode(name, value) if isinstance(value, bytes | str) else value.item()
+
+
+def read_over_length(pb: Any, request: Any) -> OverLength | None:
+    """What becomes of texts that are too long, None where the request does not say.
+
+    Raises InvalidInputError for another word, and for several that differ.
+    """
+    if read_tensor(pb, request, OVER_LENGTH) is None:
+        return None
+    said = {word for row in read_strings(pb, request, OVER_LENGTH) for word in row}
+    if len(said) > 1:
+        raise InvalidInputError(f"{OVER_LENGTH} differs within one request; send one request for each")
+    word = said.pop()
+    if word not in get_args(OverLength):
+        known = ", ".join(get_args(OverLength))
+        raise InvalidInputError(f"{OVER_LENGTH} must be one of {known}, got {word[:40]!r}")
+    return cast("OverLength", word)
 
 
 def is_bulk(request: Any) -> bool:

@@ -22,7 +22,13 @@ from trireme.triton.backends.config import ModelConfig
 from trireme.triton.backends.health import EncoderHealth, UsageMeter
 from trireme.triton.backends.model import BackendModel
 from trireme.triton.backends.signals import WorkSource
-from trireme.triton.backends.tensors import float_tensor, is_bulk, read_strings, read_tensor
+from trireme.triton.backends.tensors import (
+    float_tensor,
+    is_bulk,
+    read_over_length,
+    read_strings,
+    read_tensor,
+)
 from trireme.types import Embedding, InputType
 
 INPUT_TYPES = ("query", "passage")
@@ -45,6 +51,7 @@ def load_text_encoder(
         passage_prompt=manifest.passage_prompt,
         max_batch_tokens=max_batch_tokens,
         max_text_bytes=config.read_int("max_text_bytes"),
+        over_length=config.read_over_length(),
     )
     encoder = TextEncoder(tokenizer, session, spec)
     if warms_up:
@@ -134,7 +141,8 @@ class TextEncoderModel(BackendModel):
         sizes = set() if wanted is None else set(wanted.reshape(-1).tolist())
         if len(sizes) > 1:
             raise InvalidInputError("dimensions differ within one request; send one request per size")
-        return EmbedRequest(texts, types, sizes.pop() if sizes else None)
+        policy = read_over_length(self.pb, request)
+        return EmbedRequest(texts, types, sizes.pop() if sizes else None, policy)
 
     def _write(self, answer: list[Embedding]) -> list[Any]:
         counts = np.array([[row.token_count] for row in answer], np.int32)

@@ -25,11 +25,11 @@ class Server:
         self.truncated = truncated
         self.calls = []
 
-    async def embed(self, texts, model, input_type=None, dimensions=None, seconds=None):
+    async def embed(self, texts, model, input_type=None, dimensions=None, seconds=None, *, over_length=None):
         self.calls.append((texts, model, input_type))
         return Embedded(np.ones((1, 3), np.float32), np.array([4]), np.array([self.truncated]))
 
-    async def rerank(self, query, passages, model, seconds=None):
+    async def rerank(self, query, passages, model, seconds=None, over_length=None):
         self.calls.append((query, passages, model))
         scores = np.array([1.5, np.nan, 2.5], np.float32)[: len(passages)]
         return Reranked(scores, np.array([0, 0, self.truncated])[: len(passages)])

@@ -46,13 +46,13 @@ class Server:
     async def models(self):
         return [ServedModel("llm", "chat", True, "load1")]
 
-    async def embed(self, texts, model, input_type=None, dimensions=None, seconds=None):
+    async def embed(self, texts, model, input_type=None, dimensions=None, seconds=None, *, over_length=None):
         if self.fault:
             raise self.fault
         vector = np.array([[1.0, 0.0]], np.float32)
         return Embedded(vector, np.array([4]), np.array([0]))
 
-    async def rerank(self, query, passages, model, seconds=None):
+    async def rerank(self, query, passages, model, seconds=None, over_length=None):
         scores = [3.0 if "tower" in query and "tower" in passage else -3.0 for passage in passages]
         return Reranked(np.array(scores, np.float32), np.zeros(len(passages)))
 

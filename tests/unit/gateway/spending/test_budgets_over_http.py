@@ -31,11 +31,11 @@ class Server:
         abilities = {"embedding": "embed", "reranker": "rerank", "search": "search", "llm": "chat"}
         return [ServedModel(name, ability, True) for name, ability in abilities.items()]
 
-    async def embed(self, texts, model, input_type=None, dimensions=None, seconds=None):
+    async def embed(self, texts, model, input_type=None, dimensions=None, seconds=None, *, over_length=None):
         rows = len(texts)
         return Embedded(np.ones((rows, 2), np.float32), np.full(rows, 3, np.int32), np.zeros(rows, np.int32))
 
-    async def rerank(self, query, passages, model, seconds=None):
+    async def rerank(self, query, passages, model, seconds=None, over_length=None):
         return Reranked(np.ones(len(passages), np.float32), np.zeros(len(passages), np.int32))
 
     async def search(self, call):

@@ -36,7 +36,9 @@ def test_a_malformed_field_is_named_with_422(changes, field):
     assert failure.body == {"message": str(found.value), "id": "r1"}
 
 
-@pytest.mark.parametrize("changes", [{"documents": []}, {"max_tokens_per_doc": 512}, {"priority": 1}])
+@pytest.mark.parametrize(
+    "changes", [{"documents": []}, {"max_tokens_per_doc": 512}, {"priority": 1}, {"truncate": "START"}]
+)
 def test_what_cannot_be_done_is_named_with_400(changes):
     with pytest.raises(InvalidInputError, match=next(iter(changes))) as found:
         read_rerank({**BODY, **changes})

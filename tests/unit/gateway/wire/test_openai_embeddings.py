@@ -41,7 +41,9 @@ def test_every_field_is_read():
     body = body_of(
         encoding_format="base64", dimensions=64, user="ann", input_type="search_document", truncate=True
     )
-    assert read_embeddings(body) == EmbeddingsCall("embedding", ("oars",), (), 64, "base64", "passage", True)
+    assert read_embeddings(body) == EmbeddingsCall(
+        "embedding", ("oars",), (), 64, "base64", "passage", "truncate"
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_an_input_that_was_cut_is_an_error_unless_it_may_be():
     cut = embedded([[1.0], [1.0]], tokens=[3, 256], truncated=[0, 44])
     with pytest.raises(InvalidInputError, match=r"input\[1\] has 300 tokens, but the model reads 256"):
         write_embeddings(EmbeddingsCall("embedding", ("a", "b")), cut)
-    answer = write_embeddings(EmbeddingsCall("embedding", ("a", "b"), is_cut_allowed=True), cut)
+    answer = write_embeddings(EmbeddingsCall("embedding", ("a", "b"), over_length="truncate"), cut)
     assert answer["usage"]["prompt_tokens"] == 259
 
 

@@ -3,6 +3,7 @@ import pytest
 
 from trireme.errors import (
     InvalidInputError,
+    OverLengthError,
     ResourceExhaustedError,
     TooLargeError,
     TriremeError,
@@ -33,7 +34,7 @@ def test_a_text_and_a_list_of_texts_are_embedded_alike():
         "truncation_direction": "Right",
         "model": "small",
     }
-    assert tei.read_embed(body) == EmbedCall(("a", "b"), "small", True, "passage", 8)
+    assert tei.read_embed(body) == EmbedCall(("a", "b"), "small", "truncate", "passage", 8)
     assert tei.write_embed(EmbedCall(("a",)), embedded([3], [0])) == [[1.0, 1.0]]
 
 
@@ -96,16 +97,17 @@ def test_texts_that_were_cut_are_a_validation_error_unless_they_may_be():
     cut = embedded([3, 256], [0, 44])
     with pytest.raises(TooLargeError, match=r"inputs\[1\] has 300 tokens, but the model reads 256"):
         tei.write_embed(EmbedCall(("a", "b")), cut)
-    assert len(tei.write_embed(EmbedCall(("a", "b"), is_cut_allowed=True), cut)) == 2
+    assert len(tei.write_embed(EmbedCall(("a", "b"), over_length="truncate"), cut)) == 2
     ranked = Reranked(np.zeros(2, np.float32), np.array([0, 7], np.int32))
     call = RerankCall("q", ("a", "b"))
     with pytest.raises(TooLargeError, match=r"query and texts\[1\] have 7 tokens more"):
         tei.write_rerank(RankCall(call), ranked)
-    assert len(tei.write_rerank(RankCall(call, is_cut_allowed=True), ranked)) == 2
+    cutting = RankCall(RerankCall("q", ("a", "b"), over_length="truncate"))
+    assert len(tei.write_rerank(cutting, ranked)) == 2
     label = Classified(("good",), np.ones(1, np.float32), 5)
     with pytest.raises(TooLargeError, match=r"inputs\[0\] has 5 tokens more"):
         tei.write_predict(PredictCall(("a",)), [label])
-    assert tei.write_predict(PredictCall(("a",), is_cut_allowed=True), [label])
+    assert tei.write_predict(PredictCall(("a",), over_length="truncate"), [label])
 
 
 def test_ranks_are_best_first_with_relevance_or_raw_scores_and_texts_where_they_are_wanted():
@@ -127,7 +129,7 @@ def test_predictions_have_the_form_of_their_inputs():
         assert call == PredictCall(("a",))
         assert tei.write_predict(call, labels[:1]) == one
     batch = tei.read_predict({"inputs": [["a"], ["b"]], "truncate": True, "model": "classes"})
-    assert batch == PredictCall(("a", "b"), "classes", True, True)
+    assert batch == PredictCall(("a", "b"), "classes", True, "truncate")
     assert tei.write_predict(batch, labels) == [one, one]
 
 
@@ -144,6 +146,7 @@ def test_info_says_what_is_known_of_a_model():
         (UnavailableError("gone"), 503, "Unhealthy"),
         (TriremeError("a bug"), 500, "Backend"),
         (UnauthenticatedError("no key"), 401, "Backend"),
+        (OverLengthError("row 1: text has 300 tokens"), 413, "Validation"),
     ],
 )
 def test_other_errors_have_their_own_status(error, status, kind):
