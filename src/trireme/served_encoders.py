@@ -10,7 +10,7 @@ from time import monotonic
 
 import numpy as np
 
-from trireme.artifacts.manifest import TOKENIZER_FILE, read_manifest
+from trireme.artifacts.manifest import TOKENIZER_FILE, check_searchable, read_manifest
 from trireme.artifacts.recipe import RECIPE_FILE, Recipe, read_recipe
 from trireme.artifacts.repository import default_embedder, find_retriever, is_built, list_recipes, version_dir
 from trireme.documents.chunk import CHUNKER_VERSION, chunk
@@ -56,7 +56,7 @@ class ServedEncoders:
                 return found[1]
             infos = [info for info in self._store.collections(tenant) if info.collection == collection]
             encoder = (
-                self._by_digest(collection, infos[0].embedder.digest) if infos else self._load(self.default)
+                self._by_digest(collection, infos[0].embedder.digest) if infos else self._new(self.default)
             )
             self._chosen[tenant, collection] = (monotonic(), encoder)
             return encoder
@@ -73,23 +73,31 @@ class ServedEncoders:
     def _by_digest(self, collection: str, digest: str) -> Encoder:
         for recipe in list_recipes(self._settings.model_repository):
             if recipe.traits.makes_vectors and is_built(self._settings.model_repository, recipe):
-                encoder = self._load(recipe.model)
-                if encoder.embedder.digest == digest:
-                    return encoder
+                version = version_dir(self._settings.model_repository, recipe.model)
+                if read_manifest(version).embedder.digest == digest:
+                    return self._load(recipe.model)
         raise EmbedderMismatchError(
             f"collection {collection!r} holds vectors of embedder {digest[:12]}, which is not served here:"
             " serve it, or make the collection anew"
         )
 
     def open(self, model: str) -> Encoder:
-        """The encoder of one model folder. Raises ArtifactError where it is not built."""
+        """The encoder of one model folder, for vectors that are to be made.
+
+        Raises ArtifactError where it is not built, SettingError where search would not rank its vectors as meant.
+        """
         with self._lock:
-            return self._load(model)
+            return self._new(model)
 
     def find(self, collection: str, digest: str) -> Encoder:
         """The encoder that made a version's vectors. Raises EmbedderMismatchError where it is not here."""
         with self._lock:
             return self._by_digest(collection, digest)
+
+    def _new(self, model: str) -> Encoder:
+        """See open. What made vectors that are there already goes on."""
+        check_searchable(read_manifest(version_dir(self._settings.model_repository, model)))
+        return self._load(model)
 
     def _load(self, model: str) -> Encoder:
         built = version_dir(self._settings.model_repository, model)

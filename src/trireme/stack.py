@@ -12,7 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
-from trireme.artifacts.repository import is_built, list_recipes
+from trireme.artifacts.manifest import check_searchable, read_manifest
+from trireme.artifacts.repository import is_built, list_recipes, version_dir
 from trireme.child_process import ChildProcess
 from trireme.errors import ArtifactError, UnavailableError
 from trireme.fleet.leftovers import end_leftovers
@@ -227,12 +228,16 @@ def _restart(name: str, server: EmbeddedServer, notice: Callable[[str], None]) -
 
 
 def check_models_are_built(repository: Path) -> None:
-    """Raises ArtifactError naming the models whose files are not there."""
-    missing = [recipe.model for recipe in list_recipes(repository) if not is_built(repository, recipe)]
+    """Raises ArtifactError naming the models whose files are not there, SettingError for an embedder of retrievers
+    whose vectors search would not rank as they are meant."""
+    recipes = list_recipes(repository)
+    missing = [recipe.model for recipe in recipes if not is_built(repository, recipe)]
     if missing:
         raise ArtifactError(
             f"not built in {repository}: {', '.join(missing)}; build them with: python build/build_defaults.py"
         )
+    for embedder in {recipe.embedder for recipe in recipes if recipe.traits.needs_embedder}:
+        check_searchable(read_manifest(version_dir(repository, embedder)))
 
 
 @contextmanager

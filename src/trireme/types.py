@@ -15,6 +15,7 @@ InputType = Literal["query", "passage"]
 SearchMode = Literal["dense", "text", "sparse", "hybrid"]
 # What becomes of a text that is longer than a model reads: an error, its beginning alone, or windows of it.
 OverLength = Literal["error", "truncate", "split"]
+EncoderOutput = Literal["dense", "sparse", "multi"]
 IndexState = Literal["active", "building", "kept"]
 
 # Of a document or passage. A PostgreSQL index entry holds about 2,700 bytes, with the names of its scope.
@@ -136,6 +137,29 @@ class Embedding:
     truncated_tokens: int
     sparse: SparseVector | None = None
     token_vectors: FloatArray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRules:
+    """What becomes of the tokens of a text in a model that weighs words or gives each token a vector.
+
+    vector_size: numbers of a token's vector, 0 where there are none. unweighted: tokens that are no words, such as
+    [CLS]. skips_first: the first token has no vector; query_skips, passage_skips: tokens that have none there.
+    query_length, passage_length: tokens read of each, special ones included; 0 is what the model reads.
+    expansion_length: a query is filled up to so many tokens with expansion_token, whose vectors count; 0: it is
+    not. expansion_attends: the query's own tokens see those.
+    """
+
+    vector_size: int = 0
+    unweighted: tuple[int, ...] = ()
+    skips_first: bool = False
+    query_skips: tuple[int, ...] = ()
+    passage_skips: tuple[int, ...] = ()
+    query_length: int = 0
+    passage_length: int = 0
+    expansion_length: int = 0
+    expansion_token: int = 0
+    expansion_attends: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,3 +71,31 @@ class OverlapSession:
             passage = {i for i, t in words if t == 1}
             scores.append(sum(i in passage for i, t in words if t == 0))
         return np.array(scores, np.float32)
+
+
+class NamedSession(SumSession):
+    """Several outputs: a token's weight is its id less 5, its vector [cos, sin] of its id."""
+
+    output_names = ("embedding", "token_weights", "token_vectors")
+
+    def __init__(self, **more) -> None:
+        super().__init__(**more)
+        self.asked: list[tuple[str, ...]] = []
+
+    def run_named(self, batch, names):
+        self.asked.append(tuple(names))
+        feeds = pad_rows(batch, self.cost)
+        ids, mask = feeds["input_ids"].astype(np.float32), feeds["attention_mask"]
+        found = {
+            "embedding": self.run(batch),
+            "token_weights": ids - 5,
+            "token_vectors": np.stack([np.cos(ids), np.sin(ids)], 2),
+            "term_weights": np.concatenate([ids.sum(1)[:, None], 0 * ids[:, :1], mask.sum(1)[:, None]], 1),
+        }
+        return {name: found[name].astype(np.float32) for name in names}
+
+
+class TermSession(NamedSession):
+    """Weights of three words: the sum of a row's ids, nothing, the tokens that are seen."""
+
+    output_names = ("term_weights",)

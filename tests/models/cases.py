@@ -22,6 +22,7 @@ class Case:
     template: of a reranker that answers yes or no; is_chat: its chat template has it, so that no recipe must.
     answers: tokens of no and yes in its LogitScore, where it has one.
     is_model2vec: a table of words as model2vec writes it, not as StaticEmbedding does.
+    outputs: of an encoder with others than a vector of a text; form: how its files are written, see FORMS.
     """
 
     hubs: tuple[str, ...]
@@ -40,10 +41,14 @@ class Case:
     is_chat: bool = False
     answers: tuple[str, ...] = ()
     is_model2vec: bool = False
+    outputs: tuple[str, ...] = ()
+    form: str = ""
 
     @property
     def needs(self) -> str:
         """Arguments of the build without which it is something else."""
+        if self.kind == "late_interaction":
+            return "`--kind late_interaction`"
         if self.kind == "cross_encoder" and self.template and not self.is_chat:
             return "`--kind cross_encoder --template TEXT`"
         is_told = self.answers or (not self.template and len(self.labels) != 2)
@@ -63,6 +68,11 @@ def reranker(*hubs: str, family: str, **more: Any) -> Case:
 def classifier(*hubs: str, family: str, labels: tuple[str, ...], **more: Any) -> Case:
     """A classifier of single texts."""
     return Case(hubs, family, "classifier", pooling="", labels=labels, **more)
+
+
+def tokenwise(*hubs: str, family: str, form: str, outputs: tuple[str, ...], **more: Any) -> Case:
+    """An encoder that weighs words, or gives each token a vector, alone or beside a vector of the text."""
+    return Case(hubs, family, **{"is_packed": False, "form": form, "outputs": outputs, **more})
 
 
 CASES = (
@@ -95,10 +105,7 @@ CASES = (
         dense=(48,),
     ),
     Case(
-        (
-            "BAAI/bge-m3",
-            "Snowflake/snowflake-arctic-embed-l-v2.0",
-        ),
+        ("Snowflake/snowflake-arctic-embed-l-v2.0", "BAAI/bge-m3 without its layers of tokens"),
         "xlm-roberta",
         pooling="cls",
     ),
@@ -243,4 +250,48 @@ CASES = (
     Case(("minishlab/potion-base-8M", "minishlab/potion-retrieval-32M"), "static", is_model2vec=True),
     Case(("sentence-transformers/static-retrieval-mrl-en-v1",), "static", normalize=False),
     Case(("nghuyong/ernie-3.0-base-zh",), "ernie", pooling=""),
+    tokenwise(
+        "BAAI/bge-m3 with its layers as safetensors",
+        family="xlm-roberta",
+        form="flag",
+        outputs=("dense", "sparse", "multi"),
+        pooling="cls",
+    ),
+    tokenwise(
+        "naver/splade-v3",
+        "naver/splade-cocondenser-ensembledistil",
+        family="bert",
+        form="splade",
+        outputs=("sparse",),
+    ),
+    tokenwise(
+        "opensearch-project/opensearch-neural-sparse-encoding-v2-distill",
+        family="distilbert",
+        form="opensearch",
+        outputs=("sparse",),
+    ),
+    tokenwise(
+        "lightonai/GTE-ModernColBERT-v1 by PyLate",
+        "lightonai/Reason-ModernColBERT by PyLate",
+        family="modernbert",
+        form="pylate",
+        outputs=("multi",),
+    ),
+    tokenwise(
+        "a MultiVectorEncoder of sentence-transformers", family="bert", form="multi", outputs=("multi",)
+    ),
+    tokenwise(
+        "colbert-ir/colbertv2.0",
+        "answerdotai/answerai-colbert-small-v1",
+        family="bert",
+        form="stanford",
+        outputs=("multi",),
+    ),
+    tokenwise(
+        "colbert-ir/colbertv2.0 as a reranker",
+        family="bert",
+        form="stanford",
+        outputs=("multi",),
+        kind="late_interaction",
+    ),
 )

@@ -60,17 +60,17 @@ REFUSED = (
         {"model_type": "minicpm", "auto_map": {"AutoModel": "modeling_minicpm_reranker.LayerWiseMiniCPM"}},
     ),
     Refused(
-        "colbert-ir/colbertv2.0 by PyLate",
-        'modules.json: type = "pylate.models.Dense.Dense": a module outside of sentence_transformers brings code,'
-        " which is never run",
-        modules=(_ST + "Transformer", "pylate.models.Dense.Dense"),
+        "opensearch-project/opensearch-neural-sparse-encoding-doc-v3-distill",
+        "modules.json has a module 'Router'; supported: Transformer first, then Pooling, then Dense, Dropout,"
+        " Normalize",
+        modules=("sentence_transformers.base.modules.router.Router",),
+        files={"config_sentence_transformers.json": {"model_type": "SparseEncoder"}},
     ),
     Refused(
-        "naver/splade-v3",
-        'config_sentence_transformers.json: model_type = "SparseEncoder": only SentenceTransformer and CrossEncoder'
-        " are served",
-        modules=(_ST + "Transformer", _ST + "Pooling"),
-        files={"config_sentence_transformers.json": {"model_type": "SparseEncoder"}},
+        "a checkpoint with modules of its own",
+        'modules.json: type = "custom_st.Transformer": a module outside of sentence_transformers brings code, which'
+        " is never run",
+        modules=("custom_st.Transformer", _ST + "Pooling"),
     ),
     Refused(
         "hkunlp/instructor-large",

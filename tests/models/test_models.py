@@ -3,7 +3,6 @@
 WRITE_DOCS=1 in the environment writes the tables of docs/models.md anew.
 """
 
-import json
 import os
 import re
 import shutil
@@ -12,8 +11,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from models import libraries
+from models import libraries, token_sources
 from models.cases import CASES
+from models.forms import edit
 from models.pages import PAGE, put_table
 from models.served import answer
 from tiny_tokenizers import write_tokenizer
@@ -34,7 +34,15 @@ LIBRARIES = {
     "text_encoder": (libraries.embed, "SentenceTransformer.encode_query, encode_document"),
     "cross_encoder": (libraries.score, "CrossEncoder.predict"),
     "classifier": (libraries.label, "the text-classification pipeline"),
+    "late_interaction": (libraries.score_late, "MultiVectorEncoder.similarity"),
 }
+# Of a case's form, where it has one.
+FORMS = {
+    "flag": (libraries.flag, "FlagEmbedding's definition, in torch"),
+    "splade": (libraries.weigh, "SparseEncoder.encode_query, encode_document"),
+    "multi": (libraries.embed_tokens, "MultiVectorEncoder.encode_query, encode_document"),
+}
+FORMS |= {"opensearch": FORMS["splade"], "pylate": FORMS["multi"], "stanford": FORMS["multi"]}
 # Sizes that engine vnni runs too.
 WIDE = (64, 96)
 # Random weights keep less of themselves in 8 bits than trained ones.
@@ -61,6 +69,8 @@ def source(request, make_checkpoint, tmp_path):
 def build_source(case, make_checkpoint, tmp_path):
     if case.family == STATIC.model_type:
         return save_table(case, tmp_path / "saved")
+    if case.form and case.form != "flag":
+        return token_sources.build(case.form, case.family, make_checkpoint, tmp_path)
     keys = FAMILIES[case.family].sizes
     sizes = {keys.hidden[0]: WIDE[0], keys.inner[0]: WIDE[1]}
     head = "ForCausalLM" if case.template else ""
@@ -82,6 +92,8 @@ def build_source(case, make_checkpoint, tmp_path):
     modules += [Dense(before, after) for before, after in pairwise(sizes)]
     modules += [Normalize()] if case.normalize else []
     SentenceTransformer(modules=modules, prompts=dict(case.prompts)).save_pretrained(str(tmp_path / "saved"))
+    if case.form:
+        token_sources.save_heads(tmp_path / "saved")
     if case.architecture:
         edit(tmp_path / "saved" / "config.json", architectures=[case.architecture])
     return tmp_path / "saved"
@@ -119,8 +131,9 @@ def save_answers(folder, target, answers):
     return target
 
 
-def edit(path, **keys):
-    path.write_text(json.dumps({**json.loads(path.read_text()), **keys}))
+def library_of(case):
+    """The function of a case's library, and its name."""
+    return FORMS[case.form] if case.form and case.kind == "text_encoder" else LIBRARIES[case.kind]
 
 
 def engines_of(case):
@@ -148,7 +161,7 @@ def agreement(kind, ours, theirs):
     ("case", "source"), [(case, case) for case in CASES], ids=[c.name for c in CASES], indirect=["source"]
 )
 def test_a_checkpoint_is_served_as_its_library_runs_it(case, source, measured, tmp_path):
-    call, _ = LIBRARIES[case.kind]
+    call, _ = library_of(case)
     if case.template and not case.is_chat:
         # The library has no other way to be told.
         expected = call(shutil.copytree(source, tmp_path / "told"), write_chat_template(case.template))
@@ -161,6 +174,8 @@ def test_a_checkpoint_is_served_as_its_library_runs_it(case, source, measured, t
         loose = LOOSE[case.kind] if precision == "int8" else {}
         if case.template and not case.is_chat:
             loose = {**loose, "template": case.template}
+        if case.kind == "text_encoder":
+            loose = {**loose, "outputs": case.outputs}
         recipe = Recipe("tiny", case.kind, source=str(source), engine=engine, precision=precision, **loose)
         manifest, _ = build_model(recipe, BuildOptions(tmp_path / engine, tmp_path / "cache"))
         assert (manifest.engine, manifest.kind) == (engine, case.kind)
@@ -192,7 +207,7 @@ def row_of(case, found):
         for engine, precision, least in engines_of(case)
         if (said := say(found.get(engine), precision, bound(case, precision, least)))
     )
-    return f"| {hubs} | {case.family} | {case.kind} | {case.needs} | {engines} | {LIBRARIES[case.kind][1]} |"
+    return f"| {hubs} | {case.family} | {case.kind} | {case.needs} | {engines} | {library_of(case)[1]} |"
 
 
 def test_the_page_has_a_row_of_every_checkpoint_as_measured(measured):

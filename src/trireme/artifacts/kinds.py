@@ -31,6 +31,8 @@ class Kind:
     makes_vectors: bool = False
     # Scores a query with each of many passages: the costliest step of a search.
     scores_pairs: bool = False
+    # Reads query and passages apart, and may keep what it made of a passage.
+    keeps_passages: bool = False
     needs_embedder: bool = False
     # Rows of one batch at most, where a recipe is made for it.
     batch_size: int = 1
@@ -53,7 +55,12 @@ class Kind:
     @property
     def makes_scores(self) -> bool:
         """An encoder whose outputs are scores and not vectors: reranker or classifier."""
-        return self.is_encoder and not self.makes_vectors
+        return self.is_encoder and not self.makes_vectors and not self.keeps_passages
+
+    @property
+    def reads_pairs(self) -> bool:
+        """A reranker that reads query and passage together."""
+        return self.scores_pairs and not self.keeps_passages
 
     @property
     def is_generator(self) -> bool:
@@ -96,6 +103,17 @@ KINDS = {
             is_interactive=True,
             scores_pairs=True,
             # A reranker's request already holds many passages.
+            batch_size=16,
+            warmup_inputs=("query", "passages"),
+        ),
+        Kind(
+            "late_interaction",
+            contracts.CROSS_ENCODER,
+            backend="cross_encoder",
+            builder="export_encoder",
+            is_interactive=True,
+            scores_pairs=True,
+            keeps_passages=True,
             batch_size=16,
             warmup_inputs=("query", "passages"),
         ),

@@ -13,7 +13,7 @@ from trireme.artifacts.kinds import KINDS
 from trireme.artifacts.recipe import RECIPE_FILE, read_recipe
 from trireme.artifacts.tuning import Tuning, parse_tuning
 from trireme.errors import ArtifactError, SettingError
-from trireme.types import Embedder
+from trireme.types import Embedder, TokenRules
 
 MANIFEST_FILE = "manifest.json"
 CONFIG_FILE = "config.json"
@@ -41,9 +41,10 @@ _OF_VERSION = (
     "needs_prior",
     "template",
     "outputs",
+    "token_rules",
 )
 # Of these those that are empty are left out, as versions were told apart before there were any.
-_LEFT_OUT_EMPTY = ("template", "outputs")
+_LEFT_OUT_EMPTY = ("template", "outputs", "token_rules")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,10 @@ class Manifest:
     # What an encoder makes of a text, of contracts.ENCODER_OUTPUTS; () means dense, as in recipes. Without dense
     # `dimensions` is 0.
     outputs: tuple[str, ...] = ()
+    # How its vectors are meant to be compared: dot, euclidean or manhattan; "" for cosine.
+    similarity: str = ""
+    # Where there are other outputs than dense.
+    token_rules: TokenRules | None = None
     figures: dict[str, float] = field(default_factory=dict)
     quality: dict[str, dict[str, float]] = field(default_factory=dict)
     tools: dict[str, str] = field(default_factory=dict)
@@ -99,7 +104,10 @@ class Manifest:
             "dimensions": self.dimensions,
         }
         if self.outputs:
-            identity["outputs"] = self.outputs
+            identity |= {
+                "outputs": self.outputs,
+                "token_rules": self.token_rules and asdict(self.token_rules),
+            }
         return Embedder(hash_json(identity), self.dimensions)
 
     @property
@@ -110,6 +118,8 @@ class Manifest:
         same bytes, built again, are the same version.
         """
         said = {name: getattr(self, name) for name in _OF_VERSION}
+        if self.token_rules is not None:
+            said["token_rules"] = asdict(self.token_rules)
         return hash_json(
             {name: value for name, value in said.items() if value or name not in _LEFT_OUT_EMPTY}
         )
@@ -118,6 +128,27 @@ class Manifest:
     def total_bytes(self) -> int:
         """Size of all files of the version, in bytes."""
         return sum(self.sizes.values())
+
+
+def check_searchable(manifest: Manifest) -> None:
+    """Raises SettingError for an embedding model whose vectors search, by cosine, would not rank as they are meant.
+
+    Vectors of unit length have one order by cosine, by dot product and by euclidean distance.
+    """
+    named = {"dot": "the dot product", "euclidean": "euclidean distance", "manhattan": "manhattan distance"}
+    # Sparse weights are compared by the dot product, as they are meant.
+    means = named.get(manifest.similarity) if manifest.dimensions else None
+    if means is None or (manifest.normalize and manifest.similarity != "manhattan"):
+        return
+    ways = (
+        ""
+        if manifest.similarity == "manhattan"
+        else "build it with --normalize, which makes both one order, or "
+    )
+    raise SettingError(
+        f"model {manifest.model!r} is meant to be compared by {means}, and search compares by cosine, which ranks"
+        f" its vectors otherwise: {ways}take another model for collections"
+    )
 
 
 def write_manifest(version_dir: Path, manifest: Manifest) -> None:
@@ -130,8 +161,9 @@ def format_manifest(manifest: Manifest) -> str:
     document = {"format_version": FORMAT_VERSION, **asdict(manifest)}
     if manifest.tuning is None:
         del document["tuning"]
-    if not manifest.outputs:
-        del document["outputs"]
+    for name in ("outputs", "similarity", "token_rules"):
+        if not document[name]:
+            del document[name]
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -203,17 +235,26 @@ def _parse(document: Any) -> Manifest:
     if "tuning" in document:
         document["tuning"] = parse_tuning(document["tuning"])
     try:
+        if "token_rules" in document:
+            document["token_rules"] = _parse_rules(document["token_rules"])
         manifest = Manifest(**document)
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise ValueError(f"lacks a key ({error})") from None
     _check_types(manifest)
     return manifest
 
 
+def _parse_rules(document: dict[str, Any]) -> TokenRules:
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in document.items()
+    }
+    return TokenRules(**values)
+
+
 def _check_types(manifest: Manifest) -> None:
     expected = {"str": str, "int": int, "bool": bool, "tuple": tuple, "dict": dict}
     for spec in fields(Manifest):
-        if spec.name == "tuning":
+        if spec.name in ("tuning", "token_rules"):
             continue
         wanted = expected[str(spec.type).split("[", maxsplit=1)[0]]
         if type(getattr(manifest, spec.name)) is not wanted:

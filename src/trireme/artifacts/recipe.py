@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-import types
 from collections.abc import Callable, Collection
 from dataclasses import Field, dataclass, field, fields
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
-from trireme.artifacts.contracts import DENSE, ENCODER_OUTPUTS, MULTI, SPARSE
+from trireme.artifacts.contracts import DENSE, ENCODER_OUTPUTS, SPARSE
 from trireme.artifacts.encoder_engines import check_engine, default_engine, describe_engines
 from trireme.artifacts.kinds import KINDS, Builder, Kind
+from trireme.artifacts.recipe_values import check_range, flatten, typed
 from trireme.errors import SettingError
-from trireme.types import SearchMode
 
 RECIPE_FILE = "recipe.toml"
+ATTENTION_TOKENS = 4096
 OVER_LENGTHS = ("error", "truncate", "split")
 POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
@@ -41,13 +41,16 @@ def _every(_kind: Kind) -> bool:
 _WEIGHTED: Trait = attrgetter("has_weights")
 _ENCODER: Trait = attrgetter("is_encoder")
 _EMBEDDER: Trait = attrgetter("makes_vectors")
-_SCORER: Trait = attrgetter("makes_scores")
 _PAIRS: Trait = attrgetter("scores_pairs")
+_KEEPS_PASSAGES: Trait = attrgetter("keeps_passages")
+_READS_PAIRS: Trait = attrgetter("reads_pairs")
+_SCORES: Trait = attrgetter("makes_scores")
+_VECTORS = _either(_EMBEDDER, _KEEPS_PASSAGES)
 _GENERATOR: Trait = attrgetter("is_generator")
 _TOP_K: Trait = attrgetter("limits_top_k")
 _CALLS_MODELS: Trait = attrgetter("step_counts")
 _RETRIEVER = _named("retriever")
-_SEARCHES = _named("retriever", "search")
+_OUTPUTS = _either(_EMBEDDER, _named("retriever", "search"))
 _RAG = _named("rag")
 _INGESTER = _named("ingester")
 _NONE = _named()
@@ -101,7 +104,7 @@ class Recipe:
     # Below the project root. Builds are told apart by the files in the folder, not by its name.
     adapter: str = _key(
         "",
-        _either(_PAIRS, _GENERATOR),
+        _either(_READS_PAIRS, _GENERATOR),
         help="a folder with what was trained on top of the source: a reranker, or a LoRA of an LLM",
     )
 
@@ -116,26 +119,25 @@ class Recipe:
         None, _EMBEDDER, builds=True, help="instead of the checkpoint's own", choices=POOLINGS
     )
     normalize: bool | None = _key(None, _EMBEDDER, builds=True, help="scale vectors to unit length, or not")
-    # dense, sparse, multi: see contracts.ENCODER_OUTPUTS. () means dense. Of a retriever and of a search those of
-    # its embedder that come with a query.
+    # See contracts.ENCODER_OUTPUTS; () means dense. Of a retriever or a search: what it gets of its encoder's.
     outputs: tuple[str, ...] = _key(
-        (),
-        _either(_EMBEDDER, _SEARCHES),
-        builds=True,
-        help=f"of {', '.join(ENCODER_OUTPUTS)}; default: what the checkpoint has",
+        (), _OUTPUTS, builds=True, help=f"of {', '.join(ENCODER_OUTPUTS)}; default: what the checkpoint has"
     )
-    query_prompt: str | None = _key(None, _EMBEDDER, builds=True, help="put before every query")
-    passage_prompt: str | None = _key(None, _EMBEDDER, builds=True, help="put before every passage")
+    query_prompt: str | None = _key(None, _VECTORS, builds=True, help="put before every query")
+    passage_prompt: str | None = _key(None, _VECTORS, builds=True, help="put before every passage")
 
     template: str | None = _key(
-        None, _PAIRS, builds=True, help="what a language model reads a pair in, with {query} and {passage}"
+        None,
+        _READS_PAIRS,
+        builds=True,
+        help="what a language model reads a pair in, with {query} and {passage}",
     )
 
     # None means the default of the precision.
-    min_cosine: float | None = _key(None, _EMBEDDER, builds=True, help=_THRESHOLD, least=0, most=1)
-    mean_cosine: float | None = _key(None, _EMBEDDER, builds=True, help=_THRESHOLD, least=0, most=1)
-    min_rank_correlation: float | None = _key(None, _SCORER, builds=True, help=_THRESHOLD, least=0, most=1)
-    max_score_difference: float | None = _key(None, _SCORER, builds=True, help=_THRESHOLD, least=0)
+    min_cosine: float | None = _key(None, _VECTORS, builds=True, help=_THRESHOLD, least=0, most=1)
+    mean_cosine: float | None = _key(None, _VECTORS, builds=True, help=_THRESHOLD, least=0, most=1)
+    min_rank_correlation: float | None = _key(None, _SCORES, builds=True, help=_THRESHOLD, least=0, most=1)
+    max_score_difference: float | None = _key(None, _SCORES, builds=True, help=_THRESHOLD, least=0)
     max_logit_error: float | None = _key(None, _GENERATOR, builds=True, help=f"{_THRESHOLD} (cpu)", least=0)
     min_top1_agreement: float | None = _key(
         None, _GENERATOR, builds=True, help=f"{_THRESHOLD} (cpu)", least=0, most=1
@@ -155,12 +157,17 @@ class Recipe:
     threads: int = _key(0, _WEIGHTED, parameter=True, least=0)
     # Tokens, padding included, of one micro-batch inside the backend.
     max_batch_tokens: int = _key(2048, _ENCODER, parameter=True, least=1)
+    # Rows x tokens² of a micro-batch, as the square of this, where an engine has all of it in memory at once: a
+    # longer row runs alone, and one at a time.
+    max_attention_tokens: int = _key(ATTENTION_TOKENS, _ENCODER, parameter=True, least=1)
     max_text_bytes: int = _key(1_000_000, _either(_WEIGHTED, _INGESTER), parameter=True, least=1)
     # What becomes of a text, or of a pair, that is longer than the model reads, where a request does not say.
     over_length: str = _key("truncate", _ENCODER, parameter=True, choices=OVER_LENGTHS)
     max_passages: int = _key(1000, _PAIRS, parameter=True, least=1)
     # Of passages that come with a prior, how many of the best are read, by rank_score or else by it; 0 reads all.
     rerank_depth: int = _key(0, _PAIRS, parameter=True, least=0)
+    # Of passages that were read before, what is kept of them in memory, for each process.
+    passage_cache_bytes: int = _key(0, _KEEPS_PASSAGES, parameter=True, least=0)
     default_input_type: str = _key("passage", _EMBEDDER, parameter=True, choices=("query", "passage"))
 
     # Documents of one request.
@@ -169,7 +176,7 @@ class Recipe:
     # The model folder whose vectors the retriever searches, or whose cosine a reranker takes as prior.
     embedder: str = _key(
         "",
-        _either(_PAIRS, _RETRIEVER),
+        _either(_READS_PAIRS, _RETRIEVER),
         parameter=True,
         help="the sibling model whose cosine a reranker takes as its prior",
     )
@@ -182,7 +189,9 @@ class Recipe:
     exact_below: int = _key(2_000, _RETRIEVER, parameter=True, least=0)
     ef_search: int = _key(100, _RETRIEVER, parameter=True, least=1, most=1000)
     # What finds passages where a request does not say: their vectors, their words, or both.
-    search_mode: str = _key("hybrid", _RETRIEVER, parameter=True, choices=get_args(SearchMode))
+    search_mode: str = _key(
+        "hybrid", _RETRIEVER, parameter=True, choices=("dense", "text", "sparse", "hybrid")
+    )
     # Of hybrid search: how many times the cosine's spread all words of a query count, and how many passages
     # either brings.
     text_weight: float = _key(5.0, _RETRIEVER, parameter=True, least=0)
@@ -227,32 +236,18 @@ class Recipe:
         for spec in fields(self)[1:]:
             value = getattr(self, spec.name)
             if value is not None:
-                _check_range(spec.name, value, spec.metadata)
+                check_range(spec.name, value, spec.metadata)
             if value != spec.default and not spec.metadata["kinds"](self.traits):
                 raise SettingError(f"a model of kind {self.kind!r} has no key {spec.name!r}; remove it")
         self._check_kind()
         if self.over_length == "split" and self.kind == "classifier":
             raise SettingError("over_length must be error or truncate: the labels of a text are of the whole")
-        self._check_outputs()
         if self.traits.is_encoder:
             check_engine(
                 self.encoder_engine,
                 target=self.target,
                 precision=self.precision,
                 has_adapter=bool(self.adapter),
-            )
-
-    def _check_outputs(self) -> None:
-        if wrong := [name for name in self.outputs if name not in ENCODER_OUTPUTS]:
-            raise SettingError(f"outputs must be of {', '.join(ENCODER_OUTPUTS)}, got {wrong[0]!r}")
-        if MULTI in self.outputs and not self.traits.makes_vectors:
-            raise SettingError(
-                f"outputs of a {self.kind} must be of {DENSE}, {SPARSE}: no store keeps {MULTI}"
-            )
-        if self.response_cache and len(self.outputs) > 1:
-            raise SettingError(
-                "response_cache must be false with several outputs: the server's cache knows inputs alone, and "
-                "would answer with outputs that another request asked for"
             )
 
     def _check_kind(self) -> None:
@@ -264,6 +259,7 @@ class Recipe:
         if self.weights_sha256 and not re.fullmatch(r"[0-9a-f]{64}", self.weights_sha256):
             raise SettingError("weights_sha256 must be 64 lower-case hexadecimal digits")
         self._check_precision()
+        self._check_outputs()
         if not traits.is_encoder and self.max_batch_size != 1:
             raise SettingError(f"max_batch_size must be 1 for a model of kind {self.kind!r}")
         if self.instances == 0 and not (traits.is_encoder and self.target == "cpu"):
@@ -278,6 +274,16 @@ class Recipe:
             raise SettingError("relevance_threshold must not be above extractive_threshold")
         if self.default_top_k > self.max_top_k:
             raise SettingError("default_top_k must not be above max_top_k")
+
+    def _check_outputs(self) -> None:
+        known = tuple(ENCODER_OUTPUTS) if self.traits.makes_vectors else (DENSE, SPARSE)
+        if wrong := [name for name in self.outputs if name not in known]:
+            raise SettingError(f"outputs must be of {', '.join(known)}, got {wrong[0]!r}")
+        if self.response_cache and len(self.encoder_outputs) > 1:
+            raise SettingError(
+                "response_cache must be false with several outputs: Triton's cache tells requests apart by their"
+                " inputs alone, and would answer one for another output"
+            )
 
     def _check_cards(self) -> None:
         if self.tensor_parallel_size == 1:
@@ -372,47 +378,13 @@ def _typed_values(document: dict[str, Any]) -> dict[str, Any]:
     hints = get_type_hints(Recipe)
     known = [spec.name for spec in fields(Recipe)[1:]]
     values: dict[str, Any] = {}
-    for key, value in _flatten(document):
+    for key, value in flatten(document):
         if key not in known:
             raise SettingError(f"unknown key {key!r}; known keys: {', '.join(known)}")
         if key in values:
             raise SettingError(f"key {key!r} is given twice")
-        values[key] = _typed(key, value, hints[key])
+        values[key] = typed(key, value, hints[key])
     return values
-
-
-def _flatten(document: dict[str, Any]) -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
-    for key, value in document.items():
-        pairs += value.items() if isinstance(value, dict) else [(key, value)]
-    return pairs
-
-
-def plain_type(hint: Any) -> Any:
-    """The type of a key's values where there is one: `int` of `int | None`."""
-    return get_args(hint)[0] if get_origin(hint) in (Union, types.UnionType) else hint
-
-
-def _typed(key: str, value: Any, hint: Any) -> Any:
-    hint = plain_type(hint)
-    if get_origin(hint) is tuple:
-        if isinstance(value, list) and all(isinstance(item, str) for item in value):
-            return tuple(value)
-        raise SettingError(f"{key} must be a list of strings, got {value!r}")
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:
-        raise SettingError(f"{key} must be of type {hint.__name__}, got {value!r}")
-    return value
-
-
-def _check_range(key: str, value: Any, limits: Any) -> None:
-    if limits["choices"] and value not in limits["choices"]:
-        raise SettingError(f"{key} must be one of {', '.join(limits['choices'])}, got {value!r}")
-    if limits["least"] is not None and value < limits["least"]:
-        raise SettingError(f"{key} must be at least {limits['least']}, got {value!r}")
-    if limits["most"] is not None and value > limits["most"]:
-        raise SettingError(f"{key} must be at most {limits['most']}, got {value!r}")
 
 
 def write_recipe(path: Path, recipe: Recipe) -> None:

@@ -6,7 +6,8 @@ from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from typing import Any, get_origin, get_type_hints
 
 from trireme.artifacts.kinds import KINDS, Builder
-from trireme.artifacts.recipe import Recipe, argument_fields, plain_type
+from trireme.artifacts.recipe import Recipe, argument_fields
+from trireme.artifacts.recipe_values import plain_type
 
 
 def add_recipe_arguments(parser: ArgumentParser, builder: Builder) -> None:

@@ -17,7 +17,7 @@ from trireme.checkpoints.gguf import GGUF_FILE, IMPORT_VERSION, SUFFIX, import_g
 from trireme.errors import ArtifactError, InvalidInputError, UnavailableError, UnsupportedError
 
 # Everything a checkpoint needs, and no pickle.
-SAFE_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja")
+SAFE_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".metadata")
 # Also model.fp16.safetensors, and the first of several shards.
 WEIGHTS_FILES = "model*.safetensors"
 # A checkpoint in bfloat16 takes four times the bytes of a GGUF file with 4 bits a weight.

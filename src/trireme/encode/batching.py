@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +19,18 @@ class RunCost:
 
     pads: every row costs as much as the longest of its call. few_shapes: each new shape of a call costs
     time, so widths are rounded up, to `max_width` at most, and only some numbers of rows run together.
+    keeps_attention: memory holds each token's attention to each of its row at once: rows x width².
     """
 
     call_tokens: int = 4
     pads: bool = True
     few_shapes: bool = False
     max_width: int = 0
+    keeps_attention: bool = False
+
+    def attention(self, rows: int, width: int) -> int:
+        """Pairs of tokens that a run holds in memory; 0 where it holds them in parts."""
+        return rows * width**2 if self.keeps_attention else 0
 
     def width(self, longest: int) -> int:
         """Tokens of a padded row, where the longest has `longest`."""
@@ -35,14 +42,17 @@ class RunCost:
 
 
 def plan_micro_batches(
-    lengths: Sequence[int], max_batch_tokens: int, cost: RunCost | None = None
+    lengths: Sequence[int],
+    max_batch_tokens: int,
+    cost: RunCost | None = None,
+    max_attention: float = math.inf,
 ) -> list[list[int]]:
     """Row indices grouped into micro-batches; every row is in exactly one. Pure.
 
     lengths: tokens of each row. Where a session pads, rows are sorted, longest first, a micro-batch costs
     rows x width plus the call, and of all ways to cut the sorted rows this is the cheapest, found by
     dynamic programming. Where it does not, rows keep their order. A micro-batch stays within
-    `max_batch_tokens`; a single row above the budget gets one of its own.
+    `max_batch_tokens` and, by pairs of tokens, `max_attention`; a single row above either gets one of its own.
     """
     cost = cost or RunCost()
     if not cost.pads:
@@ -56,7 +66,8 @@ def plan_micro_batches(
         for rows in _row_counts(end, cost.few_shapes):
             tokens = widths[end - rows] * rows
             # Going further back only makes the micro-batch wider and longer.
-            if tokens > max_batch_tokens:
+            attention = cost.attention(rows, widths[end - rows])
+            if tokens > max_batch_tokens or attention > max_attention:
                 break
             total = cheapest[end - rows] + tokens + cost.call_tokens
             if total <= best:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -66,6 +67,8 @@ class RankerSpec:
     template: PairTemplate | None = None
     # Of requests that do not say what becomes of a pair or text that is longer than the model reads.
     over_length: OverLength = "truncate"
+    # See RowQueue.
+    max_attention: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ class CrossEncoder:
     ) -> None:
         """prior_encoder: embeds query and passages where the spec needs a prior and a request has none."""
         self._tokenizer = tokenizer
-        self.queue = RowQueue(session, spec.max_batch_tokens)
+        self.queue = RowQueue(session, spec.max_batch_tokens, max_attention=spec.max_attention)
         self._prior_encoder = prior_encoder
         self.spec = spec
 
@@ -252,21 +255,26 @@ def _scores(readings: Sequence[_PairsToRead], outputs: FloatArray) -> list[Score
         if len(scores) > len(counts):
             # A passage is as good as its best window.
             scores = np.maximum.reduceat(scores, np.cumsum([0, *counts[:-1]]))
-        found.append(_spread(reading, scores + reading.prior))
+        lost = [rows[0].truncated_tokens for rows in reading.windows]
+        found.append(spread_scores(reading.request, reading.chosen, scores + reading.prior, lost))
         start = end
     return found
 
 
-def _spread(reading: _PairsToRead, scores: FloatArray) -> Scored:
-    """Scores of all passages: those not read come below the read ones, in the order they were found in."""
-    request, read = reading.request, reading.chosen
+def spread_scores(
+    request: RankRequest, read: Sequence[int], scores: FloatArray, lost: Sequence[int]
+) -> Scored:
+    """Scores of all passages from those of the read ones, of which so many tokens were cut off.
+
+    Passages that were not read come below, in the order they were found in.
+    """
     cut = np.zeros(len(request.passages), np.int32)
-    cut[read] = [rows[0].truncated_tokens for rows in reading.windows]
+    cut[list(read)] = lost
     if request.order is None or len(read) == len(request.passages):
         return Scored(scores, cut)
     unread = np.setdiff1d(np.arange(len(request.passages)), read)
     score = np.empty(len(request.passages), np.float32)
-    score[read] = scores
+    score[list(read)] = scores
     if not read:
         return Scored(request.order.astype(np.float32), cut)
     below = request.order[unread] - request.order[unread].max() - UNREAD_GAP

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -35,8 +37,8 @@ class Pending(Generic[A]):
     take time. `make` is called by whoever takes the answer. tokens: what its rows cost, those of a prior included.
     """
 
-    outputs: Future[FloatArray]
-    make: Callable[[FloatArray], A]
+    outputs: Future[Any]
+    make: Callable[[Any], A]
     tokens: int = 0
 
     def result(self) -> A:
@@ -47,8 +49,8 @@ class Pending(Generic[A]):
 @dataclass(slots=True, eq=False)
 class _Request:
     rows: Sequence[Row]
-    future: Future[FloatArray]
-    outputs: list[FloatArray | None]
+    future: Future[Any]
+    outputs: list[Any]
     left: int
     began: float
     is_started: bool = False
@@ -77,11 +79,21 @@ class RowQueue:
         session: Session,
         max_batch_tokens: int,
         finish: Callable[[FloatArray], FloatArray] | None = None,
+        run: Callable[[Sequence[Row]], Sequence[Any]] | None = None,
+        *,
+        max_attention: float = math.inf,
     ) -> None:
-        """finish: changes the outputs [rows, ...] of a micro-batch."""
+        """finish: changes the outputs [rows, ...] of a micro-batch.
+
+        run: makes an output of each row, of any kind, instead of `session`; those of a request are a list then.
+        max_attention: pairs of tokens, rows x width², of one micro-batch where the session holds them in memory. Of
+        micro-batches with more than a stream's share of it one runs at a time; others run beside it.
+        """
         self._session = session
         self._max_batch_tokens = max_batch_tokens
-        self._finish = finish
+        self._max_attention = max_attention
+        self._run_rows: Callable[[Sequence[Row]], Any] = run or partial(_run_session, session, finish)
+        self._join: Callable[[list[Any]], Any] = list if run else np.stack
         self._waiting: list[_Waiting] = []
         self._waiting_tokens = 0
         # Micro-batches of the oldest waiting rows; None once rows have come since they were planned.
@@ -91,6 +103,7 @@ class RowQueue:
         self._has_rows = threading.Condition(self._lock)
         self._has_room = threading.Condition(self._lock)
         self._running = 0
+        self._is_heavy_running = False
         self._is_closed = False
         self._threads: list[threading.Thread] = []
         self._cost = BatchStats()
@@ -99,12 +112,12 @@ class RowQueue:
         self.rate = WorkRate()
         self.work = WorkMeter()
 
-    def submit(self, rows: Sequence[Row]) -> Future[FloatArray]:
+    def submit(self, rows: Sequence[Row]) -> Future[Any]:
         """The outputs [len(rows), ...] of `rows`, in their order, or what the session raised. Does not block.
 
         Raises UnavailableError after `close`. No rows: the outputs, [0], are there at once.
         """
-        future: Future[FloatArray] = Future()
+        future: Future[Any] = Future()
         if not rows:
             future.set_result(np.zeros((0,), np.float32))
             return future
@@ -163,11 +176,13 @@ class RowQueue:
     def _work(self) -> None:
         while True:
             with self._has_rows:
-                self._has_rows.wait_for(lambda: self._waiting or self._is_closed)
+                self._has_rows.wait_for(self._has_turn)
                 if not self._waiting:
                     return
                 began = monotonic()
                 batch = self._take()
+                is_heavy = self._is_heavy(batch)
+                self._is_heavy_running |= is_heavy
                 self._running += 1
                 # More waits than all streams can run at once: this micro-batch has no less than it could have.
                 is_full = bool(self._waiting) and self._running >= self._session.streams
@@ -180,12 +195,32 @@ class RowQueue:
                 self.rate.add(tokens * self._session.streams, monotonic() - began)
             with self._lock:
                 self._running -= 1
+                if is_heavy:
+                    self._is_heavy_running = False
+                    # Whoever found nothing but such rows waits for this.
+                    self._has_rows.notify_all()
+
+    def _has_turn(self) -> bool:
+        """Whether a thread has something to do: a micro-batch, or to end. The lock is held."""
+        return self._find_next() is not None if self._waiting else self._is_closed
+
+    def _find_next(self) -> int | None:
+        """The place in the plan of the next micro-batch that memory has room for. The lock is held."""
+        if not self._plan:
+            self._plan = self._make_plan()
+        if not self._is_heavy_running:
+            return 0
+        return next((place for place, batch in enumerate(self._plan) if not self._is_heavy(batch)), None)
+
+    def _is_heavy(self, batch: list[_Waiting]) -> bool:
+        cost = self._session.cost
+        width = cost.width(max(entry.length for entry in batch))
+        return cost.attention(len(batch), width) * self._session.streams > self._max_attention
 
     def _take(self) -> list[_Waiting]:
         """The next micro-batch, off the queue. The lock is held."""
-        if not self._plan:
-            self._plan = self._make_plan()
-        batch = self._plan.pop(0)
+        place, plan = self._find_next() or 0, self._plan or []
+        batch = plan.pop(place)
         taken = set(map(id, batch))
         self._waiting = [entry for entry in self._waiting if id(entry) not in taken]
         self._waiting_tokens -= sum(entry.length for entry in batch)
@@ -209,23 +244,22 @@ class RowQueue:
         # Little work for several idle threads is shared out, which halves the time that a lone request takes.
         share = -(-self._waiting_tokens // max(1, self._session.streams - self._running))
         budget = min(self._max_batch_tokens, max(share, LEAST_SHARE_TOKENS))
-        plan = plan_micro_batches([entry.length for entry in oldest], budget, self._session.cost)
+        lengths = [entry.length for entry in oldest]
+        plan = plan_micro_batches(lengths, budget, self._session.cost, self._max_attention)
         return [[oldest[i] for i in batch] for batch in sorted(plan, key=min)]
 
     def _run(self, batch: list[_Waiting]) -> bool:
         """Whether it went well."""
         try:
-            outputs = self._session.run(make_batch([entry.request.rows[entry.index] for entry in batch]))
-            if self._finish:
-                outputs = self._finish(outputs)
+            outputs = self._run_rows([entry.request.rows[entry.index] for entry in batch])
         except Exception as error:
             self._fail({id(entry.request): entry.request for entry in batch}, error)
             return False
         for request in self._hand_over(batch, outputs):
-            request.future.set_result(np.stack([row for row in request.outputs if row is not None]))
+            request.future.set_result(self._join([row for row in request.outputs if row is not None]))
         return True
 
-    def _hand_over(self, batch: list[_Waiting], outputs: FloatArray) -> list[_Request]:
+    def _hand_over(self, batch: list[_Waiting], outputs: Sequence[Any]) -> list[_Request]:
         """Gives each row its output and counts the cost; the requests that are complete with it."""
         complete = []
         lengths = [entry.length for entry in batch]
@@ -253,3 +287,11 @@ class RowQueue:
             self._has_room.notify_all()
         for request in failed:
             request.future.set_exception(error)
+
+
+def _run_session(
+    session: Session, finish: Callable[[FloatArray], FloatArray] | None, rows: Sequence[Row]
+) -> FloatArray:
+    """The outputs [rows, ...] of a micro-batch."""
+    outputs = session.run(make_batch(rows))
+    return finish(outputs) if finish else outputs

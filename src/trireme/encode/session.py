@@ -24,6 +24,8 @@ class TokenBatch:
     ids: npt.NDArray[np.int64]
     type_ids: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
+    # Tokens of each row, from its first, that its tokens see; None: all. int64 [rows].
+    seen: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,17 @@ class Session(Protocol):
         """The graph's first output, float32 [rows, ...]."""
 
 
+class NamedSession(Session, Protocol):
+    """A session of a graph whose outputs have names: several of them, or one of each token."""
+
+    @property
+    def output_names(self) -> Sequence[str]:
+        """Names of the graph's outputs."""
+
+    def run_named(self, batch: TokenBatch, names: Sequence[str]) -> dict[str, FloatArray]:
+        """The outputs of these names, float32 [rows, ...]; those of tokens are [rows, width, ...], padding too."""
+
+
 def check_rows(lengths: npt.NDArray[np.int64], positions: int) -> int:
     """The tokens of the longest row. Raises InvalidInputError for no rows, an empty one, or one too long."""
     if len(lengths) == 0 or int(lengths.min()) < 1:
@@ -88,4 +101,5 @@ def pad_rows(batch: TokenBatch, cost: RunCost) -> Feeds:
     inside = np.arange(width) < batch.lengths[:, None]
     ids, types = np.zeros((rows, width), np.int64), np.zeros((rows, width), np.int64)
     ids[inside], types[inside] = batch.ids, batch.type_ids
-    return {"input_ids": ids, "attention_mask": inside.astype(np.int64), "token_type_ids": types}
+    seen = inside if batch.seen is None else np.arange(width) < batch.seen[:, None]
+    return {"input_ids": ids, "attention_mask": seen.astype(np.int64), "token_type_ids": types}

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from typing import cast
 
 import numpy as np
 
+from trireme.encode.outputs import OutputRunner, Parts, ask, join_windows
 from trireme.encode.row_queue import Pending, RowQueue
-from trireme.encode.session import Session
+from trireme.encode.session import NamedSession, Session
 from trireme.encode.tokenizer import Row, Tokenizer
 from trireme.errors import InvalidInputError, OverLengthError
-from trireme.types import Embedding, FloatArray, InputType, OverLength
+from trireme.types import Embedding, EncoderOutput, FloatArray, InputType, OverLength, TokenRules
 
 
 @dataclass(frozen=True, slots=True)
 class EmbedRequest:
-    """Texts of one request, each with its input type. None of `dimensions` and `over_length` is the model's own."""
+    """Texts of one request, each with its input type. None of `dimensions` and `over_length` is the model's own.
+
+    outputs: those that are made, of the model's; None: all of them.
+    """
 
     texts: Sequence[str]
     input_types: Sequence[InputType]
     dimensions: int | None = None
     over_length: OverLength | None = None
+    outputs: frozenset[EncoderOutput] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +45,30 @@ class EncoderSpec:
     max_text_bytes: int
     # Of requests that do not say what becomes of a text that is longer than the model reads.
     over_length: OverLength = "truncate"
+    # See RowQueue.
+    max_attention: float = math.inf
+    outputs: tuple[EncoderOutput, ...] = ("dense",)
+    # Of models with other outputs than dense.
+    rules: TokenRules = field(default_factory=TokenRules)
 
 
 class TextEncoder:
     """Embeds texts with one session. Thread-safe; the rows of all callers share micro-batches."""
 
     def __init__(self, tokenizer: Tokenizer, session: Session, spec: EncoderSpec) -> None:
-        self._tokenizer = tokenizer
-        # At once for a micro-batch: row by row this would take longer than a GPU needs for short texts.
-        self.queue = RowQueue(session, spec.max_batch_tokens, _normalize if spec.normalize else None)
+        rules = spec.rules
+        self._tokenizers = {
+            "query": tokenizer.cut_at(rules.query_length) if rules.query_length else tokenizer,
+            "passage": tokenizer.cut_at(rules.passage_length) if rules.passage_length else tokenizer,
+        }
+        self._is_parted = spec.outputs != ("dense",)
+        if self._is_parted:
+            run = OutputRunner(cast("NamedSession", session), spec.outputs, rules).run
+            self.queue = RowQueue(session, spec.max_batch_tokens, run=run, max_attention=spec.max_attention)
+        else:
+            # At once for a micro-batch: row by row this would take longer than a GPU needs for short texts.
+            finish = _normalize if spec.normalize else None
+            self.queue = RowQueue(session, spec.max_batch_tokens, finish, max_attention=spec.max_attention)
         self.spec = spec
 
     def embed(
@@ -66,9 +88,12 @@ class TextEncoder:
             if not rows[0].ids:
                 with named_row(position, len(windows)):
                     raise InvalidInputError("text holds no token that the model knows; send words or signs")
+        embeddings: Callable[..., list[Embedding]] = _parted_embeddings if self._is_parted else _embeddings
+        make = partial(embeddings, windows, dimensions=request.dimensions, normalize=self.spec.normalize)
+        if self._is_parted:
+            windows = self._ask(windows, request)
         every = [row for rows in windows for row in rows]
         tokens = sum(len(row.ids) for row in every)
-        make = partial(_embeddings, windows, dimensions=request.dimensions, normalize=self.spec.normalize)
         return Pending(self.queue.submit(every), make, tokens)
 
     def _encode(self, request: EmbedRequest) -> list[list[Row]]:
@@ -77,20 +102,42 @@ class TextEncoder:
         prompts = [known[kind] for kind in request.input_types]
         texts = [prompt + text for prompt, text in zip(prompts, request.texts, strict=True)]
         policy = request.over_length or self.spec.over_length
-        windows = [[row] for row in self._tokenizer.encode_texts(texts)]
+        windows = [[row] for row in self._tokenize(texts, request.input_types)]
         for position, (row,) in enumerate(windows):
             if row.truncated_tokens and policy != "truncate":
                 with named_row(position, len(windows)):
                     if policy == "error":
                         raise too_long("text", row)
-                    windows[position] = self._tokenizer.split_text(request.texts[position], prompts[position])
+                    tokenizer = self._tokenizers[request.input_types[position]]
+                    windows[position] = tokenizer.split_text(request.texts[position], prompts[position])
         return windows
+
+    def _tokenize(self, texts: Sequence[str], kinds: Sequence[InputType]) -> list[Row]:
+        """One row of each text, cut at what is read of its kind."""
+        if self._tokenizers["query"] is self._tokenizers["passage"]:
+            return self._tokenizers["query"].encode_texts(texts)
+        return [
+            self._tokenizers[kind].encode_texts([text])[0] for text, kind in zip(texts, kinds, strict=True)
+        ]
+
+    def _ask(self, windows: list[list[Row]], request: EmbedRequest) -> list[list[Row]]:
+        outputs = request.outputs or frozenset(self.spec.outputs)
+        return [
+            [ask(row, outputs, kind, self.spec.rules) for row in rows]
+            for rows, kind in zip(windows, request.input_types, strict=True)
+        ]
 
     def _check(self, request: EmbedRequest) -> None:
         for position, text in enumerate(request.texts):
             with named_row(position, len(request.texts)):
                 check_text("text", text, self.spec.max_text_bytes)
+        if missing := sorted((request.outputs or frozenset()).difference(self.spec.outputs)):
+            raise InvalidInputError(
+                f"this model makes no {missing[0]} output; it makes {', '.join(self.spec.outputs)}"
+            )
         wanted = request.dimensions
+        if wanted is not None and "dense" not in self.spec.outputs:
+            raise InvalidInputError("this model makes no vector of a text; leave dimensions out")
         if wanted is not None and not 1 <= wanted <= self.spec.dimensions:
             raise InvalidInputError(f"dimensions must be from 1 to {self.spec.dimensions}, got {wanted}")
 
@@ -107,6 +154,25 @@ def _embeddings(
         Embedding(vector, sum(len(row.ids) for row in rows), sum(row.truncated_tokens for row in rows))
         for vector, rows in zip(vectors, windows, strict=True)
     ]
+
+
+def _parted_embeddings(
+    windows: Sequence[Sequence[Row]], parts: Sequence[Parts], *, dimensions: int | None, normalize: bool
+) -> list[Embedding]:
+    """As `_embeddings`, from the parts of each row. `windows` has the rows as they were tokenized."""
+    found, start = [], 0
+    for rows in windows:
+        tokens = [row.own_tokens or 1 for row in rows]
+        whole = join_windows(parts[start : start + len(rows)], tokens)
+        start += len(rows)
+        vector = whole.vector
+        if vector is None:
+            vector = np.zeros(0, np.float32)
+        elif normalize or dimensions is not None:
+            vector = _normalize(vector[:dimensions])
+        counts = sum(len(row.ids) for row in rows), sum(row.truncated_tokens for row in rows)
+        found.append(Embedding(vector, *counts, whole.sparse, whole.token_vectors))
+    return found
 
 
 def _pool(windows: Sequence[Sequence[Row]], vectors: FloatArray) -> FloatArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import chain, takewhile
 from pathlib import Path
@@ -75,6 +76,12 @@ class Tokenizer:
                 f"cannot read the tokenizer {path.name}: {error}; build the model again"
             ) from error
         return cls(rust_tokenizer, max_length)
+
+    def cut_at(self, max_length: int) -> Tokenizer:
+        """The same tokenizer, which cuts at `max_length` tokens where this one cuts later."""
+        other = copy(self)
+        other.max_length = min(self.max_length, max_length)
+        return other
 
     def encode_texts(self, texts: Sequence[str]) -> list[Row]:
         """Rows of single texts, in order."""

@@ -6,7 +6,7 @@ The files are those of transformers (config.json, tokenizer_config.json) and sen
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from trireme.export.sentence_files import (
     SentenceFiles,
     read_sentence_files,
 )
+from trireme.export.token_files import TokenFiles, find_missing, read_token_files
+from trireme.types import EncoderOutput, TokenRules
 
 # tokenizer_config.json without a limit holds a number like 10**30.
 NO_LIMIT = 1_000_000
@@ -49,7 +51,10 @@ class Checkpoint:
     has_segments: the model is fed token_type_ids. pools_prompt: a prompt's tokens are pooled as the others.
     template: what a reranker reads a pair in. answers: tokens of no and yes whose logits make its score, () for
     those of the tokenizer, None for a head. has_chat_template: the library makes messages of its pairs.
-    truncate: dimensions kept of a vector, 0 for all. variant: of the weights' file, "" for model.safetensors.
+    truncate: dimensions kept of a vector, 0 for all. similarity: see SentenceFiles. variant: of the weights' file,
+    "" for model.safetensors.
+    outputs: what an encoder makes of a text; tokens: how those that are not dense are made, and rules, where the
+    tokenizer was loaded.
     """
 
     folder: Path
@@ -69,10 +74,14 @@ class Checkpoint:
     activation: str = ""
     pools_prompt: bool = True
     truncate: int = 0
+    similarity: str = ""
     variant: str = ""
     template: str = ""
     answers: tuple[int, ...] | None = None
     has_chat_template: bool = False
+    outputs: tuple[EncoderOutput, ...] = ("dense",)
+    tokens: TokenFiles = field(default_factory=TokenFiles)
+    rules: TokenRules | None = None
 
 
 def read_checkpoint(folder: Path, kind: str = "", has_adapter: bool = False) -> Checkpoint:
@@ -102,21 +111,23 @@ def read_checkpoint(folder: Path, kind: str = "", has_adapter: bool = False) -> 
     if has_adapter:
         return found
     _check_kind(found, files)
-    if not files.kind and found.kind == "text_encoder":
+    if not files.kind and found.kind in ("text_encoder", "late_interaction"):
         _check_chat_template(files.transformer_dir)
     if found.kind == "cross_encoder":
         found = _with_template(found, config, files)
-    if found.kind == "text_encoder":
+    if found.kind in ("text_encoder", "late_interaction"):
+        tokens = read_token_files(folder, files, config)
         return _check_prompts(
             replace(
-                found,
+                _with_tokens(found, tokens, family.longest_row(config)),
                 pooling=files.pooling or _default_pooling(family, config),
                 normalize=files.normalize,
                 dense=files.dense,
                 truncate=files.truncate,
+                similarity=files.similarity,
                 pools_prompt=files.pools_prompt,
-                query_prompt=files.query_prompt,
-                passage_prompt=files.passage_prompt,
+                query_prompt=tokens.query_prompt or files.query_prompt,
+                passage_prompt=tokens.passage_prompt or files.passage_prompt,
             )
         )
     return _with_labels(found, config, files)
@@ -138,11 +149,48 @@ def apply_recipe(checkpoint: Checkpoint, recipe: Recipe) -> Checkpoint:
         )
     if recipe.template is not None and not checkpoint.family.is_causal:
         raise UnsupportedError("template is for rerankers that are language models; leave it out")
+    checkpoint = _with_outputs(checkpoint, recipe)
     names = ("max_length", "pooling", "normalize", "query_prompt", "passage_prompt", "template")
     values = {name: getattr(recipe, name) for name in names}
     return _check_prompts(
         replace(checkpoint, **{name: value for name, value in values.items() if value is not None})
     )
+
+
+def _with_tokens(found: Checkpoint, tokens: TokenFiles, limit: int) -> Checkpoint:
+    """With what the checkpoint makes of tokens: all that it can, or of a reranker vectors of tokens alone.
+
+    Lengths of queries and of passages take the place of the model's.
+    """
+    outputs = tokens.outputs
+    if found.kind == "late_interaction":
+        outputs = ("multi",)
+    elif tokens.pooling and "dense" in outputs:
+        # A masked language model is a SPLADE where somebody says so.
+        outputs = ("dense",)
+    if not (tokens.query_length or tokens.passage_length):
+        return replace(found, tokens=tokens, outputs=outputs)
+    query, passage = (
+        min(limit, length or found.max_length) for length in (tokens.query_length, tokens.passage_length)
+    )
+    tokens = replace(tokens, query_length=query, passage_length=passage)
+    return replace(found, tokens=tokens, outputs=outputs, max_length=max(query, passage))
+
+
+def _with_outputs(checkpoint: Checkpoint, recipe: Recipe) -> Checkpoint:
+    """With the outputs that the recipe names. Raises UnsupportedError for one that the checkpoint cannot make."""
+    if not recipe.traits.makes_vectors and checkpoint.kind != "late_interaction":
+        return checkpoint
+    outputs: Any = recipe.encoder_outputs if recipe.traits.makes_vectors else ("multi",)
+    if why := find_missing(checkpoint.folder, checkpoint.tokens, outputs):
+        raise UnsupportedError(f"{checkpoint.folder} {why}")
+    if checkpoint.tokens.pooling and len(outputs) > 1:
+        raise UnsupportedError(
+            f"{checkpoint.folder}: a masked language model makes dense or sparse; name one of them in outputs"
+        )
+    is_normal = checkpoint.normalize and "dense" in outputs
+    pooling = checkpoint.pooling if "dense" in outputs else ""
+    return replace(checkpoint, outputs=outputs, normalize=is_normal, pooling=pooling)
 
 
 def position_limit(checkpoint: Checkpoint) -> int:
@@ -164,6 +212,7 @@ def _read_static(folder: Path, files: SentenceFiles, kind: str) -> Checkpoint:
         normalize=files.normalize,
         dense=files.dense,
         truncate=files.truncate,
+        similarity=files.similarity,
         query_prompt=files.query_prompt,
         passage_prompt=files.passage_prompt,
         variant=find_variant(files.transformer_dir),
@@ -278,7 +327,10 @@ def _is_reranker(config: dict[str, Any]) -> bool:
 
 
 def _check_kind(found: Checkpoint, files: SentenceFiles) -> None:
-    allowed = {"text_encoder": ("text_encoder",), "cross_encoder": ("cross_encoder", "classifier")}
+    allowed = {
+        "text_encoder": ("text_encoder", "late_interaction"),
+        "cross_encoder": ("cross_encoder", "classifier"),
+    }
     if files.kind and found.kind not in allowed[files.kind]:
         model_type = files.config.get("model_type", "SentenceTransformer")
         raise refuse(

@@ -6,6 +6,7 @@ B is the batch, L the tokens of a row, H the hidden size, D the length of the ve
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,23 @@ import torch
 from torch import Tensor, nn
 
 from trireme.checkpoints.families import STATIC
+from trireme.encode.outputs import EMBEDDING, TERM_WEIGHTS, TOKEN_VECTORS, TOKEN_WEIGHTS
 from trireme.export.checkpoint import Checkpoint
 from trireme.export.decoders import LastTokenScorer, MaskedEncoder, to_score
 from trireme.export.static import load_table
 from trireme.export.weights import DenseBlock, load_dense, load_pretrained_model
 
 OPSET = 17
+# Outputs that are as long as a row.
+OF_TOKENS = (TOKEN_WEIGHTS, TOKEN_VECTORS)
 
 
 @dataclass(frozen=True)
 class Graph:
     """A module to export: its inputs in order, each [B, L] int64, and its output's name.
 
-    needs_prior: the output is what the cosine of query and passage is adjusted by.
+    needs_prior: the output is what the cosine of query and passage is adjusted by. more_outputs: names of those
+    behind the first, where the module gives several.
     """
 
     module: nn.Module
@@ -34,6 +39,12 @@ class Graph:
     output_name: str
     dimensions: int
     needs_prior: bool = False
+    more_outputs: tuple[str, ...] = ()
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of all outputs, in order."""
+        return (self.output_name, *self.more_outputs)
 
     @property
     def vocabulary(self) -> int:
@@ -58,6 +69,10 @@ class PooledEncoder(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, *token_type_ids: Tensor) -> Tensor:
         """Vectors [B, D]."""
         hidden = run_encoder(self.encoder, input_ids, attention_mask, token_type_ids).last_hidden_state
+        return self.finish(hidden, attention_mask)
+
+    def finish(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """Vectors [B, D] of states [B, L, H]."""
         vectors: Tensor = self.dense(pool(hidden, attention_mask, self.pooling))
         return vectors[:, : self.truncate] if self.truncate else vectors
 
@@ -99,6 +114,77 @@ def pool(hidden: Tensor, attention_mask: Tensor, mode: str) -> Tensor:
     return (hidden * mask).sum(1) / scale.clamp(min=1e-9)
 
 
+class OutputEncoder(nn.Module):
+    """An encoder of several outputs, in the order of contracts.ENCODER_OUTPUTS: [B, D], [B, L] and [B, L, D].
+
+    pooled: what makes the vector of a text, None for none; lexical: a token's weight; layers: a token's vector.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        pooled: PooledEncoder | None,
+        lexical: nn.Module | None,
+        layers: Sequence[nn.Module] | None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.pooled, self.lexical = pooled, lexical
+        self.layers = None if layers is None else nn.Sequential(*layers)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, *token_type_ids: Tensor
+    ) -> tuple[Tensor, ...]:
+        """The outputs that the model has."""
+        hidden = run_encoder(self.encoder, input_ids, attention_mask, token_type_ids).last_hidden_state
+        outputs = []
+        if self.pooled is not None:
+            outputs.append(self.pooled.finish(hidden, attention_mask))
+        if self.lexical is not None:
+            outputs.append(self.lexical(hidden).relu().squeeze(-1))
+        if self.layers is not None:
+            outputs.append(nn.functional.normalize(self.layers(hidden), dim=-1))
+        return tuple(outputs)
+
+
+class TermWeigher(nn.Module):
+    """A SPLADE: [B, L] ids -> weights of all words [B, V], the largest of the tokens' or their sum."""
+
+    def __init__(self, model: nn.Module, pooling: str, saturates_twice: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.pooling, self.saturates_twice = pooling, saturates_twice
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, *token_type_ids: Tensor) -> Tensor:
+        """Weights [B, V], 0 for most words."""
+        logits = run_encoder(self.model, input_ids, attention_mask, token_type_ids).logits
+        if self.pooling == "max":
+            # The logarithm keeps the order: it is taken of the largest alone.
+            return self._saturate(logits.masked_fill(attention_mask.unsqueeze(2) == 0, 0.0).amax(1))
+        return (self._saturate(logits) * attention_mask.unsqueeze(2).to(logits.dtype)).sum(1)
+
+    def _saturate(self, logits: Tensor) -> Tensor:
+        weights = logits.relu().log1p()
+        return weights.log1p() if self.saturates_twice else weights
+
+
+def load_tokenwise(checkpoint: Checkpoint) -> Graph:
+    """A checkpoint with other outputs than a vector of the text. Raises as load_graph."""
+    files, inputs = checkpoint.tokens, _inputs(checkpoint)
+    if files.pooling:
+        model: Any = load_pretrained_model(checkpoint, "AutoModelForMaskedLM")
+        return Graph(TermWeigher(model, files.pooling, files.saturates_twice).eval(), inputs, TERM_WEIGHTS, 0)
+    encoder = load_pretrained_model(checkpoint, checkpoint.family.model_class or "AutoModel")
+    encoder = MaskedEncoder(encoder) if checkpoint.family.needs_masks else encoder
+    pooled = _pooled(checkpoint, encoder, checkpoint.hidden_size) if "dense" in checkpoint.outputs else None
+    lexical = load_dense(files.lexical) if "sparse" in checkpoint.outputs and files.lexical else None
+    layers = [load_dense(layer) for layer in files.layers] if "multi" in checkpoint.outputs else None
+    module = OutputEncoder(encoder, pooled.module if pooled else None, lexical, layers)  # type: ignore[arg-type]
+    made = zip((EMBEDDING, TOKEN_WEIGHTS, TOKEN_VECTORS), (pooled, lexical, layers), strict=True)
+    first, *more = [name for name, part in made if part is not None]
+    return Graph(module.eval(), inputs, first, pooled.dimensions if pooled else 0, more_outputs=tuple(more))
+
+
 def load_graph(checkpoint: Checkpoint, adapter: Path | None = None) -> Graph:
     """The checkpoint in fp32, in evaluation mode. Raises UnsupportedError naming what is in the way."""
     if adapter is not None:
@@ -106,6 +192,8 @@ def load_graph(checkpoint: Checkpoint, adapter: Path | None = None) -> Graph:
     if checkpoint.family is STATIC:
         table = load_table(checkpoint.transformer_dir, checkpoint.variant)
         return _pooled(checkpoint, table, table.words.embedding_dim)
+    if checkpoint.outputs != ("dense",):
+        return load_tokenwise(checkpoint)
     if checkpoint.kind == "text_encoder":
         encoder = load_pretrained_model(checkpoint, checkpoint.family.model_class or "AutoModel")
         encoder = MaskedEncoder(encoder) if checkpoint.family.needs_masks else encoder
@@ -161,10 +249,11 @@ def export_onnx(graph: Graph, path: Path) -> None:
             tuple(example.get(name, ids) for name in graph.input_names),
             str(path),
             input_names=list(graph.input_names),
-            output_names=[graph.output_name],
+            output_names=list(graph.output_names),
             dynamic_axes={
                 **{name: {0: "batch", 1: "length"} for name in graph.input_names},
-                graph.output_name: {0: "batch"},
+                **{name: {0: "batch"} for name in graph.output_names},
+                **{name: {0: "batch", 1: "length"} for name in OF_TOKENS if name in graph.output_names},
             },
             opset_version=OPSET,
             dynamo=False,

@@ -17,6 +17,7 @@ from trireme.errors import GateError, UnsupportedError
 from trireme.export.checkpoint import Checkpoint
 from trireme.export.graph import Graph
 from trireme.export.parity import Feeds, Run, compare_scores, compare_vectors, run_rows, run_texts
+from trireme.export.token_measure import measure_outputs
 from trireme.export.tokenizer_file import load_pretrained
 from trireme.types import FloatArray
 
@@ -25,10 +26,15 @@ QUALITY_DEPTH = 100
 
 
 def measure_parity(
-    graph: Graph, checkpoint: Checkpoint, version_dir: Path, exported: Run
+    graph: Graph, checkpoint: Checkpoint, version_dir: Path, exported: Run, engine: str
 ) -> dict[str, float]:
-    """Figures of `exported` against `graph`. Raises GateError when the tokenizer in `version_dir` differs."""
+    """Figures of `exported`, which `engine` runs, against `graph`.
+
+    Raises GateError when the tokenizer in `version_dir` differs.
+    """
     _compare_tokens(checkpoint, version_dir)
+    if checkpoint.rules is not None:
+        return measure_outputs(graph, checkpoint, version_dir, engine)
     tokenizer = open_tokenizer(version_dir, checkpoint.max_length)
     original = open_torch(graph)
     if checkpoint.kind == "cross_encoder":
@@ -61,6 +67,8 @@ def measure_quality(
         raise UnsupportedError(
             "--quality measures embedding models; run benchmarks.search.quality for a reranker"
         )
+    if "dense" not in checkpoint.outputs:
+        raise UnsupportedError("--quality measures vectors of texts; this model makes none")
     data = read_beir(folder)
     step = max(1, -(-len(data.queries) // max_queries))
     queries = dict(list(data.queries.items())[::step])
@@ -105,9 +113,8 @@ def open_torch(graph: Graph) -> Run:
 
     def run(feeds: Feeds) -> FloatArray:
         with torch.inference_mode():
-            output: FloatArray = graph.module(
-                *(torch.from_numpy(feeds[name]) for name in graph.input_names)
-            ).numpy()
+            found = graph.module(*(torch.from_numpy(feeds[name]) for name in graph.input_names))
+        output: FloatArray = (found[0] if isinstance(found, tuple) else found).numpy()
         return output
 
     return run

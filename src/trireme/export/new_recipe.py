@@ -27,9 +27,13 @@ def make_recipe(model: str, values: Mapping[str, Any], cache: Path) -> Recipe:
         known = {key: given[key] for key in checkpoint_keys if key in given}
         folder = fetch_source(Recipe(model, "text_encoder", **known), cache)
         with merged_source(folder, cache) as merged:
-            given["kind"] = read_checkpoint(merged).kind
+            checkpoint = read_checkpoint(merged)
+        given["kind"] = checkpoint.kind
+        if checkpoint.outputs != ("dense",):
+            given.setdefault("outputs", checkpoint.outputs)
     recipe = Recipe(model, **given)
-    return replace(recipe, max_batch_size=recipe.traits.batch_size, **_SERVING)
+    serving = {**_SERVING, "response_cache": len(recipe.encoder_outputs) == 1}
+    return replace(recipe, max_batch_size=recipe.traits.batch_size, **serving)
 
 
 def check_recipe_is_free(recipe: Recipe, repository: Path) -> None:

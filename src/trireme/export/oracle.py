@@ -20,10 +20,8 @@ import torch
 from trireme.artifacts.recipe import Recipe
 from trireme.checkpoints.config import read_json, read_optional
 from trireme.checkpoints.families import STATIC
-from trireme.encode.batching import RunCost
 from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
 from trireme.encode.pair_template import PairTemplate
-from trireme.encode.session import TokenBatch, pad_rows
 from trireme.encode.text_encoder import EncoderSpec, TextEncoder
 from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import GateError, UnsupportedError
@@ -38,6 +36,14 @@ from trireme.export.sentence_files import (
     MODULES_FILE,
     PASSAGE_PROMPTS,
     SETTINGS_FILES,
+)
+from trireme.export.token_measure import (
+    KINDS,
+    ModuleSession,
+    as_array,
+    embed_both,
+    make_by_definition,
+    open_encoder,
 )
 from trireme.export.tokenizer_file import readable_pieces
 from trireme.types import FloatArray, InputType
@@ -59,35 +65,74 @@ TEXTS = (
 _BATCH_TOKENS = 512
 
 
-class ModuleSession:
-    """The session port over the checkpoint's own module, in float32 and in this process."""
-
-    cost = RunCost()
-    streams = 1
-
-    def __init__(self, graph: Graph) -> None:
-        self._graph = graph
-        self.input_names = graph.input_names
-
-    def run(self, batch: TokenBatch) -> FloatArray:
-        """The module's output, float32 [rows, ...]."""
-        feeds = pad_rows(batch, self.cost)
-        with torch.inference_mode():
-            output: FloatArray = self._graph.module(
-                *(torch.from_numpy(feeds[name]) for name in self.input_names)
-            ).numpy()
-        return output
-
-
 def check_reading(recipe: Recipe, checkpoint: Checkpoint, graph: Graph, tokenizer_file: Path) -> None:
     """Raises GateError when a library reads the checkpoint otherwise; UnsupportedError when it cannot read it.
 
     What the recipe sets is told to the library. Blocks for seconds.
     """
-    check = {"text_encoder": _check_vectors, "cross_encoder": _check_scores, "classifier": _check_labels}
+    check = {
+        "text_encoder": _check_outputs,
+        "late_interaction": _check_outputs,
+        "cross_encoder": _check_scores,
+        "classifier": _check_labels,
+    }
     tokenizer = Tokenizer.load(tokenizer_file, checkpoint.max_length)
     with _folder_for_library(recipe, checkpoint) as folder, readable_pieces(), quiet_logging():
         check[checkpoint.kind](recipe, checkpoint, ModuleSession(graph), tokenizer, folder)
+
+
+def _check_outputs(
+    recipe: Recipe, checkpoint: Checkpoint, session: ModuleSession, tokenizer: Tokenizer, folder: Path
+) -> None:
+    if "dense" in checkpoint.outputs:
+        _check_vectors(recipe, checkpoint, session, tokenizer, folder)
+    if checkpoint.rules is None:
+        return
+    ours = embed_both(open_encoder(checkpoint, session, tokenizer, _BATCH_TOKENS), TEXTS)
+    names = [f"{kind} {text!r}" for kind in KINDS for text in TEXTS]
+    for output, theirs in _ask_library(recipe, checkpoint, folder).items():
+        values = [as_array(one, output, len(theirs[0])) for one in ours]
+        for name, one, other in zip(names, values, theirs, strict=True):
+            if one.shape != other.shape:
+                raise _error(
+                    recipe, "the library", f"it makes {len(other)} vectors, we {len(one)}, for {name[:80]}"
+                )
+        apart = np.array([np.linalg.norm(a - b) for a, b in zip(values, theirs, strict=True)])
+        allowed = VECTOR_ERROR * np.array([max(np.linalg.norm(one), ROUNDING) for one in theirs])
+        _judge(recipe, f"the library's {output} output", names, apart, allowed)
+
+
+def _ask_library(recipe: Recipe, checkpoint: Checkpoint, folder: Path) -> dict[str, list[FloatArray]]:
+    """What the library makes of TEXTS as queries and then as passages, by output: weights [V], vectors [n, D]."""
+    from sentence_transformers import MultiVectorEncoder, SentenceTransformer, SparseEncoder
+
+    if checkpoint.tokens.pooling:
+        sparse = _load(SparseEncoder, checkpoint, folder)
+        _set_length(recipe, checkpoint, sparse)
+        return {"sparse": [np.asarray(row.to_dense()) for row in _encode_both(recipe, sparse)]}
+    if "dense" not in checkpoint.tokens.outputs:
+        multi = _load(MultiVectorEncoder, checkpoint, folder)
+        if recipe.max_length is not None:
+            multi.max_seq_length = recipe.max_length
+            multi[0].document_length = min(multi[0].document_length or recipe.max_length, recipe.max_length)
+        return {"multi": [one.numpy() for one in _encode_both(recipe, multi)]}
+    # No library of these makes bge-m3's other outputs: its states are theirs, the layers FlagEmbedding's.
+    dense = _load(SentenceTransformer, checkpoint, folder)
+    _set_length(recipe, checkpoint, dense)
+    made = [make_by_definition(checkpoint, dense, text) for _ in KINDS for text in TEXTS]
+    return {output: [one[output] for one in made] for output in checkpoint.outputs if output != "dense"}
+
+
+def _encode_both(recipe: Recipe, library: Any) -> list[Any]:
+    options = {"batch_size": 1, "show_progress_bar": False}
+    found = []
+    for encode, prompt in (
+        (library.encode_query, recipe.query_prompt),
+        (library.encode_document, recipe.passage_prompt),
+    ):
+        told = {} if prompt is None else {"prompt": prompt}
+        found += list(encode(list(TEXTS), **options, **told))
+    return found
 
 
 def _check_vectors(

@@ -30,6 +30,7 @@ from trireme.export.weights import DenseBlock
 FILES = (PACKED_WEIGHTS_FILE, PACKED_CONFIG_FILE)
 # What a byte holds on either side of zero.
 BYTE = 127.0
+_OUTPUTS = "it has other outputs than a vector of the text"
 
 _ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
 _DENSE_ACTIVATIONS = {"Identity": "", "Tanh": "tanh", "ReLU": "relu"}
@@ -37,6 +38,10 @@ _DENSE_ACTIVATIONS = {"Identity": "", "Tanh": "tanh", "ReLU": "relu"}
 
 def write_packed(graph: Graph, checkpoint: Checkpoint, precision: str, folder: Path) -> None:
     """Writes FILES into `folder`. Raises UnsupportedError for what the packed encoder cannot run."""
+    if checkpoint.outputs != ("dense",):
+        raise UnsupportedError(
+            f"a packed encoder cannot run {checkpoint.folder}: {_OUTPUTS}; use engine onnx or openvino"
+        )
     module = graph.module
     encoder: Any
     if isinstance(module, PooledEncoder):
@@ -130,6 +135,8 @@ def find_obstacle(checkpoint: Checkpoint) -> str:
     """Why engine vnni cannot run `checkpoint`; "" where it can. Reads its config.json."""
     if checkpoint.family is STATIC:
         return "it has a table of words and no layers"
+    if checkpoint.outputs != ("dense",):
+        return _OUTPUTS
     config = read_json(checkpoint.transformer_dir / "config.json")
     sizes = checkpoint.family.sizes.read(config)
     return (

@@ -33,7 +33,7 @@ _SCORE_MOST = {"fp32": 0.001, "fp16": 0.02, "bf16": 0.05, "int8": 0.3}
 
 def read_thresholds(recipe: Recipe) -> Thresholds:
     """The recipe's thresholds, or the defaults of its precision."""
-    if recipe.kind == "text_encoder":
+    if recipe.kind in ("text_encoder", "late_interaction"):
         least = dict(_VECTOR_LEAST[recipe.precision])
         chosen = {"cosine_min": recipe.min_cosine, "cosine_mean": recipe.mean_cosine}
         return Thresholds({**least, **{k: v for k, v in chosen.items() if v is not None}}, {})

@@ -151,7 +151,7 @@ def _make(work: Work, stage: Path, notice: Notice) -> Built[Manifest]:
     )
     notice("compare")
     built = open_built(stage, recipe.encoder_engine, checkpoint.max_length)
-    figures = measure_parity(graph, checkpoint, stage, built)
+    figures = measure_parity(graph, checkpoint, stage, built, recipe.encoder_engine)
 
     def describe() -> Manifest:
         manifest = replace(_describe(work, checkpoint, graph, stage), figures=figures)
@@ -185,12 +185,15 @@ def _load(work: Work, stage: Path) -> tuple[Checkpoint, Any]:
     from trireme.export.graph import load_graph
     from trireme.export.oracle import check_reading
     from trireme.export.pair_prompt import with_pair_prompt
+    from trireme.export.token_rules import make_rules
     from trireme.export.tokenizer_file import feed_segments, find_beyond, load_pretrained, write_tokenizer
 
     checkpoint, adapter = work.checkpoint, work.adapter
     tokenizer = load_pretrained(checkpoint)
     if adapter is None:
         checkpoint = with_pair_prompt(feed_segments(checkpoint, tokenizer), tokenizer)
+    if checkpoint.outputs != ("dense",):
+        checkpoint = replace(checkpoint, rules=make_rules(checkpoint, tokenizer))
     graph = load_graph(checkpoint, adapter)
     beyond = find_beyond(checkpoint, tokenizer, graph.vocabulary)
     write_tokenizer(checkpoint, stage / TOKENIZER_FILE, beyond)
@@ -216,6 +219,7 @@ def _describe(work: Work, checkpoint: Checkpoint, graph: Any, stage: Path) -> Ma
         sizes={name: (stage / name).stat().st_size for name in names},
         pooling=checkpoint.pooling,
         normalize=checkpoint.normalize,
+        similarity=checkpoint.similarity.replace("cosine", ""),
         # A reranker's is part of its template.
         query_prompt="" if checkpoint.template else checkpoint.query_prompt,
         passage_prompt=checkpoint.passage_prompt,
@@ -224,6 +228,8 @@ def _describe(work: Work, checkpoint: Checkpoint, graph: Any, stage: Path) -> Ma
         engine=recipe.encoder_engine,
         needs_prior=graph.needs_prior,
         template=checkpoint.template,
+        outputs=() if checkpoint.outputs == ("dense",) else checkpoint.outputs,
+        token_rules=checkpoint.rules,
         tools=work.inputs.tools,
         inputs_digest=work.inputs.digest,
     )

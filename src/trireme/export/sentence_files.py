@@ -20,6 +20,7 @@ from trireme.checkpoints.config import (
     refuse,
 )
 from trireme.errors import UnsupportedError
+from trireme.export.transformer_settings import read_count, read_settings
 
 MODULES_FILE = "modules.json"
 CONFIG_FILE = "config_sentence_transformers.json"
@@ -28,11 +29,26 @@ SETTINGS_FILES = tuple(
     f"sentence_{family}_config.json"
     for family in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
-# What each model_type is here; the two others give many vectors, or weights of words, for one text.
-KINDS = {"SentenceTransformer": "text_encoder", "CrossEncoder": "cross_encoder"}
+# What each model_type is here; ColBERT is PyLate's.
+KINDS = {
+    "SentenceTransformer": "text_encoder",
+    "CrossEncoder": "cross_encoder",
+    "SparseEncoder": "text_encoder",
+    "MultiVectorEncoder": "text_encoder",
+    "ColBERT": "text_encoder",
+}
+# Those without one vector of a text.
+_TOKENWISE = ("SparseEncoder", "MultiVectorEncoder", "ColBERT")
+_TOKEN_MODULES = ("MLMTransformer", "SpladePooling", "MultiVectorMask")
+# Of Transformer's settings, those of a model of one vector per token.
+_TOKEN_SETTINGS = ("query_length", "document_length", "query_expansion")
+# Another name of a module that is sentence-transformers' own.
+_ALIASES = {"pylate.models.Dense.Dense": "sentence_transformers.base.modules.dense.Dense"}
 STATIC = "StaticEmbedding"
 BEHIND_POOLING = ("Dense", "Dropout", "Normalize")
 DENSE_ACTIVATIONS = ("Tanh", "Identity", "ReLU", "GELU", "Sigmoid", "SiLU")
+# How a model's vectors are meant to be compared, as sentence-transformers names it.
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 PASSAGE_PROMPTS = ("document", "passage", "corpus")
 
 # In the order of sentence-transformers, which takes mean where all are false.
@@ -43,29 +59,6 @@ _OLD_POOLING_KEYS = {
     "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
-}
-# Of Transformer's settings by what the model does: its task, its output and where the library finds that.
-_TASKS = {
-    "text_encoder": ("feature-extraction", "token_embeddings", "last_hidden_state"),
-    "cross_encoder": ("sequence-classification", "scores", "logits"),
-    "yes or no": ("text-generation", "causal_logits", "logits"),
-}
-# Keys of Transformer's settings that change nothing of the numbers: weights are read in float32.
-_HARMLESS = {
-    "dtype",
-    "torch_dtype",
-    "attn_implementation",
-    "trust_remote_code",
-    "use_safetensors",
-    "use_cache",
-}
-_ARGUMENTS = {
-    "model_args": "model",
-    "model_kwargs": "model",
-    "tokenizer_args": "tokenizer",
-    "processor_kwargs": "tokenizer",
-    "config_args": "config",
-    "config_kwargs": "config",
 }
 
 
@@ -79,6 +72,8 @@ class DenseLayer:
     has_bias: bool
     activation: str
     is_residual: bool = False
+    # Of its tensors in a file that is not sentence-transformers'; None in one that is.
+    prefix: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +83,8 @@ class SentenceFiles:
     answers: tokens whose logits a language model's score is made of, no and yes.
     is_static: words have one vector each, and a text their mean.
     max_length: in tokens, None where they say nothing. truncate: dimensions kept of a vector, 0 for all.
+    modules: names and folders. is_tokenwise: there is no vector of a text, see token_files; token_settings: keys of
+    Transformer's for that.
     """
 
     transformer_dir: Path
@@ -99,10 +96,15 @@ class SentenceFiles:
     normalize: bool = False
     dense: tuple[DenseLayer, ...] = ()
     truncate: int = 0
+    # Of SIMILARITIES; "" where they say none, which is cosine.
+    similarity: str = ""
     query_prompt: str = ""
     passage_prompt: str = ""
     answers: tuple[int, ...] = ()
     is_static: bool = False
+    modules: tuple[tuple[str, Path], ...] = ()
+    is_tokenwise: bool = False
+    token_settings: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
 
 
@@ -122,11 +124,25 @@ def read_sentence_files(folder: Path) -> SentenceFiles:
         transformer_dir / SETTINGS_FILES[0],
     )
     settings = read_optional(settings_path)
-    has_answers = any(module["name"] == "LogitScore" for module in modules)
-    found = {
+    names = [module["name"] for module in modules]
+    is_tokenwise = _is_tokenwise(config, names)
+    token_settings: dict[str, Any] = {}
+    if is_tokenwise:
+        token_settings = {key: settings.pop(key) for key in _TOKEN_SETTINGS if key in settings}
+    task = (
+        "yes or no"
+        if "LogitScore" in names
+        else "sparse encoder"
+        if "SpladePooling" in names and "transformer_task" in settings
+        else kind
+    )
+    found: dict[str, Any] = {
         "transformer_dir": transformer_dir,
         "kind": kind,
-        "max_length": _read_settings(settings_path, settings, "yes or no" if has_answers else kind),
+        "modules": tuple((module["name"], folder / module["path"]) for module in modules),
+        "is_tokenwise": is_tokenwise,
+        "token_settings": token_settings,
+        "max_length": read_settings(settings_path, settings, task),
         "lowercase": bool(settings.get("do_lower_case")),
         "is_static": modules[0]["name"] == STATIC,
         "config": config,
@@ -138,11 +154,19 @@ def read_sentence_files(folder: Path) -> SentenceFiles:
     query, passage = read_prompts(folder / CONFIG_FILE, config)
     return SentenceFiles(
         **found,
-        **_read_pipeline(path, modules),
-        truncate=_read_count(folder / CONFIG_FILE, config, "truncate_dim") or 0,
+        **({} if is_tokenwise else _read_pipeline(path, modules)),
+        truncate=read_count(folder / CONFIG_FILE, config, "truncate_dim") or 0,
+        similarity="" if is_tokenwise else _read_similarity(folder / CONFIG_FILE, config),
         query_prompt=query,
         passage_prompt=passage,
     )
+
+
+def _is_tokenwise(config: dict[str, Any], names: list[str]) -> bool:
+    """Whether there is no vector of a text. PyLate's first files say so by what is missing alone."""
+    stated = config.get("model_type")
+    is_old = stated is None and "Pooling" not in names and names[0] == "Transformer"
+    return stated in _TOKENWISE or (is_old and any(name in ("Dense", *_TOKEN_MODULES) for name in names[1:]))
 
 
 def read_prompts(path: Path, config: dict[str, Any]) -> tuple[str, str]:
@@ -175,6 +199,7 @@ def _read_modules(path: Path) -> list[dict[str, Any]]:
             raise UnsupportedError(f"{path}: a module lacks its type or path")
         if not (path.parent / place).resolve().is_relative_to(path.parent.resolve()):
             raise UnsupportedError(f"{path} names a module outside its folder: {place!r}")
+        kind = _ALIASES.get(kind, kind)
         if not kind.startswith("sentence_transformers."):
             raise refuse(
                 path,
@@ -186,9 +211,9 @@ def _read_modules(path: Path) -> list[dict[str, Any]]:
     if modules[0]["name"] == STATIC:
         _check_static(path, modules)
         return modules
-    known = ("Transformer", "Pooling", "LogitScore", *BEHIND_POOLING)
+    known = ("Transformer", "Pooling", "LogitScore", *BEHIND_POOLING, *_TOKEN_MODULES)
     other = next((module["name"] for module in modules if module["name"] not in known), None)
-    if other is not None or modules[0]["name"] != "Transformer":
+    if other is not None or modules[0]["name"] not in ("Transformer", "MLMTransformer"):
         raise UnsupportedError(
             f"{path} has a module {other or modules[0]['name']!r}; supported: Transformer first, then"
             f" Pooling, then {', '.join(BEHIND_POOLING)}"
@@ -207,12 +232,16 @@ def _check_static(path: Path, modules: list[dict[str, Any]]) -> None:
 
 def _read_kind(path: Path, config: dict[str, Any]) -> str:
     model_type = config.get("model_type", "SentenceTransformer")
-    similarity = config.get("similarity_fn_name")
     if model_type not in KINDS:
-        raise refuse(path, "model_type", model_type, f"only {' and '.join(KINDS)} are served")
-    if isinstance(similarity, str) and "maxsim" in similarity.lower():
-        raise refuse(path, "similarity_fn_name", similarity, "a model of one vector per token is not served")
+        raise refuse(path, "model_type", model_type, f"only {', '.join(KINDS)} are served")
     return KINDS[model_type]
+
+
+def _read_similarity(path: Path, config: dict[str, Any]) -> str:
+    similarity = config.get("similarity_fn_name") or ""
+    if similarity and similarity not in SIMILARITIES:
+        raise refuse(path, "similarity_fn_name", similarity, f"this is one of {', '.join(SIMILARITIES)}")
+    return str(similarity)
 
 
 def _check_cross_encoder(path: Path, modules: list[dict[str, Any]]) -> tuple[int, ...]:
@@ -264,7 +293,7 @@ def _read_pipeline(path: Path, modules: list[dict[str, Any]]) -> dict[str, Any]:
         if module["name"] == "Pooling":
             pooling, pools_prompt = _read_pooling(folders[number] / "config.json")
         elif module["name"] == "Dense":
-            dense.append(_read_dense(folders[number]))
+            dense.append(read_dense(folders[number], "sentence_embedding"))
         elif module["name"] == "Normalize":
             _check_names(folders[number] / "config.json")
     is_normal = names[-1] == "Normalize"
@@ -286,10 +315,11 @@ def _read_pooling(path: Path) -> tuple[str, bool]:
     return modes[0], config.get("include_prompt", True) is not False
 
 
-def _read_dense(folder: Path) -> DenseLayer:
+def read_dense(folder: Path, works_on: str) -> DenseLayer:
+    """The Dense module in `folder`, which works on the output of that name. Raises UnsupportedError."""
     path = folder / "config.json"
     config = read_json(path)
-    _check_names(path)
+    _check_names(path, works_on)
     stated = config.get("activation_function", "torch.nn.modules.activation.Tanh")
     activation = str(stated).rpartition(".")[2]
     if not str(stated).startswith("torch.") or activation not in DENSE_ACTIVATIONS:
@@ -297,7 +327,7 @@ def _read_dense(folder: Path) -> DenseLayer:
             path, "activation_function", stated, f"supported: {', '.join(DENSE_ACTIVATIONS)} of torch.nn"
         )
     variant = find_variant(folder)
-    sizes = [_read_count(path, config, key) for key in ("in_features", "out_features")]
+    sizes = [read_count(path, config, key) for key in ("in_features", "out_features")]
     if None in sizes:
         raise UnsupportedError(f"{path} lacks in_features or out_features")
     return DenseLayer(
@@ -310,71 +340,9 @@ def _read_dense(folder: Path) -> DenseLayer:
     )
 
 
-def _check_names(path: Path) -> None:
-    """A module works on the text's vector, not on those of its tokens or on scores."""
+def _check_names(path: Path, works_on: str = "sentence_embedding") -> None:
+    """A module works on the text's vector, or on those of its tokens, where that is what is served."""
     config = read_optional(path)
     for key in ("module_input_name", "module_output_name"):
-        if config.get(key) not in (None, "sentence_embedding"):
-            raise refuse(path, key, config[key], "only sentence_embedding is supported")
-
-
-def _read_settings(path: Path, settings: dict[str, Any], kind: str) -> int | None:
-    """The length that Transformer's settings state; every other key is either known to be harmless or refused."""
-    length = _read_count(path, settings, "max_seq_length")
-    for key, value in settings.items():
-        if key in _ARGUMENTS:
-            own = _read_arguments(path, key, value or {})
-            length = own if own is not None else length
-        elif key not in ("max_seq_length", "do_lower_case", "unpad_inputs") and value:
-            _check_setting(path, key, value, kind)
-    for key in ("query_length", "document_length"):
-        stated = _read_count(path, settings, key)
-        if stated is not None and stated != length:
-            raise refuse(path, key, stated, "queries and passages have one length; set max_seq_length")
-    return length
-
-
-def _check_setting(path: Path, key: str, value: Any, kind: str) -> None:
-    if key in ("query_length", "document_length"):
-        return
-    if key == "modality_config":
-        _check_modalities(path, key, value, kind)
-        return
-    task, output, _ = _TASKS[kind]
-    wanted = {"transformer_task": task, "module_output_name": output}
-    if key not in wanted:
-        raise refuse(path, key, value, "this key is not supported; remove it if the model does without")
-    if value != wanted[key]:
-        raise refuse(path, key, value, f"a {kind} has {wanted[key]!r} there")
-
-
-def _check_modalities(path: Path, key: str, value: Any, kind: str) -> None:
-    """Texts are read, and, by a chat template, messages: `flat` ones, whose content is a text."""
-    read = {"method": "forward", "method_output_name": _TASKS[kind][2]}
-    known = {"text": (read,), "message": (read, {**read, "format": "flat"})}
-    own = value if isinstance(value, dict) else {}
-    names = ("text",) if kind == "text_encoder" else ("text", "message")
-    if "text" not in own or any(name not in names or own[name] not in known[name] for name in own):
-        raise refuse(path, key, value, f"a {kind} has {dict.fromkeys(names, read)!r} there")
-
-
-def _read_arguments(path: Path, key: str, arguments: dict[str, Any]) -> int | None:
-    """The length among the arguments that `key` passes on to transformers."""
-    length = None
-    for name, value in arguments.items():
-        if _ARGUMENTS[key] == "tokenizer" and name == "model_max_length":
-            length = _read_count(path, arguments, name)
-        elif name not in _HARMLESS and value is not None:
-            raise refuse(
-                path, f"{key}.{name}", value, "this argument is not supported; put it into config.json"
-            )
-    return length
-
-
-def _read_count(path: Path, config: dict[str, Any], key: str) -> int | None:
-    value = config.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 1 or value != int(value):
-        raise refuse(path, key, value, "this must be a whole number above 0")
-    return int(value)
+        if config.get(key) not in (None, works_on):
+            raise refuse(path, key, config[key], f"only {works_on} is supported")

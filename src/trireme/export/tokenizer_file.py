@@ -15,6 +15,7 @@ from trireme.checkpoints.families import STATIC
 from trireme.errors import UnsupportedError
 from trireme.export.checkpoint import Checkpoint
 from trireme.export.static import load_words
+from trireme.export.token_rules import register_markers
 
 # Without one of them transformers makes an empty tokenizer, which knows no word.
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
@@ -54,6 +55,7 @@ def load_pretrained(checkpoint: Checkpoint) -> Any:
             f"{folder}: truncation_side {tokenizer.truncation_side!r} of the tokenizer is not supported; long"
             " texts are cut on the right"
         )
+    register_markers(tokenizer, checkpoint.tokens.markers)
     return tokenizer
 
 

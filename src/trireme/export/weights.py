@@ -83,7 +83,11 @@ def load_dense(layer: DenseLayer) -> DenseBlock:
 
     block = DenseBlock(layer)
     try:
-        block.load_state_dict({name: value.float() for name, value in load_file(layer.weights).items()})
+        tensors = load_file(layer.weights)
+        if layer.prefix is not None:
+            names = ("weight", "bias") if layer.has_bias else ("weight",)
+            tensors = {f"linear.{name}": tensors[layer.prefix + name] for name in names}
+        block.load_state_dict({name: value.float() for name, value in tensors.items()})
     except Exception as error:  # safetensors and torch raise errors of their own
         reason = str(error).splitlines()[-1].strip()
         raise UnsupportedError(f"{layer.weights} does not fit the config.json beside it: {reason}") from error

@@ -3,9 +3,16 @@ from dataclasses import replace
 
 import pytest
 
-from trireme.artifacts.manifest import Manifest, hash_file, read_manifest, verify_files, write_manifest
+from trireme.artifacts.manifest import (
+    Manifest,
+    check_searchable,
+    hash_file,
+    read_manifest,
+    verify_files,
+    write_manifest,
+)
 from trireme.artifacts.tuning import Tried, Tuning
-from trireme.errors import ArtifactError
+from trireme.errors import ArtifactError, SettingError
 
 
 @pytest.fixture
@@ -51,6 +58,32 @@ def test_an_encoder_of_one_vector_says_nothing_of_its_outputs_and_of_several_nam
     several = replace(manifest, outputs=("dense", "multi"))
     write_manifest(version, several)
     assert read_manifest(version) == several
+
+
+@pytest.mark.parametrize(
+    ("similarity", "normalize", "said"),
+    [
+        ("", False, ""),
+        ("dot", True, ""),
+        ("euclidean", True, ""),
+        ("dot", False, "by the dot product, .*: build it with --normalize"),
+        ("euclidean", False, "by euclidean distance, .*: build it with --normalize"),
+        ("manhattan", True, "by manhattan distance, .*: take another model"),
+    ],
+)
+def test_only_vectors_that_the_cosine_ranks_as_they_are_meant_are_searched(
+    version, manifest, similarity, normalize, said
+):
+    meant = replace(manifest, similarity=similarity, normalize=normalize)
+    write_manifest(version, meant)
+    assert read_manifest(version) == meant
+    # Who compares them does not change them.
+    assert (meant.version, meant.embedder) == (replace(meant, similarity="").version, meant.embedder)
+    if not said:
+        check_searchable(meant)
+        return
+    with pytest.raises(SettingError, match=said):
+        check_searchable(meant)
 
 
 def test_a_corrupt_file_is_named(version, manifest):

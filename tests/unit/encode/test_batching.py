@@ -35,6 +35,14 @@ def test_no_other_cut_of_the_sorted_rows_is_cheaper():
                 assert cost <= sum(part[0] * len(part) + 6 for part in parts)
 
 
+def test_pairs_of_tokens_bound_a_micro_batch_where_a_session_holds_them():
+    lengths = [8, 8, 8, 8, 4, 4, 20]
+    held = RunCost(keeps_attention=True)
+    batches = plan_micro_batches(lengths, 512, held, max_attention=128)
+    assert [sorted(lengths[row] for row in batch) for batch in batches] == [[20], [8, 8], [8, 8], [4, 4]]
+    assert plan_micro_batches(lengths, 512, RunCost(), 128) == plan_micro_batches(lengths, 512)
+
+
 def test_many_rows_of_one_length_fill_the_budget():
     assert [len(batch) for batch in plan_micro_batches([10] * 100, 200)] == [20] * 5
 

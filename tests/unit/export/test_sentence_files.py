@@ -71,8 +71,15 @@ def test_a_model_that_is_compared_token_by_token_is_refused(name, make):
 
 
 @pytest.mark.parametrize("name", ["cosine", "dot", "euclidean", "manhattan", None])
-def test_a_similarity_of_whole_vectors_changes_nothing(name, make):
-    assert read_sentence_files(make(config={"similarity_fn_name": name})).pooling == "mean"
+def test_a_similarity_of_whole_vectors_is_read_and_changes_nothing_else(name, make):
+    found = read_sentence_files(make(config={"similarity_fn_name": name}))
+    assert (found.pooling, found.similarity) == ("mean", name or "")
+
+
+@pytest.mark.parametrize("name", ["hamming", 3])
+def test_a_similarity_that_nobody_knows_is_refused_by_name(name, make):
+    with pytest.raises(UnsupportedError, match=r"similarity_fn_name = .*: this is one of cosine, dot"):
+        read_sentence_files(make(config={"similarity_fn_name": name}))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,6 @@ class OpenVinoSession:
         """Raises ArtifactError for a file that is no graph. The recipe keeps it on the CPU."""
         import openvino
 
-        # On one AVX-512 core a call takes 1.5 to 3 ms, the more the more its shape differs from that of the call
-        # before, and 0.075 ms a token; one of a new shape 10 ms more.
-        self.cost = RunCost(call_tokens=20, few_shapes=True, max_width=options.max_length)
         self.streams, threads = share_cores(options.cores, options.threads)
         core = openvino.Core()
         properties: dict[str, Any] = {
@@ -41,20 +39,38 @@ class OpenVinoSession:
         except RuntimeError as error:
             raise ArtifactError(f"cannot load {GRAPH_FILE}: {error}; build the model again") from error
         self.input_names = check_inputs([node.get_any_name() for node in model.inputs], GRAPH_FILE)
+        self.output_names = [node.get_any_name() for node in model.outputs]
+        # On one AVX-512 core a call takes 1.5 to 3 ms, the more the more its shape differs from that of the call
+        # before, and 0.075 ms a token; one of a new shape 10 ms more.
+        self.cost = RunCost(
+            call_tokens=20,
+            few_shapes=True,
+            max_width=options.max_length,
+            keeps_attention=_has_softmax(model),
+        )
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(self.streams):
             self._requests.put(model.create_infer_request())
 
     def run(self, batch: TokenBatch) -> FloatArray:
         """The graph's first output, float32 [rows, ...]."""
+        return self.run_named(batch, self.output_names[:1])[self.output_names[0]]
+
+    def run_named(self, batch: TokenBatch, names: Sequence[str]) -> dict[str, FloatArray]:
+        """See NamedSession."""
         feeds = pad_rows(batch, self.cost)
         request = self._requests.get()
         try:
             done = request.infer({name: feeds[name] for name in self.input_names}, share_inputs=True)
-            output: FloatArray = done[0].copy()
+            return {name: done[self.output_names.index(name)].copy() for name in names}
         finally:
             self._requests.put(request)
-        return output
+
+
+def _has_softmax(model: Any) -> bool:
+    """Whether an attention is left that OpenVINO has not fused into one that goes through it in parts."""
+    ops = model.get_runtime_model().get_ops()
+    return any(str(op.get_rt_info()["layerType"].value).lower() == "softmax" for op in ops)
 
 
 def share_cores(cores: int, threads: int) -> tuple[int, int]:

@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import cast, get_args
 
 from trireme.artifacts.contracts import OVER_LENGTH
+from trireme.artifacts.recipe import ATTENTION_TOKENS
 from trireme.errors import SettingError
 from trireme.types import OverLength
+
+# The key of recipes.
+ATTENTION = "max_attention_tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,10 @@ class ModelConfig:
                 f" {', '.join(get_args(OverLength))}, got {raw!r}"
             )
         return cast("OverLength", raw)
+
+    def read_attention(self) -> int:
+        """Pairs of tokens of a micro-batch; of older configurations as many as a recipe has without the key."""
+        return self.read_int(ATTENTION) ** 2 if ATTENTION in self.parameters else ATTENTION_TOKENS**2
 
     def read_text(self, key: str) -> str:
         """A parameter as text; SettingError where it is missing."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from trireme.artifacts.config_writer import PARAMETERS
 from trireme.artifacts.contracts import RERANK_DEPTH
-from trireme.artifacts.manifest import read_manifest, verify_files
+from trireme.artifacts.manifest import Manifest, read_manifest, verify_files
 from trireme.artifacts.repository import version_dir
 from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
+from trireme.encode.late_interaction import LateInteraction, LateSpec
 from trireme.encode.pair_template import PairTemplate
+from trireme.encode.session import NamedSession
+from trireme.encode.text_encoder import TextEncoder
 from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import InvalidInputError
 from trireme.triton.backends.config import ModelConfig
@@ -31,13 +34,14 @@ from trireme.triton.backends.text_encoder import (
     measure,
     open_encoder_session,
 )
-from trireme.types import Classified, Scored
+from trireme.types import Classified, Scored, TokenRules
 
 
 class CrossEncoderModel(BackendModel):
-    """A model whose configuration has the input `text` classifies; otherwise it ranks passages."""
+    """A model whose configuration has the input `text` classifies; otherwise it ranks passages, read with the query
+    or, of a late_interaction, apart from it."""
 
-    known_parameters = frozenset(PARAMETERS["cross_encoder"])
+    known_parameters = frozenset((*PARAMETERS["cross_encoder"], *PARAMETERS["late_interaction"]))
 
     def load(self, config: ModelConfig) -> None:
         manifest = read_manifest(config.version_dir)
@@ -56,19 +60,34 @@ class CrossEncoderModel(BackendModel):
             needs_prior=manifest.needs_prior,
             template=PairTemplate.parse(manifest.template) if manifest.template else None,
             over_length=config.read_over_length(),
+            max_attention=config.read_attention(),
         )
-        prior_encoder = None
-        if manifest.needs_prior:
-            embedder = version_dir(config.repository, config.read_text("embedder"))
-            # Runs only for requests without a prior: its kernels wait for the first of them.
-            prior_encoder, _ = load_text_encoder(config, embedder, budget, warms_up=False)
-        self._encoder = CrossEncoder(tokenizer, session, spec, prior_encoder)
+        self._encoder: CrossEncoder
+        if manifest.kind == "late_interaction":
+            late = LateSpec(
+                spec,
+                manifest.token_rules or TokenRules(),
+                manifest.query_prompt,
+                manifest.passage_prompt,
+                config.read_int("passage_cache_bytes"),
+            )
+            self._encoder = LateInteraction(tokenizer, cast("NamedSession", session), late)
+        else:
+            self._encoder = CrossEncoder(tokenizer, session, spec, self._load_prior(config, manifest, budget))
         if config.warms_up:
             measure(config, self._encoder.queue, session, manifest)
         self._health = EncoderHealth(config.version_dir, manifest.files, session, tokenizer)
         self._usage = UsageMeter(self.metrics, self._encoder.queue.take_cost)
         self._room = HELD_BATCHES * budget
         self._classifies = classifies
+
+    def _load_prior(self, config: ModelConfig, manifest: Manifest, budget: int) -> TextEncoder | None:
+        """What makes the cosines that a reranker adjusts, where it needs them."""
+        if not manifest.needs_prior:
+            return None
+        embedder = version_dir(config.repository, config.read_text("embedder"))
+        # Runs only for requests without a prior: its kernels wait for the first of them.
+        return load_text_encoder(config, embedder, budget, warms_up=False)[0]
 
     def is_ready(self) -> bool:
         self._usage.flush()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from trireme.artifacts.contracts import OVER_LENGTH
 from trireme.errors import InvalidInputError
 from trireme.triton.wire import BULK_ID
-from trireme.types import FloatArray, Hit, OverLength
+from trireme.types import FloatArray, Hit, OverLength, SparseVector
 
 
 def read_tensor(pb: Any, request: Any, name: str) -> npt.NDArray[Any] | None:
@@ -106,6 +106,24 @@ def string_tensor(pb: Any, name: str, rows: Sequence[Sequence[str]]) -> Any:
 def float_tensor(pb: Any, name: str, rows: Sequence[FloatArray]) -> Any:
     """An FP32 output [batch, n]; every row has the same length, which may be zero."""
     return pb.Tensor(name, np.stack(rows).astype(np.float32, copy=False))
+
+
+def pad_weights(rows: Sequence[SparseVector]) -> dict[str, npt.NDArray[Any]]:
+    """sparse_indices and sparse_weights [batch, n] of the longest: short rows end with index -1 and weight 0."""
+    longest = max(len(row.indices) for row in rows)
+    indices = np.full((len(rows), longest), -1, np.int32)
+    weights = np.zeros((len(rows), longest), np.float32)
+    for place, row in enumerate(rows):
+        indices[place, : len(row.indices)], weights[place, : len(row.indices)] = row.indices, row.weights
+    return {"sparse_indices": indices, "sparse_weights": weights}
+
+
+def pad_vectors(rows: Sequence[FloatArray]) -> dict[str, npt.NDArray[Any]]:
+    """token_vectors [batch, n, D] of the longest, short rows end with zeros; and vector_count [batch, 1]."""
+    vectors = np.zeros((len(rows), max(map(len, rows)), rows[0].shape[1]), np.float32)
+    for place, row in enumerate(rows):
+        vectors[place, : len(row)] = row
+    return {"token_vectors": vectors, "vector_count": np.array([[len(row)] for row in rows], np.int32)}
 
 
 def hit_tensors(pb: Any, hits: Sequence[Hit], **numbers: Sequence[float]) -> list[Any]:

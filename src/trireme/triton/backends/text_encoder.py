@@ -1,4 +1,4 @@
-"""The `text_encoder` backend: `text` in, `embedding` out."""
+"""The `text_encoder` backend: `text` in, `embedding` and the other outputs of a model out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from trireme.artifacts.config_writer import PARAMETERS
+from trireme.artifacts.contracts import DENSE, ENCODER_OUTPUTS
 from trireme.artifacts.manifest import Manifest, read_manifest, verify_files
 from trireme.encode.calibrate import calibrate
 from trireme.encode.engines.table import open_session
@@ -16,7 +17,7 @@ from trireme.encode.runner import warm_up
 from trireme.encode.session import Session, SessionOptions
 from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
 from trireme.encode.tokenizer import Tokenizer
-from trireme.errors import InvalidInputError
+from trireme.errors import ArtifactError, InvalidInputError
 from trireme.observe import metrics as names
 from trireme.triton.backends.config import ModelConfig
 from trireme.triton.backends.health import EncoderHealth, UsageMeter
@@ -25,11 +26,13 @@ from trireme.triton.backends.signals import WorkSource
 from trireme.triton.backends.tensors import (
     float_tensor,
     is_bulk,
+    pad_vectors,
+    pad_weights,
     read_over_length,
     read_strings,
     read_tensor,
 )
-from trireme.types import Embedding, InputType
+from trireme.types import Embedding, EncoderOutput, InputType, TokenRules
 
 INPUT_TYPES = ("query", "passage")
 # Micro-batches' worth of tokens that wait here: enough to choose from.
@@ -52,11 +55,19 @@ def load_text_encoder(
         max_batch_tokens=max_batch_tokens,
         max_text_bytes=config.read_int("max_text_bytes"),
         over_length=config.read_over_length(),
+        max_attention=config.read_attention(),
+        outputs=read_outputs(manifest),
+        rules=manifest.token_rules or TokenRules(),
     )
     encoder = TextEncoder(tokenizer, session, spec)
     if warms_up:
         measure(config, encoder.queue, session, manifest)
     return encoder, EncoderHealth(version_dir, manifest.files, session, tokenizer)
+
+
+def read_outputs(manifest: Manifest) -> tuple[EncoderOutput, ...]:
+    """What the built files make of a text."""
+    return cast("tuple[EncoderOutput, ...]", manifest.outputs or (DENSE,))
 
 
 def measure(config: ModelConfig, queue: RowQueue, session: Session, manifest: Manifest) -> None:
@@ -95,6 +106,7 @@ class TextEncoderModel(BackendModel):
         self._encoder, self._health = load_text_encoder(
             config, config.version_dir, budget, warms_up=config.warms_up
         )
+        self._served = self._serve_outputs(config)
         self._default_input_type = _input_type(config.read_text("default_input_type"))
         # What a worker looks at before it sends more.
         self._interactive = self.metrics.make(names.INTERACTIVE)
@@ -142,16 +154,41 @@ class TextEncoderModel(BackendModel):
         if len(sizes) > 1:
             raise InvalidInputError("dimensions differ within one request; send one request per size")
         policy = read_over_length(self.pb, request)
-        return EmbedRequest(texts, types, sizes.pop() if sizes else None, policy)
+        return EmbedRequest(texts, types, sizes.pop() if sizes else None, policy, self._asked(request))
+
+    def _serve_outputs(self, config: ModelConfig) -> tuple[EncoderOutput, ...]:
+        """The outputs that the configuration has. Raises ArtifactError for one that the built files do not make."""
+        made = self._encoder.spec.outputs
+        for name, tensors in ENCODER_OUTPUTS.items():
+            if name not in made and tensors[0].name in config.outputs:
+                raise ArtifactError(
+                    f"config.pbtxt of {config.name} has {tensors[0].name}, its files make none; build it again"
+                )
+        return tuple(name for name in made if ENCODER_OUTPUTS[name][0].name in config.outputs) or made
+
+    def _asked(self, request: Any) -> frozenset[EncoderOutput]:
+        """The outputs of which the request wants a tensor. Of models with one output that one."""
+        wanted = getattr(request, "requested_output_names", None)
+        if len(self._served) == 1 or wanted is None:
+            return frozenset(self._served)
+        names = set(wanted())
+        asked = [name for name in self._served if names & {tensor.name for tensor in ENCODER_OUTPUTS[name]}]
+        # Of somebody who asks for counts alone the cheapest is made.
+        return frozenset(asked or self._served[:1])
 
     def _write(self, answer: list[Embedding]) -> list[Any]:
         counts = np.array([[row.token_count] for row in answer], np.int32)
         cut = np.array([[row.truncated_tokens] for row in answer], np.int32)
-        return [
-            float_tensor(self.pb, "embedding", [row.vector for row in answer]),
-            self.pb.Tensor("token_count", counts),
-            self.pb.Tensor("truncated_tokens", cut),
-        ]
+        tensors = [self.pb.Tensor("token_count", counts), self.pb.Tensor("truncated_tokens", cut)]
+        if DENSE in self._served and all(len(row.vector) for row in answer):
+            tensors.insert(0, float_tensor(self.pb, "embedding", [row.vector for row in answer]))
+        sparse = [row.sparse for row in answer if row.sparse is not None]
+        vectors = [row.token_vectors for row in answer if row.token_vectors is not None]
+        if sparse:
+            tensors += [self.pb.Tensor(*one) for one in pad_weights(sparse).items()]
+        if vectors:
+            tensors += [self.pb.Tensor(*one) for one in pad_vectors(vectors).items()]
+        return tensors
 
 
 def _input_type(text: str) -> InputType:
