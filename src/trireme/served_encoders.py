@@ -8,13 +8,15 @@ from contextlib import closing, contextmanager
 from functools import partial
 from time import monotonic
 
+import numpy as np
+
 from trireme.artifacts.manifest import TOKENIZER_FILE, check_searchable, read_manifest
 from trireme.artifacts.recipe import RECIPE_FILE, Recipe, read_recipe
 from trireme.artifacts.repository import default_embedder, find_retriever, is_built, list_recipes, version_dir
 from trireme.documents.chunk import CHUNKER_VERSION, chunk
 from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import EmbedderMismatchError, UnavailableError
-from trireme.ingest.encoder import Encoder
+from trireme.ingest.encoder import Encoder, Vectors
 from trireme.ingest.throttle import Throttle
 from trireme.ingest.worker import Worker
 from trireme.observe.spans import SpanSink
@@ -22,10 +24,10 @@ from trireme.retrieve.store import VectorStore
 from trireme.settings import Settings
 from trireme.storage import DEFAULT_EXACT_BELOW, open_documents, open_index_builder, open_queue, open_store
 from trireme.triton.call_route import CallRoute
+from trireme.triton.calls import store_outputs
 from trireme.triton.client import TritonClient
 from trireme.triton.many_servers import count_interactive_of_all
 from trireme.triton.metrics import count_interactive, read_metrics
-from trireme.types import FloatArray
 
 # A worker does not know what tenants forbid, and what it waits for loses nothing by waiting.
 _STAYS = CallRoute(priority="batch", stays_near=True)
@@ -71,9 +73,9 @@ class ServedEncoders:
     def _by_digest(self, collection: str, digest: str) -> Encoder:
         for recipe in list_recipes(self._settings.model_repository):
             if recipe.traits.makes_vectors and is_built(self._settings.model_repository, recipe):
-                encoder = self._load(recipe.model)
-                if encoder.embedder.digest == digest:
-                    return encoder
+                version = version_dir(self._settings.model_repository, recipe.model)
+                if read_manifest(version).embedder.digest == digest:
+                    return self._load(recipe.model)
         raise EmbedderMismatchError(
             f"collection {collection!r} holds vectors of embedder {digest[:12]}, which is not served here:"
             " serve it, or make the collection anew"
@@ -103,16 +105,18 @@ class ServedEncoders:
         known = self._opened.get(model)
         if known is None or known.embedder != manifest.embedder:
             tokenizer = Tokenizer.load(built / TOKENIZER_FILE, manifest.max_length)
+            outputs = store_outputs(manifest.outputs)
             cut = partial(chunk, max_tokens=manifest.max_length, count_tokens=tokenizer.count_all)
             known = Encoder(
                 model=model,
                 embedder=manifest.embedder,
                 cut=cut,
                 count=tokenizer.count_all,
-                embed=partial(self._server.embed, model),
+                embed=partial(self._server.embed, model, outputs),
                 is_ready=partial(self._server.is_ready, model),
                 fingerprint=f"{CHUNKER_VERSION} {manifest.max_length}",
                 max_rows=read_recipe(self._settings.model_repository / model / RECIPE_FILE).max_batch_size,
+                outputs=outputs,
             )
             self._opened[model] = known
         return known
@@ -125,13 +129,15 @@ class BulkClients:
         self._url = url
         self._mine = threading.local()
 
-    def embed(self, model: str, texts: Sequence[str]) -> FloatArray:
-        """Vectors [len(texts), dimensions] of passages. Raises TriremeError."""
+    def embed(self, model: str, outputs: Sequence[str], texts: Sequence[str]) -> Vectors:
+        """Vectors of passages, of the tensors in `outputs`. Raises TriremeError."""
         try:
-            return self._client().embed(texts, "passage", model, batch_size=len(texts), bulk=True)
+            found = self._client().embed_all(texts, "passage", model, outputs, bulk=True)
         except UnavailableError:
             self.close()
             raise
+        sparse = [one.sparse for one in found if one.sparse is not None]
+        return Vectors(np.stack([one.vector for one in found]), tuple(sparse) or None)
 
     def is_ready(self, model: str) -> bool:
         """Whether the model answers. Never raises."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
 InputType = Literal["query", "passage"]
-SearchMode = Literal["dense", "text", "hybrid"]
+SearchMode = Literal["dense", "text", "sparse", "hybrid"]
 # What becomes of a text that is longer than a model reads: an error, its beginning alone, or windows of it.
 OverLength = Literal["error", "truncate", "split"]
 EncoderOutput = Literal["dense", "sparse", "multi"]
@@ -26,7 +26,10 @@ DEFAULT_COLLECTION = "default"
 
 @dataclass(frozen=True, slots=True)
 class Embedder:
-    """Which model made a vector: `digest` (sha256 hex, from the model's manifest) and its length."""
+    """Which model made a vector: `digest` (sha256 hex, from the model's manifest) and its length.
+
+    `dimensions` is 0 of a model that makes sparse weights alone: its vectors are [n, 0].
+    """
 
     digest: str
     dimensions: int
@@ -45,8 +48,9 @@ class Passage:
 class Hit:
     """A passage found for a query, with its score (cosine similarity in [-1, 1] from a store).
 
-    `rank_score` is what a store ordered its hits by: the cosine, the relevance of the words, or the fused one.
-    `coverage`, 0 to 1, is how much of the query's words it holds, by their rarity; 0 where none were looked for.
+    `rank_score` is what a store ordered its hits by: the cosine, the relevance of the words, the product of the
+    sparse weights, or the fused one. `coverage`, 0 to 1, is how much of the query's words it holds, by their
+    rarity; 0 where none were looked for.
     """
 
     id: str
@@ -61,8 +65,9 @@ class Hit:
 class StoreQuery:
     """A query: `embedding` is [dimensions] float32 of unit length, `top_k` >= 1, `text` the query's words.
 
-    `mode` says what finds passages: their vectors (dense), their words (text), or both (hybrid), from so many
-    candidates each; a passage with all words gains `text_weight` times the cosine's spread among them. `filter` is
+    `sparse` are the weights of its terms by the same embedder. `mode` says what finds passages: their vectors
+    (dense), their words (text), their sparse weights (sparse), or all of it (hybrid), from so many candidates
+    each; a passage with all words gains `text_weight` times the cosine's spread among them. `filter` is
     a JSON object that a passage's metadata must contain; "" lets all through. `version` is the number of the
     index version to search, 0 for the active one.
     """
@@ -79,6 +84,7 @@ class StoreQuery:
     dense_candidates: int = 100
     text_candidates: int = 100
     version: int = 0
+    sparse: SparseVector | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ def test_mode_text_without_a_text_is_refused(store):
     with pytest.raises(InvalidInputError, match="NUL"):
         ask(store, leaning(0), mode="hybrid", text="a\x00b")
     with pytest.raises(InvalidInputError, match="mode"):
-        ask(store, leaning(0), mode="sparse")
+        ask(store, leaning(0), mode="nearest")
 
 
 @pytest.mark.parametrize(

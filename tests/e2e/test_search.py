@@ -89,7 +89,8 @@ def test_words_that_no_passage_holds_find_nothing_in_mode_text(client):
     [
         ({"filter": "{"}, "filter is not JSON"),
         ({"filter": "[]"}, "JSON object"),
-        ({"search_mode": "sparse"}, "dense, text, hybrid"),
+        ({"search_mode": "nearest"}, "dense, text, sparse, hybrid"),
+        ({"search_mode": "sparse"}, "needs the query's sparse weights"),
     ],
 )
 def test_a_filter_or_mode_that_cannot_be_is_refused_by_name(client, options, words):

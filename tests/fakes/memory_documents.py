@@ -14,7 +14,7 @@ from trireme.ingest.catalog import StoredDocument
 from trireme.ingest.documents import Indexed, check_indexed
 from trireme.ingest.queue import Job, check_scope
 from trireme.retrieve.store import check_embedder, check_put
-from trireme.types import Embedder, FloatArray, Passage
+from trireme.types import Embedder, FloatArray, Passage, SparseVector
 
 Scope = tuple[str, str]
 Row = tuple[Passage, FloatArray]
@@ -61,10 +61,17 @@ class MemoryDocuments:
             return found
 
     def stage(
-        self, job: Job, position: int, passages: Sequence[Passage], embeddings: FloatArray, embedder: Embedder
+        self,
+        job: Job,
+        position: int,
+        passages: Sequence[Passage],
+        embeddings: FloatArray,
+        embedder: Embedder,
+        *,
+        sparse: Sequence[SparseVector] | None = None,
     ) -> None:
-        """See DocumentStore.stage."""
-        check_put(job.tenant, job.collection, embedder, passages, embeddings)
+        """See DocumentStore.stage. Keeps no sparse weights."""
+        check_put(job.tenant, job.collection, embedder, passages, embeddings, sparse=sparse)
         with self._jobs.lock:
             if not self._jobs.is_held(job):
                 return

@@ -14,18 +14,20 @@ from typing import Any
 import numpy as np
 
 from trireme.errors import InvalidInputError
+from trireme.retrieve.sparse import keep_heaviest
 from trireme.retrieve.store import (
     check_embedder,
     check_names,
     check_put,
     check_query,
+    check_vectors,
+    check_ways,
     raise_unknown,
     read_filter,
 )
 from trireme.retrieve.versions import (
     Unembedded,
     check_begin,
-    check_fill,
     check_storage,
     raise_incomplete,
     raise_no_version,
@@ -39,6 +41,7 @@ from trireme.types import (
     IndexState,
     IndexVersion,
     Passage,
+    SparseVector,
     StoreQuery,
 )
 
@@ -77,6 +80,16 @@ class _Version:
     storage: str
     state: IndexState
     vectors: dict[int, FloatArray] = field(default_factory=dict)
+    weights: dict[int, dict[int, float]] = field(default_factory=dict)
+    has_sparse: bool = False
+
+    def keep(self, key: int, vector: FloatArray, sparse: SparseVector | None) -> None:
+        """Vector and weights of one passage, in place of those it had."""
+        self.vectors[key] = np.array(vector, dtype=np.float32)
+        self.weights.pop(key, None)
+        if sparse is not None:
+            self.weights[key] = _weights(sparse)
+            self.has_sparse = True
 
 
 @dataclass(slots=True)
@@ -105,13 +118,16 @@ class MemoryStore:
         embedder: Embedder,
         passages: Sequence[Passage],
         embeddings: FloatArray,
+        *,
+        sparse: Sequence[SparseVector] | None = None,
     ) -> int:
         """See VectorStore.put. Copies the embeddings."""
-        row_of = check_put(tenant, collection, embedder, passages, embeddings)
+        row_of = check_put(tenant, collection, embedder, passages, embeddings, sparse=sparse)
         with self._lock:
             found = self._collections.get((tenant, collection))
             if found is None:
                 first = _Version(next(self._numbers), embedder, "", "float32", "active")
+                first.has_sparse = embedder.dimensions == 0
                 found = self._collections[tenant, collection] = _Collection({first.number: first})
             active = found.active
             check_embedder(collection, active.embedder, embedder)
@@ -122,7 +138,7 @@ class MemoryStore:
                         version.vectors.pop(key, None)
                     key = next(self._numbers)
                 found.rows[id_] = (key, passages[row])
-                active.vectors[key] = np.array(embeddings[row], dtype=np.float32)
+                active.keep(key, embeddings[row], sparse and sparse[row])
         return len(row_of)
 
     def search(self, query: StoreQuery) -> list[Hit]:
@@ -134,18 +150,21 @@ class MemoryStore:
                 raise_unknown(query.collection)
             version = found.versions[query.version] if query.version else found.active
             check_embedder(query.collection, version.embedder, query.embedder, version.model)
+            check_ways(query, version.has_sparse)
             rows = [
-                (passage, version.vectors[key])
+                (passage, version.vectors[key], version.weights.get(key, {}))
                 for key, passage in found.rows.values()
                 if key in version.vectors
             ]
         wanted = read_filter(query.filter)
+        asked = {} if query.sparse is None else _weights(query.sparse)
+        products = {passage.id: _product(asked, weights) for passage, _, weights in rows}
         hits = [
-            Hit(passage.id, passage.text, passage.metadata, _cosine(vector, query.embedding))
-            for passage, vector in rows
+            Hit(passage.id, passage.text, passage.metadata, _score(vector, query.embedding, weights, asked))
+            for passage, vector, weights in rows
             if not wanted or _contains(json.loads(passage.metadata), wanted)
         ]
-        ranked = _RANKINGS[query.mode](hits, query, [passage for passage, _ in rows])
+        ranked = _RANKINGS[query.mode](hits, query, [passage for passage, *_ in rows], products)
         return sorted(ranked, key=lambda hit: (-hit.rank_score, hit.id))[: query.top_k]
 
     def collections(self, tenant: str | None) -> list[CollectionInfo]:
@@ -222,15 +241,21 @@ class MemoryVersions:
             )
         return [Unembedded(*row) for row in rows[:limit]]
 
-    def fill(self, number: int, keys: Sequence[int], embeddings: FloatArray) -> int:
+    def fill(
+        self,
+        number: int,
+        keys: Sequence[int],
+        embeddings: FloatArray,
+        sparse: Sequence[SparseVector] | None = None,
+    ) -> int:
         """See IndexVersions.fill."""
         with self._store._lock:
             found, version = self._find(number)
-            check_fill(version.embedder, keys, embeddings)
+            check_vectors(version.embedder, embeddings, sparse, [f"passage {key}" for key in keys])
             present = {key for key, _ in found.rows.values()}
             places = [place for place, key in enumerate(keys) if key in present]
             for place in places:
-                version.vectors[keys[place]] = np.array(embeddings[place], dtype=np.float32)
+                version.keep(keys[place], embeddings[place], sparse and sparse[place])
             return len(places)
 
     def switch(self, number: int) -> None:
@@ -278,13 +303,43 @@ def _cosine(a: FloatArray, b: FloatArray) -> float:
     return float(np.float32(np.dot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b))))
 
 
-def _rank_dense(hits: list[Hit], query: StoreQuery, corpus: list[Passage]) -> list[Hit]:
+def _weights(vector: SparseVector) -> dict[int, float]:
+    kept = keep_heaviest(vector)
+    return dict(zip(kept.indices.tolist(), kept.weights.tolist(), strict=True))
+
+
+def _product(a: dict[int, float], b: dict[int, float]) -> float:
+    return sum(weight * b[index] for index, weight in a.items() if index in b)
+
+
+def _score(
+    vector: FloatArray, asked: FloatArray, weights: dict[int, float], asked_weights: dict[int, float]
+) -> float:
+    """The cosine of the vectors, or of the weights where there are no vectors."""
+    if vector.size:
+        return _cosine(vector, asked)
+    scale = math.sqrt(_product(weights, weights) * _product(asked_weights, asked_weights))
+    return float(np.float32(_product(weights, asked_weights) / scale)) if scale else 0.0
+
+
+def _rank_dense(
+    hits: list[Hit], query: StoreQuery, corpus: list[Passage], products: dict[str, float]
+) -> list[Hit]:
     return [replace(hit, rank_score=hit.score) for hit in hits]
 
 
-def _rank_text(hits: list[Hit], query: StoreQuery, corpus: list[Passage]) -> list[Hit]:
+def _rank_text(
+    hits: list[Hit], query: StoreQuery, corpus: list[Passage], products: dict[str, float]
+) -> list[Hit]:
     """Hits with any of the query's words, by BM25."""
     return _match_words(hits, query, corpus)
+
+
+def _rank_sparse(
+    hits: list[Hit], query: StoreQuery, corpus: list[Passage], products: dict[str, float]
+) -> list[Hit]:
+    """Hits with any of the query's terms, by the product of the weights."""
+    return [replace(hit, rank_score=products[hit.id]) for hit in hits if products[hit.id] > 0]
 
 
 def _match_words(hits: list[Hit], query: StoreQuery, corpus: list[Passage]) -> list[Hit]:
@@ -311,26 +366,40 @@ def _match_words(hits: list[Hit], query: StoreQuery, corpus: list[Passage]) -> l
     return matches
 
 
-def _fuse(hits: list[Hit], query: StoreQuery, corpus: list[Passage]) -> list[Hit]:
+def _fuse(hits: list[Hit], query: StoreQuery, corpus: list[Passage], products: dict[str, float]) -> list[Hit]:
     """See VectorStore.search."""
-    cosines = sorted((hit.score for hit in hits), reverse=True)[: max(query.dense_candidates, query.top_k)]
-    matches = _match_words(hits, query, corpus)
-    relevances = sorted((hit.rank_score for hit in matches), reverse=True)
-    relevances = relevances[: max(query.text_candidates, query.top_k)]
-    coverage = {hit.id: hit.coverage for hit in matches if hit.rank_score >= relevances[-1]}
-    near = [hit for hit in hits if hit.score >= cosines[-1] or hit.id in coverage]
-    spread = float(np.std([hit.score for hit in near])) if near else 0.0
-    return [
-        replace(
-            hit,
-            rank_score=hit.score + query.text_weight * coverage.get(hit.id, 0.0) * spread,
-            coverage=coverage.get(hit.id, 0.0),
-        )
-        for hit in near
-    ]
+    is_dense = query.embedder.dimensions > 0
+    most = {name: max(count, query.top_k) for name, count in _candidates(query).items()}
+    near = {hit.id: hit.score if is_dense else products[hit.id] for hit in hits}
+    matches = {hit.id: hit for hit in _match_words(hits, query, corpus)}
+    words = _best({id_: hit.rank_score for id_, hit in matches.items()}, most["text"])
+    weighed = _best({id_: products[id_] for id_ in near if products[id_] > 0}, most["text"])
+    found = {*(_best(near, most["dense"]) if is_dense else ()), *words, *weighed}
+    spread = float(np.std([near[id_] for id_ in found])) if found else 0.0
+    heaviest = max(weighed.values(), default=0.0)
+    ranked = []
+    for hit in hits:
+        if hit.id in found:
+            coverage = matches[hit.id].coverage if hit.id in words else 0.0
+            share = weighed.get(hit.id, 0.0) / heaviest if heaviest else 0.0
+            if query.sparse is None:
+                share = coverage
+            score = near[hit.id] + query.text_weight * share * spread
+            ranked.append(replace(hit, rank_score=score, coverage=coverage))
+    return ranked
 
 
-_RANKINGS = {"dense": _rank_dense, "text": _rank_text, "hybrid": _fuse}
+def _candidates(query: StoreQuery) -> dict[str, int]:
+    return {"dense": query.dense_candidates, "text": query.text_candidates}
+
+
+def _best(scores: dict[str, float], count: int) -> dict[str, float]:
+    """The best `count`, with ties."""
+    least = sorted(scores.values(), reverse=True)[:count]
+    return {id_: score for id_, score in scores.items() if score >= least[-1]} if least else {}
+
+
+_RANKINGS = {"dense": _rank_dense, "text": _rank_text, "sparse": _rank_sparse, "hybrid": _fuse}
 
 
 def _count(words: Words) -> Counter[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from fakes.memory_documents import MemoryDocuments
 from fakes.memory_queue import MemoryJobs, MemoryQueue
 from trireme.documents.chunk import chunk
-from trireme.ingest.encoder import Encoder
+from trireme.ingest.encoder import Encoder, Vectors
 from trireme.ingest.options import DEFAULT_SIZES, WorkerTiming
 from trireme.ingest.queue import BackOff, JobQuery
 from trireme.ingest.throttle import Throttle, ThrottleLimits
@@ -43,7 +43,7 @@ class Server:
     def embed(self, texts):
         self.requests.append(list(texts))
         self.trouble(texts)
-        return np.stack([vector(text) for text in texts])
+        return Vectors(np.stack([vector(text) for text in texts]))
 
 
 class Builder:

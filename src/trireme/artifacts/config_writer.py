@@ -81,15 +81,20 @@ def config_files(recipe: Recipe) -> dict[str, bytes]:
 
 def _is_taken(tensor: Tensor, recipe: Recipe) -> bool:
     """Whether a step takes it: Triton loads no ensemble with an input that none does."""
+    if recipe.kind == "retriever" and not _is_named(tensor, recipe):
+        return False
     return tensor.name != RERANK_DEPTH or not recipe.traits.is_ensemble or _has_reranker(recipe)
 
 
 def _is_given(tensor: Tensor, recipe: Recipe) -> bool:
     """Whether the model makes it: of an encoder's outputs those that its recipe names."""
-    if not recipe.traits.makes_vectors:
-        return True
+    return not recipe.traits.makes_vectors or _is_named(tensor, recipe)
+
+
+def _is_named(tensor: Tensor, recipe: Recipe) -> bool:
+    """Whether it is none of an encoder's outputs, or one that the recipe names."""
     return all(
-        tensor not in tensors
+        tensor.name not in {one.name for one in tensors}
         for name, tensors in ENCODER_OUTPUTS.items()
         if name not in recipe.encoder_outputs
     )
@@ -171,9 +176,14 @@ def _search_steps(recipe: Recipe) -> list[Message]:
     encoder, retriever, *reranker, sort = recipe.steps
     scope = {tensor.name: tensor.name for tensor in SEARCH_SCOPE}
     found = {name: f"found_{name}" for name in ("id", "text", "metadata", "rank_score", "prior")}
+    made = {
+        tensor.name: f"query_{tensor.name}"
+        for name in recipe.encoder_outputs
+        for tensor in ENCODER_OUTPUTS[name]
+    }
     steps = [
-        _step(encoder, {"text": "query"}, {"embedding": "query_embedding"}),
-        _step(retriever, {"embedding": "query_embedding", "query": "query", **scope}, found),
+        _step(encoder, {"text": "query"}, made),
+        _step(retriever, {**made, "query": "query", **scope}, found),
     ]
     hits = {name: found[name] for name in ("id", "text", "metadata")}
     # Without a reranker the retriever's own order stays, which need not be that of its scores.

@@ -143,7 +143,13 @@ CLASSIFIER = Contract(
     outputs=(Tensor("label", "STRING", -1), Tensor("score", "FP32", -1)),
 )
 RETRIEVER = Contract(
-    inputs=(Tensor("embedding", "FP32", -1), Tensor("query", "STRING"), *SEARCH_SCOPE),
+    # Of an embedder's outputs those that the recipe names.
+    inputs=(
+        *ENCODER_OUTPUTS[DENSE],
+        Tensor("query", "STRING"),
+        *SEARCH_SCOPE,
+        *_optional(*ENCODER_OUTPUTS[SPARSE]),
+    ),
     outputs=(*_HITS, Tensor("rank_score", "FP32", -1), Tensor("prior", "FP32", -1)),
 )
 SORT = Contract(inputs=(*_HITS, *_TOP_K), outputs=_HITS)

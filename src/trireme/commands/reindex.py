@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trireme.reindex.fill import Filler
     from trireme.retrieve.store import VectorStore
     from trireme.served_encoders import ServedEncoders
-    from trireme.types import CollectionInfo, FloatArray, Hit, IndexVersion, QualityFigures
+    from trireme.types import CollectionInfo, Embedding, Hit, IndexVersion, QualityFigures
 
 # trireme.reindex.compare.DEFAULT_TOLERANCE, without loading numpy for every command.
 TOLERANCE = 0.02
@@ -205,7 +205,7 @@ class Reindexing:
                 raise GateError(
                     f"the versions cannot be compared: {error}; --force switches without that"
                 ) from None
-            ask = partial(_embed_queries, self.settings, encoder.model)
+            ask = partial(_embed_queries, self.settings, encoder)
             found = measure(held, ask, partial(_search, self.store, version))
             figures.append(found)
             self.console.print(
@@ -295,22 +295,24 @@ def _served(encoder: Encoder) -> Encoder:
     return encoder
 
 
-def _embed_queries(settings: Settings, model: str, texts: Sequence[str]) -> FloatArray:
+def _embed_queries(settings: Settings, encoder: Encoder, texts: Sequence[str]) -> list[Embedding]:
     from trireme.triton.call_route import STAYS
     from trireme.triton.client import TritonClient
 
     with TritonClient(settings.grpc_url, route=STAYS) as client:
-        return client.embed(texts, "query", model, bulk=True)
+        return client.embed_all(texts, "query", encoder.model, encoder.outputs, bulk=True)
 
 
-def _search(store: VectorStore, version: IndexVersion, vector: FloatArray) -> list[Hit]:
+def _search(store: VectorStore, version: IndexVersion, query: Embedding) -> list[Hit]:
     from trireme.reindex.compare import DEPTH
     from trireme.types import StoreQuery
 
     return store.search(
         StoreQuery(
-            embedding=vector,
+            embedding=query.vector,
             embedder=version.embedder,
+            mode="dense" if version.embedder.dimensions else "sparse",
+            sparse=query.sparse,
             top_k=DEPTH,
             tenant=version.tenant,
             collection=version.collection,

@@ -12,12 +12,12 @@ from trireme.errors import InvalidInputError
 from trireme.ingest.queue import Job
 from trireme.metadata import find_fault
 from trireme.retrieve.store import check_put
-from trireme.types import Embedder, FloatArray, Passage
+from trireme.types import Embedder, FloatArray, Passage, SparseVector
 
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """A document that is cut and embedded: `passages` with `embeddings` [n, dimensions].
+    """A document that is cut and embedded: `passages` with `embeddings` [n, dimensions], and `sparse` weights.
 
     staged: how many passages before these were staged; they come first. is_known: the store has the document
     as it is (its digest), so nothing is written and the job is done.
@@ -28,6 +28,7 @@ class Indexed:
     embeddings: FloatArray | None = None
     staged: int = 0
     is_known: bool = False
+    sparse: tuple[SparseVector, ...] | None = None
 
 
 class DocumentStore(Protocol):
@@ -47,7 +48,14 @@ class DocumentStore(Protocol):
         ...
 
     def stage(
-        self, job: Job, position: int, passages: Sequence[Passage], embeddings: FloatArray, embedder: Embedder
+        self,
+        job: Job,
+        position: int,
+        passages: Sequence[Passage],
+        embeddings: FloatArray,
+        embedder: Embedder,
+        *,
+        sparse: Sequence[SparseVector] | None = None,
     ) -> None:
         """Keep passages `position`, `position + 1`... of a long document until it is replaced.
 
@@ -95,6 +103,6 @@ def check_indexed(indexed: Sequence[Indexed], embedder: Embedder) -> None:
         vectors = one.embeddings
         if vectors is None:
             vectors = np.zeros((len(one.passages), embedder.dimensions), np.float32)
-        rows = check_put(*scope, embedder, one.passages, vectors)
+        rows = check_put(*scope, embedder, one.passages, vectors, sparse=one.sparse)
         if len(rows) != len(one.passages):
             raise InvalidInputError(f"document {one.job.document.id!r} has a passage id twice")

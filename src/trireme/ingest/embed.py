@@ -10,12 +10,11 @@ from functools import partial
 from time import monotonic
 
 from trireme.errors import TriremeError, UnavailableError
-from trireme.ingest.encoder import Encoder
+from trireme.ingest.encoder import Encoder, Vectors
 from trireme.ingest.jobs_in_hand import DocumentPart, HeldPassage, StoppedError, WorkerState
 from trireme.ingest.peek_queue import PeekQueue
 from trireme.ingest.throttle import Throttle
 from trireme.retry import Pauses, retry
-from trireme.types import FloatArray
 
 # A batch during which the server ended so often, and came back, is taken for the reason.
 MAX_VANISHED = 3
@@ -97,17 +96,18 @@ class Sender:
                 error = TriremeError(f"internal error while it was embedded: {type(error).__name__}")
             self._state.fail([held.job], error)
             return
-        for passage, vector in zip(batch, vectors, strict=True):
+        weights = [None] * len(batch) if vectors.sparse is None else vectors.sparse
+        for passage, vector, weighed in zip(batch, vectors.dense, weights, strict=True):
             part = passage.part
-            part.vectors[passage.index] = vector
+            part.vectors[passage.index] = (vector, weighed)
             with self._state.changed:
                 part.left -= 1
                 is_complete = part.left == 0
             if is_complete:
                 self._finished.put(part)
 
-    def _ask(self, encoder: Encoder, batch: list[HeldPassage]) -> FloatArray:
-        def send() -> FloatArray:
+    def _ask(self, encoder: Encoder, batch: list[HeldPassage]) -> Vectors:
+        def send() -> Vectors:
             began = monotonic()
             with self._timed():
                 vectors = encoder.embed([passage.text for passage in batch])

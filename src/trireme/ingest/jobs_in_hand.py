@@ -16,7 +16,7 @@ from trireme.ingest.options import Sizes, WorkerTiming
 from trireme.ingest.queue import FoundJobs, Job, JobQuery, JobQueue, Outcome
 from trireme.observe.spans import NoSpans, SpanSink
 from trireme.retry import retry
-from trireme.types import FloatArray, Passage
+from trireme.types import FloatArray, Passage, SparseVector
 
 T = TypeVar("T")
 
@@ -58,16 +58,22 @@ class DocumentPart:
     passages: list[Passage]
     is_last: bool
     is_known: bool = False
-    vectors: list[FloatArray | None] = field(default_factory=list)
+    vectors: list[tuple[FloatArray, SparseVector | None] | None] = field(default_factory=list)
     left: int = 0
 
     def stacked(self) -> FloatArray:
         """Its vectors [n, dimensions], all of which must be there."""
         dimensions = self.held.encoder.embedder.dimensions
-        rows = [vector for vector in self.vectors if vector is not None]
+        rows = [made[0] for made in self.vectors if made is not None]
         return (
             np.stack(rows).astype(np.float32, copy=False) if rows else np.zeros((0, dimensions), np.float32)
         )
+
+    def weights(self) -> tuple[SparseVector, ...] | None:
+        """The sparse weights of its passages; None where its encoder makes none."""
+        made = [one[1] for one in self.vectors if one is not None]
+        found = tuple(one for one in made if one is not None)
+        return found if found and len(found) == len(made) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,12 @@ class Writer:
         try:
             self._state.patiently(
                 lambda: self._documents.stage(
-                    held.job, part.position, part.passages, part.stacked(), held.encoder.embedder
+                    held.job,
+                    part.position,
+                    part.passages,
+                    part.stacked(),
+                    held.encoder.embedder,
+                    sparse=part.weights(),
                 )
             )
         except TriremeError as error:
@@ -142,4 +147,4 @@ def _by_encoder(parts: Sequence[DocumentPart]) -> list[list[DocumentPart]]:
 
 
 def _indexed(part: DocumentPart, staged: int) -> Indexed:
-    return Indexed(part.held.job, tuple(part.passages), part.stacked(), staged, part.is_known)
+    return Indexed(part.held.job, tuple(part.passages), part.stacked(), staged, part.is_known, part.weights())

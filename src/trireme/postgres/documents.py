@@ -15,9 +15,12 @@ from trireme.postgres.publish import lock_of
 from trireme.postgres.queue_schema import SEARCH_PATH
 from trireme.postgres.rows import (
     IndexRow,
+    as_stored,
     delete_collection,
     lock_collection,
     lock_name,
+    note_sparse,
+    stored_weights,
     vector_column,
     write_passages,
 )
@@ -25,11 +28,11 @@ from trireme.postgres.schema import migrate
 from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from trireme.postgres.words import passage_columns
 from trireme.retrieve.store import check_put
-from trireme.types import Embedder, FloatArray, Passage
+from trireme.types import Embedder, FloatArray, Passage, SparseVector
 
 STAGE = """
-    INSERT INTO staged (job, tenant, position, id, text, metadata, embedding, tsv)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, to_tsvector('pg_catalog.english', %s) || %s::tsvector)
+    INSERT INTO staged (job, tenant, position, id, text, metadata, embedding, sparse, tsv)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, to_tsvector('pg_catalog.english', %s) || %s::tsvector)
     """
 
 # A join with the list of jobs would be planned as a loop over it for each job in hand.
@@ -81,10 +84,10 @@ MOVE_PASSAGES = """
     """
 
 MOVE_VECTORS = """
-    INSERT INTO embeddings (index_id, passage_key, tenant, {column})
-    SELECT %s, p.key, p.tenant, {value} FROM staged s
+    INSERT INTO embeddings (index_id, passage_key, tenant, {column}, sparse)
+    SELECT %s, p.key, p.tenant, {value}, s.sparse FROM staged s
     JOIN passages p ON p.collection_id = %s AND p.id = s.id WHERE s.job = %s ORDER BY s.position
-    ON CONFLICT (index_id, passage_key) DO UPDATE SET {column} = EXCLUDED.{column}
+    ON CONFLICT (index_id, passage_key) DO UPDATE SET {column} = EXCLUDED.{column}, sparse = EXCLUDED.sparse
     """
 
 WAITING = """
@@ -130,13 +133,19 @@ class PostgresDocuments:
         return self._pool.run(work, self._pool.timeouts.read_documents)
 
     def stage(
-        self, job: Job, position: int, passages: Sequence[Passage], embeddings: FloatArray, embedder: Embedder
+        self,
+        job: Job,
+        position: int,
+        passages: Sequence[Passage],
+        embeddings: FloatArray,
+        embedder: Embedder,
+        *,
+        sparse: Sequence[SparseVector] | None = None,
     ) -> None:
         """See DocumentStore.stage."""
-        from pgvector import Vector
-
-        check_put(job.tenant, job.collection, embedder, passages, embeddings)
-        vectors = np.asarray(embeddings, np.float32)
+        check_put(job.tenant, job.collection, embedder, passages, embeddings, sparse=sparse)
+        vectors = [as_stored(vector, "float32") for vector in embeddings]
+        weights = [None] * len(vectors) if sparse is None else [stored_weights(one) for one in sparse]
 
         def work(connection: DeadlineConnection) -> None:
             if not _holds(connection, job):
@@ -148,8 +157,8 @@ class PostgresDocuments:
             )
             scope = (int(job.id), job.tenant)
             rows = [
-                (*scope, position + n, one.id, one.text, one.metadata, vector, *passage_columns(one.text))
-                for n, (one, vector) in enumerate(zip(passages, map(Vector, vectors), strict=True))
+                (*scope, position + n, one.id, one.text, one.metadata, *made, *passage_columns(one.text))
+                for n, (one, *made) in enumerate(zip(passages, vectors, weights, strict=True))
             ]
             with connection.cursor() as cursor:
                 cursor.executemany(STAGE, rows)
@@ -286,7 +295,14 @@ def _write(connection: DeadlineConnection, active: IndexRow, indexed: Sequence[I
             _move(connection, active, one, keys[one.job.document.id])
     if passages:
         vectors = [one.embeddings for one in indexed if one.embeddings is not None and one.passages]
-        write_passages(connection, active, passages, np.concatenate(vectors), owners)
+        sparse = _weights(indexed)
+        write_passages(connection, active, passages, np.concatenate(vectors), owners, sparse=sparse)
+
+
+def _weights(indexed: Sequence[Indexed]) -> list[SparseVector] | None:
+    """Of all passages, in order; None where any has none: one embedder makes them of all or of none."""
+    made = [one.sparse for one in indexed if one.passages]
+    return None if None in made else [vector for sparse in made if sparse for vector in sparse]
 
 
 def _check_owners(
@@ -327,6 +343,9 @@ def _move(connection: DeadlineConnection, active: IndexRow, one: Indexed, key: i
     value = "s.embedding" if column == "embedding" else "l2_normalize(s.embedding)::halfvec"
     statement = MOVE_VECTORS.format(column=column, value=value)
     connection.execute(statement.encode(), (active.index_id, active.collection_id, job))
+    row_with = "SELECT FROM staged WHERE job = %s AND sparse IS NOT NULL LIMIT 1"
+    if connection.execute(row_with, (job,)).rowcount:
+        note_sparse(connection, active)
     _count(connection, active.collection_id, passages=(int(row[0]) if row else 0) - changed)
 
 

@@ -1,8 +1,9 @@
-"""HNSW indexes of index versions: one partial index each, built and dropped while others read and write."""
+"""HNSW indexes of index versions, of vectors and of sparse weights: built and dropped while others go on."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from psycopg import Connection, sql
@@ -10,6 +11,7 @@ from psycopg import Connection, sql
 from trireme.errors import UnavailableError
 from trireme.postgres.pool import ConnectionPool, DeadlineConnection
 from trireme.postgres.schema import INDEX_LOCK
+from trireme.retrieve.sparse import SPARSE_DIMENSIONS
 from trireme.types import Embedder
 
 LOCK_PAUSE_SECONDS = 0.1
@@ -18,17 +20,26 @@ LOCK_PAUSE_SECONDS = 0.1
 MAX_INDEXED = {"float32": 2000, "float16": 4000, "binary": 16_000}
 # Neighbours, level and allocation of one element beside its vector, in bytes, with pgvector's m of 16.
 GRAPH_BYTES = 700
+# Of a passage; where there are more, a build past its memory is slower.
+USUAL_WEIGHTS = 250
 MOST_MEMORY_KB = 2_000_000
+OPERATORS = {
+    "float32": "vector_cosine_ops",
+    "float16": "halfvec_cosine_ops",
+    "binary": "bit_hamming_ops",
+}
+# The columns of HnswState, of all versions.
+STATES = b"""
+    SELECT i.id, i.storage, i.dimensions, i.has_sparse, c.passages, x.indisvalid, y.indisvalid
+    FROM trireme.indexes i JOIN trireme.collections c ON c.id = i.collection_id
+    LEFT JOIN pg_index x ON x.indexrelid = to_regclass('trireme.embeddings_hnsw_' || i.id)
+    LEFT JOIN pg_index y ON y.indexrelid = to_regclass('trireme.embeddings_sparse_' || i.id)
+    """
 
 
 def can_be_indexed(embedder: Embedder, storage: str) -> bool:
     """Whether pgvector builds an HNSW index over vectors of these dimensions in this storage."""
-    return embedder.dimensions <= MAX_INDEXED[storage]
-
-
-def index_name(index_id: int) -> sql.Identifier:
-    """The name of the HNSW index of an index version, in schema trireme."""
-    return sql.Identifier(f"embeddings_hnsw_{index_id}")
+    return 0 < embedder.dimensions <= MAX_INDEXED[storage]
 
 
 def indexed_expression(storage: str, dimensions: int) -> sql.Composed:
@@ -41,33 +52,54 @@ def indexed_expression(storage: str, dimensions: int) -> sql.Composed:
     }[storage].format(size)
 
 
-def ensure_hnsw(pool: ConnectionPool, index_id: int, exact_below: int) -> bool:
-    """Build the HNSW index of an index version unless it is there, or small, or too wide; whether it is there.
+# Stored ones all say SPARSE_DIMENSIONS; an index needs to be told.
+INDEXED_WEIGHTS = sql.SQL("(sparse::sparsevec({}))").format(sql.Literal(SPARSE_DIMENSIONS))
 
-    Small: the collection holds fewer than `exact_below` passages. Blocks until it is built; readers and
-    writers do not wait (CREATE INDEX CONCURRENTLY). Processes that build take turns. One that a crash left
-    half built is dropped and built again. Raises UnavailableError.
+
+@dataclass(frozen=True, slots=True)
+class HnswState:
+    """The HNSW indexes of one version: whether each is valid, None where there is none."""
+
+    index_id: int
+    storage: str
+    dimensions: int
+    has_sparse: bool
+    passages: int
+    dense: bool | None
+    sparse: bool | None
+
+    def lacking(self, exact_below: int) -> list[str]:
+        """Which of "hnsw" (of vectors) and "sparse" (of weights) should be there and are not valid."""
+        if self.passages < exact_below:
+            return []
+        is_dense = can_be_indexed(Embedder("", self.dimensions), self.storage)
+        wanted = {"hnsw": is_dense and not self.dense, "sparse": self.has_sparse and not self.sparse}
+        return [kind for kind, is_lacking in wanted.items() if is_lacking]
+
+
+def ensure_hnsw(pool: ConnectionPool, index_id: int, exact_below: int) -> bool:
+    """Build the HNSW indexes of an index version that are due; whether it has any then.
+
+    Not due are those that are there, those of vectors too wide for one, and all of a collection of fewer than
+    `exact_below` passages. Blocks until they are built; readers and writers do not wait (CREATE INDEX
+    CONCURRENTLY). Processes that build take turns. One that a crash left half built is dropped and built again.
+    Raises UnavailableError.
     """
 
     def work(connection: DeadlineConnection) -> bool:
-        found = _find(connection, index_id)
+        found = find_state(connection, index_id)
+        if found is None or not found.lacking(exact_below):
+            return found is not None and bool(found.dense or found.sparse)
+        _take_lock(connection, pool.timeouts.build_index)
+        found = find_state(connection, index_id)
         if found is None:
             return False
-        storage, dimensions, passages, is_valid = found
-        if passages < exact_below or not can_be_indexed(Embedder("", dimensions), storage):
-            return bool(is_valid)
-        if is_valid:
-            return True
-        _take_lock(connection, pool.timeouts.build_index)
-        found = _find(connection, index_id)
-        if found is None or found[3]:
-            return found is not None
-        if found[3] is False:
-            connection.execute(sql.SQL("DROP INDEX CONCURRENTLY trireme.{}").format(index_name(index_id)))
-        _grant_memory(connection, passages * (dimensions * 4 + GRAPH_BYTES) // 1024)
-        connection.execute(_create_statement(index_id, storage, dimensions))
-        # Row counts and the frequencies of words, which full text needs, follow a large load at once.
-        connection.execute("ANALYZE trireme.embeddings (index_id), trireme.passages")
+        lacking = found.lacking(exact_below)
+        for kind in lacking:
+            _build(connection, found, kind)
+        if lacking:
+            # Row counts and the frequencies of words, which full text needs, follow a large load at once.
+            connection.execute("ANALYZE trireme.embeddings (index_id), trireme.passages")
         return True
 
     return pool.run_alone(work, pool.timeouts.build_index)
@@ -75,11 +107,8 @@ def ensure_hnsw(pool: ConnectionPool, index_id: int, exact_below: int) -> bool:
 
 def lacks_hnsw(connection: Connection[Any], index_id: int, exact_below: int) -> bool:
     """Whether `ensure_hnsw` would build now; costs one look, within the caller's transaction."""
-    found = _find(connection, index_id)
-    if found is None:
-        return False
-    storage, dimensions, passages, is_valid = found
-    return passages >= exact_below and not is_valid and can_be_indexed(Embedder("", dimensions), storage)
+    found = find_state(connection, index_id)
+    return found is not None and bool(found.lacking(exact_below))
 
 
 def drop_unused(pool: ConnectionPool) -> None:
@@ -91,8 +120,9 @@ def drop_unused(pool: ConnectionPool) -> None:
     def work(connection: DeadlineConnection) -> None:
         names = connection.execute(
             "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-            "WHERE n.nspname = 'trireme' AND c.relname ~ '^embeddings_hnsw_[0-9]+$' AND NOT EXISTS "
-            "(SELECT FROM trireme.indexes i WHERE c.relname = 'embeddings_hnsw_' || i.id)"
+            "WHERE n.nspname = 'trireme' AND c.relname ~ '^embeddings_(hnsw|sparse)_[0-9]+$' AND NOT EXISTS "
+            "(SELECT FROM trireme.indexes i WHERE c.relname IN ('embeddings_hnsw_' || i.id, "
+            "'embeddings_sparse_' || i.id))"
         ).fetchall()
         if not names:
             return
@@ -105,31 +135,26 @@ def drop_unused(pool: ConnectionPool) -> None:
     pool.run_alone(work, pool.timeouts.drop_index)
 
 
-def _find(connection: Connection[Any], index_id: int) -> tuple[str, int, int, bool | None] | None:
-    """Storage, dimensions, passages, and whether the HNSW index is valid (None: there is none)."""
-    row = connection.execute(
-        "SELECT i.storage, i.dimensions, c.passages, x.indisvalid FROM trireme.indexes i "
-        "JOIN trireme.collections c ON c.id = i.collection_id "
-        "LEFT JOIN pg_index x ON x.indexrelid = to_regclass('trireme.embeddings_hnsw_' || i.id) "
-        "WHERE i.id = %s",
-        (index_id,),
-    ).fetchone()
-    return None if row is None else (row[0], row[1], row[2], row[3])
+def find_state(connection: Connection[Any], index_id: int) -> HnswState | None:
+    """What an index version has of HNSW indexes; None where there is no such version."""
+    row = connection.execute(STATES + b"WHERE i.id = %s", (index_id,)).fetchone()
+    return None if row is None else HnswState(*row)
 
 
-def _create_statement(index_id: int, storage: str, dimensions: int) -> sql.Composed:
-    operators = {
-        "float32": "vector_cosine_ops",
-        "float16": "halfvec_cosine_ops",
-        "binary": "bit_hamming_ops",
-    }[storage]
-    return sql.SQL(
-        "CREATE INDEX CONCURRENTLY {} ON trireme.embeddings USING hnsw ({} {}) WHERE index_id = {}"
-    ).format(
-        index_name(index_id),
-        indexed_expression(storage, dimensions),
-        sql.SQL(operators),
-        sql.Literal(index_id),
+def _build(connection: Connection[Any], version: HnswState, kind: str) -> None:
+    name = sql.Identifier(f"embeddings_{kind}_{version.index_id}")
+    if (version.dense if kind == "hnsw" else version.sparse) is False:
+        connection.execute(sql.SQL("DROP INDEX CONCURRENTLY trireme.{}").format(name))
+    if kind == "hnsw":
+        width = version.dimensions * 4
+        what, operators = indexed_expression(version.storage, version.dimensions), OPERATORS[version.storage]
+    else:
+        width, what, operators = USUAL_WEIGHTS * 8, INDEXED_WEIGHTS, "sparsevec_ip_ops"
+    _grant_memory(connection, version.passages * (width + GRAPH_BYTES) // 1024)
+    connection.execute(
+        sql.SQL(
+            "CREATE INDEX CONCURRENTLY {} ON trireme.embeddings USING hnsw ({} {}) WHERE index_id = {}"
+        ).format(name, what, sql.SQL(operators), sql.Literal(version.index_id))
     )
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from trireme.postgres.hnsw import can_be_indexed, ensure_hnsw
+from trireme.postgres.hnsw import STATES, HnswState, ensure_hnsw
 from trireme.postgres.pool import ConnectionPool, DeadlineConnection
 from trireme.postgres.schema import migrate
 from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
-from trireme.types import Embedder
 
 BULK_DOCUMENTS = 1000
 # At this size a search without the index takes most of a second.
 MOST_UNINDEXED = 500_000
 
-DUE = """
-    SELECT i.id, i.dimensions, i.storage FROM trireme.indexes i
-    JOIN trireme.collections c ON c.id = i.collection_id
-    LEFT JOIN pg_index x ON x.indexrelid = to_regclass('trireme.embeddings_hnsw_' || i.id)
-    WHERE i.state = 'active' AND c.passages >= %(exact_below)s AND x.indisvalid IS NOT TRUE
+DUE = (
+    STATES
+    + b"""
+    WHERE i.state = 'active' AND c.passages >= %(exact_below)s
+        AND (x.indisvalid IS NOT TRUE OR i.has_sparse AND y.indisvalid IS NOT TRUE)
         AND (c.passages >= %(most)s OR %(bulk)s > (
             SELECT count(*) FROM (
                 SELECT FROM trireme.submissions s JOIN trireme.procrastinate_jobs j ON j.id = s.job
@@ -24,6 +23,7 @@ DUE = """
                 LIMIT %(bulk)s) waiting))
     ORDER BY c.passages
     """
+)
 
 
 class PostgresIndexBuilder:
@@ -74,10 +74,7 @@ class PostgresIndexBuilder:
         }
 
         def work(connection: DeadlineConnection) -> list[int]:
-            return [
-                index_id
-                for index_id, dimensions, storage in connection.execute(DUE, values)
-                if can_be_indexed(Embedder("", dimensions), storage)
-            ]
+            found = [HnswState(*row) for row in connection.execute(DUE, values)]
+            return [one.index_id for one in found if one.lacking(self._exact_below)]
 
         return self._pool.run(work, self._pool.timeouts.read_documents)

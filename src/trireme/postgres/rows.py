@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 from pgvector import HalfVector, Vector
+from pgvector import SparseVector as StoredWeights
 from psycopg import Connection, sql
 
 from trireme.errors import InvalidInputError
 from trireme.postgres.words import passage_columns
+from trireme.retrieve.sparse import SPARSE_DIMENSIONS, keep_heaviest
 from trireme.retrieve.store import check_embedder
-from trireme.types import Embedder, FloatArray, Passage
+from trireme.types import Embedder, FloatArray, Passage, SparseVector
 
 MAX_DIMENSIONS = 16_000
 
@@ -33,7 +35,7 @@ WRITE_PASSAGES = """
 class IndexRow:
     """One index version of a collection. `storage` is float32, float16 or binary; `passages` the collection's.
 
-    is_new: the collection was made in this transaction.
+    has_sparse: passages have sparse weights. is_new: the collection was made in this transaction.
     """
 
     collection_id: int
@@ -43,6 +45,7 @@ class IndexRow:
     model: str
     storage: str
     passages: int
+    has_sparse: bool = False
     is_new: bool = False
 
 
@@ -68,9 +71,9 @@ def lock_collection(
     active = find_active(connection, tenant, collection)
     if active is None:
         connection.execute(
-            "INSERT INTO trireme.indexes (collection_id, embedder, dimensions, model, storage, state) "
-            "VALUES (%s, %s, %s, %s, %s, 'active')",
-            (collection_id, embedder.digest, embedder.dimensions, model, storage),
+            "INSERT INTO trireme.indexes (collection_id, embedder, dimensions, has_sparse, model, storage, state) "
+            "VALUES (%s, %s, %s, %s, %s, %s, 'active')",
+            (collection_id, embedder.digest, embedder.dimensions, embedder.dimensions == 0, model, storage),
         )
         active = find_active(connection, tenant, collection)
         assert active is not None  # noqa: S101 - it was inserted in this transaction
@@ -101,7 +104,7 @@ def find_active(connection: Connection[Any], tenant: str, collection: str) -> In
 def find_index(connection: Connection[Any], tenant: str, collection: str, version: int) -> IndexRow | None:
     """An index version of a collection, the active one for 0; None where there is no such version."""
     row = connection.execute(
-        "SELECT c.id, i.id, c.tenant, i.embedder, i.dimensions, i.model, i.storage, c.passages "
+        "SELECT c.id, i.id, c.tenant, i.embedder, i.dimensions, i.model, i.storage, c.passages, i.has_sparse "
         "FROM trireme.collections c JOIN trireme.indexes i ON i.collection_id = c.id "
         "AND CASE WHEN %s = 0 THEN i.state = 'active' ELSE i.id = %s END "
         "WHERE c.tenant = %s AND c.collection = %s",
@@ -137,6 +140,8 @@ def write_passages(
     passages: Sequence[Passage],
     embeddings: FloatArray,
     documents: Sequence[int | None] | None = None,
+    *,
+    sparse: Sequence[SparseVector] | None = None,
 ) -> int:
     """Insert or replace `passages` (ids unique) with their vectors [n, dimensions]; returns the new count.
 
@@ -167,7 +172,7 @@ def write_passages(
             ),
         ).fetchall()
         keys = {id_: key for id_, key, _ in written}
-        write_vectors(connection, active, [keys[id_] for id_ in ids], embeddings)
+        write_vectors(connection, active, [keys[id_] for id_ in ids], embeddings, sparse)
         added = sum(1 for *_, is_new in written if is_new)
         row = cursor.execute(
             "UPDATE trireme.collections SET passages = passages + %s WHERE id = %s RETURNING passages",
@@ -177,24 +182,44 @@ def write_passages(
 
 
 def write_vectors(
-    connection: Connection[Any], index: IndexRow, keys: Sequence[int], embeddings: FloatArray
+    connection: Connection[Any],
+    index: IndexRow,
+    keys: Sequence[int],
+    embeddings: FloatArray,
+    sparse: Sequence[SparseVector] | None = None,
 ) -> None:
     """Store vectors [n, dimensions] of the passages with `keys` in one index version, replacing older ones.
 
-    A key whose passage is gone is left out.
+    So their sparse weights, which are gone where there are none now. A key whose passage is gone is left out.
     """
     column = vector_column(index.storage)
     statement = sql.SQL(
-        "INSERT INTO trireme.embeddings (index_id, passage_key, tenant, {column}) "
-        "SELECT %s, key, tenant, %s FROM trireme.passages WHERE key = %s "
-        "ON CONFLICT (index_id, passage_key) DO UPDATE SET {column} = EXCLUDED.{column}"
+        "INSERT INTO trireme.embeddings (index_id, passage_key, tenant, {column}, sparse) "
+        "SELECT %s, key, tenant, %s, %s FROM trireme.passages WHERE key = %s "
+        "ON CONFLICT (index_id, passage_key) DO UPDATE SET {column} = EXCLUDED.{column}, sparse = EXCLUDED.sparse"
     ).format(column=sql.Identifier(column))
+    weights = [None] * len(keys) if sparse is None else [stored_weights(one) for one in sparse]
     values = [
-        (index.index_id, as_stored(vector, index.storage), key)
-        for key, vector in zip(keys, embeddings, strict=True)
+        (index.index_id, as_stored(vector, index.storage), weighed, key)
+        for key, vector, weighed in zip(keys, embeddings, weights, strict=True)
     ]
     with connection.cursor() as cursor:
         cursor.executemany(statement, values)
+    if sparse is not None:
+        note_sparse(connection, index)
+
+
+def note_sparse(connection: Connection[Any], index: IndexRow) -> None:
+    """Keep that an index version has sparse weights."""
+    if not index.has_sparse:
+        connection.execute("UPDATE trireme.indexes SET has_sparse = true WHERE id = %s", (index.index_id,))
+
+
+def stored_weights(vector: SparseVector) -> StoredWeights:
+    """Sparse weights as they are stored, and compared with stored ones."""
+    kept = keep_heaviest(vector)
+    pairs = zip(kept.indices.tolist(), kept.weights.tolist(), strict=True)
+    return StoredWeights(dict(pairs), SPARSE_DIMENSIONS)
 
 
 def vector_column(storage: str) -> str:
@@ -202,8 +227,10 @@ def vector_column(storage: str) -> str:
     return "embedding" if storage == "float32" else "half"
 
 
-def as_stored(vector: FloatArray, storage: str) -> Vector | HalfVector:
-    """A vector as the index stores it. float16 vectors are scaled to unit length, so that none overflows."""
+def as_stored(vector: FloatArray, storage: str) -> Vector | HalfVector | None:
+    """A vector as the index stores it, none of 0 dimensions. float16 ones get unit length: none overflows."""
+    if not vector.size:
+        return None
     single = np.asarray(vector, np.float32)
     if storage == "float32":
         return Vector(single)

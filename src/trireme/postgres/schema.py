@@ -20,6 +20,7 @@ from trireme.postgres.lexeme_schema import add_lexemes
 from trireme.postgres.pool import DeadlineConnection
 from trireme.postgres.queue_schema import create_queue
 from trireme.postgres.revision_schema import TABLES as REVISIONS
+from trireme.postgres.sparse_schema import SPARSE
 from trireme.postgres.timeouts import DEFAULT_TIMEOUTS
 
 # Any fixed numbers: they serialize the processes on one database.
@@ -152,6 +153,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     COST_TABLES,
     REQUEST_INDEX,
     JOB_TABLES,
+    SPARSE,
 )
 
 

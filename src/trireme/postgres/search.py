@@ -1,4 +1,4 @@
-"""The statements of a search: nearest vectors, matching words, and the sum of both scores."""
+"""The statements of a search: nearest vectors, matching words, sparse weights, and the sum of their scores."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from pgvector import Vector
 from psycopg import Connection, sql
 
-from trireme.postgres.hnsw import can_be_indexed, indexed_expression
-from trireme.postgres.rows import IndexRow, vector_column
+from trireme.postgres.hnsw import INDEXED_WEIGHTS, can_be_indexed, indexed_expression
+from trireme.postgres.rows import IndexRow, stored_weights, vector_column
 from trireme.postgres.schema import TENANT_ROLE
 from trireme.postgres.words import query_columns
 from trireme.retrieve.store import read_filter
@@ -52,9 +52,9 @@ def find_hits(
     compared, so that nothing is missed.
     """
     search = _Search(connection, active, query, limits)
-    if query.mode != "text" and search.uses_index():
-        hits, found = search.run(exact=False)
-        if found >= search.wanted_dense():
+    if search.uses_index():
+        hits, has_enough = search.run(exact=False)
+        if has_enough:
             return hits
     return search.run(exact=True)[0]
 
@@ -74,10 +74,20 @@ class _Search:
         wide = query.mode == "hybrid"
         self._dense = max(query.top_k, query.dense_candidates) if wide else query.top_k
         self._text = max(query.top_k, query.text_candidates) if wide else query.top_k
+        self._has_dense = active.embedder.dimensions > 0
+        ways = {"dense": ("dense",), "text": ("words",), "sparse": ("weighed",), "hybrid": self._all_ways()}
+        self._ways = ways[query.mode]
+
+    def _all_ways(self) -> tuple[str, ...]:
+        has_weights = self._query.sparse is not None and self._active.has_sparse
+        is_there = {"dense": self._has_dense, "words": True, "weighed": has_weights}
+        return tuple(way for way, has in is_there.items() if has)
 
     def uses_index(self) -> bool:
         below, passages = self._limits.exact_below, self._active.passages
-        if passages < below or not can_be_indexed(self._active.embedder, self._active.storage):
+        if passages < below or self._ways == ("words",):
+            return False
+        if "dense" in self._ways and not can_be_indexed(self._active.embedder, self._active.storage):
             return False
         if self._filter is None:
             return True
@@ -87,22 +97,18 @@ class _Search:
         ).fetchone()
         return row is not None and int(row[0]) >= below
 
-    def wanted_dense(self) -> int:
-        return min(self._dense, self._active.passages)
-
-    def run(self, *, exact: bool) -> tuple[list[Hit], int]:
-        """The hits, and how many the dense part found."""
+    def run(self, *, exact: bool) -> tuple[list[Hit], bool]:
+        """The hits, and whether the scans of indexes brought as many passages as they were asked for."""
         if not exact:
             self._aim_at_index()
-        parts = {
-            "dense": {"dense": self._dense_part(exact)},
-            "text": {"words": self._text_part()},
-            "hybrid": {"dense": self._dense_part(exact), "words": self._text_part()},
-        }[self._query.mode]
+        make = {"dense": self._dense_part, "words": self._text_part, "weighed": self._weighed_part}
+        parts = {way: make[way](exact) for way in self._ways}
+        asked = {"dense": self._dense, "weighed": self._text}
+        scanned = [way for way in parts if way in asked]
         statement = sql.SQL(
             "WITH {parts}, fused AS MATERIALIZED ({fused} ORDER BY rank_score DESC "
             "FETCH FIRST %(top_k)s ROWS WITH TIES) "
-            "SELECT p.id, p.text, p.metadata::text, 1 - ({distance}), f.rank_score, f.coverage, {found} "
+            "SELECT p.id, p.text, p.metadata::text, {score}, f.rank_score, f.coverage, ARRAY[{found}]::bigint[] "
             "FROM fused f JOIN trireme.passages p ON p.key = f.key "
             "JOIN trireme.embeddings e ON e.index_id = {index} AND e.passage_key = f.key"
         ).format(
@@ -110,9 +116,11 @@ class _Search:
                 sql.SQL("{} AS MATERIALIZED ({})").format(sql.Identifier(name), part)
                 for name, part in parts.items()
             ),
-            fused=_FUSED[self._query.mode],
-            distance=self._distance(),
-            found=sql.SQL("(SELECT count(*) FROM dense)" if "dense" in parts else "0"),
+            fused=self._fused(),
+            score=self._score(),
+            found=sql.SQL(", ").join(
+                sql.SQL("(SELECT count(*) FROM {})").format(sql.Identifier(way)) for way in scanned
+            ),
             index=sql.Literal(self._active.index_id),
         )
         rows = self._connection.execute(statement, self._parameters()).fetchall()
@@ -121,7 +129,9 @@ class _Search:
             for id_, text, metadata, score, rank_score, coverage, _ in rows
         ]
         ordered = sorted(hits, key=lambda hit: (-hit.rank_score, hit.id))[: self._query.top_k]
-        return ordered, int(rows[0][6]) if rows else 0
+        counts = rows[0][6] if rows else [0] * len(scanned)
+        wanted = [min(asked[way], self._active.passages) for way in scanned]
+        return ordered, all(count >= least for count, least in zip(counts, wanted, strict=True))
 
     def _aim_at_index(self) -> None:
         # Twice top_k, since recall falls off towards the end of the candidate list.
@@ -157,7 +167,7 @@ class _Search:
             "AND (SELECT m.filterable @> %(filter)s::jsonb FROM trireme.passages m WHERE m.key = e.passage_key)"
         )
 
-    def _text_part(self) -> sql.Composed:
+    def _text_part(self, _: bool) -> sql.Composed:
         return sql.SQL(
             "SELECT m.key, m.relevance, m.coverage, {distance} AS distance "
             "FROM trireme.match_text({collection}, %(plain)s, %(exact)s, %(plain_compounds)s, %(compounds)s, "
@@ -169,7 +179,47 @@ class _Search:
             index=sql.Literal(self._active.index_id),
         )
 
+    def _weighed_part(self, exact: bool) -> sql.Composed:
+        """Keys and products, less than 0, of the passages with the query's terms; 0 is without any."""
+        return (_WEIGHED if exact else _WEIGHED_INDEXED).format(
+            index=sql.Literal(self._active.index_id),
+            distance=self._distance(),
+            nearness=INDEXED_WEIGHTS,
+            filtered=self._dense_filter(exact),
+        )
+
+    def _fused(self) -> sql.Composable:
+        if self._query.mode != "hybrid":
+            return _RANKED[self._query.mode]
+        weighs = "weighed" in self._ways
+        joined = sql.SQL(" FULL JOIN ").join(
+            sql.SQL("{} AS {}{}").format(
+                sql.SQL("(SELECT * FROM weighed WHERE product < 0)") if way == "weighed" else sql.SQL(way),
+                sql.SQL(_ALIASES[way]),
+                sql.SQL(" USING (key)" if n else ""),
+            )
+            for n, way in enumerate(("words", *(one for one in self._ways if one != "words")))
+        )
+        return _HYBRID.format(
+            most=sql.SQL("1" if self._has_dense else "0"),
+            share=_SHARE_OF_WEIGHTS if weighs else sql.SQL("coalesce(w.coverage, 0)"),
+            distances=sql.SQL(", ").join(sql.SQL(f"{_ALIASES[way]}.distance") for way in self._ways),
+            joined=joined,
+        )
+
+    def _score(self) -> sql.Composable:
+        """The cosine of what the embedder makes of query and passage: vectors, or weights where there are none."""
+        if self._has_dense:
+            return sql.SQL("1 - ({})").format(self._distance())
+        if self._query.sparse is None:
+            return sql.SQL("0::float8")
+        # Without any weight there is no direction.
+        return sql.SQL("coalesce(1 - nullif(e.sparse <=> %(weights)s, 'NaN'), 0)")
+
     def _distance(self) -> sql.Composable:
+        if not self._has_dense:
+            no_weights = self._query.sparse is None
+            return sql.SQL("0::float8" if no_weights else "coalesce(e.sparse <#> %(weights)s, 0)")
         # Half-precision vectors are compared in single precision: only their storage is half.
         column = vector_column(self._active.storage)
         return sql.SQL("e.embedding <=> %(q)s" if column == "embedding" else "e.half::vector <=> %(q)s")
@@ -192,6 +242,7 @@ class _Search:
             "words": self._text,
             "filter": self._filter,
             "text_weight": self._query.text_weight,
+            "weights": None if self._query.sparse is None else stored_weights(self._query.sparse),
             **query_columns(self._query.text),
         }
 
@@ -210,13 +261,27 @@ _BINARY = sql.SQL(
     "WHERE e.index_id = {index} {filtered} ORDER BY {nearness} LIMIT %(coarse)s) AS coarse "
     "ORDER BY distance LIMIT %(dense)s"
 )
-_FUSED = {
+# Every passage has a product, most of them 0: those are left out before ties are counted.
+_WEIGHED = sql.SQL(
+    "SELECT * FROM (SELECT e.passage_key AS key, e.sparse <#> %(weights)s AS product, {distance} AS distance "
+    "FROM trireme.embeddings e WHERE e.index_id = {index} {filtered} OFFSET 0) AS every WHERE product < 0 "
+    "ORDER BY product FETCH FIRST %(words)s ROWS WITH TIES"
+)
+_WEIGHED_INDEXED = sql.SQL(
+    "SELECT e.passage_key AS key, e.sparse <#> %(weights)s AS product, {distance} AS distance "
+    "FROM trireme.embeddings e WHERE e.index_id = {index} {filtered} "
+    "ORDER BY {nearness} <#> %(weights)s LIMIT %(words)s"
+)
+_RANKED = {
     "dense": sql.SQL("SELECT key, 1 - distance AS rank_score, 0 AS coverage FROM dense"),
     "text": sql.SQL("SELECT key, relevance AS rank_score, coverage FROM words"),
-    # In units of the cosine's spread among the candidates, whatever cosines the embedder makes: see VectorStore.
-    "hybrid": sql.SQL(
-        "SELECT key, 1 - distance + %(text_weight)s::float8 * coverage * stddev_pop(distance) OVER () "
-        "AS rank_score, coverage FROM (SELECT key, coalesce(d.distance, w.distance) AS distance, "
-        "coalesce(w.coverage, 0) AS coverage FROM dense AS d FULL JOIN words AS w USING (key)) AS both_of"
-    ),
+    "sparse": sql.SQL("SELECT key, -product AS rank_score, 0 AS coverage FROM weighed WHERE product < 0"),
 }
+_ALIASES = {"dense": "d", "words": "w", "weighed": "h"}
+_SHARE_OF_WEIGHTS = sql.SQL("coalesce(h.product / nullif(min(h.product) OVER (), 0), 0)")
+# In units of the cosine's spread among the candidates, whatever cosines the embedder makes: see VectorStore.
+_HYBRID = sql.SQL(
+    "SELECT key, {most} - distance + %(text_weight)s::float8 * share * stddev_pop(distance) OVER () "
+    "AS rank_score, coverage FROM (SELECT key, coalesce({distances}) AS distance, {share} AS share, "
+    "coalesce(w.coverage, 0) AS coverage FROM {joined}) AS every"
+)

@@ -21,9 +21,25 @@ from trireme.postgres.schema import migrate
 from trireme.postgres.search import MAX_EF_SEARCH, SearchLimits, enter_tenant, find_hits
 from trireme.postgres.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from trireme.postgres.versions import PostgresVersions, list_versions
-from trireme.retrieve.store import check_embedder, check_names, check_put, check_query, raise_unknown
+from trireme.retrieve.store import (
+    check_embedder,
+    check_names,
+    check_put,
+    check_query,
+    check_ways,
+    raise_unknown,
+)
 from trireme.retrieve.versions import check_storage
-from trireme.types import CollectionInfo, Embedder, FloatArray, Hit, IndexVersion, Passage, StoreQuery
+from trireme.types import (
+    CollectionInfo,
+    Embedder,
+    FloatArray,
+    Hit,
+    IndexVersion,
+    Passage,
+    SparseVector,
+    StoreQuery,
+)
 
 
 class PostgresStore:
@@ -66,15 +82,19 @@ class PostgresStore:
         embedder: Embedder,
         passages: Sequence[Passage],
         embeddings: FloatArray,
+        *,
+        sparse: Sequence[SparseVector] | None = None,
     ) -> int:
         """See VectorStore.put. Puts into one collection take turns; one may build its index (blocks)."""
-        row_of = check_put(tenant, collection, embedder, passages, embeddings)
+        row_of = check_put(tenant, collection, embedder, passages, embeddings, sparse=sparse)
         rows = list(row_of.values())
+        weights = None if sparse is None else [sparse[row] for row in rows]
 
         def work(connection: DeadlineConnection) -> tuple[int, bool]:
             allow_seconds(connection, self._pool.timeouts.write_passages)
             active = lock_collection(connection, tenant, collection, embedder, storage=self._storage)
-            write_passages(connection, active, [passages[row] for row in rows], embeddings[rows])
+            kept = [passages[row] for row in rows]
+            write_passages(connection, active, kept, embeddings[rows], sparse=weights)
             return active.index_id, lacks_hnsw(connection, active.index_id, self._limits.exact_below)
 
         index_id, is_due = self._pool.run(work, self._pool.timeouts.write_passages)
@@ -92,6 +112,7 @@ class PostgresStore:
             if index is None:
                 raise_unknown(query.collection)
             check_embedder(query.collection, index.embedder, query.embedder, index.model)
+            check_ways(query, index.has_sparse)
             return find_hits(connection, index, query, self._limits)
 
         return self._pool.run(work, self._pool.timeouts.search)

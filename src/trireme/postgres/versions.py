@@ -11,16 +11,15 @@ from trireme.errors import InvalidInputError
 from trireme.postgres.hnsw import drop_unused, ensure_hnsw
 from trireme.postgres.pool import ConnectionPool, DeadlineConnection
 from trireme.postgres.rows import MAX_DIMENSIONS, IndexRow, allow_seconds, write_vectors
-from trireme.retrieve.store import check_names, raise_unknown
+from trireme.retrieve.store import check_names, check_vectors, raise_unknown
 from trireme.retrieve.versions import (
     Unembedded,
     check_begin,
-    check_fill,
     check_storage,
     raise_incomplete,
     raise_no_version,
 )
-from trireme.types import Embedder, FloatArray, IndexVersion
+from trireme.types import Embedder, FloatArray, IndexVersion, SparseVector
 
 _WITHOUT_VECTOR = (
     "FROM trireme.passages p WHERE p.collection_id = %(collection)s AND p.key > %(after)s AND NOT EXISTS "
@@ -43,9 +42,9 @@ class PostgresVersions:
         check_names(tenant, collection)
         if storage:
             check_storage(storage)
-        if not 1 <= embedder.dimensions <= MAX_DIMENSIONS:
+        if not 0 <= embedder.dimensions <= MAX_DIMENSIONS:
             raise InvalidInputError(
-                f"pgvector stores 1 to {MAX_DIMENSIONS} dimensions, got {embedder.dimensions}"
+                f"pgvector stores 0 to {MAX_DIMENSIONS} dimensions, got {embedder.dimensions}"
             )
 
         def work(connection: DeadlineConnection) -> IndexVersion:
@@ -92,14 +91,20 @@ class PostgresVersions:
 
         return self._pool.run(work, self._pool.timeouts.read_passages)
 
-    def fill(self, number: int, keys: Sequence[int], embeddings: FloatArray) -> int:
+    def fill(
+        self,
+        number: int,
+        keys: Sequence[int],
+        embeddings: FloatArray,
+        sparse: Sequence[SparseVector] | None = None,
+    ) -> int:
         """See IndexVersions.fill."""
 
         def work(connection: DeadlineConnection) -> int:
             allow_seconds(connection, self._pool.timeouts.write_passages)
             # Fills of one version take turns; nobody drops it meanwhile.
             index, _, _ = _row(connection, number, lock="FOR NO KEY UPDATE OF i")
-            check_fill(index.embedder, keys, embeddings)
+            check_vectors(index.embedder, embeddings, sparse, [f"passage {key}" for key in keys])
             present = {
                 key
                 for (key,) in connection.execute(
@@ -108,7 +113,8 @@ class PostgresVersions:
                 )
             }
             places = [place for place, key in enumerate(keys) if key in present]
-            write_vectors(connection, index, [keys[place] for place in places], embeddings[places])
+            weights = None if sparse is None else [sparse[place] for place in places]
+            write_vectors(connection, index, [keys[place] for place in places], embeddings[places], weights)
             if keys:
                 connection.execute(
                     "UPDATE trireme.indexes SET progress = greatest(progress, %s) WHERE id = %s",
@@ -200,13 +206,13 @@ def _row(connection: Connection[Any], number: int, lock: str = "") -> tuple[Inde
     """A version with its progress and state. Raises NotFoundError."""
     row = connection.execute(
         "SELECT c.id, i.id, c.tenant, i.embedder, i.dimensions, i.model, i.storage, c.passages, "  # noqa: S608
-        "i.progress, i.state FROM trireme.indexes i JOIN trireme.collections c ON c.id = i.collection_id "
+        "i.has_sparse, i.progress, i.state "
+        "FROM trireme.indexes i JOIN trireme.collections c ON c.id = i.collection_id "
         f"WHERE i.id = %s {lock}".encode(),
         (number,),
     ).fetchone()
     if row is None:
         raise_no_version(number)
-    collection_id, index_id, tenant, digest, dimensions, model, storage, passages, progress, state = row
-    embedder = Embedder(digest, dimensions)
-    found = IndexRow(collection_id, index_id, tenant, embedder, model, storage, passages)
-    return found, progress, state
+    embedder = Embedder(row[3], row[4])
+    found = IndexRow(row[0], row[1], row[2], embedder, row[5], row[6], row[7], row[8])
+    return found, row[9], row[10]

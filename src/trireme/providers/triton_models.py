@@ -102,7 +102,7 @@ class TritonModels:
             nothing = np.zeros(0, np.int32)
             return Embedded(np.zeros((0, 0), np.float32), nothing, nothing)
         return Embedded(
-            _joined(answers, "embedding"),
+            np.concatenate([calls.read_vectors(model, outputs) for outputs in answers]),
             _joined(answers, "token_count").reshape(-1),
             _joined(answers, "truncated_tokens").reshape(-1),
         )

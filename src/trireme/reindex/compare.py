@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from trireme.errors import GateError, InvalidInputError
 from trireme.passage_text import SENTENCE_END, find_lead
 from trireme.quality import evaluate, read_queries
-from trireme.types import FloatArray, Hit, Passage, QualityFigures
+from trireme.types import Hit, Passage, QualityFigures
 
-# n queries to [n, dimensions].
-EmbedQueries = Callable[[Sequence[str]], FloatArray]
+# The vectors of n queries, of any kind; only `Search` looks into them.
+EmbedQueries = Callable[[Sequence[str]], Iterable[Any]]
 # The best passages of one index version for one query's vector, best first.
-Search = Callable[[FloatArray], Sequence[Hit]]
+Search = Callable[[Any], Sequence[Hit]]
 
 DEPTH = 100
 BATCH = 32

@@ -9,14 +9,12 @@ from functools import partial
 from time import monotonic, sleep
 from typing import TypeVar
 
-import numpy as np
-
 from trireme.errors import InvalidInputError, NotFoundError, UnavailableError
-from trireme.ingest.encoder import Encoder
+from trireme.ingest.encoder import Encoder, Vectors, join_vectors
 from trireme.ingest.throttle import Throttle
 from trireme.retrieve.versions import IndexVersions, Unembedded
 from trireme.retry import Pauses, retry
-from trireme.types import FloatArray, IndexVersion
+from trireme.types import IndexVersion
 
 Result = TypeVar("Result")
 
@@ -58,7 +56,7 @@ class Filler:
             while found := self._patiently(partial(self.versions.missing, version.number, STEP)):
                 done = self._embed_some(threads, encoder, found)
                 keys = [one.key for one in found[: len(done)]]
-                self._patiently(partial(self.versions.fill, version.number, keys, done))
+                self._patiently(partial(self.versions.fill, version.number, keys, done.dense, done.sparse))
                 filled += len(done)
                 self.progress(len(done))
         return filled
@@ -81,12 +79,12 @@ class Filler:
 
     def _embed_some(
         self, threads: ThreadPoolExecutor, encoder: Encoder, found: Sequence[Unembedded]
-    ) -> FloatArray:
+    ) -> Vectors:
         """Vectors of the first passages of `found`: of all, or of as many as STEP_SECONDS allow."""
         until = self.clock() + STEP_SECONDS
         texts = [one.text for one in found]
         sizes = encoder.count(texts)
-        done: list[FloatArray] = []
+        done: list[Vectors] = []
         start = 0
         while start < len(texts) and (not done or self.clock() < until):
             batches: list[tuple[list[str], int]] = []
@@ -95,10 +93,10 @@ class Filler:
                 batches.append((texts[start:end], sum(sizes[start:end])))
                 start = end
             done += threads.map(lambda batch: self._embed(encoder, *batch), batches)
-        return np.concatenate(done)
+        return join_vectors(done)
 
-    def _embed(self, encoder: Encoder, texts: list[str], tokens: int) -> FloatArray:
-        def send() -> FloatArray:
+    def _embed(self, encoder: Encoder, texts: list[str], tokens: int) -> Vectors:
+        def send() -> Vectors:
             with self.throttle.turn():
                 began = self.clock()
                 vectors = encoder.embed(texts)

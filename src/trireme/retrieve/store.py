@@ -9,6 +9,7 @@ import numpy as np
 
 from trireme.errors import EmbedderMismatchError, InvalidInputError, NotFoundError
 from trireme.metadata import find_fault, read_json
+from trireme.retrieve.sparse import check_sparse, check_sparse_rows
 from trireme.retrieve.versions import IndexVersions
 from trireme.types import (
     MAX_ID_BYTES,
@@ -18,6 +19,7 @@ from trireme.types import (
     Hit,
     Passage,
     SearchMode,
+    SparseVector,
     StoreQuery,
 )
 
@@ -42,12 +44,16 @@ class VectorStore(Protocol):
         embedder: Embedder,
         passages: Sequence[Passage],
         embeddings: FloatArray,
+        *,
+        sparse: Sequence[SparseVector] | None = None,
     ) -> int:
         """Store `passages` with `embeddings` [n, dimensions], all or none; returns how many ids were written.
 
-        An id already in the collection is replaced; of one id given twice the last wins. Creates the
-        collection. Raises EmbedderMismatchError when the collection holds another embedder's vectors, and
-        InvalidInputError (nothing stored) for text with NUL, metadata that is not JSON, or wrong shapes.
+        `sparse` are the weights of their terms, one vector each, by the same embedder; one of 0 dimensions needs
+        them. Of more than MOST_WEIGHTS weights the heaviest count. An id already in the collection is replaced; of
+        one id given twice the last wins. Creates the collection. Raises EmbedderMismatchError when the collection
+        holds another embedder's vectors, and InvalidInputError (nothing stored) for text with NUL, metadata that
+        is not JSON, or wrong shapes.
         """
         ...
 
@@ -55,17 +61,21 @@ class VectorStore(Protocol):
         """The passages that answer `query` best, best first, ties by id; all that match if fewer than top_k.
 
         Mode dense orders by cosine similarity, text by the BM25 of the query's words (Robertson and Zaragoza
-        2009), hybrid by the sum of both, each in a measure of its own (as Montague and Aslam 2001, "Relevance
-        Score Normalization for Metasearch", and Bruch, Gai and Ingber 2023, arXiv:2210.11934, sum scores and
-        not ranks):
+        2009), sparse by the inner product of the weights, where it is above 0, hybrid by the sum of two of them,
+        each in a measure of its own (as Montague and Aslam 2001, "Relevance Score Normalization for Metasearch",
+        and Bruch, Gai and Ingber 2023, arXiv:2210.11934, sum scores and not ranks):
 
-            cosine + text_weight * coverage * spread
+            cosine + text_weight * share * spread
 
-        `coverage`, 0 to 1, is a passage's BM25 beside that of a passage of average length that holds each word
-        of the query once; 0 outside of the text candidates. `spread` is the standard deviation of the cosine
-        among all candidates of the query. A query that no passage has words of is ordered by cosine.
-        `score` is the cosine in every mode. Raises NotFoundError for an unknown collection and
-        EmbedderMismatchError for another embedder's query.
+        `share`, 0 to 1, is a passage's coverage: its BM25 beside that of a passage of average length that holds
+        each word of the query once; 0 outside of the text candidates. Where query and collection have sparse
+        weights, it is the product of the weights beside the largest one of the query. `spread` is the standard
+        deviation of the cosine among all candidates of the query. A query that no passage has words of is ordered
+        by cosine. `score` is the cosine in every mode. An embedder of 0 dimensions has no vectors: the product of
+        the weights stands in the sum instead of the cosine, and `score` is the cosine of the weights.
+
+        Raises NotFoundError for an unknown collection, EmbedderMismatchError for another embedder's query, and
+        InvalidInputError where mode and embedder do not fit.
         """
         ...
 
@@ -98,25 +108,39 @@ def check_names(tenant: str, collection: str) -> None:
 
 
 def check_put(
-    tenant: str, collection: str, embedder: Embedder, passages: Sequence[Passage], embeddings: FloatArray
+    tenant: str,
+    collection: str,
+    embedder: Embedder,
+    passages: Sequence[Passage],
+    embeddings: FloatArray,
+    *,
+    sparse: Sequence[SparseVector] | None = None,
 ) -> dict[str, int]:
     """Check one put; returns the row of `embeddings` for each id (the last of equal ids).
 
     Raises InvalidInputError naming the first passage that cannot be stored.
     """
     check_names(tenant, collection)
-    if embedder.dimensions < 1:
-        raise InvalidInputError(f"an embedder's dimensions must be at least 1, got {embedder.dimensions}")
-    expected = (len(passages), embedder.dimensions)
-    if embeddings.shape != expected:
-        raise InvalidInputError(f"embeddings must have shape {expected}, got {embeddings.shape}")
-    if not _have_direction(embeddings):
-        raise InvalidInputError("an embedding is all zeros or holds NaN or infinity; embed its passage again")
+    check_vectors(embedder, embeddings, sparse, [f"passage {passage.id!r}" for passage in passages])
     for passage in passages:
         _check_key("passage id", passage.id, MAX_ID_BYTES)
         _check_text(f"text of passage {passage.id!r}", passage.text)
         _check_metadata(passage)
     return {passage.id: row for row, passage in enumerate(passages)}
+
+
+def check_vectors(
+    embedder: Embedder, embeddings: FloatArray, sparse: Sequence[SparseVector] | None, names: Sequence[str]
+) -> None:
+    """Raises InvalidInputError unless there is one vector of `embedder` for each of `names`, and so of `sparse`."""
+    if embedder.dimensions < 0:
+        raise InvalidInputError(f"an embedder's dimensions must be at least 0, got {embedder.dimensions}")
+    expected = (len(names), embedder.dimensions)
+    if embeddings.shape != expected:
+        raise InvalidInputError(f"embeddings must have shape {expected}, got {embeddings.shape}")
+    if embedder.dimensions and not _have_direction(embeddings):
+        raise InvalidInputError("an embedding is all zeros or holds NaN or infinity; embed its passage again")
+    check_sparse_rows(sparse, names, embedder.dimensions)
 
 
 def check_query(query: StoreQuery) -> None:
@@ -128,15 +152,40 @@ def check_query(query: StoreQuery) -> None:
         raise InvalidInputError(
             f"the query embedding must have shape ({query.embedder.dimensions},), got {query.embedding.shape}"
         )
-    if not _have_direction(query.embedding):
+    if query.embedder.dimensions and not _have_direction(query.embedding):
         raise InvalidInputError("the query embedding is all zeros or holds NaN or infinity")
     _check_text("query", query.text)
     check_mode(query.mode)
     if query.mode == "text" and not query.text.strip():
         raise InvalidInputError("search_mode text needs the query's text; send it, or choose another mode")
+    if query.sparse is not None:
+        check_sparse("the query", query.sparse)
     if query.dense_candidates < 1 or query.text_candidates < 1 or not 0 <= query.text_weight < float("inf"):
         raise InvalidInputError("candidates must be at least 1, and text_weight a number of at least 0")
     read_filter(query.filter)
+
+
+def check_ways(query: StoreQuery, collection_has_sparse: bool) -> None:
+    """Raises InvalidInputError where the query lacks what its mode looks for, or the collection does.
+
+    After `check_embedder`: by another embedder both may be there.
+    """
+    if query.mode == "dense" and not query.embedder.dimensions:
+        raise InvalidInputError(
+            "search_mode dense needs dense vectors, and this collection's embedder makes sparse weights alone; "
+            "choose sparse, text or hybrid"
+        )
+    needs_sparse = query.mode == "sparse" or (query.mode == "hybrid" and not query.embedder.dimensions)
+    if needs_sparse and query.sparse is None:
+        raise InvalidInputError(
+            f"search_mode {query.mode} needs the query's sparse weights, which an embedder with the output sparse "
+            "makes; choose another mode"
+        )
+    if query.mode == "sparse" and not collection_has_sparse:
+        raise InvalidInputError(
+            f"collection {query.collection!r} has no sparse weights; choose another search_mode, or run trireme "
+            "reindex with an embedder that makes them"
+        )
 
 
 def check_mode(mode: str) -> SearchMode:

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
-import numpy as np
-
 from trireme.errors import InvalidInputError, NotFoundError, UnavailableError
-from trireme.types import Embedder, FloatArray, IndexVersion
+from trireme.types import Embedder, FloatArray, IndexVersion, SparseVector
 
 STORAGES = ("float32", "float16", "binary")
 
@@ -48,8 +46,16 @@ class IndexVersions(Protocol):
         """
         ...
 
-    def fill(self, number: int, keys: Sequence[int], embeddings: FloatArray) -> int:
+    def fill(
+        self,
+        number: int,
+        keys: Sequence[int],
+        embeddings: FloatArray,
+        sparse: Sequence[SparseVector] | None = None,
+    ) -> int:
         """Store the vectors [n, dimensions] of passages, all or none; returns how many were stored.
+
+        `sparse`: as of VectorStore.put.
 
         Passages that are gone, or whose text has changed since `missing`, are left out. Raises NotFoundError,
         and InvalidInputError for wrong shapes or vectors without a direction.
@@ -75,16 +81,6 @@ def check_storage(storage: str) -> None:
     """Raises InvalidInputError unless vectors can be stored so."""
     if storage not in STORAGES:
         raise InvalidInputError(f"vectors must be one of {', '.join(STORAGES)}, got {storage!r}")
-
-
-def check_fill(embedder: Embedder, keys: Sequence[int], embeddings: FloatArray) -> None:
-    """Raises InvalidInputError unless there is one vector of the embedder's dimensions for each key."""
-    expected = (len(keys), embedder.dimensions)
-    if embeddings.shape != expected:
-        raise InvalidInputError(f"embeddings must have shape {expected}, got {embeddings.shape}")
-    norms = np.linalg.norm(embeddings, axis=-1)
-    if not bool((np.isfinite(norms) & (norms > 0)).all()):
-        raise InvalidInputError("an embedding is all zeros or holds NaN or infinity; embed its passage again")
 
 
 def check_begin(collection: str, embedder: Embedder, known: Sequence[IndexVersion]) -> None:

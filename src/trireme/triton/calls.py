@@ -7,8 +7,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from trireme.artifacts.contracts import (
     CACHED_FLAG,
+    DENSE,
+    ENCODER_OUTPUTS,
     EVIDENCE,
     EVIDENCE_FLAG,
     LOGPROBS,
@@ -16,12 +20,22 @@ from trireme.artifacts.contracts import (
     PROMPT,
     PROMPT_FLAG,
     RERANK_DEPTH,
+    SPARSE,
     most_alternatives,
 )
 from trireme.artifacts.kinds import KINDS
+from trireme.errors import TriremeError, UnsupportedError
 from trireme.rag.ports import AnswerMode, AnswerPart, Citation, PartEvidence, Usage
 from trireme.triton.wire import Outputs, Rows, Value
-from trireme.types import Hit, InputType, OverLength, SearchMode
+from trireme.types import (
+    Embedding,
+    FloatArray,
+    Hit,
+    InputType,
+    OverLength,
+    SearchMode,
+    SparseVector,
+)
 
 # Our only ensemble, as its recipe calls it.
 ENSEMBLE_KIND = next(kind.name for kind in KINDS.values() if kind.is_ensemble)
@@ -86,6 +100,57 @@ def embed_inputs(
         if value is not None:
             rows[name] = [[value]] * len(texts)
     return rows
+
+
+def store_outputs(outputs: Sequence[str]) -> tuple[str, ...]:
+    """Of an encoder with these outputs (Manifest.outputs), the tensors that a collection keeps.
+
+    Raises UnsupportedError where it makes neither vectors nor weights of a whole text.
+    """
+    kept = [kind for kind in (DENSE, SPARSE) if kind in (outputs or (DENSE,))]
+    if not kept:
+        raise UnsupportedError(
+            "this model makes a vector of each token alone, which no collection keeps: "
+            "use it as a reranker (kind late_interaction), and another one as embedder"
+        )
+    return tuple(tensor.name for kind in kept for tensor in ENCODER_OUTPUTS[kind])
+
+
+def read_vectors(model: str, outputs: Outputs) -> FloatArray:
+    """The vectors [n, dimensions] of an encoder's answer. Raises UnsupportedError where it makes none."""
+    vectors: FloatArray | None = outputs.get("embedding")
+    if vectors is None:
+        raise UnsupportedError(
+            f"model {model!r} makes no vector of a text, only {', '.join(sorted(outputs))}"
+        )
+    return vectors
+
+
+def read_embeddings(model: str, outputs: Outputs, asked: Sequence[str], count: int) -> list[Embedding]:
+    """Vectors and weights of `count` texts; [0] of a model without vectors. Raises TriremeError.
+
+    asked: the outputs that were asked for. The server's response cache knows inputs alone, and may hold others.
+    """
+    if missing := [name for name in asked if name not in outputs or len(outputs[name]) != count]:
+        raise TriremeError(
+            f"model {model} did not answer {missing[0]} of {count} texts; a model with several outputs needs "
+            "response_cache = false in its recipe"
+        )
+    dense = outputs.get("embedding", np.zeros((count, 0), np.float32))
+    weights = read_weights(outputs, count)
+    return [
+        Embedding(np.asarray(vector, np.float32), 0, 0, weights[row] if weights else None)
+        for row, vector in enumerate(dense)
+    ]
+
+
+def read_weights(outputs: Outputs, count: int) -> list[SparseVector] | None:
+    """The sparse weights of `count` rows, without what fills rows up; None where there are none."""
+    indices, weights = (outputs.get(tensor.name) for tensor in ENCODER_OUTPUTS[SPARSE])
+    if indices is None or weights is None:
+        return None
+    rows = zip(indices.reshape(count, -1), weights.reshape(count, -1), strict=True)
+    return [SparseVector(row[row >= 0].astype(np.int32), weight[row >= 0]) for row, weight in rows]
 
 
 def search_inputs(

@@ -27,7 +27,7 @@ from trireme.triton.wire import (
     stream_error,
     stream_request,
 )
-from trireme.types import FloatArray, Hit, InputType, SearchMode
+from trireme.types import Embedding, FloatArray, Hit, InputType, SearchMode
 
 
 class TritonClient:
@@ -74,8 +74,21 @@ class TritonClient:
         parts: list[FloatArray] = []
         for start in range(0, len(texts), batch_size):
             inputs = calls.embed_inputs(texts[start : start + batch_size], input_type)
-            parts.append(self.infer(model, inputs, bulk=bulk)["embedding"])
+            parts.append(calls.read_vectors(model, self.infer(model, inputs, bulk=bulk)))
         return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+
+    def embed_all(
+        self,
+        texts: Sequence[str],
+        input_type: InputType,
+        model: str,
+        outputs: Sequence[str],
+        *,
+        bulk: bool = False,
+    ) -> list[Embedding]:
+        """What a model makes of each text, in one request, of the tensors in `outputs`: see calls.store_outputs."""
+        found = self.infer(model, calls.embed_inputs(texts, input_type), bulk=bulk, outputs=outputs)
+        return calls.read_embeddings(model, found, outputs, len(texts))
 
     def search(
         self,
@@ -177,13 +190,13 @@ class TritonClient:
                 call.cancel()
             reader.join(self._timeout)
 
-    def infer(self, model: str, inputs: Rows, *, bulk: bool = False) -> Outputs:
-        """Output arrays by name. Inputs are rows of str (STRING), int (INT32) or float (FP32)."""
+    def infer(self, model: str, inputs: Rows, *, bulk: bool = False, outputs: Sequence[str] = ()) -> Outputs:
+        """Output arrays by name, of `outputs` or of all. Inputs are rows of str, int (INT32) or float (FP32)."""
         import grpc
 
         try:
             response = self._stub.ModelInfer(
-                infer_request(model, inputs, bulk=bulk),
+                infer_request(model, inputs, bulk=bulk, outputs=outputs),
                 timeout=self._timeout,
                 metadata=metadata_of(model, self._route, bulk=bulk),
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -102,8 +102,11 @@ def infer_request(
     *,
     bulk: bool = False,
     parameters: Mapping[str, Parameter] = MappingProxyType({}),
+    outputs: Sequence[str] = (),
 ) -> Any:
     """A ModelInferRequest of rows. bulk: it runs after all interactive requests, and is not counted as one.
+
+    outputs: names of those wanted; none: all that the model has.
 
     Raises InvalidInputError for what no tensor can hold: half of a surrogate pair, a number beyond INT32.
     """
@@ -114,6 +117,8 @@ def infer_request(
         datatype, shape, raw = _encode_rows(rows)
         request.inputs.add(name=name, datatype=datatype, shape=shape)
         request.raw_input_contents.append(raw)
+    for name in outputs:
+        request.outputs.add(name=name)
     if bulk:
         request.parameters["priority"].uint64_param = BULK_PRIORITY
     _set_parameters(request, parameters)

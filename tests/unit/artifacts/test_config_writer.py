@@ -5,6 +5,7 @@ from google.protobuf import json_format
 
 from trireme.artifacts.config_writer import config_files, render, warmup_files, write_config
 from trireme.artifacts.recipe import Recipe
+from trireme.errors import SettingError
 
 SEARCH = {
     "with a reranker": ("embedding", "search__retrieve", "reranker", "search__sort"),
@@ -206,3 +207,29 @@ def test_an_ingester_takes_documents_or_jobs_and_answers_for_each():
     assert names(config.output) == ["job_id", "state", "error"]
     assert config.parameters["max_documents"].string_value == "5"
     assert not config.HasField("dynamic_batching")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "inputs"),
+    [
+        ((), ["embedding"]),
+        (("dense", "sparse"), ["embedding", "sparse_indices", "sparse_weights"]),
+        (("sparse",), ["sparse_indices", "sparse_weights"]),
+    ],
+)
+def test_a_search_hands_what_its_recipe_names_of_the_encoder_to_the_retriever(outputs, inputs):
+    retriever = parse(Recipe("r", "retriever", embedder="e", outputs=outputs))
+    taken = [one.name for one in retriever.input if one.name in inputs]
+    assert sorted(taken) == inputs
+    search = parse(Recipe("s", "search", steps=("e", "r", "search__sort"), outputs=outputs))
+    encoder, step = search.ensemble_scheduling.step[:2]
+    assert sorted(encoder.output_map) == inputs
+    assert {name: step.input_map[name] for name in inputs} == dict(encoder.output_map)
+    assert {one.name for one in retriever.input} >= set(step.input_map)
+
+
+def test_a_retriever_takes_no_vectors_of_tokens_and_several_outputs_no_response_cache():
+    with pytest.raises(SettingError, match="must be of dense, sparse, got 'multi'"):
+        Recipe("r", "retriever", embedder="e", outputs=("multi",))
+    with pytest.raises(SettingError, match="response_cache must be false"):
+        Recipe("e", "text_encoder", source="x", outputs=("dense", "sparse"), response_cache=True)

@@ -57,11 +57,11 @@ def test_little_is_in_hand_where_writing_is_slow():
     most = {"held": 0, "passages": 0}
     stage, replace = bench.documents.stage, bench.documents.replace
 
-    def slow_stage(job, position, passages, *rest):
+    def slow_stage(job, position, passages, *rest, sparse):
         time.sleep(0.05)
         sent = sum(len(request) for request in bench.server.requests if "Part" in request[0])
         most["passages"] = max(most["passages"], sent - position)
-        stage(job, position, passages, *rest)
+        stage(job, position, passages, *rest, sparse=sparse)
 
     def slow_replace(*arguments):
         time.sleep(0.02)

@@ -6,6 +6,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -17,7 +18,7 @@ from psycopg import sql
 from trireme.errors import InvalidInputError, TriremeError, UnavailableError, UnsupportedError
 from trireme.local.postgres import LocalPostgres, start_postgres
 from trireme.postgres.store import PostgresStore
-from trireme.types import Embedder, FloatArray, Passage, StoreQuery
+from trireme.types import Embedder, FloatArray, Passage, SparseVector, StoreQuery
 
 pytestmark = pytest.mark.e2e
 
@@ -82,13 +83,13 @@ def rows(url: str, statement: str) -> list[tuple[object, ...]]:
         return connection.execute(statement.encode()).fetchall()
 
 
-def hnsw_scans(url: str) -> dict[str, int]:
+def hnsw_scans(url: str, pattern: str = "embeddings_hnsw") -> dict[str, int]:
     """Scans of each HNSW index; complete once the searching connections are closed."""
     return {
         str(name): int(str(scans))
         for name, scans in rows(
             url,
-            "SELECT indexrelname, idx_scan FROM pg_stat_user_indexes WHERE indexrelname LIKE 'embeddings_hnsw%'",
+            f"SELECT indexrelname, idx_scan FROM pg_stat_user_indexes WHERE indexrelname LIKE '{pattern}%'",
         )
     }
 
@@ -131,6 +132,31 @@ def test_the_planner_chooses_the_index_for_the_statement_of_a_search(open_one, m
     assert len(plans) == 2
     assert "Index Scan using embeddings_hnsw_" in plans[0]
     assert "embeddings_hnsw_" not in plans[1]
+
+
+def test_weights_of_a_large_collection_are_searched_through_an_index_of_their_own(open_one, url):
+    store, draw = open_one(), np.random.default_rng(1)
+    held = [draw_weights(draw) for _ in range(1200)]
+    store.put("t", "c", EMBEDDER, passages(1200), vectors(1200), sparse=held)
+    dense = np.zeros((1200, 60))
+    for row, one in enumerate(held):
+        dense[row, one.indices] = one.weights
+    asked = [draw_weights(draw) for _ in range(20)]
+    found = [
+        {int(hit.id) for hit in store.search(replace(query(vectors(1)[0]), mode="sparse", sparse=one))}
+        for one in asked
+    ]
+    store.search(replace(query(vectors(1)[0]), mode="hybrid", text="text", sparse=asked[0]))
+    store.close()
+    wait_until(lambda: sorted(hnsw_scans(url, "embeddings_%\\_").values()) == [1, 21])
+    nearest = [np.argsort(-(dense[:, one.indices] @ one.weights))[:10] for one in asked]
+    recall = np.mean([len(ids & set(truth)) / 10 for ids, truth in zip(found, nearest, strict=True)])
+    assert recall > 0.9
+
+
+def draw_weights(draw: np.random.Generator) -> SparseVector:
+    indices = np.sort(draw.choice(60, 12, replace=False)).astype(np.int32)
+    return SparseVector(indices, draw.random(12).astype(np.float32) + 0.1)
 
 
 def test_a_small_collection_has_no_index_and_is_searched_exactly(open_one, url):

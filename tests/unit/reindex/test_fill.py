@@ -5,7 +5,7 @@ import pytest
 
 from fakes.memory_store import MemoryStore
 from trireme.errors import InvalidInputError, NotFoundError, UnavailableError
-from trireme.ingest.encoder import Encoder
+from trireme.ingest.encoder import Encoder, Vectors
 from trireme.ingest.throttle import Throttle
 from trireme.reindex.fill import (
     IN_FLIGHT,
@@ -63,7 +63,7 @@ class FakeServer:
                 raise UnavailableError("no server answers")
             self._clock.wait(self.seconds)
             self.requests.append(len(texts))
-        return np.array([[len(text), text.count("a"), 1.0] for text in texts], np.float32)
+        return Vectors(np.array([[len(text), text.count("a"), 1.0] for text in texts], np.float32))
 
 
 def passages(start: int, end: int) -> list[Passage]:

@@ -20,7 +20,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     collection: Annotated[str, msgspec.Meta(min_length=1)] | None = None
     top_k: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None
     filter: dict[str, Any] | None = None
-    mode: Literal["dense", "text", "hybrid"] | None = None
+    mode: Literal["dense", "text", "sparse", "hybrid"] | None = None
     rerank: bool | None = None
     model: Annotated[str, msgspec.Meta(min_length=1)] | None = None
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from trireme.artifacts.config_writer import PARAMETERS
-from trireme.artifacts.manifest import read_manifest
+from trireme.artifacts.contracts import ENCODER_OUTPUTS, SPARSE
+from trireme.artifacts.manifest import Manifest, read_manifest
 from trireme.artifacts.repository import list_recipes, version_dir
 from trireme.errors import (
     ArtifactError,
@@ -27,17 +28,21 @@ from trireme.triton.backends.bls import call_model
 from trireme.triton.backends.config import ModelConfig
 from trireme.triton.backends.model import BackendModel
 from trireme.triton.backends.tensors import hit_tensors, read_scalar, read_tensor, read_top_k, string_tensor
-from trireme.types import Embedder, Hit, StoreQuery
+from trireme.triton.calls import read_embeddings, read_weights, store_outputs
+from trireme.types import Hit, SparseVector, StoreQuery
 
 # An index version may be switched, and switched back, between two looks.
 ATTEMPTS = 3
+# Modes in which sparse weights find passages.
+_BY_WEIGHTS = ("sparse", "hybrid")
 
 
 class RetrieverModel(BackendModel):
     """The best passages of one tenant's collection.
 
     The request's vector is of the recipe's embedder. A collection whose active index version is by another
-    embedder is searched with that one: the query's text is embedded again, on the server, by its model.
+    embedder is searched with that one: the query's text is embedded again, on the server, by its model. So it is
+    where the recipe's embedder makes sparse weights, and the request brings none.
     """
 
     known_parameters = frozenset(PARAMETERS["retriever"])
@@ -56,7 +61,11 @@ class RetrieverModel(BackendModel):
         self._text_weight = config.read_number("text_weight")
         self._dense_candidates = config.read_int("dense_candidates")
         self._text_candidates = config.read_int("text_candidates")
-        self._embedder = read_manifest(version_dir(config.repository, config.read_text("embedder"))).embedder
+        self._model = config.read_text("embedder")
+        manifest = read_manifest(version_dir(config.repository, self._model))
+        # Raises where no collection can be of this model.
+        store_outputs(manifest.outputs)
+        self._embedder, self._makes_weights = manifest.embedder, SPARSE in manifest.outputs
         # Of collections by another embedder, the model that the last search needed.
         self._models: dict[tuple[str, str], tuple[str, str]] = {}
         self._store = open_store(
@@ -82,7 +91,7 @@ class RetrieverModel(BackendModel):
 
     def _read(self, request: Any) -> StoreQuery:
         vectors = read_tensor(self.pb, request, "embedding")
-        vector = np.asarray(vectors, np.float32).reshape(-1)
+        vector = np.asarray([] if vectors is None else vectors, np.float32).reshape(-1)
         if vector.size != self._embedder.dimensions:
             raise InvalidInputError(
                 f"embedding has {vector.size} dimensions, the served embedder makes {self._embedder.dimensions}"
@@ -100,7 +109,17 @@ class RetrieverModel(BackendModel):
             text_weight=self._text_weight,
             dense_candidates=self._dense_candidates,
             text_candidates=self._text_candidates,
+            sparse=self._read_weights(request),
         )
+
+    def _read_weights(self, request: Any) -> SparseVector | None:
+        names = [tensor.name for tensor in ENCODER_OUTPUTS[SPARSE]]
+        sent = {name: read_tensor(self.pb, request, name) for name in names}
+        given = {name: values for name, values in sent.items() if values is not None}
+        if len({values.size for values in given.values()}) > 1 or len(given) == 1:
+            raise InvalidInputError("sparse_indices and sparse_weights must be sent together, of one length")
+        weights = read_weights(given, 1)
+        return weights[0] if weights else None
 
     def _text(self, request: Any, key: str, default: str) -> str:
         value = read_scalar(self.pb, request, key)
@@ -119,6 +138,9 @@ class RetrieverModel(BackendModel):
         """Search with the vector of whichever embedder the active index version is by."""
         place = (query.tenant, query.collection)
         asked = query
+        needs_weights = self._makes_weights and query.sparse is None and query.mode in _BY_WEIGHTS
+        if needs_weights and place not in self._models:
+            asked = query = self._embed_again(query, self._embedder.digest, self._model)
         if place in self._models:
             try:
                 asked = self._embed_again(query, *self._models[place])
@@ -140,24 +162,24 @@ class RetrieverModel(BackendModel):
 
     def _embed_again(self, query: StoreQuery, digest: str, model: str) -> StoreQuery:
         """The query with a vector of the embedder with `digest`, by its model on this server."""
-        name, embedder = self._find_model(query, digest, model)
+        name, manifest = self._find_model(query, digest, model)
+        outputs = store_outputs(manifest.outputs)
         inputs = [
             string_tensor(self.pb, "text", [[query.text]]),
             string_tensor(self.pb, "input_type", [["query"]]),
         ]
-        found = call_model(self.pb, name, inputs, ["embedding"])
-        vector = np.asarray(found["embedding"], np.float32).reshape(-1)
-        return replace(query, embedding=vector, embedder=embedder)
+        (found,) = read_embeddings(name, call_model(self.pb, name, inputs, outputs), outputs, 1)
+        return replace(query, embedding=found.vector, embedder=manifest.embedder, sparse=found.sparse)
 
-    def _find_model(self, query: StoreQuery, digest: str, model: str) -> tuple[str, Embedder]:
+    def _find_model(self, query: StoreQuery, digest: str, model: str) -> tuple[str, Manifest]:
         """The folder of the model whose manifest has `digest`: the one that is named, or any other."""
         for name in self._model_names(model):
             try:
-                embedder = read_manifest(version_dir(self.config.repository, name)).embedder
+                manifest = read_manifest(version_dir(self.config.repository, name))
             except ArtifactError:
                 continue
-            if embedder.digest == digest:
-                return name, embedder
+            if manifest.embedder.digest == digest:
+                return name, manifest
         named = f"model {model}" if model else "a model that is not named"
         raise UnavailableError(
             f"collection {query.collection!r} has vectors by {named} (digest {digest[:12]}), which the model "

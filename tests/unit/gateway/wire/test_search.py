@@ -22,6 +22,7 @@ def test_a_body_becomes_a_search_of_the_keys_tenant():
         "q", "acme", "docs", "ann", "other", 3, '{"lang":"en","page":{"number":3}}', "hybrid"
     )
     assert read_search({"query": "q", "filter": {}}, **SCOPE).filter == ""
+    assert read_search({"query": "q", "mode": "sparse"}, **SCOPE).mode == "sparse"
 
 
 @pytest.mark.parametrize(("rerank", "depth"), [(False, 0), (True, None), (None, None)])

@@ -12,7 +12,7 @@ from trireme.artifacts.manifest import Manifest, read_manifest, write_manifest
 from trireme.artifacts.recipe import Recipe, write_recipe
 from trireme.retrieve.store import LACKING_WORDS
 from trireme.triton.backends.retriever import RetrieverModel
-from trireme.types import Passage
+from trireme.types import Passage, SparseVector
 
 TEXTS = {"oars": "three banks of oars", "fish": "fish at the market", "harbour": "a ship in the harbour"}
 PARAMETERS = {
@@ -30,13 +30,16 @@ PARAMETERS = {
 }
 
 
-def make_model(repository, name, dimensions):
+def make_model(repository, name, dimensions, outputs=()):
     folder = repository / name / "1"
     folder.mkdir(parents=True)
     files = dict.fromkeys(("model.onnx", "tokenizer.json"), name * 8)
     sizes = dict.fromkeys(files, 1)
     write_manifest(
-        folder, Manifest(name, "text_encoder", "x", "", "fp32", dimensions, 64, files=files, sizes=sizes)
+        folder,
+        Manifest(
+            name, "text_encoder", "x", "", "fp32", dimensions, 64, files=files, sizes=sizes, outputs=outputs
+        ),
     )
     write_recipe(repository / name / "recipe.toml", Recipe(name, "text_encoder", source="x"))
     return read_manifest(folder).embedder
@@ -51,13 +54,19 @@ def embed(texts, embedder):
     return vectors
 
 
+def weigh(text):
+    """Weight 2 of the term that is the text's place."""
+    return SparseVector(np.array([list(TEXTS.values()).index(text)], np.int32), np.array([2.0], np.float32))
+
+
 class Stack:
-    """A retriever over a store in memory and two embedders, of which the other models may be loaded."""
+    """A retriever over a store in memory and its embedders, of which the other models may be loaded."""
 
     def __init__(self, repository):
         self.store = MemoryStore()
         self.embedders = {
-            name: make_model(repository, name, size) for name, size in (("first", 4), ("new", 6))
+            name: make_model(repository, name, size, outputs)
+            for name, size, outputs in (("first", 4, ()), ("new", 6, ()), ("splade", 0, ("sparse",)))
         }
         (repository / "retriever").mkdir()
         self.model = RetrieverModel()
@@ -71,6 +80,15 @@ class Stack:
             text = inputs["text"][0, 0].decode()
             assert inputs["input_type"][0, 0] == b"query"
             self.asked.append((name, text))
+            if name == "splade":
+                # Filled up, as beside a longer row.
+                weights = weigh(text)
+                return Answer(
+                    {
+                        "sparse_indices": np.array([[*weights.indices, -1]], np.int32),
+                        "sparse_weights": np.array([[*weights.weights, 0]], np.float32),
+                    }
+                )
             return Answer({"embedding": embed([text], self.embedders[name])})
 
         fake_pb.InferenceRequest.models[name] = answer
@@ -82,7 +100,9 @@ class Stack:
         )
         while left := self.store.versions.missing(version.number, 10):
             texts = [one.text for one in left]
-            self.store.versions.fill(version.number, [one.key for one in left], embed(texts, embedder))
+            sparse = [weigh(text) for text in texts] if name == "splade" else None
+            vectors = embed(texts, embedder) if embedder.dimensions else np.zeros((len(texts), 0), np.float32)
+            self.store.versions.fill(version.number, [one.key for one in left], vectors, sparse)
         self.store.versions.switch(version.number)
 
     def ask(self, text="three banks of oars", **inputs):
@@ -141,7 +161,7 @@ def test_filter_and_search_mode_reach_the_store(stack):
     [
         ({"filter": "{"}, "filter is not JSON"),
         ({"filter": "[1]"}, "JSON object"),
-        ({"search_mode": "sparse"}, "dense, text, hybrid"),
+        ({"search_mode": "nearest"}, "dense, text, sparse, hybrid"),
         ({"embedding": np.ones((1, 5), np.float32)}, "5 dimensions"),
     ],
 )
@@ -204,3 +224,36 @@ def test_a_model_that_the_repository_does_not_hold_is_named(stack):
     assert answer.error.code == "UNAVAILABLE"
     assert "gone-model" in answer.error.message
     assert "f" * 12 in answer.error.message
+
+
+def test_a_collection_of_an_embedder_of_weights_alone_is_searched_by_the_weights_of_its_model(stack):
+    stack.load_model("splade")
+    stack.reindex("splade")
+    for mode in ("sparse", "hybrid"):
+        answer = stack.ask("fish at the market", search_mode=mode)
+        assert ids(answer)[0] == "fish"
+        assert answer.outputs["score"][0][0] == 1.0
+    assert "choose sparse, text or hybrid" in stack.ask(search_mode="dense").error.message
+
+
+def test_weights_that_come_with_the_request_find_passages(stack):
+    first = stack.embedders["first"]
+    rows = [Passage(id_, text) for id_, text in TEXTS.items()]
+    texts = list(TEXTS.values())
+    sparse = [weigh(text) for text in texts]
+    stack.store.put("default", "weighed", first, rows, embed(texts, first), sparse=sparse)
+    sent = {
+        "sparse_indices": np.array([[1, -1]], np.int32),
+        "sparse_weights": np.array([[0.5, 0]], np.float32),
+    }
+    answer = stack.ask(collection="weighed", search_mode="sparse", **sent)
+    assert ids(answer) == ["fish"]
+    assert answer.outputs["rank_score"][0].tolist() == [1.0]
+    del sent["sparse_weights"]
+    assert "sent together" in stack.ask(collection="weighed", search_mode="sparse", **sent).error.message
+
+
+def test_a_collection_without_weights_says_so(stack):
+    sent = {"sparse_indices": np.array([[1]], np.int32), "sparse_weights": np.array([[0.5]], np.float32)}
+    assert "has no sparse weights" in stack.ask(search_mode="sparse", **sent).error.message
+    assert ids(stack.ask(search_mode="hybrid", **sent)) == ["oars", "fish"]

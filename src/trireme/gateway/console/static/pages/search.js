@@ -22,7 +22,7 @@ export function search({ me, signal }) {
   const query = el('input', { type: 'search', class: 'wide', dir: 'auto', required: true, placeholder: 'what does the batcher wait for?', name: 'query' });
   draft('search.query', query);
   const collection = collectionField({ me, signal });
-  const mode = select([['', 'the server’s'], ['hybrid', 'hybrid'], ['dense', 'dense: vectors'], ['text', 'text: words']]);
+  const mode = select([['', 'the server’s'], ['hybrid', 'hybrid'], ['dense', 'dense: vectors'], ['text', 'text: words'], ['sparse', 'sparse: weights of terms']]);
   const most = el('input', { type: 'number', min: 1, max: 100, value: '5' });
   const filter = filterField();
   const result = el('div', { class: 'stack result' });
