@@ -167,7 +167,7 @@ class Recipe:
     # Of passages that come with a prior, how many of the best are read, by rank_score or else by it; 0 reads all.
     rerank_depth: int = _key(0, _PAIRS, parameter=True, least=0)
     # Of passages that were read before, what is kept of them in memory, for each process.
-    passage_cache_bytes: int = _key(0, _KEEPS_PASSAGES, parameter=True, least=0)
+    passage_cache_bytes: int = _key(64 << 20, _KEEPS_PASSAGES, parameter=True, least=0)
     default_input_type: str = _key("passage", _EMBEDDER, parameter=True, choices=("query", "passage"))
 
     # Documents of one request.
