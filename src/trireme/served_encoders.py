@@ -109,9 +109,9 @@ class ServedEncoders:
     def _by_digest(self, collection: str, digest: str) -> Encoder:
         for recipe in list_recipes(self._settings.model_repository):
             if recipe.traits.makes_vectors and is_built(self._settings.model_repository, recipe):
-                encoder = self._load(recipe.model)
-                if encoder.embedder.digest == digest:
-                    return encoder
+                version = version_dir(self._settings.model_repository, recipe.model)
+                if read_manifest(version).embedder.digest == digest:
+                    return self._load(recipe.model)
         raise EmbedderMismatchError(
             f"collection {collection!r} holds vectors of embedder {digest[:12]}, which is not served here:"
             " serve it, run trireme reindex, or make the collection anew"

@@ -250,6 +250,11 @@ CASES = (
     Case(("minishlab/potion-base-8M", "minishlab/potion-retrieval-32M"), "static", is_model2vec=True),
     Case(("sentence-transformers/static-retrieval-mrl-en-v1",), "static", normalize=False),
     Case(("nghuyong/ernie-3.0-base-zh",), "ernie", pooling=""),
+    Case(
+        ("jinaai/jina-embeddings-v3-hf, a task's adapter merged",),
+        "jina_embeddings_v3",
+        config={"type_vocab_size": 1},
+    ),
     tokenwise(
         "BAAI/bge-m3 with its layers as safetensors",
         family="xlm-roberta",

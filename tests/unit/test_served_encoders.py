@@ -17,7 +17,7 @@ from trireme.retrieve.languages import CollectionLanguage
 from trireme.served_encoders import BulkClients, ServedEncoders
 from trireme.settings import Settings
 from trireme.stack import check_models_are_built
-from trireme.triton.calls import store_outputs
+from trireme.triton.calls import read_vectors, store_outputs
 from trireme.types import CollectionInfo, Document, Embedder
 
 
@@ -49,6 +49,12 @@ def test_a_model_that_the_cosine_ranks_otherwise_makes_no_collection_and_goes_on
         assert encoders.choose("acme", "old").model == "embedding"
         write_manifest(version, replace(manifest, normalize=True))
         assert encoders.choose("acme", "new").model == "embedding"
+        # Weights are compared by the dot product.
+        write_manifest(version, replace(manifest, outputs=("sparse",), dimensions=0))
+        assert encoders.open("embedding").outputs == ("sparse_indices", "sparse_weights")
+        write_manifest(version, replace(manifest, outputs=("multi",), dimensions=0))
+        with pytest.raises(UnsupportedError, match="reranker"):
+            encoders.open("embedding")
     check_models_are_built(tmp_path)
 
 
@@ -139,3 +145,8 @@ class Languages:
 
 def encoder() -> Encoder:
     return Encoder("embedding", Embedder("a" * 64, 4), partial(chunk), len, None, None, "4 256")
+
+
+def test_a_model_of_weights_alone_that_is_asked_for_vectors_is_refused_by_name():
+    with pytest.raises(UnsupportedError, match="'splade' makes no vector of a text, only sparse_indices"):
+        read_vectors("splade", {"sparse_indices": None, "sparse_weights": None})

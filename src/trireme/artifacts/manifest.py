@@ -136,7 +136,8 @@ def check_searchable(manifest: Manifest) -> None:
     Vectors of unit length have one order by cosine, by dot product and by euclidean distance.
     """
     named = {"dot": "the dot product", "euclidean": "euclidean distance", "manhattan": "manhattan distance"}
-    means = named.get(manifest.similarity)
+    # Sparse weights are compared by the dot product, as they are meant.
+    means = named.get(manifest.similarity) if manifest.dimensions else None
     if means is None or (manifest.normalize and manifest.similarity != "manhattan"):
         return
     ways = (

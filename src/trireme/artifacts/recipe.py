@@ -11,12 +11,11 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from trireme.artifacts.contracts import DENSE, ENCODER_OUTPUTS, MULTI, SPARSE
+from trireme.artifacts.contracts import DENSE, ENCODER_OUTPUTS, SPARSE
 from trireme.artifacts.encoder_engines import check_engine, default_engine, describe_engines
 from trireme.artifacts.kinds import KINDS, Builder, Kind
 from trireme.artifacts.recipe_values import check_range, flatten, typed
 from trireme.errors import SettingError
-from trireme.types import SearchMode
 
 RECIPE_FILE = "recipe.toml"
 ATTENTION_TOKENS = 4096
@@ -51,7 +50,7 @@ _GENERATOR: Trait = attrgetter("is_generator")
 _TOP_K: Trait = attrgetter("limits_top_k")
 _CALLS_MODELS: Trait = attrgetter("step_counts")
 _RETRIEVER = _named("retriever")
-_SEARCHES = _named("retriever", "search")
+_OUTPUTS = _either(_EMBEDDER, _named("retriever", "search"))
 _RAG = _named("rag")
 _INGESTER = _named("ingester")
 _NONE = _named()
@@ -120,13 +119,9 @@ class Recipe:
         None, _EMBEDDER, builds=True, help="instead of the checkpoint's own", choices=POOLINGS
     )
     normalize: bool | None = _key(None, _EMBEDDER, builds=True, help="scale vectors to unit length, or not")
-    # dense, sparse, multi: see contracts.ENCODER_OUTPUTS. () means dense. Of a retriever and of a search those of
-    # its embedder that come with a query.
+    # See contracts.ENCODER_OUTPUTS; () means dense. Of a retriever or a search: what it gets of its encoder's.
     outputs: tuple[str, ...] = _key(
-        (),
-        _either(_EMBEDDER, _SEARCHES),
-        builds=True,
-        help=f"of {', '.join(ENCODER_OUTPUTS)}; default: what the checkpoint has",
+        (), _OUTPUTS, builds=True, help=f"of {', '.join(ENCODER_OUTPUTS)}; default: what the checkpoint has"
     )
     query_prompt: str | None = _key(None, _VECTORS, builds=True, help="put before every query")
     passage_prompt: str | None = _key(None, _VECTORS, builds=True, help="put before every passage")
@@ -172,7 +167,7 @@ class Recipe:
     # Of passages that come with a prior, how many of the best are read, by rank_score or else by it; 0 reads all.
     rerank_depth: int = _key(0, _PAIRS, parameter=True, least=0)
     # Of passages that were read before, what is kept of them in memory, for each process.
-    passage_cache_bytes: int = _key(0, _KEEPS_PASSAGES, parameter=True, least=0)
+    passage_cache_bytes: int = _key(64 << 20, _KEEPS_PASSAGES, parameter=True, least=0)
     default_input_type: str = _key("passage", _EMBEDDER, parameter=True, choices=("query", "passage"))
 
     # Documents of one request.
@@ -194,7 +189,9 @@ class Recipe:
     exact_below: int = _key(2_000, _RETRIEVER, parameter=True, least=0)
     ef_search: int = _key(100, _RETRIEVER, parameter=True, least=1, most=1000)
     # What finds passages where a request does not say: their vectors, their words, or both.
-    search_mode: str = _key("hybrid", _RETRIEVER, parameter=True, choices=get_args(SearchMode))
+    search_mode: str = _key(
+        "hybrid", _RETRIEVER, parameter=True, choices=("dense", "text", "sparse", "hybrid")
+    )
     # Of hybrid search: how many times the cosine's spread all words of a query count, and how many passages
     # either brings.
     text_weight: float = _key(5.0, _RETRIEVER, parameter=True, least=0)
@@ -281,10 +278,9 @@ class Recipe:
             raise SettingError("default_top_k must not be above max_top_k")
 
     def _check_outputs(self) -> None:
-        if wrong := [name for name in self.outputs if name not in ENCODER_OUTPUTS]:
-            raise SettingError(f"outputs must be of {', '.join(ENCODER_OUTPUTS)}, got {wrong[0]!r}")
-        if MULTI in self.outputs and not self.traits.makes_vectors:
-            raise SettingError(f"outputs of a {self.kind} are {DENSE}, {SPARSE}: no store keeps {MULTI}")
+        known = tuple(ENCODER_OUTPUTS) if self.traits.makes_vectors else (DENSE, SPARSE)
+        if wrong := [name for name in self.outputs if name not in known]:
+            raise SettingError(f"outputs must be of {', '.join(known)}, got {wrong[0]!r}")
         if self.response_cache and len(self.encoder_outputs) > 1:
             raise SettingError(
                 "response_cache must be false with several outputs: Triton's cache tells requests apart by their"

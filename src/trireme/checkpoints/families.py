@@ -138,6 +138,13 @@ _MODERN_SIZES = _BERT_SIZES._replace(
 )
 _NOMIC_SIZES = _BERT_SIZES._replace(positions=("max_position_embeddings", 2048))
 _GTE_SIZES = _BERT_SIZES._replace(positions=("max_position_embeddings", 8192))
+_JINA_SIZES = SizeKeys(
+    hidden=("hidden_size", 1024),
+    inner=("intermediate_size", 4096),
+    heads=("num_attention_heads", 16),
+    layers=("num_hidden_layers", 24),
+    positions=("max_position_embeddings", 8194),
+)
 _DECODER_SIZES = SizeKeys(
     hidden=("hidden_size", 4096),
     inner=("intermediate_size", 22016),
@@ -298,6 +305,14 @@ FAMILIES: Mapping[str, EncoderFamily] = _table(
         EncoderFamily("nomic_bert", "NomicBert", "nomic_bert", "none", _NOMIC_SIZES),
         EncoderFamily("gte", "Gte", "gte", "none", _GTE_SIZES, segments=("type_vocab_size", 1)),
         EncoderFamily("eurobert", "EuroBert", "model", "none", _GTE_SIZES, segments=None),
+        EncoderFamily(
+            "jina_embeddings_v3",
+            "JinaEmbeddingsV3",
+            "roberta",
+            "none",
+            _JINA_SIZES,
+            segments=("type_vocab_size", 1),
+        ),
         EncoderFamily("qwen3", "Qwen3", "model", "none", _DECODER_SIZES, segments=None, is_causal=True),
         EncoderFamily("qwen2", "Qwen2", "model", "none", _DECODER_SIZES, segments=None, is_causal=True),
         EncoderFamily("llama", "Llama", "model", "none", _LLAMA_SIZES, segments=None, is_causal=True),

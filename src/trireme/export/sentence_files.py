@@ -165,7 +165,7 @@ def read_sentence_files(folder: Path) -> SentenceFiles:
 def _is_tokenwise(config: dict[str, Any], names: list[str]) -> bool:
     """Whether there is no vector of a text. PyLate's first files say so by what is missing alone."""
     stated = config.get("model_type")
-    is_old = stated is None and "Pooling" not in names and names[0] == "Transformer"
+    is_old = stated is None and "Pooling" not in names and names[0] in ("Transformer", "MLMTransformer")
     return stated in _TOKENWISE or (is_old and any(name in ("Dense", *_TOKEN_MODULES) for name in names[1:]))
 
 
@@ -282,7 +282,7 @@ def _read_pipeline(path: Path, modules: list[dict[str, Any]]) -> dict[str, Any]:
     folders = {number: path.parent / module["path"] for number, module in enumerate(modules)}
     if "Pooling" not in names:
         raise UnsupportedError(
-            f"{path} has no Pooling: such a model gives one vector per token (multi-vector), which is not served"
+            f"{path} has no Pooling, which makes a vector of a text, nor the modules of a ColBERT or a SPLADE"
         )
     if names.count("Pooling") > 1 or names[1] != "Pooling" or {"Transformer", "LogitScore"} & {*names[1:]}:
         raise UnsupportedError(f"{path}: Pooling must come once, behind one Transformer")

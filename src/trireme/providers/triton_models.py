@@ -103,12 +103,12 @@ class TritonModels:
             calls.embed_inputs(texts[start : start + size], input_type, dimensions, policy)
             for start in range(0, len(texts), size)
         ]
-        answers = await self._infer_all(model, inputs, seconds)
+        answers = await self._infer_all(model, inputs, seconds, facts.vector_outputs)
         if not answers:
             nothing = np.zeros(0, np.int32)
             return Embedded(np.zeros((0, 0), np.float32), nothing, nothing)
         return Embedded(
-            _joined(answers, "embedding"),
+            np.concatenate([calls.read_vectors(model, outputs) for outputs in answers]),
             _joined(answers, "token_count").reshape(-1),
             _joined(answers, "truncated_tokens").reshape(-1),
         )
@@ -217,10 +217,12 @@ class TritonModels:
             self._facts[model] = (time.monotonic() + FACTS_SECONDS, facts)
         return facts
 
-    async def _infer_all(self, model: str, inputs: Sequence[Rows], seconds: float | None) -> list[Outputs]:
-        """One answer for each request, in order, all within `seconds`."""
+    async def _infer_all(
+        self, model: str, inputs: Sequence[Rows], seconds: float | None, outputs: Sequence[str] = ()
+    ) -> list[Outputs]:
+        """One answer for each request, in order, all within `seconds`. outputs: those wanted; none: all."""
         if len(inputs) == 1:
-            return [await self._client.infer(model, inputs[0], seconds=seconds)]
+            return [await self._client.infer(model, inputs[0], seconds=seconds, outputs=outputs)]
         ends = None if seconds is None else time.monotonic() + seconds
         places = asyncio.Semaphore(BATCHES_AT_ONCE)
 
@@ -230,7 +232,7 @@ class TritonModels:
                 if left is not None and left <= 0:
                     raise DeadlineError(f"model {model} did not answer every batch in time; send fewer texts")
                 try:
-                    return await self._client.infer(model, rows, seconds=left)
+                    return await self._client.infer(model, rows, seconds=left, outputs=outputs)
                 except OverLengthError as error:
                     raise _renumbered(error, first) from None
 

@@ -76,7 +76,7 @@ class AsyncTritonClient:
         parts: list[FloatArray] = []
         for start in range(0, len(texts), batch_size):
             inputs = calls.embed_inputs(texts[start : start + batch_size], input_type)
-            parts.append((await self.infer(model, inputs, bulk=bulk))["embedding"])
+            parts.append(calls.read_vectors(model, await self.infer(model, inputs, bulk=bulk)))
         return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
     async def search(
@@ -201,13 +201,14 @@ class AsyncTritonClient:
         bulk: bool = False,
         parameters: Mapping[str, Parameter] = MappingProxyType({}),
         seconds: float | None = None,
+        outputs: Sequence[str] = (),
     ) -> Outputs:
         """See TritonClient.infer. seconds: in place of `timeout` where they are fewer; the server is told them."""
         import grpc
 
         limit = self._timeout if seconds is None else min(self._timeout, seconds)
         try:
-            request = infer_request(model, inputs, bulk=bulk, parameters=parameters)
+            request = infer_request(model, inputs, bulk=bulk, parameters=parameters, outputs=outputs)
             metadata = (*metadata_of(model, self._route, bulk=bulk), *note_trace(request))
             call = self._stub.ModelInfer(request, timeout=limit, metadata=metadata)
             response = await result_of(call, call)

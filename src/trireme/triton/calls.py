@@ -17,6 +17,7 @@ from trireme.artifacts.contracts import (
     EVIDENCE_FLAG,
     INDEX,
     LOGPROBS,
+    MULTI,
     OVER_LENGTH,
     PROMPT,
     PROMPT_FLAG,
@@ -32,7 +33,15 @@ from trireme.artifacts.kinds import KINDS
 from trireme.errors import TriremeError, UnsupportedError
 from trireme.rag.ports import AnswerMode, AnswerPart, Citation, PartEvidence, Usage
 from trireme.triton.wire import Outputs, Rows, Value
-from trireme.types import Embedding, Hit, InputType, OverLength, SearchMode, SparseVector
+from trireme.types import (
+    Embedding,
+    FloatArray,
+    Hit,
+    InputType,
+    OverLength,
+    SearchMode,
+    SparseVector,
+)
 
 # Our only ensemble, as its recipe calls it.
 ENSEMBLE_KIND = next(kind.name for kind in KINDS.values() if kind.is_ensemble)
@@ -60,12 +69,17 @@ class GeneratedPart:
     tool_calls: tuple[Mapping[str, Any], ...] = ()
 
 
+# Of who wants vectors of an encoder: weights and vectors of tokens are many more numbers.
+_VECTOR_OUTPUTS = ("embedding", "token_count", "truncated_tokens")
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelFacts:
     """What a model's configuration says. kind: its backend, or that of an ensemble (see served_models).
 
     inputs: their names. max_batch_size: rows of one request at most, 0 where requests have no rows.
     alternatives: of a generator, see contracts.most_alternatives. steps: models that it calls.
+    vector_outputs: of an encoder that makes more than vectors, the outputs of who wants those; else ().
     """
 
     name: str
@@ -74,6 +88,7 @@ class ModelFacts:
     max_batch_size: int
     alternatives: int | None = None
     steps: tuple[str, ...] = ()
+    vector_outputs: tuple[str, ...] = ()
 
 
 def read_facts(config: Any) -> ModelFacts:
@@ -81,11 +96,14 @@ def read_facts(config: Any) -> ModelFacts:
     kind = ENSEMBLE_KIND if config.platform == "ensemble" else config.backend
     inputs = tuple(one.name for one in config.input)
     engine = config.parameters["engine"].string_value if "engine" in config.parameters else ""
-    alternatives = most_alternatives((one.name for one in config.output), engine)
+    outputs = tuple(one.name for one in config.output)
+    alternatives = most_alternatives(outputs, engine)
     named = config.parameters["steps"].string_value if "steps" in config.parameters else ""
     called = (one.model_name for one in config.ensemble_scheduling.step)
     steps = (*called, *filter(None, named.split(",")))
-    return ModelFacts(config.name, kind, inputs, config.max_batch_size, alternatives, steps)
+    has_more = any(tensor.name in outputs for output in (SPARSE, MULTI) for tensor in ENCODER_OUTPUTS[output])
+    wanted = _VECTOR_OUTPUTS if has_more and _VECTOR_OUTPUTS[0] in outputs else ()
+    return ModelFacts(config.name, kind, inputs, config.max_batch_size, alternatives, steps, wanted)
 
 
 def embed_inputs(
@@ -115,6 +133,16 @@ def store_outputs(outputs: Sequence[str]) -> tuple[str, ...]:
             "use it as a reranker (kind late_interaction), and another one as embedder"
         )
     return tuple(tensor.name for kind in kept for tensor in ENCODER_OUTPUTS[kind])
+
+
+def read_vectors(model: str, outputs: Outputs) -> FloatArray:
+    """The vectors [n, dimensions] of an encoder's answer. Raises UnsupportedError where it makes none."""
+    vectors: FloatArray | None = outputs.get("embedding")
+    if vectors is None:
+        raise UnsupportedError(
+            f"model {model!r} makes no vector of a text, only {', '.join(sorted(outputs))}"
+        )
+    return vectors
 
 
 def read_embeddings(model: str, outputs: Outputs, asked: Sequence[str], count: int) -> list[Embedding]:

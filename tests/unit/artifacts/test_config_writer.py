@@ -229,7 +229,7 @@ def test_a_search_hands_what_its_recipe_names_of_the_encoder_to_the_retriever(ou
 
 
 def test_a_retriever_takes_no_vectors_of_tokens_and_several_outputs_no_response_cache():
-    with pytest.raises(SettingError, match="no store keeps multi"):
+    with pytest.raises(SettingError, match="must be of dense, sparse, got 'multi'"):
         Recipe("r", "retriever", embedder="e", outputs=("multi",))
     with pytest.raises(SettingError, match="response_cache must be false"):
         Recipe("e", "text_encoder", source="x", outputs=("dense", "sparse"), response_cache=True)

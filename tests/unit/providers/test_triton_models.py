@@ -72,6 +72,25 @@ def embed_lengths(request, context):
     )
 
 
+@pytest.mark.parametrize(
+    ("outputs", "asked"),
+    [
+        (("embedding", "token_count", "truncated_tokens"), set()),
+        (
+            ("embedding", "token_count", "truncated_tokens", "token_vectors", "vector_count"),
+            {"embedding", "token_count", "truncated_tokens"},
+        ),
+    ],
+)
+def test_of_a_model_with_several_outputs_the_vectors_alone_are_asked_for(server, outputs, asked):
+    server.infer = embed_lengths
+    server.configs["embedding"] = config_of(
+        "embedding", backend="text_encoder", inputs=["text"], outputs=outputs, rows=4
+    )
+    run(server, lambda models: models.embed(["a"] * 6, "embedding"))
+    assert [{one.name for one in request.outputs} for request in server.requests] == [asked, asked]
+
+
 def test_texts_of_many_batches_come_back_in_order_with_their_counts(server):
     server.infer = embed_lengths
     texts = ["x" * n + " " * (n % 2) for n in range(10)]
