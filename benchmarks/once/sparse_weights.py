@@ -191,7 +191,8 @@ WAYS: dict[str, Callable[[StoreQuery], StoreQuery]] = {
     "words": lambda query: replace(query, mode="text"),
     "sparse weights": lambda query: replace(query, mode="sparse"),
     "hybrid: vectors and words": lambda query: replace(query, mode="hybrid", sparse=None),
-    "hybrid: vectors and weights": lambda query: replace(query, mode="hybrid"),
+    "hybrid: vectors and weights": lambda query: replace(query, mode="hybrid", text=""),
+    "hybrid: all three": lambda query: replace(query, mode="hybrid"),
 }
 
 

@@ -97,11 +97,14 @@ def test_of_more_weights_than_an_index_takes_the_heaviest_count(store):
     assert ranks(ask(store, weights(t5=1.0))) == {"p000": 6.0}
 
 
-def test_hybrid_adds_the_share_of_the_weights_to_the_cosine_in_units_of_its_spread(store):
-    put(store)
-    hits = ask(store, mode="hybrid", text_weight=2.0, text="nothing of it")
+@pytest.mark.parametrize("text", ["nothing of it", "zebra"])
+def test_hybrid_adds_the_shares_of_weights_and_words_to_the_cosine_in_units_of_its_spread(store, text):
+    put(store, found=[Passage(f"p{n:03d}", "zebra" if n == 4 else "text") for n in range(5)])
+    hits = ask(store, mode="hybrid", text_weight=2.0, text=text)
+    covered = {hit.id: hit.coverage for hit in hits}
+    assert (covered["p004"] > 0) == (text == "zebra")
     cosines = vectors(5) @ vectors(1, seed=1)[0]
-    shares = np.array([2.5, 2.0, 0.0, 1.7, 0.0]) / 2.5
+    shares = np.array([2.5, 2.0, 0.0, 1.7, 0.0]) / 2.5 + [covered[f"p{n:03d}"] for n in range(5)]
     wanted = cosines + 2.0 * shares * np.std(cosines)
     assert ranks(hits) == pytest.approx({f"p{n:03d}": wanted[n] for n in range(5)}, abs=1e-5)
 

@@ -381,10 +381,8 @@ def _fuse(hits: list[Hit], query: StoreQuery, corpus: list[Passage], products: d
     for hit in hits:
         if hit.id in found:
             coverage = matches[hit.id].coverage if hit.id in words else 0.0
-            share = weighed.get(hit.id, 0.0) / heaviest if heaviest else 0.0
-            if query.sparse is None:
-                share = coverage
-            score = near[hit.id] + query.text_weight * share * spread
+            share = weighed.get(hit.id, 0.0) / heaviest if heaviest and is_dense else 0.0
+            score = near[hit.id] + query.text_weight * (coverage + share) * spread
             ranked.append(replace(hit, rank_score=score, coverage=coverage))
     return ranked
 

@@ -191,7 +191,8 @@ class _Search:
     def _fused(self) -> sql.Composable:
         if self._query.mode != "hybrid":
             return _RANKED[self._query.mode]
-        weighs = "weighed" in self._ways
+        # Without vectors the product itself stands where the cosine does.
+        adds_weights = self._has_dense and "weighed" in self._ways
         joined = sql.SQL(" FULL JOIN ").join(
             sql.SQL("{} AS {}{}").format(
                 sql.SQL("(SELECT * FROM weighed WHERE product < 0)") if way == "weighed" else sql.SQL(way),
@@ -202,7 +203,7 @@ class _Search:
         )
         return _HYBRID.format(
             most=sql.SQL("1" if self._has_dense else "0"),
-            share=_SHARE_OF_WEIGHTS if weighs else sql.SQL("coalesce(w.coverage, 0)"),
+            weights=_SHARE_OF_WEIGHTS if adds_weights else sql.SQL("0"),
             distances=sql.SQL(", ").join(sql.SQL(f"{_ALIASES[way]}.distance") for way in self._ways),
             joined=joined,
         )
@@ -282,6 +283,7 @@ _SHARE_OF_WEIGHTS = sql.SQL("coalesce(h.product / nullif(min(h.product) OVER (),
 # In units of the cosine's spread among the candidates, whatever cosines the embedder makes: see VectorStore.
 _HYBRID = sql.SQL(
     "SELECT key, {most} - distance + %(text_weight)s::float8 * share * stddev_pop(distance) OVER () "
-    "AS rank_score, coverage FROM (SELECT key, coalesce({distances}) AS distance, {share} AS share, "
+    "AS rank_score, coverage FROM (SELECT key, coalesce({distances}) AS distance, "
+    "coalesce(w.coverage, 0) + {weights} AS share, "
     "coalesce(w.coverage, 0) AS coverage FROM {joined}) AS every"
 )

@@ -61,15 +61,16 @@ class VectorStore(Protocol):
         """The passages that answer `query` best, best first, ties by id; all that match if fewer than top_k.
 
         Mode dense orders by cosine similarity, text by the BM25 of the query's words (Robertson and Zaragoza
-        2009), sparse by the inner product of the weights, where it is above 0, hybrid by the sum of two of them,
+        2009), sparse by the inner product of the weights, where it is above 0, hybrid by the sum of all of them,
         each in a measure of its own (as Montague and Aslam 2001, "Relevance Score Normalization for Metasearch",
         and Bruch, Gai and Ingber 2023, arXiv:2210.11934, sum scores and not ranks):
 
             cosine + text_weight * share * spread
 
-        `share`, 0 to 1, is a passage's coverage: its BM25 beside that of a passage of average length that holds
-        each word of the query once; 0 outside of the text candidates. Where query and collection have sparse
-        weights, it is the product of the weights beside the largest one of the query. `spread` is the standard
+        `share` is a passage's coverage, 0 to 1: its BM25 beside that of a passage of average length that holds each
+        word of the query once; 0 outside of the text candidates. Where query and collection have sparse weights
+        beside vectors, the product of the weights, as a part of the largest one of the query, is added to it.
+        `spread` is the standard
         deviation of the cosine among all candidates of the query. A query that no passage has words of is ordered
         by cosine. `score` is the cosine in every mode. An embedder of 0 dimensions has no vectors: the product of
         the weights stands in the sum instead of the cosine, and `score` is the cosine of the weights.
