@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import Field, dataclass, field, fields
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 from trireme.artifacts.contracts import DENSE, ENCODER_OUTPUTS, SPARSE
 from trireme.artifacts.encoder_engines import check_engine, default_engine, describe_engines
