@@ -6,8 +6,11 @@ import contextlib
 import json
 import logging
 import queue
+import resource
+import select
 import subprocess
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict
@@ -19,6 +22,11 @@ from trireme.generate.engine import EngineRequest, StructuredOutput
 
 # Forms whose result is known without asking; 64 KiB each at most.
 REMEMBERED = 256
+# Of the process; it takes 145 MB where it has nothing to do.
+MEMORY_BYTES = 2 << 30
+LOOK_SECONDS = 0.1
+# Of one that takes no processor time either.
+STUCK_SECONDS = 180.0
 
 Answer = Callable[[EngineRequest, TriremeError | None], None]
 
@@ -90,6 +98,11 @@ class FormCheck:
         with contextlib.suppress(OSError):
             _pipe(process.stdin).write(line)
             _pipe(process.stdin).flush()
+        until = time.monotonic() + STUCK_SECONDS
+        while not select.select([_pipe(process.stdout)], [], [], LOOK_SECONDS)[0]:
+            # No limit of the process's own: thread stacks of the server's size would count for it.
+            if _memory_bytes(process.pid) > MEMORY_BYTES or time.monotonic() > until:
+                process.kill()
         said = _pipe(process.stdout).readline()
         if said.endswith(b"\n"):
             return str(json.loads(said)["fault"])
@@ -124,6 +137,15 @@ class FormCheck:
         if process is not None:
             process.kill()
             process.communicate()
+
+
+def _memory_bytes(pid: int) -> int:
+    """What a process has in memory; 0 where there is none."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * resource.getpagesize()
 
 
 def _pipe(pipe: Any) -> Any:

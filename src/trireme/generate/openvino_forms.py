@@ -2,7 +2,7 @@
 
 OpenVINO GenAI compiles a form amid the step that first samples for it, with all other requests waiting, and one
 that does not compile ends the pipeline (2026.4.1). So each form is compiled here first, by a pipeline over a graph
-that computes nothing, with a bound on time and memory.
+that computes nothing, with a bound on time; whoever asks bounds its memory.
 
 Lines in:  {"kind": ..., "text": ...}
 Lines out: one first, {"ready": true} or {"failed": text}; then for each {"fault": why it does not compile, or ""}
@@ -31,9 +31,6 @@ from trireme.generate.openvino_worker import OWNER_PERIOD_SECONDS, READ_BYTES, f
 
 # Of processor time. 1,000 letters one by one in a vocabulary of 49,152 took 8 s on two busy cores.
 SECONDS = 10
-MEMORY_BYTES = 2 << 30
-# Of one thread. Triton's stub sets 1 GiB for itself and its children, of which MEMORY_BYTES would hold two.
-STACK_BYTES = 8 << 20
 _WIDTH = 32
 
 
@@ -150,12 +147,6 @@ def _ints(*values: int) -> Any:
     return openvino.opset15.constant(np.array(values, np.int64))
 
 
-def _limit_memory() -> None:
-    """From now on this process may take so much more."""
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, resource.RLIM_INFINITY))
-
-
 def _limit_time() -> None:
     """So much more processor time, of all threads together, until the next call."""
     until = math.ceil(time.process_time()) + SECONDS
@@ -182,19 +173,8 @@ def serve(probe: FormProbe, commands: int, out: Any, owner_pid: int) -> None:
             out.flush()
 
 
-def _limit_stacks() -> None:
-    """Begin the process anew where its threads would have larger stacks: the C library asks once, at the start."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
-    if soft == resource.RLIM_INFINITY or soft > STACK_BYTES:
-        resource.setrlimit(resource.RLIMIT_STACK, (STACK_BYTES, hard))
-        os.execv(  # noqa: S606 - ourselves, without a shell
-            sys.executable, [sys.executable, "-I", "-m", "trireme.generate.openvino_forms", *sys.argv[1:]]
-        )
-
-
 def main() -> None:
     """A model's folder and the owner's process id as arguments; ends when standard input does."""
-    _limit_stacks()
     # Libraries may print: only our lines go to the pipe.
     with os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)
@@ -203,7 +183,6 @@ def main() -> None:
         except TriremeError as error:
             out.write(json.dumps({"failed": str(error)}).encode() + b"\n")
             return
-        _limit_memory()
         out.write(b'{"ready":true}\n')
         out.flush()
         with contextlib.suppress(OSError):

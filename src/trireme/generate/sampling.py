@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trireme.errors import InvalidInputError
@@ -20,6 +20,8 @@ MAX_STOP_CHARACTERS = 1000
 MAX_TOKEN_ID = 2**31 - 1
 MAX_COUNT = 2**31 - 1
 MAX_DIGITS = 400
+MAX_SEED = 2**63 - 1
+MAX_ANSWERS = 16
 # OpenAI's limit of alternatives for each token, and vLLM's.
 MAX_TOP_LOGPROBS = 20
 # OpenAI's newer name of max_tokens; where both come, it counts.
@@ -48,7 +50,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "repetition_penalty": (0.01, 10),
     "presence_penalty": (-2, 2),
     "frequency_penalty": (-2, 2),
-    "seed": (0, 2**63 - 1),
+    "seed": (0, MAX_SEED),
 }
 
 
@@ -56,12 +58,20 @@ RANGES: dict[str, tuple[float, float]] = {
 class Parameters:
     """A request's parameters: `sampling` goes to the engine, `stop` strings are found in the text.
 
-    shows_stop: the one that is found is part of the answer.
+    shows_stop: the one that is found is part of the answer. n: how many answers there are.
     """
 
     sampling: Sampling
     stop: tuple[str, ...] = ()
     shows_stop: bool = False
+    n: int = 1
+
+    def of_answer(self, index: int) -> Parameters:
+        """The parameters of one of n answers: with a seed each has its own, the first the one that was sent."""
+        seed = self.sampling.seed
+        if seed is None or index == 0:
+            return self
+        return replace(self, sampling=replace(self.sampling, seed=(seed + index) % (MAX_SEED + 1)))
 
 
 def parse_parameters(text: str | None, default_max_tokens: int) -> Parameters:
@@ -91,8 +101,8 @@ def parse_parameters(text: str | None, default_max_tokens: int) -> Parameters:
         )
     values["structured"] = _one_form(values)
     values["logprobs"] = _count_alternatives(values.pop("logprobs", False), values.pop("top_logprobs", 0))
-    stop, shows_stop = values.pop("stop", ()), values.pop(SHOW_STOP, False)
-    return Parameters(Sampling(**values), stop, shows_stop)
+    stop, shows_stop, n = values.pop("stop", ()), values.pop(SHOW_STOP, False), values.pop("n", 1)
+    return Parameters(Sampling(**values), stop, shows_stop, n)
 
 
 def _one_form(values: dict[str, Any]) -> StructuredOutput | None:
@@ -269,18 +279,17 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     SHOW_STOP: _flag,
     "logprobs": _flag,
     "top_logprobs": _whole_between(0, MAX_TOP_LOGPROBS),
+    "n": _whole_between(1, MAX_ANSWERS),
     RESPONSE_FORMAT: read_response_format,
     STRUCTURED: read_structured_outputs,
 }
 
-_ONE_ANSWER = "a request has one answer"
 _NO_BEAMS = "beam search is not offered"
 _NO_LOGPROBS = "log probabilities are those of the answer"
 _NO_BIAS = "single tokens cannot be weighted or forbidden"
 # Sent by load generators and OpenAI-style clients: what each may be, and why nothing else.
 _FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "n": ((1,), _ONE_ANSWER),
-    "best_of": ((1,), _ONE_ANSWER),
+    "best_of": ((1,), "no answer is chosen among several: send n for all of them"),
     "use_beam_search": ((False,), _NO_BEAMS),
     "length_penalty": ((1,), _NO_BEAMS),
     "early_stopping": ((False,), _NO_BEAMS),

@@ -42,6 +42,8 @@ def engine_arguments(options: EngineOptions) -> dict[str, Any]:
         "trust_remote_code": False,
         "skip_tokenizer_init": not _has_tokenizer(options.model_dir),
         "generation_config": "vllm",
+        # Of a model that also sees or hears, the text model: its other parts would want memory and files of theirs.
+        "language_model_only": True,
         "max_model_len": options.max_model_len,
         "max_num_seqs": options.max_num_seqs,
         "max_num_batched_tokens": max(options.max_num_batched_tokens, options.max_num_seqs),

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from trireme.artifacts.contracts import (
@@ -47,6 +48,7 @@ from trireme.providers.logprobs import cut_entries
 from trireme.providers.models import Ability, ServedModel
 from trireme.providers.port import AttemptLimits, ProviderError, Remedy
 from trireme.providers.triton_address import without_address
+from trireme.providers.triton_choices import Choices
 from trireme.providers.triton_faults import fault_of
 from trireme.providers.triton_messages import (
     read_tool_calls,
@@ -199,21 +201,20 @@ class TritonChat:
             patience=patience.seconds_left,
             seconds=limits.total + GRACE_SECONDS,
         )
-        is_finished = False
+        choices = Choices(call.choices)
         try:
             async with aclosing(stream) as responses:
                 async for outputs in responses:
                     if not patience.has_begun:
                         patience.has_begun = True
                         yield Started(model)
-                    for event in read(outputs, call):
-                        is_finished = is_finished or isinstance(event, Finished)
+                    for event in choices.read(read(outputs, call)):
                         yield event
         except DeadlineError:
             if not patience.is_last:
                 raise
             raise DeadlineError(f"model {model} did not end its answer within {limits.total:.0f} s") from None
-        if not is_finished:
+        if not choices.have_ended:
             raise ProviderError(f"model {model} ended its answer without a reason", "again", "cut")
 
 
@@ -303,6 +304,8 @@ def _sampling(call: ChatCall) -> dict[str, Any]:
     sampling = {name: value for name, value in given.items() if value is not None}
     if call.logprobs is not None:
         sampling |= {"logprobs": True, "top_logprobs": call.logprobs}
+    if call.choices > 1:
+        sampling["n"] = call.choices
     form = call.response_format
     if form is not None:
         is_vllms = form.get("type") == STRUCTURED
@@ -317,14 +320,15 @@ def _read_generated(outputs: Outputs, call: ChatCall) -> list[Event]:
     stop = max(ended, key=len, default="")
     text = part.text.removesuffix(stop)
     entries = cut_entries(part.logprobs, text) if stop else part.logprobs
-    events: list[Event] = [ThinkingDelta(part.reasoning)] if part.reasoning else []
+    events: list[Event] = [ThinkingDelta(part.reasoning, choice=part.index)] if part.reasoning else []
     if text or entries:
-        events.append(TextDelta(text, logprobs=entries))
-    events += read_tool_calls(part.tool_calls, only_first=call.parallel_tool_calls is False)
+        events.append(TextDelta(text, part.index, entries))
+    only_first = call.parallel_tool_calls is False
+    events += read_tool_calls(part.tool_calls, choice=part.index, only_first=only_first)
     if part.finish_reason:
         events.append(Usage(part.input_tokens, part.output_tokens, part.cached_tokens))
         finished = Finished("stop_sequence", stop_sequence=stop) if stop else _finished(part.finish_reason)
-        events.append(finished)
+        events.append(replace(finished, choice=part.index))
     return events
 
 

@@ -60,17 +60,17 @@ def write_choice(call: ChatCall) -> str:
 
 
 def read_tool_calls(
-    entries: Iterable[Mapping[str, Any]], *, only_first: bool
+    entries: Iterable[Mapping[str, Any]], *, choice: int = 0, only_first: bool
 ) -> Iterator[ToolStart | ToolDelta]:
-    """Events of a generator's calls. only_first: what a model calls beside its first is left out."""
+    """Events of a generator's calls. choice: which of n answers. only_first: later calls are left out."""
     for entry in entries:
         index, function = entry["index"], entry["function"]
         if only_first and index > 0:
             continue
         if "id" in entry:
-            yield ToolStart(index, entry["id"], function["name"])
+            yield ToolStart(index, entry["id"], function["name"], choice)
         if function["arguments"]:
-            yield ToolDelta(index, function["arguments"])
+            yield ToolDelta(index, function["arguments"], choice)
 
 
 def _message(message: Message) -> dict[str, Any]:

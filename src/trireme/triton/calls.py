@@ -11,6 +11,7 @@ from trireme.artifacts.contracts import (
     CACHED_FLAG,
     EVIDENCE,
     EVIDENCE_FLAG,
+    INDEX,
     LOGPROBS,
     PROMPT,
     PROMPT_FLAG,
@@ -37,8 +38,8 @@ class GeneratedPart:
 
     cached_tokens: of the prompt, those that the engine's prefix cache had; None where it was not asked for, and
     where the engine does not count. logprobs: of the tokens of `text`, where sampling asked for them: OpenAI's
-    entries (token, logprob, bytes, top_logprobs). reasoning, tool_calls: where they were asked for; OpenAI's
-    entries, of a streamed answer its deltas (index, id, function).
+    entries (token, logprob, bytes, top_logprobs). index: which of n answers it is of. reasoning, tool_calls: where
+    they were asked for; OpenAI's entries, of a streamed answer its deltas (index, id, function).
     """
 
     text: str
@@ -47,6 +48,7 @@ class GeneratedPart:
     output_tokens: int = 0
     cached_tokens: int | None = None
     logprobs: tuple[Mapping[str, Any], ...] = ()
+    index: int = 0
     reasoning: str = ""
     tool_calls: tuple[Mapping[str, Any], ...] = ()
 
@@ -200,6 +202,7 @@ def read_generated(outputs: Outputs) -> GeneratedPart:
         output_tokens=int(outputs["num_output_tokens"][0]) if "num_output_tokens" in outputs else 0,
         cached_tokens=int(outputs["num_cached_tokens"][0]) if "num_cached_tokens" in outputs else None,
         logprobs=read_logprobs(outputs),
+        index=int(outputs[INDEX][0]) if INDEX in outputs else 0,
         reasoning=outputs[REASONING][0].decode() if REASONING in outputs else "",
         tool_calls=tuple(json.loads(outputs[TOOL_CALLS][0])) if TOOL_CALLS in outputs else (),
     )

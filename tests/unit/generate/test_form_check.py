@@ -13,7 +13,7 @@ from trireme.generate.form_check import FormCheck
 
 # As openvino_forms: says what each form holds; one of "die" ends it. Each start adds a letter to the file.
 PROCESS = """
-import json, pathlib, sys
+import json, pathlib, sys, time
 starts = pathlib.Path(sys.argv[-2], "starts")
 starts.open("a").write("x")
 first = pathlib.Path(sys.argv[-2], "first")
@@ -22,6 +22,8 @@ for line in sys.stdin:
     text = json.loads(line)["text"]
     if text == "die":
         sys.exit(1)
+    if text == "grow":
+        time.sleep(600)
     print(json.dumps({"fault": "" if text == "good" else text}), flush=True)
 """
 
@@ -68,6 +70,11 @@ def test_a_form_that_ends_the_process_is_refused_and_the_next_one_is_tried_in_an
     # What is known of the first is remembered.
     assert "too much time or memory" in str(asked.about("die"))
     assert asked.starts() == 2
+
+
+def test_a_form_that_takes_too_much_memory_is_refused(asked, monkeypatch):
+    monkeypatch.setattr("trireme.generate.form_check.MEMORY_BYTES", 0)
+    assert "too much time or memory" in str(asked.about("grow"))
 
 
 def test_a_model_without_a_tokenizer_takes_no_forms(asked):

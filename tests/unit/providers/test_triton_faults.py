@@ -53,7 +53,7 @@ def test_everything_that_a_generator_does_is_taken():
     [
         ({"unknown": ("logit_bias",), "body": {"logit_bias": {"1": 2}}}, "logit_bias"),
         ({"unknown": tuple("abcdefg")}, "a, b, c, d, e and 2 more"),
-        ({"choices": 2}, "n:"),
+        ({"choices": 17}, "n: models of this server give at most 16"),
         ({"reasoning_effort": "low"}, "reasoning_effort"),
         ({"messages": (Message("user", (Image("data:,"),)),)}, "messages[0] has an image"),
         ({"messages": (*HELLO, Message("user", (Foreign("input_audio"),)))}, "messages[1] has a part of type"),
@@ -134,6 +134,11 @@ def test_log_probabilities_are_refused_where_the_engine_has_none(surface, most, 
 def test_an_answer_has_log_probabilities_of_its_own_tokens_alone():
     assert fault_of(call_of(logprobs=0), "rag", "answer") == ""
     assert fault_of(call_of(logprobs=2), "rag", "answer").startswith("top_logprobs: model 'rag'")
+
+
+def test_a_generator_gives_several_answers_and_a_rag_model_one():
+    assert fault_of(call_of(choices=16), "llm", "chat") == ""
+    assert fault_of(call_of(choices=2), "rag", "answer").startswith("n: model 'rag' gives one answer")
 
 
 def test_an_answer_with_citations_is_held_to_no_form():
