@@ -62,7 +62,7 @@ def write_choice(call: ChatCall) -> str:
 def read_tool_calls(
     entries: Iterable[Mapping[str, Any]], *, choice: int = 0, only_first: bool
 ) -> Iterator[ToolStart | ToolDelta]:
-    """Events of a generator's calls in one of its answers. only_first: calls beside the first are left out."""
+    """Events of a generator's calls. choice: which of n answers. only_first: later calls are left out."""
     for entry in entries:
         index, function = entry["index"], entry["function"]
         if only_first and index > 0:

@@ -430,7 +430,7 @@ def calling(pb, tmp_path):
     model.initialize(
         arguments(
             tmp_path / "caller",
-            outputs=("logprobs",),
+            outputs=("logprobs", "index"),
             **{**PARAMETERS, "max_text_bytes": 9999, "default_max_tokens": 200},
         )
     )
@@ -526,3 +526,15 @@ def test_a_model_that_may_call_nothing_does_not_know_of_tools(calling):
 def test_a_choice_that_cannot_be_kept_to_is_refused(calling, inputs, said):
     (response,) = calling("x", **inputs).wait()
     assert said in response.error.message
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_each_of_several_answers_has_calls_of_its_own(calling, stream):
+    request = calling(CALL, sampling_parameters='{"n": 2}', stream=stream)
+
+    made = {0: "", 1: ""}
+    for response in request.wait():
+        for entry in json.loads(response.outputs.get("tool_calls", ["[]"])[0]):
+            made[int(response.outputs["index"][0])] += entry["function"]["arguments"]
+
+    assert made == {0: '{"text": "oars"}', 1: '{"text": "oars"}'}
