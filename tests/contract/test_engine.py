@@ -25,10 +25,11 @@ from trireme.generate.engine import Chunk, Engine, EngineOptions, EngineRequest,
 from trireme.generate.fake import fake_logprobs
 from trireme.generate.registry import open_engine
 from trireme.generate.sampling import RANGES, parse_parameters
+from trireme.generate.tokenizer import LlmTokenizer
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from tiny_llm import write_tiny_llm
+from tiny_llm import write_ascii_tokenizer, write_tiny_llm
 
 SECONDS = 60.0
 MAX_MODEL_LEN = 512
@@ -113,9 +114,11 @@ def engine_kind(request: pytest.FixtureRequest, tmp_path_factory) -> tuple[str, 
     """Name of the engine, a model's folder, and its eos token."""
     folder = tmp_path_factory.mktemp("model")
     if request.param == "fake":
+        write_ascii_tokenizer(folder)
         return "fake", folder, 1
     if request.param == "openvino":
         pytest.importorskip("openvino_genai")
+        write_ascii_tokenizer(folder)
         return "openvino", folder, write_tiny_llm(folder)
     if importlib.util.find_spec("vllm") is None or "ENGINE_TEST_MODEL" not in os.environ:
         pytest.skip("vLLM runs where it is installed, with ENGINE_TEST_MODEL=folder and a GPU")
@@ -714,6 +717,85 @@ def test_the_table_of_contracts_says_how_many_alternatives_an_engine_names(engin
     most = most_alternatives([LOGPROBS], engine_kind[0])
     assert most == (20 if any(isinstance_of(driver, name) for name in NAMING) else 0)
     driver.run(sampling=replace(GREEDY, max_tokens=1, logprobs=most))
+
+
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 5}, "is": {"type": "boolean"}},
+    "required": ["name", "is"],
+    "additionalProperties": False,
+}
+
+
+def form_of(**structured) -> Sampling:
+    given = json.dumps({"max_tokens": 200, "temperature": 0, "structured_outputs": structured})
+    return parse_parameters(given, 64).sampling
+
+
+def text_of(driver: Driver, tokens) -> str:
+    return LlmTokenizer.load(driver.options.model_dir).decode(tokens)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_an_answer_is_held_to_its_form_and_ends_with_it(driver, temperature):
+    wanted = {
+        "choice": (
+            ["rood", "de blauwe", 'a "b" \\ c'],
+            lambda text: text in ("rood", "de blauwe", 'a "b" \\ c'),
+        ),
+        "json": (PERSON, lambda text: set(json.loads(text)) == {"name", "is"}),
+    }
+    if not isinstance_of(driver, "FakeEngine"):
+        wanted |= {
+            "regex": ("[a-f]{3,5}-(yes|no)", lambda text: re.fullmatch("[a-f]{3,5}-(yes|no)", text)),
+            "grammar": ('root ::= "x" more\nmore ::= "y" | "z"', lambda text: text in ("xy", "xz")),
+        }
+    for kind, (form, holds) in wanted.items():
+        sampling = replace(form_of(**{kind: form}), temperature=temperature, seed=3)
+        tokens, last = driver.run(sampling=sampling)
+        assert (last.error, last.finish_reason) == (None, "stop"), kind
+        assert holds(text_of(driver, tokens)), (kind, text_of(driver, tokens))
+
+
+def test_held_answers_are_free_of_each_other_and_of_free_ones(driver):
+    free = driver.run()[0]
+    ids = [driver.submit(sampling=form_of(choice=[f"answer {n}"])) for n in range(4)]
+    beside = driver.submit()
+    assert [text_of(driver, driver.finish(one)[0]) for one in ids] == [f"answer {n}" for n in range(4)]
+    assert driver.finish(beside)[0][:4] == free[:4]
+
+
+def test_max_tokens_cuts_an_answer_that_has_not_its_form_yet(driver):
+    sampling = replace(form_of(choice=["one of several words"]), max_tokens=3)
+    tokens, last = driver.run(sampling=sampling)
+    assert (len(tokens), last.finish_reason) == (3, "length")
+    assert "one of several words".startswith(text_of(driver, tokens))
+
+
+def test_a_form_that_the_engine_cannot_hold_fails_its_request_alone(driver):
+    restarts = driver.engine.stats().restarts
+    beside = driver.submit(sampling=LONG)
+    for form in (form_of(regex="(?=a)b"), form_of(grammar="root ::= nothing"), form_of(regex="(((")):
+        error = driver.run(sampling=form)[1].error
+        assert isinstance(error, InvalidInputError)
+        assert form.structured.kind in str(error)
+    assert driver.finish(beside)[1].finish_reason == "length"
+    assert driver.run(sampling=form_of(choice=["still here"]))[1].finish_reason == "stop"
+    assert driver.engine.stats().restarts == restarts
+
+
+def test_log_probabilities_of_a_held_answer_are_the_models(engine_kind, driver):
+    tokens, said = logged(driver, PROMPT, replace(form_of(choice=["red", "blue"]), logprobs=0))
+    assert len(tokens) == len(said)
+    assert said == pytest.approx(expected_logprobs(engine_kind, PROMPT, tokens), abs=LOGPROB_ERROR)
+
+
+def test_a_held_request_can_be_cancelled_while_its_form_is_tried(driver):
+    ids = [driver.submit(sampling=form_of(choice=[f"word {n}"])) for n in range(3)]
+    for request_id in ids:
+        driver.engine.cancel(request_id)
+    assert {driver.finish(request_id)[1].finish_reason for request_id in ids} <= {"cancelled", "stop"}
+    driver.wait_until_idle()
 
 
 def test_an_unknown_engine_is_refused_with_the_known_ones(engine_kind):

@@ -9,6 +9,21 @@ HIDDEN, INNER, LAYERS, HEADS, KV_HEADS = 64, 128, 2, 4, 2
 EOS = 1
 
 
+def write_ascii_tokenizer(folder: Path) -> None:
+    """A tokenizer of 128 tokens: 0 and 1 are control tokens, each other id is its ASCII character."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    of_bytes = {0x20: "\u0120", 0x7F: "\u0121"} | {
+        byte: chr(256 + byte) if byte < 0x20 else chr(byte) for byte in range(2, 0x7F) if byte != 0x20
+    }
+    vocabulary = {"<s>": 0, "</s>": EOS} | {text: byte for byte, text in of_bytes.items()}
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    made.add_special_tokens([AddedToken(token, special=True) for token in ("<s>", "</s>")])
+    made.save(str(folder / "tokenizer.json"))
+
+
 def write_tiny_llm(folder: Path, vocabulary: int = 128) -> int:
     """Writes checkpoint and OpenVINO graph into `folder`; returns the eos token."""
     import openvino

@@ -17,7 +17,7 @@ from stacks import has_ended, start_server, try_until, wait_until
 from tritonclient import grpc
 
 from trireme.errors import InvalidInputError, TriremeError, UnavailableError
-from trireme.providers.chat import ChatCall, Message, Text, TextDelta, Usage
+from trireme.providers.chat import ChatCall, Finished, Message, Text, TextDelta, Usage
 from trireme.providers.port import AttemptLimits, ProviderError
 from trireme.providers.triton_chat import TritonChat
 from trireme.triton.async_client import AsyncTritonClient
@@ -292,6 +292,29 @@ def test_a_gateway_finds_before_the_call_what_the_engine_cannot_say(server, mode
     assert found.value.remedy == "next"
 
 
+SHIP = {
+    "type": "object",
+    "properties": {"oars": {"enum": [30, 170]}, "fast": {"type": "boolean"}},
+    "required": ["oars", "fast"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("model", ["tiny", "chat"])
+def test_answers_of_a_gateway_are_held_to_a_form_and_are_as_many_as_asked_for(server, model):
+    form = {"type": "json_schema", "json_schema": {"name": "ship", "schema": SHIP}}
+    events = events_of(
+        server, model, response_format=form, choices=2, max_tokens=200, stream=True, temperature=0.0
+    )
+    ends = {event.choice: event.reason for event in events if isinstance(event, Finished)}
+    assert ends == {0: "stop", 1: "stop"}
+    for choice in ends:
+        said = "".join(one.text for one in events if isinstance(one, TextDelta) and one.choice == choice)
+        assert json.loads(said)["oars"] in (30, 170)
+    used = [event.output_tokens for event in events if isinstance(event, Usage)]
+    assert used[1] == 2 * used[0] > 0
+
+
 def test_messages_go_through_the_chat_template(client):
     parts = list(client.generate([{"role": "user", "content": "hi there"}], model="chat"))
     # The fake echoes up to the end of the user's turn: control tokens are no text.
@@ -330,7 +353,8 @@ def test_max_tokens_and_the_context_end_an_answer_with_length(client):
         ({"temperature": -1}, "temperature must be a number from 0 to 2"),
         ({"top_p": 0}, "top_p must be a number above 0 up to 1"),
         ({"max_tokens": 2, "min_tokens": 3}, "min_tokens must be at most max_tokens"),
-        ({"n": 2}, "n cannot be 2: a request has one answer"),
+        ({"n": 17}, "n must be a whole number from 1 to 16"),
+        ({"structured_outputs": {"regex": "(?=a)b"}}, "cannot hold an answer to this regex"),
         ({"stop_token_ids": [2**31 - 1], "min_tokens": 1}, "stop_token_ids holds 2147483647"),
         ({"top_k": -5}, "top_k must be a whole number from 0"),
         ({"min_p": 2}, "min_p must be a number from 0 to 1"),

@@ -65,6 +65,10 @@ _MOST_ALTERNATIVES = 20
 _FEWER_ALTERNATIVES = {"openvino": 0}
 
 
+# Which of several answers to one request a response is of. Configurations written before it was there lack it.
+INDEX = "index"
+
+
 def most_alternatives(outputs: Iterable[str], engine: str) -> int | None:
     """Of each token, that a generator with these outputs names; None: it says no log-probabilities."""
     return _FEWER_ALTERNATIVES.get(engine, _MOST_ALTERNATIVES) if LOGPROBS in outputs else None
@@ -155,6 +159,7 @@ GENERATOR = Contract(
         Tensor("num_output_tokens", "UINT32", -1),
         Tensor("num_cached_tokens", "UINT32", -1),
         Tensor(LOGPROBS, "STRING", -1),
+        Tensor(INDEX, "UINT32", -1),
     ),
 )
 RAG = Contract(

@@ -33,7 +33,8 @@ def name_gpu_precision(folder: Path, config: dict[str, Any]) -> str:
     stated = read_gpu_quantization(config)
     if stated is not None:
         return name_method(stated)
-    return _FLOAT_NAMES.get(find_embeddings(TensorFiles(folder)).dtype, "float")
+    table = find_embeddings(TensorFiles(folder))
+    return _FLOAT_NAMES.get(table.dtype, "float") if table is not None else "float"
 
 
 def link_checkpoint(folder: Path, target: Path) -> None:

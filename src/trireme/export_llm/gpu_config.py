@@ -11,20 +11,31 @@ from dataclasses import dataclass
 from typing import Any
 
 from trireme.checkpoints.config import CONFIG_FILE
+from trireme.checkpoints.families import FAMILIES
+from trireme.checkpoints.gpu_families import NATIVE_ON_GPU
 from trireme.checkpoints.tensors import TensorEntry, TensorFiles
 from trireme.errors import UnsupportedError
 from trireme.export_llm.architecture import read_size
 
-# Quantizations that vLLM 0.24 reads from safetensors. Measured here: awq, gptq and bitsandbytes.
+# What a quantization_config may name for vLLM 0.24, but for torchao, whose tensors are in no safetensors file.
+# Measured here: awq, gptq and bitsandbytes.
 GPU_METHODS = (
     "awq",
     "gptq",
+    "auto-round",
     "bitsandbytes",
     "fp8",
     "fbgemm_fp8",
+    "fp_quant",
     "compressed-tensors",
+    "experts_int8",
+    "inc",
     "modelopt",
+    "modelopt_fp4",
+    "modelopt_mixed",
+    "modelopt_mxfp8",
     "mxfp4",
+    "mxfp8",
     "quark",
 )
 WRITES_TEXT = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
@@ -35,9 +46,11 @@ _TABLES = (
     "embed_in.weight",
     "word_embeddings.weight",
     "tok_embeddings.weight",
+    "embeddings.weight",
 )
-# Rope kinds whose factor lengthens the context that config.json states, in vLLM's reading.
-_LENGTHENING = ("linear", "dynamic")
+# Rope kinds whose factor does not lengthen the context that config.json states, in vLLM's reading.
+_KEEPING = ("su", "longrope", "llama3")
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length")
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 _EXPERT = re.compile(r"(?:^|\.)layers\.(\d+)\..*\bexperts\.(\d+)\.")
@@ -52,19 +65,30 @@ class GpuModel:
     positions: int
 
 
-def read_gpu_model(config: dict[str, Any], max_model_len: int | None = None) -> GpuModel:
+def read_gpu_model(
+    config: dict[str, Any], max_model_len: int | None = None, rows: int | None = None
+) -> GpuModel:
     """The model of a config.json that vLLM is to run. Raises UnsupportedError naming the key in the way.
 
-    A model around a text model (text_config) is read as that text model.
+    A model around a text model (text_config) is read as that text model. rows: of its table of embeddings, for a
+    config.json that leaves vocab_size out.
     """
     _check_architecture(config)
     text = text_config(config)
-    positions = _read_positions(text)
+    positions = _read_positions(text, max_model_len)
     if max_model_len is not None and max_model_len > positions:
         raise UnsupportedError(
             f"max_model_len {max_model_len} is above the checkpoint's {positions} positions"
         )
-    return GpuModel(read_size(text, "vocab_size"), positions)
+    vocabulary = rows if rows is not None and "vocab_size" not in text else read_size(text, "vocab_size")
+    return GpuModel(vocabulary, positions)
+
+
+def find_own_code(config: dict[str, Any]) -> str:
+    """What to do about the code that a config.json names; "" where vLLM has classes of its own for the model."""
+    if config.get("model_type") in NATIVE_ON_GPU:
+        return ""
+    return "vLLM 0.24 has no class of its own for it: choose another model"
 
 
 def text_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -93,13 +117,13 @@ def read_gpu_quantization(config: dict[str, Any]) -> dict[str, Any] | None:
     return stated
 
 
-def find_embeddings(files: TensorFiles) -> TensorEntry:
-    """The table of token embeddings. Raises UnsupportedError where there is none."""
+def find_embeddings(files: TensorFiles) -> TensorEntry | None:
+    """The table of token embeddings; None where no tensor has a name that is known."""
     for ending in _TABLES:
         found = [name for name in files.entries if name == ending or name.endswith(f".{ending}")]
         if found:
             return files.entries[min(found, key=len)]
-    raise UnsupportedError(f"{files.folder} holds no table of token embeddings ({', '.join(_TABLES)})")
+    return None
 
 
 def check_tensors(files: TensorFiles, config: dict[str, Any]) -> None:
@@ -109,8 +133,8 @@ def check_tensors(files: TensorFiles, config: dict[str, Any]) -> None:
     them, and weights of 8 or 4 bits are said to be quantized.
     """
     text = text_config(config)
-    table, tokens = find_embeddings(files), read_size(text, "vocab_size")
-    if table.shape[0] != tokens:
+    table, tokens = find_embeddings(files), text.get("vocab_size")
+    if table is not None and tokens is not None and table.shape[0] != tokens:
         raise UnsupportedError(f"{table.path} has {table.shape[0]} embeddings, but vocab_size is {tokens}")
     layers = {int(found[1]) for name in files.entries if (found := _LAYER.search(name))}
     count = text.get("num_hidden_layers") or text.get("n_layer") or 0
@@ -147,30 +171,42 @@ def _check_architecture(config: dict[str, Any]) -> None:
         raise UnsupportedError(f"{CONFIG_FILE} must name its architectures, they are {names!r}")
     if not names[0].endswith(WRITES_TEXT):
         raise UnsupportedError(f"architectures names {names[0]}, which writes no text")
-    family = str(config.get("model_type"))
-    if not _plain(names[0]).startswith(_plain(family.removesuffix("_text"))):
-        raise UnsupportedError(f"model_type {family!r} is not that of the architecture {names[0]}")
+    if not isinstance(config.get("model_type"), str):
+        raise UnsupportedError(f"{CONFIG_FILE} must name its model_type, it is {config.get('model_type')!r}")
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+def _read_positions(text: dict[str, Any], wanted: int | None) -> int:
+    """The longest context as vLLM derives it: rope may make it longer than what is stated.
 
-
-def _read_positions(text: dict[str, Any]) -> int:
-    """The longest context as vLLM derives it: rope may make it longer than what is stated."""
-    rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
-    kind = rope.get("rope_type") or rope.get("type")
-    factor = rope.get("factor")
-    original = rope.get("original_max_position_embeddings")
-    if kind == "yarn" and isinstance(factor, int | float) and type(original) is int:
-        return int(original * factor)
-    key = next((one for one in ("n_positions", "max_seq_len", "seq_length") if one in text), None)
-    positions = read_size(
-        text, "max_position_embeddings" if "max_position_embeddings" in text or not key else key
-    )
-    if kind in _LENGTHENING and isinstance(factor, int | float):
-        return int(positions * factor)
+    wanted: max_model_len of the recipe, which counts where config.json leaves the length out.
+    """
+    family = str(text.get("model_type"))
+    key = next((one for one in _POSITIONS if one in text), None)
+    if key is None and (known := FAMILIES.get(family)) is not None:
+        positions = known.sizes.positions[1]
+    elif key is None and wanted is not None:
+        return wanted
+    elif key is None:
+        raise UnsupportedError(f"{CONFIG_FILE} has no {_POSITIONS[0]}; say max_model_len in the recipe")
+    else:
+        positions = read_size(text, key)
+    if family.startswith("gemma3"):
+        # Stated with the factor in it.
+        return positions
+    for rope in _ropes(text):
+        kind, factor = rope.get("rope_type") or rope.get("type"), rope.get("factor")
+        original = rope.get("original_max_position_embeddings")
+        base = original if kind == "yarn" and type(original) is int else positions
+        if kind not in _KEEPING and isinstance(factor, int | float):
+            return int(base * factor)
     return positions
+
+
+def _ropes(text: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rotary parameters: one set, or one for each kind of layer."""
+    rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
+    inner = [one for one in rope.values() if isinstance(one, dict)]
+    return inner or [rope]
 
 
 def _check_experts(files: TensorFiles, text: dict[str, Any]) -> None:

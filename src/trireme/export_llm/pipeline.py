@@ -23,7 +23,7 @@ from trireme.artifacts.version_place import VersionPlace
 from trireme.checkpoints.config import check_weights, read_config, refuse
 from trireme.checkpoints.lora import LoraAdapter, adapter_files
 from trireme.checkpoints.source import SAFE_SUFFIXES, fetch_source
-from trireme.checkpoints.tensors import weight_files
+from trireme.checkpoints.tensors import TensorFiles, weight_files
 from trireme.errors import InvalidInputError, UnsupportedError
 from trireme.export_llm.architecture import (
     Architecture,
@@ -32,7 +32,7 @@ from trireme.export_llm.architecture import (
     read_size,
 )
 from trireme.export_llm.checkpoint_files import check_for_gpu, link_checkpoint, name_gpu_precision
-from trireme.export_llm.gpu_config import GpuModel, read_gpu_model
+from trireme.export_llm.gpu_config import GpuModel, find_embeddings, find_own_code, read_gpu_model
 from trireme.export_llm.optimum_process import ADVICE, Optimum
 from trireme.export_llm.parity import read_thresholds
 from trireme.export_llm.quantization import Quantization, read_quantization
@@ -131,11 +131,12 @@ def read_source(
 
     Raises UnsupportedError, ArtifactError or NotFoundError naming the file or key in the way.
     """
-    config = read_config(folder, _advise_on_code)
+    config = read_config(folder, find_own_code if recipe.target == "gpu" else _advise_on_code)
     check_weights(folder)
     limit = recipe.max_model_len
     if recipe.target == "gpu":
-        on_gpu = read_gpu_model(config, limit)
+        table = find_embeddings(TensorFiles(folder))
+        on_gpu = read_gpu_model(config, limit, None if table is None else table.shape[0])
         _check_tokens(folder, on_gpu.vocabulary, may_add=True)
         _check_text_files(folder)
         return LlmSource(folder, config, None, on_gpu.vocabulary, limit or on_gpu.positions)

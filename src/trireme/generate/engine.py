@@ -13,12 +13,24 @@ FinishReason = Literal["", "stop", "length", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
+class StructuredOutput:
+    """What the whole answer must be; see `generate.structured`.
+
+    text: a JSON schema, a regular expression, or a grammar in EBNF with a rule named root.
+    """
+
+    kind: Literal["json", "regex", "grammar"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
     """How the next token is chosen, and when to end. Checked by `generate.sampling` before it gets here.
 
     temperature 0 is greedy. top_k 0 and top_p 1 leave all tokens in. seed None draws a new one.
     Stop strings are not here: the text layer finds them and cancels.
     logprobs: None, or how many of the likeliest tokens are named beside each chosen one (0: the chosen one alone).
+    structured: the answer ends with it, or is cut by max_tokens; min_tokens is 0 then and ignore_eos false.
     """
 
     max_tokens: int
@@ -35,6 +47,7 @@ class Sampling:
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
     logprobs: int | None = None
+    structured: StructuredOutput | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +140,8 @@ class Engine(Protocol):
     def submit(self, request: EngineRequest) -> None:
         """Queue a request; does not block. Raises UnavailableError when the queue is full or the engine is down.
 
-        Raises InvalidInputError where sampling.logprobs asks for more alternatives than the engine gives.
+        Raises InvalidInputError where sampling.logprobs asks for more alternatives than the engine gives. A
+        sampling.structured that it cannot hold is the InvalidInputError of the request's last chunk.
         """
 
     def stream(self) -> Iterator[list[Chunk]]:

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-from trireme.errors import SettingError, UnavailableError
-from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, EngineStats
+from trireme.errors import SettingError, TriremeError, UnavailableError
+from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, EngineStats, StructuredOutput
+from trireme.generate.fake_forms import least_text
 from trireme.generate.request_table import RequestTable
+from trireme.generate.tokenizer import LlmTokenizer
 
 KNOBS_FILE = "fake.json"
 _REMEMBERED_PROMPTS = 100
@@ -38,6 +40,8 @@ class _Answer:
     request: EngineRequest
     cached: int = 0
     made: int = 0
+    # The whole answer, where it is held to a form.
+    held: tuple[int, ...] | None = None
     random: random.Random = field(default_factory=random.Random)
 
 
@@ -45,7 +49,8 @@ class FakeEngine:
     """One token per running request and step. Greedy, or without a seed: the prompt's tokens in order, then eos.
 
     With a seed and a temperature each token is drawn from the prompt's. With ignore_eos, and below min_tokens, it
-    starts over. Log-probabilities are those of `fake_logprobs`. Its prefix cache has the last
+    starts over. An answer that is held to a form is the least that the form takes (see fake_forms), in tokens of
+    the folder's tokenizer.json. Log-probabilities are those of `fake_logprobs`. Its prefix cache has the last
     100 prompts: what a prompt has in common with one of the same salt is cached, token by token.
     """
 
@@ -126,11 +131,15 @@ class FakeEngine:
     def _step(self) -> None:
         self._let_go()
         for request in self._table.admit():
-            self._answers[request.request_id] = _Answer(
-                request,
-                self._look_up(request),
-                random=random.Random(request.sampling.seed),  # noqa: S311 - a fake draws no secrets
-            )
+            try:
+                self._answers[request.request_id] = _Answer(
+                    request,
+                    self._look_up(request),
+                    held=self._hold(request.sampling.structured),
+                    random=random.Random(request.sampling.seed),  # noqa: S311 - a fake draws no secrets
+                )
+            except TriremeError as error:
+                self._table.deliver([Chunk(request.request_id, error=error)])
         if any(self._knobs.failing_token in answer.request.prompt for answer in self._answers.values()):
             raise RuntimeError("the failing token was in a prompt")
         most = self._most_tokens()
@@ -170,8 +179,16 @@ class FakeEngine:
             )
         return replace(chunk, finish_reason="length") if answer.made >= sampling.max_tokens else chunk
 
+    def _hold(self, form: StructuredOutput | None) -> tuple[int, ...] | None:
+        if form is None:
+            return None
+        tokenizer = LlmTokenizer.load(self._options.model_dir)
+        return tokenizer.encode(least_text(form), add_special_tokens=False)
+
     def _next_token(self, answer: _Answer) -> int:
         prompt, sampling = answer.request.prompt, answer.request.sampling
+        if answer.held is not None:
+            return (*answer.held, self._options.eos_token_ids[0])[answer.made]
         if sampling.temperature > 0 and sampling.seed is not None:
             return answer.random.choice(prompt)
         if answer.made >= len(prompt) and not sampling.ignore_eos and self._options.eos_token_ids:

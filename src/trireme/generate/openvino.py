@@ -23,6 +23,7 @@ from typing import Any
 
 from trireme.errors import ArtifactError, InvalidInputError, SettingError, TriremeError, UnavailableError
 from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, EngineStats
+from trireme.generate.form_check import FormCheck
 from trireme.generate.openvino_properties import compile_properties
 from trireme.generate.openvino_worker import read_state
 from trireme.generate.request_table import RequestTable
@@ -46,7 +47,8 @@ class OpenVinoEngine:
     """Steps run in a child process. A step that fails, or a process that dies, fails what is open and starts anew.
 
     A request starts when the KV cache has room for its prompt and max_tokens, so none is thrown out later. The
-    library has no cache salt: prefixes are shared between tenants. It does not count prefix-cache hits,
+    library has no cache salt: prefixes are shared between tenants. A form of an answer is tried in a process beside
+    (see openvino_forms) before the request starts. It does not count prefix-cache hits,
     neither in all nor of a request: chunks have no cached_tokens. It says the log-probability of the
     chosen token alone.
     """
@@ -72,6 +74,11 @@ class OpenVinoEngine:
         self._count = itertools.count(1)
         self._numbers: dict[str, int] = {}
         self._names: dict[int, str] = {}
+        # Running for the table; their forms are tried before the process hears of them.
+        self._unchecked: dict[str, EngineRequest] = {}
+        self._forms = FormCheck(
+            [_interpreter(), "-I"], options.model_dir, options.owner_pid, self._on_checked
+        )
         self._kv_usage = 0.0
         self._restarts = 0
         self._closed = threading.Event()
@@ -97,9 +104,13 @@ class OpenVinoEngine:
     def cancel(self, request_id: str) -> None:
         was_running = self._table.cancel(request_id)
         with self._lock:
+            unchecked = self._unchecked.pop(request_id, None)
             # Whoever moved it to running has told the worker before it let go of the lock.
             if was_running and request_id in self._numbers:
                 self._worker.send({"cancel": self._numbers[request_id]})
+        if unchecked is not None:
+            self._table.deliver([Chunk(request_id, finish_reason="cancelled")])
+            self._admit()
 
     def stats(self) -> EngineStats:
         waiting, running = self._table.counts()
@@ -119,6 +130,7 @@ class OpenVinoEngine:
         self._closed.set()
         with self._lock:
             self._worker.kill()
+        self._forms.close()
         self._reader.join()
         self._watcher.join()
         self._table.close()
@@ -131,10 +143,30 @@ class OpenVinoEngine:
     def _admit(self) -> None:
         with self._lock:
             for request in self._table.admit():
-                number = next(self._count)
-                self._numbers[request.request_id] = number
-                self._names[number] = request.request_id
-                self._worker.send({"add": [number, request.prompt, _sampling(request)]})
+                if request.sampling.structured is None:
+                    self._start(request)
+                else:
+                    self._unchecked[request.request_id] = request
+                    self._forms.ask(request)
+
+    def _start(self, request: EngineRequest) -> None:
+        number = next(self._count)
+        self._numbers[request.request_id] = number
+        self._names[number] = request.request_id
+        self._worker.send({"add": [number, request.prompt, _sampling(request)]})
+
+    def _on_checked(self, request: EngineRequest, error: TriremeError | None) -> None:
+        """Called by the thread that tries forms."""
+        with self._lock:
+            # Not one that was cancelled, or failed with the process, in the meantime.
+            if self._unchecked.get(request.request_id) is not request:
+                return
+            del self._unchecked[request.request_id]
+            if error is None:
+                self._start(request)
+                return
+        self._table.deliver([Chunk(request.request_id, error=error)])
+        self._admit()
 
     def _read(self) -> None:
         while not self._closed.is_set():
@@ -209,7 +241,7 @@ class OpenVinoEngine:
                 pause = min(2 * pause, MAX_RESTART_SECONDS)
                 continue
             with self._lock:
-                self._numbers, self._names = {}, {}
+                self._numbers, self._names, self._unchecked = {}, {}, {}
                 self._worker = worker
                 self._restarts += 1
             if self._closed.is_set():

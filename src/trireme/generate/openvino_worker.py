@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from trireme.generate.openvino_vocabulary import find_vocabulary, structured_config
+
 READ_BYTES = 1 << 20
 OWNER_PERIOD_SECONDS = 1.0
 
@@ -47,9 +49,15 @@ class EngineWorker:
         scheduler.enable_prefix_caching = options["prefix_caching"]
         scheduler.max_num_seqs = options["max_num_seqs"]
         scheduler.max_num_batched_tokens = options["max_num_batched_tokens"]
-        self._pipeline: Any = genai.ContinuousBatchingPipeline(
-            options["model_dir"], scheduler, "CPU", options["properties"]
-        )
+        vocabulary = find_vocabulary(Path(options["model_dir"]), min(self._eos, default=0))
+        if vocabulary is None:
+            self._pipeline: Any = genai.ContinuousBatchingPipeline(
+                options["model_dir"], scheduler, "CPU", options["properties"]
+            )
+        else:
+            self._pipeline = genai.ContinuousBatchingPipeline(
+                options["model_dir"], vocabulary, scheduler, "CPU", **options["properties"]
+            )
 
     def run(self, commands: int) -> None:
         """Step while there is work, else wait for commands on the descriptor; until it or the owner ends."""
@@ -77,10 +85,10 @@ class EngineWorker:
     def _is_orphan(self) -> bool:
         """Whether the owner is gone. Triton leaves its stub, our parent, behind when it is killed, pipes open."""
         now = time.monotonic()
-        if not self._owner_pid or now - self._owner_seen < OWNER_PERIOD_SECONDS:
+        if now - self._owner_seen < OWNER_PERIOD_SECONDS:
             return False
         self._owner_seen = now
-        return read_parent(os.getppid()) != self._owner_pid
+        return is_orphan(self._owner_pid)
 
     def _obey(self, command: dict[str, Any]) -> None:
         if "add" in command:
@@ -92,7 +100,7 @@ class EngineWorker:
                 if sampling["logprobs"] is not None:
                     self._logged.add(number)
             except Exception as error:  # whatever it is, it concerns this request alone
-                self._refused.append([number, [], f"refused: {_first_lines(error)}"])
+                self._refused.append([number, [], f"refused: {first_lines(error)}"])
         elif handle := self._handles.get(command["cancel"]):
             handle.cancel()
 
@@ -120,6 +128,8 @@ class EngineWorker:
             config.rng_seed = sampling["seed"]
             if sampling["top_k"]:
                 config.top_k = sampling["top_k"]
+        if sampling["structured"] is not None:
+            config.structured_output_config = structured_config(self._genai, sampling["structured"])
         return config
 
     def _report(self) -> None:
@@ -163,6 +173,11 @@ class EngineWorker:
         return [number, tokens, reason, [min(round(one, 6), 0.0) for one in logprobs[: len(tokens)]]]
 
 
+def is_orphan(owner_pid: int) -> bool:
+    """Whether our parent's parent is not `owner_pid` any more. False for 0."""
+    return bool(owner_pid) and read_parent(os.getppid()) != owner_pid
+
+
 def read_parent(pid: int) -> int:
     """The parent of a process, or 0 where there is no such process."""
     return int((_stat(pid) or "? 0").split()[1])
@@ -195,14 +210,14 @@ def main() -> None:
             worker.run(sys.stdin.fileno())
         except Exception as error:  # the parent says it to the requests
             with contextlib.suppress(OSError):
-                out.write(json.dumps({"failed": _first_lines(error)}).encode() + b"\n")
+                out.write(json.dumps({"failed": first_lines(error)}).encode() + b"\n")
                 out.flush()
             os._exit(1)
     # Threads of the library must not keep the process.
     os._exit(0)
 
 
-def _first_lines(error: Exception) -> str:
+def first_lines(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:300].replace(str(Path.cwd()), ".")
 

@@ -8,21 +8,26 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trireme.errors import InvalidInputError
-from trireme.generate.engine import Sampling
+from trireme.generate.engine import Sampling, StructuredOutput
+from trireme.generate.structured import read_response_format, read_structured_outputs
 
 MAX_STOPS = 16
 MAX_STOP_CHARACTERS = 1000
 MAX_TOKEN_ID = 2**31 - 1
 MAX_COUNT = 2**31 - 1
 MAX_DIGITS = 400
+MAX_SEED = 2**63 - 1
+MAX_ANSWERS = 16
 # OpenAI's limit of alternatives for each token, and vLLM's.
 MAX_TOP_LOGPROBS = 20
 # OpenAI's newer name of max_tokens; where both come, it counts.
 COMPLETION_TOKENS = "max_completion_tokens"
+# What the answer must be: OpenAI's name and vLLM's.
+RESPONSE_FORMAT, STRUCTURED = "response_format", "structured_outputs"
 # vLLM's name.
 SHOW_STOP = "include_stop_str_in_output"
 # Below it the softmax overflows to one-hot or to NaN; vLLM raises smaller ones to it, too.
@@ -45,7 +50,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "repetition_penalty": (0.01, 10),
     "presence_penalty": (-2, 2),
     "frequency_penalty": (-2, 2),
-    "seed": (0, 2**63 - 1),
+    "seed": (0, MAX_SEED),
 }
 
 
@@ -53,12 +58,20 @@ RANGES: dict[str, tuple[float, float]] = {
 class Parameters:
     """A request's parameters: `sampling` goes to the engine, `stop` strings are found in the text.
 
-    shows_stop: the one that is found is part of the answer.
+    shows_stop: the one that is found is part of the answer. n: how many answers there are.
     """
 
     sampling: Sampling
     stop: tuple[str, ...] = ()
     shows_stop: bool = False
+    n: int = 1
+
+    def of_answer(self, index: int) -> Parameters:
+        """The parameters of one of n answers: with a seed each has its own, the first the one that was sent."""
+        seed = self.sampling.seed
+        if seed is None or index == 0:
+            return self
+        return replace(self, sampling=replace(self.sampling, seed=(seed + index) % (MAX_SEED + 1)))
 
 
 def parse_parameters(text: str | None, default_max_tokens: int) -> Parameters:
@@ -86,9 +99,32 @@ def parse_parameters(text: str | None, default_max_tokens: int) -> Parameters:
         raise InvalidInputError(
             f"min_tokens must be at most max_tokens, which is {values['max_tokens']}, got {values['min_tokens']}"
         )
+    values["structured"] = _one_form(values)
     values["logprobs"] = _count_alternatives(values.pop("logprobs", False), values.pop("top_logprobs", 0))
-    stop, shows_stop = values.pop("stop", ()), values.pop(SHOW_STOP, False)
-    return Parameters(Sampling(**values), stop, shows_stop)
+    stop, shows_stop, n = values.pop("stop", ()), values.pop(SHOW_STOP, False), values.pop("n", 1)
+    return Parameters(Sampling(**values), stop, shows_stop, n)
+
+
+def _one_form(values: dict[str, Any]) -> StructuredOutput | None:
+    """The form of OpenAI's parameter or of vLLM's. Raises InvalidInputError for what cannot go with one."""
+    said: list[StructuredOutput | None] = [values.pop(name, None) for name in (RESPONSE_FORMAT, STRUCTURED)]
+    forms = [form for form in said if form is not None]
+    if not forms:
+        return None
+    if len(forms) > 1:
+        raise InvalidInputError(
+            f"{RESPONSE_FORMAT} and {STRUCTURED} both say what the answer must be; send one"
+        )
+    # An answer that has its form must end, and one that has not yet cannot be told to go on.
+    if values.get("min_tokens"):
+        raise InvalidInputError(
+            f"min_tokens must be 0 for an answer that is held to a form, got {values['min_tokens']}"
+        )
+    if values.get("ignore_eos"):
+        raise InvalidInputError(
+            "ignore_eos must be false for an answer that is held to a form: it ends with it"
+        )
+    return forms[0]
 
 
 def _count_alternatives(is_asked: bool, most: int) -> int | None:
@@ -243,17 +279,17 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     SHOW_STOP: _flag,
     "logprobs": _flag,
     "top_logprobs": _whole_between(0, MAX_TOP_LOGPROBS),
+    "n": _whole_between(1, MAX_ANSWERS),
+    RESPONSE_FORMAT: read_response_format,
+    STRUCTURED: read_structured_outputs,
 }
 
-_ONE_ANSWER = "a request has one answer"
 _NO_BEAMS = "beam search is not offered"
 _NO_LOGPROBS = "log probabilities are those of the answer"
 _NO_BIAS = "single tokens cannot be weighted or forbidden"
-_NO_GRAMMAR = "answers cannot be held to a form"
 # Sent by load generators and OpenAI-style clients: what each may be, and why nothing else.
 _FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "n": ((1,), _ONE_ANSWER),
-    "best_of": ((1,), _ONE_ANSWER),
+    "best_of": ((1,), "no answer is chosen among several: send n for all of them"),
     "use_beam_search": ((False,), _NO_BEAMS),
     "length_penalty": ((1,), _NO_BEAMS),
     "early_stopping": ((False,), _NO_BEAMS),
@@ -261,9 +297,7 @@ _FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
     "logit_bias": (({},), _NO_BIAS),
     "bad_words": (([],), _NO_BIAS),
     "allowed_token_ids": (([],), _NO_BIAS),
-    "guided_decoding": (({},), _NO_GRAMMAR),
-    "structured_outputs": (({},), _NO_GRAMMAR),
-    "response_format": (({"type": "text"},), _NO_GRAMMAR),
+    "guided_decoding": (({},), f"vLLM calls it {STRUCTURED} now, and so do we"),
     "skip_special_tokens": ((True,), "special tokens are not part of the answer"),
     "spaces_between_special_tokens": ((True, False), "special tokens are not part of the answer"),
     "detokenize": ((True,), "an answer is text"),

@@ -11,26 +11,30 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from trireme.errors import ArtifactError, InvalidInputError, TriremeError, UnavailableError
 from trireme.generate.chunk_queue import ChunkQueue
-from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, EngineStats, Sampling
+from trireme.generate.engine import (
+    Chunk,
+    EngineOptions,
+    EngineRequest,
+    EngineStats,
+    Sampling,
+)
+from trireme.generate.vllm_arguments import (
+    ENVIRONMENT,
+    engine_arguments,
+    sampling_parameters,
+    visible_devices,
+)
 from trireme.generate.vllm_output import engine_failed, read_output
 
 RESTART_PAUSE_SECONDS = 5.0
 # Below the time that a stopping tritonserver gives its models.
 SHUTDOWN_SECONDS = 3.0
-
-# Read by vLLM when it is imported. Its own process must not be forked from one with threads.
-ENVIRONMENT = {
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-    "HF_HUB_OFFLINE": "1",
-}
-DEVICES = "CUDA_VISIBLE_DEVICES"
 
 _log = logging.getLogger(__name__)
 
@@ -92,7 +96,7 @@ class VllmEngine:
     def __init__(self, options: EngineOptions) -> None:
         """Blocks until the model is loaded. Raises ArtifactError where it cannot be."""
         self._options = options
-        self._devices = _visible_devices(options, os.environ)
+        self._devices = visible_devices(options, os.environ)
         self._chunks = ChunkQueue()
         self._lock = threading.Lock()
         self._unfinished: set[str] = set()
@@ -220,7 +224,7 @@ class VllmEngine:
 
         # Made inside the running loop, so that it reads outputs, and notices a death, from the start.
         llm = AsyncLLM.from_engine_args(
-            AsyncEngineArgs(**_engine_arguments(self._options)), stat_loggers=[_StepHook(self)]
+            AsyncEngineArgs(**engine_arguments(self._options)), stat_loggers=[_StepHook(self)]
         )
         commands = self._commands
         llm.output_handler.add_done_callback(lambda _: commands.put_nowait(_DIED))
@@ -253,7 +257,7 @@ class VllmEngine:
             return
         prompt = tokens_input(list(request.prompt), cache_salt=request.cache_salt or None)
         try:
-            parameters = _sampling_parameters(request.sampling, self._options.eos_token_ids)
+            parameters = sampling_parameters(request.sampling, self._stop_token_ids(request.sampling))
             self._alternatives[request_id] = request.sampling.logprobs
             self._collectors[request_id] = await self._llm.add_request(request_id, prompt, parameters)
         except ValueError as error:
@@ -264,6 +268,13 @@ class VllmEngine:
             return
         # It may have ended while it was being added; no step would tell.
         self._collect(request_id)
+
+    def _stop_token_ids(self, sampling: Sampling) -> tuple[int, ...]:
+        """Ids that end an answer, those of the request left out. A form ends with the tokenizer's own."""
+        if sampling.structured is None:
+            return self._options.eos_token_ids
+        own = getattr(self._llm.tokenizer, "eos_token_id", None)
+        return (*self._options.eos_token_ids, *([] if own is None else [own]))
 
     def _count_waits(self, iteration: Any) -> None:
         """vLLM says how long a request waited once it has ended (IterationStats.finished_requests)."""
@@ -320,61 +331,6 @@ class VllmEngine:
         self._alternatives.pop(request_id, None)
         with self._lock:
             self._unfinished.discard(request_id)
-
-
-def _visible_devices(options: EngineOptions, environ: Mapping[str, str]) -> dict[str, str]:
-    """Shows vLLM the card of `device_id` alone: it takes the first ones that it sees, whichever Triton chose."""
-    if options.device_id is None or options.tensor_parallel_size > 1:
-        return {}
-    shown = environ.get(DEVICES, "").split(",")
-    # Triton counts those that it sees itself.
-    device = shown[options.device_id] if options.device_id < len(shown) else ""
-    return {DEVICES: device.strip() or str(options.device_id)}
-
-
-def _engine_arguments(options: EngineOptions) -> dict[str, Any]:
-    """What AsyncEngineArgs is made of; the rest, quantization included, is as the checkpoint says."""
-    return {
-        "model": str(options.model_dir),
-        # No pickled weights, no code of the checkpoint's own; text is made and read above the engine.
-        "load_format": "safetensors",
-        "trust_remote_code": False,
-        "skip_tokenizer_init": True,
-        "generation_config": "vllm",
-        "max_model_len": options.max_model_len,
-        "max_num_seqs": options.max_num_seqs,
-        "max_num_batched_tokens": max(options.max_num_batched_tokens, options.max_num_seqs),
-        "gpu_memory_utilization": options.gpu_memory_utilization,
-        "tensor_parallel_size": options.tensor_parallel_size,
-        "enable_prefix_caching": options.prefix_caching,
-        "disable_log_stats": True,
-        "use_tqdm_on_load": False,
-    }
-
-
-def _sampling_parameters(sampling: Sampling, eos_token_ids: tuple[int, ...]) -> Any:
-    from vllm.sampling_params import RequestOutputKind, SamplingParams
-
-    # End tokens are the recipe's alone: vLLM's own reading of the checkpoint is switched off.
-    stops = sampling.stop_token_ids if sampling.ignore_eos else (*sampling.stop_token_ids, *eos_token_ids)
-    return SamplingParams(
-        max_tokens=sampling.max_tokens,
-        min_tokens=sampling.min_tokens,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        min_p=sampling.min_p,
-        repetition_penalty=sampling.repetition_penalty,
-        presence_penalty=sampling.presence_penalty,
-        frequency_penalty=sampling.frequency_penalty,
-        seed=sampling.seed,
-        stop_token_ids=list(stops),
-        ignore_eos=True,
-        # Of the model's own distribution: its logprobs_mode is raw_logprobs unless a start says otherwise.
-        logprobs=sampling.logprobs,
-        detokenize=False,
-        output_kind=RequestOutputKind.DELTA,
-    )
 
 
 def _explain(error: Exception, options: EngineOptions) -> TriremeError:

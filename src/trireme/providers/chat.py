@@ -14,6 +14,8 @@ Surface = Literal["openai", "completions", "responses", "anthropic"]
 Role = Literal["system", "user", "assistant", "tool"]
 # refusal: the model declined, which is an answer. filter: a filter of the provider cut it.
 FinishReason = Literal["stop", "stop_sequence", "length", "tool_use", "refusal", "filter", "pause"]
+# vLLM's field beside OpenAI's response_format, and the type of a response_format that is one.
+STRUCTURED = "structured_outputs"
 # Fields of a client's own body that no provider gets: ours, and those that choose whose cache is read.
 NEVER_SENT = ("trireme", "tenant", "cache_salt", "prompt_cache_key")
 
@@ -102,7 +104,8 @@ class ChatCall:
     so that what we do not know survives. unknown: its top-level fields that stand nowhere below.
     prompt: of the surface completions, where messages is empty. tool_choice: auto, any, none, or a tool's name
     behind "tool:". choices: n. logprobs: None, or how many alternatives for each token (0: the token alone).
-    response_format: OpenAI's object. model: as the client named it. betas: Anthropic's anthropic-beta header;
+    response_format: OpenAI's object, or vLLM's as {"type": STRUCTURED, STRUCTURED: {...}}.
+    model: as the client named it. betas: Anthropic's anthropic-beta header;
     api_version: its anthropic-version, "" where the client gave none.
     stop_when: of trireme.stop_when, when an answer is sufficient; {} for never, None leaves it to the model's row.
     The last block is the gateway's, never the client's: tenant, user and key_id of the key, `salt` (HMAC of the

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from trireme.artifacts.contracts import CACHED_FLAG, EVIDENCE, EVIDENCE_FLAG, PROMPT, RERANK_DEPTH
@@ -20,6 +21,7 @@ from trireme.errors import (
 )
 from trireme.providers.abilities import ability_of
 from trireme.providers.chat import (
+    STRUCTURED,
     ChatCall,
     Event,
     Findings,
@@ -39,6 +41,7 @@ from trireme.providers.logprobs import cut_entries
 from trireme.providers.models import Ability, ServedModel
 from trireme.providers.port import AttemptLimits, ProviderError, Remedy
 from trireme.providers.triton_address import without_address
+from trireme.providers.triton_choices import Choices
 from trireme.providers.triton_faults import fault_of
 from trireme.triton import calls
 from trireme.triton.async_client import AsyncTritonClient
@@ -177,21 +180,20 @@ class TritonChat:
             patience=patience.seconds_left,
             seconds=limits.total + GRACE_SECONDS,
         )
-        is_finished = False
+        choices = Choices(call.choices)
         try:
             async with aclosing(stream) as responses:
                 async for outputs in responses:
                     if not patience.has_begun:
                         patience.has_begun = True
                         yield Started(model)
-                    for event in read(outputs, call):
-                        is_finished = is_finished or isinstance(event, Finished)
+                    for event in choices.read(read(outputs, call)):
                         yield event
         except DeadlineError:
             if not patience.is_last:
                 raise
             raise DeadlineError(f"model {model} did not end its answer within {limits.total:.0f} s") from None
-        if not is_finished:
+        if not choices.have_ended:
             raise ProviderError(f"model {model} ended its answer without a reason", "again", "cut")
 
 
@@ -279,6 +281,12 @@ def _sampling(call: ChatCall) -> dict[str, Any]:
     sampling = {name: value for name, value in given.items() if value is not None}
     if call.logprobs is not None:
         sampling |= {"logprobs": True, "top_logprobs": call.logprobs}
+    if call.choices > 1:
+        sampling["n"] = call.choices
+    form = call.response_format
+    if form is not None:
+        is_vllms = form.get("type") == STRUCTURED
+        sampling |= {STRUCTURED: form[STRUCTURED]} if is_vllms else {"response_format": form}
     return {**sampling, "stop": list(call.stop)} if call.stop else sampling
 
 
@@ -289,11 +297,11 @@ def _read_generated(outputs: Outputs, call: ChatCall) -> list[Event]:
     stop = max(ended, key=len, default="")
     text = part.text.removesuffix(stop)
     entries = cut_entries(part.logprobs, text) if stop else part.logprobs
-    events: list[Event] = [TextDelta(text, logprobs=entries)] if text or entries else []
+    events: list[Event] = [TextDelta(text, part.index, entries)] if text or entries else []
     if part.finish_reason:
         events.append(Usage(part.input_tokens, part.output_tokens, part.cached_tokens))
         finished = Finished("stop_sequence", stop_sequence=stop) if stop else _finished(part.finish_reason)
-        events.append(finished)
+        events.append(replace(finished, choice=part.index))
     return events
 
 

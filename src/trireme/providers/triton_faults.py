@@ -19,6 +19,8 @@ from trireme.providers.chat import (
 from trireme.providers.models import Ability
 
 SHOWN_NAMES = 5
+# See generate.sampling, which is not for the gateway to import.
+MAX_ANSWERS = 16
 
 
 def fault_of(call: ChatCall, model: str, ability: Ability | None, alternatives: int | None = None) -> str:
@@ -47,11 +49,8 @@ def _unknown(call: ChatCall) -> str:
 
 
 def _options(call: ChatCall) -> Iterator[str]:
-    form = call.response_format
-    if call.choices != 1:
-        yield f"n: models of this server give one answer, not {call.choices}; leave it out or send 1"
-    if form is not None and dict(form) != {"type": "text"}:
-        yield 'response_format: models of this server answer in text; leave it out or send {"type": "text"}'
+    if call.choices > MAX_ANSWERS:
+        yield f"n: models of this server give at most {MAX_ANSWERS} answers, not {call.choices}; leave it out"
     if call.reasoning_effort is not None:
         yield "reasoning_effort: models of this server have none to set; leave it out"
 
@@ -109,6 +108,10 @@ def _of_logprobs(call: ChatCall, model: str, alternatives: int | None) -> str:
 
 
 def _of_answers(call: ChatCall, model: str) -> Iterator[str]:
+    if call.choices != 1:
+        yield f"n: model {model!r} gives one answer, not {call.choices}; leave it out or send 1"
+    if call.response_format is not None and call.response_format.get("type") != "text":
+        yield f'response_format: model {model!r} answers with citations; leave it out or send {{"type": "text"}}'
     if call.logprobs:
         yield f"top_logprobs: model {model!r} says the log-probabilities of its own tokens alone; send 0"
     if call.prompt is not None:

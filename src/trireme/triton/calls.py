@@ -11,6 +11,7 @@ from trireme.artifacts.contracts import (
     CACHED_FLAG,
     EVIDENCE,
     EVIDENCE_FLAG,
+    INDEX,
     LOGPROBS,
     PROMPT,
     PROMPT_FLAG,
@@ -33,7 +34,7 @@ class GeneratedPart:
 
     cached_tokens: of the prompt, those that the engine's prefix cache had; None where it was not asked for, and
     where the engine does not count. logprobs: of the tokens of `text`, where sampling asked for them: OpenAI's
-    entries (token, logprob, bytes, top_logprobs).
+    entries (token, logprob, bytes, top_logprobs). index: which of n answers it is of.
     """
 
     text: str
@@ -42,6 +43,7 @@ class GeneratedPart:
     output_tokens: int = 0
     cached_tokens: int | None = None
     logprobs: tuple[Mapping[str, Any], ...] = ()
+    index: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -182,6 +184,7 @@ def read_generated(outputs: Outputs) -> GeneratedPart:
         output_tokens=int(outputs["num_output_tokens"][0]) if "num_output_tokens" in outputs else 0,
         cached_tokens=int(outputs["num_cached_tokens"][0]) if "num_cached_tokens" in outputs else None,
         logprobs=read_logprobs(outputs),
+        index=int(outputs[INDEX][0]) if INDEX in outputs else 0,
     )
 
 

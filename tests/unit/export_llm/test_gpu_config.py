@@ -1,7 +1,13 @@
 import pytest
 
 from trireme.errors import UnsupportedError
-from trireme.export_llm.gpu_config import GpuModel, name_method, read_gpu_model, read_gpu_quantization
+from trireme.export_llm.gpu_config import (
+    GpuModel,
+    find_own_code,
+    name_method,
+    read_gpu_model,
+    read_gpu_quantization,
+)
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
@@ -26,6 +32,8 @@ def changed(**keys):
         ("gpt2", "GPT2LMHeadModel"),
         ("mistral3", "Mistral3ForConditionalGeneration"),
         ("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration"),
+        ("kimi_k2", "DeepseekV3ForCausalLM"),
+        ("hunyuan_v1_dense", "HunYuanDenseV1ForCausalLM"),
     ],
 )
 def test_families_are_left_to_vllm(model_type, architecture):
@@ -39,7 +47,7 @@ def test_families_are_left_to_vllm(model_type, architecture):
         ({"architectures": None}, "must name its architectures"),
         ({"architectures": []}, "must name its architectures"),
         ({"architectures": ["BertModel"], "model_type": "bert"}, "BertModel, which writes no text"),
-        ({"model_type": "gpt2"}, "model_type 'gpt2' is not that of the architecture LlamaForCausalLM"),
+        ({"model_type": None}, "must name its model_type"),
         ({"vocab_size": 0}, "vocab_size"),
         ({"max_position_embeddings": None}, "max_position_embeddings"),
     ],
@@ -66,6 +74,17 @@ def test_what_vllm_would_not_load_is_named(keys, said):
         ),
         ({"rope_scaling": {"rope_type": "longrope", "original_max_position_embeddings": 64}}, 256),
         ({"rope_scaling": None}, 256),
+        # What it states of Gemma 3 has the factor in it; a set for each kind of layer has it in one of them.
+        ({"model_type": "gemma3_text", "rope_scaling": {"rope_type": "linear", "factor": 8.0}}, 256),
+        (
+            {
+                "rope_parameters": {
+                    "sliding_attention": {"rope_type": "default"},
+                    "full_attention": {"rope_type": "linear", "factor": 2.0},
+                }
+            },
+            512,
+        ),
         ({"text_config": {"vocab_size": 96, "max_position_embeddings": 128}}, 128),
     ],
 )
@@ -75,6 +94,21 @@ def test_the_context_is_as_long_as_rope_makes_it(keys, positions):
     assert read_gpu_model(config, positions).positions == positions
     with pytest.raises(UnsupportedError, match=f"is above the checkpoint's {positions} positions"):
         read_gpu_model(config, positions + 1)
+
+
+def test_what_a_text_model_leaves_out_is_found_elsewhere():
+    text = {"model_type": "gemma3_text", "num_hidden_layers": 34}
+    around = changed(model_type="gemma3", architectures=["Gemma3ForConditionalGeneration"], text_config=text)
+    assert read_gpu_model(around, rows=262208) == GpuModel(262208, 131072)
+    unknown = {"architectures": ["NewForCausalLM"], "model_type": "new", "vocab_size": 9}
+    assert read_gpu_model(unknown, 64) == GpuModel(9, 64)
+    with pytest.raises(UnsupportedError, match="say max_model_len in the recipe"):
+        read_gpu_model(unknown)
+
+
+def test_code_that_a_checkpoint_names_is_passed_over_where_vllm_has_classes_of_its_own():
+    assert find_own_code({"model_type": "phi3", "auto_map": {}}) == ""
+    assert "no class of its own" in find_own_code({"model_type": "aquila", "auto_map": {}})
 
 
 def test_older_families_name_their_context_otherwise():

@@ -157,18 +157,31 @@ def test_what_other_servers_offer_may_be_sent_where_it_changes_nothing(key, valu
     assert parse(**{key: value}) == parse()
 
 
+@pytest.mark.parametrize("value", [0, 17, True, "two", None])
+def test_the_number_of_answers_is_bounded(value):
+    if value is None:
+        assert parse(n=None).n == parse().n == 1
+        return
+    with pytest.raises(InvalidInputError, match="n must be a whole number from 1 to 16"):
+        parse(n=value)
+
+
+def test_each_answer_has_a_seed_of_its_own_and_the_first_the_one_that_was_sent():
+    asked = parse(n="3", seed=2**63 - 1, temperature=1)
+    assert asked.n == 3
+    assert [asked.of_answer(index).sampling.seed for index in range(3)] == [2**63 - 1, 0, 1]
+    assert parse(n=2).of_answer(1).sampling.seed is None
+
+
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        ("n", 2, "one answer; leave it out or send 1"),
-        ("n", True, "one answer"),
-        ("best_of", "3", "one answer"),
+        ("best_of", "3", "send n for all of them; leave it out or send 1"),
         ("use_beam_search", True, "beam search is not offered"),
         ("prompt_logprobs", 0, "are those of the answer"),
         ("logit_bias", {"5": -100}, "cannot be weighted"),
         ("bad_words", ["x"], "cannot be weighted"),
-        ("guided_decoding", {"regex": "a+"}, "held to a form"),
-        ("response_format", {"type": "json_object"}, "held to a form"),
+        ("guided_decoding", {"regex": "a+"}, "calls it structured_outputs now"),
         ("skip_special_tokens", False, "not part of the answer"),
         ("lora_name", "mine", "no adapters"),
     ],

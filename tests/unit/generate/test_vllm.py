@@ -16,8 +16,9 @@ import pytest
 
 from trireme.errors import ArtifactError, InvalidInputError, UnavailableError
 from trireme.generate import vllm
-from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, Sampling
+from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, Sampling, StructuredOutput
 from trireme.generate.vllm import VllmEngine
+from trireme.generate.vllm_arguments import DEVICES, ENVIRONMENT
 
 OPTIONS = EngineOptions(
     Path("/models/llm"), (7,), 64, max_num_seqs=2, max_num_batched_tokens=1, max_waiting=1
@@ -61,6 +62,7 @@ class StandIn:
     # What an output without tokens carries of an answer that has log-probabilities: the tables of all its tokens.
     whole: dict[str, Any] = field(default_factory=dict)
     errored: bool = False
+    tokenizer: Any = None
     is_shut_down: bool = False
 
     def __post_init__(self) -> None:
@@ -123,6 +125,10 @@ def output(tokens: list[int], reason: str | None = None, cached: int = 0, tables
     return types.SimpleNamespace(outputs=[completion], finished=reason is not None, num_cached_tokens=cached)
 
 
+def no_tokenizer(name: str, trust_remote_code: bool) -> Any:
+    raise ValueError(f"{name} has none")
+
+
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[StandIn]:
     """Every AsyncLLM that was started, in order; "fail" among `made` makes the next start fail."""
@@ -150,12 +156,14 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[StandIn]:
         "vllm.inputs.engine",
         tokens_input=lambda ids, cache_salt: {"prompt_token_ids": ids, "cache_salt": cache_salt},
     )
+    module("vllm.tokenizers", get_tokenizer=no_tokenizer)
     module(
         "vllm.sampling_params",
         SamplingParams=types.SimpleNamespace,
+        StructuredOutputsParams=types.SimpleNamespace,
         RequestOutputKind=types.SimpleNamespace(DELTA="delta"),
     )
-    for key in vllm.ENVIRONMENT:
+    for key in ENVIRONMENT:
         monkeypatch.setenv(key, "")
         monkeypatch.delenv(key)
     monkeypatch.setattr(vllm, "RESTART_PAUSE_SECONDS", 0.01)
@@ -212,7 +220,7 @@ def submit(
     wait_until(lambda: request_id in llm.collectors)
 
 
-def test_the_checkpoint_is_opened_without_pickles_code_or_tokenizer(engine, made):
+def test_the_checkpoint_is_opened_without_pickles_code_or_a_tokenizer_that_cannot_be_read(engine, made):
     arguments = made[0].arguments
     assert arguments["model"] == "/models/llm"
     assert (arguments["load_format"], arguments["trust_remote_code"]) == ("safetensors", False)
@@ -262,6 +270,30 @@ def test_end_tokens_are_ours_alone(engine, made, ignore_eos):
     given = made[0].parameters["a"]
     assert given.stop_token_ids == ([5] if ignore_eos else [5, 7])
     assert (given.ignore_eos, given.detokenize, given.output_kind) == (True, False, "delta")
+
+
+def test_the_tokenizer_is_read_for_structured_output_without_code(made, monkeypatch):
+    asked = []
+    tokenizers = types.SimpleNamespace(get_tokenizer=lambda name, **given: asked.append((name, given)))
+    monkeypatch.setitem(sys.modules, "vllm.tokenizers", tokenizers)
+    engine = VllmEngine(OPTIONS)
+    engine.close()
+    assert made[0].arguments["skip_tokenizer_init"] is False
+    assert asked == [("/models/llm", {"trust_remote_code": False})]
+
+
+def test_a_form_reaches_vllm_and_ends_with_the_tokenizers_own_token(engine, made):
+    made[0].tokenizer = types.SimpleNamespace(eos_token_id=3)
+    for kind in ("json", "regex"):
+        submit(engine, made[0], kind, structured=StructuredOutput(kind, "a form"))
+        given = made[0].parameters[kind]
+        assert vars(given.structured_outputs) == {kind: "a form"}
+        assert given.stop_token_ids == [7, 3]
+    submit(engine, made[0], "plain")
+    assert (made[0].parameters["plain"].structured_outputs, made[0].parameters["plain"].stop_token_ids) == (
+        None,
+        [7],
+    )
 
 
 def test_the_token_that_ended_the_answer_is_left_out(engine, made, answers):
@@ -418,7 +450,7 @@ def test_a_start_that_fails_is_tried_again(engine, made, answers):
 
 def test_while_it_is_down_requests_are_refused(engine, made, monkeypatch):
     again = threading.Event()
-    monkeypatch.setattr(vllm, "_engine_arguments", lambda options: again.wait(60) and {})
+    monkeypatch.setattr(vllm, "engine_arguments", lambda options: again.wait(60) and {})
     made[0].die()
     wait_until(lambda: not engine.stats().is_ready)
     with pytest.raises(UnavailableError, match="not running"):
@@ -476,18 +508,18 @@ def test_an_engine_sees_the_card_that_triton_chose_or_all_where_it_takes_several
     made, monkeypatch, shown, changes, expected
 ):
     # Set and removed, so that what the engine sets is undone.
-    monkeypatch.setenv(vllm.DEVICES, shown or "")
+    monkeypatch.setenv(DEVICES, shown or "")
     if shown is None:
-        monkeypatch.delenv(vllm.DEVICES)
+        monkeypatch.delenv(DEVICES)
     options = dataclasses.replace(OPTIONS, **changes)
     opened = VllmEngine(options)
     try:
-        assert os.environ[vllm.DEVICES] == expected
+        assert os.environ[DEVICES] == expected
         assert made[0].arguments["tensor_parallel_size"] == options.tensor_parallel_size
         # A restart asks what was there in the beginning, not what it set itself.
         made[0].die()
         wait_until(lambda: len(made) == 2)
-        assert os.environ[vllm.DEVICES] == expected
+        assert os.environ[DEVICES] == expected
     finally:
         opened.close()
 

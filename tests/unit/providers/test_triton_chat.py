@@ -54,11 +54,13 @@ def server():
         yield scripted
 
 
-def piece(text, reason="", counts=(5, 2)):
+def piece(text, reason="", counts=(5, 2), index=None, is_last=True):
     outputs = {"text_output": [text], "finish_reason": [reason]}
     if reason:
         outputs |= {"num_input_tokens": [counts[0]], "num_output_tokens": [counts[1]]}
-    return response_of(outputs, is_last=bool(reason))
+    if index is not None:
+        outputs["index"] = [index]
+    return response_of(outputs, is_last=bool(reason) and is_last)
 
 
 def call_of(text="hello", **changes):
@@ -122,6 +124,34 @@ def test_a_whole_chat_is_one_piece_of_text(server):
     assert inputs_of(server.requests[0])["stream"] is False
 
 
+def test_several_answers_keep_their_numbers_and_have_one_usage(server):
+    said = [
+        piece("a", index=1),
+        piece("b", index=0),
+        piece("c", "stop", index=1, is_last=False),
+        piece("d", "length", index=0),
+    ]
+    server.stream = lambda request, context: iter(said)
+    assert chat(server, call_of(stream=True, choices=2)) == [
+        Started("llm"),
+        TextDelta("a", 1),
+        TextDelta("b"),
+        TextDelta("c", 1),
+        Usage(5, 2),
+        Finished("stop", 1),
+        TextDelta("d"),
+        Usage(5, 4),
+        Finished("length"),
+    ]
+    assert json.loads(inputs_of(server.requests[0])["sampling_parameters"])["n"] == 2
+
+
+def test_of_several_answers_one_that_has_no_end_is_cut(server):
+    server.stream = lambda request, context: iter([piece("b", index=0), piece("a", "stop", index=1)])
+    error, _ = error_of(server, call_of(stream=True, choices=2))
+    assert error.kind == "cut"
+
+
 @pytest.mark.parametrize(
     ("last", "reason", "text", "finished"),
     [
@@ -167,6 +197,22 @@ def test_the_call_goes_out_with_its_tenant_its_user_and_every_parameter(server):
     }
     assert sent["tenant"] == "acme"
     assert request.parameters["trireme_user"].string_param == "ann"
+
+
+@pytest.mark.parametrize(
+    ("form", "sent"),
+    [
+        ({"type": "json_object"}, {"response_format": {"type": "json_object"}}),
+        (
+            {"type": "structured_outputs", "structured_outputs": {"regex": "a+"}},
+            {"structured_outputs": {"regex": "a+"}},
+        ),
+    ],
+)
+def test_the_form_of_an_answer_goes_out_under_the_name_that_it_came_with(server, form, sent):
+    server.stream = lambda request, context: iter([piece("x", "stop")])
+    chat(server, call_of(response_format=form))
+    assert json.loads(inputs_of(server.requests[0])["sampling_parameters"]) == sent
 
 
 def test_a_completion_sends_its_prompt_as_it_is(server):
@@ -415,7 +461,7 @@ def test_what_a_model_can_do_is_asked_once_and_what_was_learned_is_not_asked(ser
 
 def test_a_fault_is_found_without_asking_anybody(server):
     async def act(provider):
-        assert provider.find_fault(call_of(choices=2), "llm").startswith("n:")
+        assert provider.find_fault(call_of(choices=17), "llm").startswith("n:")
         assert provider.find_fault(call_of(), "llm") == ""
         assert "exactly one message" in provider.find_fault(call_of(messages=()), "rag")
         assert "embeds texts" in provider.find_fault(call_of(), "embedding")
@@ -427,7 +473,7 @@ def test_a_fault_is_found_without_asking_anybody(server):
 
 
 def test_a_call_that_cannot_be_done_is_not_sent(server):
-    error, events = error_of(server, call_of(choices=2))
+    error, events = error_of(server, call_of(choices=17))
     assert (error.remedy, error.kind, events, server.requests) == ("next", "invalid", [], [])
     error, _ = error_of(server, call_of(), "embedding")
     assert (error.remedy, error.kind) == ("next", "invalid")
@@ -557,7 +603,7 @@ def test_tokens_of_an_answer_cannot_be_counted_and_faults_are_a_providers(server
     with pytest.raises(UnsupportedError, match="count with the model that writes"):
         asyncio.run(with_provider(server, lambda provider: provider.count_tokens(call_of(), "rag")))
     with pytest.raises(ProviderError, match="n:") as found:
-        asyncio.run(with_provider(server, lambda provider: provider.count_tokens(call_of(choices=2), "llm")))
+        asyncio.run(with_provider(server, lambda provider: provider.count_tokens(call_of(choices=17), "llm")))
     assert found.value.kind == "invalid"
     server.stream = lambda request, context: iter(["[UNAVAILABLE] gone"])
     with pytest.raises(ProviderError) as found:

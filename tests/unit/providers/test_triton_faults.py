@@ -36,7 +36,7 @@ def test_everything_that_a_generator_does_is_taken():
         "frequency_penalty": 0.1,
         "seed": 7,
         "stop": ("x",),
-        "response_format": {"type": "text"},
+        "response_format": {"type": "json_object"},
         "tool_choice": "none",
         "betas": ("some-beta",),
         "user": "ann",
@@ -53,8 +53,7 @@ def test_everything_that_a_generator_does_is_taken():
     [
         ({"unknown": ("logit_bias",), "body": {"logit_bias": {"1": 2}}}, "logit_bias"),
         ({"unknown": tuple("abcdefg")}, "a, b, c, d, e and 2 more"),
-        ({"choices": 2}, "n:"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"choices": 17}, "n: models of this server give at most 16"),
         ({"reasoning_effort": "low"}, "reasoning_effort"),
         ({"tools": (Tool("f"),)}, "tools"),
         ({"tools": (Tool("f"),), "tool_choice": "none"}, "tools"),
@@ -105,6 +104,17 @@ def test_log_probabilities_are_refused_where_the_engine_has_none(surface, most, 
 def test_an_answer_has_log_probabilities_of_its_own_tokens_alone():
     assert fault_of(call_of(logprobs=0), "rag", "answer") == ""
     assert fault_of(call_of(logprobs=2), "rag", "answer").startswith("top_logprobs: model 'rag'")
+
+
+def test_a_generator_gives_several_answers_and_a_rag_model_one():
+    assert fault_of(call_of(choices=16), "llm", "chat") == ""
+    assert fault_of(call_of(choices=2), "rag", "answer").startswith("n: model 'rag' gives one answer")
+
+
+def test_an_answer_with_citations_is_held_to_no_form():
+    form = {"type": "json_object"}
+    assert fault_of(call_of(response_format={"type": "text"}), "rag", "answer") == ""
+    assert fault_of(call_of(response_format=form), "rag", "answer").startswith("response_format: model 'rag'")
 
 
 def test_a_field_that_is_null_is_as_if_it_were_not_there():

@@ -13,6 +13,7 @@ from trireme.gateway.surface import ChatSurface
 from trireme.gateway.wire.openai_answers import fail, stream, whole
 from trireme.gateway.wire.shapes import shape
 from trireme.providers.chat import (
+    STRUCTURED,
     ChatCall,
     Foreign,
     Image,
@@ -135,6 +136,8 @@ class _Body(Sampling, kw_only=True):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
     response_format: dict[str, Any] | None = None
+    # vLLM's.
+    structured_outputs: dict[str, Any] | None = None
     reasoning_effort: str | None = None
     # Who the user is says the key.
     user: str | None = None
@@ -161,10 +164,18 @@ def read(body: Mapping[str, Any], headers: Mapping[str, str]) -> ChatCall:
         parallel_tool_calls=given.parallel_tool_calls,
         max_tokens=given.max_completion_tokens or given.max_tokens,
         logprobs=(given.top_logprobs or 0) if given.logprobs else None,
-        response_format=given.response_format,
+        response_format=_read_form(given),
         reasoning_effort=given.reasoning_effort,
         **read_sampling(given),
     )
+
+
+def _read_form(given: _Body) -> dict[str, Any] | None:
+    if given.structured_outputs is None:
+        return given.response_format
+    if given.response_format is not None:
+        raise InvalidInputError("structured_outputs: send it or response_format, not both", STRUCTURED)
+    return {"type": STRUCTURED, STRUCTURED: given.structured_outputs}
 
 
 def unknown_fields(body: Mapping[str, Any], kind: type[msgspec.Struct]) -> tuple[str, ...]:

@@ -9,13 +9,14 @@ import json
 import os
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from trireme.artifacts.config_writer import PARAMETERS
-from trireme.artifacts.contracts import CACHED_FLAG, LOGPROBS
+from trireme.artifacts.contracts import CACHED_FLAG, INDEX, LOGPROBS
 from trireme.artifacts.manifest import read_manifest, verify_files
 from trireme.errors import InvalidInputError, TriremeError
 from trireme.generate.chat import ChatTemplate
@@ -58,18 +59,22 @@ class Wanted:
     output_tokens: bool = False
     cached_tokens: bool = False
     logprobs: bool = False
+    index: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class _OpenRequest:
-    """One open request. `id` is the generator's, once it has accepted."""
+    """One open request, and how many of its answers have not ended. `ids`: the generator's, as it accepts them."""
 
     client: Client
     triton_id: str
     wanted: Wanted
     asked: Asked = NOBODY
     began: float = 0.0
-    id: str = ""
+    left: int = 1
+    ids: list[str] = field(default_factory=list)
+    output_tokens: int = 0
+    is_over: bool = False
 
 
 class GeneratorModel(BackendModel):
@@ -106,7 +111,7 @@ class GeneratorModel(BackendModel):
             max_num_seqs=options.max_num_seqs,
         )
         self._default_max_tokens = config.read_int("default_max_tokens")
-        self._has_logprobs = LOGPROBS in config.outputs
+        self._has_logprobs, self._has_index = LOGPROBS in config.outputs, INDEX in config.outputs
         engine = open_engine(config.read_text("engine"), options)
         self._generator = Generator(engine, tokenizer, template, service)
         self._generator.warm_up()
@@ -160,16 +165,25 @@ class GeneratorModel(BackendModel):
         if is_count:
             self._count(asked, wanted, client)
             return
-        opened = _OpenRequest(client, request.request_id(), wanted, who, time.monotonic())
+        count = asked.parameters.n
+        opened = _OpenRequest(client, request.request_id(), wanted, who, time.monotonic(), count)
         with self._lock:
             self._open[id(opened)] = opened
         # Also what still waits or makes no token now.
-        self._watch.add(opened, client.is_gone, lambda: self._generator.cancel(opened.id))
+        self._watch.add(opened, client.is_gone, lambda: self._cancel(opened))
         try:
-            opened.id = self._generator.accept(asked, lambda piece: self._deliver(opened, piece))
+            for index in range(count):
+                one = replace(asked, parameters=asked.parameters.of_answer(index))
+                opened.ids.append(self._generator.accept(one, partial(self._deliver, opened, index)))
         except Exception:
+            # What was accepted of it before has no receiver any more.
+            opened.is_over = True
             self._forget(opened)
+            self._cancel(opened)
             raise
+        if opened.is_over:
+            # One of its answers failed while the others were accepted.
+            self._cancel(opened)
 
     def _count(self, asked: GenerateRequest, wanted: Wanted, client: Client) -> None:
         """Answers at once, without the engine."""
@@ -210,7 +224,10 @@ class GeneratorModel(BackendModel):
             output_tokens=self._flag(request, "return_num_output_tokens"),
             cached_tokens=self._flag(request, CACHED_FLAG),
             logprobs=asked.parameters.sampling.logprobs is not None,
+            index=asked.parameters.n > 1,
         )
+        if wanted.index and not self._has_index:
+            raise InvalidInputError(f"n: config.pbtxt lacks the output {INDEX}; write it again")
         if wanted.logprobs and not self._has_logprobs:
             raise InvalidInputError(f"logprobs: config.pbtxt lacks the output {LOGPROBS}; write it again")
         return asked, wanted
@@ -218,33 +235,44 @@ class GeneratorModel(BackendModel):
     def _flag(self, request: Any, name: str) -> bool:
         return bool(read_scalar(self.pb, request, name))
 
-    def _deliver(self, opened: _OpenRequest, piece: Piece) -> None:
+    def _deliver(self, opened: _OpenRequest, index: int, piece: Piece) -> None:
         """Called by the generator's thread."""
-        is_last = piece.is_last
+        if opened.is_over:
+            return
+        opened.left -= piece.is_last
+        is_last = piece.error is not None or opened.left == 0
         try:
             if piece.error is not None:
                 response = self.replies.error_response(piece.error)
             else:
-                response = self.pb.InferenceResponse(self._tensors(piece, opened.wanted))
+                response = self.pb.InferenceResponse(self._tensors(piece, opened.wanted, index))
         except Exception:
-            self._generator.cancel(opened.id)
             response, is_last = self.replies.error_response(self.replies.unexpected()), True
         if is_last:
+            opened.is_over = True
             self._forget(opened)
+            if opened.left or not piece.is_last:
+                self._cancel(opened)
         self._send(opened.client, response, is_last=is_last)
+        if piece.is_last:
+            opened.output_tokens += piece.output_tokens
+            self._record(opened, piece)
         if is_last:
             outcome = piece.error.code if piece.error is not None else piece.finish_reason or INTERNAL
             seconds = time.monotonic() - opened.began
-            self._record(opened, piece)
-            facts = llm_facts(piece)
+            facts = llm_facts(replace(piece, output_tokens=opened.output_tokens))
             self.replies.note(opened.asked, outcome, seconds, is_long=True, attributes=facts)
+
+    def _cancel(self, opened: _OpenRequest) -> None:
+        for request_id in list(opened.ids):
+            self._generator.cancel(request_id)
 
     def _record(self, opened: _OpenRequest, piece: Piece) -> None:
         if opened.asked.span and piece.times is not None:
             for span in llm_spans(opened.asked, piece.times):
                 self.spans.put(span)
 
-    def _tensors(self, piece: Piece, wanted: Wanted) -> list[Any]:
+    def _tensors(self, piece: Piece, wanted: Wanted, index: int = 0) -> list[Any]:
         tensors = [self._strings("text_output", wanted.prefix + piece.text)]
         if wanted.finish_reason:
             tensors.append(self._strings("finish_reason", piece.finish_reason))
@@ -255,6 +283,8 @@ class GeneratorModel(BackendModel):
         if wanted.logprobs:
             entries = [one.as_json() for one in piece.logprobs]
             tensors.append(self._strings(LOGPROBS, json.dumps(entries)))
+        if wanted.index:
+            tensors.append(self.pb.Tensor(INDEX, np.array([index], np.uint32)))
         if wanted.cached_tokens and piece.is_last and piece.cached_tokens is not None:
             tensors.append(self.pb.Tensor("num_cached_tokens", np.array([piece.cached_tokens], np.uint32)))
         return tensors
@@ -272,9 +302,9 @@ class GeneratorModel(BackendModel):
                 f"cancel takes a request id of at least {MIN_CANCEL_ID} characters, such as a UUID's hex digits"
             )
         with self._lock:
-            found = [opened.id for opened in self._open.values() if opened.triton_id == triton_id]
-        for request_id in found:
-            self._generator.cancel(request_id)
+            found = [opened for opened in self._open.values() if opened.triton_id == triton_id]
+        for opened in found:
+            self._cancel(opened)
 
     def _forget(self, opened: _OpenRequest) -> None:
         self._watch.remove(opened)

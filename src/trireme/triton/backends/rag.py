@@ -239,6 +239,15 @@ def write_sampling(text: str | None, max_tokens: int) -> str:
         given = None
     if not isinstance(given, dict):
         raise InvalidInputError('sampling_parameters must be a JSON object, such as {"max_tokens": 64}')
+    for key, usual in (
+        ("n", (1, "1")),
+        ("response_format", ({"type": "text"},)),
+        ("structured_outputs", ({},)),
+    ):
+        if given.get(key) is not None and given[key] not in usual:
+            raise InvalidInputError(
+                f"{key}: an answer from passages is one text with citations; leave it out"
+            )
     return json.dumps({"max_tokens": max_tokens, "temperature": 0, **given})
 
 

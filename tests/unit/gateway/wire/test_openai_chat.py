@@ -123,6 +123,14 @@ def test_every_field_of_a_body_finds_its_place():
     assert call.unknown == ("verbosity",)
 
 
+def test_the_form_of_an_answer_may_be_named_as_vllm_names_it_but_not_twice():
+    given = {"structured_outputs": {"choice": ["a", "b"]}}
+    assert read(**given).response_format == {"type": "structured_outputs", **given}
+    assert read(**given).unknown == ()
+    with pytest.raises(InvalidInputError, match="structured_outputs: send it or response_format"):
+        read(**given, response_format={"type": "text"})
+
+
 def test_what_is_not_given_is_left_to_the_provider():
     call = read()
     assert (call.max_tokens, call.temperature, call.logprobs, call.choices, call.stop) == (

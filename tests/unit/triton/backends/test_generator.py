@@ -99,7 +99,7 @@ def make(pb, tmp_path):
     files = dict.fromkeys(("model.safetensors", "config.json", "tokenizer.json"), "")
     made = []
 
-    def load(knobs=None, outputs=("logprobs",), **changes):
+    def load(knobs=None, outputs=("logprobs", "index"), **changes):
         from trireme.artifacts.manifest import hash_file
 
         (version / "model.safetensors").write_bytes(b"")
@@ -268,6 +268,83 @@ def test_a_configuration_without_the_output_refuses_log_probabilities_and_serves
         == "[INVALID_ARG] logprobs: config.pbtxt lacks the output logprobs; write it again"
     )
     assert ask(model, text_input="one", stream=True).wait()[-1].error is None
+
+
+def asked_for(count, model, *, stream=True, **sampling):
+    return ask(
+        model,
+        text_input="one two",
+        stream=stream,
+        exclude_input_in_output=True,
+        return_finish_reason=True,
+        return_num_output_tokens=True,
+        sampling_parameters=json.dumps({"n": count, **sampling}),
+    )
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_several_answers_are_told_apart_by_their_index_and_end_once(make, stream):
+    responses = asked_for(3, make(), stream=stream).wait()
+    texts, ends = [""] * 3, []
+    for response in responses:
+        index = int(response.outputs["index"][0])
+        texts[index] += response.outputs["text_output"][0].decode()
+        if response.outputs["finish_reason"][0]:
+            assert response.outputs["num_output_tokens"][0] > 0
+            ends.append(index)
+    assert texts == ["one two"] * 3
+    assert sorted(ends) == [0, 1, 2]
+
+
+def test_one_answer_says_no_index(make):
+    assert all("index" not in one.outputs for one in asked_for(1, make()).wait())
+
+
+def test_answers_with_a_seed_differ_and_repeat(make):
+    model = make()
+
+    def texts():
+        responses = asked_for(
+            3, model, stream=False, seed=5, temperature=1, max_tokens=12, ignore_eos=True
+        ).wait()
+        return {int(one.outputs["index"][0]): one.outputs["text_output"][0] for one in responses}
+
+    first = texts()
+    assert len(set(first.values())) > 1
+    assert texts() == first
+
+
+def test_a_client_of_several_answers_that_is_gone_ends_all_of_them(make):
+    model = make({"step_seconds": 0.01})
+    request = asked_for(2, model, ignore_eos=True)
+    request.sender.cancelled = True
+    reasons = [one.outputs["finish_reason"][0] for one in request.wait() if one.outputs["finish_reason"][0]]
+    assert reasons == [b"cancelled"] * 2
+
+
+def test_more_answers_than_there_are_places_are_refused_as_one_and_leave_nothing_behind(make):
+    model = make({"step_seconds": 0.01})
+    responses = asked_for(9, model, ignore_eos=True).wait()
+    assert [one.error is None for one in responses][-1] is False
+    assert "wait already" in responses[-1].error.message
+    # Their places are free again.
+    assert asked_for(2, model).wait()[-1].error is None
+
+
+def test_an_answer_that_fails_ends_the_request_with_its_error(make):
+    from trireme.generate.tokenizer import LlmTokenizer
+
+    token = LlmTokenizer.load(ROOT / "tests/chat_tokenizer").encode("one two", add_special_tokens=True)[-1]
+    model = make({"failing_token": token, "restart_seconds": 0.01})
+    (response,) = asked_for(2, model).wait()
+    assert "failed" in response.error.message
+
+
+def test_a_configuration_without_the_output_gives_one_answer(make):
+    model = make(outputs=("logprobs",))
+    (response,) = asked_for(2, model).wait()
+    assert response.error.message == "[INVALID_ARG] n: config.pbtxt lacks the output index; write it again"
+    assert asked_for(1, model).wait()[-1].error is None
 
 
 def test_a_prompt_that_is_too_long_is_counted_too(make):

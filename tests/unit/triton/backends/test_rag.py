@@ -448,3 +448,13 @@ def test_an_answer_that_no_thread_has_yet_waits(model, monkeypatch):
         task(*values)
     assert (source.waiting().requests, source.totals().waits) == (0, 3)
     assert source.rate.value > 0
+
+
+@pytest.mark.parametrize(
+    "given", [{"n": 2}, {"response_format": {"type": "json_object"}}, {"structured_outputs": {"regex": "a"}}]
+)
+def test_an_answer_is_one_text_of_no_form(given):
+    with pytest.raises(InvalidInputError, match=f"{next(iter(given))}: an answer from passages is one text"):
+        write_sampling(json.dumps(given), 64)
+    usual = {"n": 1, "response_format": {"type": "text"}, "structured_outputs": {}}
+    assert json.loads(write_sampling(json.dumps(usual), 64)).keys() >= usual.keys()

@@ -1,0 +1,102 @@
+"""Our options and sampling in vLLM's terms (version 0.24)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trireme.generate.engine import EngineOptions, Sampling, StructuredOutput
+
+# Read by vLLM when it is imported. Its own process must not be forked from one with threads.
+ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    "HF_HUB_OFFLINE": "1",
+    # A regular expression that takes longer ends vLLM's process, with all requests; ours are bounded by their size.
+    "VLLM_REGEX_COMPILATION_TIMEOUT_S": "60",
+}
+DEVICES = "CUDA_VISIBLE_DEVICES"
+
+_log = logging.getLogger(__name__)
+
+
+def visible_devices(options: EngineOptions, environ: Mapping[str, str]) -> dict[str, str]:
+    """Shows vLLM the card of `device_id` alone: it takes the first ones that it sees, whichever Triton chose."""
+    if options.device_id is None or options.tensor_parallel_size > 1:
+        return {}
+    shown = environ.get(DEVICES, "").split(",")
+    # Triton counts those that it sees itself.
+    device = shown[options.device_id] if options.device_id < len(shown) else ""
+    return {DEVICES: device.strip() or str(options.device_id)}
+
+
+def engine_arguments(options: EngineOptions) -> dict[str, Any]:
+    """What AsyncEngineArgs is made of; the rest, quantization included, is as the checkpoint says."""
+    return {
+        "model": str(options.model_dir),
+        # No pickled weights, no code of the checkpoint's own. Text is made and read above the engine: vLLM's
+        # tokenizer is for structured output alone.
+        "load_format": "safetensors",
+        "trust_remote_code": False,
+        "skip_tokenizer_init": not _has_tokenizer(options.model_dir),
+        "generation_config": "vllm",
+        # Of a model that also sees or hears, the text model: its other parts would want memory and files of theirs.
+        "language_model_only": True,
+        "max_model_len": options.max_model_len,
+        "max_num_seqs": options.max_num_seqs,
+        "max_num_batched_tokens": max(options.max_num_batched_tokens, options.max_num_seqs),
+        "gpu_memory_utilization": options.gpu_memory_utilization,
+        "tensor_parallel_size": options.tensor_parallel_size,
+        "enable_prefix_caching": options.prefix_caching,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+    }
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    """Whether vLLM can read the tokenizer, without which it serves all but structured output."""
+    from vllm.tokenizers import get_tokenizer
+
+    try:
+        get_tokenizer(str(folder), trust_remote_code=False)
+    except Exception:
+        _log.warning(
+            "vLLM cannot read the tokenizer of %s: answers cannot be structured", folder, exc_info=True
+        )
+        return False
+    return True
+
+
+def _structured(form: StructuredOutput | None) -> Any:
+    from vllm.sampling_params import StructuredOutputsParams
+
+    return None if form is None else StructuredOutputsParams(**{form.kind: form.text})
+
+
+def sampling_parameters(sampling: Sampling, eos_token_ids: tuple[int, ...]) -> Any:
+    """vLLM's SamplingParams. eos_token_ids: what ends an answer unless it ignores them."""
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+    # End tokens are the recipe's alone: vLLM's own reading of the checkpoint is switched off.
+    stops = sampling.stop_token_ids if sampling.ignore_eos else (*sampling.stop_token_ids, *eos_token_ids)
+    return SamplingParams(
+        max_tokens=sampling.max_tokens,
+        min_tokens=sampling.min_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        repetition_penalty=sampling.repetition_penalty,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        seed=sampling.seed,
+        stop_token_ids=list(stops),
+        ignore_eos=True,
+        # Of the model's own distribution: its logprobs_mode is raw_logprobs unless a start says otherwise.
+        logprobs=sampling.logprobs,
+        structured_outputs=_structured(sampling.structured),
+        detokenize=False,
+        output_kind=RequestOutputKind.DELTA,
+    )
