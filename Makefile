@@ -26,9 +26,11 @@ LLAMAINDEX_STAMP := .venv-llamaindex/.made
 KERNELS := $(wildcard src/trireme/encode/kernels/*.cpp src/trireme/encode/kernels/*.h) build/kernels_hook.py
 # How many processes share the tests that measure no times. Each has servers of its own: about 5 GB of memory.
 TEST_WORKERS ?= 2
-SHARED_PASS = -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder -m "not alone"
+SHARED_PASS = -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder -m "not alone" $(TEST_ARGS)
 # Of the files that have such tests: to collect all takes longer than some of them.
 ALONE_PASS = -m alone $(shell grep -rl --include='test_*.py' 'mark\.alone' tests)
+# More arguments of the shared pass.
+TEST_ARGS ?=
 # 1: what fails in make test runs once more, alone; what passes then is named as flaky. CI asks for it.
 AGAIN ?= 0
 # english, or multilingual: which models make serve and make models build and serve (docs/languages.md).

@@ -1,9 +1,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from trireme.errors import UnavailableError
+from trireme.quantize import estimate
 from trireme.quantize.checkpoint import CausalLM, read_causal_lm
 from trireme.quantize.clipping import OUTPUTS, TOKENS
 from trireme.quantize.estimate import (
@@ -75,3 +77,17 @@ def test_awq_counts_the_inputs_it_keeps_and_what_the_search_for_bounds_widens():
 def test_rates_are_measured(llama):
     rates = measure_rates(read_causal_lm(llama), "cpu")
     assert min(rates.half, rates.single) > 0
+
+
+@pytest.mark.parametrize(("takes", "calls"), [(2.0, 2), (0.01, 16)], ids=["emulated", "quick"])
+def test_a_product_of_seconds_is_measured_once(monkeypatch, takes, calls):
+    now, made = [0.0], []
+
+    def multiply():
+        now[0] += takes
+        made.append(takes)
+        return np.ones((1, 1))
+
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: now[0])
+    assert estimate._quick_seconds(multiply) == pytest.approx(takes)
+    assert len(made) == calls
