@@ -29,7 +29,6 @@ SHARING = {
     "perf_analyzer": ("bench", "generator_clients"),
     "stack": (
         "agent_stack",
-        "ask",
         "async_client",
         "bad_input",
         "by_hand",
@@ -45,7 +44,7 @@ SHARING = {
         "search",
         "triton_providers",
     ),
-    "serving": ("ingest", "serve"),
+    "serving": ("ask", "ingest", "serve"),
     "two_servers": ("home_trips", "homes", "replication"),
 }
 GROUPS = {f"tests/e2e/test_{name}.py": shared for shared, names in SHARING.items() for name in names}

@@ -1,16 +1,13 @@
 """What a newcomer asks about the project's own documents, through the default models; and the command."""
 
-import dataclasses
 import json
 import subprocess
 import sys
 import tomllib
 
 import pytest
-from rich.console import Console
-from stacks import ROOT, SAMPLE_CORPUS, environment_of
+from stacks import ROOT, environment_of
 
-from trireme.indexing import ingest_path
 from trireme.triton.client import TritonClient
 
 QUESTIONS = tomllib.loads((ROOT / "defaults" / "questions.toml").read_text())["question"]
@@ -22,12 +19,9 @@ TOLD_SHARE = 0.85
 
 
 @pytest.fixture(scope="module")
-def docs(stack):
-    """Settings whose collection is the sample corpus, as `make serve` indexes it."""
-    settings = dataclasses.replace(stack.settings, collection="newcomer")
-    for path in SAMPLE_CORPUS:
-        ingest_path(settings, path, stack.database_url, Console(quiet=True))
-    return settings
+def docs(serving):
+    """Settings whose collection is what `make serve` indexes."""
+    return serving.settings
 
 
 def trireme(settings, *words):
