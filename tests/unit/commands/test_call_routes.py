@@ -7,9 +7,12 @@ from fakes.grpc_server import serving
 from trireme.cli import main
 from trireme.commands import reindex
 from trireme.errors import UnavailableError
+from trireme.ingest.encoder import Encoder
 from trireme.settings import Settings
+from trireme.types import Embedder
 
 NEAR = ("trireme-residency", "near")
+ENCODER = Encoder("embedding", Embedder("a" * 64, 4), None, None, None, None)
 
 
 @pytest.fixture
@@ -38,6 +41,6 @@ def test_the_questions_that_a_reindex_is_judged_by_stay_too(told):
     url, found = told
     host, _, port = url.partition(":")
     with pytest.raises(UnavailableError):
-        reindex._embed_queries(Settings(host=host, grpc_port=int(port)), "embedding", ["which oars?"])
+        reindex._embed_queries(Settings(host=host, grpc_port=int(port)), ENCODER, ["which oars?"])
     assert found
     assert all(NEAR in metadata for metadata in found)
