@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fakes.encoders import OverlapSession, SumSession, word_tokenizer
+from trireme.encode import text_encoder
 from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
 from trireme.encode.pair_template import PairTemplate
 from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
@@ -214,6 +215,14 @@ def test_windows_of_a_template_have_all_that_stands_around_the_passage():
     expected = [[*around[0], *window, *around[1]] for window in windows]
     assert sorted(row.tolist() for row in session.seen) == sorted(expected)
     assert answer.score.tolist() == [sum(expected[0]), max(map(sum, expected[1:]))]
+
+
+def test_the_passages_of_a_request_share_one_limit_of_windows(monkeypatch):
+    monkeypatch.setattr(text_encoder, "MOST_WINDOWS_OF_ALL", 3)
+    request = RankRequest("a", ["j j j j j j j a"], over_length="split")
+    assert len(ranker().rank([request]).result()) == 1
+    with pytest.raises(OverLengthError, match=r"^row 1: over_length split makes at most 3 windows"):
+        ranker().rank([request, request])
 
 
 def test_what_is_added_to_a_split_pair_is_added_once():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fakes.encoders import NamedSession, TermSession, word_tokenizer
+from trireme.encode import outputs
 from trireme.encode.outputs import OutputRunner, Parts, join_windows, weigh_tokens
 from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
 from trireme.errors import ArtifactError, InvalidInputError
@@ -102,6 +103,18 @@ def test_a_model_without_a_vector_of_a_text_takes_no_dimensions():
     encoder = TextEncoder(word_tokenizer(), TermSession(), spec)
     with pytest.raises(InvalidInputError, match="no vector of a text; leave dimensions out"):
         encoder.submit(EmbedRequest(["a"], ["query"], dimensions=2))
+
+
+def test_an_answer_of_more_vectors_than_one_request_may_have_is_refused(monkeypatch):
+    monkeypatch.setattr(outputs, "MOST_VECTOR_BYTES", 8 * 8)
+    encoder = TextEncoder(word_tokenizer(), NamedSession(), SPEC)
+    # Rows of an answer are as long as its longest: two of 5 tokens.
+    asked = EmbedRequest(["b", "b c d"], ["query"] * 2)
+    with pytest.raises(InvalidInputError, match=r"^vectors of 10 tokens take 80 bytes, the limit .* is 64"):
+        encoder.submit(asked)
+    found = encoder.submit(dataclasses.replace(asked, outputs=frozenset({"sparse"}))).result()
+    encoder.queue.close()
+    assert len(found) == 2
 
 
 def test_windows_of_a_text_become_one_mean_the_largest_weights_and_all_vectors():
