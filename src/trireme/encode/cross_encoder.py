@@ -23,10 +23,12 @@ from trireme.encode.text_encoder import (
 )
 from trireme.encode.tokenizer import Row, Tokenizer
 from trireme.errors import InvalidInputError
-from trireme.types import Classified, FloatArray, OverLength, Scored
+from trireme.types import Classified, EncoderOutput, FloatArray, OverLength, Scored
 
 # Between the lowest score read and the highest that is not; far above float32's rounding.
 UNREAD_GAP = 1e-3
+# What a prior is made of, whatever else the embedding model makes.
+_DENSE: frozenset[EncoderOutput] = frozenset({"dense"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,9 +236,10 @@ class CrossEncoder:
         visible = [i for i, passage in enumerate(request.passages) if passage.strip()]
         # A pair that may not be too long has a passage that is not.
         policy: OverLength = "split" if self._policy(request) == "split" else "truncate"
-        query = self._prior_encoder.submit(EmbedRequest([request.query], ["query"], None, policy))
+        ask = partial(EmbedRequest, over_length=policy, outputs=_DENSE)
+        query = self._prior_encoder.submit(ask([request.query], ["query"]))
         texts = [request.passages[i] for i in visible]
-        found = self._prior_encoder.submit(EmbedRequest(texts, ["passage"] * len(texts), None, policy))
+        found = self._prior_encoder.submit(ask(texts, ["passage"] * len(texts)))
         prior = np.zeros(len(request.passages), np.float32)
         asked, passages = query.result()[0], found.result()
         if visible:

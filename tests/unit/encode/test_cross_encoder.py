@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fakes.encoders import OverlapSession, SumSession, word_tokenizer
+from fakes.encoders import NamedSession, OverlapSession, SumSession, word_tokenizer
 from trireme.encode import text_encoder
 from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
 from trireme.encode.pair_template import PairTemplate
@@ -64,6 +64,15 @@ def test_a_missing_prior_is_the_cosine_of_the_embedder():
     assert answer.score[0] == pytest.approx(2, abs=1e-6)
     assert answer.score[1] == 0
     assert 0 < answer.score[2] < 1
+
+
+def test_a_prior_is_made_of_the_vectors_of_an_embedder_with_several_outputs_alone():
+    session = NamedSession()
+    spec = EncoderSpec(4, True, "", "", 64, 100, outputs=("dense", "sparse", "multi"))
+    embedder = TextEncoder(word_tokenizer(), session, spec)
+    [answer] = rank(ranker(True, embedder), RankRequest("a", ["a", "b"]))
+    assert answer.score.shape == (2,)
+    assert set(session.asked) == {("embedding",)}
 
 
 def test_a_missing_prior_without_an_embedder_is_refused():
