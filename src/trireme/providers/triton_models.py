@@ -277,7 +277,7 @@ def _joined(model: str, answers: Sequence[Outputs], name: str) -> npt.NDArray[An
     if not all(name in outputs for outputs in answers):
         # A search asks its encoder for less, and Triton's cache tells requests apart by their inputs alone.
         raise TriremeError(
-            f"model {model} did not say {name}: the server's response cache holds an answer to another request; send"
+            f"model {model} did not say {name}: the server's response cache holds an answer to another one; send"
             " input_type, or turn the cache off (TRIREME_RESPONSE_CACHE_BYTES=0)"
         )
     parts: list[npt.NDArray[Any]] = [outputs[name] for outputs in answers]
