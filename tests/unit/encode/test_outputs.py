@@ -105,6 +105,28 @@ def test_a_model_without_a_vector_of_a_text_takes_no_dimensions():
         encoder.submit(EmbedRequest(["a"], ["query"], dimensions=2))
 
 
+@pytest.mark.parametrize("over_length", ["truncate", "split"])
+def test_texts_of_a_batch_have_the_outputs_that_each_has_alone(over_length):
+    filled = dataclasses.replace(RULES, query_length=5, expansion_length=5, expansion_token=MASK)
+    spec = dataclasses.replace(SPEC, rules=filled)
+    texts, kinds = ["b", "c d e f g h i j", "b c d", "d e"], ["query", "passage", "query", "passage"]
+
+    def run(texts, kinds):
+        encoder = TextEncoder(word_tokenizer(), NamedSession(), spec)
+        try:
+            return encoder.submit(EmbedRequest(texts, kinds, over_length=over_length)).result()
+        finally:
+            encoder.queue.close()
+
+    for one, text, kind in zip(run(texts, kinds), texts, kinds, strict=True):
+        [alone] = run([text], [kind])
+        assert (one.token_count, one.truncated_tokens) == (alone.token_count, alone.truncated_tokens)
+        np.testing.assert_array_equal(one.vector, alone.vector)
+        np.testing.assert_array_equal(one.sparse.indices, alone.sparse.indices)
+        np.testing.assert_array_equal(one.sparse.weights, alone.sparse.weights)
+        np.testing.assert_array_equal(one.token_vectors, alone.token_vectors)
+
+
 def test_an_answer_of_more_vectors_than_one_request_may_have_is_refused(monkeypatch):
     monkeypatch.setattr(outputs, "MOST_VECTOR_BYTES", 8 * 8)
     encoder = TextEncoder(word_tokenizer(), NamedSession(), SPEC)
