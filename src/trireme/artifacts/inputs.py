@@ -34,12 +34,12 @@ def read_tools(names: Sequence[str]) -> dict[str, str]:
 def hash_folder(
     folder: Path, suffixes: Sequence[str] = (), pattern: str = "**/*", without: str = ""
 ) -> dict[str, str]:
-    """sha256, in hex, of files in `folder` by their path in there: those of `suffixes` that fit `pattern`.
+    """sha256, in hex, of files in `folder` by their path in there: those that end in `suffixes` and fit `pattern`.
 
     No suffixes: all. `without` is the name of a file that is left out.
     """
     files = sorted(path for path in folder.glob(pattern) if path.is_file() and path.name != without)
-    chosen = [path for path in files if not suffixes or path.suffix in suffixes]
+    chosen = [path for path in files if not suffixes or path.name.endswith(tuple(suffixes))]
     return {str(path.relative_to(folder)): hash_file(path) for path in chosen}
 
 

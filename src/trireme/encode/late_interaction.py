@@ -11,13 +11,15 @@ from functools import partial
 import numpy as np
 
 from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest, spread_scores
-from trireme.encode.outputs import AskedRow, OutputRunner, Parts, ask, join_windows
+from trireme.encode.outputs import AskedRow, OutputRunner, Parts, ask, check_vectors, join_windows
 from trireme.encode.row_queue import Pending, RowQueue
 from trireme.encode.session import NamedSession
-from trireme.encode.text_encoder import check_length, named_row
+from trireme.encode.text_encoder import WindowCount, check_length, named_row
 from trireme.encode.tokenizer import Row, Tokenizer
 from trireme.types import EncoderOutput, FloatArray, InputType, Scored, TokenRules
 
+# Dot products that are in memory at once: 64 MiB.
+MOST_PRODUCTS = 1 << 24
 _MULTI: frozenset[EncoderOutput] = frozenset({"multi"})
 
 
@@ -109,18 +111,19 @@ class LateInteraction(CrossEncoder):
 
     def rank(self, requests: Sequence[RankRequest]) -> Pending[list[Scored]]:
         """See CrossEncoder.rank. A blank passage has no tokens of its own and is read all the same."""
-        readings = []
+        readings, count = [], WindowCount()
         for position, request in enumerate(requests):
             with named_row(position, len(requests)):
                 self._check(request)
         for position, request in enumerate(requests):
             with named_row(position, len(requests)):
-                readings.append(self._read_apart(request))
+                readings.append(self._read_apart(request, count))
         rows = [row for reading in readings for row in reading.rows]
         tokens = sum(len(row.ids) for row in rows)
+        check_vectors(tokens, self._late.rules)
         return Pending(self.queue.submit(rows), partial(self._score, readings), tokens)
 
-    def _read_apart(self, request: RankRequest) -> _Reading:
+    def _read_apart(self, request: RankRequest, count: WindowCount) -> _Reading:
         chosen, policy = self._choose(request), self._policy(request)
         (query,) = self._query_tokenizer.encode_texts([self._late.query_prompt + request.query])
         check_length("query", query, policy)
@@ -131,10 +134,12 @@ class LateInteraction(CrossEncoder):
             if kept is not None and (policy == "truncate" or not kept.truncated_tokens):
                 known[place] = kept
         new = [place for place in chosen if place not in known]
-        windows = dict(zip(new, self._encode_passages(request, new), strict=True))
+        windows = dict(zip(new, self._encode_passages(request, new, count), strict=True))
         return _Reading(request, chosen, self._ask(query, "query"), known, windows)
 
-    def _encode_passages(self, request: RankRequest, places: Sequence[int]) -> list[list[AskedRow]]:
+    def _encode_passages(
+        self, request: RankRequest, places: Sequence[int], count: WindowCount
+    ) -> list[list[AskedRow]]:
         """The rows of each passage: one, or its windows where it is split."""
         prompt, policy = self._late.passage_prompt, self._policy(request)
         texts = [prompt + request.passages[place] for place in places]
@@ -143,7 +148,7 @@ class LateInteraction(CrossEncoder):
             rows = [row]
             check_length(f"passages[{place}]", row, policy)
             if row.truncated_tokens and policy == "split":
-                rows = self._passage_tokenizer.split_text(request.passages[place], prompt)
+                rows = count.add(self._passage_tokenizer.split_text(request.passages[place], prompt))
             found.append([self._ask(one, "passage") for one in rows])
         return found
 
@@ -172,15 +177,36 @@ class LateInteraction(CrossEncoder):
 def score_passages(query: FloatArray, passages: Sequence[FloatArray]) -> FloatArray:
     """The score of each passage [passages]: over the tokens of `query` [q, D] the sum of the largest dot products.
 
-    A passage without a vector has 0.
+    A passage without a vector has 0, and so has each for a query without one.
     """
     scores = np.zeros(len(passages), np.float32)
+    if not len(query):
+        return scores
     places = [place for place, vectors in enumerate(passages) if len(vectors)]
-    if places:
-        every = np.concatenate([passages[place] for place in places])
-        starts = np.cumsum([0, *(len(passages[place]) for place in places[:-1])])
-        scores[places] = np.maximum.reduceat(query @ every.T, starts, axis=1).sum(0)
+    for group in _group(places, [len(passages[place]) for place in places], MOST_PRODUCTS // len(query)):
+        every = np.concatenate([passages[place] for place in group])
+        starts = np.cumsum([0, *(len(passages[place]) for place in group[:-1])])
+        # Of a long passage a part of the query at once.
+        step = max(1, MOST_PRODUCTS // len(every))
+        nearest = [
+            np.maximum.reduceat(query[first : first + step] @ every.T, starts, axis=1)
+            for first in range(0, len(query), step)
+        ]
+        scores[group] = np.concatenate(nearest).sum(0)
     return scores
+
+
+def _group(places: Sequence[int], sizes: Sequence[int], most: int) -> list[list[int]]:
+    """The places in order, in groups of sizes that make at most `most`, or of one."""
+    groups: list[list[int]] = []
+    filled = 0
+    for place, size in zip(places, sizes, strict=True):
+        if not groups or filled + size > most:
+            groups.append([])
+            filled = 0
+        groups[-1].append(place)
+        filled += size
+    return groups
 
 
 def _vectors(parts: Parts) -> FloatArray:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from trireme.encode.runner import make_batch
 from trireme.encode.session import NamedSession
 from trireme.encode.tokenizer import Row
-from trireme.errors import ArtifactError
+from trireme.errors import ArtifactError, InvalidInputError
 from trireme.types import EncoderOutput, FloatArray, InputType, SparseVector, TokenRules
 
 # Names of a graph's outputs: [B, D]; of a token's weight [B, L]; of weights of all words [B, V]; [B, L, D].
@@ -31,6 +31,8 @@ _MADE_OF: dict[EncoderOutput, tuple[str, ...]] = {
     "sparse": (TOKEN_WEIGHTS, TERM_WEIGHTS),
     "multi": (TOKEN_VECTORS,),
 }
+# Of the vectors of tokens of one request: they are in memory until its last row has run.
+MOST_VECTOR_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,16 @@ def ask(row: Row, outputs: frozenset[EncoderOutput], input_type: InputType, rule
         input_type,
         len(row.ids) if missing and not rules.expansion_attends else 0,
     )
+
+
+def check_vectors(tokens: int, rules: TokenRules) -> None:
+    """Raises InvalidInputError where the vectors of so many tokens are more than one request may have."""
+    size = tokens * rules.vector_size * np.dtype(np.float32).itemsize
+    if size > MOST_VECTOR_BYTES:
+        raise InvalidInputError(
+            f"vectors of {tokens} tokens take {size} bytes, the limit of a request is {MOST_VECTOR_BYTES}; send"
+            " fewer texts at once, or shorter ones"
+        )
 
 
 def join_windows(parts: Sequence[Parts], tokens: Sequence[int]) -> Parts:

@@ -11,7 +11,7 @@ from typing import cast
 
 import numpy as np
 
-from trireme.encode.outputs import OutputRunner, Parts, ask, join_windows
+from trireme.encode.outputs import OutputRunner, Parts, ask, check_vectors, join_windows
 from trireme.encode.row_queue import Pending, RowQueue
 from trireme.encode.session import NamedSession, Session
 from trireme.encode.tokenizer import Row, Tokenizer
@@ -20,6 +20,8 @@ from trireme.types import Embedding, EncoderOutput, FloatArray, InputType, OverL
 
 # What one text may cost where it is split, in texts of the model's own length.
 MOST_WINDOWS = 256
+# And what the texts of one request may be split into: others wait for all of it.
+MOST_WINDOWS_OF_ALL = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,23 @@ class EncoderSpec:
     outputs: tuple[EncoderOutput, ...] = ("dense",)
     # Of models with other outputs than dense.
     rules: TokenRules = field(default_factory=TokenRules)
+
+
+class WindowCount:
+    """Counts the windows that the texts of one request are split into."""
+
+    def __init__(self) -> None:
+        self._left = MOST_WINDOWS_OF_ALL
+
+    def add(self, rows: list[Row]) -> list[Row]:
+        """The windows of one text as they are. Raises OverLengthError once there are too many in all."""
+        self._left -= len(rows)
+        if self._left < 0:
+            raise OverLengthError(
+                f"over_length split makes at most {MOST_WINDOWS_OF_ALL} windows of the texts of one request, and"
+                " these are more; send fewer at once"
+            )
+        return rows
 
 
 class TextEncoder:
@@ -95,6 +114,10 @@ class TextEncoder:
         make = partial(embeddings, windows, dimensions=request.dimensions, normalize=self.spec.normalize)
         if self._is_parted:
             windows = self._ask(windows, request)
+            if "multi" in (request.outputs or self.spec.outputs):
+                # An answer's rows are as long as its longest.
+                longest = max((sum(len(row.ids) for row in rows) for rows in windows), default=0)
+                check_vectors(len(windows) * longest, self.spec.rules)
         every = [row for rows in windows for row in rows]
         tokens = sum(len(row.ids) for row in every)
         return Pending(self.queue.submit(every), make, tokens)
@@ -106,12 +129,14 @@ class TextEncoder:
         texts = [prompt + text for prompt, text in zip(prompts, request.texts, strict=True)]
         policy = request.over_length or self.spec.over_length
         windows = [[row] for row in self._tokenize(texts, request.input_types)]
+        count = WindowCount()
         for position, (row,) in enumerate(windows):
             if row.truncated_tokens and policy != "truncate":
                 with named_row(position, len(windows)):
                     check_length("text", row, policy)
                     tokenizer = self._tokenizers[request.input_types[position]]
-                    windows[position] = tokenizer.split_text(request.texts[position], prompts[position])
+                    split = tokenizer.split_text(request.texts[position], prompts[position])
+                    windows[position] = count.add(split)
         return windows
 
     def _tokenize(self, texts: Sequence[str], kinds: Sequence[InputType]) -> list[Row]:

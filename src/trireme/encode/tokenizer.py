@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import chain, takewhile
@@ -18,6 +18,8 @@ WORD = re.compile(r"\S+")
 # Words whose sizes are remembered, and how long these may be: about 20 MB.
 MOST_WORDS = 200_000
 LONGEST_WORD = 80
+# Of texts that are tokenized together: their tokens take about 100 bytes for each character.
+CHARACTERS_AT_ONCE = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,9 @@ class Tokenizer:
         Where both do not fit, the longer is cut first, and both down to half of the room, as transformers'
         "longest_first" does: a long query leaves the passage something to be read by.
         """
-        query_ids, *passage_ids = self._encode([query, *passages])
-        return [self._join(query_ids, ids) for ids in passage_ids]
+        found = self._encode([query, *passages])
+        query_ids = next(found)
+        return [self._join(query_ids, ids) for ids in found]
 
     def encode_filled(self, template: PairTemplate, query: str, passages: Sequence[str]) -> list[Row]:
         """Rows of `template` filled with the query and each passage, in order; no special tokens are added.
@@ -193,9 +196,11 @@ class Tokenizer:
             sizes.update((word, size) for word, size in counted.items() if len(word) <= LONGEST_WORD)
         return [_add_up(found, sizes, counted) for found in words]
 
-    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
-        # The fast one leaves offsets out, which nobody asks for.
-        return [e.ids for e in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+    def _encode(self, texts: Sequence[str]) -> Iterator[list[int]]:
+        """The ids of each text, of so many characters at once: a long text is held whole only until it is cut."""
+        for part in _divide(texts):
+            # The fast one leaves offsets out, which nobody asks for.
+            yield from (e.ids for e in self._tokenizer.encode_batch_fast(part, add_special_tokens=False))
 
     def _join(self, query: list[int], passage: list[int]) -> Row:
         template, room = self._pair, self.max_length - self._pair.size
@@ -237,6 +242,20 @@ class Tokenizer:
             after_types=types[last:],
             segments=tuple(types[part[0]] for part in places),
         )
+
+
+def _divide(texts: Sequence[str]) -> Iterator[list[str]]:
+    """The texts in order, in parts of CHARACTERS_AT_ONCE at most, or of one text."""
+    part: list[str] = []
+    size = 0
+    for text in texts:
+        if part and size + len(text) > CHARACTERS_AT_ONCE:
+            yield part
+            part, size = [], 0
+        part.append(text)
+        size += len(text)
+    if part:
+        yield part
 
 
 def _add_up(words: list[str], sizes: dict[str, int], counted: dict[str, int]) -> int:

@@ -22,7 +22,7 @@ from trireme.export.sentence_files import (
     SentenceFiles,
     read_sentence_files,
 )
-from trireme.export.token_files import TokenFiles, find_missing, read_token_files
+from trireme.export.token_files import TokenFiles, check_layers, find_missing, read_token_files
 from trireme.types import EncoderOutput, TokenRules
 
 # tokenizer_config.json without a limit holds a number like 10**30.
@@ -162,6 +162,7 @@ def _with_tokens(found: Checkpoint, tokens: TokenFiles, limit: int) -> Checkpoin
 
     Lengths of queries and of passages take the place of the model's.
     """
+    check_layers(tokens, found.hidden_size)
     outputs = tokens.outputs
     if found.kind == "late_interaction":
         outputs = ("multi",)

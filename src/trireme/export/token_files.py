@@ -86,6 +86,22 @@ def find_missing(folder: Path, found: TokenFiles, outputs: tuple[EncoderOutput, 
     return f"has nothing that makes the output {missing}: no {name}.safetensors, as of bge-m3, and no such module"
 
 
+def check_layers(found: TokenFiles, hidden_size: int) -> None:
+    """Raises UnsupportedError for a layer that does not fit what it works on."""
+    if found.lexical is not None and found.lexical.out_features != 1:
+        raise UnsupportedError(
+            f"{found.lexical.weights} makes {found.lexical.out_features} numbers of a token; a weight is one"
+        )
+    size = hidden_size
+    for layer in (*found.layers, *([found.lexical] if found.lexical else [])):
+        given = hidden_size if layer is found.lexical else size
+        if layer.in_features != given:
+            raise UnsupportedError(
+                f"{layer.weights} takes {layer.in_features} numbers of a token, and the model makes {given}"
+            )
+        size = layer.out_features
+
+
 def _read_linear(folder: Path) -> TokenFiles:
     """FlagEmbedding's layers, in safetensors."""
     lexical, vectors = (_find_linear(folder / f"{name}.safetensors") for name in (LEXICAL_FILE, VECTOR_FILE))
@@ -101,7 +117,12 @@ def _find_linear(path: Path, prefix: str = _IN_FILE) -> DenseLayer | None:
     if not path.is_file():
         return None
     tensors = TensorFiles(path.parent, [path])
-    rows, columns = tensors.entry(f"{prefix}weight").shape
+    shape = tensors.entry(f"{prefix}weight").shape
+    if len(shape) != 2:
+        raise UnsupportedError(
+            f"{path}: {prefix}weight is of shape {list(shape)}; a linear layer's has two sizes"
+        )
+    rows, columns = shape
     return DenseLayer(path, columns, rows, f"{prefix}bias" in tensors.entries, "Identity", prefix=prefix)
 
 
@@ -185,6 +206,8 @@ def _read_pylate(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read_lengths(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     expansion = settings.get("query_expansion") or {}
+    if not isinstance(expansion, dict):
+        raise refuse(path, "query_expansion", expansion, "this maps strategy and length to their values")
     sizes = {
         "query_length": settings.get("query_length"),
         "document_length": settings.get("document_length"),

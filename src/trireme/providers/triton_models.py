@@ -19,7 +19,7 @@ from trireme.artifacts.contracts import (
     RERANK_DEPTH,
     TOOL_CALLS_FLAG,
 )
-from trireme.errors import DeadlineError, InvalidInputError, NotFoundError, OverLengthError
+from trireme.errors import DeadlineError, InvalidInputError, NotFoundError, OverLengthError, TriremeError
 from trireme.providers.abilities import ability_of, say_what_it_does
 from trireme.providers.models import Ability, Embedded, Reranked, SearchCall, ServedModel
 from trireme.providers.triton_address import unaddressed
@@ -109,8 +109,8 @@ class TritonModels:
             return Embedded(np.zeros((0, 0), np.float32), nothing, nothing)
         return Embedded(
             np.concatenate([calls.read_vectors(model, outputs) for outputs in answers]),
-            _joined(answers, "token_count").reshape(-1),
-            _joined(answers, "truncated_tokens").reshape(-1),
+            _joined(model, answers, "token_count").reshape(-1),
+            _joined(model, answers, "truncated_tokens").reshape(-1),
         )
 
     @unaddressed
@@ -273,7 +273,13 @@ def _renumbered(error: OverLengthError, first: int) -> OverLengthError:
     return OverLengthError(f"row {first + int(row or 0)}: {said}")
 
 
-def _joined(answers: Sequence[Outputs], name: str) -> npt.NDArray[Any]:
+def _joined(model: str, answers: Sequence[Outputs], name: str) -> npt.NDArray[Any]:
+    if not all(name in outputs for outputs in answers):
+        # A search asks its encoder for less, and Triton's cache tells requests apart by their inputs alone.
+        raise TriremeError(
+            f"model {model} did not say {name}: the server's response cache holds an answer to another one; send"
+            " input_type, or turn the cache off (TRIREME_RESPONSE_CACHE_BYTES=0)"
+        )
     parts: list[npt.NDArray[Any]] = [outputs[name] for outputs in answers]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 

@@ -70,7 +70,9 @@ class GeneratedPart:
 
 
 # Of who wants vectors of an encoder: weights and vectors of tokens are many more numbers.
-_VECTOR_OUTPUTS = ("embedding", "token_count", "truncated_tokens")
+VECTOR_OUTPUTS = ("embedding", "token_count", "truncated_tokens")
+# Triton's words for a request that names an output which a model does not have.
+_NO_SUCH_OUTPUT = "unexpected inference output"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ def read_facts(config: Any) -> ModelFacts:
     called = (one.model_name for one in config.ensemble_scheduling.step)
     steps = (*called, *filter(None, named.split(",")))
     has_more = any(tensor.name in outputs for output in (SPARSE, MULTI) for tensor in ENCODER_OUTPUTS[output])
-    wanted = _VECTOR_OUTPUTS if has_more and _VECTOR_OUTPUTS[0] in outputs else ()
+    wanted = VECTOR_OUTPUTS if has_more and VECTOR_OUTPUTS[0] in outputs else ()
     return ModelFacts(config.name, kind, inputs, config.max_batch_size, alternatives, steps, wanted)
 
 
@@ -143,6 +145,13 @@ def read_vectors(model: str, outputs: Outputs) -> FloatArray:
             f"model {model!r} makes no vector of a text, only {', '.join(sorted(outputs))}"
         )
     return vectors
+
+
+def vectors_error(model: str, error: TriremeError) -> TriremeError:
+    """The error of a request for VECTOR_OUTPUTS: that of `read_vectors` where the model makes no vector."""
+    if _NO_SUCH_OUTPUT not in str(error):
+        return error
+    return UnsupportedError(f"model {model!r} makes no vector of a text; name one that does")
 
 
 def read_embeddings(model: str, outputs: Outputs, asked: Sequence[str], count: int) -> list[Embedding]:

@@ -74,7 +74,11 @@ class TritonClient:
         parts: list[FloatArray] = []
         for start in range(0, len(texts), batch_size):
             inputs = calls.embed_inputs(texts[start : start + batch_size], input_type)
-            parts.append(calls.read_vectors(model, self.infer(model, inputs, bulk=bulk)))
+            try:
+                found = self.infer(model, inputs, bulk=bulk, outputs=calls.VECTOR_OUTPUTS)
+            except TriremeError as error:
+                raise calls.vectors_error(model, error) from None
+            parts.append(calls.read_vectors(model, found))
         return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
     def embed_all(

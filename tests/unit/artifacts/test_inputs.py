@@ -5,6 +5,7 @@ from types import ModuleType
 
 from trireme.artifacts.inputs import Inputs, hash_folder, read_tools
 from trireme.artifacts.manifest import hash_file, hash_json
+from trireme.checkpoints.source import SAFE_SUFFIXES
 
 
 def test_versions_are_those_that_are_installed():
@@ -44,3 +45,11 @@ def test_a_folder_is_hashed_by_the_files_that_matter(tmp_path):
     assert found == {name: hash_file(tmp_path / name) for name in ("a.json", "sub/b.json")}
     assert list(hash_folder(tmp_path, (".json",), pattern="*")) == ["a.json"]
     assert list(hash_folder(tmp_path, without="a.json")) == ["c.md", "sub/b.json"]
+
+
+def test_what_the_hubs_client_notes_beside_a_download_is_no_part_of_a_checkpoint(tmp_path):
+    notes = tmp_path / ".cache" / "huggingface" / "download"
+    notes.mkdir(parents=True)
+    for path in (tmp_path / "config.json", tmp_path / "artifact.metadata", notes / "config.json.metadata"):
+        path.write_text("{}")
+    assert list(hash_folder(tmp_path, SAFE_SUFFIXES)) == ["artifact.metadata", "config.json"]

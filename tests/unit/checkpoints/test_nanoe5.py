@@ -60,10 +60,10 @@ def tensors():
     return found
 
 
-def write_file(path, characters=None, without=(), pieces=PIECES, **sizes):
+def write_file(path, characters=None, without=(), pieces=PIECES, norm_eps=1e-12, **sizes):
     """A file of the format; what is given differs from the tiny one."""
     given = SIZES | sizes
-    body = b"E5S1" + struct.pack("<I7ifi", 1, *given.values(), 1e-12, 32)
+    body = b"E5S1" + struct.pack("<I7ifi", 1, *given.values(), norm_eps, 32)
     blob = [piece.encode() for piece in pieces]
     ends = np.cumsum([0, *map(len, blob)]).astype("<u4")
     scores = np.array([0, 0, 0, 0, *range(-1, 4 - len(pieces), -1), 0], "<f4")
@@ -142,6 +142,9 @@ def test_transformers_computes_with_it(imported):
     ("changed", "message"),
     [
         ({"layers": 2}, r"differ in the tensor 'l1\."),
+        ({"layers": 1 << 22}, r"differ in the tensor 'l1\."),
+        ({"characters": {"\ud800": "a"}}, "one that Unicode has not"),
+        ({"norm_eps": float("nan")}, "epsilon"),
         ({"without": ["l0.q.b"]}, r"differ in the tensor 'l0\.q\.b'"),
         ({"hidden": 33}, "blocks of 32"),
         ({"positions": 15}, r"'emb\.pos' is not of shape \[15, 32\]"),

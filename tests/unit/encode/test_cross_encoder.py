@@ -3,7 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fakes.encoders import OverlapSession, SumSession, word_tokenizer
+from fakes.encoders import NamedSession, OverlapSession, SumSession, word_tokenizer
+from trireme.encode import text_encoder
 from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
 from trireme.encode.pair_template import PairTemplate
 from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
@@ -63,6 +64,15 @@ def test_a_missing_prior_is_the_cosine_of_the_embedder():
     assert answer.score[0] == pytest.approx(2, abs=1e-6)
     assert answer.score[1] == 0
     assert 0 < answer.score[2] < 1
+
+
+def test_a_prior_is_made_of_the_vectors_of_an_embedder_with_several_outputs_alone():
+    session = NamedSession()
+    spec = EncoderSpec(4, True, "", "", 64, 100, outputs=("dense", "sparse", "multi"))
+    embedder = TextEncoder(word_tokenizer(), session, spec)
+    [answer] = rank(ranker(True, embedder), RankRequest("a", ["a", "b"]))
+    assert answer.score.shape == (2,)
+    assert set(session.asked) == {("embedding",)}
 
 
 def test_a_missing_prior_without_an_embedder_is_refused():
@@ -214,6 +224,14 @@ def test_windows_of_a_template_have_all_that_stands_around_the_passage():
     expected = [[*around[0], *window, *around[1]] for window in windows]
     assert sorted(row.tolist() for row in session.seen) == sorted(expected)
     assert answer.score.tolist() == [sum(expected[0]), max(map(sum, expected[1:]))]
+
+
+def test_the_passages_of_a_request_share_one_limit_of_windows(monkeypatch):
+    monkeypatch.setattr(text_encoder, "MOST_WINDOWS_OF_ALL", 3)
+    request = RankRequest("a", ["j j j j j j j a"], over_length="split")
+    assert len(ranker().rank([request]).result()) == 1
+    with pytest.raises(OverLengthError, match=r"^row 1: over_length split makes at most 3 windows"):
+        ranker().rank([request, request])
 
 
 def test_what_is_added_to_a_split_pair_is_added_once():

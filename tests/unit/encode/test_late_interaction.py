@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from fakes.encoders import NamedSession, word_tokenizer
+from trireme.encode import late_interaction, outputs, text_encoder
 from trireme.encode.cross_encoder import RankerSpec, RankRequest
 from trireme.encode.late_interaction import (
     LateInteraction,
@@ -41,6 +42,33 @@ def test_no_passages_get_no_scores_and_a_passage_without_vectors_scores_0():
     assert answer.score.shape == (0,)
     query, passages = np.ones((2, 3), np.float32), [np.zeros((0, 3), np.float32), np.ones((1, 3), np.float32)]
     assert score_passages(query, passages).tolist() == [0, 6]
+    assert score_passages(np.zeros((0, 3), np.float32), passages).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("most", [1, 7, 20, 1000])
+def test_scores_are_the_same_however_many_dot_products_are_in_memory_at_once(most, monkeypatch):
+    numbers = np.random.default_rng(0)
+    query, *passages = [numbers.normal(size=(n, 3)).astype(np.float32) for n in (6, 3, 1, 5, 2)]
+    monkeypatch.setattr(late_interaction, "MOST_PRODUCTS", most)
+    expected = [(query @ one.T).max(1).sum() for one in passages]
+    assert score_passages(query, passages).tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_more_vectors_than_one_request_may_have_are_refused_before_anything_runs(monkeypatch):
+    monkeypatch.setattr(outputs, "MOST_VECTOR_BYTES", 8 * 11)
+    session = NamedSession()
+    assert rank(ranker(session), RankRequest("a", ["b c", "b c"]))[0].score.shape == (2,)
+    runs = len(session.shapes)
+    with pytest.raises(InvalidInputError, match=r"^vectors of 12 tokens take 96 bytes, the limit .* is 88"):
+        ranker(session).rank([RankRequest("a", ["b c", "b c d"])])
+    assert len(session.shapes) == runs
+
+
+def test_the_passages_of_a_request_share_one_limit_of_windows(monkeypatch):
+    monkeypatch.setattr(text_encoder, "MOST_WINDOWS_OF_ALL", 3)
+    long = "a b c d e f g h i"
+    with pytest.raises(OverLengthError, match="at most 3 windows of the texts of one request"):
+        ranker().rank([RankRequest("i", [long, long], over_length="split")])
 
 
 def test_what_is_not_read_comes_below_in_the_order_it_was_found_in():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fakes.encoders import NamedSession, TermSession, word_tokenizer
+from trireme.encode import outputs
 from trireme.encode.outputs import OutputRunner, Parts, join_windows, weigh_tokens
 from trireme.encode.text_encoder import EmbedRequest, EncoderSpec, TextEncoder
 from trireme.errors import ArtifactError, InvalidInputError
@@ -102,6 +103,40 @@ def test_a_model_without_a_vector_of_a_text_takes_no_dimensions():
     encoder = TextEncoder(word_tokenizer(), TermSession(), spec)
     with pytest.raises(InvalidInputError, match="no vector of a text; leave dimensions out"):
         encoder.submit(EmbedRequest(["a"], ["query"], dimensions=2))
+
+
+@pytest.mark.parametrize("over_length", ["truncate", "split"])
+def test_texts_of_a_batch_have_the_outputs_that_each_has_alone(over_length):
+    filled = dataclasses.replace(RULES, query_length=5, expansion_length=5, expansion_token=MASK)
+    spec = dataclasses.replace(SPEC, rules=filled)
+    texts, kinds = ["b", "c d e f g h i j", "b c d", "d e"], ["query", "passage", "query", "passage"]
+
+    def run(texts, kinds):
+        encoder = TextEncoder(word_tokenizer(), NamedSession(), spec)
+        try:
+            return encoder.submit(EmbedRequest(texts, kinds, over_length=over_length)).result()
+        finally:
+            encoder.queue.close()
+
+    for one, text, kind in zip(run(texts, kinds), texts, kinds, strict=True):
+        [alone] = run([text], [kind])
+        assert (one.token_count, one.truncated_tokens) == (alone.token_count, alone.truncated_tokens)
+        np.testing.assert_array_equal(one.vector, alone.vector)
+        np.testing.assert_array_equal(one.sparse.indices, alone.sparse.indices)
+        np.testing.assert_array_equal(one.sparse.weights, alone.sparse.weights)
+        np.testing.assert_array_equal(one.token_vectors, alone.token_vectors)
+
+
+def test_an_answer_of_more_vectors_than_one_request_may_have_is_refused(monkeypatch):
+    monkeypatch.setattr(outputs, "MOST_VECTOR_BYTES", 8 * 8)
+    encoder = TextEncoder(word_tokenizer(), NamedSession(), SPEC)
+    # Rows of an answer are as long as its longest: two of 5 tokens.
+    asked = EmbedRequest(["b", "b c d"], ["query"] * 2)
+    with pytest.raises(InvalidInputError, match=r"^vectors of 10 tokens take 80 bytes, the limit .* is 64"):
+        encoder.submit(asked)
+    found = encoder.submit(dataclasses.replace(asked, outputs=frozenset({"sparse"}))).result()
+    encoder.queue.close()
+    assert len(found) == 2
 
 
 def test_windows_of_a_text_become_one_mean_the_largest_weights_and_all_vectors():

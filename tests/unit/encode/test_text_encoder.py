@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fakes.encoders import SumSession, word_tokenizer
+from trireme.encode import text_encoder
 from trireme.encode.text_encoder import MOST_WINDOWS, EmbedRequest, EncoderSpec, TextEncoder
 from trireme.errors import InvalidInputError, OverLengthError
 
@@ -133,6 +134,16 @@ def test_a_text_that_would_be_too_many_windows_is_refused_with_both_numbers():
     )
     with pytest.raises(OverLengthError, match=said):
         encoder(max_text_bytes=10_000).submit(asked)
+
+
+def test_the_texts_of_a_request_share_one_limit_of_windows(monkeypatch):
+    monkeypatch.setattr(text_encoder, "MOST_WINDOWS_OF_ALL", 4)
+    long, asked = "a b c d e f g h", EmbedRequest(["a", "a"], ["query"] * 2, over_length="split")
+    assert len(encoder().submit(dataclasses.replace(asked, texts=["a", long])).result()) == 2
+    three = dataclasses.replace(asked, texts=[long] * 3, input_types=["query"] * 3)
+    said = r"^row 2: over_length split makes at most 4 windows of the texts of one request"
+    with pytest.raises(OverLengthError, match=said):
+        encoder().submit(three)
 
 
 def test_a_prompt_that_leaves_windows_too_little_is_named():

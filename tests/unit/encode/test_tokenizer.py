@@ -5,6 +5,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from fakes.encoders import WORDS, word_tokenizer
+from trireme.encode import tokenizer as tokenizer_module
 from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import ArtifactError
 
@@ -95,6 +96,15 @@ def test_a_tokenizer_without_a_token_for_a_letter_is_refused():
         Tokenizer(rust, 8)
 
 
+def test_texts_that_are_tokenized_in_parts_have_the_rows_of_one_part(monkeypatch):
+    texts = ["a b c", "", "d", "e f g h i j a b c", "a"]
+    tokenizer = word_tokenizer()
+    whole = tokenizer.encode_texts(texts), tokenizer.encode_pairs("b a", texts)
+    monkeypatch.setattr("trireme.encode.tokenizer.CHARACTERS_AT_ONCE", 5)
+    assert (tokenizer.encode_texts(texts), tokenizer.encode_pairs("b a", texts)) == whole
+    assert list(map(len, tokenizer_module._divide(texts))) == [2, 1, 1, 1]
+
+
 def test_counting_agrees_with_encoding_however_often_a_word_comes():
     tokenizer = word_tokenizer()
     texts = ["a b", "", " \n", "a a a", "b  c\td", "z" * 500 + " a"]
@@ -107,5 +117,5 @@ def test_counting_forgets_words_before_they_fill_the_memory(monkeypatch):
     monkeypatch.setattr("trireme.encode.tokenizer.MOST_WORDS", 10)
     tokenizer = word_tokenizer()
     for number in range(50):
-        assert tokenizer.count_all([f"w{number} v{number} a"]) == [len(tokenizer._encode(["w v a"])[0])]
+        assert tokenizer.count_all([f"w{number} v{number} a"]) == [len(next(tokenizer._encode(["w v a"])))]
     assert len(tokenizer._word_sizes) <= 13

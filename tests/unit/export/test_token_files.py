@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from trireme.errors import UnsupportedError
 from trireme.export.sentence_files import read_sentence_files
-from trireme.export.token_files import find_missing, read_token_files
+from trireme.export.token_files import check_layers, find_missing, read_token_files
 
 ST = "sentence_transformers.models."
 ON_TOKENS = {"module_input_name": "token_embeddings"}
@@ -100,6 +100,7 @@ def test_pylate_without_expansion_cuts_queries_alone(read):
         ({"mask": {"keep_only_token_ids": [3]}}, "keep_only_token_ids"),
         ({"normalize": {}}, "module_input_name"),
         ({"settings": {"document_length": 0}}, "document_length"),
+        ({"settings": {"query_expansion": "fixed"}}, "query_expansion"),
         ({"settings": {"query_expansion": {"strategy": "fixed", "length": "9"}}}, "query_expansion.length"),
     ],
 )
@@ -142,6 +143,22 @@ def test_layers_beside_a_bge_m3_are_its_other_outputs(read, tmp_path):
     found = read(architectures=["XLMRobertaModel"])
     assert (found.outputs, found.skips_first) == (("dense", "sparse", "multi"), True)
     assert (found.layers[0].out_features, found.layers[0].has_bias) == (6, True)
+
+
+def test_a_layer_that_is_not_linear_or_does_not_fit_the_model_is_named(read, tmp_path):
+    path = tmp_path / "sparse_linear.safetensors"
+    save_file({"weight": np.zeros(8, np.float32)}, path)
+    with pytest.raises(UnsupportedError, match=r"sparse_linear\.safetensors: weight is of shape \[8\]"):
+        read(architectures=["XLMRobertaModel"])
+    save_file({"weight": np.zeros((2, 8), np.float32)}, path)
+    with pytest.raises(UnsupportedError, match=r"makes 2 numbers of a token; a weight is one"):
+        check_layers(read(architectures=["XLMRobertaModel"]), 8)
+    save_file({"weight": np.zeros((1, 8), np.float32)}, path)
+    save_file({"weight": np.zeros((4, 8), np.float32)}, tmp_path / "colbert_linear.safetensors")
+    found = read(architectures=["XLMRobertaModel"])
+    check_layers(found, 8)
+    with pytest.raises(UnsupportedError, match=r"takes 8 numbers of a token, and the model makes 16"):
+        check_layers(found, 16)
 
 
 def test_a_layer_as_a_pickle_is_refused_with_the_line_that_converts_it(read, tmp_path):

@@ -12,6 +12,7 @@ from trireme.errors import (
     InvalidInputError,
     NotFoundError,
     OverLengthError,
+    TriremeError,
     UnavailableError,
 )
 from trireme.providers import triton_models
@@ -89,6 +90,12 @@ def test_of_a_model_with_several_outputs_the_vectors_alone_are_asked_for(server,
     )
     run(server, lambda models: models.embed(["a"] * 6, "embedding"))
     assert [{one.name for one in request.outputs} for request in server.requests] == [asked, asked]
+
+
+def test_an_answer_that_the_servers_cache_made_for_a_search_is_an_error_that_says_so(server):
+    server.infer = lambda request, context: response_of({"embedding": [[1.0, 0.5]]})
+    with pytest.raises(TriremeError, match="did not say token_count: the server's response cache"):
+        run(server, lambda models: models.embed(["a"], "embedding"))
 
 
 def test_texts_of_many_batches_come_back_in_order_with_their_counts(server):

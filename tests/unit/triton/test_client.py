@@ -19,6 +19,7 @@ from trireme.errors import (
     PromptTooLongError,
     TriremeError,
     UnavailableError,
+    UnsupportedError,
 )
 from trireme.rag.ports import Citation
 from trireme.triton.async_client import AsyncTritonClient
@@ -85,6 +86,21 @@ def test_texts_go_out_in_batches_and_their_vectors_come_back_in_order(client, se
     assert vectors[:, 0].tolist() == [97, 98, 99, 100, 101]
     assert client.call("embed", [], "query").shape == (0, 0)
     assert {tuple(request.inputs[1].shape) for request in server.requests} == {(2, 1), (1, 1)}
+
+
+def test_of_a_model_with_several_outputs_who_wants_vectors_is_sent_no_others(client, server):
+    server.infer = lambda request, context: response_of({"embedding": [[1.0]]})
+    client.call("embed", ["a"], "query")
+    (request,) = server.requests
+    # All that a model of vectors alone has: Triton's cache must not keep an answer that lacks one of them.
+    assert [one.name for one in request.outputs] == ["embedding", "token_count", "truncated_tokens"]
+
+
+def test_a_model_that_makes_no_vector_of_a_text_is_named(client, server):
+    said = "[request id: <id_unknown>] unexpected inference output 'embedding' for model 'splade'"
+    server.infer = lambda request, context: context.abort(grpc.StatusCode.INVALID_ARGUMENT, said)
+    with pytest.raises(UnsupportedError, match="model 'splade' makes no vector of a text"):
+        client.call("embed", ["a"], "query", "splade")
 
 
 def test_every_call_of_a_model_names_it_to_a_balancer(client, server):
