@@ -1,6 +1,7 @@
 """What failed runs once more: what passes then is named, what fails twice fails the run."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -181,8 +182,8 @@ def test_passes_are_split_at_the_dashes():
 def test_make_gives_the_second_chance_only_where_it_is_asked_for_and_runs_the_same_passes():
     def runs(*words):
         """The words after python of each command that runs tests."""
-        # This run may be a make's own, with AGAIN=1.
-        ours = ("AGAIN", "MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS")
+        # This run may be a make's own, with AGAIN=1 and TEST_ARGS.
+        ours = ("AGAIN", "TEST_ARGS", "MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS")
         environ = {name: value for name, value in os.environ.items() if name not in ours}
         told = subprocess.run(
             ["make", "-n", "-s", "test", *words],
@@ -200,5 +201,12 @@ def test_make_gives_the_second_chance_only_where_it_is_asked_for_and_runs_the_sa
     plain, (again,) = runs(), runs("AGAIN=1")
     assert again[0] == "tests/again.py"
     assert [["-m", "pytest", *one] for one in split_passes(again[1:])] == plain
-    assert [one[-2:] for one in plain] == [["-m", "not alone"], ["-m", "alone"]]
-    assert "make test AGAIN=1" in (ROOT / ".ci" / "run").read_text().splitlines()
+    assert [one[one.index("-m", 2) + 1] for one in plain] == ["not alone", "alone"]
+    # What runs alone is looked for in the files that have it, all of them.
+    files = (ROOT / "tests").rglob("test_*.py")
+    marked = {str(file.relative_to(ROOT)) for file in files if "mark.alone" in file.read_text()}
+    assert set(plain[1][plain[1].index("alone") + 1 :]) == marked
+    # What make check has run is left out, and nothing else.
+    (line,) = re.findall(r"^make test .*", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert line == "make test AGAIN=1 TEST_ARGS=--ignore=tests/repository"
+    assert re.search(r"pytest -q tests/repository$", (ROOT / "Makefile").read_text(), re.MULTILINE)
