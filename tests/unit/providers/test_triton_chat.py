@@ -689,6 +689,16 @@ def entry(index, arguments, name=""):
     }
 
 
+def test_a_stop_string_that_ends_reasoning_is_named_and_is_no_part_of_it(server):
+    server.stream = lambda request, context: iter([calls_piece(reasoning="hm, oars##", reason="stop")])
+    events = chat(server, call_of(stream=True, stop=("#", "##")), "caller")
+    assert events[1:] == [
+        ThinkingDelta("hm, oars"),
+        Usage(5, 2),
+        Finished("stop_sequence", stop_sequence="##"),
+    ]
+
+
 def test_calls_and_reasoning_become_events(server):
     server.stream = lambda request, context: iter(
         [
