@@ -84,7 +84,7 @@ _REMEDIES: tuple[tuple[type[TriremeError], Remedy, str], ...] = (
     (NoServerError, "next", "connect"),
     (UnavailableError, "again", "overloaded"),
 )
-_FIELD = re.compile(r"(tools|tool_choice|logprobs|response_format|messages|stop): ")
+_FIELD = re.compile(r"(tools|tool_choice|logprobs|response_format|structured_outputs|messages|stop)\b")
 _REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "tool_calls": "tool_use"}
 
 
