@@ -49,13 +49,17 @@ LONG_ROPE = {
 
 @dataclass(frozen=True)
 class LlmCase:
-    """hubs: checkpoints of this kind. form: what writes the graph for the CPU. what: sets it apart."""
+    """hubs: checkpoints of this kind. form: what writes the graph for the CPU. what: sets it apart.
+
+    gpu: what runs it there.
+    """
 
     hubs: tuple[str, ...]
     family: str
     form: str
     config: Mapping[str, Any] = field(default_factory=dict)
     what: str = ""
+    gpu: str = "vLLM"
 
     @property
     def name(self) -> str:
@@ -108,5 +112,6 @@ CASES = (
         "gpt_oss",
         OPTIMUM,
         {"head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2, **TWO_KINDS, **PLAIN_ROPE},
+        gpu="refused: in mxfp4 alone",
     ),
 )

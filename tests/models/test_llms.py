@@ -175,7 +175,7 @@ def row_of(case, found):
         f"{PRECISIONS[bits] or 'fp16'} {f'≥ {least:.2f}' if bits not in found else f'{found[bits]:.4f}'}"
         for bits, least in BITS.items()
     )
-    return f"| {hubs} | {family} | {case.form} | {said} | vLLM | AutoModelForCausalLM, float32 |"
+    return f"| {hubs} | {family} | {case.form} | {said} | {case.gpu} | AutoModelForCausalLM, float32 |"
 
 
 def test_the_page_has_a_row_of_every_language_model_as_measured(measured):

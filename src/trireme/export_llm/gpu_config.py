@@ -141,6 +141,7 @@ def check_tensors(files: TensorFiles, config: dict[str, Any]) -> None:
     if layers and (missing := set(range(count)) - layers):
         raise UnsupportedError(f"{files.folder} holds no tensor of layer {min(missing)} of {count}")
     _check_experts(files, text)
+    _check_loader(files, config)
     small = next((name for name, entry in files.entries.items() if entry.dtype in _SMALL_FLOATS), None)
     if small is not None and read_gpu_quantization(config) is None:
         raise UnsupportedError(
@@ -220,6 +221,23 @@ def _check_experts(files: TensorFiles, text: dict[str, Any]) -> None:
             raise UnsupportedError(
                 f"{files.folder} holds no tensor of expert {min(missing)} of {count} in layer {layer}"
             )
+
+
+def _check_loader(files: TensorFiles, config: dict[str, Any]) -> None:
+    """What vLLM 0.24 has a class for, and dies of when it loads it."""
+    text = text_config(config)
+    family, method = text.get("model_type"), (read_gpu_quantization(config) or {}).get("quant_method")
+    whole = next((name for name in files.entries if name.endswith(".experts.down_proj")), None)
+    if family == "gpt_oss" and method not in ("mxfp4", "quark") and whole is not None:
+        raise UnsupportedError(
+            f"{whole!r} is not in mxfp4, and vLLM 0.24 loads no other experts of gpt_oss: take a checkpoint"
+            " in mxfp4, as it was published"
+        )
+    if family in ("gemma", "gemma2") and text.get("tie_word_embeddings") is False:
+        raise UnsupportedError(
+            f"{CONFIG_FILE}: tie_word_embeddings is false, and vLLM 0.24 runs {family} with tied embeddings alone:"
+            " choose another checkpoint"
+        )
 
 
 def _name_weights(weights: dict[str, Any]) -> str:

@@ -51,9 +51,11 @@ class AnswerForm:
         *,
         wants_reasoning: bool,
         is_streamed: bool,
+        is_held: bool = False,
     ) -> AnswerReader | None:
         """For an answer to `prompt`; tools: those whose calls are wanted. None: all of it is text.
 
+        is_held: to a form from its first token on, so it does not go on with reasoning that the prompt begins.
         An answer that must be a call is that from its beginning, without reasoning. Raises InvalidInputError where
         calls are wanted of a model whose form of them is not known.
         """
@@ -70,7 +72,7 @@ class AnswerForm:
             calls = ToolCallParser(self.calls, schemas_of(tools), is_streamed=is_streamed)
         # A call is not looked for in reasoning, wanted or not.
         if self.reasoning is not None and (wants_reasoning or calls is not None):
-            has_begun = prompt.rstrip().endswith(self.reasoning.begin)
+            has_begun = not is_held and prompt.rstrip().endswith(self.reasoning.begin)
             reasoning = ReasoningSplitter(self.reasoning, has_begun=has_begun)
         if calls is None and reasoning is None:
             return None

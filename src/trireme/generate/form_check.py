@@ -8,6 +8,7 @@ import logging
 import queue
 import resource
 import select
+import signal
 import subprocess
 import threading
 import time
@@ -27,6 +28,8 @@ MEMORY_BYTES = 2 << 30
 LOOK_SECONDS = 0.1
 # Of one that takes no processor time either.
 STUCK_SECONDS = 180.0
+# From the end of what it says until it is gone.
+END_SECONDS = 5.0
 
 Answer = Callable[[EngineRequest, TriremeError | None], None]
 
@@ -98,25 +101,34 @@ class FormCheck:
         with contextlib.suppress(OSError):
             _pipe(process.stdin).write(line)
             _pipe(process.stdin).flush()
-        until = time.monotonic() + STUCK_SECONDS
+        until, is_ours = time.monotonic() + STUCK_SECONDS, False
         while not select.select([_pipe(process.stdout)], [], [], LOOK_SECONDS)[0]:
             # No limit of the process's own: thread stacks of the server's size would count for it.
             if _memory_bytes(process.pid) > MEMORY_BYTES or time.monotonic() > until:
+                is_ours = True
                 process.kill()
         said = _pipe(process.stdout).readline()
         if said.endswith(b"\n"):
             return str(json.loads(said)["fault"])
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(END_SECONDS)
         self._end()
         if self._is_closed:
             raise UnavailableError("the LLM engine is closed; load the model again")
+        # By the system, for want of memory elsewhere, or by a person: nothing that is to be remembered of the form.
+        if process.returncode == -signal.SIGKILL and not is_ours:
+            raise UnavailableError(
+                "the process that tries forms was killed; send the request again in a minute"
+            )
         return (
             "it takes too much time or memory to compile; lower its lengths and repeats, or make it smaller"
         )
 
     def _start(self) -> subprocess.Popen[bytes]:
         """The process. Raises UnavailableError, and InvalidInputError where the model takes no forms."""
-        if self._process is not None:
+        if self._process is not None and self._process.poll() is None:
             return self._process
+        self._end()
         with self._lock:
             if self._is_closed:
                 raise UnavailableError("the LLM engine is closed; load the model again")

@@ -196,8 +196,8 @@ class OpenVinoEngine:
         while not self._closed.wait(WATCH_SECONDS):
             worker = self._worker
             stopped = stopped + WATCH_SECONDS if worker.is_stopped() else 0.0
-            _, running = self._table.counts()
-            if not running:
+            # None that it knows: those whose forms are tried run for the table alone.
+            if not self._names:
                 self._heard_at = time.monotonic()
             is_stuck = time.monotonic() - self._heard_at > STUCK_SECONDS
             if stopped > STOPPED_SECONDS or is_stuck:

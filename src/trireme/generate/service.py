@@ -231,6 +231,7 @@ class Generator:
             request.choice,
             wants_reasoning=request.wants_reasoning,
             is_streamed=request.stream,
+            is_held=request.parameters.sampling.structured is not None,
         )
         if reader is not None and request.parameters.sampling.logprobs is not None:
             raise InvalidInputError(

@@ -59,7 +59,7 @@ def read_response_format(key: str, value: Any) -> StructuredOutput | None:
     inner = value.get("json_schema")
     if not isinstance(inner, dict) or "schema" not in inner:
         raise InvalidInputError(f'{key} of type json_schema needs {{"json_schema": {{"schema": {{...}}}}}}')
-    return _json(f"{key}.json_schema.schema", inner["schema"])
+    return read_schema(f"{key}.json_schema.schema", inner["schema"])
 
 
 def read_structured_outputs(key: str, value: Any) -> StructuredOutput | None:
@@ -79,7 +79,8 @@ def read_structured_outputs(key: str, value: Any) -> StructuredOutput | None:
     return next((_KINDS[name](f"{key}.{name}", one) for name, one in given.items()), None)
 
 
-def _json(key: str, value: Any) -> StructuredOutput:
+def read_schema(key: str, value: Any) -> StructuredOutput:
+    """A JSON schema, or its text. Raises InvalidInputError."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -87,9 +88,14 @@ def _json(key: str, value: Any) -> StructuredOutput:
             raise InvalidInputError(f"{key} is not valid JSON") from None
     if not isinstance(value, dict):
         raise InvalidInputError(f"{key} must be a JSON schema, an object, got {_shown(value)}")
-    _check_size(key, _dumped(value))
+    try:
+        text = _dumped(value)
+    except RecursionError:
+        # Read with a few levels of the stack more than there are now.
+        raise _too_deep(key) from None
+    _check_size(key, text)
     # One of our own, to change.
-    value = json.loads(_dumped(value))
+    value = json.loads(text)
     places = 0
     for schema in _schemas(key, value, 0):
         if unheld := sorted(schema.keys() & set(UNHELD)):
@@ -114,10 +120,14 @@ def _dumped(schema: Any) -> str:
     return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
 
 
+def _too_deep(key: str) -> InvalidInputError:
+    return InvalidInputError(f"{key} is more than {MAX_DEPTH} levels deep; make it flatter")
+
+
 def _schemas(key: str, value: Any, depth: int) -> Iterator[dict[str, Any]]:
     """Every object of a schema that holds keywords."""
     if depth > MAX_DEPTH:
-        raise InvalidInputError(f"{key} is more than {MAX_DEPTH} levels deep; make it flatter")
+        raise _too_deep(key)
     if isinstance(value, list):
         for one in value:
             yield from _schemas(key, one, depth + 1)
@@ -193,7 +203,7 @@ def _grammar(key: str, value: Any) -> StructuredOutput:
 
 
 _KINDS: dict[str, Callable[[str, Any], StructuredOutput | None]] = {
-    "json": _json,
+    "json": read_schema,
     "json_object": _json_object,
     "regex": _regex,
     "choice": _choice,

@@ -13,9 +13,6 @@ from trireme.generate.tool_calls_python import read_python_calls
 from trireme.generate.tool_calls_tags import read_function, read_tagged
 from trireme.generate.tool_calls_text import Wait
 
-# The recipe's word for a model whose answers are not read for calls.
-NO_FORMAT = "none"
-
 _objects_apart = read_calls_apart(";")
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from trireme.errors import InvalidInputError
 from trireme.generate.engine import Sampling
-from trireme.generate.structured import read_structured_outputs
+from trireme.generate.structured import read_schema
 from trireme.generate.tool_calls import ToolCallParser, ToolFormat, schemas_of
 from trireme.generate.tool_calls_json import read_arguments, read_calls
 from trireme.generate.tool_calls_text import Wait
@@ -18,6 +18,7 @@ AUTO, NONE, REQUIRED = "auto", "none", "required"
 _ANY_OBJECT = {"type": "object"}
 # Where schemas keep parts that they refer to, which must stand at the root.
 _SHARED = ("$defs", "definitions")
+_AT_ROOT = tuple(f"#/{key}/" for key in _SHARED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def hold_to_choice(sampling: Sampling, choice: ToolChoice, tools: Sequence[Mappi
             raise InvalidInputError(f"tool_choice: an answer that must be a call goes without {said}")
     schemas = schemas_of(tools)
     schema = dict(schemas[choice.name]) or _ANY_OBJECT if choice.name else _list_schema(schemas)
-    return replace(sampling, structured=read_structured_outputs("tools", {"json": schema}))
+    return replace(sampling, structured=read_schema("tools: their schema", schema))
 
 
 def _read_name(text: str) -> str:
@@ -93,6 +94,11 @@ def _list_schema(schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     shared: dict[str, dict[str, Any]] = {}
     calls = []
     for name, schema in schemas.items():
+        if moved := next((ref for ref in _references(schema) if not ref.startswith(_AT_ROOT)), None):
+            raise InvalidInputError(
+                f"tools: {name[:80]!r} refers to {moved[:80]!r}, which stands elsewhere in a list of calls; name"
+                " the function in tool_choice, or refer to its $defs"
+            )
         own = {key: value for key, value in schema.items() if key not in _SHARED}
         for key in _SHARED:
             for part, value in (schema.get(key) or {}).items():
@@ -109,3 +115,11 @@ def _list_schema(schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             }
         )
     return {"type": "array", "minItems": 1, "items": {"anyOf": calls}, **shared}
+
+
+def _references(value: Any) -> Iterator[str]:
+    """All that a schema refers to. Its depth is bounded (see messages.check_json)."""
+    if isinstance(value, dict) and isinstance(value.get("$ref"), str):
+        yield value["$ref"]
+    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _references(one)

@@ -84,7 +84,7 @@ _REMEDIES: tuple[tuple[type[TriremeError], Remedy, str], ...] = (
     (NoServerError, "next", "connect"),
     (UnavailableError, "again", "overloaded"),
 )
-_FIELD = re.compile(r"(tools|tool_choice|logprobs|response_format|messages|stop): ")
+_FIELD = re.compile(r"(tools|tool_choice|logprobs|response_format|structured_outputs|messages|stop)\b")
 _REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "tool_calls": "tool_use"}
 
 
@@ -316,11 +316,14 @@ def _sampling(call: ChatCall) -> dict[str, Any]:
 def _read_generated(outputs: Outputs, call: ChatCall) -> list[Event]:
     part = calls.read_generated(outputs)
     # A stop string is held back until it is whole: it ends the last part, and an answer ends with none by chance.
-    ended = [stop for stop in call.stop if part.finish_reason == "stop" and part.text.endswith(stop)]
+    # It may stand in the reasoning of an answer that came to nothing else.
+    said = part.text or part.reasoning
+    ended = [stop for stop in call.stop if part.finish_reason == "stop" and said.endswith(stop)]
     stop = max(ended, key=len, default="")
     text = part.text.removesuffix(stop)
+    reasoning = part.reasoning if part.text else part.reasoning.removesuffix(stop)
     entries = cut_entries(part.logprobs, text) if stop else part.logprobs
-    events: list[Event] = [ThinkingDelta(part.reasoning, choice=part.index)] if part.reasoning else []
+    events: list[Event] = [ThinkingDelta(reasoning, choice=part.index)] if reasoning else []
     if text or entries:
         events.append(TextDelta(text, part.index, entries))
     only_first = call.parallel_tool_calls is False

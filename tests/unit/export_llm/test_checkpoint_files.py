@@ -104,3 +104,29 @@ def test_a_tensor_that_the_index_names_and_no_file_holds_is_named(make_llm, tmp_
     index.write_text(json.dumps({"weight_map": {**names, "model.lost.weight": "model.safetensors"}}))
     with pytest.raises(UnsupportedError, match=r"no tensor 'model\.lost\.weight'"):
         check_for_gpu(folder, config_of(folder))
+
+
+@pytest.mark.parametrize("quantization", [None, {"quant_method": "fp8"}])
+def test_experts_of_gpt_oss_in_floats_are_refused_before_they_are_placed(quantization, make_llm, tmp_path):
+    more = {"head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2}
+    folder, _ = make_llm(tmp_path, "gpt_oss", "bfloat16", **more)
+    config = {**config_of(folder), "quantization_config": quantization}
+    with pytest.raises(
+        UnsupportedError, match=r"experts\.down_proj' is not in mxfp4.*take a checkpoint in mxfp4"
+    ):
+        check_for_gpu(folder, config)
+    check_for_gpu(folder, {**config, "quantization_config": {"quant_method": "mxfp4"}})
+
+
+@pytest.mark.parametrize(("family", "is_run"), [("gemma2", False), ("gemma", False), ("gemma3_text", True)])
+def test_a_table_of_its_own_behind_gemmas_answers_is_refused_where_vllm_has_none(
+    family, is_run, make_llm, tmp_path
+):
+    folder, _ = make_llm(tmp_path)
+    config = {**config_of(folder), "model_type": family}
+    check_for_gpu(folder, {**config, "tie_word_embeddings": True})
+    if is_run:
+        check_for_gpu(folder, config)
+        return
+    with pytest.raises(UnsupportedError, match=f"vLLM 0.24 runs {family} with tied embeddings alone"):
+        check_for_gpu(folder, config)

@@ -43,6 +43,17 @@ def test_a_prompt_that_begins_the_reasoning_leaves_it_to_the_answer_to_end_it(by
     assert [(one.name, one.arguments) for one in piece.tool_calls] == [("say", '{"text": "oars"}')]
 
 
+def test_an_answer_that_is_held_to_a_form_does_not_go_on_with_the_prompts_reasoning(byte_level):
+    form = AnswerForm.of(TEMPLATE, byte_level)
+    reader = form.make_reader(
+        "<|assistant|>\n<think>\n", (), ToolChoice(), wants_reasoning=True, is_streamed=False, is_held=True
+    )
+
+    piece = reader.read(Piece('{"a": 1}', "stop"))
+
+    assert (piece.reasoning, piece.text) == ("", '{"a": 1}')
+
+
 def test_an_answer_that_ends_at_its_length_says_so_whatever_it_called(byte_level):
     form = AnswerForm.of(TEMPLATE, byte_level)
     reader = form.make_reader("", TOOLS, ToolChoice(), wants_reasoning=False, is_streamed=False)

@@ -13,7 +13,7 @@ from trireme.generate.form_check import FormCheck
 
 # As openvino_forms: says what each form holds; one of "die" ends it. Each start adds a letter to the file.
 PROCESS = """
-import json, pathlib, sys, time
+import json, os, pathlib, sys, time
 starts = pathlib.Path(sys.argv[-2], "starts")
 starts.open("a").write("x")
 first = pathlib.Path(sys.argv[-2], "first")
@@ -22,6 +22,8 @@ for line in sys.stdin:
     text = json.loads(line)["text"]
     if text == "die":
         sys.exit(1)
+    if text == "killed":
+        os.kill(os.getpid(), 9)
     if text == "grow":
         time.sleep(600)
     print(json.dumps({"fault": "" if text == "good" else text}), flush=True)
@@ -69,6 +71,22 @@ def test_a_form_that_ends_the_process_is_refused_and_the_next_one_is_tried_in_an
     assert asked.about("good") is None
     # What is known of the first is remembered.
     assert "too much time or memory" in str(asked.about("die"))
+    assert asked.starts() == 2
+
+
+def test_a_process_that_somebody_kills_says_nothing_of_the_form(asked):
+    for starts in (1, 2):
+        error = asked.about("killed")
+        assert isinstance(error, UnavailableError)
+        assert ("was killed" in str(error), asked.starts()) == (True, starts)
+
+
+def test_a_process_that_is_gone_before_a_form_comes_is_started_again(asked):
+    assert asked.about("good") is None
+    process = asked.check._process
+    process.kill()
+    process.wait()
+    assert str(asked.about("bad")).endswith("this regex: bad")
     assert asked.starts() == 2
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trireme.errors import ArtifactError, SettingError, UnavailableError
-from trireme.generate.engine import EngineOptions, EngineRequest, Sampling
+from trireme.generate.engine import EngineOptions, EngineRequest, Sampling, StructuredOutput
 
 pytest.importorskip("openvino_genai")
 sys.path.insert(0, str(Path(__file__).parents[2] / "contract"))
@@ -117,3 +117,20 @@ def test_a_report_that_cannot_be_taken_starts_the_engine_again(folder, monkeypat
     wait_until(lambda: engine.stats().is_ready and engine.stats().restarts == 1)
     engine.close()
     consumer.join(60)
+
+
+def test_a_process_that_knows_no_request_is_not_stuck_while_forms_are_tried(folder, monkeypatch):
+    monkeypatch.setattr("trireme.generate.openvino.WATCH_SECONDS", 0.02)
+    monkeypatch.setattr("trireme.generate.openvino.STUCK_SECONDS", 0.1)
+    engine = OpenVinoEngine(options(folder))
+    looks = []
+    is_stopped = engine._worker.is_stopped
+    monkeypatch.setattr(engine._forms, "ask", lambda request: looks.clear())
+    monkeypatch.setattr(engine._worker, "is_stopped", lambda: looks.append(None) or is_stopped())
+    form = Sampling(max_tokens=3, structured=StructuredOutput("regex", "a"))
+
+    engine.submit(EngineRequest("tried", (5, 6), form))
+    wait_until(lambda: len(looks) > 30)
+
+    assert (engine.stats().running, engine.stats().restarts, engine.stats().is_ready) == (1, 0, True)
+    engine.close()

@@ -8,6 +8,7 @@ import pytest
 from trireme.errors import InvalidInputError
 from trireme.generate.engine import StructuredOutput
 from trireme.generate.sampling import parse_parameters
+from trireme.generate.structured import read_schema
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
 
@@ -166,3 +167,16 @@ def test_what_cannot_go_with_a_form_is_refused(other, said):
 def test_the_places_of_a_regex_are_counted(regex, places, monkeypatch):
     monkeypatch.setattr("trireme.generate.structured.MAX_PLACES", 0)
     assert f"allows for {places} characters" in refusal(structured_outputs={"regex": regex})
+
+
+def test_a_schema_as_deep_as_the_stack_is_refused_as_one_that_is_too_deep():
+    """Whatever of the stack is left where it was read, and where it is written."""
+
+    def dive(levels, schema):
+        return dive(levels - 1, schema) if levels else read_schema("tools", schema)
+
+    schema = {}
+    for _ in range(700):
+        schema = {"items": schema}
+    with pytest.raises(InvalidInputError, match="tools is more than 64 levels deep"):
+        dive(300, schema)

@@ -49,3 +49,21 @@ def test_shared_parts_of_one_name_that_differ_are_refused():
     tools = [tool("a", **CITY), tool("b", **other)]
     with pytest.raises(InvalidInputError, match=r"different .defs named 'city'"):
         hold_to_choice(Sampling(9), parse_tool_choice("required", tools), tools)
+
+
+@pytest.mark.parametrize("target", ["#", "#/properties/city"])
+def test_a_place_that_a_list_of_calls_has_elsewhere_is_refused_and_of_a_named_function_it_is_not(target):
+    tree = {"type": "object", "properties": {"city": {"type": "string"}, "in": {"anyOf": [{"$ref": target}]}}}
+    tools = [tool("f"), tool("tree", **tree)]
+
+    with pytest.raises(InvalidInputError, match=rf"'tree' refers to '{target}', which stands elsewhere"):
+        hold_to_choice(Sampling(9), parse_tool_choice("required", tools), tools)
+
+    named = parse_tool_choice('{"type": "function", "function": {"name": "tree"}}', tools)
+    assert json.loads(hold_to_choice(Sampling(9), named, tools).structured.text) == tree
+
+
+def test_a_schema_that_cannot_be_held_to_is_refused_in_the_name_of_tools():
+    tools = [tool("f", type="object", uniqueItems=True)]
+    with pytest.raises(InvalidInputError, match=r"^tools: their schema has 'uniqueItems'"):
+        hold_to_choice(Sampling(9), parse_tool_choice("required", tools), tools)

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from fakes.grpc_server import config_of, response_of, serving
-from trireme.errors import UnsupportedError
+from trireme.errors import InvalidInputError, UnsupportedError
 from trireme.providers.chat import (
     ChatCall,
     Findings,
@@ -29,7 +29,7 @@ from trireme.providers.chat import (
 )
 from trireme.providers.models import ServedModel
 from trireme.providers.port import AttemptLimits, ProviderError
-from trireme.providers.triton_chat import GRACE_SECONDS, TritonChat
+from trireme.providers.triton_chat import GRACE_SECONDS, TritonChat, provider_error
 from trireme.triton.async_client import AsyncTritonClient
 
 LIMITS = AttemptLimits()
@@ -173,6 +173,23 @@ def test_a_stop_string_is_named_and_is_no_part_of_the_text(server, last, reason,
     events = chat(server, call_of(stream=True, stop=("#", "##")))
     assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "Hel" + text
     assert events[-1] == finished
+
+
+@pytest.mark.parametrize(
+    ("text", "param"),
+    [
+        (
+            "response_format.json_schema.schema has 'not', which an answer cannot be held to",
+            "response_format",
+        ),
+        ("structured_outputs.regex must be a string", "structured_outputs"),
+        ("tools: their schema has 'not'", "tools"),
+        ("stop_token_ids holds 9", ""),
+        ("the prompt of messages is empty", ""),
+    ],
+)
+def test_an_error_that_begins_with_a_field_names_it(text, param):
+    assert provider_error(InvalidInputError(text), has_content=False).param == param
 
 
 def test_the_call_goes_out_with_its_tenant_its_user_and_every_parameter(server):
@@ -687,6 +704,16 @@ def entry(index, arguments, name=""):
         **head,
         "function": {**({"name": name} if name else {}), "arguments": arguments},
     }
+
+
+def test_a_stop_string_that_ends_reasoning_is_named_and_is_no_part_of_it(server):
+    server.stream = lambda request, context: iter([calls_piece(reasoning="hm, oars##", reason="stop")])
+    events = chat(server, call_of(stream=True, stop=("#", "##")), "caller")
+    assert events[1:] == [
+        ThinkingDelta("hm, oars"),
+        Usage(5, 2),
+        Finished("stop_sequence", stop_sequence="##"),
+    ]
 
 
 def test_calls_and_reasoning_become_events(server):

@@ -24,7 +24,7 @@ from trireme.providers.chat import (
 )
 
 # Rises with every change of what a key holds.
-FORMAT = 1
+FORMAT = 2
 
 IN = "in"
 # In, unless the body is, which says the same.
@@ -119,18 +119,19 @@ def question_of(
 ) -> Question | None:
     """The call as caches see it; None where it holds what cannot be encoded, such as half a surrogate pair.
 
-    Pure. The encoding is MessagePack: every value stands behind its type and its length, keys of mappings sorted.
+    Pure. The encoding is MessagePack: every value stands behind its type and its length. Keys of a body are sorted;
+    those of a schema are in their order, in which an answer that is held to it has them.
     """
     body = _body_of(call) if fingerprint.takes_body else None
     text, messages, body = _split(call, body)
     first, twins = _NAMES[ChatCall]
     # The tenant first; then what answers.
     head = (FORMAT, call.tenant, fingerprint.targets, fingerprint.collection, fingerprint.rules)
-    said = [_tell(getattr(call, name)) for name in first]
-    same = (messages, _tell(call.tools)) if body is None else (call.surface, body)
     if len(twins) != len(("messages", "tools")):
         raise RuntimeError("a field that the body says as well is missing here")
     try:
+        said = [_tell(getattr(call, name)) for name in first]
+        same = (messages, _tell(call.tools)) if body is None else (call.surface, body)
         partition = hashlib.sha256(_ENCODER.encode((*head, said, len(same), same)))
         key = partition.copy()
         key.update(_ENCODER.encode(text))
@@ -187,9 +188,12 @@ def _has_one_question(call: ChatCall) -> bool:
 
 
 def _tell(value: Any) -> Any:
-    """A value of a call as what MessagePack can say; a part comes behind the name of its kind."""
-    if isinstance(value, tuple):
+    """A value of a call as what MessagePack can say; a part comes behind the name of its kind, and a mapping as
+    its pairs."""
+    if isinstance(value, (tuple, list)):
         return [_tell(one) for one in value]
+    if isinstance(value, Mapping):
+        return {"pairs": [[key, _tell(one)] for key, one in value.items()]}
     fields = _NAMES.get(type(value))
     if fields is None:
         return value

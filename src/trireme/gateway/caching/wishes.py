@@ -87,12 +87,12 @@ def is_complete(events: Sequence[Event], call: ChatCall) -> bool:
             ends[event.choice] = event
     if not isinstance(events[0] if events else None, Started) or set(ends) != set(range(call.choices)):
         return False
-    reasons = {end.reason for end in ends.values()}
-    if not reasons <= _WHOLE:
+    reasons = [end.reason for end in ends.values()]
+    if not _WHOLE.issuperset(reasons):
         return False
-    return "length" not in reasons or (
-        call.max_tokens is not None and (usage.output_tokens or 0) >= call.max_tokens
-    )
+    # Tokens are counted of all choices together.
+    cut = reasons.count("length")
+    return not cut or (call.max_tokens is not None and (usage.output_tokens or 0) >= cut * call.max_tokens)
 
 
 def _is_of_tool(event: Native) -> bool:

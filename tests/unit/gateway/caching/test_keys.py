@@ -140,6 +140,17 @@ def test_parts_of_different_kinds_with_the_same_words_are_different_questions():
     assert key(said(Text("a"), Text("b"))) != key(said(Text("a\nb")))
 
 
+@pytest.mark.parametrize("what", [WHAT, BODY])
+def test_the_order_of_a_schema_is_in_the_key_since_answers_follow_it(what):
+    def key_of(*names):
+        schema = {"anyOf": [{"type": "object", "properties": {name: {} for name in names}}]}
+        form = {"type": "json_schema", "json_schema": {"schema": schema}}
+        return question_of(dataclasses.replace(CALL, response_format=form), what).key
+
+    assert key_of("why", "answer") == key_of("why", "answer")
+    assert key_of("why", "answer") != key_of("answer", "why")
+
+
 def test_every_word_of_what_answers_is_in_the_key():
     for place, word in enumerate(WHAT.targets[0]):
         other = (*WHAT.targets[0][:place], word + "x", *WHAT.targets[0][place + 1 :])

@@ -117,5 +117,11 @@ def test_an_answer_cut_at_a_length_is_kept_where_the_call_named_that_length(most
     assert is_complete(whole(reason="length"), call) is kept
 
 
+@pytest.mark.parametrize(("second", "kept"), [(Finished("length", 1), False), (Finished("stop", 1), True)])
+def test_of_choices_each_that_was_cut_has_the_length_that_the_call_named(second, kept):
+    two = ChatCall("openai", "m", max_tokens=5, choices=2)
+    assert is_complete([*whole(Usage(3, 9), reason="length"), Usage(3, 9), second], two) is kept
+
+
 def test_a_piece_that_only_one_surface_reads_does_not_keep_an_answer_out():
     assert is_complete(whole(Native("anthropic", {"type": "content_block_stop", "index": 0})), CALL)
