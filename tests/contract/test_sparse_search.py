@@ -194,6 +194,15 @@ def test_a_version_filled_with_weights_is_searched_by_them_after_the_switch(stor
     assert ranks(ask(store, embedder=WEIGHER)) == pytest.approx({"p000": 2.5, "p001": 2.0})
 
 
+def test_a_version_of_weights_alone_of_an_empty_collection_is_searched_by_them(store):
+    put(store, HELD[:1])
+    store.versions.begin("t", "c", WEIGHER, "splade")
+    (info,) = store.collections("t")
+    number = max(version.number for version in info.versions)
+    query = StoreQuery(NO_VECTOR, WEIGHER, 10, "t", "c", mode="sparse", sparse=ASKED, version=number)
+    assert store.search(query) == []
+
+
 def test_a_tenant_does_not_find_what_has_the_weights_of_another(store):
     put(store)
     store.put("other", "c", EMBEDDER, [Passage("x", "of other")], vectors(1), sparse=[weights(t1=9.0)])

@@ -229,6 +229,7 @@ class MemoryVersions:
                     return _describe(tenant, collection, version)
             number = next(self._store._numbers)
             made = _Version(number, embedder, model, storage or found.active.storage, "building")
+            made.has_sparse = embedder.dimensions == 0
             found.versions[number] = made
             return _describe(tenant, collection, made)
 
