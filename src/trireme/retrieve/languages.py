@@ -53,8 +53,8 @@ class CollectionLanguages(Protocol):
         """Read `limit` passages anew by the collection's language, from the one behind key `after` on.
 
         In a collection of AUTO, `tell` tells the language of a passage whose metadata does not name one. What is
-        written has its language in its metadata. Searches find old and new readings meanwhile. Raises
-        NotFoundError.
+        written has its language in its metadata, unless something else than a code stands there. Searches find old
+        and new readings meanwhile. Raises NotFoundError.
         """
         ...
 
