@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 from psycopg import Connection
@@ -32,6 +33,8 @@ _REREAD = """
 
 # Passages that are held at once.
 STEP = 500
+# As many characters take PostgreSQL some seconds.
+STEP_CHARACTERS = 1_000_000
 _STAGED = "SELECT position, metadata::text, configuration FROM trireme.staged WHERE job = %s"
 _STAGED_TEXTS = "SELECT position, text FROM trireme.staged WHERE job = %s AND position = ANY(%s)"
 _REREAD_STAGED = """
@@ -87,6 +90,7 @@ class PostgresLanguages:
                 "WHERE collection_id = %s AND key > %s ORDER BY key LIMIT %s",
                 (found[0], after, limit),
             ).fetchall()
+            rows = _first(rows)
             read = [_read(row, found[1], tell) for row in rows]
             changed = [row for row in read if row is not None]
             if changed:
@@ -116,6 +120,14 @@ def reread_staged(connection: Connection[Any], job: int, language: str) -> None:
         texts = connection.execute(_STAGED_TEXTS, (job, list(by))).fetchall()
         read = [(at, by[at], *passage_columns(text, by[at])) for at, text in texts]
         connection.execute(_REREAD_STAGED, (*map(list, zip(*read, strict=True)), job))
+
+
+def _first(rows: list[tuple[int, str, str, str]]) -> list[tuple[int, str, str, str]]:
+    """As many rows as their texts allow, one at least."""
+    sizes = accumulate(len(text) for _, text, *_ in rows)
+    return [
+        row for n, (row, size) in enumerate(zip(rows, sizes, strict=True)) if not n or size <= STEP_CHARACTERS
+    ]
 
 
 def _main_language(readings: dict[str, int]) -> str:

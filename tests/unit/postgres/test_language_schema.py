@@ -192,6 +192,19 @@ def test_a_collection_is_read_anew_by_another_language_some_passages_at_a_time(s
     store.drop("t", "set")
 
 
+def test_of_long_passages_fewer_are_read_in_one_step(server, store, monkeypatch):
+    monkeypatch.setattr("trireme.postgres.languages.STEP_CHARACTERS", len(TEXTS["de"]) * 2)
+    found = [Passage(str(n), TEXTS["de"] * (3 if n == 2 else 1)) for n in range(4)]
+    store.put("t", "set", EMBEDDER, found, np.tile(VECTOR, (4, 1)))
+    steps, after = [], 0
+    with closing(PostgresLanguages(server.url.replace("/postgres?", "/languages?"))) as languages:
+        while (step := languages.reread("t", "set", lambda text: "de", after)).passages:
+            steps.append((step.passages, step.written))
+            after = step.last
+    assert steps == [(2, 2), (1, 1), (1, 1)]
+    store.drop("t", "set")
+
+
 def test_what_a_document_says_of_its_language_stays_as_it_says_it(server, store):
     said = {"name": "German", "tag": "fr-FR", "list": ["de", "fr"], "other": "Klingon", "code": "de"}
     found = [
