@@ -167,7 +167,7 @@ def _agree_on_language(languages: CollectionLanguages, settings: Settings, langu
     held = languages.find(settings.tenant, settings.collection)
     if held is None:
         languages.set(settings.tenant, settings.collection, language)
-    elif held.language != language:
+    elif (held.language or ENGLISH) != language:
         raise InvalidInputError(
             f"collection {settings.collection!r} has the language {held.language or ENGLISH}, not {language}:"
             f" change it with trireme set-language {settings.collection} {language}, or name another collection",

@@ -10,7 +10,8 @@ from stores import EMBEDDER, passages, vectors
 
 from trireme.errors import InvalidInputError
 from trireme.ingest.documents import Indexed
-from trireme.retrieve.sparse import MOST_WEIGHTS, SPARSE_DIMENSIONS
+from trireme.retrieve.sparse import HEAVIEST, MOST_WEIGHTS, SPARSE_DIMENSIONS
+from trireme.retrieve.store import SHARE_OF_WEIGHTS
 from trireme.storage import open_documents, open_index_builder, open_queue, open_store
 from trireme.types import Document, Embedder, Hit, Passage, SparseVector, StoreQuery
 
@@ -104,7 +105,9 @@ def test_hybrid_adds_the_shares_of_weights_and_words_to_the_cosine_in_units_of_i
     covered = {hit.id: hit.coverage for hit in hits}
     assert (covered["p004"] > 0) == (text == "zebra")
     cosines = vectors(5) @ vectors(1, seed=1)[0]
-    shares = np.array([2.5, 2.0, 0.0, 1.7, 0.0]) / 2.5 + [covered[f"p{n:03d}"] for n in range(5)]
+    shares = np.array([2.5, 2.0, 0.0, 1.7, 0.0]) / 2.5 * SHARE_OF_WEIGHTS + [
+        covered[f"p{n:03d}"] for n in range(5)
+    ]
     wanted = cosines + 2.0 * shares * np.std(cosines)
     assert ranks(hits) == pytest.approx({f"p{n:03d}": wanted[n] for n in range(5)}, abs=1e-5)
 
@@ -165,6 +168,7 @@ def test_an_embedder_of_weights_alone_needs_them(store):
         SparseVector(np.array([1], np.int32), np.zeros(1, np.float32)),
         SparseVector(np.array([1], np.int32), np.array([np.nan], np.float32)),
         SparseVector(np.array([1], np.int32), np.array([np.inf], np.float32)),
+        SparseVector(np.array([1], np.int32), np.array([HEAVIEST * 1.1], np.float32)),
         SparseVector(np.array([1, 2], np.int32), np.ones(1, np.float32)),
         SparseVector(np.array([1.0], np.float32), np.ones(1, np.float32)),
     ],
@@ -176,6 +180,15 @@ def test_weights_that_cannot_be_stored_or_asked_are_refused_and_nothing_is_store
     put(store)
     with pytest.raises(InvalidInputError, match="the query"):
         ask(store, bad)
+
+
+def test_the_heaviest_weights_give_numbers(store):
+    heavy = SparseVector(np.arange(MOST_WEIGHTS, dtype=np.int32), np.full(MOST_WEIGHTS, HEAVIEST, np.float32))
+    put(store, [heavy, weights(t1=1.0)])
+    for mode in ("sparse", "hybrid"):
+        hits = ask(store, heavy, mode)
+        assert hits[0].id == "p000"
+        assert np.isfinite([hit.rank_score for hit in hits]).all()
 
 
 def test_there_must_be_weights_for_each_passage(store):
@@ -192,6 +205,15 @@ def test_a_version_filled_with_weights_is_searched_by_them_after_the_switch(stor
     assert store.versions.fill(version.number, keys, np.zeros((3, 0), np.float32), HELD[:3]) == 3
     store.versions.switch(version.number)
     assert ranks(ask(store, embedder=WEIGHER)) == pytest.approx({"p000": 2.5, "p001": 2.0})
+
+
+def test_a_version_of_weights_alone_of_an_empty_collection_is_searched_by_them(store):
+    put(store, HELD[:1])
+    store.versions.begin("t", "c", WEIGHER, "splade")
+    (info,) = store.collections("t")
+    number = max(version.number for version in info.versions)
+    query = StoreQuery(NO_VECTOR, WEIGHER, 10, "t", "c", mode="sparse", sparse=ASKED, version=number)
+    assert store.search(query) == []
 
 
 def test_a_tenant_does_not_find_what_has_the_weights_of_another(store):

@@ -16,6 +16,7 @@ import numpy as np
 from trireme.errors import InvalidInputError
 from trireme.retrieve.sparse import keep_heaviest
 from trireme.retrieve.store import (
+    SHARE_OF_WEIGHTS,
     check_embedder,
     check_names,
     check_put,
@@ -229,6 +230,7 @@ class MemoryVersions:
                     return _describe(tenant, collection, version)
             number = next(self._store._numbers)
             made = _Version(number, embedder, model, storage or found.active.storage, "building")
+            made.has_sparse = embedder.dimensions == 0
             found.versions[number] = made
             return _describe(tenant, collection, made)
 
@@ -382,7 +384,8 @@ def _fuse(hits: list[Hit], query: StoreQuery, corpus: list[Passage], products: d
         if hit.id in found:
             coverage = matches[hit.id].coverage if hit.id in words else 0.0
             share = weighed.get(hit.id, 0.0) / heaviest if heaviest and is_dense else 0.0
-            score = near[hit.id] + query.text_weight * (coverage + share) * spread
+            parts = coverage + SHARE_OF_WEIGHTS * share
+            score = near[hit.id] + query.text_weight * parts * spread
             ranked.append(replace(hit, rank_score=score, coverage=coverage))
     return ranked
 

@@ -12,7 +12,7 @@ from trireme.ingest.documents import Indexed, check_indexed, find_storable
 from trireme.ingest.queue import Job, check_scope
 from trireme.languages import AUTO
 from trireme.postgres.configurations import passage_configuration
-from trireme.postgres.languages import language_of
+from trireme.postgres.languages import language_of, reread_staged
 from trireme.postgres.pool import ConnectionPool, DeadlineConnection
 from trireme.postgres.publish import lock_of
 from trireme.postgres.queue_schema import SEARCH_PATH
@@ -168,7 +168,7 @@ class PostgresDocuments:
                 (int(job.id), position, embedder.digest),
             )
             scope = (int(job.id), job.tenant)
-            language = language_of(connection, job.tenant, job.collection)
+            language = language_of(connection, job.tenant, job.collection, self._language)
             rows = []
             for n, (one, *made) in enumerate(zip(passages, vectors, weights, strict=True)):
                 by = passage_configuration(language, one.metadata)
@@ -358,6 +358,7 @@ def _move(connection: DeadlineConnection, active: IndexRow, one: Indexed, key: i
     row = connection.execute("SELECT count(*) FROM staged WHERE job = %s", (job,)).fetchone()
     if row is None or row[0] != one.staged:
         raise InvalidInputError(f"{row and row[0]} passages are staged, not {one.staged}; start the job anew")
+    reread_staged(connection, job, active.language)
     changed = connection.execute(MOVE_CHANGED, (job, active.collection_id)).rowcount
     row = connection.execute(MOVE_PASSAGES, (active.collection_id, key, job)).fetchone()
     column = vector_column(active.storage)

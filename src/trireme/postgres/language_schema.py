@@ -111,10 +111,12 @@ def _read_functions() -> str:
     places = ", ".join(f"'{','.join(map(str, range(1, n + 1)))}'" for n in range(1, MOST_REPEATS + 1))
     english_latin = ", ".join(f"'{one}'" for one in sorted(ENGLISH_LATIN))
     return f"""
-    -- The dictionary that stems a configuration's words; NULL for the one that stems none.
+    -- The dictionary that stems a configuration's words; NULL for the one that stems none, and where the server has
+    -- none yet: Estonian came with PostgreSQL 18.
     CREATE OR REPLACE FUNCTION trireme.stemmer(configuration text) RETURNS regdictionary
         LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-        SELECT CASE WHEN configuration <> 'simple' THEN (configuration || '_stem')::regdictionary END $$;
+        SELECT oid::regdictionary FROM pg_ts_dict
+        WHERE dictname = configuration || '_stem' AND dictnamespace = 'pg_catalog'::regnamespace $$;
 
     -- A word as the index has it; NULL for one that a configuration leaves out. Inlined: nothing may be set for it.
     CREATE OR REPLACE FUNCTION trireme.read_word(configuration text, stemmer regdictionary, word text) RETURNS text

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import re
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 from psycopg import Connection
 
-from trireme.languages import AUTO, ENGLISH, LANGUAGE, find_language
+from trireme.languages import AUTO, ENGLISH, LANGUAGE, LANGUAGES, find_language
 from trireme.metadata import read_json
-from trireme.postgres.configurations import configuration_of
+from trireme.postgres.configurations import configuration_of, passage_configuration, passage_language
 from trireme.postgres.pool import ConnectionPool, DeadlineConnection
 from trireme.postgres.rows import allow_seconds
 from trireme.postgres.schema import migrate
@@ -27,6 +28,20 @@ _REREAD = """
     FROM unnest(%b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[])
         AS new (key, metadata, configuration, plain, exact)
     WHERE p.key = new.key
+    """
+
+
+# Passages that are held at once.
+STEP = 500
+# As many characters take PostgreSQL some seconds.
+STEP_CHARACTERS = 1_000_000
+_STAGED = "SELECT position, metadata::text, configuration FROM trireme.staged WHERE job = %s"
+_STAGED_TEXTS = "SELECT position, text FROM trireme.staged WHERE job = %s AND position = ANY(%s)"
+_REREAD_STAGED = """
+    UPDATE trireme.staged s SET configuration = new.configuration,
+        tsv = trireme.read_passage(new.configuration, new.plain, new.exact::tsvector)
+    FROM unnest(%b::bigint[], %b::text[], %b::text[], %b::text[]) AS new (position, configuration, plain, exact)
+    WHERE s.job = %s AND s.position = new.position
     """
 
 
@@ -59,7 +74,7 @@ class PostgresLanguages:
         )
 
     def reread(
-        self, tenant: str, collection: str, tell: LanguageTeller, after: int = 0, limit: int = 500
+        self, tenant: str, collection: str, tell: LanguageTeller, after: int = 0, limit: int = STEP
     ) -> Reread:
         """See CollectionLanguages.reread."""
         check_names(tenant, collection)
@@ -75,6 +90,7 @@ class PostgresLanguages:
                 "WHERE collection_id = %s AND key > %s ORDER BY key LIMIT %s",
                 (found[0], after, limit),
             ).fetchall()
+            rows = _first(rows)
             read = [_read(row, found[1], tell) for row in rows]
             changed = [row for row in read if row is not None]
             if changed:
@@ -88,10 +104,30 @@ class PostgresLanguages:
         self._pool.close()
 
 
-def language_of(connection: Connection[Any], tenant: str, collection: str) -> str:
-    """A collection's language; that of a new one where there is none."""
+def language_of(connection: Connection[Any], tenant: str, collection: str, new: str) -> str:
+    """A collection's language; `new` where there is no such collection."""
     row = connection.execute(_FIND, (tenant, collection)).fetchone()
-    return str(row[1]) if row else AUTO
+    return str(row[1]) if row else new
+
+
+def reread_staged(connection: Connection[Any], job: int, language: str) -> None:
+    """Read staged passages by the collection's language, where it was set to another one since they were staged."""
+    rows = connection.execute(_STAGED, (job,)).fetchall()
+    read_by = [(position, passage_configuration(language, metadata)) for position, metadata, _ in rows]
+    changed = [one for one, row in zip(read_by, rows, strict=True) if one[1] != row[2]]
+    for start in range(0, len(changed), STEP):
+        by = dict(changed[start : start + STEP])
+        texts = connection.execute(_STAGED_TEXTS, (job, list(by))).fetchall()
+        read = [(at, by[at], *passage_columns(text, by[at])) for at, text in texts]
+        connection.execute(_REREAD_STAGED, (*map(list, zip(*read, strict=True)), job))
+
+
+def _first(rows: list[tuple[int, str, str, str]]) -> list[tuple[int, str, str, str]]:
+    """As many rows as their texts allow, one at least."""
+    sizes = accumulate(len(text) for _, text, *_ in rows)
+    return [
+        row for n, (row, size) in enumerate(zip(rows, sizes, strict=True)) if not n or size <= STEP_CHARACTERS
+    ]
 
 
 def _main_language(readings: dict[str, int]) -> str:
@@ -106,10 +142,29 @@ def _read(
     key, text, metadata, configuration = row
     held = read_json(metadata)
     named = held.get(LANGUAGE) if isinstance(held, dict) else None
-    code = language if language != AUTO else find_language(str(named or "")) or tell(text)
+    told = language if language != AUTO else passage_language(metadata)
+    code = tell(text) if language == AUTO and named is None else told
     by = configuration_of(code)
-    if isinstance(held, dict) and code and code != named:
-        metadata = json.dumps({**held, LANGUAGE: code}, ensure_ascii=False)
-    elif by == configuration:
+    spoken = _speak(metadata, held, code) if isinstance(held, dict) and code else metadata
+    if spoken == metadata and by == configuration:
         return None
-    return key, metadata, by, *passage_columns(text, by)
+    return key, spoken, by, *passage_columns(text, by)
+
+
+def _speak(metadata: str, held: dict[str, Any], code: str) -> str:
+    """Metadata with the language's code; as it is where something else than a code stands there.
+
+    All else stays letter by letter: not everything that is stored can be read and written as JSON.
+    """
+    named = held.get(LANGUAGE)
+    if LANGUAGE not in held:
+        rest = metadata.rstrip().removesuffix("}").rstrip()
+        return f'{rest}{", " if held else ""}"{LANGUAGE}": "{code}"}}'
+    if not isinstance(named, str) or named not in LANGUAGES:
+        return metadata
+    # The same may stand deeper inside.
+    for found in re.finditer(rf'"{LANGUAGE}"\s*:\s*"{named}"', metadata):
+        spoken = f'{metadata[: found.start()]}"{LANGUAGE}": "{code}"{metadata[found.end() :]}'
+        if read_json(spoken) == {**held, LANGUAGE: code}:
+            return spoken
+    return metadata

@@ -14,7 +14,7 @@ from trireme.postgres.hnsw import INDEXED_WEIGHTS, can_be_indexed, indexed_expre
 from trireme.postgres.rows import IndexRow, stored_weights, vector_column
 from trireme.postgres.schema import TENANT_ROLE
 from trireme.postgres.words import query_columns
-from trireme.retrieve.store import read_filter
+from trireme.retrieve.store import SHARE_OF_WEIGHTS, read_filter
 from trireme.types import Hit, StoreQuery
 
 # pgvector's limit of hnsw.ef_search.
@@ -279,7 +279,9 @@ _RANKED = {
     "sparse": sql.SQL("SELECT key, -product AS rank_score, 0 AS coverage FROM weighed WHERE product < 0"),
 }
 _ALIASES = {"dense": "d", "words": "w", "weighed": "h"}
-_SHARE_OF_WEIGHTS = sql.SQL("coalesce(h.product / nullif(min(h.product) OVER (), 0), 0)")
+_SHARE_OF_WEIGHTS = sql.SQL("{} * coalesce(h.product / nullif(min(h.product) OVER (), 0), 0)").format(
+    sql.Literal(SHARE_OF_WEIGHTS)
+)
 # In units of the cosine's spread among the candidates, whatever cosines the embedder makes: see VectorStore.
 _HYBRID = sql.SQL(
     "SELECT key, {most} - distance + %(text_weight)s::float8 * share * stddev_pop(distance) OVER () "

@@ -64,12 +64,24 @@ class PostgresVersions:
                     )
                     return _version(connection, version.number)
             made = connection.execute(
-                "INSERT INTO trireme.indexes (collection_id, embedder, dimensions, model, state, storage) "
-                "SELECT %s, %s, %s, %s, 'building', coalesce(nullif(%s, ''), storage) "
+                "INSERT INTO trireme.indexes "
+                "(collection_id, embedder, dimensions, has_sparse, model, state, storage) "
+                "SELECT %s, %s, %s, %s, %s, 'building', coalesce(nullif(%s, ''), storage) "
                 "FROM trireme.indexes WHERE collection_id = %s AND state = 'active' RETURNING id",
-                (row[0], embedder.digest, embedder.dimensions, model, storage, row[0]),
+                (
+                    row[0],
+                    embedder.digest,
+                    embedder.dimensions,
+                    embedder.dimensions == 0,
+                    model,
+                    storage,
+                    row[0],
+                ),
             ).fetchone()
-            return _version(connection, made[0] if made else 0)
+            if made is None:
+                # It has a language, and nothing was ever put into it.
+                raise_unknown(collection)
+            return _version(connection, made[0])
 
         return self._pool.run(work, self._pool.timeouts.write_passages)
 
@@ -206,7 +218,7 @@ def _row(connection: Connection[Any], number: int, lock: str = "") -> tuple[Inde
     """A version with its progress and state. Raises NotFoundError."""
     row = connection.execute(
         "SELECT c.id, i.id, c.tenant, i.embedder, i.dimensions, i.model, i.storage, c.passages, "  # noqa: S608
-        "i.has_sparse, i.progress, i.state "
+        "c.language, i.has_sparse, i.progress, i.state "
         "FROM trireme.indexes i JOIN trireme.collections c ON c.id = i.collection_id "
         f"WHERE i.id = %s {lock}".encode(),
         (number,),
@@ -214,5 +226,5 @@ def _row(connection: Connection[Any], number: int, lock: str = "") -> tuple[Inde
     if row is None:
         raise_no_version(number)
     embedder = Embedder(row[3], row[4])
-    found = IndexRow(row[0], row[1], row[2], embedder, row[5], row[6], row[7], row[8])
-    return found, row[9], row[10]
+    found = IndexRow(row[0], row[1], row[2], embedder, *row[5:10])
+    return found, row[10], row[11]

@@ -50,11 +50,11 @@ class CollectionLanguages(Protocol):
     def reread(
         self, tenant: str, collection: str, tell: LanguageTeller, after: int = 0, limit: int = 500
     ) -> Reread:
-        """Read `limit` passages anew by the collection's language, from the one behind key `after` on.
+        """Read `limit` passages, or fewer long ones, anew by the collection's language: those behind key `after`.
 
         In a collection of AUTO, `tell` tells the language of a passage whose metadata does not name one. What is
-        written has its language in its metadata. Searches find old and new readings meanwhile. Raises
-        NotFoundError.
+        written has its language in its metadata, unless something else than a code stands there. Searches find old
+        and new readings meanwhile. Raises NotFoundError.
         """
         ...
 

@@ -13,6 +13,8 @@ from trireme.types import SparseVector
 SPARSE_DIMENSIONS = 1_000_000_000
 # pgvector's HNSW takes no more; of a vector that has more, these many of the heaviest weights count.
 MOST_WEIGHTS = 1000
+# Models make weights of less than 100. The product of any two vectors within it is finite in single precision.
+HEAVIEST = 1e9
 
 
 def check_sparse(what: str, vector: SparseVector) -> None:
@@ -28,8 +30,8 @@ def check_sparse(what: str, vector: SparseVector) -> None:
         raise InvalidInputError(f"the sparse indices of {what} must be whole numbers, ascending, none twice")
     if indices[0] < 0 or indices[-1] >= SPARSE_DIMENSIONS:
         raise InvalidInputError(f"the sparse indices of {what} must be from 0 to {SPARSE_DIMENSIONS - 1}")
-    if not (np.isfinite(weights) & (weights > 0)).all():
-        raise InvalidInputError(f"the sparse weights of {what} must be above 0 and finite")
+    if not ((weights > 0) & (weights <= HEAVIEST)).all():
+        raise InvalidInputError(f"the sparse weights of {what} must be above 0 and at most {HEAVIEST:.0f}")
 
 
 def check_sparse_rows(sparse: Sequence[SparseVector] | None, names: Sequence[str], dimensions: int) -> None:

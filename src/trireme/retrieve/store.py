@@ -28,6 +28,9 @@ MAX_NAME_BYTES = 512
 MODES: tuple[SearchMode, ...] = get_args(SearchMode)
 # What a passage loses of its score before a reranker reads it, when it holds none of the words that the best holds.
 LACKING_WORDS = 0.2
+# Of the words' largest share. The best product of a query is a whole part however little it says, which words are
+# not: with as much as they have, weights took away what words had found. docs/retrieval.md has the figures.
+SHARE_OF_WEIGHTS = 0.35
 
 
 class VectorStore(Protocol):
@@ -69,11 +72,11 @@ class VectorStore(Protocol):
 
         `share` is a passage's coverage, 0 to 1: its BM25 beside that of a passage of average length that holds each
         word of the query once; 0 outside of the text candidates. Where query and collection have sparse weights
-        beside vectors, the product of the weights, as a part of the largest one of the query, is added to it.
-        `spread` is the standard
-        deviation of the cosine among all candidates of the query. A query that no passage has words of is ordered
-        by cosine. `score` is the cosine in every mode. An embedder of 0 dimensions has no vectors: the product of
-        the weights stands in the sum instead of the cosine, and `score` is the cosine of the weights.
+        beside vectors, SHARE_OF_WEIGHTS times the product of the weights, as a part of the largest one of the
+        query, is added to it. `spread` is the standard deviation of the cosine among all candidates of the query.
+        A query that no passage has words of is ordered by cosine. `score` is the cosine in every mode. An embedder
+        of 0 dimensions has no vectors: the product of the weights stands in the sum instead of the cosine, and
+        `score` is the cosine of the weights.
 
         Raises NotFoundError for an unknown collection, EmbedderMismatchError for another embedder's query, and
         InvalidInputError where mode and embedder do not fit.

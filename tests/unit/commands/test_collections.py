@@ -66,5 +66,8 @@ def test_a_new_collection_gets_the_language_and_one_that_is_there_must_have_it(l
         InvalidInputError, match="has the language de, not fr: change it with trireme set-language"
     ):
         _agree_on_language(languages, settings, "fr")
+    # Nobody has said one: it is read as English.
+    _agree_on_language(languages, replace(settings, collection="c"), "en")
+    assert languages.find("default", "c").language == ""
     with pytest.raises(InvalidInputError, match="'c' has the language en, not de"):
         _agree_on_language(languages, replace(settings, collection="c"), "de")

@@ -16,6 +16,11 @@ from trireme.documents.detect import detect_language
             "# Ruder\n\n```\nfor name in names: print(name)\n```\n\nDie Ruder liegen im Schuppen hinter dem Steg.",
             "de",
         ),
+        (
+            "Die Ruder aus /usr/share/all/the/oars/and/names.of.them liegen (https://a.org/of/this/boat) bei"
+            " the.harbour.of.the.town@is.example.org im Schuppen hinter dem Steg.",
+            "de",
+        ),
     ],
 )
 def test_a_sentence_tells_its_language(text, code):

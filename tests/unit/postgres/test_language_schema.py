@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from trireme.errors import NotFoundError
+from trireme.ingest.documents import Indexed
 from trireme.postgres.configurations import SNOWBALL, configuration_of
 from trireme.postgres.language_schema import add_languages
 from trireme.postgres.languages import PostgresLanguages
@@ -17,7 +18,8 @@ from trireme.postgres.schema import MIGRATIONS, migrate
 from trireme.postgres.store import PostgresStore
 from trireme.retrieve.languages import CollectionLanguage
 from trireme.retrieve.words import fold, without_accents
-from trireme.types import Embedder, Passage, StoreQuery
+from trireme.storage import open_documents, open_queue
+from trireme.types import Document, Embedder, Passage, StoreQuery
 
 pytestmark = pytest.mark.e2e
 
@@ -188,6 +190,109 @@ def test_a_collection_is_read_anew_by_another_language_some_passages_at_a_time(s
         with pytest.raises(NotFoundError):
             languages.reread("t", "none", str)
     store.drop("t", "set")
+
+
+def test_of_long_passages_fewer_are_read_in_one_step(server, store, monkeypatch):
+    monkeypatch.setattr("trireme.postgres.languages.STEP_CHARACTERS", len(TEXTS["de"]) * 2)
+    found = [Passage(str(n), TEXTS["de"] * (3 if n == 2 else 1)) for n in range(4)]
+    store.put("t", "set", EMBEDDER, found, np.tile(VECTOR, (4, 1)))
+    steps, after = [], 0
+    with closing(PostgresLanguages(server.url.replace("/postgres?", "/languages?"))) as languages:
+        while (step := languages.reread("t", "set", lambda text: "de", after)).passages:
+            steps.append((step.passages, step.written))
+            after = step.last
+    assert steps == [(2, 2), (1, 1), (1, 1)]
+    store.drop("t", "set")
+
+
+def test_what_a_document_says_of_its_language_stays_as_it_says_it(server, store):
+    said = {"name": "German", "tag": "fr-FR", "list": ["de", "fr"], "other": "Klingon", "code": "de"}
+    found = [
+        Passage(id_, f"Die Häuser {id_}.", json.dumps({"language": value})) for id_, value in said.items()
+    ]
+    with closing(PostgresLanguages(server.url.replace("/postgres?", "/languages?"))) as languages:
+        store.put("t", "set", EMBEDDER, found, np.tile(VECTOR, (len(found), 1)))
+        # As they were read when they were put.
+        assert languages.reread("t", "set", lambda text: "pl").written == 0
+        languages.set("t", "set", "es")
+        assert languages.reread("t", "set", lambda text: "pl").written == len(said)
+    assert {id_: metadata(store, id_)["language"] for id_ in said} == {**said, "code": "es"}
+    store.drop("t", "set")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("{}", '{"language": "de"}'),
+        (' {"n": 1.10,\n"n": 2e400} ', ' {"n": 1.10,\n"n": 2e400, "language": "de"}'),
+        (r'{"x": "\ud800"}', r'{"x": "\ud800", "language": "de"}'),
+        (
+            '{"x": {"language": "en"}, "language":"en" ,"y": "}"}',
+            '{"x": {"language": "en"}, "language": "de" ,"y": "}"}',
+        ),
+        (r'{"l\u0061nguage": "en"}', r'{"l\u0061nguage": "en"}'),
+        ('{"language": null}', '{"language": null}'),
+        ('["en"]', '["en"]'),
+    ],
+)
+def test_metadata_gets_the_language_and_stays_letter_by_letter(server, store, before, after):
+    with closing(PostgresLanguages(server.url.replace("/postgres?", "/languages?"))) as languages:
+        languages.set("t", "set", "en")
+        store.put("t", "set", EMBEDDER, [Passage("p", TEXTS["de"], before)], VECTOR[np.newaxis])
+        languages.set("t", "set", "de")
+        assert languages.reread("t", "set", str).written == 1
+        assert languages.reread("t", "set", str).written == 0
+    (hit,) = store.search(StoreQuery(VECTOR, EMBEDDER, 1, "t", "set"))
+    assert hit.metadata == after
+    assert search(store, "set", "Haus") == {"p": 1.0}
+    store.drop("t", "set")
+
+
+def test_staged_passages_are_read_by_the_language_that_was_set_meanwhile(server, store):
+    url = server.url.replace("/postgres?", "/languages?")
+    found = [
+        Passage("0", TEXTS["de"], '{"language": "en"}'),
+        Passage("1", TEXTS["de"] + " Ruder", '{"language": "en"}'),
+    ]
+    with (
+        closing(open_queue(url, 15.0)) as queue,
+        closing(open_documents(url, language="en")) as documents,
+        closing(PostgresLanguages(url)) as languages,
+    ):
+        queue.publish("t", "set", [Document("d", "", ("text",), "d", digest="1")])
+        (job,) = queue.take(1)
+        documents.stage(job, 0, found, np.tile(VECTOR, (2, 1)), EMBEDDER)
+        languages.set("t", "set", "de")
+        assert documents.replace([Indexed(job, staged=2)], EMBEDDER, "m") == [job.id]
+        assert languages.find("t", "set") == CollectionLanguage("de", "de")
+    assert set(search(store, "set", "Haus")) == {"0", "1"}
+    assert metadata(store, "0") == {"language": "en"}
+    store.drop("t", "set")
+
+
+def test_passages_staged_for_a_new_collection_are_read_by_the_language_that_it_will_have(server, store):
+    url = server.url.replace("/postgres?", "/languages?")
+    with closing(open_queue(url, 15.0)) as queue, closing(open_documents(url, language="de")) as documents:
+        queue.publish("t", "set", [Document("d", "", ("text",), "d", digest="1")])
+        (job,) = queue.take(1)
+        documents.stage(job, 0, [Passage("0", TEXTS["de"])], VECTOR[np.newaxis], EMBEDDER)
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT configuration FROM trireme.staged").fetchall() == [("german",)]
+        documents.delete("t", "set", ["d"])
+
+
+def test_a_collection_that_has_a_language_and_nothing_else_takes_no_new_version(server, store):
+    with closing(PostgresLanguages(server.url.replace("/postgres?", "/languages?"))) as languages:
+        languages.set("t", "set", "de")
+    with pytest.raises(NotFoundError, match="no collection 'set'"):
+        store.versions.begin("t", "set", EMBEDDER, "m")
+    assert store.drop("t", "set") == 0
+
+
+def test_a_configuration_that_the_server_has_not_stems_nothing(server, store):
+    with psycopg.connect(server.url.replace("/postgres?", "/languages?")) as connection:
+        read = "SELECT trireme.read_passage('klingon', 'häuser', ''), trireme.stemmer('german') IS NULL"
+        assert connection.execute(read).fetchone() == ("'hauser':1", False)
 
 
 def metadata(store: PostgresStore, text: str) -> dict[str, object]:

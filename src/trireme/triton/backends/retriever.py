@@ -139,7 +139,8 @@ class RetrieverModel(BackendModel):
         place = (query.tenant, query.collection)
         asked = query
         needs_weights = self._makes_weights and query.sparse is None and query.mode in _BY_WEIGHTS
-        if needs_weights and place not in self._models:
+        # Of no text no encoder makes any.
+        if needs_weights and query.text.strip() and place not in self._models:
             asked = query = self._embed_again(query, self._embedder.digest, self._model)
         if place in self._models:
             try:

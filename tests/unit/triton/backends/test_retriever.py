@@ -253,6 +253,15 @@ def test_weights_that_come_with_the_request_find_passages(stack):
     assert "sent together" in stack.ask(collection="weighed", search_mode="sparse", **sent).error.message
 
 
+def test_a_query_without_text_asks_no_encoder_for_weights(stack, monkeypatch):
+    monkeypatch.setattr(stack.model, "_makes_weights", True)
+    stack.load_model("first")
+    assert ids(stack.ask(query=" ", search_mode="hybrid")) == ["oars", "fish"]
+    assert stack.asked == []
+    assert ids(stack.ask(search_mode="hybrid")) == ["oars", "fish"]
+    assert stack.asked == [("first", "three banks of oars")]
+
+
 def test_a_collection_without_weights_says_so(stack):
     sent = {"sparse_indices": np.array([[1]], np.int32), "sparse_weights": np.array([[0.5]], np.float32)}
     assert "has no sparse weights" in stack.ask(search_mode="sparse", **sent).error.message
