@@ -79,7 +79,10 @@ def test_a_workload_of_the_user_is_taken_as_it_is(tmp_path):
         ("[]", '"data"'),
         ('{"data": []}', '"data"'),
         ('{"data": [7]}', "entry 0 is not an object"),
-        ('{"data": [{"text": ["a"]}, {"txt": ["a"]}]}', "entry 1 has 'txt'.*dimensions, input_type, over_length, text"),
+        (
+            '{"data": [{"text": ["a"]}, {"txt": ["a"]}]}',
+            "entry 1 has 'txt'.*dimensions, input_type, over_length, text",
+        ),
         ('{"data": [{"input_type": ["query"]}]}', "entry 0 lacks 'text'"),
     ],
 )
