@@ -92,7 +92,7 @@ def start_server(repository: Path, folder: Path, **environ: str) -> TritonServer
     return TritonServer(config, {**os.environ, **environ})
 
 
-START_SECONDS = 300
+START_SECONDS = 480
 
 
 class Serving:
