@@ -260,7 +260,7 @@ def test_an_engine_that_fails_in_the_middle_cuts_the_answer(slow):
 
 
 def test_what_a_model_cannot_do_is_refused_by_name_before_and_when_it_is_asked(stack):
-    error = error_of(stack, chat_of(choices=2))
+    error = error_of(stack, chat_of(choices=17))
     assert (error.remedy, error.kind) == ("next", "invalid")
     assert str(error).startswith("n: ")
     turns = (says("Be brief.", "system"), says(QUERY))
