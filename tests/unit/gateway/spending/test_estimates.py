@@ -1,5 +1,6 @@
 """Bounds of calls: never below what tokenizers make of them, for texts of every kind."""
 
+import functools
 import random
 import shutil
 import unicodedata
@@ -192,12 +193,17 @@ def own(prompts_of, tmp_path):
     return OwnEstimates(TokenTexts(tmp_path), OwnLimits(tmp_path))
 
 
+@functools.cache
+def read_template(folder: Path) -> tuple[LlmTokenizer, ChatTemplate]:
+    tokenizer = LlmTokenizer.load(folder)
+    return tokenizer, ChatTemplate.load(folder, tokenizer)
+
+
 def rendered(call: ChatCall, folder: Path) -> int:
     """Tokens of the prompt as the server makes it."""
     import json
 
-    tokenizer = LlmTokenizer.load(folder)
-    template = ChatTemplate.load(folder, tokenizer)
+    tokenizer, template = read_template(folder)
     said = [{"role": one.role, "content": clean(one.text)} for one in call.messages]
     return len(tokenizer.encode(template.render(parse_messages(json.dumps(said))), add_special_tokens=False))
 
