@@ -6,7 +6,7 @@ import sys
 
 from stacks import ROOT
 
-# Of one block. Indexing docs takes two busy cores without AVX-512 VNNI more than two minutes.
+# Of one block.
 SECONDS = 300
 # An error of the gateway is an object, one of Triton a text; an empty one is none.
 ERROR = re.compile(r'"error":\s*(\{|"[^"])')

@@ -20,7 +20,7 @@ from trireme.triton.client import TritonClient
 sys.path.insert(0, str(Path(__file__).parent))
 
 from gateways import CALLER, FILE, gateway_over
-from stacks import ROOT, SAMPLE_CORPUS, Serving, settings_on_free_ports
+from stacks import ROOT, Serving, settings_on_free_ports, write_sample
 
 from fakes.calling_server import serving_caller
 from fakes.replicas import Replica
@@ -68,9 +68,10 @@ def stack(tmp_path_factory, corpus):
 
 @pytest.fixture(scope="session")
 def serving(tmp_path_factory):
-    """`trireme serve` over the project's documents; it starts again what is killed of it."""
-    settings = settings_on_free_ports(tmp_path_factory.mktemp("serve") / "data")
-    running = Serving(settings, *SAMPLE_CORPUS)
+    """`trireme serve` over documents of the project; it starts again what is killed of it."""
+    folder = tmp_path_factory.mktemp("serve")
+    settings = settings_on_free_ports(folder / "data")
+    running = Serving(settings, *write_sample(folder))
     try:
         running.wait_until_ready()
         yield running

@@ -3,11 +3,13 @@
 import dataclasses
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +27,19 @@ T = TypeVar("T")
 SAMPLE_CORPUS = [
     ROOT / name for name in re.search(r"serve --corpus (.+)", (ROOT / "Makefile").read_text())[1].split()
 ]
+QUESTIONS = tomllib.loads((ROOT / "defaults" / "questions.toml").read_text())["question"]
+
+
+def write_sample(folder: Path) -> list[Path]:
+    """What `make serve` indexes, less the pages that answer no question of defaults/questions.toml.
+
+    Half of it, since a core without VNNI takes a minute for each 600 passages.
+    """
+    for page in {source for question in QUESTIONS for source in question["sources"]}:
+        if (ROOT / "docs" / page).is_file():
+            (folder / "docs" / page).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / "docs" / page, folder / "docs" / page)
+    return [folder / "docs" if path == ROOT / "docs" else path for path in SAMPLE_CORPUS]
 
 
 def settings_on_free_ports(data_dir: Path, **changes) -> Settings:
