@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from trireme.types import FloatArray
 
 GRAPH_FILE = "openvino_model.xml"
 MAX_STREAMS = 4
+_FILLING_TYPES = threading.Lock()
 
 
 class OpenVinoSession:
@@ -24,6 +26,7 @@ class OpenVinoSession:
         import openvino
 
         self.streams, threads = share_cores(options.cores, options.threads)
+        _fill_types()
         core = openvino.Core()
         properties: dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT" if self.streams > 1 else "LATENCY",
@@ -65,6 +68,15 @@ class OpenVinoSession:
             return {name: done[self.output_names.index(name)].copy() for name in names}
         finally:
             self._requests.put(request)
+
+
+def _fill_types() -> None:
+    """Has OpenVINO fill its table of numpy types here: two threads whose first runs begin at once fill it together,
+    and neither goes on, for one holds its guard, the other the interpreter's lock (2026.4)."""
+    import openvino
+
+    with _FILLING_TYPES:
+        openvino.Type.f32.to_dtype()
 
 
 def _has_softmax(model: Any) -> bool:
