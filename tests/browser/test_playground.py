@@ -106,7 +106,8 @@ def test_an_answer_grows_while_it_is_written_and_can_be_stopped(new_console):
     console = new_console()
     console.open("playground")
     page = console.page
-    page.get_by_label("Model", exact=True).select_option("llm")
+    # The field is one to type in until the models are listed.
+    page.locator("select").and_(page.get_by_label("Model", exact=True)).select_option("llm")
     page.get_by_text("Options").click()
     page.get_by_label("Most tokens").fill("400")
     page.get_by_label("Question").fill("Count from one to two hundred in words.")

@@ -27,7 +27,7 @@ from fuzz.run import Run
 from fuzz.send import Reply, Sender
 from fuzz.watch import Watch
 
-REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "5000"))
+REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "2000"))
 SEED = int(os.environ.get("FUZZ_SEED", "12"))
 NUMBERS = [int(one) for one in os.environ.get("FUZZ_NUMBERS", "").split(",") if one] or range(REQUESTS)
 STREAM = Call("stream", "embedding", (b"",), path="/inference.GRPCInferenceService/ModelStreamInfer")

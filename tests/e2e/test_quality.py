@@ -12,7 +12,7 @@ from trireme.indexing import ingest_path
 from trireme.quality import evaluate, read_beir
 
 SQUAD = ROOT.parent / "shared" / "data" / "retrieval" / "squad"
-QUERIES = 60
+QUERIES = 40
 
 pytestmark = pytest.mark.shared_data
 
