@@ -156,7 +156,9 @@ class Load:
         self._closed = threading.Event()
         self._rounds = count()
         self.faults = []
-        self._threads = [threading.Thread(target=self._run, args=(one,)) for one in (self._ask, self._index)]
+        # Workers hold back while others ask: on a slow machine they would get to little else.
+        acts = ((self._ask, 2.0), (self._index, 0.1))
+        self._threads = [threading.Thread(target=self._run, args=act) for act in acts]
         for thread in self._threads:
             thread.start()
 
@@ -165,8 +167,8 @@ class Load:
         for thread in self._threads:
             thread.join()
 
-    def _run(self, act):
-        while not self._closed.wait(0.1):
+    def _run(self, act, pause):
+        while not self._closed.wait(pause):
             try:
                 act(next(self._rounds))
             except (UnavailableError, OSError):
