@@ -212,7 +212,9 @@ class Recipe:
     max_waiting: int = _key(256, _GENERATOR, parameter=True, least=0)
     prefix_caching: bool = _key(True, _GENERATOR, parameter=True)
     kv_cache_gb: float = _key(1.0, _GENERATOR, parameter=True, least=0.01)
-    gpu_memory_utilization: float = _key(0.9, _GENERATOR, parameter=True, least=0.01, most=1)
+    gpu_memory_utilization: float = _key(
+        0.9, _either(_GENERATOR, _EMBEDDER), parameter=True, least=0.01, most=1
+    )
     # Cards that share one model's weights; with 1, Triton places an engine of its own on each card.
     tensor_parallel_size: int = _key(1, _GENERATOR, parameter=True, least=1, most=64)
     default_max_tokens: int = _key(256, _either(_GENERATOR, _RAG), parameter=True, least=1)
