@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,18 @@ def check_vllm(checkpoint: Checkpoint, precision: str) -> None:
 
 
 def write_vllm(
-    graph: Graph, checkpoint: Checkpoint, precision: str, folder: Path, least: Mapping[str, float]
+    graph: Graph,
+    checkpoint: Checkpoint,
+    precision: str,
+    folder: Path,
+    least: Mapping[str, float],
+    *,
+    texts: Sequence[str] = TEXTS,
 ) -> None:
     """Writes weights, config.json, pooling.json and pooling.tensors into `folder`, which holds the tokenizer.
 
-    least: cosine_min and cosine_mean of a start on a GPU. Runs the original on the CPU. Raises UnsupportedError,
-    and GateError where the tokenizer differs.
+    least: cosine_min and cosine_mean of a start on a GPU, for `texts`. Runs the original on the CPU. Raises
+    UnsupportedError, and GateError where the tokenizer differs.
     """
     check_vllm(checkpoint, precision)
     for name, origin in _find_weights(checkpoint).items():
@@ -45,9 +51,9 @@ def write_vllm(
     _write_config(checkpoint, folder)
     compare_tokens(checkpoint, folder)
     tokenizer = open_tokenizer(folder, checkpoint.max_length)
-    vectors = run_texts(open_torch(graph), tokenizer, TEXTS)
+    vectors = run_texts(open_torch(graph), tokenizer, texts)
     tokenizer.no_padding()
-    rows = [encoded.ids for encoded in tokenizer.encode_batch(list(TEXTS))]
+    rows = [encoded.ids for encoded in tokenizer.encode_batch(list(texts))]
     ids = np.array([token for row in rows for token in row], np.int64)
     probe = TokenBatch(ids, np.zeros_like(ids), np.array([len(row) for row in rows], np.int64))
     write_pooling_files(
