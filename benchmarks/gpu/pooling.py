@@ -88,7 +88,7 @@ class Contestant:
         with suppress(OSError):
             os.killpg(self.process.pid, 9)
         self.process.wait()
-        self._reader.join(timeout=JOB_SECONDS)
+        self._reader.join(timeout=5)
         for stream in (self.process.stdin, self.process.stdout):
             # Nobody reads what is still in the pipe.
             with suppress(OSError):
