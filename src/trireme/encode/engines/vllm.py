@@ -187,7 +187,8 @@ def engine_arguments(folder: Path, config: PoolingConfig, options: SessionOption
     """What AsyncEngineArgs is made of, the pooler aside; the rest is as the checkpoint says."""
     tokens = max(STEP_TOKENS, config.max_length)
     return {
-        "model": str(folder),
+        # Of one that is not absolute vLLM asks the hub.
+        "model": str(folder.resolve()),
         "runner": "pooling",
         "dtype": _DTYPES[config.precision],
         # No pickled weights, no code of the checkpoint's own, no text.

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -120,8 +121,10 @@ def test_vllm_is_told_everything_that_a_checkpoint_could_say_otherwise(open_sess
 
 def test_a_row_longer_than_a_step_of_vllm_fits_one():
     config = PoolingConfig("lasttoken", "fp16", 40_000, 50)
-    arguments = vllm.engine_arguments(".", config, SessionOptions())
+    arguments = vllm.engine_arguments(Path("models"), config, SessionOptions())
     assert (arguments["dtype"], arguments["max_num_batched_tokens"]) == ("float16", 40_000)
+    # Of one that is not absolute vLLM asks the hub.
+    assert arguments["model"] == str(Path.cwd() / "models")
 
 
 def test_threads_get_the_rows_that_they_sent(open_session):
