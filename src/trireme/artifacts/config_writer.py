@@ -25,6 +25,8 @@ _WARMUP_TEXTS = {
 }
 # What a backend is told, by kind; the backends refuse any other parameter.
 PARAMETERS = {name: parameter_keys(kind) for name, kind in KINDS.items() if not kind.is_ensemble}
+# Of encoders engine vllm alone is told it.
+GPU_MEMORY = "gpu_memory_utilization"
 _LLM_ENGINES = {"cpu": "openvino", "gpu": "vllm"}
 
 Message = dict[str, Any]
@@ -139,7 +141,9 @@ def _serving(recipe: Recipe) -> Message:
     if _warmup_inputs(recipe):
         part["model_warmup"] = [_warmup(recipe)]
     part["parameters"] = {
-        name: {"string_value": _parameter(recipe, name)} for name in parameter_keys(recipe.traits)
+        name: {"string_value": _parameter(recipe, name)}
+        for name in parameter_keys(recipe.traits)
+        if name != GPU_MEMORY or recipe.engine == "vllm" or recipe.traits.is_generator
     }
     return part
 

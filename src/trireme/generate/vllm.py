@@ -24,13 +24,9 @@ from trireme.generate.engine import (
     EngineStats,
     Sampling,
 )
-from trireme.generate.vllm_arguments import (
-    ENVIRONMENT,
-    engine_arguments,
-    sampling_parameters,
-    visible_devices,
-)
+from trireme.generate.vllm_arguments import engine_arguments, sampling_parameters, visible_devices
 from trireme.generate.vllm_output import engine_failed, read_output
+from trireme.vllm_environment import ENVIRONMENT
 
 RESTART_PAUSE_SECONDS = 5.0
 # Below the time that a stopping tritonserver gives its models.
