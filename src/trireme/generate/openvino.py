@@ -22,7 +22,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from trireme.errors import ArtifactError, InvalidInputError, SettingError, TriremeError, UnavailableError
-from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, EngineStats
+from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, EngineStats, check_adapter
 from trireme.generate.form_check import FormCheck
 from trireme.generate.openvino_properties import compile_properties
 from trireme.generate.openvino_worker import read_state
@@ -69,6 +69,7 @@ class OpenVinoEngine:
                 "owner_pid": options.owner_pid,
             }
         )
+        self._options = options
         self._table = RequestTable(options.max_num_seqs, options.max_waiting, blocks, BLOCK_TOKENS)
         self._lock = threading.Lock()
         self._count = itertools.count(1)
@@ -90,6 +91,7 @@ class OpenVinoEngine:
         self._watcher.start()
 
     def submit(self, request: EngineRequest) -> None:
+        check_adapter(request.adapter, self._options)
         if request.sampling.logprobs:
             raise InvalidInputError(
                 "top_logprobs must be 0: the openvino engine says the log-probability of the chosen token alone,"
