@@ -6,6 +6,7 @@ They are not merged. What is merged at the build is the recipe's `adapter`.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from trireme.checkpoints.config import refuse
 from trireme.checkpoints.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, LoraAdapter
 from trireme.checkpoints.tensors import TensorFiles
 from trireme.errors import UnsupportedError
-from trireme.export_llm.architecture import read_architecture
-from trireme.export_llm.weights import linear_shapes
+from trireme.export_llm.architecture import Architecture, read_architecture
+from trireme.export_llm.weights import EMBEDDING, HEAD, linear_shapes
+from trireme.generate.adapter_marks import MOST_IDS
 
 # The largest that vLLM 0.24 has kernels for; our own graph is as long as theirs.
 MOST_RANK = 512
@@ -51,7 +53,7 @@ def open_adapters(recipe: Recipe, project: Path) -> dict[str, LoraAdapter]:
     return found
 
 
-def check_for_vllm(adapters: dict[str, LoraAdapter], folder: Path, config: dict[str, Any]) -> None:
+def check_for_vllm(adapters: Mapping[str, LoraAdapter], folder: Path, config: dict[str, Any]) -> None:
     """Raises UnsupportedError for an adapter that vLLM would refuse or compute otherwise than PEFT does.
 
     folder, config: of the checkpoint whose layers it must fit.
@@ -70,7 +72,34 @@ def check_for_vllm(adapters: dict[str, LoraAdapter], folder: Path, config: dict[
             )
 
 
-def place_adapters(adapters: dict[str, LoraAdapter], stage: Path) -> None:
+def check_for_graph(adapters: Mapping[str, LoraAdapter], architecture: Architecture | None) -> None:
+    """Raises UnsupportedError for an adapter that a graph of ours cannot have beside its layers.
+
+    architecture: None where there is no graph of our own.
+    """
+    if not adapters:
+        return
+    if architecture is None:
+        raise UnsupportedError(
+            "adapters of a request go with graphs of our own (llama, mistral, qwen2, qwen3) on a CPU: merge each"
+            " with the recipe's key adapter, as a model of its own, or take target gpu"
+        )
+    if (len(adapters) + 1) * architecture.vocabulary > MOST_IDS:
+        most = MOST_IDS // architecture.vocabulary - 1
+        raise UnsupportedError(
+            f"adapters names {len(adapters)}; a graph with {architecture.vocabulary} tokens takes {most}"
+        )
+    shapes = linear_shapes(architecture)
+    for adapter in adapters.values():
+        if tables := adapter.modules & {HEAD, EMBEDDING}:
+            raise UnsupportedError(
+                f"{adapter.files[1]} changes {min(tables)!r}, which requests share on a CPU: merge it with the"
+                " recipe's key adapter"
+            )
+        adapter.check_modules(shapes)
+
+
+def place_adapters(adapters: Mapping[str, LoraAdapter], stage: Path) -> None:
     """Copies each adapter's two files below `stage`, under the names that PEFT and vLLM know."""
     for name, adapter in adapters.items():
         folder = stage / ADAPTERS_FOLDER / name

@@ -26,7 +26,7 @@ from trireme.checkpoints.lora import LoraAdapter, adapter_files
 from trireme.checkpoints.source import SAFE_SUFFIXES, fetch_source
 from trireme.checkpoints.tensors import TensorFiles, weight_files
 from trireme.errors import InvalidInputError, UnsupportedError
-from trireme.export_llm.adapters import check_for_vllm, open_adapters, place_adapters
+from trireme.export_llm.adapters import check_for_graph, check_for_vllm, open_adapters, place_adapters
 from trireme.export_llm.architecture import (
     Architecture,
     NoOwnGraphError,
@@ -39,6 +39,7 @@ from trireme.export_llm.optimum_process import ADVICE, Optimum
 from trireme.export_llm.parity import read_thresholds
 from trireme.export_llm.quantization import Quantization, read_quantization
 from trireme.export_llm.rounding import ROUNDINGS, Rounding
+from trireme.generate.adapter_marks import mark_prompt
 from trireme.generate.chat import TEMPLATE_FOLDER, ChatTemplate, named_template
 from trireme.generate.model_files import read_eos_token_ids
 from trireme.generate.tokenizer import LlmTokenizer
@@ -169,7 +170,9 @@ def read_source(
     _check_text_files(folder)
     found = None if adapter is None else _read_adapter(adapter, recipe)
     length = limit or model.positions
-    return LlmSource(folder, config, architecture, model.vocabulary, length, found, exporter)
+    adapters = open_adapters(recipe, project)
+    check_for_graph(adapters, architecture)
+    return LlmSource(folder, config, architecture, model.vocabulary, length, found, exporter, adapters)
 
 
 def _find_form(
@@ -289,18 +292,28 @@ def _make_graph(
     weights = Weights(source.folder, source.architecture, quantization, source.adapter)
     roundings = ROUNDINGS.get(recipe.precision)
     store = ConstantStore(stage / SCRATCH_FILE)
-    model = build_graph(weights, store, lambda step: notice(f"build, {step}"), roundings)
+    adapters = list(source.adapters.values())
+    model = build_graph(weights, store, lambda step: notice(f"build, {step}"), roundings, adapters)
     notice("write")
     openvino.save_model(model, stage / GRAPH_FILE, compress_to_fp16=False)
     del model
     store.close()
     (stage / SCRATCH_FILE).unlink()
     _copy_text_files(source.folder, stage)
+    place_adapters(source.adapters, stage)
     prompts = make_prompts(stage, source.max_model_len)
-    before = compute_logits(weights, prompts, lambda step: notice(f"compare, {step}"))
+    # By number the adapter that each is read with: the model's own, then one of them once more for each.
+    numbers = [0] * len(prompts) + list(range(1, len(adapters) + 1))
+    prompts += [prompts[number % len(prompts)] for number in range(len(adapters))]
+    read_with = [None, *adapters]
+    before = compute_logits(
+        weights, prompts, lambda step: notice(f"compare, {step}"), [read_with[number] for number in numbers]
+    )
     notice("compare")
     served = ServedGraph(stage / GRAPH_FILE, compile_properties(recipe.threads), max(map(len, prompts)))
-    figures = dict(compare_logits(before, [served.logits(prompt) for prompt in prompts]))
+    pairs = zip(prompts, numbers, strict=True)
+    marked = [mark_prompt(prompt, number, source.vocabulary) for prompt, number in pairs]
+    figures = dict(compare_logits(before, [served.logits(prompt) for prompt in marked]))
     stored = roundings.layers if roundings else quantization
     return _name_precision(stored, store.kept_fp32), figures
 

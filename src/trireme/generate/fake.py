@@ -210,7 +210,7 @@ class FakeEngine:
         """What of the prompt is said, from the first token on."""
         prompt = self._quoted(request.prompt)
         turns = self._options.adapters.index(request.adapter) + 1 if request.adapter else 0
-        first = turns % len(prompt)
+        first = turns % max(1, len(prompt))
         return prompt[first:] + prompt[:first]
 
     def _quoted(self, prompt: tuple[int, ...]) -> tuple[int, ...]:
