@@ -557,7 +557,7 @@ def test_an_adapter_is_chosen_by_lora_name_and_an_unknown_one_is_refused_with_th
     texts = [said(**({"lora_name": name} if name else {})).text for name in ("", "law", "art", "")]
     assert texts[0] == texts[3] and len({*texts}) == 3
     (refused,) = said(lora_name="other").sender.responses
-    assert "'other' is no adapter of this model; there are: law, art" in refused.error
+    assert "'other' is no adapter of this model; there are: law, art" in refused.error.message
 
 
 def test_a_configuration_that_names_other_adapters_than_were_built_stops_the_load(make, monkeypatch):
