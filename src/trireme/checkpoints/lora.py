@@ -144,7 +144,8 @@ class LoraAdapter:
         return next(uneven, "")
 
     def _rank(self, module: str) -> int:
-        return self._tensors.entry(self._names[module]["A"]).shape[0]
+        shape = self._tensors.entry(self._names[module]["A"]).shape
+        return shape[0] if shape else 0
 
     def check_modules(self, known: Mapping[str, tuple[int, int] | None]) -> None:
         """Raises UnsupportedError unless every update has a layer, of `known` [out, in] by name, and its shape.
@@ -155,7 +156,7 @@ class LoraAdapter:
             if module not in known:
                 raise UnsupportedError(f"{self._weights_file}: the model has no layer {module!r}")
             down, up = (self._tensors.entry(self._names[module][part]).shape for part in "AB")
-            is_product = len(down) == len(up) == 2 and up[1] == down[0]
+            is_product = len(down) == len(up) == 2 and up[1] == down[0] > 0
             layer = known[module]
             if not is_product or layer not in (None, (up[0], down[1])):
                 raise UnsupportedError(

@@ -40,7 +40,7 @@ def test_what_has_no_place_in_the_model_is_named(tmp_path):
     write(tmp_path, layer="model.layers.9.self_attn.q_proj")
     with pytest.raises(UnsupportedError, match=r"no layer 'model\.layers\.9"):
         LoraAdapter(tmp_path).check_modules(KNOWN)
-    for shapes in (((2, 7), (6, 2)), ((2, 8), (5, 2)), ((2, 8), (6, 3))):
+    for shapes in (((2, 7), (6, 2)), ((2, 8), (5, 2)), ((2, 8), (6, 3)), ((2,), (6, 2))):
         write(tmp_path, shapes=shapes)
         with pytest.raises(UnsupportedError, match=r"q_proj' is .* times .*, the layer \[6, 8\]"):
             LoraAdapter(tmp_path).check_modules(KNOWN)
