@@ -25,6 +25,8 @@ _WARMUP_TEXTS = {
 }
 # What a backend is told, by kind; the backends refuse any other parameter.
 PARAMETERS = {name: parameter_keys(kind) for name, kind in KINDS.items() if not kind.is_ensemble}
+# Of encoders engine vllm alone is told it.
+GPU_MEMORY = "gpu_memory_utilization"
 _LLM_ENGINES = {"cpu": "openvino", "gpu": "vllm"}
 
 Message = dict[str, Any]
@@ -141,10 +143,16 @@ def _serving(recipe: Recipe) -> Message:
     part["parameters"] = {
         name: {"string_value": _parameter(recipe, name)}
         for name in parameter_keys(recipe.traits)
-        # Not of a model without: its configuration stays as it was before there were any.
-        if name != ADAPTERS or recipe.adapters
+        if _is_said(name, recipe)
     }
     return part
+
+
+def _is_said(name: str, recipe: Recipe) -> bool:
+    """Of a model that makes no use of them not: its configuration stays as it was before there were any."""
+    if name == ADAPTERS:
+        return bool(recipe.adapters)
+    return name != GPU_MEMORY or recipe.engine == "vllm" or recipe.traits.is_generator
 
 
 def _parameter(recipe: Recipe, name: str) -> str:

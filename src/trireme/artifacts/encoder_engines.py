@@ -14,6 +14,8 @@ MODEL_FILE = "model.onnx"
 GRAPH_FILE = "openvino_model.xml"
 GRAPH_WEIGHTS_FILE = "openvino_model.bin"
 PACKED_FILES = ("model.safetensors", "packed.json")
+# Beside the weights, in as many files as the checkpoint has.
+POOLING_FILES = ("config.json", "pooling.json", "pooling.tensors")
 
 _PROCESSORS = {"cpu": "CPUs", "gpu": "GPUs"}
 
@@ -36,6 +38,8 @@ class EncoderEngine:
     is_calibrated: bool = False
     is_default: bool = False
     fallback: str = ""
+    # Runs on a GPU alone: its vectors are compared with the original's when it starts there, not when it is built.
+    compares_at_start: bool = False
 
 
 # In the order in which messages name them.
@@ -63,6 +67,14 @@ ENGINES = {
             precisions=("fp32", "fp16", "bf16"),
             files=PACKED_FILES,
             runs_adapters=False,
+        ),
+        EncoderEngine(
+            "vllm",
+            targets=("gpu",),
+            precisions=("fp16", "bf16"),
+            files=POOLING_FILES,
+            runs_adapters=False,
+            compares_at_start=True,
         ),
         EncoderEngine(
             "onnx",

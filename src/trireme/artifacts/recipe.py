@@ -41,6 +41,7 @@ _READS_PAIRS: Trait = attrgetter("reads_pairs")
 _SCORES: Trait = attrgetter("makes_scores")
 _VECTORS = _either(_EMBEDDER, _KEEPS_PASSAGES)
 _GENERATOR: Trait = attrgetter("is_generator")
+_ON_VLLM = _either(_GENERATOR, _EMBEDDER)
 _TOP_K: Trait = attrgetter("limits_top_k")
 _CALLS_MODELS: Trait = attrgetter("step_counts")
 _RETRIEVER = _named("retriever")
@@ -100,7 +101,6 @@ class Recipe:
     )
     query_prompt: str | None = _key(None, _VECTORS, builds=True, help="put before every query")
     passage_prompt: str | None = _key(None, _VECTORS, builds=True, help="put before every passage")
-
     template: str | None = _key(
         None,
         _READS_PAIRS,
@@ -187,7 +187,7 @@ class Recipe:
     max_waiting: int = _key(256, _GENERATOR, parameter=True, least=0)
     prefix_caching: bool = _key(True, _GENERATOR, parameter=True)
     kv_cache_gb: float = _key(1.0, _GENERATOR, parameter=True, least=0.01)
-    gpu_memory_utilization: float = _key(0.9, _GENERATOR, parameter=True, least=0.01, most=1)
+    gpu_memory_utilization: float = _key(0.9, _ON_VLLM, parameter=True, least=0.01, most=1)
     # Cards that share one model's weights; with 1, Triton places an engine of its own on each card.
     tensor_parallel_size: int = _key(1, _GENERATOR, parameter=True, least=1, most=64)
     default_max_tokens: int = _key(256, _either(_GENERATOR, _RAG), parameter=True, least=1)

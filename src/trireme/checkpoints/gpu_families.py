@@ -1,10 +1,28 @@
-"""Language models whose checkpoints may name code (auto_map) on a GPU: that code is not run.
-
-transformers 5 or vLLM 0.24 has classes of its own for each and takes those. Models without such code need no row.
-"""
+"""What vLLM 0.24 has classes of its own for."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+# The architecture of each family of encoders (families.py) whose vectors vLLM makes; others it would run through
+# transformers, or not at all.
+POOLED_ON_GPU: Mapping[str, str] = {
+    "bert": "BertModel",
+    "roberta": "RobertaModel",
+    "xlm-roberta": "XLMRobertaModel",
+    "modernbert": "ModernBertModel",
+    "qwen3": "Qwen3ForCausalLM",
+    "qwen2": "Qwen2Model",
+    "llama": "LlamaModel",
+    "mistral": "MistralModel",
+    "gemma2": "Gemma2Model",
+    "gemma3_text": "Gemma3TextModel",
+}
+# Of these, those whose states float16 cannot hold.
+NO_FP16_ON_GPU = ("gemma2", "gemma3_text")
+
+# Language models whose checkpoints may name code (auto_map) on a GPU: that code is not run. transformers 5 or vLLM
+# has classes of its own for each and takes those. Models without such code need no row.
 NATIVE_ON_GPU = frozenset(
     """
     afmoe apertus arcee bloom cohere cohere2 cwm dbrx deepseek_v2 deepseek_v3 deepseek_v32 deepseek_v4

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -77,6 +79,16 @@ def fetch_source(recipe: Recipe, cache: Path, project: Path = Path()) -> Path:
     if recipe.weights_sha256:
         _check_weights(found, recipe.weights_sha256)
     return found
+
+
+def link_file(path: Path, target: Path) -> None:
+    """A hard link `target` to the file at `path`; a copy where the disk is another."""
+    # A hub cache holds symbolic links to its files.
+    origin = path.resolve()
+    try:
+        os.link(origin, target)
+    except OSError:
+        shutil.copyfile(origin, target)
 
 
 def _find_importer(path: Path) -> Importer | None:

@@ -33,13 +33,14 @@ class SessionOptions:
     """threads: within an operator, 0 for the engine's choice. `device_id`: of a CUDA device, None for the CPU.
 
     max_length: tokens of the longest row, which padding must not pass; 0 where it may. instances: how many
-    sessions share the machine's cores.
+    sessions share the machine's cores. gpu_memory_utilization: how much of the card's memory engine vllm may take.
     """
 
     threads: int = 0
     device_id: int | None = None
     max_length: int = 0
     instances: int = 1
+    gpu_memory_utilization: float = 0.9
 
     @property
     def cores(self) -> int:

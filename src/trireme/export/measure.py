@@ -32,7 +32,7 @@ def measure_parity(
 
     Raises GateError when the tokenizer in `version_dir` differs.
     """
-    _compare_tokens(checkpoint, version_dir)
+    compare_tokens(checkpoint, version_dir)
     if checkpoint.rules is not None:
         return measure_outputs(graph, checkpoint, version_dir, engine)
     tokenizer = open_tokenizer(version_dir, checkpoint.max_length)
@@ -127,7 +127,8 @@ def _fill(checkpoint: Checkpoint, version_dir: Path, pairs: Sequence[tuple[str, 
     return [tokenizer.encode_filled(template, query, [passage])[0].ids for query, passage in pairs]
 
 
-def _compare_tokens(checkpoint: Checkpoint, version_dir: Path) -> None:
+def compare_tokens(checkpoint: Checkpoint, version_dir: Path) -> None:
+    """Raises GateError where the tokenizer in `version_dir` reads a text otherwise than the checkpoint's."""
     original = load_pretrained(checkpoint)
     exported = open_tokenizer(version_dir, checkpoint.max_length)
     for text in TEXTS:

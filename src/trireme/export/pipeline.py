@@ -10,7 +10,7 @@ from typing import Any
 
 from trireme.artifacts.build import BuildOptions, Built, Notice, Outcome, build
 from trireme.artifacts.encoder_engines import ENGINES
-from trireme.artifacts.gate import Gate
+from trireme.artifacts.gate import Gate, Thresholds
 from trireme.artifacts.inputs import Inputs, hash_folder, read_tools
 from trireme.artifacts.kinds import ENCODER_KINDS
 from trireme.artifacts.manifest import ENCODER_FILES, THRESHOLDS_FILE, TOKENIZER_FILE, Manifest, hash_file
@@ -71,6 +71,12 @@ def _build_from(folder: Path, recipe: Recipe, options: BuildOptions, notice: Not
     adapter = _find_adapter(recipe, options.project)
     checkpoint = apply_recipe(read_checkpoint(folder, recipe.kind, adapter is not None), recipe)
     recipe = replace(recipe, engine=choose_engine(recipe, checkpoint))
+    compares_here = not ENGINES[recipe.engine].compares_at_start
+    if options.quality is not None and not compares_here:
+        raise UnsupportedError(
+            f"--quality runs what was built, and engine {recipe.engine} runs on a GPU alone; measure with engine"
+            " onnx"
+        )
     calibration = _find_calibration(recipe, options)
     inputs = collect_inputs(recipe, [path for path in (folder, adapter, calibration) if path is not None])
     work = Work(recipe, inputs, checkpoint, adapter, calibration, options)
@@ -78,7 +84,7 @@ def _build_from(folder: Path, recipe: Recipe, options: BuildOptions, notice: Not
     return build(
         inputs,
         lambda stage: _make(work, stage, notice),
-        Gate(recipe.model, read_thresholds(recipe)),
+        Gate(recipe.model, read_thresholds(recipe) if compares_here else Thresholds({}, {})),
         VersionPlace(options.repository, recipe, _bytes_needed(checkpoint.transformer_dir), dataset),
         force=options.force,
         notice=notice,
@@ -91,6 +97,10 @@ def choose_engine(recipe: Recipe, checkpoint: Checkpoint) -> str:
     Raises UnsupportedError for an engine that is named and cannot run the model.
     """
     engine = ENGINES[recipe.encoder_engine]
+    if engine.compares_at_start:
+        from trireme.export.vllm_files import check_vllm
+
+        check_vllm(checkpoint, recipe.precision)
     if not engine.fallback:
         return engine.name
     from trireme.encode.packed.cpu_kernels import is_fast
@@ -146,9 +156,12 @@ def _make(work: Work, stage: Path, notice: Notice) -> Built[Manifest]:
     notice("load and compare with the library")
     checkpoint, graph = _load(work, stage)
     notice("export")
+    least = read_thresholds(recipe).least
     WRITERS[recipe.encoder_engine](
-        Export(graph, checkpoint, recipe.precision, stage, work.calibration, notice)
+        Export(graph, checkpoint, recipe.precision, stage, work.calibration, notice, least)
     )
+    if ENGINES[recipe.encoder_engine].compares_at_start:
+        return Built({}, lambda: _describe(work, checkpoint, graph, stage))
     notice("compare")
     built = open_built(stage, recipe.encoder_engine, checkpoint.max_length)
     figures = measure_parity(graph, checkpoint, stage, built, recipe.encoder_engine)
@@ -206,7 +219,10 @@ def _load(work: Work, stage: Path) -> tuple[Checkpoint, Any]:
 def _describe(work: Work, checkpoint: Checkpoint, graph: Any, stage: Path) -> Manifest:
     """The manifest of the files in `stage`, without figures."""
     recipe = work.recipe
-    names = (*ENCODER_FILES[recipe.encoder_engine], TOKENIZER_FILE, *_place_thresholds(work, stage))
+    weights = sorted(path.name for path in stage.glob("*.safetensors*"))
+    # Each once, those that every model of the engine has first.
+    names = dict.fromkeys((*ENCODER_FILES[recipe.encoder_engine], TOKENIZER_FILE, *weights))
+    names |= dict.fromkeys(_place_thresholds(work, stage))
     return Manifest(
         model=recipe.model,
         kind=checkpoint.kind,

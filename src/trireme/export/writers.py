@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Export:
     """A loaded module on its way to the files of an engine. `calibration` is a text file where int8 is static.
 
-    `stage` is the folder for the files; it holds the tokenizer. `notice` hears the name of a step.
+    `stage` is the folder for the files; it holds the tokenizer. `notice` hears the name of a step. `least`: how far
+    an engine that is compared when it starts must then agree with the original, by the gate's names.
     """
 
     graph: Graph
@@ -29,6 +30,7 @@ class Export:
     stage: Path
     calibration: Path | None
     notice: Callable[[str], None]
+    least: Mapping[str, float] = field(default_factory=dict)
 
 
 def _write_packed(export: Export) -> None:
@@ -63,6 +65,12 @@ def _write_openvino(export: Export) -> None:
     )
 
 
+def _write_vllm(export: Export) -> None:
+    from trireme.export.vllm_files import write_vllm
+
+    write_vllm(export.graph, export.checkpoint, export.precision, export.stage, export.least)
+
+
 def _convert(export: Export, act: Callable[[Path], None]) -> None:
     """Calls `act` with the module as an ONNX graph in fp32, which is gone afterwards."""
     from trireme.export.graph import export_onnx
@@ -80,5 +88,6 @@ WRITERS: dict[str, Callable[[Export], None]] = {
     "onnx": _write_onnx,
     "openvino": _write_openvino,
     "torch": _write_packed,
+    "vllm": _write_vllm,
     "vnni": _write_packed,
 }

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
-from trireme.checkpoints.source import SAFE_SUFFIXES
+from trireme.checkpoints.source import SAFE_SUFFIXES, link_file
 from trireme.checkpoints.tensors import TensorFiles, indexed_names, weight_files
 from trireme.export_llm.gpu_config import (
     check_index,
@@ -47,9 +45,4 @@ def link_checkpoint(folder: Path, target: Path) -> None:
         is_unused = path.suffix == ".safetensors" and path.name not in weights
         if path.suffix not in SAFE_SUFFIXES or is_unused or not path.is_file():
             continue
-        # A hub cache holds symbolic links to its files.
-        origin = path.resolve()
-        try:
-            os.link(origin, target / path.name)
-        except OSError:
-            shutil.copyfile(origin, target / path.name)
+        link_file(path, target / path.name)

@@ -26,13 +26,13 @@ from trireme.generate.engine import (
     check_adapter,
 )
 from trireme.generate.vllm_arguments import (
-    ENVIRONMENT,
     engine_arguments,
     lora_request,
     sampling_parameters,
     visible_devices,
 )
 from trireme.generate.vllm_output import engine_failed, read_output
+from trireme.vllm_environment import ENVIRONMENT
 
 RESTART_PAUSE_SECONDS = 5.0
 # Below the time that a stopping tritonserver gives its models.

@@ -9,16 +9,8 @@ from typing import Any
 
 from trireme.generate.engine import EngineOptions, Sampling, StructuredOutput
 from trireme.generate.model_files import ADAPTERS_FOLDER
+from trireme.vllm_environment import show_device
 
-# Read by vLLM when it is imported. Its own process must not be forked from one with threads.
-ENVIRONMENT = {
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-    "HF_HUB_OFFLINE": "1",
-    # A regular expression that takes longer ends vLLM's process, with all requests; ours are bounded by their size.
-    "VLLM_REGEX_COMPILATION_TIMEOUT_S": "60",
-}
-DEVICES = "CUDA_VISIBLE_DEVICES"
 # What vLLM takes for max_lora_rank.
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 MOST_AT_ONCE = 8
@@ -27,13 +19,8 @@ _log = logging.getLogger(__name__)
 
 
 def visible_devices(options: EngineOptions, environ: Mapping[str, str]) -> dict[str, str]:
-    """Shows vLLM the card of `device_id` alone: it takes the first ones that it sees, whichever Triton chose."""
-    if options.device_id is None or options.tensor_parallel_size > 1:
-        return {}
-    shown = environ.get(DEVICES, "").split(",")
-    # Triton counts those that it sees itself.
-    device = shown[options.device_id] if options.device_id < len(shown) else ""
-    return {DEVICES: device.strip() or str(options.device_id)}
+    """Shows vLLM the card of `device_id` alone, unless it takes several."""
+    return show_device(None if options.tensor_parallel_size > 1 else options.device_id, environ)
 
 
 def engine_arguments(options: EngineOptions) -> dict[str, Any]:
@@ -80,7 +67,7 @@ def lora_request(name: str, options: EngineOptions) -> Any:
     from vllm.lora.request import LoRARequest
 
     folder = options.model_dir / ADAPTERS_FOLDER / name
-    return LoRARequest(name, options.adapters.index(name) + 1, str(folder))
+    return LoRARequest(name, options.adapters.index(name) + 1, str(folder.absolute()))
 
 
 def _has_tokenizer(folder: Path) -> bool:

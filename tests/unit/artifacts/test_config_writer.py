@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 from google.protobuf import json_format
 
-from trireme.artifacts.config_writer import config_files, render, warmup_files, write_config
+from trireme.artifacts.config_writer import PARAMETERS, config_files, render, warmup_files, write_config
 from trireme.artifacts.recipe import Recipe
 from trireme.errors import SettingError
 
@@ -233,3 +233,11 @@ def test_a_retriever_takes_no_vectors_of_tokens_and_several_outputs_no_response_
         Recipe("r", "retriever", embedder="e", outputs=("multi",))
     with pytest.raises(SettingError, match="response_cache must be false"):
         Recipe("e", "text_encoder", source="x", outputs=("dense", "sparse"), response_cache=True)
+
+
+def test_engine_vllm_alone_is_told_an_encoders_share_of_the_card():
+    plain = Recipe("e", "text_encoder", source="x", target="gpu", gpu_memory_utilization=0.3)
+    assert "gpu_memory_utilization" not in parse(plain).parameters
+    pooled = dataclasses.replace(plain, engine="vllm", precision="bf16")
+    assert parse(pooled).parameters["gpu_memory_utilization"].string_value == "0.3"
+    assert "gpu_memory_utilization" in PARAMETERS["text_encoder"]

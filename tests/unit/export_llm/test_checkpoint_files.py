@@ -1,11 +1,11 @@
 import json
+import os
 
 import pytest
 
 from trireme.artifacts.manifest import hash_file
 from trireme.checkpoints.tensors import TensorFiles
 from trireme.errors import UnsupportedError
-from trireme.export_llm import checkpoint_files
 from trireme.export_llm.checkpoint_files import check_for_gpu, link_checkpoint, name_gpu_precision
 
 
@@ -41,7 +41,7 @@ def test_another_disk_gets_copies_and_a_hub_cache_its_files(make_llm, tmp_path, 
     def refuse(origin, link):
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr(checkpoint_files.os, "link", refuse)
+    monkeypatch.setattr(os, "link", refuse)
     link_checkpoint(cache, target)
     assert not (target / "model.safetensors").is_symlink()
     assert hash_file(target / "model.safetensors") == hash_file(folder / "model.safetensors")

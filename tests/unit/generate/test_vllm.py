@@ -18,7 +18,7 @@ from trireme.errors import ArtifactError, InvalidInputError, UnavailableError
 from trireme.generate import vllm
 from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, Sampling, StructuredOutput
 from trireme.generate.vllm import VllmEngine
-from trireme.generate.vllm_arguments import DEVICES, ENVIRONMENT
+from trireme.vllm_environment import DEVICES, ENVIRONMENT
 
 OPTIONS = EngineOptions(
     Path("/models/llm"), (7,), 64, max_num_seqs=2, max_num_batched_tokens=1, max_waiting=1

@@ -37,6 +37,12 @@ def _open_torch(folder: Path, options: SessionOptions) -> Session:
     return TorchSession(folder, options)
 
 
+def _open_vllm(folder: Path, options: SessionOptions) -> Session:
+    from trireme.encode.engines.vllm import VllmSession
+
+    return VllmSession(folder, options)
+
+
 def _open_vnni(folder: Path, options: SessionOptions) -> Session:
     from trireme.encode.engines.vnni import VnniSession
 
@@ -47,5 +53,6 @@ OPENERS: dict[str, Callable[[Path, SessionOptions], Session]] = {
     "onnx": _open_onnx,
     "openvino": _open_openvino,
     "torch": _open_torch,
+    "vllm": _open_vllm,
     "vnni": _open_vnni,
 }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from trireme.artifacts.config_writer import PARAMETERS
+from trireme.artifacts.config_writer import GPU_MEMORY, PARAMETERS
 from trireme.artifacts.contracts import DENSE, ENCODER_OUTPUTS
 from trireme.artifacts.manifest import Manifest, read_manifest, verify_files
 from trireme.encode.calibrate import calibrate
@@ -83,7 +84,12 @@ def measure(config: ModelConfig, queue: RowQueue, session: Session, manifest: Ma
 
 
 def _session_options(config: ModelConfig, manifest: Manifest) -> SessionOptions:
-    return SessionOptions(config.read_int("threads"), config.device_id, manifest.max_length, config.instances)
+    options = SessionOptions(
+        config.read_int("threads"), config.device_id, manifest.max_length, config.instances
+    )
+    if GPU_MEMORY not in config.parameters:
+        return options
+    return replace(options, gpu_memory_utilization=config.read_number(GPU_MEMORY))
 
 
 def open_encoder_session(

@@ -140,3 +140,16 @@ def test_rows_without_a_weight_or_a_vector_are_all_padding():
     assert padded["sparse_indices"].tolist() == [[-1], [3]]
     assert pad_weights([none])["sparse_weights"].shape == (1, 0)
     assert pad_vectors([np.zeros((0, 2), np.float32)])["vector_count"].tolist() == [[0]]
+
+
+@pytest.mark.parametrize(("told", "share"), [({}, 0.9), ({"gpu_memory_utilization": 0.3}, 0.3)], ids=str)
+def test_a_session_may_take_the_share_of_the_card_that_the_recipe_says(told, share, load, monkeypatch):
+    opened = []
+
+    def open_session(engine, folder, options):
+        opened.append(options)
+        return NamedSession()
+
+    monkeypatch.setattr(backend, "open_session", open_session)
+    load(**told)
+    assert opened[0].gpu_memory_utilization == share

@@ -1,0 +1,265 @@
+"""VllmSession over a stand-in for vLLM: the same calls, states that a person can predict."""
+
+import json
+import os
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fakes.pooling_vllm import HIDDEN, install, pool
+from trireme.encode.engines import vllm
+from trireme.encode.engines.vllm import VllmSession
+from trireme.encode.pooling_files import (
+    POOLING_FILE,
+    TENSORS_FILE,
+    PoolingConfig,
+    read_pooling_files,
+    write_pooling_files,
+)
+from trireme.encode.session import SessionOptions, TokenBatch
+from trireme.errors import ArtifactError, InvalidInputError, UnavailableError
+from trireme.vllm_environment import DEVICES, ENVIRONMENT
+
+CONFIG = PoolingConfig("mean", "bf16", max_length=12, vocabulary=50, cosine_min=0.999, cosine_mean=0.9995)
+RNG = np.random.default_rng(0)
+LAYERS = {
+    "dense.0.weight": RNG.normal(size=(6, HIDDEN)).astype(np.float32),
+    "dense.0.bias": RNG.normal(size=6).astype(np.float32),
+    "dense.1.weight": RNG.normal(size=(5, 6)).astype(np.float32),
+}
+
+
+def rows_of(*rows):
+    ids = np.array([token for row in rows for token in row], np.int64)
+    return TokenBatch(ids, np.zeros_like(ids), np.array([len(row) for row in rows], np.int64))
+
+
+PROBE = ((3, 4, 5), (9,), (40, 2, 2, 7))
+ROWS = ((1, 2, 3), (49,), (7, 8), (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11))
+
+
+def pooled(rows, kind="MEAN"):
+    return np.stack([pool(row, kind) for row in rows])
+
+
+@pytest.fixture
+def started(monkeypatch):
+    for key in (DEVICES, *ENVIRONMENT):
+        # So that what the session sets is taken back.
+        monkeypatch.setenv(key, "")
+        monkeypatch.delenv(key)
+    monkeypatch.setattr(vllm, "RESTART_PAUSE_SECONDS", 0.01)
+    return install(monkeypatch)
+
+
+@pytest.fixture
+def open_session(started, tmp_path):
+    """open_session(vectors of the probe, config, layers, options) -> the session, which is closed at the end."""
+    opened = []
+
+    def make(vectors=None, config=CONFIG, layers=None, options=None):
+        vectors = pooled(PROBE) if vectors is None else vectors
+        write_pooling_files(tmp_path, config, layers or {}, rows_of(*PROBE), vectors)
+        opened.append(VllmSession(tmp_path, options or SessionOptions()))
+        return opened[-1]
+
+    yield make
+    for session in opened:
+        session.close()
+
+
+def wait_until(holds):
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "kind"), [("mean", "MEAN"), ("cls", "CLS"), ("lasttoken", "LAST")], ids=str
+)
+def test_rows_get_the_states_that_the_checkpoints_pooling_makes(pooling, kind, open_session):
+    config = PoolingConfig(pooling, "bf16", 12, 50, cosine_min=0.999, cosine_mean=0.999)
+    found = open_session(pooled(PROBE, kind), config).run(rows_of(*ROWS))
+    assert found.dtype == np.float32
+    assert np.array_equal(found, pooled(ROWS, kind))
+
+
+def test_layers_behind_pooling_and_a_shorter_vector_are_made_of_the_pooled_states(open_session):
+    config = PoolingConfig("mean", "bf16", 12, 50, ("Tanh", "Identity"), truncate=3)
+
+    def finish(states):
+        inner = np.tanh(states @ LAYERS["dense.0.weight"].T + LAYERS["dense.0.bias"])
+        return (inner @ LAYERS["dense.1.weight"].T)[:, :3]
+
+    session = open_session(finish(pooled(PROBE)), config, LAYERS)
+    assert np.allclose(session.run(rows_of(*ROWS)), finish(pooled(ROWS)), atol=1e-6)
+
+
+def test_vllm_is_told_everything_that_a_checkpoint_could_say_otherwise(open_session, started, tmp_path):
+    open_session(options=SessionOptions(device_id=1, gpu_memory_utilization=0.25))
+    arguments = started[0].arguments
+    assert arguments["model"] == str(tmp_path)
+    assert (arguments["runner"], arguments["dtype"], arguments["max_model_len"]) == (
+        "pooling",
+        "bfloat16",
+        12,
+    )
+    assert (arguments["load_format"], arguments["trust_remote_code"]) == ("safetensors", False)
+    assert arguments["gpu_memory_utilization"] == 0.25
+    assert arguments["max_num_batched_tokens"] >= arguments["max_num_seqs"]
+    assert arguments["pooler_config"].use_activation is False
+    assert {(one.task, one.use_activation) for one in started[0].parameters} == {("embed", False)}
+    assert os.environ[DEVICES] == "1"
+    assert os.environ["VLLM_WORKER_MULTIPROC_METHOD"] == "spawn"
+
+
+def test_a_row_longer_than_a_step_of_vllm_fits_one():
+    config = PoolingConfig("lasttoken", "fp16", 40_000, 50)
+    arguments = vllm.engine_arguments(Path("models"), config, SessionOptions())
+    assert (arguments["dtype"], arguments["max_num_batched_tokens"]) == ("float16", 40_000)
+    # Of one that is not absolute vLLM asks the hub.
+    assert arguments["model"] == str(Path.cwd() / "models")
+
+
+def test_threads_get_the_rows_that_they_sent(open_session):
+    session = open_session()
+    batches = [tuple((n, n + k) for k in range(1, n + 2)) for n in range(8)]
+    with ThreadPoolExecutor(8) as pool_of_threads:
+        found = list(pool_of_threads.map(lambda rows: session.run(rows_of(*rows)), batches))
+    assert all(np.array_equal(one, pooled(rows)) for one, rows in zip(found, batches, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (((50,),), "not within 0 to 49"),
+        (((1,), (-1, 2)), "not within 0 to 49"),
+        ((tuple(range(13)),), "a row has 13 tokens, the model has 12 positions"),
+    ],
+    ids=["beyond the table", "below it", "too long"],
+)
+def test_what_would_end_vllms_process_is_refused_before(rows, message, open_session, started):
+    session = open_session()
+    before = len(started[0].prompts)
+    with pytest.raises(InvalidInputError, match=message):
+        session.run(rows_of(*rows))
+    assert len(started[0].prompts) == before
+
+
+def test_a_model_whose_vectors_are_not_the_originals_does_not_start(open_session, started):
+    vectors = pooled(PROBE)
+    vectors[1] = -vectors[1]
+    with pytest.raises(
+        ArtifactError, match=r"too far from the original's: cosine -1\.0.* not 0\.999 and 0\.9995"
+    ):
+        open_session(vectors)
+    assert started[0].is_shut_down
+
+
+def test_numbers_that_are_none_are_too_far_off(open_session):
+    with pytest.raises(ArtifactError, match="too far"):
+        open_session(np.full((3, HIDDEN), np.nan, np.float32))
+
+
+def test_runs_that_wait_when_vllms_process_is_killed_fail_and_it_starts_again(open_session, started):
+    session = open_session()
+    started[0].is_held = True
+    before = len(started[0].prompts)
+    with ThreadPoolExecutor(1) as waiting:
+        run = waiting.submit(session.run, rows_of(*ROWS))
+        wait_until(lambda: len(started[0].prompts) == before + len(ROWS))
+        started[0].die()
+        with pytest.raises(UnavailableError, match="send the request again in a minute"):
+            run.result(timeout=10)
+    wait_until(lambda: len(started) == 2 and session._llm is started[1])
+    assert started[0].is_shut_down
+    assert np.array_equal(session.run(rows_of(*ROWS)), pooled(ROWS))
+
+
+def test_while_vllm_does_not_start_again_runs_are_refused_at_once(open_session, started, monkeypatch):
+    session = open_session()
+    refused = threading.Event()
+    opening = vllm.VllmSession._open
+
+    async def fail_first(self):
+        if not refused.is_set():
+            raise RuntimeError("no memory")
+        await opening(self)
+
+    monkeypatch.setattr(vllm.VllmSession, "_open", fail_first)
+    started[0].die()
+    wait_until(lambda: session._llm is None)
+    with pytest.raises(UnavailableError, match="vLLM is not running"):
+        session.run(rows_of(*ROWS))
+    refused.set()
+    wait_until(lambda: session._llm is not None)
+    assert np.array_equal(session.run(rows_of(*ROWS)), pooled(ROWS))
+
+
+def test_a_run_that_vllm_fails_says_to_send_it_again(open_session, started):
+    session = open_session()
+    started[0].fails = True
+    with pytest.raises(UnavailableError, match="vLLM failed while it worked on these rows"):
+        session.run(rows_of(*ROWS))
+
+
+def test_a_machine_without_vllm_is_named(open_session, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm.v1.engine.async_llm", None)
+    with pytest.raises(UnavailableError, match="vLLM cannot be imported"):
+        open_session()
+
+
+def test_a_start_that_fails_says_what_vllm_said_last(open_session, started, tmp_path):
+    started.append(ValueError("first line\nout of memory"))
+    with pytest.raises(ArtifactError, match=f"cannot load {tmp_path} with vLLM: out of memory"):
+        open_session()
+
+
+def test_a_closed_session_has_ended_vllm_and_may_be_closed_again(open_session, started):
+    session = open_session()
+    session.close()
+    session.close()
+    assert started[0].is_shut_down
+
+
+@pytest.mark.parametrize("file", [POOLING_FILE, TENSORS_FILE])
+def test_a_missing_or_damaged_file_is_named(file, tmp_path):
+    write_pooling_files(tmp_path, CONFIG, {}, rows_of(*PROBE), pooled(PROBE))
+    (tmp_path / file).write_bytes(b"not this")
+    with pytest.raises(ArtifactError, match=f"cannot load {file}"):
+        read_pooling_files(tmp_path)
+    (tmp_path / file).unlink()
+    with pytest.raises(ArtifactError, match=f"cannot load {file}"):
+        read_pooling_files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 2}, "format version 1"),
+        ({"pooling": "max"}, "an unknown pooling"),
+        ({"precision": "int8"}, "an unknown precision"),
+        ({"dense": ["GELU"]}, "an unknown dense activation"),
+        ({"more": 1}, "more"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_config_that_says_what_nobody_knows_is_refused(change, message, tmp_path):
+    write_pooling_files(tmp_path, CONFIG, {}, rows_of(*PROBE), pooled(PROBE))
+    path = tmp_path / POOLING_FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ArtifactError, match=message):
+        read_pooling_files(tmp_path)
+
+
+def test_files_of_a_layer_that_is_missing_are_refused(tmp_path):
+    config = PoolingConfig("mean", "bf16", 12, 50, ("Tanh",))
+    write_pooling_files(tmp_path, config, {}, rows_of(*PROBE), pooled(PROBE))
+    with pytest.raises(ArtifactError, match=r"dense\.0\.weight"):
+        read_pooling_files(tmp_path)

@@ -1,0 +1,233 @@
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trireme.artifacts.build import BuildOptions
+from trireme.artifacts.manifest import hash_file, read_manifest, verify_files
+from trireme.artifacts.parity_texts import TEXTS
+from trireme.artifacts.recipe import Recipe
+from trireme.checkpoints.families import FAMILIES, STATIC
+from trireme.checkpoints.gpu_families import NO_FP16_ON_GPU, POOLED_ON_GPU
+from trireme.encode.pooling_files import read_pooling_files
+from trireme.encode.tokenizer import Tokenizer
+from trireme.errors import UnsupportedError
+from trireme.export.checkpoint import read_checkpoint
+from trireme.export.graph import load_graph
+from trireme.export.pipeline import build_model
+from trireme.export.sentence_files import DenseLayer
+from trireme.export.tokenizer_file import write_tokenizer
+from trireme.export.vllm_files import check_vllm, write_vllm
+
+DOCS = Path(__file__).parents[3] / "docs"
+LEAST = {"cosine_min": 0.999, "cosine_mean": 0.9995}
+
+
+def recipe(source, **keys):
+    return Recipe("tiny", "text_encoder", source=str(source), engine="vllm", target="gpu", **keys)
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def source(make_checkpoint, tmp_path_factory):
+    return make_checkpoint(tmp_path_factory.mktemp("source"), "xlm-roberta")
+
+
+@pytest.fixture
+def options(tmp_path):
+    return BuildOptions(tmp_path / "models", tmp_path / "cache", tmp_path)
+
+
+def write(folder, target, precision="bf16"):
+    """The files of a checkpoint, and what was read of it."""
+    target.mkdir()
+    checkpoint = read_checkpoint(folder)
+    write_tokenizer(checkpoint, target / "tokenizer.json")
+    write_vllm(load_graph(checkpoint), checkpoint, precision, target, LEAST)
+    return checkpoint
+
+
+def test_a_build_places_the_checkpoints_own_weights_with_what_vllm_must_be_told(source, options):
+    manifest, was_built = build_model(
+        recipe(source, precision="bf16", pooling="cls", normalize=True, query_prompt="query: "), options
+    )
+    version = options.repository / "tiny" / "1"
+    assert was_built and read_manifest(version) == manifest
+    verify_files(version, manifest)
+    assert sorted(manifest.files) == [
+        "config.json",
+        "model.safetensors",
+        "pooling.json",
+        "pooling.tensors",
+        "tokenizer.json",
+    ]
+    assert manifest.files["model.safetensors"] == hash_file(source / "model.safetensors")
+    assert (manifest.engine, manifest.precision, manifest.pooling) == ("vllm", "bf16", "cls")
+    assert (manifest.normalize, manifest.query_prompt, manifest.figures) == (True, "query: ", {})
+    config = json.loads((version / "config.json").read_text())
+    assert config["architectures"] == ["XLMRobertaModel"]
+    # vLLM asks for it, and transformers 5 writes none.
+    assert config["position_embedding_type"] == "absolute"
+    said = read_pooling_files(version).config
+    assert (said.pooling, said.precision, said.max_length) == ("cls", "bf16", manifest.max_length)
+    assert (said.cosine_min, said.cosine_mean) == (0.999, 0.9995)
+    again, was_built = build_model(
+        recipe(source, precision="bf16", pooling="cls", normalize=True, query_prompt="query: "), options
+    )
+    assert again == manifest and not was_built
+
+
+def test_thresholds_of_the_recipe_are_those_of_the_start(source, options):
+    build_model(recipe(source, precision="fp16", min_cosine=0.9, mean_cosine=0.95), options)
+    said = read_pooling_files(options.repository / "tiny" / "1").config
+    assert (said.precision, said.cosine_min, said.cosine_mean) == ("fp16", 0.9, 0.95)
+
+
+@pytest.mark.parametrize("family", ["bert", "qwen3"])
+def test_a_start_is_compared_with_the_vectors_that_the_library_makes(
+    family, make_checkpoint, add_sentence_files, tmp_path
+):
+    from sentence_transformers import SentenceTransformer
+
+    mode = "lasttoken" if family == "qwen3" else "mean"
+    folder = make_checkpoint(tmp_path / "source", family)
+    add_sentence_files(folder, {"pooling_mode": mode, "embedding_dimension": 32}, ("Transformer", "Pooling"))
+    checkpoint = write(folder, tmp_path / "made")
+    files = read_pooling_files(tmp_path / "made")
+    tokenizer = Tokenizer.load(tmp_path / "made" / "tokenizer.json", checkpoint.max_length)
+    assert files.probe.ids.tolist() == [
+        token for row in tokenizer.encode_texts(list(TEXTS)) for token in row.ids
+    ]
+    library = SentenceTransformer(str(folder), device="cpu").encode(list(TEXTS))
+    assert (unit(files.vectors) * unit(library)).sum(1).min() > 0.99999
+    assert files.compare(library) == pytest.approx((1.0, 1.0), abs=1e-4)
+
+
+def test_layers_behind_pooling_are_done_here_with_the_librarys_numbers(
+    make_checkpoint, add_sentence_files, tmp_path
+):
+    import torch
+    from safetensors.torch import save_file
+
+    folder = make_checkpoint(tmp_path / "source", "gemma3_text", use_bidirectional_attention=True)
+    modules = ("Transformer", "Pooling", "Dense", "Dense")
+    add_sentence_files(folder, {"pooling_mode_mean_tokens": True, "embedding_dimension": 32}, modules)
+    listed = json.loads((folder / "modules.json").read_text())
+    for (inner, outer, activation), module in zip(
+        ((32, 48, "Tanh"), (48, 24, "Identity")), listed[2:], strict=True
+    ):
+        module["path"] = f"{module['idx']}_Dense"
+        place = folder / module["path"]
+        place.mkdir()
+        said = {"in_features": inner, "out_features": outer, "bias": activation == "Tanh"}
+        said["activation_function"] = f"torch.nn.modules.activation.{activation}"
+        said["activation_function"] = said["activation_function"].replace(
+            "activation.Identity", "linear.Identity"
+        )
+        (place / "config.json").write_text(json.dumps(said))
+        layer = {"linear.weight": torch.randn(outer, inner)}
+        if said["bias"]:
+            layer["linear.bias"] = torch.randn(outer)
+        save_file(layer, place / "model.safetensors")
+    (folder / "modules.json").write_text(json.dumps(listed))
+    checkpoint = write(folder, tmp_path / "made")
+    files = read_pooling_files(tmp_path / "made")
+    assert files.config.dense == ("Tanh", "Identity")
+    assert json.loads((tmp_path / "made" / "config.json").read_text())["architectures"] == ["Gemma3TextModel"]
+    # vLLM takes every file of that name for weights of the model.
+    assert [path.name for path in (tmp_path / "made").glob("*.safetensors")] == ["model.safetensors"]
+    graph = load_graph(replace(checkpoint, dense=()))
+    with torch.inference_mode():
+        ids = torch.tensor([files.probe.ids[: files.probe.lengths[0]].tolist()])
+        states = graph.module(ids, torch.ones_like(ids)).numpy()
+    assert np.allclose(files.finish(states), files.vectors[:1], atol=1e-4)
+
+
+def test_shards_are_placed_with_their_index_and_listed(make_checkpoint, options, tmp_path):
+    from transformers import AutoModel
+
+    folder = make_checkpoint(tmp_path / "source", "bert")
+    model = AutoModel.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="20KB")
+    shards = sorted(path.name for path in folder.glob("*.safetensors*"))
+    assert len(shards) > 2
+    manifest, _ = build_model(recipe(folder, precision="bf16"), options)
+    assert [name for name in sorted(manifest.files) if "safetensors" in name] == shards
+    verify_files(options.repository / "tiny" / "1", manifest)
+
+
+def test_a_variant_of_the_weights_is_placed_under_the_name_that_vllm_looks_for(make_checkpoint, tmp_path):
+    folder = make_checkpoint(tmp_path / "source", "bert")
+    (folder / "model.safetensors").rename(folder / "model.fp16.safetensors")
+    write(folder, tmp_path / "made")
+    placed = hash_file(tmp_path / "made" / "model.safetensors")
+    assert placed == hash_file(folder / "model.fp16.safetensors")
+
+
+def test_every_family_of_vllms_is_one_of_ours():
+    assert set(POOLED_ON_GPU) <= set(FAMILIES)
+    assert set(NO_FP16_ON_GPU) <= set(POOLED_ON_GPU)
+
+
+GELU = DenseLayer(None, 32, 32, True, "GELU")
+
+
+@pytest.mark.parametrize(
+    ("change", "precision", "message"),
+    [
+        ({"kind": "cross_encoder"}, "bf16", "makes no vectors of texts; use engine torch or onnx"),
+        ({"outputs": ("dense", "sparse")}, "bf16", "name dense alone in outputs"),
+        ({"family": STATIC}, "bf16", "no model of its own for model_type 'static'"),
+        ({"family": FAMILIES["deberta-v2"]}, "bf16", "no model of its own for model_type 'deberta-v2'"),
+        ({"family": FAMILIES["gemma3_text"]}, "fp16", "use precision bf16"),
+        ({"pooling": "max"}, "bf16", "no pooling 'max', only mean, cls, lasttoken; use engine onnx"),
+        ({"dense": (GELU,)}, "bf16", "a Dense with the activation 'GELU'"),
+        (
+            {"dense": (replace(GELU, activation="Tanh", is_residual=True),)},
+            "bf16",
+            "a Dense with use_residual",
+        ),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_what_vllm_does_not_serve_is_refused_by_a_sentence(change, precision, message, source):
+    checkpoint = replace(read_checkpoint(source), **change)
+    with pytest.raises(UnsupportedError, match=f"engine vllm does not serve .*{message}"):
+        check_vllm(checkpoint, precision)
+
+
+def test_nothing_is_loaded_of_a_model_that_is_refused(make_checkpoint, options, tmp_path):
+    folder = make_checkpoint(tmp_path / "source", "mpnet")
+    with pytest.raises(UnsupportedError, match="model_type 'mpnet'; use engine onnx"):
+        build_model(recipe(folder, precision="bf16"), options)
+
+
+def test_an_index_that_names_a_file_elsewhere_is_refused(source, tmp_path):
+    checkpoint = read_checkpoint(source)
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    index = {"weight_map": {"embeddings.word_embeddings.weight": "../model.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    moved = replace(checkpoint, transformer_dir=folder)
+    with pytest.raises(UnsupportedError, match=r"names '\.\./model\.safetensors', which is not in"):
+        write_vllm(load_graph(checkpoint), moved, "bf16", tmp_path, LEAST)
+
+
+def test_quality_is_measured_with_an_engine_that_runs_here(source, options, tmp_path):
+    with pytest.raises(UnsupportedError, match="engine vllm runs on a GPU alone"):
+        build_model(recipe(source, precision="bf16"), replace(options, quality=tmp_path))
+
+
+@pytest.mark.parametrize("page", ["models.md", "gpu-encoders.md"])
+def test_the_pages_name_the_families_that_vllm_serves(page):
+    text = " ".join((DOCS / page).read_text(encoding="utf-8").split())
+    said = text.split("`vllm` serves embedding models of" if page == "models.md" else "- `vllm` for", 1)[1]
+    said = said.split(" too. ")[0] if page == "models.md" else said.split(", in vectors")[0]
+    assert {name for name in FAMILIES if re.search(rf"(?<![\w-]){name}(?![\w-])", said)} == set(POOLED_ON_GPU)
