@@ -29,7 +29,7 @@ from trireme.generate.tokenizer import LlmTokenizer
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from tiny_llm import write_ascii_tokenizer, write_tiny_llm
+from tiny_llm import write_ascii_tokenizer, write_tiny_llm, write_tiny_loras
 
 SECONDS = 60.0
 MAX_MODEL_LEN = 512
@@ -63,10 +63,10 @@ class Driver:
             self.chunks["end of stream"] = []
             self._changed.notify_all()
 
-    def submit(self, prompt=PROMPT, sampling: Sampling = GREEDY, salt: str = "") -> str:
+    def submit(self, prompt=PROMPT, sampling: Sampling = GREEDY, salt: str = "", adapter: str = "") -> str:
         self._count += 1
         request_id = f"request-{self._count}"
-        self.engine.submit(EngineRequest(request_id, tuple(prompt), sampling, salt))
+        self.engine.submit(EngineRequest(request_id, tuple(prompt), sampling, salt, adapter))
         return request_id
 
     def wait_for(self, condition) -> None:
@@ -562,6 +562,19 @@ def test_prompts_that_begin_alike_are_answered_with_prefix_caching(engine_kind, 
     assert 0 <= stats.prefix_cache_hits <= stats.prefix_cache_queries
 
 
+def merge(model, folder: Path) -> None:
+    """Adds a LoRA to the weights of transformers' model: alpha / rank * B A."""
+    from safetensors.torch import load_file
+
+    config = json.loads((folder / "adapter_config.json").read_text())
+    tensors = load_file(folder / "adapter_model.safetensors")
+    for name, down in tensors.items():
+        if name.endswith(".lora_A.weight"):
+            up = tensors[name.replace("lora_A", "lora_B")]
+            layer = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+            model.get_submodule(layer).weight.data += config["lora_alpha"] / config["r"] * up @ down
+
+
 # Engines that say of each request what their prefix cache had.
 COUNTING = ("FakeEngine", "VllmEngine")
 
@@ -630,14 +643,18 @@ def logged(driver: Driver, *args, **kwargs) -> tuple[tuple[int, ...], tuple[floa
     return tokens, tuple(one for chunk in chunks for one in chunk.logprobs)
 
 
-def expected_logprobs(kind: tuple[str, Path, int], prompt, tokens) -> list[float]:
-    """What the model itself gives the tokens: the fake by its rule, the others by transformers in float32."""
+def expected_logprobs(kind: tuple[str, Path, int], prompt, tokens, adapter: str = "") -> list[float]:
+    """What the model itself gives the tokens: the fake by its rule, the others by transformers in float32.
+
+    adapter: merged into the weights."""
     if kind[0] == "fake":
         return [fake_logprobs(token, 1)[0][1] for token in tokens]
     import torch
     import transformers
 
     model = transformers.AutoModelForCausalLM.from_pretrained(kind[1], dtype=torch.float32).eval()
+    if adapter:
+        merge(model, kind[1] / "adapters" / adapter)
     with torch.no_grad():
         logits = model(torch.tensor([[*prompt, *tokens]])).logits[0, len(prompt) - 1 : -1]
     return torch.log_softmax(logits.float(), -1)[range(len(tokens)), list(tokens)].tolist()
@@ -801,3 +818,83 @@ def test_a_held_request_can_be_cancelled_while_its_form_is_tried(driver):
 def test_an_unknown_engine_is_refused_with_the_known_ones(engine_kind):
     with pytest.raises(SettingError, match="fake, openvino, vllm"):
         open_engine("steam", options_of(engine_kind))
+
+
+ADAPTERS = ("one", "two")
+
+
+@pytest.fixture(scope="module")
+def adapted_kind(engine_kind, tmp_path_factory) -> tuple[str, Path, int]:
+    """As engine_kind, with a model that has ADAPTERS."""
+    name, folder, eos = engine_kind
+    if name == "openvino":
+        folder = tmp_path_factory.mktemp("adapted")
+        write_ascii_tokenizer(folder)
+        write_tiny_loras(folder)
+        write_tiny_llm(folder, adapters=ADAPTERS)
+    elif name == "vllm" and not all((folder / "adapters" / one).is_dir() for one in ADAPTERS):
+        pytest.skip(f"ENGINE_TEST_MODEL has no adapters named {' and '.join(ADAPTERS)}")
+    return name, folder, eos
+
+
+@pytest.fixture(scope="module")
+def adapted(adapted_kind) -> Iterator[Driver]:
+    running = opened(adapted_kind, adapters=ADAPTERS, adapter_rank=8)
+    yield running
+    running.engine.close()
+
+
+def test_an_adapter_answers_as_it_does_alone_whatever_was_cached_before(adapted_kind, adapted):
+    order = ("", "one", "two", "one", "", "two", "")
+    said = [adapted.run(adapter=adapter)[0] for adapter in order]
+    assert len({*said}) == 3
+    # Where nothing is cached, nobody's prefix is another's.
+    bare = opened(adapted_kind, adapters=ADAPTERS, adapter_rank=8, prefix_caching=False)
+    try:
+        alone = {adapter: bare.run(adapter=adapter)[0] for adapter in ("two", "", "one")}
+    finally:
+        bare.engine.close()
+    assert said == [alone[adapter] for adapter in order]
+
+
+def test_requests_with_different_adapters_in_one_batch_are_answered_as_each_alone(adapted):
+    wanted = [(PROMPT[start:], adapter) for adapter in ("", *ADAPTERS) for start in (0, 3)]
+    alone = [adapted.run(prompt, adapter=adapter)[0] for prompt, adapter in wanted]
+    ids = [adapted.submit(prompt, adapter=adapter) for prompt, adapter in wanted]
+    assert [adapted.finish(one)[0] for one in ids] == alone
+
+
+def test_a_prompt_that_was_cached_for_one_adapter_is_not_for_another(adapted):
+    long = tuple(6 + (5 * n) % 50 for n in range(200))
+    said = [cached_of(adapted, long, adapter=adapter) for adapter in ("one", "two", "", "two", "one")]
+    if any(isinstance_of(adapted, name) for name in COUNTING):
+        assert said[:3] == [0, 0, 0] and min(said[3:]) > 0
+    else:
+        assert said == [None] * 5
+
+
+@pytest.mark.parametrize("adapter", ["", *ADAPTERS])
+def test_log_probabilities_are_those_of_the_adapter_merged_into_the_model(adapted_kind, adapted, adapter):
+    tokens, said = logged(adapted, PROMPT, LOGGED, adapter=adapter)
+    expected = expected_logprobs(adapted_kind, PROMPT, tokens, adapter)
+    assert said == pytest.approx(expected, abs=LOGPROB_ERROR)
+
+
+def test_an_adapter_that_is_not_there_is_refused_with_those_that_are(adapted, driver):
+    with pytest.raises(InvalidInputError, match="'three' is no adapter of this model; there are: one, two"):
+        adapted.submit(adapter="three")
+    with pytest.raises(InvalidInputError, match="'one' is no adapter of this model; it has none"):
+        driver.submit(adapter="one")
+    assert adapted.run(adapter="one")[1].error is None
+
+
+def test_an_adapter_goes_with_every_penalty_or_the_one_in_the_way_is_named(adapted):
+    repeating = replace(GREEDY, repetition_penalty=1.5)
+    if isinstance_of(adapted, "OpenVinoEngine"):
+        with pytest.raises(InvalidInputError, match="repetition_penalty must be 1 with an adapter"):
+            adapted.submit(sampling=repeating, adapter="one")
+        assert adapted.run(sampling=repeating)[1].error is None
+    else:
+        assert adapted.run(sampling=repeating, adapter="one")[1].error is None
+    others = replace(GREEDY, presence_penalty=1.5, frequency_penalty=0.5, min_p=0.1, temperature=0.8, seed=3)
+    assert adapted.run(sampling=others, adapter="one")[1].error is None

@@ -24,12 +24,46 @@ def write_ascii_tokenizer(folder: Path) -> None:
     made.save(str(folder / "tokenizer.json"))
 
 
-def write_tiny_llm(folder: Path, vocabulary: int = 128) -> int:
-    """Writes checkpoint and OpenVINO graph into `folder`; returns the eos token."""
+def write_tiny_lora(folder: Path, seed: int, rank: int, layers: dict[str, tuple[int, int]]) -> None:
+    """Writes a random adapter as PEFT does. layers: [out, in] by the end of their names."""
+    from safetensors.numpy import save_file
+
+    random = np.random.default_rng(seed)
+    tensors = {}
+    for layer in range(LAYERS):
+        for name, (rows, columns) in layers.items():
+            start = f"base_model.model.model.layers.{layer}.{name}"
+            down, up = random.normal(0, columns**-0.5, (rank, columns)), random.normal(0, 0.5, (rows, rank))
+            tensors[f"{start}.lora_A.weight"] = down.astype(np.float32)
+            tensors[f"{start}.lora_B.weight"] = up.astype(np.float32)
+    folder.mkdir(parents=True)
+    save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": rank,
+        "lora_alpha": 2 * rank,
+        "bias": "none",
+        "target_modules": [name.rpartition(".")[2] for name in layers],
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+
+
+def write_tiny_loras(folder: Path) -> None:
+    """Two adapters of the tiny LLM, of different layers and ranks, below `folder` as a build places them."""
+    keys = KV_HEADS * HIDDEN // HEADS
+    queries = {"self_attn.q_proj": (HIDDEN, HIDDEN)}
+    write_tiny_lora(folder / "adapters" / "one", 1, 4, {**queries, "self_attn.v_proj": (keys, HIDDEN)})
+    write_tiny_lora(folder / "adapters" / "two", 2, 8, {**queries, "mlp.down_proj": (HIDDEN, INNER)})
+
+
+def write_tiny_llm(folder: Path, vocabulary: int = 128, adapters: tuple[str, ...] = ()) -> int:
+    """Writes checkpoint and OpenVINO graph into `folder`, with `adapters` of it; returns the eos token."""
     import openvino
     from safetensors.numpy import save_file
 
     from trireme.checkpoints.config import read_config
+    from trireme.checkpoints.lora import LoraAdapter
     from trireme.export_llm.architecture import read_architecture
     from trireme.export_llm.constants import ConstantStore
     from trireme.export_llm.graph import build_graph
@@ -82,7 +116,9 @@ def write_tiny_llm(folder: Path, vocabulary: int = 128) -> int:
     (folder / "config.json").write_text(json.dumps(config))
     store = ConstantStore(folder / "constants")
     weights = Weights(folder, read_architecture(read_config(folder)))
-    openvino.save_model(build_graph(weights, store), folder / "openvino_model.xml", compress_to_fp16=False)
+    loras = [LoraAdapter(folder / "adapters" / name) for name in adapters]
+    model = build_graph(weights, store, adapters=loras)
+    openvino.save_model(model, folder / "openvino_model.xml", compress_to_fp16=False)
     store.close()
     (folder / "constants").unlink()
     return EOS

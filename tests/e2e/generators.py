@@ -16,7 +16,7 @@ from trireme.generate.tokenizer import LlmTokenizer
 
 sys.path.insert(0, str(ROOT / "tests" / "contract"))
 
-from tiny_llm import write_tiny_llm
+from tiny_llm import write_tiny_llm, write_tiny_loras
 
 TOKENIZER = ROOT / "tests" / "chat_tokenizer"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
@@ -55,12 +55,15 @@ def place_generator(
 ) -> Path:
     """A folder that Triton loads: the fake engine where `knobs` are given, a tiny model otherwise.
 
-    template: instead of its chat template.
+    template: instead of its chat template. adapters: of a tiny model those of `write_tiny_loras`.
     """
     version = repository / name / "1"
     version.mkdir(parents=True)
+    adapters = [one.partition("=")[0] for one in recipe.get("adapters", ())]
     if knobs is None:
-        write_tiny_llm(version, VOCABULARY)
+        if adapters:
+            write_tiny_loras(version)
+        write_tiny_llm(version, VOCABULARY, tuple(adapters))
     else:
         (version / "config.json").write_text(json.dumps({"eos_token_id": EOS}))
         # A manifest must list weights; the fake reads none.
@@ -71,7 +74,8 @@ def place_generator(
     if template:
         (version / "chat_template.jinja").write_text(template)
     (version / "generation_config.json").write_text(json.dumps({"eos_token_id": EOS}))
-    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in version.iterdir()}
+    paths = {path.relative_to(version).as_posix(): path for path in version.rglob("*") if path.is_file()}
+    files = {file: hashlib.sha256(path.read_bytes()).hexdigest() for file, path in paths.items()}
     manifest = Manifest(
         model=name,
         kind="generator",
@@ -82,6 +86,7 @@ def place_generator(
         max_length=MAX_MODEL_LEN,
         files=files,
         sizes={file: (version / file).stat().st_size for file in files},
+        adapters=dict.fromkeys(adapters, 8),
     )
     write_manifest(version, manifest)
     engine = {} if knobs is None else {"engine": "fake"}

@@ -24,6 +24,7 @@ from trireme.providers.triton_chat import TritonChat
 from trireme.triton.async_client import AsyncTritonClient
 from trireme.triton.client import TritonClient
 from trireme.triton.metrics import read_metrics, read_readiness
+from trireme.triton.served_models import read_served_models
 
 STEP_SECONDS = 0.02
 # A client that goes away is noticed so soon; the gauge is at most 0.2 s old and is asked for every 0.1 s.
@@ -40,7 +41,7 @@ def hold(tmp_path_factory):
 def server(tmp_path_factory, hold):
     """echo answers at once; slow has two places and two that wait; chat has a template; tiny is the real engine.
 
-    The template of tiny takes tools.
+    The template of tiny takes tools, and requests may choose one of its two adapters.
     older is as chat, of a configuration that knows nothing of cached tokens, log-probabilities and calls of tools.
     """
     repository = tmp_path_factory.mktemp("models")
@@ -49,7 +50,8 @@ def server(tmp_path_factory, hold):
     slow |= hold.knobs
     place_generator(repository, "slow", slow, chat_text_input=False, max_num_seqs=2, max_waiting=2)
     place_generator(repository, "chat", {})
-    place_generator(repository, "tiny", template=TEMPLATE, max_num_seqs=8)
+    adapters = ("one=loras/one", "two=loras/two")
+    place_generator(repository, "tiny", template=TEMPLATE, max_num_seqs=8, adapters=adapters)
     write_older_config(place_generator(repository, "older", {}) / "config.pbtxt")
     with start_server(repository, tmp_path_factory.mktemp("run")) as running:
         running.wait_until_ready()
@@ -666,6 +668,21 @@ def test_many_clients_get_their_own_answers(client):
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda prompt: text_of(client.generate(prompt, model="echo")), prompts))
     assert answers == prompts
+
+
+def test_an_adapter_of_the_real_engine_is_chosen_by_its_name(client, server):
+    def ask(**sampling):
+        sampling |= {"max_tokens": 12, "temperature": 0, "ignore_eos": True}
+        parts = list(client.generate("one two three", model="tiny", sampling=sampling))
+        return "".join(part.text for part in parts)
+
+    said = [ask(lora_name=name) for name in ("", "one", "two", "one", "")]
+    assert said[0] == said[4] and said[1] == said[3] and len({*said}) == 3
+    with pytest.raises(InvalidInputError, match="'three' is no adapter of this model; there are: one, two"):
+        ask(lora_name="three")
+    config = server.config
+    served = read_served_models(config.host, config.http_port, config.metrics_port)
+    assert {model.name: model.adapters for model in served}["tiny"] == ("one", "two")
 
 
 def test_greedy_answers_of_the_real_engine_repeat(client):

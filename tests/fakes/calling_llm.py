@@ -24,8 +24,8 @@ TEMPLATE = """{%- if tools %}{{- '<|system|>\\n<tool_call>{"name": ..., "argumen
 {%- if add_generation_prompt %}{{- '<|assistant|>\\n' }}{%- endif %}"""
 
 
-def write_calling_llm(version, max_length=2048):
-    """A version's folder for the fake engine. Returns its knobs."""
+def write_calling_llm(version, max_length=2048, adapters=()):
+    """A version's folder for the fake engine, with adapters of those names. Returns its knobs."""
     from trireme.generate.tokenizer import LlmTokenizer
 
     version.mkdir(parents=True, exist_ok=True)
@@ -47,6 +47,7 @@ def write_calling_llm(version, max_length=2048):
         max_length=max_length,
         files={name: hash_file(version / name) for name in names},
         sizes={name: (version / name).stat().st_size for name in names},
+        adapters=dict.fromkeys(adapters, 8),
     )
     write_manifest(version, manifest)
     return knobs

@@ -13,6 +13,8 @@ from fakes.fake_pb import arguments
 from fakes.grpc_server import config_of, serving
 
 NAME = "caller"
+# Of the model: see FakeEngine for what it changes.
+ADAPTER = "turned"
 PARAMETERS = {
     "engine": "fake",
     "max_num_seqs": 4,
@@ -78,7 +80,7 @@ def serving_caller(folder):
     """The address of a running one, host:port."""
     from trireme.artifacts.contracts import GENERATOR
 
-    write_calling_llm(folder / NAME / "1")
+    write_calling_llm(folder / NAME / "1", adapters=[ADAPTER])
     before = sys.modules.get("triton_python_backend_utils")
     sys.modules["triton_python_backend_utils"] = fake_pb
     try:
@@ -86,7 +88,7 @@ def serving_caller(folder):
 
         model = GeneratorModel()
         outputs = [one.name for one in GENERATOR.outputs]
-        model.initialize(arguments(folder / NAME, outputs=outputs, **PARAMETERS))
+        model.initialize(arguments(folder / NAME, outputs=outputs, **PARAMETERS, adapters=ADAPTER))
     finally:
         if before is None:
             del sys.modules["triton_python_backend_utils"]
@@ -111,6 +113,7 @@ def serving_caller(folder):
                 inputs=[one.name for one in GENERATOR.inputs],
                 outputs=outputs,
                 engine="fake",
+                adapters=ADAPTER,
             )
         }
         server.stream = stream

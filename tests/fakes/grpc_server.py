@@ -26,7 +26,7 @@ def response_of(outputs, *, is_last=True, request_id=""):
     return response
 
 
-def config_of(name, *, backend="", platform="", inputs=(), outputs=(), engine="", rows=0):
+def config_of(name, *, backend="", platform="", inputs=(), outputs=(), engine="", rows=0, adapters=""):
     """What a server says of one of its models."""
     config = model_config_pb2.ModelConfig(name=name, backend=backend, platform=platform, max_batch_size=rows)
     for one in inputs:
@@ -35,6 +35,8 @@ def config_of(name, *, backend="", platform="", inputs=(), outputs=(), engine=""
         config.output.add(name=one)
     if engine:
         config.parameters["engine"].string_value = engine
+    if adapters:
+        config.parameters["adapters"].string_value = adapters
     return config
 
 

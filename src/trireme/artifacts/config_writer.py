@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trireme.artifacts.contracts import ENCODER_OUTPUTS, RERANK_DEPTH, SEARCH_SCOPE, Tensor
+from trireme.artifacts.contracts import ADAPTERS, ENCODER_OUTPUTS, RERANK_DEPTH, SEARCH_SCOPE, Tensor
 from trireme.artifacts.kinds import KINDS
 from trireme.artifacts.recipe import Recipe, parameter_keys
 
@@ -143,15 +143,25 @@ def _serving(recipe: Recipe) -> Message:
     part["parameters"] = {
         name: {"string_value": _parameter(recipe, name)}
         for name in parameter_keys(recipe.traits)
-        if name != GPU_MEMORY or recipe.engine == "vllm" or recipe.traits.is_generator
+        if _is_said(name, recipe)
     }
     return part
+
+
+def _is_said(name: str, recipe: Recipe) -> bool:
+    """Of a model that makes no use of them not: its configuration stays as it was before there were any."""
+    if name == ADAPTERS:
+        return bool(recipe.adapters)
+    return name != GPU_MEMORY or recipe.engine == "vllm" or recipe.traits.is_generator
 
 
 def _parameter(recipe: Recipe, name: str) -> str:
     value = getattr(recipe, name)
     if name == "engine":
         return str(value or _LLM_ENGINES[recipe.target])
+    if name == ADAPTERS:
+        # Their folders are the build's.
+        return ",".join(recipe.adapter_folders)
     if isinstance(value, bool):
         return "true" if value else "false"
     return ",".join(value) if isinstance(value, tuple) else str(value)

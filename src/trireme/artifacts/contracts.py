@@ -80,8 +80,18 @@ _MOST_ALTERNATIVES = 20
 _FEWER_ALTERNATIVES = {"openvino": 0}
 
 
+# Of a generator: the parameter of config.pbtxt with the names of its adapters, separated by commas, and what stands
+# between a model's name and an adapter's where one name means both.
+ADAPTERS, ADAPTER_MARK = "adapters", ":"
+
 # Which of several answers to one request a response is of. Configurations written before it was there lack it.
 INDEX = "index"
+
+
+def split_adapter(name: str) -> tuple[str, str]:
+    """The model and the adapter that a name means; "" for no adapter. No model has ADAPTER_MARK in its own name."""
+    model, _, adapter = name.partition(ADAPTER_MARK)
+    return model, adapter
 
 
 def most_alternatives(outputs: Iterable[str], engine: str) -> int | None:

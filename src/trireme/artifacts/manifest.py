@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ THRESHOLDS_FILE = "thresholds.json"
 ENCODER_FILES = {engine.name: engine.files for engine in ENGINES.values()}
 FORMAT_VERSION = 1
 
+# Below a version's folder, those of each adapter in a folder of its name.
+ADAPTERS_FOLDER = "adapters"
+_ADAPTER_FILE = re.compile(rf"{ADAPTERS_FOLDER}/[A-Za-z0-9][A-Za-z0-9_.-]*/[a-z_]+\.(json|safetensors)")
 _READ_BYTES = 1 << 20
 # Fields of a manifest that decide what its model answers.
 _OF_VERSION = (
@@ -42,9 +46,10 @@ _OF_VERSION = (
     "template",
     "outputs",
     "token_rules",
+    "adapters",
 )
 # Of these those that are empty are left out, as versions were told apart before there were any.
-_LEFT_OUT_EMPTY = ("template", "outputs", "token_rules")
+_LEFT_OUT_EMPTY = ("template", "outputs", "token_rules", "adapters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,8 @@ class Manifest:
     tools: dict[str, str] = field(default_factory=dict)
     # sha256 over recipe, source files and tools: equal means a build would make the same files.
     inputs_digest: str = ""
+    # Of a generator: the LoRAs that a request may choose among, by name with their rank, in their order.
+    adapters: dict[str, int] = field(default_factory=dict)
     # How the serving settings were found; a build has none.
     tuning: Tuning | None = None
 
@@ -161,7 +168,7 @@ def format_manifest(manifest: Manifest) -> str:
     document = {"format_version": FORMAT_VERSION, **asdict(manifest)}
     if manifest.tuning is None:
         del document["tuning"]
-    for name in ("outputs", "similarity", "token_rules"):
+    for name in ("outputs", "similarity", "token_rules", "adapters"):
         if not document[name]:
             del document[name]
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
@@ -259,7 +266,7 @@ def _check_types(manifest: Manifest) -> None:
         wanted = expected[str(spec.type).split("[", maxsplit=1)[0]]
         if type(getattr(manifest, spec.name)) is not wanted:
             raise ValueError(f"has a {spec.name!r} that is not a {wanted.__name__}")
-    if any(Path(name).name != name for name in manifest.files):
+    if any(Path(name).name != name and not _ADAPTER_FILE.fullmatch(name) for name in manifest.files):
         raise ValueError("names a file outside its own folder")
     if missing := _required_files(manifest) - set(manifest.files):
         raise ValueError(f"does not list {min(missing)}")
@@ -269,6 +276,6 @@ def _required_files(manifest: Manifest) -> set[str]:
     """Without these nothing can be loaded. A generator is an OpenVINO graph, or a checkpoint for the GPU."""
     if manifest.kind not in KINDS or not KINDS[manifest.kind].is_generator:
         return {*ENCODER_FILES.get(manifest.engine, ()), TOKENIZER_FILE}
-    if any(name.endswith(".safetensors") for name in manifest.files):
+    if any(name.endswith(".safetensors") for name in manifest.files if "/" not in name):
         return {CONFIG_FILE, TOKENIZER_FILE}
     return {GRAPH_FILE, GRAPH_WEIGHTS_FILE, CONFIG_FILE, TOKENIZER_FILE}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Callable, Collection
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, fields
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -14,16 +13,15 @@ from typing import Any, get_type_hints
 from trireme.artifacts.contracts import DENSE, ENCODER_OUTPUTS, SPARSE
 from trireme.artifacts.encoder_engines import check_engine, default_engine, describe_engines
 from trireme.artifacts.kinds import KINDS, Builder, Kind
-from trireme.artifacts.recipe_values import check_range, flatten, typed
+from trireme.artifacts.recipe_keys import Trait
+from trireme.artifacts.recipe_keys import recipe_key as _key
+from trireme.artifacts.recipe_values import check_range, flatten, read_adapters, typed
 from trireme.errors import SettingError
 
 RECIPE_FILE = "recipe.toml"
 ATTENTION_TOKENS = 4096
 OVER_LENGTHS = ("error", "truncate", "split")
 POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
-
-# Whether the recipes of a kind have a key, or what it is used for there.
-Trait = Callable[[Kind], bool]
 
 
 def _named(*names: str) -> Trait:
@@ -32,10 +30,6 @@ def _named(*names: str) -> Trait:
 
 def _either(*traits: Trait) -> Trait:
     return lambda kind: any(trait(kind) for trait in traits)
-
-
-def _every(_kind: Kind) -> bool:
-    return True
 
 
 _WEIGHTED: Trait = attrgetter("has_weights")
@@ -54,33 +48,7 @@ _RETRIEVER = _named("retriever")
 _OUTPUTS = _either(_EMBEDDER, _named("retriever", "search"))
 _RAG = _named("rag")
 _INGESTER = _named("ingester")
-_NONE = _named()
 _THRESHOLD = "threshold of the parity gate"
-
-
-def _key(
-    default: Any,
-    kinds: Trait = _every,
-    *,
-    builds: bool | Trait = False,
-    parameter: bool | Trait = False,
-    help: str = "",
-    least: float | None = None,
-    most: float | None = None,
-    choices: Collection[str] = (),
-) -> Any:
-    """A key of the recipes of `kinds`.
-
-    builds: changes the built files. parameter: the backend reads it in config.pbtxt. Both may be so of some of the
-    kinds alone. help: of the build script's argument, which every key that builds has.
-    """
-
-    def used(use: bool | Trait) -> Trait:
-        return use if callable(use) else kinds if use else _NONE
-
-    uses = {"builds": used(builds), "parameter": used(parameter), "argument": used(builds or help != "")}
-    limits = {"least": least, "most": most, "choices": choices}
-    return field(default=default, metadata={"kinds": kinds, **uses, "help": help, **limits})
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +74,14 @@ class Recipe:
     adapter: str = _key(
         "",
         _either(_READS_PAIRS, _GENERATOR),
-        help="a folder with what was trained on top of the source: a reranker, or a LoRA of an LLM",
+        help="a folder with what was trained on top of the source, merged: a reranker, or a LoRA of an LLM",
+    )
+    # Beside the weights, not merged; told apart by names and files.
+    adapters: tuple[str, ...] = _key(
+        (),
+        _GENERATOR,
+        parameter=True,
+        help="LoRAs beside the LLM, each as NAME=FOLDER, of which a request may choose one",
     )
 
     # Of an LLM: what float weights are rounded to for the CPU. "" is fp32; for LLMs as the checkpoint has it.
@@ -262,6 +237,7 @@ class Recipe:
             raise SettingError("weights_sha256 must be 64 lower-case hexadecimal digits")
         self._check_precision()
         self._check_outputs()
+        read_adapters(self.adapters)
         if not traits.is_encoder and self.max_batch_size != 1:
             raise SettingError(f"max_batch_size must be 1 for a model of kind {self.kind!r}")
         if self.instances == 0 and not (traits.is_encoder and self.target == "cpu"):
@@ -313,6 +289,11 @@ class Recipe:
     def traits(self) -> Kind:
         """The row of its kind."""
         return KINDS[self.kind]
+
+    @property
+    def adapter_folders(self) -> dict[str, str]:
+        """Of each adapter that a request may choose, by name, its folder below the project root."""
+        return read_adapters(self.adapters)
 
     @property
     def encoder_engine(self) -> str:

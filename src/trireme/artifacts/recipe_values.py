@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import types
 from typing import Any, Union, get_args, get_origin
 
 from trireme.errors import SettingError
+
+MOST_ADAPTERS = 64
+_ADAPTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 def flatten(document: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -43,3 +47,20 @@ def check_range(key: str, value: Any, limits: Any) -> None:
         raise SettingError(f"{key} must be at least {limits['least']}, got {value!r}")
     if limits["most"] is not None and value > limits["most"]:
         raise SettingError(f"{key} must be at most {limits['most']}, got {value!r}")
+
+
+def read_adapters(given: tuple[str, ...]) -> dict[str, str]:
+    """Names and folders of `adapters` = ["NAME=FOLDER", ...]. Raises SettingError."""
+    found: dict[str, str] = {}
+    for one in given:
+        name, _, folder = one.partition("=")
+        if not _ADAPTER_NAME.fullmatch(name) or not folder:
+            raise SettingError(
+                f"adapters must each be NAME=FOLDER, the name of letters, digits, '_', '-' and '.', got {one!r}"
+            )
+        if name in found:
+            raise SettingError(f"adapters names {name!r} twice")
+        found[name] = folder
+    if len(found) > MOST_ADAPTERS:
+        raise SettingError(f"adapters must be at most {MOST_ADAPTERS}, got {len(found)}")
+    return found

@@ -14,7 +14,7 @@ from trireme.errors import ArtifactError, NotFoundError, SettingError, TriremeEr
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """One model folder. `bytes` is the size of its files; figures and quality come from its manifest."""
+    """One model folder. `bytes` is the size of its files; figures, quality, adapters come from its manifest."""
 
     name: str
     kind: str
@@ -23,6 +23,7 @@ class ModelEntry:
     bytes: int = 0
     figures: dict[str, float] = field(default_factory=dict)
     quality: dict[str, dict[str, float]] = field(default_factory=dict)
+    adapters: dict[str, int] = field(default_factory=dict)
 
 
 def list_models(repository: Path) -> list[ModelEntry]:
@@ -104,4 +105,5 @@ def _entry(repository: Path, recipe: Recipe) -> ModelEntry:
         bytes=manifest.total_bytes,
         figures=manifest.figures,
         quality=manifest.quality,
+        adapters=manifest.adapters,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,8 @@ class LoraAdapter:
 
         The file's names are PEFT's: base_model.model.MODULE.lora_A.weight [rank, in], lora_B [out, rank].
         """
-        self._config_file, self._weights_file = adapter_files(folder)
-        self._config = read_lora_config(self._config_file)
+        self._config_file, self._weights_file = self.files = adapter_files(folder)
+        self.config = read_lora_config(self._config_file)
         self._tensors = TensorFiles(folder, [self._weights_file])
         self._names: dict[str, dict[str, str]] = {}
         for name in self._tensors.entries:
@@ -111,40 +112,79 @@ class LoraAdapter:
 
         It says so by base_sha256, the hash of the weights that it was trained on, and by the base's hub id.
         """
-        trained_on = str(self._config.get("base_sha256") or "")
+        trained_on = str(self.config.get("base_sha256") or "")
         if trained_on and weights_sha256 and trained_on != weights_sha256:
             raise refuse(
                 self._config_file, "base_sha256", trained_on, f"the recipe's weights are {weights_sha256}"
             )
-        name = str(self._config.get("base_model_name_or_path") or "")
+        name = str(self.config.get("base_model_name_or_path") or "")
         if hub_id and re.fullmatch(r"[\w.-]+/[\w.-]+", name) and name != hub_id:
             raise refuse(
                 self._config_file, "base_model_name_or_path", name, f"the recipe's source is {hub_id}"
             )
 
-    def check_modules(self, known: dict[str, tuple[int, int]]) -> None:
-        """Raises UnsupportedError unless every update has a layer, of `known` [out, in] by name, and its shape."""
+    @property
+    def rank(self) -> int:
+        """The largest of its updates'; 0 where it has none."""
+        return max((self._rank(module) for module in self.modules), default=0)
+
+    def check_plain_names(self) -> None:
+        """Raises UnsupportedError where the file names the adapter itself, as PEFT's state does in memory."""
+        for names in self._names.values():
+            if odd := next((name for name in names.values() if ".default." in name), None):
+                raise UnsupportedError(f"{self._weights_file}: {odd!r} names the adapter; save it with PEFT")
+
+    def find_uneven(self) -> str:
+        """A layer whose update is not scaled as lora_alpha and r alone say it; "" for none."""
+        plain: dict[str, Any] = {
+            key: self.config[key] for key in ("lora_alpha", "use_rslora") if key in self.config
+        }
+        even = scale_of(plain, "", int(self.config.get("r", 8)))
+        uneven = (one for one in sorted(self.modules) if scale_of(self.config, one, self._rank(one)) != even)
+        return next(uneven, "")
+
+    def _rank(self, module: str) -> int:
+        shape = self._tensors.entry(self._names[module]["A"]).shape
+        return shape[0] if shape else 0
+
+    def check_modules(self, known: Mapping[str, tuple[int, int] | None]) -> None:
+        """Raises UnsupportedError unless every update has a layer, of `known` [out, in] by name, and its shape.
+
+        None: a layer of a shape that is not known, whose update must be one.
+        """
         for module in sorted(self.modules):
             if module not in known:
                 raise UnsupportedError(f"{self._weights_file}: the model has no layer {module!r}")
             down, up = (self._tensors.entry(self._names[module][part]).shape for part in "AB")
-            if len(down) != 2 or len(up) != 2 or (up[0], down[1]) != known[module] or up[1] != down[0]:
+            is_product = len(down) == len(up) == 2 and up[1] == down[0] > 0
+            layer = known[module]
+            if not is_product or layer not in (None, (up[0], down[1])):
                 raise UnsupportedError(
                     f"{self._weights_file}: the update of {module!r} is {list(up)} times {list(down)}, the layer"
-                    f" {list(known[module])}"
+                    f" {list(layer or ('?', '?'))}"
                 )
 
     def update(self, module: str) -> FloatArray:
         """What is added to the weight of `module`, float32 [out, in]. Reads it from the file."""
         down, up = (self._tensors.read(self._names[module][part]).astype(np.float32) for part in "AB")
-        found: FloatArray = np.float32(scale_of(self._config, module, down.shape[0])) * (up @ down)
+        found: FloatArray = np.float32(scale_of(self.config, module, down.shape[0])) * (up @ down)
         return found
+
+    def factors(self, module: str) -> tuple[FloatArray, FloatArray]:
+        """Of what is added to the weight of `module`, float32 [rank, in] and [out, rank], which has the scale."""
+        down, up = (self._tensors.read(self._names[module][part]).astype(np.float32) for part in "AB")
+        return down, np.float32(scale_of(self.config, module, down.shape[0])) * up
 
 
 def adapter_files(folder: Path) -> tuple[Path, Path]:
     """An adapter's configuration and weights in `folder`. Raises NotFoundError naming what is not there."""
     config = folder / ADAPTER_CONFIG
+    pickle = folder / Path(ADAPTER_WEIGHTS).with_suffix(".bin")
     weights = next((folder / name for name in WEIGHT_NAMES if (folder / name).is_file()), None)
+    if weights is None and pickle.is_file():
+        raise UnsupportedError(
+            f"{pickle} is a pickle, which can run code when loaded; save the adapter as safetensors"
+        )
     if weights is None or not config.is_file():
         lacks = ADAPTER_CONFIG if weights else " or ".join(WEIGHT_NAMES)
         raise NotFoundError(f"adapter folder {folder} holds no {lacks}; train it or change the recipe")

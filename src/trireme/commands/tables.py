@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trireme.artifacts.contracts import ADAPTER_MARK
 from trireme.artifacts.kinds import KINDS
 from trireme.artifacts.repository import ModelEntry, find_model, list_models
 from trireme.rag.passages import source_of
@@ -41,12 +42,22 @@ def models_table(repository: Path, served: Sequence[ServedModel] | None = None) 
     if served is None:
         for model in list_models(repository):
             table.add_row(*_described(model, "" if model.is_built else "not built"))
+            for adapter, rank in model.adapters.items():
+                table.add_row(*_adapter(model.name, adapter, rank))
         return table
     for one in served:
         known = find_model(repository, one.name, one.kind)
         row = _described(known, "") if known is not None else [one.name, one.kind, "", "", ""]
-        table.add_row(*row, "yes" if one.is_ready else "no")
+        ready = "yes" if one.is_ready else "no"
+        table.add_row(*row, ready)
+        ranks = known.adapters if known is not None else {}
+        for adapter in one.adapters:
+            table.add_row(*_adapter(one.name, adapter, ranks.get(adapter)), ready)
     return table
+
+
+def _adapter(model: str, adapter: str, rank: int | None) -> list[str]:
+    return [f"{model}{ADAPTER_MARK}{adapter}", "adapter", f"rank {rank}" if rank else "", "", ""]
 
 
 def _described(model: ModelEntry, size: str) -> list[str]:

@@ -7,11 +7,13 @@ state; GenAI's continuous batching replaces them with pages of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from trireme.checkpoints.lora import LoraAdapter
+from trireme.export_llm.adapter_layers import AdapterLayers
 from trireme.export_llm.architecture import Architecture
 from trireme.export_llm.constants import ConstantStore
 from trireme.export_llm.quantization import PackedWeight
@@ -31,19 +33,26 @@ def build_graph(
     store: ConstantStore,
     notice: Notice = lambda step: None,
     roundings: Roundings | None = None,
+    adapters: Sequence[LoraAdapter] = (),
 ) -> Any:
     """The openvino.Model of `weights`; its constants live as long as `store`. Blocks; reads every tensor once.
 
-    Float matrices are rounded as `roundings` say. `notice` hears which layer is read. Raises UnsupportedError for a
-    tensor that does not fit.
+    Float matrices are rounded as `roundings` say. `notice` hears which layer is read. adapters: see adapter_layers;
+    they must fit. Raises UnsupportedError for a tensor that does not fit.
     """
-    return _Graph(weights, store, roundings).build(notice)
+    return _Graph(weights, store, roundings, adapters).build(notice)
 
 
 class _Graph:
     """Nodes under construction. A method's tensor shapes: b batch, s new tokens, t past and new tokens."""
 
-    def __init__(self, weights: Weights, store: ConstantStore, roundings: Roundings | None) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        store: ConstantStore,
+        roundings: Roundings | None,
+        adapters: Sequence[LoraAdapter],
+    ) -> None:
         from openvino import opset15
 
         self.op = opset15
@@ -52,6 +61,7 @@ class _Graph:
         self.model: Architecture = weights.architecture
         self.store = store
         self.sinks: list[Any] = []
+        self.adapters = AdapterLayers(opset15, store, adapters) if adapters else None
 
     def build(self, notice: Notice) -> Any:
         import openvino
@@ -60,7 +70,10 @@ class _Graph:
         embedding = self._stored(
             EMBEDDING, self.weights.array(f"{EMBEDDING}.weight", self._embedding_shape())
         )
-        states = self.op.gather(embedding, self.op.convert(self.ids, "i32"), self._int(0))
+        tokens = self.op.convert(self.ids, "i32")
+        if self.adapters is not None:
+            tokens = self._choose_adapter(self.adapters, tokens)
+        states = self.op.gather(embedding, tokens, self._int(0))
         for index in range(self.model.layers):
             notice(f"layer {index + 1} of {self.model.layers}")
             states = self._layer(states, index)
@@ -78,6 +91,20 @@ class _Graph:
             if node.get_type_name() != "Parameter":
                 node.set_friendly_name(f"{node.get_type_name()}_{number}")
         return model
+
+    def _choose_adapter(self, adapters: AdapterLayers, ids: Any) -> Any:
+        """Has each token see its prompt's mark; the tokens that the ids stand for, [b, s]."""
+        op, index, size = self.op, self.model.layers, adapters.size
+        tokens, numbers = adapters.split_ids(ids, self.model.vocabulary)
+        queries, keys, values = (self._apart(part, 1, size) for part in adapters.look_back(numbers))
+        keys = self._with_past(f"past_key_values.{index}.keypresent.{index}.key", keys, 1, size)
+        values = self._with_past(f"past_key_values.{index}.valuepresent.{index}.value", values, 1, size)
+        found = op.scaled_dot_product_attention(
+            queries, keys, values, self.visible, self._float(1.0), causal=False
+        )
+        joined = op.transpose(found, self._ints(0, 2, 1, 3))
+        adapters.choose(op.reshape(joined, self._ints(0, 0, size), True))
+        return tokens
 
     def _embedding_shape(self) -> tuple[int, int]:
         return self.model.vocabulary, self.model.hidden
@@ -136,8 +163,9 @@ class _Graph:
         queries = self._heads(states, f"{prefix}.self_attn.q", model.heads)
         keys = self._heads(states, f"{prefix}.self_attn.k", model.kv_heads)
         values = self._split(self._linear(states, f"{prefix}.self_attn.v_proj"), model.kv_heads)
-        keys = self._with_past(f"past_key_values.{index}.keypresent.{index}.key", keys)
-        values = self._with_past(f"past_key_values.{index}.valuepresent.{index}.value", values)
+        sizes = model.kv_heads, model.head_dim
+        keys = self._with_past(f"past_key_values.{index}.keypresent.{index}.key", keys, *sizes)
+        values = self._with_past(f"past_key_values.{index}.valuepresent.{index}.value", values, *sizes)
         mixed = op.scaled_dot_product_attention(
             queries,
             self._for_each_query_head(keys),
@@ -161,7 +189,11 @@ class _Graph:
         return self._rotate(self.op.transpose(normed, self._ints(0, 2, 1, 3)))
 
     def _split(self, projected: Any, count: int) -> Any:
-        apart = self.op.reshape(projected, self._ints(0, 0, count, self.model.head_dim), True)
+        return self._apart(projected, count, self.model.head_dim)
+
+    def _apart(self, joined: Any, count: int, size: int) -> Any:
+        """[b, s, count * size] -> [b, count, s, size]."""
+        apart = self.op.reshape(joined, self._ints(0, 0, count, size), True)
         return self.op.transpose(apart, self._ints(0, 2, 1, 3))
 
     def _rotate(self, heads: Any) -> Any:
@@ -173,17 +205,17 @@ class _Graph:
         turned = op.concat([op.multiply(second, self._float(-1.0)), first], -1)
         return op.add(op.multiply(heads, self.cos), op.multiply(turned, self.sin))
 
-    def _with_past(self, name: str, new: Any) -> Any:
-        """Past and new keys or values, [b, kv_heads, t, head_dim]; they are also what the next call finds."""
+    def _with_past(self, name: str, new: Any, heads: int, size: int) -> Any:
+        """Past and new keys or values, [b, heads, t, size]; they are also what the next call finds."""
         import openvino
         from openvino.op.util import Variable, VariableInfo
 
-        op, model = self.op, self.model
-        sizes = [self.batch, self._ints(model.kv_heads), self._ints(0), self._ints(model.head_dim)]
+        op = self.op
+        sizes = [self.batch, self._ints(heads), self._ints(0), self._ints(size)]
         info = VariableInfo()
         info.variable_id = name
         info.data_type = openvino.Type.f32
-        info.data_shape = openvino.PartialShape([-1, model.kv_heads, -1, model.head_dim])
+        info.data_shape = openvino.PartialShape([-1, heads, -1, size])
         variable = Variable(info)
         past = op.read_value(op.broadcast(self._float(0.0), op.concat(sizes, 0)), variable)
         joined = op.concat([op.gather(past, self.beam, self._int(0)), new], 2)
@@ -203,6 +235,8 @@ class _Graph:
 
     def _linear(self, states: Any, prefix: str) -> Any:
         product = self.op.matmul(states, self._matrix(prefix), False, True)
+        if self.adapters is not None:
+            product = self.adapters.add_to(product, states, prefix)
         bias = self.weights.bias(prefix)
         if bias is None:
             return product

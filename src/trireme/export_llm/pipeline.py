@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from trireme.artifacts.build import BuildOptions, Built, Notice, Outcome, build
@@ -25,6 +26,7 @@ from trireme.checkpoints.lora import LoraAdapter, adapter_files
 from trireme.checkpoints.source import SAFE_SUFFIXES, fetch_source
 from trireme.checkpoints.tensors import TensorFiles, weight_files
 from trireme.errors import InvalidInputError, UnsupportedError
+from trireme.export_llm.adapters import check_for_graph, check_for_vllm, open_adapters, place_adapters
 from trireme.export_llm.architecture import (
     Architecture,
     NoOwnGraphError,
@@ -37,6 +39,7 @@ from trireme.export_llm.optimum_process import ADVICE, Optimum
 from trireme.export_llm.parity import read_thresholds
 from trireme.export_llm.quantization import Quantization, read_quantization
 from trireme.export_llm.rounding import ROUNDINGS, Rounding
+from trireme.generate.adapter_marks import mark_prompt
 from trireme.generate.chat import TEMPLATE_FOLDER, ChatTemplate, named_template
 from trireme.generate.model_files import read_eos_token_ids
 from trireme.generate.tokenizer import LlmTokenizer
@@ -68,7 +71,8 @@ NATIVE_FAMILIES = ("phi3", "phimoe")
 class LlmSource:
     """A checkpoint folder, read and found supported. `architecture`: of our own graph, None where there is none.
 
-    `adapter`: what is merged into it. `optimum`: where there is no graph of our own, what exports one for the CPU.
+    `adapter`: what is merged into it. `adapters`: those beside it, by name, of which a request may choose one.
+    `optimum`: where there is no graph of our own, what exports one for the CPU.
     """
 
     folder: Path
@@ -78,6 +82,7 @@ class LlmSource:
     max_model_len: int
     adapter: LoraAdapter | None = None
     optimum: Optimum | None = None
+    adapters: dict[str, LoraAdapter] = field(default_factory=dict)
 
 
 def build_llm(recipe: Recipe, options: BuildOptions, notice: Notice = lambda step: None) -> Outcome[Manifest]:
@@ -97,7 +102,7 @@ def build_llm(recipe: Recipe, options: BuildOptions, notice: Notice = lambda ste
     notice("read")
     adapter = options.project / recipe.adapter if recipe.adapter else None
     source = read_source(folder, recipe, adapter, options.project)
-    inputs = collect_inputs(recipe, folder, adapter, source.optimum)
+    inputs = collect_inputs(recipe, folder, adapter, source.optimum, source.adapters)
     return build(
         inputs,
         lambda stage: _make(recipe, inputs, source, stage, notice),
@@ -111,15 +116,24 @@ def build_llm(recipe: Recipe, options: BuildOptions, notice: Notice = lambda ste
 
 
 def collect_inputs(
-    recipe: Recipe, folder: Path, adapter: Path | None = None, exporter: Optimum | None = None
+    recipe: Recipe,
+    folder: Path,
+    adapter: Path | None = None,
+    exporter: Optimum | None = None,
+    adapters: Mapping[str, LoraAdapter] = MappingProxyType({}),
 ) -> Inputs:
-    """What shapes the files: the recipe's build keys, the checkpoint's files and an adapter's, tool versions."""
+    """What shapes the files: build keys of the recipe, files of checkpoint and adapters, versions of tools."""
     values = asdict(recipe)
     keys = {key: values[key] for key in BUILD_KEYS}
     read: dict[str, Any] = {"files": hash_folder(folder, SAFE_SUFFIXES)}
     if adapter is not None:
         # Not the whole folder: how it was trained, and its card, change no model.
         read["adapter"] = [hash_file(path) for path in adapter_files(adapter)]
+    if adapters:
+        # In their order, and not where they lie.
+        read["adapters"] = [
+            [name, *(hash_file(path) for path in one.files)] for name, one in adapters.items()
+        ]
     tools = read_tools(TOOLS[recipe.target])
     return Inputs(keys, read, tools if exporter is None else {**tools, **exporter.read_versions()})
 
@@ -139,7 +153,10 @@ def read_source(
         on_gpu = read_gpu_model(config, limit, None if table is None else table.shape[0])
         _check_tokens(folder, on_gpu.vocabulary, may_add=True)
         _check_text_files(folder)
-        return LlmSource(folder, config, None, on_gpu.vocabulary, limit or on_gpu.positions)
+        adapters = open_adapters(recipe, project)
+        check_for_vllm(adapters, folder, config)
+        length = limit or on_gpu.positions
+        return LlmSource(folder, config, None, on_gpu.vocabulary, length, adapters=adapters)
     architecture, exporter = _find_form(config, limit, project)
     if recipe.precision and read_quantization(config) is not None:
         raise refuse(
@@ -153,7 +170,9 @@ def read_source(
     _check_text_files(folder)
     found = None if adapter is None else _read_adapter(adapter, recipe)
     length = limit or model.positions
-    return LlmSource(folder, config, architecture, model.vocabulary, length, found, exporter)
+    adapters = open_adapters(recipe, project)
+    check_for_graph(adapters, architecture)
+    return LlmSource(folder, config, architecture, model.vocabulary, length, found, exporter, adapters)
 
 
 def _find_form(
@@ -273,18 +292,28 @@ def _make_graph(
     weights = Weights(source.folder, source.architecture, quantization, source.adapter)
     roundings = ROUNDINGS.get(recipe.precision)
     store = ConstantStore(stage / SCRATCH_FILE)
-    model = build_graph(weights, store, lambda step: notice(f"build, {step}"), roundings)
+    adapters = list(source.adapters.values())
+    model = build_graph(weights, store, lambda step: notice(f"build, {step}"), roundings, adapters)
     notice("write")
     openvino.save_model(model, stage / GRAPH_FILE, compress_to_fp16=False)
     del model
     store.close()
     (stage / SCRATCH_FILE).unlink()
     _copy_text_files(source.folder, stage)
+    place_adapters(source.adapters, stage)
     prompts = make_prompts(stage, source.max_model_len)
-    before = compute_logits(weights, prompts, lambda step: notice(f"compare, {step}"))
+    # By number the adapter that each is read with: the model's own, then one of them once more for each.
+    numbers = [0] * len(prompts) + list(range(1, len(adapters) + 1))
+    prompts += [prompts[number % len(prompts)] for number in range(len(adapters))]
+    read_with = [None, *adapters]
+    before = compute_logits(
+        weights, prompts, lambda step: notice(f"compare, {step}"), [read_with[number] for number in numbers]
+    )
     notice("compare")
     served = ServedGraph(stage / GRAPH_FILE, compile_properties(recipe.threads), max(map(len, prompts)))
-    figures = dict(compare_logits(before, [served.logits(prompt) for prompt in prompts]))
+    pairs = zip(prompts, numbers, strict=True)
+    marked = [mark_prompt(prompt, number, source.vocabulary) for prompt, number in pairs]
+    figures = dict(compare_logits(before, [served.logits(prompt) for prompt in marked]))
     stored = roundings.layers if roundings else quantization
     return _name_precision(stored, store.kept_fp32), figures
 
@@ -326,11 +355,13 @@ def _make_links(
     check_for_gpu(source.folder, source.config)
     notice("link")
     link_checkpoint(source.folder, stage)
+    place_adapters(source.adapters, stage)
     return name_gpu_precision(source.folder, source.config), {}
 
 
 def _describe(recipe: Recipe, inputs: Inputs, source: LlmSource, stage: Path, precision: str) -> Manifest:
-    names = sorted(path.name for path in stage.iterdir())
+    paths = (path for path in stage.rglob("*") if path.is_file())
+    names = sorted(path.relative_to(stage).as_posix() for path in paths)
     return Manifest(
         model=recipe.model,
         kind=recipe.kind,
@@ -343,12 +374,14 @@ def _describe(recipe: Recipe, inputs: Inputs, source: LlmSource, stage: Path, pr
         sizes={name: (stage / name).stat().st_size for name in names},
         tools=inputs.tools,
         inputs_digest=inputs.digest,
+        adapters={name: adapter.rank for name, adapter in source.adapters.items()},
     )
 
 
 def _bytes_needed(source: LlmSource, target: str) -> int:
     factor = EXPORT_SPACE_FACTOR if source.optimum else SPACE_FACTOR if target == "cpu" else 1.0
-    return int(factor * _total_bytes(weight_files(source.folder)))
+    beside = _total_bytes(path for adapter in source.adapters.values() for path in adapter.files)
+    return int(factor * _total_bytes(weight_files(source.folder))) + beside
 
 
 def _total_bytes(paths: Iterable[Path]) -> int:

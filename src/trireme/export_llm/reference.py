@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from trireme.checkpoints.lora import LoraAdapter
 from trireme.export_llm.graph import Notice
 from trireme.export_llm.quantization import PackedWeight
 from trireme.export_llm.rope import inverse_frequencies
@@ -14,20 +15,30 @@ from trireme.types import FloatArray
 
 
 def compute_logits(
-    weights: Weights, prompts: Sequence[Sequence[int]], notice: Notice = lambda step: None
+    weights: Weights,
+    prompts: Sequence[Sequence[int]],
+    notice: Notice = lambda step: None,
+    adapters: Sequence[LoraAdapter | None] = (),
 ) -> list[FloatArray]:
     """Logits [tokens, vocabulary] of each prompt. Blocks; holds one matrix at a time in memory.
 
-    A layer is read once and all prompts go through it. Raises UnsupportedError for a tensor that does not fit.
+    A layer is read once and all prompts go through it. adapters: of each prompt the LoRA that it is read with; ()
+    for none. Raises UnsupportedError for a tensor that does not fit.
     """
-    return _Reference(weights, prompts).run(notice)
+    return _Reference(weights, prompts, adapters).run(notice)
 
 
 class _Reference:
     """Rows of all prompts stand below each other; attention takes them apart."""
 
-    def __init__(self, weights: Weights, prompts: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        prompts: Sequence[Sequence[int]],
+        adapters: Sequence[LoraAdapter | None],
+    ) -> None:
         self.weights = weights
+        self.adapters = adapters
         self.model = weights.architecture
         self.ids = np.concatenate([np.asarray(prompt, np.int64) for prompt in prompts])
         self.bounds = np.cumsum([len(prompt) for prompt in prompts])[:-1]
@@ -88,6 +99,18 @@ class _Reference:
         weight = self.weights.linear(prefix)
         dense = weight.dense() if isinstance(weight, PackedWeight) else weight.astype(np.float32)
         product: FloatArray = states @ dense.T
+        if self.adapters:
+            product = np.concatenate(
+                [
+                    made if adapter is None else made + _update(adapter, prefix, read)
+                    for made, read, adapter in zip(
+                        np.split(product, self.bounds),
+                        np.split(states, self.bounds),
+                        self.adapters,
+                        strict=True,
+                    )
+                ]
+            )
         bias = self.weights.bias(prefix)
         return product if bias is None else product + bias.astype(np.float32)
 
@@ -95,6 +118,15 @@ class _Reference:
         mean = np.mean(states * states, axis=-1, keepdims=True)
         scaled: FloatArray = states / np.sqrt(mean + np.float32(self.model.norm_epsilon))
         return scaled * self.weights.norm(prefix, size)
+
+
+def _update(adapter: LoraAdapter, prefix: str, states: FloatArray) -> FloatArray | float:
+    """What the adapter adds to the layer's rows."""
+    if prefix not in adapter.modules:
+        return 0.0
+    down, up = adapter.factors(prefix)
+    added: FloatArray = states @ down.T @ up.T
+    return added
 
 
 def _sigmoid(values: FloatArray) -> FloatArray:

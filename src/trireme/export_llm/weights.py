@@ -40,7 +40,7 @@ class Weights:
         self.quantization = quantization
         self._adapter = adapter
         self._tensors = TensorFiles(folder)
-        self._linears = _linear_shapes(architecture)
+        self._linears = linear_shapes(architecture)
         self._check_names()
         if adapter is not None:
             # A table of embeddings is no linear layer, and what is tied to it would change with it.
@@ -123,7 +123,7 @@ def _check_shape(name: str, found: tuple[int, ...], expected: tuple[int, ...]) -
         raise UnsupportedError(f"{name} is of shape {list(found)}, config.json says {list(expected)}")
 
 
-def _linear_shapes(model: Architecture) -> dict[str, tuple[int, int]]:
+def linear_shapes(model: Architecture) -> dict[str, tuple[int, int]]:
     """Every matrix by name, [out, in]; the table of embeddings is one of them."""
     queries, keys = model.heads * model.head_dim, model.kv_heads * model.head_dim
     block = {

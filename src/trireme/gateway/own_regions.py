@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from trireme.errors import SettingError
+from trireme.providers.models import base_of
 
 # As values.yaml names regions.
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,39}[a-z0-9])?")
@@ -65,7 +66,8 @@ def find_far_names(
     if not row.other_regions:
         return None
     mark = f"{provider}:"
-    named = {target.removeprefix(mark) for target in targets if target.startswith(mark)}
+    # An adapter is told of by its model.
+    named = {base_of(one.removeprefix(mark)) for one in targets if one.startswith(mark)}
     return sorted({*named, *(file.parent.name for file in repository.glob("*/config.pbtxt"))})
 
 

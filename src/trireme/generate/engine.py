@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from trireme.errors import TriremeError
+from trireme.errors import InvalidInputError, TriremeError
 
 FinishReason = Literal["", "stop", "length", "cancelled"]
 
@@ -52,12 +52,16 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """One prompt of at least one token. `cache_salt` keeps tenants from sharing cached prefixes."""
+    """One prompt of at least one token. `cache_salt` keeps tenants from sharing cached prefixes.
+
+    adapter: one of the engine's, by name, that answers in the model's place, "" for none: no prefixes are shared.
+    """
 
     request_id: str
     prompt: tuple[int, ...]
     sampling: Sampling
     cache_salt: str = ""
+    adapter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +134,22 @@ class EngineOptions:
     device_id: int | None = None
     # Threads for one step; 0 means one per core.
     threads: int = 0
+    # Names of the LoRAs that requests may choose among, and the largest of their ranks.
+    adapters: tuple[str, ...] = ()
+    adapter_rank: int = 0
     # The process that started this one: an engine's own processes end with it. 0: they do not watch an owner.
     owner_pid: int = 0
+
+
+def check_adapter(name: str, options: EngineOptions) -> None:
+    """Raises InvalidInputError for an adapter that the engine does not have; "" is none."""
+    if not name or name in options.adapters:
+        return
+    there = ", ".join(options.adapters)
+    raise InvalidInputError(
+        f"lora_name {name[:64]!r} is no adapter of this model; "
+        + (f"there are: {there}" if there else "it has none: leave it out")
+    )
 
 
 class Engine(Protocol):
@@ -140,8 +158,9 @@ class Engine(Protocol):
     def submit(self, request: EngineRequest) -> None:
         """Queue a request; does not block. Raises UnavailableError when the queue is full or the engine is down.
 
-        Raises InvalidInputError where sampling.logprobs asks for more alternatives than the engine gives. A
-        sampling.structured that it cannot hold is the InvalidInputError of the request's last chunk.
+        Raises InvalidInputError where sampling.logprobs asks for more alternatives than the engine gives, and for
+        an adapter that it does not have, with the names of those it has. A sampling.structured that it cannot hold
+        is the InvalidInputError of the request's last chunk.
         """
 
     def stream(self) -> Iterator[list[Chunk]]:

@@ -12,7 +12,14 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from trireme.errors import SettingError, TriremeError, UnavailableError
-from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, EngineStats, StructuredOutput
+from trireme.generate.engine import (
+    Chunk,
+    EngineOptions,
+    EngineRequest,
+    EngineStats,
+    StructuredOutput,
+    check_adapter,
+)
 from trireme.generate.fake_forms import least_text
 from trireme.generate.request_table import RequestTable
 from trireme.generate.tokenizer import LlmTokenizer
@@ -53,7 +60,8 @@ class FakeEngine:
     With a seed and a temperature each token is drawn from the prompt's. With ignore_eos, and below min_tokens, it
     starts over. An answer that is held to a form is the least that the form takes (see fake_forms), in tokens of
     the folder's tokenizer.json. Log-probabilities are those of `fake_logprobs`. Its prefix cache has the last
-    100 prompts: what a prompt has in common with one of the same salt is cached, token by token.
+    100 prompts: what a prompt has in common with one of the same salt and adapter is cached, token by token. With
+    the n-th of its adapters, from 1, the prompt is said from its n-th token on, then what is before.
     """
 
     def __init__(self, options: EngineOptions, knobs: Knobs | None = None) -> None:
@@ -62,7 +70,7 @@ class FakeEngine:
         self._knobs = knobs or _read_knobs(options)
         self._table = RequestTable(options.max_num_seqs, options.max_waiting)
         self._answers: dict[str, _Answer] = {}
-        self._prompts: deque[tuple[str, tuple[int, ...]]] = deque(maxlen=_REMEMBERED_PROMPTS)
+        self._prompts: deque[tuple[tuple[str, str], tuple[int, ...]]] = deque(maxlen=_REMEMBERED_PROMPTS)
         self._queries = self._hits = self._restarts = 0
         self._kv_usage = 0.0
         self._work = threading.Event()
@@ -73,6 +81,7 @@ class FakeEngine:
         self._stepper.start()
 
     def submit(self, request: EngineRequest) -> None:
+        check_adapter(request.adapter, self._options)
         self._table.submit(request)
         self._work.set()
 
@@ -188,7 +197,7 @@ class FakeEngine:
         return tokenizer.encode(least_text(form), add_special_tokens=False)
 
     def _next_token(self, answer: _Answer) -> int:
-        prompt, sampling = self._spoken(answer.request.prompt), answer.request.sampling
+        prompt, sampling = self._spoken(answer.request), answer.request.sampling
         if answer.held is not None:
             return (*answer.held, self._options.eos_token_ids[0])[answer.made]
         if sampling.temperature > 0 and sampling.seed is not None:
@@ -197,8 +206,14 @@ class FakeEngine:
             return self._options.eos_token_ids[0]
         return prompt[answer.made % len(prompt)]
 
-    def _spoken(self, prompt: tuple[int, ...]) -> tuple[int, ...]:
-        """What of the prompt is said."""
+    def _spoken(self, request: EngineRequest) -> tuple[int, ...]:
+        """What of the prompt is said, from the first token on."""
+        prompt = self._quoted(request.prompt)
+        turns = self._options.adapters.index(request.adapter) + 1 if request.adapter else 0
+        first = turns % max(1, len(prompt))
+        return prompt[first:] + prompt[:first]
+
+    def _quoted(self, prompt: tuple[int, ...]) -> tuple[int, ...]:
         quotes = [at for at, token in enumerate(prompt) if token == self._knobs.quote_token]
         return prompt[quotes[-2] + 1 : quotes[-1]] if len(quotes) > 1 else prompt
 
@@ -212,10 +227,11 @@ class FakeEngine:
         self._queries += len(request.prompt)
         if not self._options.prefix_caching:
             return 0
-        known = [prompt for salt, prompt in self._prompts if salt == request.cache_salt]
+        owner = (request.cache_salt, request.adapter)
+        known = [prompt for one, prompt in self._prompts if one == owner]
         cached = max((_shared(prompt, request.prompt) for prompt in known), default=0)
         self._hits += cached
-        self._prompts.append((request.cache_salt, request.prompt))
+        self._prompts.append((owner, request.prompt))
         return cached
 
     def _restart(self, error: RuntimeError) -> None:

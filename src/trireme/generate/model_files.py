@@ -13,6 +13,8 @@ CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_TOKENS_FILE = "special_tokens_map.json"
+# Of each adapter a folder of its name.
+ADAPTERS_FOLDER = "adapters"
 
 
 def read_eos_token_ids(model_dir: Path) -> tuple[int, ...]:

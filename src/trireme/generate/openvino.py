@@ -22,7 +22,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from trireme.errors import ArtifactError, InvalidInputError, SettingError, TriremeError, UnavailableError
-from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, EngineStats
+from trireme.generate.adapter_marks import choice_size, mark_prompt
+from trireme.generate.engine import Chunk, EngineOptions, EngineRequest, EngineStats, check_adapter
 from trireme.generate.form_check import FormCheck
 from trireme.generate.openvino_properties import compile_properties
 from trireme.generate.openvino_worker import read_state
@@ -50,7 +51,7 @@ class OpenVinoEngine:
     library has no cache salt: prefixes are shared between tenants. A form of an answer is tried in a process beside
     (see openvino_forms) before the request starts. It does not count prefix-cache hits,
     neither in all nor of a request: chunks have no cached_tokens. It says the log-probability of the
-    chosen token alone.
+    chosen token alone. Adapters are part of the graph, which finds the choice in the prompt.
     """
 
     def __init__(self, options: EngineOptions) -> None:
@@ -69,6 +70,8 @@ class OpenVinoEngine:
                 "owner_pid": options.owner_pid,
             }
         )
+        self._options = options
+        self._vocabulary = _read_vocabulary(options) if options.adapters else 0
         self._table = RequestTable(options.max_num_seqs, options.max_waiting, blocks, BLOCK_TOKENS)
         self._lock = threading.Lock()
         self._count = itertools.count(1)
@@ -90,6 +93,13 @@ class OpenVinoEngine:
         self._watcher.start()
 
     def submit(self, request: EngineRequest) -> None:
+        check_adapter(request.adapter, self._options)
+        if request.adapter and request.sampling.repetition_penalty != 1:
+            # The library looks up each token of the prompt among the logits.
+            raise InvalidInputError(
+                "repetition_penalty must be 1 with an adapter on the openvino engine, got"
+                f" {request.sampling.repetition_penalty:g}; presence_penalty and frequency_penalty may be set"
+            )
         if request.sampling.logprobs:
             raise InvalidInputError(
                 "top_logprobs must be 0: the openvino engine says the log-probability of the chosen token alone,"
@@ -153,7 +163,9 @@ class OpenVinoEngine:
         number = next(self._count)
         self._numbers[request.request_id] = number
         self._names[number] = request.request_id
-        self._worker.send({"add": [number, request.prompt, _sampling(request)]})
+        adapter = self._options.adapters.index(request.adapter) + 1 if request.adapter else 0
+        prompt = mark_prompt(request.prompt, adapter, self._vocabulary)
+        self._worker.send({"add": [number, prompt, _sampling(request)]})
 
     def _on_checked(self, request: EngineRequest, error: TriremeError | None) -> None:
         """Called by the thread that tries forms."""
@@ -330,6 +342,14 @@ def _sampling(request: EngineRequest) -> dict[str, Any]:
     return sampling
 
 
+def _read_vocabulary(options: EngineOptions) -> int:
+    path = options.model_dir / CONFIG_FILE
+    try:
+        return int(json.loads(path.read_text(encoding="utf-8"))["vocab_size"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path} does not say the size of the vocabulary: {error!r}") from None
+
+
 def count_blocks(options: EngineOptions, precision: str) -> int:
     """Blocks of the KV cache in kv_cache_gb (1e9 bytes). Raises SettingError when one request may not fit."""
     path = options.model_dir / CONFIG_FILE
@@ -338,6 +358,7 @@ def count_blocks(options: EngineOptions, precision: str) -> int:
         heads = int(config["num_attention_heads"])
         head_dim = config.get("head_dim") or config["hidden_size"] // heads
         values = config["num_hidden_layers"] * (config.get("num_key_value_heads") or heads) * head_dim * 2
+        values += 2 * choice_size(len(options.adapters))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path} does not say the shape of the KV cache: {error!r}") from None
     token_bytes = values * _VALUE_BYTES[precision]

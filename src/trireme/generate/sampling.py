@@ -30,6 +30,8 @@ COMPLETION_TOKENS = "max_completion_tokens"
 RESPONSE_FORMAT, STRUCTURED = "response_format", "structured_outputs"
 # vLLM's name.
 SHOW_STOP = "include_stop_str_in_output"
+# vLLM's name in Triton's backend of it.
+ADAPTER = "lora_name"
 # Below it the softmax overflows to one-hot or to NaN; vLLM raises smaller ones to it, too.
 MIN_TEMPERATURE = 0.01
 # OpenAI's limit, and vLLM's since 0.24.
@@ -58,13 +60,15 @@ RANGES: dict[str, tuple[float, float]] = {
 class Parameters:
     """A request's parameters: `sampling` goes to the engine, `stop` strings are found in the text.
 
-    shows_stop: the one that is found is part of the answer. n: how many answers there are.
+    shows_stop: the one that is found is part of the answer. n: how many answers there are. adapter: by name, "" for
+    none; whether there is one of the name the engine knows.
     """
 
     sampling: Sampling
     stop: tuple[str, ...] = ()
     shows_stop: bool = False
     n: int = 1
+    adapter: str = ""
 
     def of_answer(self, index: int) -> Parameters:
         """The parameters of one of n answers: with a seed each has its own, the first the one that was sent."""
@@ -102,7 +106,8 @@ def parse_parameters(text: str | None, default_max_tokens: int) -> Parameters:
     values["structured"] = _one_form(values)
     values["logprobs"] = _count_alternatives(values.pop("logprobs", False), values.pop("top_logprobs", 0))
     stop, shows_stop, n = values.pop("stop", ()), values.pop(SHOW_STOP, False), values.pop("n", 1)
-    return Parameters(Sampling(**values), stop, shows_stop, n)
+    adapter = values.pop(ADAPTER, "")
+    return Parameters(Sampling(**values), stop, shows_stop, n, adapter)
 
 
 def _one_form(values: dict[str, Any]) -> StructuredOutput | None:
@@ -258,6 +263,12 @@ def _token_ids(key: str, value: Any) -> tuple[int, ...]:
     return tuple(_whole_between(0, MAX_TOKEN_ID)(f"each of {key}", item) for item in value)
 
 
+def _name(key: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidInputError(f"{key} must be the name of an adapter, got {_shown(value)}")
+    return value
+
+
 def _shown(value: Any) -> str:
     return repr(value)[:40]
 
@@ -282,6 +293,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "n": _whole_between(1, MAX_ANSWERS),
     RESPONSE_FORMAT: read_response_format,
     STRUCTURED: read_structured_outputs,
+    ADAPTER: _name,
 }
 
 _NO_BEAMS = "beam search is not offered"
@@ -302,6 +314,5 @@ _FIXED: dict[str, tuple[tuple[Any, ...], str]] = {
     "spaces_between_special_tokens": ((True, False), "special tokens are not part of the answer"),
     "detokenize": ((True,), "an answer is text"),
     "truncate_prompt_tokens": ((-1,), "a prompt is read whole or refused"),
-    "lora_name": (("",), "the model has no adapters to choose from"),
     "priority": ((0,), "requests are served in the order in which they come"),
 }

@@ -164,7 +164,8 @@ class Generator:
             log=TokenLog(self._tokenizer) if sampling.logprobs is not None else None,
             cost=self.work.expect(len(prompt), sampling),
         )
-        return self._submit(opened, prompt, sampling, self._salt(request.tenant))
+        adapter = request.parameters.adapter
+        return self._submit(opened, prompt, sampling, self._salt(request.tenant), adapter)
 
     def count_tokens(self, request: GenerateRequest) -> int:
         """How many tokens its prompt has, the chat template's included. Blocks and raises as `accept`; a prompt
@@ -255,12 +256,14 @@ class Generator:
         """Differs between tenants and processes, and tells nothing of the name."""
         return hmac.new(self._secret, tenant.encode(), hashlib.sha256).hexdigest()
 
-    def _submit(self, opened: _Open, prompt: tuple[int, ...], sampling: Sampling, salt: str) -> str:
+    def _submit(
+        self, opened: _Open, prompt: tuple[int, ...], sampling: Sampling, salt: str, adapter: str = ""
+    ) -> str:
         request_id = f"{next(self._numbers)}"
         # Before the engine knows it: its first chunk may come before submit returns.
         self._open[request_id] = opened
         try:
-            self._engine.submit(EngineRequest(request_id, prompt, sampling, salt))
+            self._engine.submit(EngineRequest(request_id, prompt, sampling, salt, adapter))
         except TriremeError as error:
             del self._open[request_id]
             if opened.is_observed and isinstance(error, UnavailableError):

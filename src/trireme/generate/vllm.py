@@ -23,8 +23,14 @@ from trireme.generate.engine import (
     EngineRequest,
     EngineStats,
     Sampling,
+    check_adapter,
 )
-from trireme.generate.vllm_arguments import engine_arguments, sampling_parameters, visible_devices
+from trireme.generate.vllm_arguments import (
+    engine_arguments,
+    lora_request,
+    sampling_parameters,
+    visible_devices,
+)
 from trireme.generate.vllm_output import engine_failed, read_output
 from trireme.vllm_environment import ENVIRONMENT
 
@@ -118,6 +124,7 @@ class VllmEngine:
 
     def submit(self, request: EngineRequest) -> None:
         """See `Engine.submit`. Raises InvalidInputError for an id that is already running."""
+        check_adapter(request.adapter, self._options)
         limit = self._options.max_num_seqs + self._options.max_waiting
         with self._lock:
             if not self._is_ready:
@@ -226,6 +233,13 @@ class VllmEngine:
         llm.output_handler.add_done_callback(lambda _: commands.put_nowait(_DIED))
         # Its first request would ask this; if the process has died by then, nothing answers.
         await asyncio.wait_for(llm.get_supported_tasks(), timeout=60)
+        try:
+            # One that cannot be loaded would fail whoever asks for it first.
+            for name in self._options.adapters:
+                await llm.add_lora(lora_request(name, self._options))
+        except Exception:
+            llm.shutdown(timeout=SHUTDOWN_SECONDS)
+            raise
         return llm
 
     async def _serve(self) -> None:
@@ -255,7 +269,9 @@ class VllmEngine:
         try:
             parameters = sampling_parameters(request.sampling, self._stop_token_ids(request.sampling))
             self._alternatives[request_id] = request.sampling.logprobs
-            self._collectors[request_id] = await self._llm.add_request(request_id, prompt, parameters)
+            self._collectors[request_id] = await self._llm.add_request(
+                request_id, prompt, parameters, lora_request=lora_request(request.adapter, self._options)
+            )
         except ValueError as error:
             self._finish(request_id)
             self._chunks.put(

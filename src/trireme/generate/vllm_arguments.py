@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from trireme.generate.engine import EngineOptions, Sampling, StructuredOutput
+from trireme.generate.model_files import ADAPTERS_FOLDER
 from trireme.vllm_environment import show_device
+
+# What vLLM takes for max_lora_rank.
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+MOST_AT_ONCE = 8
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +43,31 @@ def engine_arguments(options: EngineOptions) -> dict[str, Any]:
         "enable_prefix_caching": options.prefix_caching,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
+        **_lora_arguments(options),
     }
+
+
+def _lora_arguments(options: EngineOptions) -> dict[str, Any]:
+    """None for a model without adapters: with LoRAs enabled every step costs more."""
+    if not options.adapters:
+        return {}
+    return {
+        "enable_lora": True,
+        # Of one step; each takes room on the card for a LoRA of the largest rank in every layer.
+        "max_loras": min(len(options.adapters), MOST_AT_ONCE),
+        "max_cpu_loras": len(options.adapters),
+        "max_lora_rank": next(rank for rank in RANKS if rank >= options.adapter_rank),
+    }
+
+
+def lora_request(name: str, options: EngineOptions) -> Any:
+    """vLLM's LoRARequest of an adapter, None for "". Ids are places in the list: the same after each start."""
+    if not name:
+        return None
+    from vllm.lora.request import LoRARequest
+
+    folder = options.model_dir / ADAPTERS_FOLDER / name
+    return LoRARequest(name, options.adapters.index(name) + 1, str(folder.absolute()))
 
 
 def _has_tokenizer(folder: Path) -> bool:

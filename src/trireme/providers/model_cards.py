@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trireme.artifacts.contracts import split_adapter
 from trireme.artifacts.manifest import read_manifest
 from trireme.artifacts.recipe import RECIPE_FILE, read_recipe
 from trireme.artifacts.repository import version_dir
@@ -50,6 +51,8 @@ class ModelCard:
 
 def read_card(repository: Path, model: str) -> ModelCard | None:
     """The card of a model, or None where its folder is not at hand or cannot be read. Blocks some milliseconds."""
+    # An adapter's card is its model's.
+    model, _ = split_adapter(model)
     # Names may come from clients, and go into a path.
     if not _NAME.fullmatch(model):
         return None

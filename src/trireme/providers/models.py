@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from trireme.artifacts.contracts import split_adapter
 from trireme.types import Classified, FloatArray, Hit, InputType, OverLength, SearchMode
 
 # chat: generators. answer: rag. embed, rerank, classify: encoders. search: the ensemble.
@@ -17,7 +18,8 @@ Ability = Literal["chat", "answer", "embed", "rerank", "classify", "search"]
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model of ours that clients may name. Private ones (two underscores) and retrievers are not among them.
+    """A model of ours that clients may name, or an adapter of one as MODEL:ADAPTER, the rest as of the model.
+    Private ones (two underscores) and retrievers are not among them.
 
     digest: of what is loaded, with all that it calls; another one after each load. "": the server does not say.
     versions: name and version, of it and of all models that it calls; a version is of the files (see
@@ -78,6 +80,11 @@ class SearchCall:
     mode: SearchMode | None = None
     rerank_depth: int | None = None
     seconds: float | None = None
+
+
+def base_of(name: str) -> str:
+    """The model of ours that serves a name: of MODEL:ADAPTER the model."""
+    return split_adapter(name)[0]
 
 
 class ModelServer(Protocol):

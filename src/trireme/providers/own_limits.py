@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from trireme.artifacts.contracts import split_adapter
 from trireme.artifacts.manifest import read_manifest
 from trireme.artifacts.recipe import RECIPE_FILE, read_recipe
 from trireme.artifacts.repository import version_dir
@@ -50,6 +51,7 @@ class OwnLimits:
     def _read(self, model: str) -> tuple[bool, int | None]:
         finds_its_prompt = False
         try:
+            model = split_adapter(model)[0]
             # Names come from clients, and go into a path.
             if not _NAME.fullmatch(model):
                 return False, None

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trireme.artifacts.contracts import split_adapter
 from trireme.artifacts.repository import version_dir
 from trireme.errors import ArtifactError, InvalidInputError, UnsupportedError
 
@@ -99,11 +100,12 @@ class TokenTexts:
             raise _not_at_hand(model) from None
 
     def _find(self, model: str) -> Path:
-        # Names come from clients, and go into a path.
-        if not _NAME.fullmatch(model):
+        # An adapter reads as its model does. Names come from clients, and go into a path.
+        served = split_adapter(model)[0]
+        if not _NAME.fullmatch(served):
             raise _not_at_hand(model)
         try:
-            return version_dir(self._repository, model) / TOKENIZER_FILE
+            return version_dir(self._repository, served) / TOKENIZER_FILE
         except ArtifactError:
             raise _not_at_hand(model) from None
 

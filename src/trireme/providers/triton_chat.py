@@ -17,6 +17,7 @@ from trireme.artifacts.contracts import (
     PROMPT,
     RERANK_DEPTH,
     TOOL_CALLS_FLAG,
+    split_adapter,
 )
 from trireme.errors import (
     DeadlineError,
@@ -89,7 +90,10 @@ _REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "tool_c
 
 
 class TritonChat:
-    """See ChatProvider. Models of ability chat (generators) and answer (rag); each field is done or refused."""
+    """See ChatProvider. Models of ability chat (generators) and answer (rag); each field is done or refused.
+
+    A model may be named with one of its adapters, as MODEL:ADAPTER.
+    """
 
     surfaces: tuple[Surface, ...] = ()
 
@@ -140,7 +144,8 @@ class TritonChat:
             inputs = _prompt_inputs(call) | {"return_num_input_tokens": True}
             inputs["tenant"] = call.tenant
             parameters = {**_parameters(call), COUNT_PARAMETER: True}
-            async with aclosing(self._client.stream(model, inputs, parameters=parameters)) as responses:
+            served = split_adapter(model)[0]
+            async with aclosing(self._client.stream(served, inputs, parameters=parameters)) as responses:
                 counts = [int(outputs["num_input_tokens"][0]) async for outputs in responses]
         except UnsupportedError:
             raise
@@ -162,9 +167,11 @@ class TritonChat:
         return self._abilities[model]
 
     async def _ask_ability(self, model: str, seconds: float) -> Ability:
+        served, adapter = split_adapter(model)
         try:
-            facts = await self._client.read_facts(model, seconds)
-            ability = ability_of(model, facts.kind, facts.inputs)
+            facts = await self._client.read_facts(served, seconds)
+            is_there = adapter in facts.adapters if adapter else served == model
+            ability = ability_of(served, facts.kind, facts.inputs) if is_there else None
         except NotFoundError:
             ability = None
         if ability is None:
@@ -185,17 +192,18 @@ class TritonChat:
         self, call: ChatCall, model: str, ability: Ability, limits: AttemptLimits
     ) -> AsyncGenerator[Event, None]:
         is_answer = ability == "answer"
+        served, adapter = split_adapter(model)
         if is_answer:
             takes_depth = model in self._deep
             inputs = _answer_inputs(call, says_findings=model in self._finding, takes_depth=takes_depth)
         else:
             inputs = _generate_inputs(
-                call, asks_cached=model in self._flagged, asks_parts=model in self._calling
+                call, adapter, asks_cached=model in self._flagged, asks_parts=model in self._calling
             )
         read = _read_answer if is_answer else _read_generated
         patience = _Patience(limits)
         stream = self._client.stream(
-            model,
+            served,
             inputs,
             parameters=_parameters(call),
             patience=patience.seconds_left,
@@ -255,12 +263,16 @@ def _parameters(call: ChatCall) -> dict[str, Parameter]:
     return {USER_PARAMETER: call.user} if call.user else {}
 
 
-def _generate_inputs(call: ChatCall, *, asks_cached: bool, asks_parts: bool) -> dict[str, Value]:
+def _generate_inputs(
+    call: ChatCall, adapter: str, *, asks_cached: bool, asks_parts: bool
+) -> dict[str, Value]:
     prompt: Any = call.prompt if call.prompt is not None else write_messages(call.messages)
     sampling = _sampling(call)
     if call.stop:
         # Nothing else says which one was found.
         sampling["include_stop_str_in_output"] = True
+    if adapter:
+        sampling["lora_name"] = adapter
     return calls.generate_inputs(
         prompt,
         call.tenant,

@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trireme.artifacts.contracts import (
+    ADAPTER_MARK,
     CACHED_FLAG,
     EVIDENCE_FLAG,
     OVER_LENGTH,
@@ -181,21 +183,21 @@ class TritonModels:
             ability = ability_of(served.name, served.kind, served.inputs)
             if ability is not None:
                 takes_flag = CACHED_FLAG in served.inputs
-                found.append(
-                    ServedModel(
-                        served.name,
-                        ability,
-                        served.is_ready,
-                        served.digest,
-                        takes_flag,
-                        served.alternatives,
-                        versions_of(served.name, everything),
-                        EVIDENCE_FLAG in served.inputs,
-                        RERANK_DEPTH in served.inputs,
-                        served.is_far,
-                        TOOL_CALLS_FLAG in served.inputs,
-                    )
+                model = ServedModel(
+                    served.name,
+                    ability,
+                    served.is_ready,
+                    served.digest,
+                    takes_flag,
+                    served.alternatives,
+                    versions_of(served.name, everything),
+                    EVIDENCE_FLAG in served.inputs,
+                    RERANK_DEPTH in served.inputs,
+                    served.is_far,
+                    TOOL_CALLS_FLAG in served.inputs,
                 )
+                names = (f"{served.name}{ADAPTER_MARK}{adapter}" for adapter in served.adapters)
+                found += [model, *(replace(model, name=name) for name in names)]
         self._index, self._index_until = found, time.monotonic() + INDEX_SECONDS
         return found
 

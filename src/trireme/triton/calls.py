@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from trireme.artifacts.contracts import (
+    ADAPTERS,
     CACHED_FLAG,
     DENSE,
     ENCODER_OUTPUTS,
@@ -82,6 +83,7 @@ class ModelFacts:
     inputs: their names. max_batch_size: rows of one request at most, 0 where requests have no rows.
     alternatives: of a generator, see contracts.most_alternatives. steps: models that it calls.
     vector_outputs: of an encoder that makes more than vectors, the outputs of who wants those; else ().
+    adapters: of a generator, names of the LoRAs that a request may choose among.
     """
 
     name: str
@@ -91,21 +93,22 @@ class ModelFacts:
     alternatives: int | None = None
     steps: tuple[str, ...] = ()
     vector_outputs: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
 
 
 def read_facts(config: Any) -> ModelFacts:
     """Of a ModelConfig message."""
     kind = ENSEMBLE_KIND if config.platform == "ensemble" else config.backend
     inputs = tuple(one.name for one in config.input)
-    engine = config.parameters["engine"].string_value if "engine" in config.parameters else ""
+    said = {name: config.parameters[name].string_value for name in config.parameters}
     outputs = tuple(one.name for one in config.output)
-    alternatives = most_alternatives(outputs, engine)
-    named = config.parameters["steps"].string_value if "steps" in config.parameters else ""
+    alternatives = most_alternatives(outputs, said.get("engine", ""))
     called = (one.model_name for one in config.ensemble_scheduling.step)
-    steps = (*called, *filter(None, named.split(",")))
+    steps = (*called, *filter(None, said.get("steps", "").split(",")))
+    adapters = tuple(filter(None, said.get(ADAPTERS, "").split(",")))
     has_more = any(tensor.name in outputs for output in (SPARSE, MULTI) for tensor in ENCODER_OUTPUTS[output])
     wanted = VECTOR_OUTPUTS if has_more and VECTOR_OUTPUTS[0] in outputs else ()
-    return ModelFacts(config.name, kind, inputs, config.max_batch_size, alternatives, steps, wanted)
+    return ModelFacts(config.name, kind, inputs, config.max_batch_size, alternatives, steps, wanted, adapters)
 
 
 def embed_inputs(

@@ -105,6 +105,7 @@ class FarModels:
             inputs=facts.inputs,
             alternatives=facts.alternatives,
             steps=facts.steps,
+            adapters=facts.adapters,
             is_far=True,
         )
         return _Said(model, is_answer)

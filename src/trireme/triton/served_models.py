@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
 
-from trireme.artifacts.contracts import most_alternatives
+from trireme.artifacts.contracts import ADAPTERS, most_alternatives
 from trireme.artifacts.kinds import KINDS
 from trireme.errors import UnavailableError
 from trireme.observe import metrics as table
@@ -37,7 +37,7 @@ class ServedModel:
     inputs: names of its tensors. digest: of what it and all that it calls have loaded; another one after each load,
     "" where that is not known. version: of its files, the same after each load of them (see backends.loaded), "" as
     digest. steps: models that it calls. alternatives: of a generator, see contracts.most_alternatives. is_far: no
-    server here has it, and one of another region answers (see far_models).
+    server here has it, and one of another region answers (see far_models). adapters: as calls.ModelFacts.
     """
 
     name: str
@@ -50,6 +50,7 @@ class ServedModel:
     version: str = ""
     steps: tuple[str, ...] = ()
     is_far: bool = False
+    adapters: tuple[str, ...] = ()
 
 
 def read_served_models(host: str, http_port: int, metrics_port: int) -> list[ServedModel]:
@@ -88,6 +89,7 @@ def read_served_models(host: str, http_port: int, metrics_port: int) -> list[Ser
             alternatives,
             version,
             tuple(_steps(config)),
+            adapters=_names(config, ADAPTERS),
         )
     return [found[name] for name in sorted(found)]
 
@@ -136,9 +138,13 @@ def _alternatives(config: dict[str, Any]) -> int | None:
 def _steps(config: dict[str, Any]) -> list[str]:
     """Of an ensemble, and of a backend that calls other models, such as rag's."""
     steps = (config.get("ensemble_scheduling") or {}).get("step") or []
-    named = (config.get("parameters") or {}).get("steps") or {}
-    called = str(named.get("string_value") or "").split(",")
-    return [*(step["model_name"] for step in steps), *filter(None, called)]
+    return [*(step["model_name"] for step in steps), *_names(config, "steps")]
+
+
+def _names(config: dict[str, Any], parameter: str) -> tuple[str, ...]:
+    """Of a parameter that holds names, separated by commas."""
+    said = (config.get("parameters") or {}).get(parameter) or {}
+    return tuple(filter(None, str(said.get("string_value") or "").split(",")))
 
 
 def _digest(

@@ -40,7 +40,7 @@ def test_what_has_no_place_in_the_model_is_named(tmp_path):
     write(tmp_path, layer="model.layers.9.self_attn.q_proj")
     with pytest.raises(UnsupportedError, match=r"no layer 'model\.layers\.9"):
         LoraAdapter(tmp_path).check_modules(KNOWN)
-    for shapes in (((2, 7), (6, 2)), ((2, 8), (5, 2)), ((2, 8), (6, 3))):
+    for shapes in (((2, 7), (6, 2)), ((2, 8), (5, 2)), ((2, 8), (6, 3)), ((2,), (6, 2))):
         write(tmp_path, shapes=shapes)
         with pytest.raises(UnsupportedError, match=r"q_proj' is .* times .*, the layer \[6, 8\]"):
             LoraAdapter(tmp_path).check_modules(KNOWN)
@@ -111,3 +111,42 @@ def test_a_folder_without_an_adapter_says_what_it_lacks(tmp_path):
     weights.write_bytes(weights.read_bytes()[:-5])
     with pytest.raises(UnsupportedError, match="not a whole safetensors file"):
         LoraAdapter(tmp_path)
+
+
+def test_an_adapter_whose_weights_are_a_pickle_is_refused(tmp_path):
+    write(tmp_path)
+    (tmp_path / "adapter_model.safetensors").rename(tmp_path / "adapter_model.bin")
+    with pytest.raises(UnsupportedError, match=r"adapter_model\.bin is a pickle"):
+        LoraAdapter(tmp_path)
+
+
+def test_the_factors_of_an_update_make_it_and_the_largest_rank_is_said(tmp_path):
+    write(tmp_path)
+    adapter = LoraAdapter(tmp_path)
+    down, up = adapter.factors(LAYER)
+    np.testing.assert_allclose(up @ down, adapter.update(LAYER), rtol=1e-5)
+    assert adapter.rank == 2
+
+
+@pytest.mark.parametrize(
+    ("config", "uneven"),
+    [
+        ({}, ""),
+        ({"use_rslora": True}, ""),
+        # The file's rank is 2.
+        ({"r": 4}, LAYER),
+        ({"alpha_pattern": {"q_proj": 5}}, LAYER),
+        ({"alpha_pattern": {"q_proj": 4}, "rank_pattern": {"q_proj": 2}}, ""),
+    ],
+)
+def test_a_layer_that_is_scaled_otherwise_than_the_rest_is_found(tmp_path, config, uneven):
+    write(tmp_path, **config)
+    assert LoraAdapter(tmp_path).find_uneven() == uneven
+
+
+def test_a_layer_of_an_unknown_shape_takes_any_product(tmp_path):
+    write(tmp_path)
+    LoraAdapter(tmp_path).check_modules({LAYER: None})
+    write(tmp_path, shapes=((2, 8), (6, 3)))
+    with pytest.raises(UnsupportedError, match=r"the layer \['\?', '\?'\]"):
+        LoraAdapter(tmp_path).check_modules({LAYER: None})

@@ -54,6 +54,23 @@ def test_a_model_that_is_not_built_is_shown_as_such(console, tmp_path):
     assert "fp16" in row
 
 
+@pytest.mark.parametrize("is_served", [True, False])
+def test_adapters_stand_below_their_model_under_the_name_that_a_client_sends(console, tmp_path, is_served):
+    version = tmp_path / "llm" / "1"
+    version.mkdir(parents=True)
+    (tmp_path / "llm" / "recipe.toml").write_text('kind = "generator"\nsource = "x"\nadapters = ["law=a"]\n')
+    files = dict.fromkeys(("model.safetensors", "config.json", "tokenizer.json"), "")
+    sizes = dict.fromkeys(files, 1)
+    write_manifest(
+        version, Manifest("llm", "generator", "x", "", "bf16", 9, 9, files, sizes, adapters={"law": 8})
+    )
+    served = [ServedModel("llm", "generator", True, adapters=("law",))] if is_served else None
+    console.print(models_table(tmp_path, served))
+    rows = [line.split() for line in console.export_text().splitlines()[1:]]
+    assert [row[0] for row in rows] == ["llm", "llm:law"]
+    assert rows[1][1:] == ["adapter", "rank", "8", *(["yes"] if is_served else [])]
+
+
 def test_what_is_served_is_shown_wherever_the_command_runs(console, tmp_path):
     served = [ServedModel("embedding", "text_encoder", True), ServedModel("mine", "text_encoder", False)]
     console.print(models_table(tmp_path / "nowhere", served))

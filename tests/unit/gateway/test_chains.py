@@ -175,3 +175,15 @@ def test_steps_are_never_asked_as_a_chain(tmp_path):
     file, entries, _ = cascade_chains(tmp_path)
     with pytest.raises(SettingError, match=r"models.m.steps: their calibrations"):
         Chains(file, entries)
+
+
+def test_an_adapter_is_a_model_of_its_own_that_a_key_must_name(chains):
+    served = {**SERVED, "llm:law": ServedModel("llm:law", "chat", True)}
+    assert labels(chains.find("llm:law", ANYONE, served)) == ["local:llm:law"]
+    assert labels(chains.find("llm:law", Key("k", "acme", models=("llm:law",)), served)) == ["local:llm:law"]
+    with pytest.raises(PermissionDeniedError, match="may not use model 'llm:law'"):
+        chains.find("llm:law", Key("k", "acme", models=("llm",)), served)
+    with pytest.raises(NotFoundError):
+        chains.find("llm:art", ANYONE, served)
+    assert "llm:law" in chains.names(ANYONE, served)
+    assert "llm:law" not in chains.names(Key("k", "acme", models=("llm",)), served)

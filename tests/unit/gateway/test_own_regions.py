@@ -37,8 +37,9 @@ def test_another_region_may_answer_for_our_models_in_the_file_and_those_that_hav
         (tmp_path / name).mkdir()
     (tmp_path / "embedding" / "config.pbtxt").touch()
     targets = ["local:llm", "openai:gpt", "local:a:b"]
+    # b is an adapter of a.
     row = LocalRow("eu", ["us"])
-    assert find_far_names(row, targets, "local", tmp_path) == ["a:b", "embedding", "llm"]
+    assert find_far_names(row, targets, "local", tmp_path) == ["a", "embedding", "llm"]
     assert find_far_names(row, [], "local", tmp_path / "none") == []
     assert find_far_names(LocalRow("eu"), targets, "local", tmp_path) is None
 

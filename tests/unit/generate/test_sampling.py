@@ -183,7 +183,6 @@ def test_each_answer_has_a_seed_of_its_own_and_the_first_the_one_that_was_sent()
         ("bad_words", ["x"], "cannot be weighted"),
         ("guided_decoding", {"regex": "a+"}, "calls it structured_outputs now"),
         ("skip_special_tokens", False, "not part of the answer"),
-        ("lora_name", "mine", "no adapters"),
     ],
 )
 def test_what_other_servers_offer_and_this_one_does_not_is_refused_with_the_reason(key, value, reason):
@@ -233,3 +232,11 @@ def test_log_probabilities_are_asked_for_in_openais_words(given, asked):
 def test_what_says_nothing_clear_of_log_probabilities_is_refused_by_name(given, said):
     with pytest.raises(InvalidInputError, match=said):
         parse(**given)
+
+
+def test_an_adapter_is_named_beside_the_sampling():
+    assert parse(lora_name="law").adapter == "law"
+    assert parse(lora_name="").adapter == parse(lora_name=None).adapter == parse().adapter == ""
+    assert parse(lora_name="law", n=2).of_answer(1).adapter == "law"
+    with pytest.raises(InvalidInputError, match="lora_name must be the name of an adapter, got 7"):
+        parse(lora_name=7)

@@ -59,6 +59,9 @@ class StandIn:
     prompts: dict[str, Any] = field(default_factory=dict)
     parameters: dict[str, Any] = field(default_factory=dict)
     aborted: list[str] = field(default_factory=list)
+    # LoRARequests: those that were loaded at the start, and each request's.
+    loaded: list[Any] = field(default_factory=list)
+    adapters: dict[str, Any] = field(default_factory=dict)
     # What an output without tokens carries of an answer that has log-probabilities: the tables of all its tokens.
     whole: dict[str, Any] = field(default_factory=dict)
     errored: bool = False
@@ -79,7 +82,16 @@ class StandIn:
     async def get_supported_tasks(self) -> tuple[str, ...]:
         return ("generate",)
 
-    async def add_request(self, request_id: str, prompt: Any, parameters: Any) -> Collector:
+    async def add_lora(self, request: Any) -> bool:
+        if request.lora_name == "broken":
+            raise ValueError("vLLM only supports modules_to_save being None.")
+        self.loaded.append(request)
+        return True
+
+    async def add_request(
+        self, request_id: str, prompt: Any, parameters: Any, lora_request: Any
+    ) -> Collector:
+        self.adapters[request_id] = lora_request
         if len(prompt["prompt_token_ids"]) > OPTIONS.max_model_len:
             raise ValueError("the prompt is longer than the maximum model length")
         self.prompts[request_id], self.parameters[request_id] = prompt, parameters
@@ -125,6 +137,15 @@ def output(tokens: list[int], reason: str | None = None, cached: int = 0, tables
     return types.SimpleNamespace(outputs=[completion], finished=reason is not None, num_cached_tokens=cached)
 
 
+@dataclass(frozen=True)
+class LoRARequest:
+    """As vLLM's."""
+
+    lora_name: str
+    lora_int_id: int
+    lora_path: str
+
+
 def no_tokenizer(name: str, trust_remote_code: bool) -> Any:
     raise ValueError(f"{name} has none")
 
@@ -157,6 +178,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[StandIn]:
         tokens_input=lambda ids, cache_salt: {"prompt_token_ids": ids, "cache_salt": cache_salt},
     )
     module("vllm.tokenizers", get_tokenizer=no_tokenizer)
+    module("vllm.lora")
+    module("vllm.lora.request", LoRARequest=LoRARequest)
     module(
         "vllm.sampling_params",
         SamplingParams=types.SimpleNamespace,
@@ -534,3 +557,36 @@ def test_how_long_requests_waited_is_what_vllm_says_of_those_that_have_ended(eng
     made[0].step({}, iteration=None, usage=0.5)
     wait_until(lambda: engine.stats().kv_cache_usage == 0.5)
     assert (engine.stats().waits, engine.stats().wait_seconds) == (2, 2.5)
+
+
+def test_adapters_are_loaded_at_the_start_and_a_request_goes_with_its_own(made):
+    opened = VllmEngine(dataclasses.replace(OPTIONS, adapters=("law", "art"), adapter_rank=20))
+    try:
+        llm = made[0]
+        limits = {name: llm.arguments[name] for name in ("enable_lora", "max_loras", "max_cpu_loras")}
+        assert limits == {"enable_lora": True, "max_loras": 2, "max_cpu_loras": 2}
+        # vLLM takes certain ranks alone.
+        assert llm.arguments["max_lora_rank"] == 32
+        law, art = (
+            LoRARequest("law", 1, "/models/llm/adapters/law"),
+            LoRARequest("art", 2, "/models/llm/adapters/art"),
+        )
+        assert llm.loaded == [law, art]
+        for request_id, adapter in (("a", "art"), ("b", ""), ("c", "law")):
+            opened.submit(EngineRequest(request_id, (1,), Sampling(9), adapter=adapter))
+        wait_until(lambda: len(llm.adapters) == 3)
+        assert llm.adapters == {"a": art, "b": None, "c": law}
+        with pytest.raises(InvalidInputError, match="there are: law, art"):
+            opened.submit(EngineRequest("d", (1,), Sampling(9), adapter="other"))
+    finally:
+        opened.close()
+
+
+def test_without_adapters_vllm_is_not_told_of_any(engine, made):
+    assert not [name for name in made[0].arguments if "lora" in name]
+
+
+def test_an_adapter_that_vllm_cannot_load_stops_the_start_with_its_words(made):
+    with pytest.raises(ArtifactError, match="modules_to_save being None"):
+        VllmEngine(dataclasses.replace(OPTIONS, adapters=("broken",), adapter_rank=8))
+    assert made[0].is_shut_down

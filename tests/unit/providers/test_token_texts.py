@@ -33,6 +33,8 @@ def ids():
 
 def test_ids_become_the_text_that_they_were_made_of(repository, ids):
     assert TokenTexts(repository).decode("one", ids) == TEXTS
+    # An adapter reads as its model does.
+    assert TokenTexts(repository).decode("one:law", ids) == TEXTS
 
 
 def test_ids_outside_of_the_vocabulary_are_refused_with_their_place(repository, ids):

@@ -810,3 +810,28 @@ def test_tools_count_with_the_prompt(server):
 
     assert asyncio.run(with_provider(server, act)) == 5
     assert "get_weather" in inputs_of(server.requests[0])["tools"]
+
+
+@pytest.mark.parametrize("is_learned", [True, False])
+def test_an_adapter_is_asked_of_its_model_by_name(server, is_learned):
+    server.configs["tuned"] = config_of("tuned", backend="generator", adapters="law,art")
+    server.stream = lambda request, context: iter([piece("Yes", "stop")])
+    models = [ServedModel("tuned:art", "chat", is_ready=True)] if is_learned else ()
+
+    async def act(provider):
+        events = [event async for event in provider.chat(call_of(seed=7), "tuned:art", LIMITS)]
+        return events, await provider.count_tokens(call_of(), "tuned:art")
+
+    (started, *_), count = asyncio.run(with_provider(server, act, models))
+    assert (started, count) == (Started("tuned:art"), 5)
+    asked, counted = server.requests
+    assert [asked.model_name, counted.model_name] == ["tuned", "tuned"]
+    assert json.loads(inputs_of(asked)["sampling_parameters"]) == {"seed": 7, "lora_name": "art"}
+
+
+@pytest.mark.parametrize("name", ["tuned:other", "tuned:", "llm:law", "nothing:law"])
+def test_an_adapter_that_no_model_has_is_not_served(server, name):
+    server.configs["tuned"] = config_of("tuned", backend="generator", adapters="law,art")
+    error, events = error_of(server, call_of(), name)
+    assert (error.kind, events, server.requests) == ("not_found", [], [])
+    assert f"no model {name!r} is served here" in str(error)

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -423,3 +424,13 @@ def test_a_models_configuration_is_waited_for_no_longer_than_the_answer_may_take
 
     asyncio.run(act())
     assert asked == [("embedding", 2.0), ("reranker", 3.0), ("labels", 4.0), ("search", 5.0), ("search", 0.0)]
+
+
+def test_each_adapter_of_a_generator_is_a_model_that_clients_may_name(server, monkeypatch):
+    llm = served_models.ServedModel(
+        "llm", "generator", True, digest="d", version="v", alternatives=20, adapters=("law", "art")
+    )
+    monkeypatch.setattr(triton_models, "read_served_models", lambda *_: [llm])
+    found = run(server, lambda models: models.models())
+    base = ServedModel("llm", "chat", True, "d", alternatives=20, versions=(("llm", "v"),))
+    assert found == [base, *(replace(base, name=name) for name in ("llm:law", "llm:art"))]

@@ -228,3 +228,15 @@ def test_the_versions_of_a_model_are_those_of_all_that_it_calls():
     assert versions_of("rag", served) == (("embedding", "e"), ("rag", "r"), ("search", ""))
     assert versions_of("other", served) == (("other", "o"),)
     assert versions_of("none", served) == ()
+
+
+def test_a_generator_says_which_adapters_it_has(serve):
+    pages = {
+        "/v2/repository/index": [{"name": "llm", "version": "1", "state": "READY"}],
+        "/v2/models/llm/config": {
+            "backend": "generator",
+            "parameters": {"adapters": {"string_value": "law,art"}},
+        },
+    }
+    [found] = read_served_models("127.0.0.1", serve(pages), serve(metrics(llm=True)))
+    assert found.adapters == ("law", "art")

@@ -263,10 +263,11 @@ class MeteredSpending(Spending):
         self._metrics.add(names.SPENT_NANOS, row.tenant, count=row.nanos)
         is_served = row.outcome in GOOD
         self._metrics.spend(row.tenant, row.asked, row.provider, row.nanos, is_served=is_served)
-        if row.served in self._by_hour and row.counted_by == "provider" and row.outcome == "ok":
+        target = self._prices.priced_as(row.served)
+        if target in self._by_hour and row.counted_by == "provider" and row.outcome == "ok":
             now = time.monotonic()
             tokens = row.output_tokens or row.input_tokens
-            self._prices.rates.note(row.served, tokens, now - row.total_ms / 1000, now)
+            self._prices.rates.note(target, tokens, now - row.total_ms / 1000, now)
 
 
 def _share_of(tokens: Tokens, share: float) -> Tokens:

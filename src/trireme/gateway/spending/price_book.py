@@ -18,6 +18,7 @@ from trireme.cost.machines import price_at
 from trireme.errors import SettingError
 from trireme.gateway.file import GatewayFile, PriceRow, ProviderRow, split_target
 from trireme.gateway.spending.machine_prices import hour_prices_of
+from trireme.providers.models import base_of
 
 NANOS = 1_000_000_000
 FROM_FILE = "gateway.toml"
@@ -180,7 +181,7 @@ class PriceBook:
         those kept for an hour, where it is the dearer one. reads_only: of a model that makes no tokens; a machine's
         price is then that of those it reads.
         """
-        target = f"{provider}:{model}"
+        target = self.priced_as(f"{provider}:{model}")
         row = self._rows.get(target)
         if isinstance(row, Price):
             return row
@@ -190,6 +191,14 @@ class PriceBook:
         if isinstance(found, TieredPrice) and input_tokens is not None:
             return found.up_to(input_tokens)
         return found
+
+    def priced_as(self, target: str) -> str:
+        """The target whose row holds for `target`: of an adapter without one its model's, which runs it."""
+        provider, _, model = target.partition(":")
+        row = self._providers.get(provider)
+        if target in self._rows or row is None or row.kind != "triton":
+            return target
+        return f"{provider}:{base_of(model)}"
 
     def _machine_price(self, target: str, row: PriceRow, at: int, reads_only: bool) -> Price | None:
         """Of a machine's time. Output pays for all of it: the prompt is read within the time that is measured.

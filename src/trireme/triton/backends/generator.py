@@ -17,6 +17,7 @@ import numpy as np
 
 from trireme.artifacts.config_writer import PARAMETERS
 from trireme.artifacts.contracts import (
+    ADAPTERS,
     CACHED_FLAG,
     INDEX,
     LOGPROBS,
@@ -26,7 +27,7 @@ from trireme.artifacts.contracts import (
     TOOL_CALLS_FLAG,
 )
 from trireme.artifacts.manifest import read_manifest, verify_files
-from trireme.errors import InvalidInputError, TriremeError
+from trireme.errors import InvalidInputError, SettingError, TriremeError
 from trireme.generate.chat import ChatTemplate
 from trireme.generate.engine import EngineOptions
 from trireme.generate.messages import parse_messages, parse_tools
@@ -113,7 +114,10 @@ class GeneratorModel(BackendModel):
             tensor_parallel_size=config.read_int("tensor_parallel_size"),
             device_id=config.device_id,
             threads=config.read_int("threads"),
+            adapters=tuple(manifest.adapters),
+            adapter_rank=max(manifest.adapters.values(), default=0),
         )
+        _check_adapters(config, options.adapters)
         service = ServiceOptions(
             max_model_len=manifest.max_length,
             max_text_bytes=config.read_int("max_text_bytes"),
@@ -341,6 +345,16 @@ class GeneratorModel(BackendModel):
         self._watch.remove(opened)
         with self._lock:
             self._open.pop(id(opened), None)
+
+
+def _check_adapters(config: ModelConfig, built: tuple[str, ...]) -> None:
+    """Raises SettingError where config.pbtxt, which clients are told of, names others than were built."""
+    named = tuple(filter(None, config.parameters.get(ADAPTERS, "").split(",")))
+    if named != built:
+        raise SettingError(
+            f"config.pbtxt of model {config.name} names the adapters {', '.join(named) or 'none'}, its build has"
+            f" {', '.join(built) or 'none'}: build the model again"
+        )
 
 
 def _read_parameters(request: Any) -> dict[str, Any]:

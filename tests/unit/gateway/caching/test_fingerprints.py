@@ -150,3 +150,15 @@ def test_of_a_cascade_every_step_answers_what_is_kept(served):
         assert found.collection == ("default", "t/default/1")
         assert found.takes_body
     assert read(served, cascade_of("up:gpt", "local:old")) is None
+
+
+def test_answers_of_a_model_and_of_each_adapter_are_kept_apart(served):
+    base = served.known["llm"]
+    served.known |= {name: dataclasses.replace(base, name=name) for name in ("llm:law", "llm:art")}
+    chains = [
+        Chain((target_of(ScriptedProvider(), name="local", model=name),), ())
+        for name in served.known
+        if name.startswith("llm")
+    ]
+    found = [read(served, chain).targets for chain in chains]
+    assert len({*found}) == 3

@@ -294,3 +294,17 @@ def test_a_gateway_of_our_own_triton_alone_loads_no_table():
     )
     assert own._table is None
     assert own.price_of("triton", "local", "llm", NOW).output == 2_000_000_000
+
+
+def test_an_adapter_costs_what_its_model_does_unless_the_file_says_otherwise():
+    rates = MachineRates()
+    rows = b"[prices.llm]\ndollars_per_hour = 3.6\ntokens_per_second = 100\n"
+    own = book(
+        rows + b'[prices."local:llm:law"]\ninput = 1\noutput = 2\n[prices."vllm:m"]\ninput=1\noutput=1\n',
+        rates,
+    )
+    assert own.price_of("triton", "local", "llm:art", NOW) == own.price_of("triton", "local", "llm", NOW)
+    assert own.price_of("triton", "local", "llm:law", NOW).output == 2_000_000_000
+    assert [own.priced_as(f"local:llm:{name}") for name in ("art", "law")] == ["local:llm", "local:llm:law"]
+    # A tag of another server's model is no adapter.
+    assert own.price_of("openai", "vllm", "m:latest", NOW) is None

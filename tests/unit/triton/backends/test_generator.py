@@ -538,3 +538,37 @@ def test_each_of_several_answers_has_calls_of_its_own(calling, stream):
             made[int(response.outputs["index"][0])] += entry["function"]["arguments"]
 
     assert made == {0: '{"text": "oars"}', 1: '{"text": "oars"}'}
+
+
+ADAPTED = {"law": 8, "art": 4}
+
+
+def test_an_adapter_is_chosen_by_lora_name_and_an_unknown_one_is_refused_with_those_there_are(
+    make, monkeypatch
+):
+    monkeypatch.setattr("trireme.triton.backends.generator.read_manifest", adapted_manifest)
+    model = make(adapters="law,art")
+
+    def said(**sampling):
+        request = ask(model, text_input="one two three", sampling_parameters=json.dumps(sampling))
+        request.wait()
+        return request
+
+    texts = [said(**({"lora_name": name} if name else {})).text for name in ("", "law", "art", "")]
+    assert texts[0] == texts[3] and len({*texts}) == 3
+    (refused,) = said(lora_name="other").sender.responses
+    assert "'other' is no adapter of this model; there are: law, art" in refused.error.message
+
+
+def test_a_configuration_that_names_other_adapters_than_were_built_stops_the_load(make, monkeypatch):
+    monkeypatch.setattr("trireme.triton.backends.generator.read_manifest", adapted_manifest)
+    with pytest.raises(
+        Exception, match=r"names the adapters none, its build has law, art: build the model again"
+    ):
+        make()
+
+
+def adapted_manifest(version):
+    from trireme.artifacts.manifest import read_manifest
+
+    return replace(read_manifest(version), adapters=ADAPTED)
