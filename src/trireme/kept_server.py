@@ -285,6 +285,7 @@ class KeptServer:
         told = {
             "TRIREME_DATABASE_URL": self._database_url,
             "TRIREME_SERVER_RESTARTS": str(self._restarts),
+            "TRIREME_WARM_UP": settings.warm_up,
             "TRIREME_OTLP_URL": settings.otlp_url,
             "TRIREME_OTLP_HEADERS": settings.otlp_headers,
         }

@@ -204,6 +204,11 @@ def test_growth_is_nobodys_concern_where_the_setting_is_zero(kept):
     assert look_after(kept) == []
 
 
+@pytest.mark.parametrize("changes", [{"warm_up": "on"}, {"warm_up": "off"}], ids=["on", "off"])
+def test_a_server_is_told_whether_its_models_warm_up(kept, changes):
+    assert Server.made[-1].environ["TRIREME_WARM_UP"] == changes["warm_up"]
+
+
 def test_each_server_knows_how_often_it_was_started_again(kept):
     kept.server.running = False
     look_after(kept)

@@ -189,8 +189,8 @@ class Generator:
         """Whether a request would be taken and answered now."""
         return self._consumer.is_alive() and self._engine.stats().is_ready
 
-    def warm_up(self, *, is_measured_alone: bool = False) -> None:
-        """Run each shape whose first time is slow, then measure the rate, or that alone.
+    def warm_up(self, *, is_short: bool = False) -> None:
+        """Run each shape whose first time is slow, then measure the rate. is_short: measure it once, and no more.
 
         Blocks. Raises UnavailableError when the engine does not answer within WARM_UP_SECONDS.
         """
@@ -199,9 +199,9 @@ class Generator:
             self._options.max_model_len, self._options.max_num_batched_tokens, self._options.max_num_seqs
         )
         warm_up = WarmUp(self._submit_unseen, self.cancel, word, sizes)
-        if not is_measured_alone:
+        if not is_short:
             warm_up.run()
-        warm_up.measure(self.work)
+        warm_up.measure(self.work, is_short=is_short)
 
     def waiting(self) -> Waiting:
         """Requests that wait for a place, and what they are expected to cost. Engines take the oldest first."""

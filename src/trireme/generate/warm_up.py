@@ -74,23 +74,23 @@ class WarmUp:
         self._run_all([(self._prompt(self._short), sampled)])
         self._run_all([(self._prompt(self._short), GREEDY)] * 4)
 
-    def measure(self, work: GeneratorWork) -> None:
+    def measure(self, work: GeneratorWork, *, is_short: bool = False) -> None:
         """The rate of output tokens with all places taken, and what an input token costs beside one.
 
-        Engines answer only while they work well: one that fails while it writes is left unmeasured. Raises
-        UnavailableError as `run`.
+        is_short: the rate alone, and once. Engines answer only while they work well: one that fails while it writes
+        is left unmeasured. Raises UnavailableError as `run`.
         """
         if not self._sizes.max_num_seqs:
             return
-        self._measure_rate(work)
-        if self._full >= 2 * SHORT_PROMPT and work.rate.value:
+        self._measure_rate(work, 1 if is_short else MOST_ROUNDS)
+        if not is_short and self._full >= 2 * SHORT_PROMPT and work.rate.value:
             # Of the steps that both need, and of the one token that both write, nothing is left in the difference.
             share = self._read_seconds(self._full) / (self._full - SHORT_PROMPT) * work.rate.value
             work.input_token_work = min(1.0, max(LEAST_INPUT_TOKEN_WORK, share))
 
-    def _measure_rate(self, work: GeneratorWork) -> None:
+    def _measure_rate(self, work: GeneratorWork, rounds: int) -> None:
         began, before = time.monotonic(), 0.0
-        for _ in range(MOST_ROUNDS):
+        for _ in range(rounds):
             work.rate.reset()
             with contextlib.suppress(TriremeError):
                 self._write(work)

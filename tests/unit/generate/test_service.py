@@ -274,13 +274,13 @@ def test_a_prompt_that_is_refused_as_wrong_is_no_work(make):
     assert generator.work_totals().offered == 0
 
 
-@pytest.mark.parametrize("alone", [False, True], ids=["warm-up and measure", "measure alone"])
-def test_the_warm_up_measures_the_rate_and_is_no_work(make, monkeypatch, alone):
+@pytest.mark.parametrize("is_short", [False, True], ids=["warm-up and measure", "a short measure alone"])
+def test_the_warm_up_measures_the_rate_and_is_no_work(make, monkeypatch, is_short):
     runs = []
     monkeypatch.setattr(WarmUp, "run", lambda self, run=WarmUp.run: (runs.append(self), run(self)))
     generator, _ = make(options=ServiceOptions(64, chat_text_input=False, max_num_seqs=4), max_num_seqs=4)
-    generator.warm_up(is_measured_alone=alone)
-    assert len(runs) == (not alone)
+    generator.warm_up(is_short=is_short)
+    assert len(runs) == (not is_short)
     assert generator.work.rate.value > 0
     totals = generator.work_totals()
     assert (totals.offered, totals.input_tokens, totals.output_tokens) == (0, 0, 0)

@@ -103,7 +103,7 @@ def test_an_input_token_costs_what_longer_prompts_take_beyond_short_ones(monkeyp
         return Engine.submit(engine, prompt, sampling, deliver)
 
     warm = WarmUp(submit, engine.cancel, (1, 6), WarmUpSizes(128, 64, 4))
-    monkeypatch.setattr(WarmUp, "_measure_rate", lambda self, work: work.rate.add(20.0, 1.0))
+    monkeypatch.setattr(WarmUp, "_measure_rate", lambda self, work, rounds: work.rate.add(20.0, 1.0))
     monkeypatch.setattr("trireme.generate.warm_up.MEASURE_SECONDS", 100.0)
     monkeypatch.setattr("trireme.generate.warm_up.time.monotonic", lambda: now)
     warm.measure(work)
@@ -119,6 +119,18 @@ def test_a_slow_engine_reads_one_pair_of_prompts(monkeypatch):
     engine, work = Engine(), GeneratorWork()
     warm_up(engine).measure(work)
     assert [len(prompt) for prompt in engine.prompts if len(prompt) > 2] == [16, 64]
+
+
+def test_a_short_measure_has_one_round_and_reads_no_long_prompt(monkeypatch):
+    rounds = []
+    monkeypatch.setattr(WarmUp, "_write", lambda self, work: (rounds.append(work), work.rate.add(20.0, 10.0)))
+    engine, work = Engine(), GeneratorWork()
+    warm_up(engine).measure(work, is_short=True)
+    assert rounds == [work]
+    assert engine.prompts == []
+    assert work.rate.value > 0
+    warm_up(engine).measure(work)
+    assert len(rounds) == 3
 
 
 def test_a_rate_that_steps_have_measured_is_not_made_of_the_whole():

@@ -131,7 +131,7 @@ class GeneratorModel(BackendModel):
         self._has_logprobs, self._has_index = LOGPROBS in config.outputs, INDEX in config.outputs
         engine = open_engine(config.read_text("engine"), options)
         self._generator = Generator(engine, tokenizer, template, service)
-        self._generator.warm_up(is_measured_alone=not self.may_warm_up)
+        self._generator.warm_up(is_short=not self.may_warm_up)
         self._generator_metrics = GeneratorMetrics(self.metrics, self._generator)
         self._open: dict[int, _OpenRequest] = {}
         self._lock = threading.Lock()
