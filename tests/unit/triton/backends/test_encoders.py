@@ -142,6 +142,17 @@ def test_rows_without_a_weight_or_a_vector_are_all_padding():
     assert pad_vectors([np.zeros((0, 2), np.float32)])["vector_count"].tolist() == [[0]]
 
 
+def test_an_unloaded_model_ends_what_its_session_has_outside_of_the_process(load, monkeypatch):
+    closed = []
+    session = NamedSession()
+    session.close = lambda: closed.append(True)
+    monkeypatch.setattr(backend, "open_session", lambda *_: session)
+    model = load()
+    assert not closed
+    model.close()
+    assert closed
+
+
 @pytest.mark.parametrize(("told", "share"), [({}, 0.9), ({"gpu_memory_utilization": 0.3}, 0.3)], ids=str)
 def test_a_session_may_take_the_share_of_the_card_that_the_recipe_says(told, share, load, monkeypatch):
     opened = []
