@@ -155,7 +155,12 @@ class LoraAdapter:
         for module in sorted(self.modules):
             if module not in known:
                 raise UnsupportedError(f"{self._weights_file}: the model has no layer {module!r}")
-            down, up = (self._tensors.entry(self._names[module][part]).shape for part in "AB")
+            entries = [self._tensors.entry(self._names[module][part]) for part in "AB"]
+            if odd := next((one.dtype for one in entries if not one.is_float), None):
+                raise UnsupportedError(
+                    f"{self._weights_file}: the update of {module!r} is of type {odd}; save it in F32, F16 or BF16"
+                )
+            down, up = (entry.shape for entry in entries)
             is_product = len(down) == len(up) == 2 and up[1] == down[0] > 0
             layer = known[module]
             if not is_product or layer not in (None, (up[0], down[1])):
