@@ -40,7 +40,7 @@ _OTHER_KINDS = (
     "use_bdlora",
 )
 # These take a part out of the base's weights before training.
-_BASE_CHANGING_STARTS = ("pissa", "olora", "corda", "loftq")
+_BASE_CHANGING_STARTS = ("pissa", "olora", "corda", "loftq", "lora_ga")
 _UPDATE = re.compile(r"(.+)\.lora_([AB])(?:\.default)?\.weight")
 
 
