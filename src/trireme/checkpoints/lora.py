@@ -102,7 +102,12 @@ class LoraAdapter:
                 raise UnsupportedError(
                     f"{self._weights_file}: {name!r} is no LoRA of a linear layer; {_ADVICE}"
                 )
-            self._names.setdefault(match[1].removeprefix(PREFIX), {})[match[2]] = name
+            parts = self._names.setdefault(match[1].removeprefix(PREFIX), {})
+            if match[2] in parts:
+                raise UnsupportedError(
+                    f"{self._weights_file} has both {parts[match[2]]!r} and {name!r}; save the adapter with PEFT"
+                )
+            parts[match[2]] = name
         self.modules = frozenset(self._names)
         if half := next((module for module, found in sorted(self._names.items()) if len(found) == 1), None):
             raise UnsupportedError(f"{self._weights_file}: {half!r} has only one of lora_A and lora_B")
