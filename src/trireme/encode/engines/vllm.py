@@ -206,8 +206,9 @@ class VllmSession:
             supervisor.cancel()
         _shut_down(self._llm)
         self._llm = None
-        # None of them would go on once the loop has stopped.
+        # None of them would go on once the loop has stopped; nor would tasks that the shutdown cancelled.
         await asyncio.gather(*supervisors, *self._waiting, return_exceptions=True)
+        await asyncio.sleep(0)
 
 
 def engine_arguments(folder: Path, config: PoolingConfig, options: SessionOptions) -> dict[str, Any]:
