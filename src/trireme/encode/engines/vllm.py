@@ -139,8 +139,7 @@ class VllmSession:
         # Made inside the running loop, so that it reads outputs, and notices a death, from the start.
         llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments, pooler_config=pooler))
         death: asyncio.Future[None] = self._loop.create_future()
-        # Whoever waited for it may have cancelled it.
-        llm.output_handler.add_done_callback(lambda _: death.done() or death.set_result(None))
+        llm.output_handler.add_done_callback(lambda _: _announce(death))
         try:
             # Its first request would ask this; if the process has died by then, nothing answers.
             await asyncio.wait_for(llm.get_supported_tasks(), timeout=60)
@@ -234,6 +233,12 @@ def engine_arguments(folder: Path, config: PoolingConfig, options: SessionOption
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
     }
+
+
+def _announce(death: asyncio.Future[None]) -> None:
+    # Whoever waited for it may have cancelled it.
+    if not death.done():
+        death.set_result(None)
 
 
 def _shut_down(llm: Any) -> None:
