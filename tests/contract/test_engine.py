@@ -888,6 +888,18 @@ def test_an_adapter_that_is_not_there_is_refused_with_those_that_are(adapted, dr
     assert adapted.run(adapter="one")[1].error is None
 
 
+def test_an_id_beyond_the_vocabulary_chooses_no_adapter(adapted_kind, adapted):
+    """To a graph of ours the first token's id says which adapter counts."""
+    if not isinstance_of(adapted, "OpenVinoEngine"):
+        pytest.skip("the choice is no part of the prompt")
+    size = json.loads((adapted_kind[1] / "config.json").read_text())["vocab_size"]
+    for prompt in ((PROMPT[0] + size, *PROMPT[1:]), (*PROMPT, PROMPT[0] + 2 * size)):
+        for adapter in ("", "one"):
+            with pytest.raises(InvalidInputError, match=f"the ids of the model's tokens end at {size - 1}"):
+                adapted.submit(prompt, adapter=adapter)
+    assert adapted.run((size - 1, *PROMPT))[1].error is None
+
+
 def test_an_adapter_goes_with_every_penalty_or_the_one_in_the_way_is_named(adapted):
     repeating = replace(GREEDY, repetition_penalty=1.5)
     if isinstance_of(adapted, "OpenVinoEngine"):

@@ -268,6 +268,14 @@ def _check_types(manifest: Manifest) -> None:
             raise ValueError(f"has a {spec.name!r} that is not a {wanted.__name__}")
     if any(Path(name).name != name and not _ADAPTER_FILE.fullmatch(name) for name in manifest.files):
         raise ValueError("names a file outside its own folder")
+    for name, rank in manifest.adapters.items():
+        # The engine opens a folder of that name.
+        if (
+            not _ADAPTER_FILE.fullmatch(f"{ADAPTERS_FOLDER}/{name}/x.json")
+            or type(rank) is not int
+            or rank < 1
+        ):
+            raise ValueError(f"has the adapter {name[:40]!r}: {str(rank)[:40]}, which no build makes")
     if missing := _required_files(manifest) - set(manifest.files):
         raise ValueError(f"does not list {min(missing)}")
 

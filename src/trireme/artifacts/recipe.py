@@ -264,6 +264,13 @@ class Recipe:
             )
 
     def _check_cards(self) -> None:
+        share = self.gpu_memory_utilization
+        # A generator's engine says so itself; this one would load for a minute first.
+        if self.traits.is_encoder and self.engine == "vllm" and self.instances * share > 1:
+            raise SettingError(
+                f"{self.instances} instances that each take {share:g} of a card's memory do not fit one: lower"
+                " gpu_memory_utilization or instances"
+            )
         if self.tensor_parallel_size == 1:
             return
         if self.target != "gpu":

@@ -40,7 +40,7 @@ _OTHER_KINDS = (
     "use_bdlora",
 )
 # These take a part out of the base's weights before training.
-_BASE_CHANGING_STARTS = ("pissa", "olora", "corda", "loftq")
+_BASE_CHANGING_STARTS = ("pissa", "olora", "corda", "loftq", "lora_ga")
 _UPDATE = re.compile(r"(.+)\.lora_([AB])(?:\.default)?\.weight")
 
 
@@ -102,7 +102,12 @@ class LoraAdapter:
                 raise UnsupportedError(
                     f"{self._weights_file}: {name!r} is no LoRA of a linear layer; {_ADVICE}"
                 )
-            self._names.setdefault(match[1].removeprefix(PREFIX), {})[match[2]] = name
+            parts = self._names.setdefault(match[1].removeprefix(PREFIX), {})
+            if match[2] in parts:
+                raise UnsupportedError(
+                    f"{self._weights_file} has both {parts[match[2]]!r} and {name!r}; save the adapter with PEFT"
+                )
+            parts[match[2]] = name
         self.modules = frozenset(self._names)
         if half := next((module for module, found in sorted(self._names.items()) if len(found) == 1), None):
             raise UnsupportedError(f"{self._weights_file}: {half!r} has only one of lora_A and lora_B")
@@ -155,7 +160,12 @@ class LoraAdapter:
         for module in sorted(self.modules):
             if module not in known:
                 raise UnsupportedError(f"{self._weights_file}: the model has no layer {module!r}")
-            down, up = (self._tensors.entry(self._names[module][part]).shape for part in "AB")
+            entries = [self._tensors.entry(self._names[module][part]) for part in "AB"]
+            if odd := next((one.dtype for one in entries if not one.is_float), None):
+                raise UnsupportedError(
+                    f"{self._weights_file}: the update of {module!r} is of type {odd}; save it in F32, F16 or BF16"
+                )
+            down, up = (entry.shape for entry in entries)
             is_product = len(down) == len(up) == 2 and up[1] == down[0] > 0
             layer = known[module]
             if not is_product or layer not in (None, (up[0], down[1])):

@@ -111,7 +111,7 @@ class CrossEncoder:
         """Ends the session's threads. Idempotent."""
         self.queue.close()
         if self._prior_encoder is not None:
-            self._prior_encoder.queue.close()
+            self._prior_encoder.close()
 
     def rank(self, requests: Sequence[RankRequest]) -> Pending[list[Scored]]:
         """The scores of each row of a request, in the order of its passages.

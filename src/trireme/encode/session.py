@@ -78,6 +78,13 @@ class NamedSession(Session, Protocol):
         """The outputs of these names, float32 [rows, ...]; those of tokens are [rows, width, ...], padding too."""
 
 
+def close_session(session: Session) -> None:
+    """Ends what a session has outside of this process; most have nothing. Blocks; idempotent."""
+    close = getattr(session, "close", None)
+    if close is not None:
+        close()
+
+
 def check_rows(lengths: npt.NDArray[np.int64], positions: int) -> int:
     """The tokens of the longest row. Raises InvalidInputError for no rows, an empty one, or one too long."""
     if len(lengths) == 0 or int(lengths.min()) < 1:

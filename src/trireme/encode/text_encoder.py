@@ -13,7 +13,7 @@ import numpy as np
 
 from trireme.encode.outputs import OutputRunner, Parts, ask, check_vectors, join_windows
 from trireme.encode.row_queue import Pending, RowQueue
-from trireme.encode.session import NamedSession, Session
+from trireme.encode.session import NamedSession, Session, close_session
 from trireme.encode.tokenizer import Row, Tokenizer
 from trireme.errors import InvalidInputError, OverLengthError
 from trireme.types import Embedding, EncoderOutput, FloatArray, InputType, OverLength, TokenRules
@@ -91,7 +91,13 @@ class TextEncoder:
             # At once for a micro-batch: row by row this would take longer than a GPU needs for short texts.
             finish = _normalize if spec.normalize else None
             self.queue = RowQueue(session, spec.max_batch_tokens, finish, max_attention=spec.max_attention)
+        self._session = session
         self.spec = spec
+
+    def close(self) -> None:
+        """Runs what waits, then ends the threads and what the session has outside of this process. Idempotent."""
+        self.queue.close()
+        close_session(self._session)
 
     def embed(
         self, texts: Sequence[str], input_type: InputType, dimensions: int | None = None

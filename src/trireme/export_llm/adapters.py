@@ -47,6 +47,10 @@ def open_adapters(recipe: Recipe, project: Path) -> dict[str, LoraAdapter]:
                 adapter.config["modules_to_save"],
                 "layers that were trained whole are no LoRA: merge it with PEFT's merge_and_unload",
             )
+        if not adapter.modules:
+            raise UnsupportedError(
+                f"{adapter.files[1]} has no update of any layer; train it or take {name!r} out"
+            )
         if adapter.rank > MOST_RANK:
             raise UnsupportedError(f"{adapter.files[1]} is of rank {adapter.rank}; the most is {MOST_RANK}")
         found[name] = adapter
@@ -65,6 +69,9 @@ def check_for_vllm(adapters: Mapping[str, LoraAdapter], folder: Path, config: di
         path = adapter.files[0]
         if missing := next((key for key in _NEEDED if key not in adapter.config), None):
             raise UnsupportedError(f"{path} has no {missing!r}, which vLLM needs; save the adapter with PEFT")
+        rank = adapter.config["r"]
+        if type(rank) is not int or rank < 1:
+            raise refuse(path, "r", rank, "vLLM needs the rank, a whole number of at least 1")
         if uneven := adapter.find_uneven():
             raise UnsupportedError(
                 f"{path} scales {uneven!r} otherwise than lora_alpha and r say (alpha_pattern, rank_pattern), which"

@@ -224,7 +224,10 @@ def _check_tokens(folder: Path, size: int, *, may_add: bool) -> None:
     path = folder / TOKENIZER_FILE
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        count = len(document["model"]["vocab"])
+        vocabulary = document["model"]["vocab"]
+        count = len(vocabulary)
+        # Ids may have gaps; of a list they are the places.
+        last = max(map(int, vocabulary.values()), default=-1) if isinstance(vocabulary, dict) else -1
         added = {str(token["content"]): int(token["id"]) for token in document.get("added_tokens") or ()}
     except FileNotFoundError:
         raise UnsupportedError(
@@ -240,6 +243,8 @@ def _check_tokens(folder: Path, size: int, *, may_add: bool) -> None:
             f"{path} has the added token {beyond[0]!r} with id {added[beyond[0]]}, but the model only {size}"
             " tokens; resize its embeddings or take the token out"
         )
+    if last >= size and not may_add:
+        raise UnsupportedError(f"{path} has a token with id {last}, but the model only {size} tokens")
 
 
 def _check_text_files(folder: Path) -> None:

@@ -10,7 +10,7 @@ from trireme.access.keys import Key
 from trireme.errors import NotFoundError, PermissionDeniedError, SettingError
 from trireme.gateway.cascades.plan import CascadePlan, StepPlan
 from trireme.gateway.file import LOCAL, GatewayFile, TenantRow, split_target
-from trireme.providers.models import ServedModel
+from trireme.providers.models import ServedModel, base_of
 from trireme.providers.targets import Entry, Target
 
 # Of a name that a client sends; it stands in the log, in metrics and in a header.
@@ -94,7 +94,9 @@ class Chains:
         if len(model) <= NAME_LENGTH:
             if served is not None and model in served:
                 return LOCAL, model
-            if colon and name and provider in self._entries:
+            # An adapter of our own that is gone is no reason to send a prompt elsewhere.
+            is_own = any(one != provider == base_of(one) for one in served or ())
+            if colon and name and provider in self._entries and not is_own:
                 return provider, name
             if served is None:
                 return LOCAL, model

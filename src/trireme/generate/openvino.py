@@ -94,6 +94,12 @@ class OpenVinoEngine:
 
     def submit(self, request: EngineRequest) -> None:
         check_adapter(request.adapter, self._options)
+        if self._vocabulary and max(request.prompt) >= self._vocabulary:
+            # To the graph such an id would be the choice of an adapter.
+            raise InvalidInputError(
+                f"the prompt has the token {max(request.prompt)}, but the ids of the model's tokens end at"
+                f" {self._vocabulary - 1}"
+            )
         if request.adapter and request.sampling.repetition_penalty != 1:
             # The library looks up each token of the prompt among the logits.
             raise InvalidInputError(

@@ -43,6 +43,21 @@ def read_prompt(
     return template.render(messages, request.tools), False
 
 
+def room_of(tokens: int, most: int) -> int:
+    """How many tokens are left for the answer to a prompt of so many.
+
+    Raises InvalidInputError for a prompt of none, PromptTooLongError for one that leaves no room.
+    """
+    if not tokens:
+        # A tokenizer may strip what there is; no engine begins without a token.
+        raise InvalidInputError("the prompt has no token that the model knows; send words or signs")
+    if tokens >= most:
+        raise PromptTooLongError(
+            f"the prompt has {tokens} tokens, but prompt and answer together may have {most}; shorten it"
+        )
+    return most - tokens
+
+
 def _with_ids(message: Message, characters: int) -> Message:
     """With ids of `characters` letters and digits: those of other models' calls are longer."""
     more: dict[str, Any] = dict(message.more)

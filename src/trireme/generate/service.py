@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from trireme.errors import InvalidInputError, PromptTooLongError, TriremeError, UnavailableError
+from trireme.errors import InvalidInputError, TriremeError, UnavailableError
 from trireme.generate.answer_parts import AnswerForm, AnswerReader
 from trireme.generate.chat import ChatTemplate
 from trireme.generate.detokenizer import Detokenizer
@@ -22,7 +22,7 @@ from trireme.generate.engine import Chunk, Engine, EngineRequest, EngineStats, S
 from trireme.generate.logprobs import TokenLog, TokenLogprob
 from trireme.generate.messages import Message
 from trireme.generate.pieces import Piece, PieceTimes
-from trireme.generate.prompts import read_prompt
+from trireme.generate.prompts import read_prompt, room_of
 from trireme.generate.sampling import Parameters
 from trireme.generate.stop_strings import StopStrings
 from trireme.generate.tokenizer import LlmTokenizer
@@ -144,12 +144,7 @@ class Generator:
         text, adds_special = self._read_prompt(request)
         prompt = self._tokenizer.encode(text, add_special_tokens=adds_special)
         reader = self._make_reader(request, text)
-        room = self._options.max_model_len - len(prompt)
-        if room < 1:
-            raise PromptTooLongError(
-                f"the prompt has {len(prompt)} tokens, but prompt and answer together may have"
-                f" {self._options.max_model_len}; shorten it"
-            )
+        room = room_of(len(prompt), self._options.max_model_len)
         sampling = request.parameters.sampling
         self._check_stop_tokens(sampling)
         most = min(sampling.max_tokens, room)

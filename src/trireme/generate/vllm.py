@@ -35,6 +35,8 @@ from trireme.generate.vllm_output import engine_failed, read_output
 from trireme.vllm_environment import ENVIRONMENT
 
 RESTART_PAUSE_SECONDS = 5.0
+# What vLLM's process is asked first: one that has died leaves it unanswered.
+ASK_SECONDS = 60.0
 # Below the time that a stopping tritonserver gives its models.
 SHUTDOWN_SECONDS = 3.0
 
@@ -231,16 +233,26 @@ class VllmEngine:
         )
         commands = self._commands
         llm.output_handler.add_done_callback(lambda _: commands.put_nowait(_DIED))
-        # Its first request would ask this; if the process has died by then, nothing answers.
-        await asyncio.wait_for(llm.get_supported_tasks(), timeout=60)
         try:
+            # Its first request would ask this.
+            await asyncio.wait_for(llm.get_supported_tasks(), timeout=ASK_SECONDS)
             # One that cannot be loaded would fail whoever asks for it first.
             for name in self._options.adapters:
-                await llm.add_lora(lora_request(name, self._options))
-        except Exception:
+                await self._load_adapter(llm, name)
+        except BaseException:
+            # Its memory is the next start's.
             llm.shutdown(timeout=SHUTDOWN_SECONDS)
             raise
         return llm
+
+    async def _load_adapter(self, llm: Any, name: str) -> None:
+        """Takes as long as its files do. Raises what vLLM raises, and RuntimeError where its process ends."""
+        loading = asyncio.ensure_future(llm.add_lora(lora_request(name, self._options)))
+        await asyncio.wait({loading, llm.output_handler}, return_when=asyncio.FIRST_COMPLETED)
+        if not loading.done():
+            loading.cancel()
+            raise RuntimeError(f"its process ended while it read the adapter {name}")
+        loading.result()
 
     async def _serve(self) -> None:
         """Carry out commands until vLLM dies or `close` is called."""

@@ -57,7 +57,8 @@ def merge_served(answers: Sequence[Sequence[ServedModel]]) -> list[ServedModel]:
     """One entry for each model that any server has, by name: ready where one has it ready. Pure.
 
     Its digest names the loads of all that have it ready: another one after each load of any of them. Its version is
-    "" while they have different ones, as during a rolling restart with new files.
+    "" while they have different ones, as during a rolling restart with new files. Its adapters are those that all
+    of them know.
     """
     found: dict[str, list[ServedModel]] = {}
     for answer in answers:
@@ -76,6 +77,7 @@ def _merge(models: Sequence[ServedModel]) -> ServedModel:
         reason=next((model.reason for model in models if model.reason), ""),
         digest=digests[0] if len(digests) == 1 else joined,
         version=versions.pop() if len(versions) == 1 else "",
+        adapters=tuple(one for one in serving[0].adapters if all(one in model.adapters for model in serving)),
     )
 
 

@@ -52,6 +52,13 @@ def test_a_manifest_reads_back_as_it_was(version, manifest):
     assert manifest.total_bytes == 7
 
 
+@pytest.mark.parametrize("adapters", [{"../law": 4}, {"": 4}, {"law": 0}, {"law": "4"}], ids=str)
+def test_adapters_that_no_build_makes_are_refused(version, manifest, adapters):
+    write_manifest(version, replace(manifest, adapters=adapters))
+    with pytest.raises(ArtifactError, match="has the adapter"):
+        read_manifest(version)
+
+
 def test_an_encoder_of_one_vector_says_nothing_of_its_outputs_and_of_several_names_them(version, manifest):
     write_manifest(version, manifest)
     assert '"outputs"' not in (version / "manifest.json").read_text()

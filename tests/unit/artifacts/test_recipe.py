@@ -76,6 +76,11 @@ def test_a_wrong_value_is_named(line, message, tmp_path):
         ('kind = "generator"\nsource = "x"\nprecision = "int8"\ntarget = "gpu"', "gpu has no precision"),
         ('kind = "generator"\nsource = "x"\nadapter = "a"\ntarget = "gpu"', "gpu has no adapter"),
         (
+            'kind = "text_encoder"\nsource = "x"\ntarget = "gpu"\nengine = "vllm"\n'
+            'precision = "bf16"\ninstances = 2',
+            "2 instances that each take 0.9 of a card's memory do not fit one",
+        ),
+        (
             'kind = "generator"\nsource = "x"\ntensor_parallel_size = 2',
             "tensor_parallel_size is for target gpu",
         ),

@@ -150,3 +150,18 @@ def test_a_layer_of_an_unknown_shape_takes_any_product(tmp_path):
     write(tmp_path, shapes=((2, 8), (6, 3)))
     with pytest.raises(UnsupportedError, match=r"the layer \['\?', '\?'\]"):
         LoraAdapter(tmp_path).check_modules({LAYER: None})
+
+
+def test_two_updates_of_one_layer_are_named(tmp_path):
+    down, up = write(tmp_path)
+    start = f"base_model.model.{LAYER}.lora"
+    twice = {f"{start}_A.default.weight": down, f"{start}_A.weight": down, f"{start}_B.weight": up}
+    save_file(twice, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(UnsupportedError, match=r"has both .*lora_A\..* and .*lora_A\..*; save the adapter"):
+        LoraAdapter(tmp_path)
+
+
+@pytest.mark.parametrize("alpha", [0, 2.5])
+def test_an_alpha_may_be_nothing_or_a_fraction(alpha, tmp_path):
+    down, up = write(tmp_path, lora_alpha=alpha)
+    np.testing.assert_allclose(LoraAdapter(tmp_path).update(LAYER), alpha / 2 * up @ down, rtol=1e-5)

@@ -160,6 +160,7 @@ def test_an_adapter_of_the_table_of_words_is_added(base, tmp_path):
         ({"fan_in_fan_out": True}, "fan_in_fan_out"),
         ({"trainable_token_indices": [1]}, "trainable_token_indices"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights"),
+        ({"init_lora_weights": "lora_ga"}, "init_lora_weights"),
     ],
 )
 def test_another_adapter_is_refused_by_its_key(config, key, base, tmp_path):

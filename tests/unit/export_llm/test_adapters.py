@@ -29,7 +29,7 @@ def options(tmp_path):
     return BuildOptions(repository=tmp_path / "models", cache=tmp_path / "cache", project=tmp_path)
 
 
-def write(folder, names=(QUERIES, DOWN), rank=4, seed=1, suffix="", **config):
+def write(folder, names=(QUERIES, DOWN), rank=4, seed=1, *, suffix="", dtype=np.float32, **config):
     """A random LoRA of those layers in both blocks."""
     random = np.random.default_rng(seed)
     tensors = {}
@@ -39,8 +39,8 @@ def write(folder, names=(QUERIES, DOWN), rank=4, seed=1, suffix="", **config):
         for layer in layers:
             start = f"base_model.model.{layer}"
             down, up = random.normal(0, 0.2, (rank, columns)), random.normal(0, 0.2, (rows, rank))
-            tensors[f"{start}.lora_A{suffix}.weight"] = down.astype(np.float32)
-            tensors[f"{start}.lora_B{suffix}.weight"] = up.astype(np.float32)
+            tensors[f"{start}.lora_A{suffix}.weight"] = down.astype(dtype)
+            tensors[f"{start}.lora_B{suffix}.weight"] = up.astype(dtype)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "adapter_model.safetensors")
     given = {"peft_type": "LORA", "r": rank, "lora_alpha": 8, "target_modules": ["q_proj"], **config}
@@ -125,6 +125,8 @@ def test_a_graph_whose_adapters_are_mixed_up_does_not_pass_the_gate(source, opti
         ({"bias": "all"}, "bias"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"rank": 600}, "of rank 600; the most is 512"),
+        ({"names": ()}, "has no update of any layer; train it or take 'law' out"),
+        ({"dtype": np.int8}, "is of type I8; save it in F32, F16 or BF16"),
         ({"names": ("self_attn.qkv",)}, r"no layer 'model\.layers\.0\.self_attn\.qkv'"),
     ],
 )
@@ -140,6 +142,11 @@ def test_what_is_no_plain_lora_of_the_model_is_refused_by_name(source, options, 
     ("made", "said"),
     [
         (("gpu", {"alpha_pattern": {"q_proj": 3}}), "which vLLM does not read"),
+        (("gpu", {"r": None}), "r = null: vLLM needs the rank"),
+        (("gpu", {"r": 0}), "r = 0: vLLM needs the rank"),
+        (("gpu", {"r": "4"}), 'r = "4": vLLM needs the rank'),
+        (("cpu", {"r": None}), ""),
+        (("cpu", {"dtype": np.float16}), ""),
         (("gpu", {"suffix": ".default"}), "names the adapter; save it with PEFT"),
         (("cpu", {"alpha_pattern": {"q_proj": 3}}), ""),
         (("cpu", {"names": ("lm_head",)}), "changes 'lm_head', which requests share on a CPU"),

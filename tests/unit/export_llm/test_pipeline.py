@@ -378,6 +378,19 @@ def test_a_token_beyond_the_embeddings_is_refused_for_the_graph(make_llm, option
     assert build_llm(recipe(folder, target="gpu"), options)[1]
 
 
+def test_a_token_whose_id_lies_beyond_the_embeddings_is_named(make_llm, options, tmp_path):
+    folder, _ = make_llm(tmp_path / "source")
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    last = max(vocabulary, key=vocabulary.get)
+    vocabulary[last] = 96
+    tokenizer["added_tokens"] = []
+    path.write_text(json.dumps(tokenizer))
+    with pytest.raises(UnsupportedError, match="has a token with id 96, but the model only 96 tokens"):
+        build_llm(recipe(folder), options)
+
+
 @pytest.mark.parametrize("target", ["cpu", "gpu"])
 def test_named_chat_templates_are_placed_and_found(target, make_llm, options, tmp_path):
     folder, _ = make_llm(tmp_path / "source")

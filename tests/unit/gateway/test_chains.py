@@ -177,6 +177,16 @@ def test_steps_are_never_asked_as_a_chain(tmp_path):
         Chains(file, entries)
 
 
+def test_an_adapter_that_is_gone_is_no_model_of_a_provider_with_the_models_name(chains):
+    served = {name: ServedModel(name, "chat", True) for name in ("mistral", "mistral:law")}
+    assert labels(chains.find("mistral:law", ANYONE, served)) == ["local:mistral:law"]
+    with pytest.raises(NotFoundError):
+        chains.find("mistral:art", ANYONE, served)
+    # As before where the model has no adapters.
+    del served["mistral:law"]
+    assert labels(chains.find("mistral:large", ANYONE, served)) == ["mistral:large"]
+
+
 def test_an_adapter_is_a_model_of_its_own_that_a_key_must_name(chains):
     served = {**SERVED, "llm:law": ServedModel("llm:law", "chat", True)}
     assert labels(chains.find("llm:law", ANYONE, served)) == ["local:llm:law"]

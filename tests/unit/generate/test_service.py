@@ -11,6 +11,7 @@ from trireme.generate.fake import FakeEngine, Knobs, fake_logprobs
 from trireme.generate.messages import Message
 from trireme.generate.sampling import Parameters
 from trireme.generate.service import GenerateRequest, Generator, ServiceOptions
+from trireme.generate.tokenizer import LlmTokenizer
 from trireme.generate.warm_up import WarmUp
 
 ROOT = Path(__file__).parents[3]
@@ -143,6 +144,15 @@ def test_max_tokens_are_capped_by_the_context(make):
 def test_a_prompt_that_fills_the_context_is_refused_with_both_numbers(make):
     with pytest.raises(InvalidInputError, match=r"has \d+ tokens.* may have 64"):
         ask(make()[0], "oars and more oars " * 40)
+
+
+def test_a_text_of_which_the_tokenizer_leaves_nothing_is_refused(make, monkeypatch):
+    generator, _ = make()
+    monkeypatch.setattr(LlmTokenizer, "encode", lambda self, text, *, add_special_tokens: ())
+    with pytest.raises(InvalidInputError, match="the prompt has no token that the model knows"):
+        ask(generator, "  ", ignore_eos=True)
+    monkeypatch.undo()
+    assert ask(generator).wait().text == "one two three"
 
 
 def test_a_text_over_the_byte_limit_is_refused_before_it_is_tokenized(make):

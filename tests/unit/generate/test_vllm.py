@@ -586,6 +586,23 @@ def test_without_adapters_vllm_is_not_told_of_any(engine, made):
     assert not [name for name in made[0].arguments if "lora" in name]
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [("get_supported_tasks", "TimeoutError"), ("add_lora", "ended while it read the adapter law")],
+)
+def test_a_vllm_that_dies_while_it_starts_is_ended_and_not_waited_for(asked, said, made, monkeypatch):
+    async def say_nothing(self, *_):
+        if asked == "add_lora":
+            self.die()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(StandIn, asked, say_nothing)
+    monkeypatch.setattr(vllm, "ASK_SECONDS", 0.01)
+    with pytest.raises(ArtifactError, match=said):
+        VllmEngine(dataclasses.replace(OPTIONS, adapters=("law",), adapter_rank=8))
+    assert made[0].is_shut_down
+
+
 def test_an_adapter_that_vllm_cannot_load_stops_the_start_with_its_words(made):
     with pytest.raises(ArtifactError, match="modules_to_save being None"):
         VllmEngine(dataclasses.replace(OPTIONS, adapters=("broken",), adapter_rank=8))

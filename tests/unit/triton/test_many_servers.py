@@ -37,6 +37,18 @@ def test_a_model_is_ready_where_one_server_has_it_ready():
     assert not nowhere.is_ready
 
 
+def test_an_adapter_is_told_of_once_every_server_that_is_ready_has_it():
+    old, new = model(adapters=("art", "law")), model(adapters=("law", "tax", "art"))
+    away = model(is_ready=False)
+    assert [
+        merge_served([[one], [away], [other]])[0].adapters for one, other in ((old, new), (new, old))
+    ] == [
+        ("art", "law"),
+        ("law", "art"),
+    ]
+    assert merge_served([[new], [model()]])[0].adapters == ()
+
+
 def test_another_load_of_any_server_is_another_digest_whatever_the_order():
     one, other = [model(digest="d1")], [model(digest="d2")]
     first = merge_served([one, other])[0].digest

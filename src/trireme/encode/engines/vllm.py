@@ -61,7 +61,11 @@ class VllmSession:
         self._numbers = itertools.count()
         self._llm: Any = None
         self._death: asyncio.Future[None]
+        # Of runs that wait for vLLM.
+        self._waiting: set[asyncio.Task[Any]] = set()
         self._supervisor: asyncio.Task[None] | None = None
+        self._lock = threading.Lock()
+        self._is_closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
         self._thread.start()
@@ -71,6 +75,9 @@ class VllmSession:
         except TriremeError:
             self.close()
             raise
+        except Exception as error:
+            self.close()
+            raise _explain(error, folder) from error
         _log.info("%s: cosine to the original %.6f at least, %.6f on average", folder, least, mean)
 
     def run(self, batch: TokenBatch) -> FloatArray:
@@ -90,15 +97,25 @@ class VllmSession:
         return self._files.finish(self._wait_for(self._pool(rows)))
 
     def close(self) -> None:
-        """Ends vLLM's process. Blocks; idempotent."""
-        if not self._loop.is_closed():
-            self._wait_for(self._end())
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
+        """Ends vLLM's process; runs that wait fail. Blocks, for as long as a start takes; idempotent."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            ending = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
+        ending.result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
     def _wait_for(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        with self._lock:
+            # A loop that has stopped would never come to it.
+            if self._is_closed:
+                work.close()
+                raise _is_down()
+            waiting = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return waiting.result()
 
     # From here on: the event loop's thread.
 
@@ -122,11 +139,15 @@ class VllmSession:
         # Made inside the running loop, so that it reads outputs, and notices a death, from the start.
         llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments, pooler_config=pooler))
         death: asyncio.Future[None] = self._loop.create_future()
-        llm.output_handler.add_done_callback(lambda _: death.set_result(None))
-        self._death = death
-        # Its first request would ask this; if the process has died by then, nothing answers.
-        await asyncio.wait_for(llm.get_supported_tasks(), timeout=60)
-        self._llm = llm
+        llm.output_handler.add_done_callback(lambda _: _announce(death))
+        try:
+            # Its first request would ask this; if the process has died by then, nothing answers.
+            await asyncio.wait_for(llm.get_supported_tasks(), timeout=60)
+        except BaseException:
+            # Its memory is the next start's.
+            _shut_down(llm)
+            raise
+        self._death, self._llm = death, llm
 
     async def _supervise(self) -> None:
         """Starts vLLM again, each time that it has died."""
@@ -147,6 +168,10 @@ class VllmSession:
         """Pooled states [rows, H]."""
         if self._llm is None:
             raise _is_down()
+        run = asyncio.current_task()
+        assert run is not None  # noqa: S101 - for the type checker
+        self._waiting.add(run)
+        run.add_done_callback(self._waiting.discard)
         collecting = asyncio.create_task(self._collect(self._llm, rows))
         ends: set[asyncio.Future[Any]] = {collecting, self._death}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -175,11 +200,13 @@ class VllmSession:
         return [output.outputs.data.float().numpy() for output in outputs]
 
     async def _end(self) -> None:
-        if self._supervisor is not None:
-            self._supervisor.cancel()
+        supervisors = [self._supervisor] if self._supervisor is not None else []
+        for supervisor in supervisors:
+            supervisor.cancel()
         _shut_down(self._llm)
         self._llm = None
-        # Tasks that the shutdown cancelled.
+        # None of them would go on once the loop has stopped; nor would tasks that the shutdown cancelled.
+        await asyncio.gather(*supervisors, *self._waiting, return_exceptions=True)
         await asyncio.sleep(0)
 
 
@@ -208,9 +235,19 @@ def engine_arguments(folder: Path, config: PoolingConfig, options: SessionOption
     }
 
 
+def _announce(death: asyncio.Future[None]) -> None:
+    # Whoever waited for it may have cancelled it.
+    if not death.done():
+        death.set_result(None)
+
+
 def _shut_down(llm: Any) -> None:
-    if llm is not None:
-        llm.shutdown(timeout=SHUTDOWN_SECONDS)
+    """Never raises: whoever ends it has something else to do."""
+    try:
+        if llm is not None:
+            llm.shutdown(timeout=SHUTDOWN_SECONDS)
+    except Exception:
+        _log.exception("vLLM did not end as it should")
 
 
 def _is_down() -> UnavailableError:

@@ -8,6 +8,7 @@ import numpy as np
 
 from trireme.artifacts.config_writer import PARAMETERS
 from trireme.artifacts.contracts import RERANK_DEPTH
+from trireme.artifacts.encoder_engines import ENGINES
 from trireme.artifacts.manifest import Manifest, read_manifest, verify_files
 from trireme.artifacts.repository import version_dir
 from trireme.encode.cross_encoder import CrossEncoder, RankerSpec, RankRequest
@@ -16,7 +17,7 @@ from trireme.encode.pair_template import PairTemplate
 from trireme.encode.session import NamedSession
 from trireme.encode.text_encoder import TextEncoder
 from trireme.encode.tokenizer import Tokenizer
-from trireme.errors import InvalidInputError
+from trireme.errors import InvalidInputError, SettingError
 from trireme.triton.backends.config import ModelConfig
 from trireme.triton.backends.health import EncoderHealth, UsageMeter
 from trireme.triton.backends.model import BackendModel
@@ -86,6 +87,13 @@ class CrossEncoderModel(BackendModel):
         if not manifest.needs_prior:
             return None
         embedder = version_dir(config.repository, config.read_text("embedder"))
+        engine = ENGINES.get(read_manifest(embedder).engine)
+        if engine is not None and engine.compares_at_start:
+            # It would start another process on the card, with memory of its own, for the few that send no prior.
+            raise SettingError(
+                f"embedder {embedder.parent.name} is of engine {engine.name}, which runs in its own model alone;"
+                " name one of another engine"
+            )
         # Runs only for requests without a prior: its kernels wait for the first of them.
         return load_text_encoder(config, embedder, budget, warms_up=False)[0]
 

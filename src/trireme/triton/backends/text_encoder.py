@@ -124,7 +124,7 @@ class TextEncoderModel(BackendModel):
         return self._health.is_ready()
 
     def close(self) -> None:
-        self._encoder.queue.close()
+        self._encoder.close()
 
     def execute(self, requests: list[Any]) -> None:
         """Returns before the responses are sent, once few enough texts wait."""

@@ -1,5 +1,6 @@
 """VllmSession over a stand-in for vLLM: the same calls, states that a person can predict."""
 
+import asyncio
 import json
 import os
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fakes.pooling_vllm import HIDDEN, install, pool
+from fakes.pooling_vllm import HIDDEN, StandIn, install, pool
 from trireme.encode.engines import vllm
 from trireme.encode.engines.vllm import VllmSession
 from trireme.encode.pooling_files import (
@@ -225,6 +226,64 @@ def test_a_closed_session_has_ended_vllm_and_may_be_closed_again(open_session, s
     session = open_session()
     session.close()
     session.close()
+    assert started[0].is_shut_down
+
+
+def test_a_run_that_waits_when_the_session_is_closed_fails_and_so_does_a_later_one(open_session, started):
+    session = open_session()
+    started[0].is_held = True
+    before = len(started[0].prompts)
+    with ThreadPoolExecutor(1) as waiting:
+        run = waiting.submit(session.run, rows_of(*ROWS))
+        wait_until(lambda: len(started[0].prompts) == before + len(ROWS))
+        session.close()
+        with pytest.raises(UnavailableError, match="vLLM is not running"):
+            run.result(timeout=10)
+    with pytest.raises(UnavailableError, match="vLLM is not running"):
+        session.run(rows_of(*ROWS))
+
+
+def test_a_vllm_that_does_not_answer_at_its_start_is_ended(open_session, started, monkeypatch):
+    async def fail(self):
+        raise RuntimeError("its process is gone")
+
+    monkeypatch.setattr(StandIn, "get_supported_tasks", fail)
+    with pytest.raises(ArtifactError, match="its process is gone"):
+        open_session()
+    assert started[0].is_shut_down
+
+
+def test_a_session_that_is_closed_amid_a_restart_leaves_no_vllm(open_session, started, monkeypatch):
+    session = open_session()
+
+    async def wait(self):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(StandIn, "get_supported_tasks", wait)
+    started[0].die()
+    wait_until(lambda: len(started) == 2)
+    session.close()
+    assert started[1].is_shut_down
+
+
+def test_a_vllm_that_does_not_end_as_it_should_is_started_again_all_the_same(
+    open_session, started, monkeypatch
+):
+    session = open_session()
+
+    def fail(timeout=None):
+        raise RuntimeError("no such process")
+
+    monkeypatch.setattr(started[0], "shutdown", fail)
+    started[0].die()
+    wait_until(lambda: len(started) == 2 and session._llm is started[1])
+    assert np.array_equal(session.run(rows_of(*ROWS)), pooled(ROWS))
+
+
+def test_states_that_do_not_fit_the_layers_behind_them_are_an_error_of_the_files(open_session, started):
+    config = PoolingConfig("mean", "bf16", 12, 50, ("Tanh",))
+    with pytest.raises(ArtifactError, match="cannot load"):
+        open_session(config=config, layers={"dense.0.weight": np.zeros((2, HIDDEN + 1), np.float32)})
     assert started[0].is_shut_down
 
 

@@ -9,7 +9,9 @@ import pytest
 
 from fakes.encoders import NamedSession, word_tokenizer
 from fakes.fake_pb import Request, arguments, strings
+from trireme.artifacts.encoder_engines import ENGINES
 from trireme.artifacts.manifest import Manifest, hash_file, write_manifest
+from trireme.triton.backends import cross_encoder
 from trireme.triton.backends import text_encoder as backend
 from trireme.triton.backends.cross_encoder import CrossEncoderModel
 from trireme.triton.backends.tensors import pad_vectors, pad_weights
@@ -140,6 +142,40 @@ def test_rows_without_a_weight_or_a_vector_are_all_padding():
     assert padded["sparse_indices"].tolist() == [[-1], [3]]
     assert pad_weights([none])["sparse_weights"].shape == (1, 0)
     assert pad_vectors([np.zeros((0, 2), np.float32)])["vector_count"].tolist() == [[0]]
+
+
+def test_a_rerankers_embedder_of_engine_vllm_is_refused(model_dir, monkeypatch, pb):
+    monkeypatch.setattr(cross_encoder, "open_encoder_session", lambda *_, **__: NamedSession())
+    path = model_dir / "1" / "manifest.json"
+    kept = json.loads(path.read_text())
+    changes = {"kind": "cross_encoder", "outputs": [], "needs_prior": True}
+    path.write_text(
+        json.dumps({name: value for name, value in {**kept, **changes}.items() if name != "token_rules"})
+    )
+    other = model_dir.parent / "other" / "1"
+    other.mkdir(parents=True)
+    files = dict.fromkeys((*ENGINES["vllm"].files, "tokenizer.json"), "0")
+    write_manifest(
+        other,
+        Manifest(
+            "other", "text_encoder", "s", "r", "bf16", 4, 8, files, dict.fromkeys(files, 1), engine="vllm"
+        ),
+    )
+    limits = {"max_passages": 5, "rerank_depth": 0, "embedder": "other"}
+    parameters = {key: value for key, value in PARAMETERS.items() if key != "default_input_type"}
+    with pytest.raises(pb.TritonModelException, match="embedder other is of engine vllm"):
+        CrossEncoderModel().initialize(arguments(model_dir, ("query", "passages"), **parameters, **limits))
+
+
+def test_an_unloaded_model_ends_what_its_session_has_outside_of_the_process(load, monkeypatch):
+    closed = []
+    session = NamedSession()
+    session.close = lambda: closed.append(True)
+    monkeypatch.setattr(backend, "open_session", lambda *_: session)
+    model = load()
+    assert not closed
+    model.close()
+    assert closed
 
 
 @pytest.mark.parametrize(("told", "share"), [({}, 0.9), ({"gpu_memory_utilization": 0.3}, 0.3)], ids=str)
