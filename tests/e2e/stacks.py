@@ -59,6 +59,18 @@ def settings_on_free_ports(data_dir: Path, **changes) -> Settings:
     return dataclasses.replace(settings, **changes)
 
 
+# A search and what indexes, without an LLM: half of what a start takes.
+SEARCHING = ("embedding", "reranker", "retriever", "search", "search__retrieve", "search__sort", "ingest")
+
+
+def link_models(folder: Path, models: Sequence[str] = SEARCHING) -> Path:
+    """A new repository in `folder` that has these of the default models."""
+    folder.mkdir(parents=True)
+    for model in models:
+        (folder / model).symlink_to(ROOT / "model_repository" / model)
+    return folder
+
+
 def environment_of(settings: Settings) -> dict[str, str]:
     """The variables that give a child process these settings."""
     values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}

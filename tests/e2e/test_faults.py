@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from rich.console import Console
-from stacks import ROOT, environment_of, has_ended, settings_on_free_ports, try_until, wait_until
+from stacks import ROOT, environment_of, has_ended, link_models, settings_on_free_ports, try_until, wait_until
 
 from trireme.errors import InvalidInputError, TriremeError, UnavailableError
 from trireme.indexing import ingest_path
@@ -261,7 +261,7 @@ def shared_memory_of(pid):
 
 
 def test_a_server_whose_supervisor_was_killed_is_ended_by_the_next_start(tmp_path):
-    settings = settings_on_free_ports(tmp_path / "data")
+    settings = settings_on_free_ports(tmp_path / "data", model_repository=link_models(tmp_path / "models"))
     command = [sys.executable, "-m", "trireme.cli", "serve"]
     note = settings.data_dir / "tritonserver.pid"
     with (tmp_path / "out").open("wb") as out:
@@ -371,7 +371,7 @@ report.write_text(" ".join(sorted(crashed)))
 
 
 def test_of_two_servers_that_start_at_once_on_the_same_ports_one_serves(tmp_path):
-    first = settings_on_free_ports(tmp_path / "one")
+    first = settings_on_free_ports(tmp_path / "one", model_repository=link_models(tmp_path / "models"))
     second = dataclasses.replace(first, data_dir=tmp_path / "two")
     outs = [tmp_path / "one.out", tmp_path / "two.out"]
     command = [sys.executable, "-m", "trireme.cli", "serve"]

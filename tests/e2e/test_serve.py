@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from stacks import ROOT, Serving, environment_of, settings_on_free_ports, wait_until
+from stacks import ROOT, Serving, environment_of, link_models, settings_on_free_ports, wait_until
 
 
 def test_serve_says_what_is_served_and_which_commands_to_try(serving):
@@ -209,7 +209,7 @@ def test_a_gateway_file_that_cannot_be_read_is_named_before_anything_starts(tmp_
 
 
 def test_a_gateway_whose_supervisor_was_killed_leaves_its_port_to_the_next_one(tmp_path):
-    settings = settings_on_free_ports(tmp_path / "data")
+    settings = settings_on_free_ports(tmp_path / "data", model_repository=link_models(tmp_path / "models"))
     first = Serving(settings)
     first.wait_until_ready()
     left = psutil.Process(first.process.pid).children(recursive=True)
@@ -234,7 +234,7 @@ def test_an_embedded_database_that_dies_is_started_again(serving):
 
 
 def test_ctrl_c_stops_every_process_and_a_second_start_finds_the_index(tmp_path, corpus):
-    settings = settings_on_free_ports(tmp_path / "data")
+    settings = settings_on_free_ports(tmp_path / "data", model_repository=link_models(tmp_path / "models"))
     first = Serving(settings, corpus)
     first.wait_until_ready()
     assert "Indexed" in first.output
