@@ -7,7 +7,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 from rich.console import Console
-from stacks import ROOT, settings_on_free_ports, wait_until
+from stacks import ROOT, link_models, settings_on_free_ports, wait_until
 
 from trireme.indexing import ingest_path
 from trireme.ingest.queue import JobQuery
@@ -31,7 +31,8 @@ WORDS = (ROOT / "docs" / "architecture.md").read_text().split()
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory, corpus):
-    settings = settings_on_free_ports(tmp_path_factory.mktemp("bulk") / "data")
+    folder = tmp_path_factory.mktemp("bulk")
+    settings = settings_on_free_ports(folder / "data", model_repository=link_models(folder / "models"))
     with Stack(settings) as running:
         ingest_path(settings, corpus, running.database_url, Console(quiet=True))
         yield running

@@ -398,7 +398,8 @@ def test_a_password_is_in_no_log_and_in_no_process_list(tmp_path):
     with running_database(tmp_path / "database") as url:
         secret = url.replace("trireme@", "trireme:open-sesame@")
         assert secret != url
-        settings = settings_on_free_ports(tmp_path / "data", database_url=secret)
+        models = link_models(tmp_path / "models")
+        settings = settings_on_free_ports(tmp_path / "data", database_url=secret, model_repository=models)
         with Stack(settings) as stack:
             stack.start_worker()
             lines = [words_of(one) for one in psutil.Process(os.getpid()).children(recursive=True)]

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from stacks import settings_on_free_ports, wait_until
+from stacks import link_models, settings_on_free_ports, wait_until
 
 from trireme.stack import Stack
 
@@ -27,7 +27,10 @@ def variables_of(pid):
 
 @pytest.mark.timeout(300)
 def test_killed_servers_are_back_under_a_stack_and_the_gateway_alone_has_their_urls(tmp_path):
-    with Stack(settings_on_free_ports(tmp_path), has_gateway=True) as stack:
+    settings = settings_on_free_ports(
+        tmp_path, model_repository=link_models(tmp_path / "models", ["embedding"])
+    )
+    with Stack(settings, has_gateway=True) as stack:
         stack.start_gateway()
         gateway = variables_of(stack.gateway.pid)
         assert gateway["TRIREME_REDIS_URL"] == stack.redis_url
