@@ -28,6 +28,7 @@ QUICK = {
     "healthTimeoutSeconds": 5,
     "outlierSeconds": 600,
     "perTryTimeoutSeconds": 0,
+    "keepaliveTimeoutSeconds": 20,
 }
 
 

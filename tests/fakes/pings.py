@@ -30,12 +30,14 @@ class Pings:
                 fake.asked += 1
                 fake.answer.wait()
                 time.sleep(fake.delay)
+                # Who has read the header may change it for the next answer.
+                body = fake.body
                 self.send_response(fake.status if self.path == PING else 404)
-                self.send_header("content-length", str(len(fake.body)))
+                self.send_header("content-length", str(len(body)))
                 if fake.closes:
                     self.send_header("connection", "close")
                 self.end_headers()
-                self.wfile.write(fake.body)
+                self.wfile.write(body)
 
             def log_message(self, *_):
                 pass

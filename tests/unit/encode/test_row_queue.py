@@ -22,13 +22,11 @@ class Gate(SumSession):
         self.streams = streams
         self.opened = threading.Semaphore(0)
         self.entered = threading.Semaphore(0)
-        # Tokens of the longest row of each run that goes on, and how many of them had eight at most.
+        # Tokens of the longest row of each run that goes on.
         self.waiting = []
-        self.most_long = 0
 
     def run(self, batch):
         self.waiting.append(int(batch.lengths.max()))
-        self.most_long = max(self.most_long, self.waiting.count(8))
         self.entered.release()
         assert self.opened.acquire(timeout=60)
         self.waiting.remove(int(batch.lengths.max()))
@@ -289,8 +287,24 @@ def test_only_runs_that_left_rows_waiting_make_the_rate(monkeypatch):
     assert told == [8]
 
 
+class GateOfLengths(Gate):
+    """Lets runs go on by the tokens of their longest row."""
+
+    def __init__(self, **changes):
+        super().__init__(**changes)
+        self.gates = {3: threading.Semaphore(0), 8: threading.Semaphore(0)}
+
+    def run(self, batch):
+        length = int(batch.lengths.max())
+        self.waiting.append(length)
+        self.entered.release()
+        assert self.gates[length].acquire(timeout=60)
+        self.waiting.remove(length)
+        return SumSession.run(self, batch)
+
+
 def test_of_rows_that_fill_memory_one_runs_at_a_time_and_short_ones_run_beside_it():
-    session = Gate(streams=2, cost=RunCost(call_tokens=1, keeps_attention=True))
+    session = GateOfLengths(streams=2, cost=RunCost(call_tokens=1, keeps_attention=True))
     # Rows of eight tokens are above a stream's share of 100 pairs, those of three are not.
     queue = RowQueue(session, max_batch_tokens=8, max_attention=100)
     long = queue.submit(rows_of("a b c d e f", "a b c d e f", "a b c d e f"))
@@ -298,9 +312,10 @@ def test_of_rows_that_fill_memory_one_runs_at_a_time_and_short_ones_run_beside_i
     short = queue.submit(rows_of("a"))
     assert session.entered.acquire(timeout=60)
     assert sorted(session.waiting) == [3, 8]
-    session.opened.release(2)
+    session.gates[3].release()
     assert sums(short.result(60)) == expected("a")
-    session.opened.release(2)
+    # A stream idles, and leaves the two long rows that wait alone.
+    assert not session.entered.acquire(timeout=0.2)
+    session.gates[8].release(3)
     assert sums(long.result(60)) == expected("a b c d e f") * 3
     queue.close()
-    assert session.most_long == 1
