@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu.pooling_models import CHECKED, MAX_LENGTH, WORK, draw_rows
+from benchmarks.gpu.pooling_models import CHECKED, MAX_LENGTH, RERANKER, WORK, draw_rows
 from benchmarks.rivals.common import Job, serve
 
 STEP_TOKENS, STEP_ROWS = 16384, 1024
@@ -28,8 +28,9 @@ class Direct:
     def __init__(self, name: str) -> None:
         from vllm import LLM
 
+        self.is_reranker = name == RERANKER
         self.llm = LLM(
-            str(WORK / name / "source"),
+            str(WORK / name / ("source-head" if self.is_reranker else "source")),
             runner="pooling",
             dtype="bfloat16",
             max_model_len=MAX_LENGTH,
@@ -37,16 +38,23 @@ class Direct:
             max_num_batched_tokens=STEP_TOKENS,
             gpu_memory_utilization=MEMORY_SHARE,
             kv_cache_memory_bytes=KV_BYTES,
-            # The same rows come again in each pass.
-            enable_prefix_caching=False,
+            # The same rows come again in each pass of vectors.
+            enable_prefix_caching=self.is_reranker,
             load_format="safetensors",
             seed=0,
             disable_log_stats=True,
         )
 
     def embed(self, rows: Rows, way: str) -> Any:
-        """Unit vectors. way: "embed" makes lists of Python of them, as LLM.embed does; else they stay tensors."""
+        """Unit vectors, or scores. way: "embed" makes lists of Python of vectors, as LLM.embed does; else they stay
+        tensors."""
         prompts: Any = [{"prompt_token_ids": row} for row in rows]
+        if self.is_reranker:
+            from vllm import PoolingParams
+
+            asked = PoolingParams(use_activation=False)
+            scored = self.llm.encode(prompts, asked, pooling_task="classify", use_tqdm=False)
+            return np.stack([one.outputs.data.float().numpy() for one in scored])[:, 0]
         if way == "embed":
             made = self.llm.embed(prompts, use_tqdm=False)
             return np.array([one.outputs.embedding for one in made], np.float32)
@@ -65,6 +73,10 @@ class Ours:
         from trireme.encode.session import SessionOptions
         from trireme.encode.text_encoder import _normalize
 
+        if streams := os.environ.get("POOL_STREAMS"):
+            from trireme.encode.engines.vllm import VllmSession
+
+            VllmSession.streams = int(streams)
         if engine == "vllm":
             from trireme.encode.engines import vllm
 
@@ -75,10 +87,10 @@ class Ours:
         device = 0 if engine == "torch" and torch.cuda.is_available() else None
         options = SessionOptions(device_id=device, max_length=MAX_LENGTH, gpu_memory_utilization=MEMORY_SHARE)
         self.session: Any = open_session(engine, WORK / name / f"ours-{engine}", options)
-        self.queue = RowQueue(self.session, STEP_TOKENS, _normalize)
+        self.queue = RowQueue(self.session, STEP_TOKENS, None if name == RERANKER else _normalize)
 
     def embed(self, rows: Rows, _way: str) -> Any:
-        """Unit vectors."""
+        """Unit vectors, or scores."""
         from trireme.encode.tokenizer import Row
 
         return self.queue.submit([Row(row, [0] * len(row), 0) for row in rows]).result()
@@ -86,8 +98,9 @@ class Ours:
     def compare_probe(self) -> Job:
         """What a start of engine vllm found."""
         files = self.session._files
-        least, mean = files.compare(self.session.run(files.probe))
-        return {"probe_cosine_min": least, "probe_cosine_mean": mean}
+        return {
+            f"probe_{name}": value for name, value in files.compare(self.session.run(files.probe)).items()
+        }
 
     def kill_vllm(self, seconds: float) -> Job:
         """Ends vLLM's process as a kernel out of memory does: what a run says, and when one is answered again."""
@@ -125,6 +138,13 @@ def _name_end(act: Callable[[], Any]) -> str:
     return "answered"
 
 
+def judge_scores(found: Any, reference: Any) -> dict[str, float]:
+    """Of scores [rows]: order, and the largest difference over the spread of the reference's."""
+    from trireme.encode.agreement import compare_scores
+
+    return compare_scores([reference.reshape(-1)], [found])
+
+
 def compare(found: Any, reference: Any) -> dict[str, float]:
     """Cosines to fp32 of whole vectors, and of what is left of them without the mean of all; how alike the texts of
     the reference are, which random weights make them."""
@@ -157,7 +177,7 @@ def open_engine() -> Callable[[Job], Job]:
                 began = time.monotonic()
                 opened.append(Direct(name) if engine == "vllm" else Ours(name, engine.removeprefix("ours-")))
                 return {"ready_s": round(time.monotonic() - began, 1)}
-            runner, rows = opened[0], draw_rows(name)
+            runner, rows = opened[0], draw_rows(name, job.get("number", 0))
             if job["do"] == "pass":
                 start = time.perf_counter()
                 vectors = runner.embed(rows, job.get("way", ""))
@@ -166,7 +186,8 @@ def open_engine() -> Callable[[Job], Job]:
                 return {"seconds": seconds}
             if job["do"] == "check":
                 reference = np.load(WORK / name / "reference.npy")
-                return compare(runner.embed(rows[:CHECKED], ""), reference)
+                judge = judge_scores if name == RERANKER else compare
+                return judge(runner.embed(rows[:CHECKED], ""), reference)
             if job["do"] == "probe":
                 return dict(runner.compare_probe())
             return dict(runner.kill_vllm(job["seconds"]))

@@ -1,4 +1,4 @@
-"""Random weights in the shapes of three embedding models, vectors of them in fp32, and the files of our engines.
+"""Random weights in the shapes of three embedding models and a reranker, what these make in fp32, and our files.
 
     python -m benchmarks.gpu.pooling_models NAME
 
@@ -20,7 +20,12 @@ CHECKED = 8 if IS_TINY else 64
 SHORTEST, MAX_LENGTH = 16, 512
 # Of the texts that a start is compared by; a build has sixty.
 PROBE_TEXTS = 12
-NAMES = ("bge-m3", "qwen3-embedding-0.6b", "embeddinggemma-300m")
+RERANKER = "qwen3-reranker-0.6b"
+NAMES = ("bge-m3", "qwen3-embedding-0.6b", "embeddinggemma-300m", RERANKER)
+# Of the reranker: passages of a query, tokens that these begin with (template, instruction and query), and those of
+# its answers.
+PASSAGES, SHARED_TOKENS = (4, 8) if IS_TINY else (32, 96)
+TEMPLATE, ANSWERS = "Is {passage} what {query} asks for?", (14, 30)
 CLASSES = {"xlm-roberta": "XLMRobertaModel", "qwen3": "Qwen3Model", "gemma3_text": "Gemma3TextModel"}
 
 XLM_ROBERTA = {
@@ -72,6 +77,7 @@ _SMALL = {"vocab_size": 1200, "hidden_size": 96, "intermediate_size": 128, "num_
 TINY: dict[str, dict[str, Any]] = {
     "bge-m3": _SMALL | {"num_attention_heads": 4},
     "qwen3-embedding-0.6b": _SMALL | {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 24},
+    RERANKER: _SMALL | {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 24},
     "embeddinggemma-300m": _SMALL
     | {"num_hidden_layers": 6, "head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 32},
 }
@@ -84,8 +90,8 @@ def find_shape(name: str) -> tuple[Any, str, tuple[tuple[int, int], ...]]:
     small = TINY[name] if IS_TINY else {}
     if name == "bge-m3":
         return transformers.XLMRobertaConfig(**XLM_ROBERTA | small), "cls_token", ()
-    if name == "qwen3-embedding-0.6b":
-        return transformers.Qwen3Config(**QWEN3 | small), "lasttoken", ()
+    if sizes_of := {"qwen3-embedding-0.6b": QWEN3, RERANKER: QWEN3}.get(name):
+        return transformers.Qwen3Config(**sizes_of | small), "lasttoken", ()
     sizes = GEMMA3 | small
     kinds = [
         "full_attention" if n % 6 == 5 else "sliding_attention" for n in range(sizes["num_hidden_layers"])
@@ -95,24 +101,37 @@ def find_shape(name: str) -> tuple[Any, str, tuple[tuple[int, int], ...]]:
     return config, "mean_tokens", ((hidden, inner), (inner, hidden))
 
 
-def draw_rows(name: str) -> list[list[int]]:
-    """ROWS rows of token ids, their lengths drawn evenly; the same in every process."""
+def draw_rows(name: str, number: int = 0) -> list[list[int]]:
+    """ROWS rows of token ids, their lengths drawn evenly; the same in every process.
+
+    Of the reranker they are pairs: PASSAGES after each other begin alike. number: each draw has the same lengths
+    and other tokens, so that no row of one has been seen in another.
+    """
     import numpy as np
 
     size = json.loads((WORK / name / "source" / "config.json").read_text())["vocab_size"]
-    rng = np.random.default_rng(SEED)
-    lengths = rng.integers(SHORTEST, MAX_LENGTH + 1, ROWS)
-    return [rng.integers(10, size - 10, length).tolist() for length in lengths]
+    lengths = np.random.default_rng(SEED).integers(SHORTEST, MAX_LENGTH + 1, ROWS)
+    rng = np.random.default_rng([SEED, number])
+    if name != RERANKER:
+        return [rng.integers(10, size - 10, length).tolist() for length in lengths]
+    rows, shared = [], []
+    for place, length in enumerate(lengths):
+        if place % PASSAGES == 0:
+            shared = rng.integers(10, size - 10, SHARED_TOKENS).tolist()
+        rows.append(shared + rng.integers(10, size - 10, max(1, length - SHARED_TOKENS)).tolist())
+    return rows
 
 
-def write_weights(source: Path, config: Any, dense: tuple[tuple[int, int], ...], device: str) -> None:
+def write_weights(
+    source: Path, config: Any, dense: tuple[tuple[int, int], ...], device: str, *, is_reranker: bool
+) -> None:
     """Numbers that bfloat16 holds, so that no engine loses any by rounding them."""
     import torch
     import transformers
     from safetensors.torch import save_file
 
     torch.manual_seed(SEED)
-    name = CLASSES[config.model_type]
+    name = "Qwen3ForCausalLM" if is_reranker else CLASSES[config.model_type]
     with torch.device(device):
         model = getattr(transformers, name)(config)
     model.to(torch.bfloat16).save_pretrained(source)
@@ -129,6 +148,29 @@ def write_weights(source: Path, config: Any, dense: tuple[tuple[int, int], ...],
         (place / "config.json").write_text(json.dumps(said))
         weight = (torch.randn(outer, inner) / inner**0.5).to(torch.bfloat16).float()
         save_file({"linear.weight": weight}, place / "model.safetensors", {"format": "pt"})
+
+
+def write_head(source: Path) -> None:
+    """The reranker for vLLM alone: the same weights, and a head that is the difference of its answers' rows."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    target = source.with_name("source-head")
+    target.mkdir(exist_ok=True)
+    for file in source.iterdir():
+        (target / file.name).unlink(missing_ok=True)
+        (target / file.name).symlink_to(file)
+    stated = json.loads((source / "config.json").read_text())
+    stated |= {
+        "architectures": ["Qwen3ForSequenceClassification"],
+        "id2label": {"0": "yes"},
+        "label2id": {"yes": 0},
+    }
+    (target / "config.json").unlink()
+    (target / "config.json").write_text(json.dumps(stated))
+    with safe_open(source / "model.safetensors", "pt") as tensors:
+        rows = tensors.get_tensor("model.embed_tokens.weight")[list(ANSWERS)].float()
+    save_file({"score.weight": rows[1:] - rows[:1]}, target / "score.safetensors", {"format": "pt"})
 
 
 def write_side_files(source: Path, pooling: str, layers: int, hidden: int) -> None:
@@ -171,7 +213,7 @@ def write_side_files(source: Path, pooling: str, layers: int, hidden: int) -> No
 
 
 def write_reference(name: str, pooling: str, layers: int, device: str) -> None:
-    """Vectors of the first CHECKED rows by transformers in fp32, each row alone."""
+    """Vectors, or scores, of the first CHECKED rows by transformers in fp32, each row alone."""
     import numpy as np
     import torch
     import transformers
@@ -186,6 +228,10 @@ def write_reference(name: str, pooling: str, layers: int, device: str) -> None:
         load_file(source / f"{n}_Dense" / "model.safetensors")["linear.weight"].to(device)
         for n in range(2, 2 + layers)
     ]
+    if name == RERANKER:
+        # Its head is its table of words.
+        no, yes = encoder.get_input_embeddings().weight[list(ANSWERS)].detach()
+        weights = [(yes - no)[None]]
     found = []
     with torch.inference_mode():
         for row in draw_rows(name)[:CHECKED]:
@@ -209,14 +255,22 @@ def export(name: str) -> None:
     from trireme.export.tokenizer_file import write_tokenizer
     from trireme.export.vllm_files import write_vllm
 
-    checkpoint = replace(read_checkpoint(WORK / name / "source"), max_length=MAX_LENGTH)
+    is_reranker = name == RERANKER
+    checkpoint = read_checkpoint(WORK / name / "source", "cross_encoder" if is_reranker else "")
+    checkpoint = replace(checkpoint, max_length=MAX_LENGTH)
+    if is_reranker:
+        checkpoint = replace(checkpoint, template=TEMPLATE, answers=ANSWERS)
     graph = load_graph(checkpoint)
     target = WORK / name / "ours-vllm"
     target.mkdir(exist_ok=True)
     write_tokenizer(checkpoint, target / "tokenizer.json")
     # What is found is written down; a start is not to end on it.
-    least = {"cosine_min": 0.5, "cosine_mean": 0.5}
-    write_vllm(graph, checkpoint, "bf16", target, least, texts=TEXTS[:PROBE_TEXTS])
+    bounds = (
+        {"rank_correlation": -1.0, "score_difference": 10.0}
+        if is_reranker
+        else {"cosine_min": 0.5, "cosine_mean": 0.5}
+    )
+    write_vllm(graph, checkpoint, "bf16", target, bounds, texts=TEXTS[:PROBE_TEXTS])
     if checkpoint.family.layers is not None:
         packed = WORK / name / "ours-torch"
         packed.mkdir(exist_ok=True)
@@ -231,8 +285,13 @@ def main() -> None:
     config, pooling, dense = find_shape(name)
     source = WORK / name / "source"
     source.mkdir(parents=True, exist_ok=True)
-    write_weights(source, config, dense, device)
+    write_weights(source, config, dense, device, is_reranker=name == RERANKER)
     write_side_files(source, pooling, len(dense), config.hidden_size)
+    if name == RERANKER:
+        # A language model has none of sentence-transformers' files.
+        for file in ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"):
+            (source / file).unlink()
+        write_head(source)
     print(f"{name}: weights after {time.monotonic() - began:.1f} s", flush=True)
     write_reference(name, pooling, len(dense), device)
     print(f"{name}: reference after {time.monotonic() - began:.1f} s", flush=True)

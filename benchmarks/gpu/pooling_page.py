@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common.report import DOCS, RESULTS, render, write_json, write_section
+from benchmarks.gpu.pooling_models import PASSAGES, RERANKER, SHARED_TOKENS
 
 ENGINES = {"vllm": "vLLM alone", "ours-vllm": "ours, engine vllm", "ours-torch": "ours, engine torch"}
 
@@ -16,6 +17,7 @@ class Line:
     """One model on one engine. rate: tokens per second, None where it was not measured, and `error` says why.
 
     embed_rate: of LLM.embed, which makes lists of Python of its vectors. ratio: rate over that of vLLM alone.
+    Cosines are of vectors; rank_correlation and score_difference of a reranker's scores.
     """
 
     model: str
@@ -27,6 +29,8 @@ class Line:
     cosine_min: float | None
     cosine_median: float | None
     centred_min: float | None
+    rank_correlation: float | None
+    score_difference: float | None
     is_within: bool | None
     error: str
 
@@ -49,6 +53,8 @@ def read_lines(document: dict[str, Any]) -> list[Line]:
                     found.get("cosine_min"),
                     found.get("cosine_median"),
                     found.get("centred_min"),
+                    found.get("rank_correlation"),
+                    found.get("score_difference"),
                     found.get("within_bounds"),
                     found.get("error", ""),
                 )
@@ -69,9 +75,15 @@ def format_section(document: dict[str, Any]) -> str:
         for found in list(engines.values())[:1]
         if "between_texts_median" in found
     }
+    lines = read_lines(document)
     return render(
         "gpu/pooling_page.md.j2",
-        lines=read_lines(document),
+        lines=[line for line in lines if line.model != RERANKER],
+        scored=[line for line in lines if line.model == RERANKER],
+        every=lines,
+        passages=PASSAGES,
+        shared_tokens=SHARED_TOKENS,
+        score_bounds=document.get("score_bounds"),
         machine=document["machine"],
         rows=document["rows"],
         bounds=document["bounds"],

@@ -21,6 +21,11 @@ def pool(ids: Any, kind: str) -> np.ndarray:
     return {"MEAN": states.mean(0), "CLS": states[0], "LAST": states[-1]}[kind]
 
 
+def label(ids: Any) -> np.ndarray:
+    """[2]: what a head of vLLM's own makes of one row's last token."""
+    return pool(ids, "LAST")[:2] * 3
+
+
 class _Tensor:
     """As much of a torch tensor as is asked of it."""
 
@@ -77,7 +82,8 @@ class StandIn:
         if self.fails:
             collector.put(RuntimeError("EngineCore encountered an issue"))
         elif not self.is_held:
-            pooled = _Tensor(pool(ids, self.arguments["pooler_config"].seq_pooling_type))
+            kind = self.arguments["pooler_config"].seq_pooling_type
+            pooled = _Tensor(label(ids) if parameters.task == "classify" else pool(ids, kind))
             collector.put(types.SimpleNamespace(outputs=types.SimpleNamespace(data=pooled)))
         return collector
 

@@ -18,6 +18,18 @@ POOLED_ON_GPU: Mapping[str, str] = {
     "gemma2": "Gemma2Model",
     "gemma3_text": "Gemma3TextModel",
 }
+# Families whose scores or labels of texts it makes, by the names of its classes: with ForCausalLM where answers are
+# read, with ForSequenceClassification where a head is.
+SCORED_ON_GPU: Mapping[str, str] = {
+    "modernbert": "ModernBert",
+    "qwen3": "Qwen3",
+    "qwen2": "Qwen2",
+    "llama": "Llama",
+    "mistral": "Mistral",
+    "gemma": "Gemma",
+    "gemma2": "Gemma2",
+    "gemma3_text": "Gemma3",
+}
 # Of these, those whose states float16 cannot hold.
 NO_FP16_ON_GPU = ("gemma2", "gemma3_text")
 

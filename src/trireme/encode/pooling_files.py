@@ -1,15 +1,15 @@
 """What lies beside a checkpoint that engine vllm serves: pooling.json and pooling.tensors. Needs no torch.
 
-pooling.json says how the states of a row become its vector. pooling.tensors is a safetensors file: the layers
-behind pooling, `dense.N.weight|bias`, and rows of tokens with what the original makes of them,
-`probe.ids|lengths|vectors`: an engine that runs on a GPU alone is compared with them where there is one,
-at its start.
+pooling.json says how the states of a row become its vector, its score or its labels. pooling.tensors is a
+safetensors file: the layers behind pooling, `dense.N.weight|bias`, and rows of tokens with what the original makes
+of them, `probe.ids|lengths|vectors`, of a reranker also how many rows each query has, `probe.groups`: an engine
+that runs on a GPU alone is compared with them where there is one, at its start.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trireme.encode.agreement import compare_scores, compare_vectors
 from trireme.encode.session import TokenBatch
 from trireme.errors import ArtifactError
 from trireme.types import FloatArray
@@ -26,6 +27,17 @@ POOLING_FILE = "pooling.json"
 TENSORS_FILE = "pooling.tensors"
 POOLING_FORMAT_VERSION = 1
 POOLINGS = ("mean", "cls", "lasttoken")
+# embed: vLLM gives pooled states. classify: its own head's logits.
+TASKS = ("embed", "classify")
+# Of each bound its key in a recipe.
+RECIPE_KEYS = {
+    "cosine_min": "min_cosine",
+    "cosine_mean": "mean_cosine",
+    "rank_correlation": "min_rank_correlation",
+    "score_difference": "max_score_difference",
+}
+# What the last numbers of a row are: a vector, logits that make a score, or those of labels.
+HEADS = ("", "score", "labels")
 PRECISIONS = ("fp16", "bf16")
 
 
@@ -50,8 +62,10 @@ class PoolingConfig:
     """What a checkpoint's own files do not say to vLLM.
 
     max_length: tokens of the longest row. vocabulary: rows of the table of words. dense: activations of the layers
-    behind pooling. truncate: dimensions kept of their output, 0 for all. cosine_min, cosine_mean: what the probe's
-    vectors must at least agree with the original's.
+    behind pooling. truncate: dimensions kept of their output, 0 for all. task: one of TASKS; head: one of HEADS.
+    softcap: of logits, 0 for none. padding: a token that ends no row, whatever it is followed by; None: each may.
+    The last four: what the probe's vectors, or scores, must agree with the original's, as trireme.encode.agreement
+    measures it.
     """
 
     pooling: str
@@ -60,59 +74,94 @@ class PoolingConfig:
     vocabulary: int
     dense: tuple[str, ...] = ()
     truncate: int = 0
+    task: str = "embed"
+    head: str = ""
+    softcap: float = 0.0
+    padding: int | None = None
     cosine_min: float = 0.0
     cosine_mean: float = 0.0
+    rank_correlation: float = 0.0
+    score_difference: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class PoolingFiles:
-    """The two files, read. Layers are (weight [out, in], bias [out]); `vectors` [rows, D] are those of `probe`."""
+    """The two files, read. Layers are (weight [out, in], bias [out]); `vectors` [rows, D], or scores [rows], are
+    those of `probe`, of which each query has as many rows as `groups` says."""
 
     config: PoolingConfig
     layers: tuple[tuple[FloatArray, FloatArray], ...]
     probe: TokenBatch
     vectors: FloatArray
+    groups: tuple[int, ...] = ()
+
+    def cut(self, row: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """A row up to its last token that is no padding: what stands behind it is not read."""
+        if self.config.padding is None:
+            return row
+        kept = np.flatnonzero(row != self.config.padding)
+        return row[: int(kept[-1]) + 1 if len(kept) else 1]
 
     def finish(self, pooled: FloatArray) -> FloatArray:
-        """Vectors [rows, D] of pooled states [rows, H], not normalized."""
+        """Vectors [rows, D], not normalized, scores [rows] or logits [rows, labels] of pooled states [rows, H]."""
         for (weight, bias), activation in zip(self.layers, self.config.dense, strict=True):
             pooled = DENSE_ACTIVATIONS[activation](pooled @ weight.T + bias)
+        if self.config.softcap:
+            pooled = np.tanh(pooled / self.config.softcap) * np.float32(self.config.softcap)
+        if self.config.head == "score":
+            # One label's logit; of two labels the second's, the relevant one's, less the first's.
+            return pooled[:, 0] if pooled.shape[1] == 1 else pooled[:, 1] - pooled[:, 0]
         return pooled[:, : self.config.truncate] if self.config.truncate else pooled
 
-    def compare(self, found: FloatArray) -> tuple[float, float]:
-        """Smallest and mean cosine of the probe's vectors to those of the original. Raises ArtifactError below the
-        bounds; NaN is below every one."""
-        cosines = (_unit(found) * _unit(self.vectors)).sum(1)
-        least, mean = float(cosines.min()), float(cosines.mean())
-        if not (least >= self.config.cosine_min and mean >= self.config.cosine_mean):
-            raise ArtifactError(
-                f"vectors are too far from the original's: cosine {least:.6f} at least and {mean:.6f} on average,"
-                f" not {self.config.cosine_min} and {self.config.cosine_mean}; use another engine or precision, or"
-                " set min_cosine and mean_cosine in the recipe and build the model again"
-            )
-        return least, mean
+    def compare(self, found: FloatArray) -> dict[str, float]:
+        """How near the probe's outputs are to the original's. Raises ArtifactError beyond the bounds; NaN is beyond
+        every one."""
+        config = self.config
+        if not config.head:
+            figures = compare_vectors(self.vectors, found)
+            self._judge(figures, "vectors", ("cosine_min", "cosine_mean"), ())
+            return figures
+        if config.head == "score":
+            ends = np.cumsum(self.groups)[:-1]
+            figures = compare_scores(np.split(self.vectors, ends), np.split(found, ends))
+        else:
+            figures = compare_scores(list(self.vectors.T), list(found.T))
+        self._judge(figures, "scores", ("rank_correlation",), ("score_difference",))
+        return figures
+
+    def _judge(
+        self, figures: Mapping[str, float], what: str, least: Sequence[str], most: Sequence[str]
+    ) -> None:
+        bounds = asdict(self.config)
+        keeps = [figures[name] >= bounds[name] for name in least]
+        keeps += [figures[name] <= bounds[name] for name in most]
+        if all(keeps):
+            return
+        said = ", ".join(f"{name} {figures[name]:.6f}, not {bounds[name]}" for name in (*least, *most))
+        keys = " and ".join(RECIPE_KEYS[name] for name in (*least, *most))
+        raise ArtifactError(
+            f"{what} are too far from the original's: {said}; use another engine or precision, or set {keys} in the"
+            " recipe and build the model again"
+        )
 
 
-def write_pooling_files(
-    folder: Path,
-    config: PoolingConfig,
-    layers: Mapping[str, npt.NDArray[Any]],
-    probe: TokenBatch,
-    vectors: FloatArray,
-) -> None:
-    """Writes both files into `folder`. layers: tensors by their names, `dense.N.weight` and `dense.N.bias`."""
+def write_pooling_files(folder: Path, files: PoolingFiles) -> None:
+    """Writes both files into `folder`."""
     from safetensors.numpy import save_file
 
-    tensors = {
-        **{name: np.ascontiguousarray(value, np.float32) for name, value in layers.items()},
-        "probe.ids": probe.ids.astype(np.int32),
-        "probe.lengths": probe.lengths.astype(np.int32),
-        "probe.vectors": np.ascontiguousarray(vectors, np.float32),
+    tensors: dict[str, npt.NDArray[Any]] = {
+        "probe.ids": files.probe.ids.astype(np.int32),
+        "probe.lengths": files.probe.lengths.astype(np.int32),
+        "probe.vectors": np.ascontiguousarray(files.vectors, np.float32),
+        "probe.groups": np.array(files.groups, np.int32),
     }
+    for number, (weight, bias) in enumerate(files.layers):
+        tensors[f"dense.{number}.weight"] = np.ascontiguousarray(weight, np.float32)
+        tensors[f"dense.{number}.bias"] = np.ascontiguousarray(bias, np.float32)
     save_file(tensors, folder / TENSORS_FILE)
     # The library leaves it to its owner alone; a server may run as somebody else.
     (folder / TENSORS_FILE).chmod(0o644)
-    document = {"format_version": POOLING_FORMAT_VERSION, **asdict(config)}
+    document = {"format_version": POOLING_FORMAT_VERSION, **asdict(files.config)}
     (folder / POOLING_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
@@ -127,7 +176,9 @@ def read_pooling_files(folder: Path) -> PoolingFiles:
         layers = tuple(_take_layer(tensors, number) for number in range(len(config.dense)))
         ids = tensors["probe.ids"].astype(np.int64)
         probe = TokenBatch(ids, np.zeros_like(ids), tensors["probe.lengths"].astype(np.int64))
-        return PoolingFiles(config, layers, probe, np.array(tensors["probe.vectors"], np.float32))
+        # Files of before there were rerankers have none.
+        groups = tuple(tensors.get("probe.groups", np.zeros(0, np.int32)).tolist())
+        return PoolingFiles(config, layers, probe, np.array(tensors["probe.vectors"], np.float32), groups)
     except (OSError, SafetensorError, KeyError) as error:
         raise ArtifactError(f"cannot load {TENSORS_FILE}: {error}; build the model again") from error
 
@@ -154,9 +205,6 @@ def _read_config(path: Path) -> PoolingConfig:
 def _known_values(config: PoolingConfig) -> Iterator[tuple[str, bool]]:
     yield "pooling", config.pooling in POOLINGS
     yield "precision", config.precision in PRECISIONS
+    yield "task", config.task in TASKS
+    yield "head", config.head in HEADS
     yield "dense activation", all(name in DENSE_ACTIVATIONS for name in config.dense)
-
-
-def _unit(rows: FloatArray) -> FloatArray:
-    scaled: FloatArray = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    return scaled

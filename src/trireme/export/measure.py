@@ -11,12 +11,13 @@ import torch
 
 from trireme.artifacts.manifest import TOKENIZER_FILE
 from trireme.artifacts.parity_texts import PAIRS, TEXTS
+from trireme.encode.agreement import compare_scores, compare_vectors
 from trireme.encode.pair_template import PairTemplate
 from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import GateError, UnsupportedError
 from trireme.export.checkpoint import Checkpoint
 from trireme.export.graph import Graph
-from trireme.export.parity import Feeds, Run, compare_scores, compare_vectors, run_rows, run_texts
+from trireme.export.parity import Feeds, Run, run_rows, run_texts
 from trireme.export.token_measure import measure_outputs
 from trireme.export.tokenizer_file import load_pretrained
 from trireme.types import FloatArray
@@ -41,7 +42,7 @@ def measure_parity(
         pairs = [(query, passage) for query, passages in PAIRS for passage in passages]
         ends = np.cumsum([len(passages) for _, passages in PAIRS])[:-1]
         if checkpoint.template:
-            rows = _fill(checkpoint, version_dir, pairs)
+            rows = fill_pairs(checkpoint, version_dir, pairs)
             before, after = (run_rows(run, rows) for run in (original, exported))
         else:
             before, after = (run_texts(run, tokenizer, pairs) for run in (original, exported))
@@ -120,7 +121,9 @@ def open_torch(graph: Graph) -> Run:
     return run
 
 
-def _fill(checkpoint: Checkpoint, version_dir: Path, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
+def fill_pairs(
+    checkpoint: Checkpoint, version_dir: Path, pairs: Sequence[tuple[str, str]]
+) -> list[list[int]]:
     """The tokens of each pair in the checkpoint's template."""
     tokenizer = Tokenizer.load(version_dir / TOKENIZER_FILE, checkpoint.max_length)
     template = PairTemplate.parse(checkpoint.template)

@@ -156,9 +156,10 @@ def _make(work: Work, stage: Path, notice: Notice) -> Built[Manifest]:
     notice("load and compare with the library")
     checkpoint, graph = _load(work, stage)
     notice("export")
-    least = read_thresholds(recipe).least
+    thresholds = read_thresholds(recipe)
+    bounds = {**thresholds.least, **thresholds.most}
     WRITERS[recipe.encoder_engine](
-        Export(graph, checkpoint, recipe.precision, stage, work.calibration, notice, least)
+        Export(graph, checkpoint, recipe.precision, stage, work.calibration, notice, bounds)
     )
     if ENGINES[recipe.encoder_engine].compares_at_start:
         return Built({}, lambda: _describe(work, checkpoint, graph, stage))

@@ -1,4 +1,8 @@
-"""Checkpoints as files of engine vllm: their weights as they are, a config.json, and what stands behind pooling."""
+"""Checkpoints as files of engine vllm: their weights as they are, a config.json, and what stands behind pooling.
+
+A language model's answers are read here, off the state of a row's last token: two rows of its head, in float32.
+Heads of sequence classifiers are vLLM's own.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +12,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from torch import nn
 
-from trireme.artifacts.parity_texts import TEXTS
+from trireme.artifacts.parity_texts import PAIRS, TEXTS
 from trireme.checkpoints.config import CONFIG_FILE, WEIGHTS_FILE, read_json
-from trireme.checkpoints.gpu_families import NO_FP16_ON_GPU, POOLED_ON_GPU
+from trireme.checkpoints.gpu_families import NO_FP16_ON_GPU, POOLED_ON_GPU, SCORED_ON_GPU
 from trireme.checkpoints.source import link_file
 from trireme.checkpoints.tensors import INDEX_FILE
-from trireme.encode.pooling_files import DENSE_ACTIVATIONS, POOLINGS, PoolingConfig, write_pooling_files
+from trireme.encode.pooling_files import (
+    DENSE_ACTIVATIONS,
+    POOLINGS,
+    PoolingConfig,
+    PoolingFiles,
+    write_pooling_files,
+)
 from trireme.encode.session import TokenBatch
 from trireme.errors import UnsupportedError
 from trireme.export.checkpoint import Checkpoint
+from trireme.export.decoders import LastTokenScorer
 from trireme.export.graph import Graph, PooledEncoder
-from trireme.export.measure import compare_tokens, open_tokenizer, open_torch
-from trireme.export.parity import run_texts
+from trireme.export.measure import compare_tokens, fill_pairs, open_tokenizer, open_torch
+from trireme.export.parity import run_rows
 from trireme.export.weights import DenseBlock
+from trireme.types import FloatArray
+
+# Keys by which vLLM would make another head of a checkpoint's own.
+_OTHER_HEADS = ("classifier_from_token", "method", "is_original_qwen3_reranker")
 
 
 def check_vllm(checkpoint: Checkpoint, precision: str) -> None:
@@ -36,68 +51,96 @@ def write_vllm(
     checkpoint: Checkpoint,
     precision: str,
     folder: Path,
-    least: Mapping[str, float],
+    bounds: Mapping[str, float],
     *,
     texts: Sequence[str] = TEXTS,
 ) -> None:
     """Writes weights, config.json, pooling.json and pooling.tensors into `folder`, which holds the tokenizer.
 
-    least: cosine_min and cosine_mean of a start on a GPU, for `texts`. Runs the original on the CPU. Raises
-    UnsupportedError, and GateError where the tokenizer differs.
+    bounds: those of PoolingConfig that a start on a GPU must keep, for `texts`, of a reranker for pairs.
+    Runs the original on the CPU. Raises UnsupportedError, and GateError where the tokenizer differs.
     """
     check_vllm(checkpoint, precision)
     for name, origin in _find_weights(checkpoint).items():
         link_file(origin, folder / name)
     _write_config(checkpoint, folder)
     compare_tokens(checkpoint, folder)
-    tokenizer = open_tokenizer(folder, checkpoint.max_length)
-    vectors = run_texts(open_torch(graph), tokenizer, texts)
-    tokenizer.no_padding()
-    rows = [encoded.ids for encoded in tokenizer.encode_batch(list(texts))]
+    rows = _find_rows(checkpoint, folder, texts)
     ids = np.array([token for row in rows for token in row], np.int64)
-    probe = TokenBatch(ids, np.zeros_like(ids), np.array([len(row) for row in rows], np.int64))
-    write_pooling_files(
-        folder, describe_pooling(graph, checkpoint, precision, least), collect_layers(graph), probe, vectors
+    files = PoolingFiles(
+        describe_pooling(graph, checkpoint, precision, bounds),
+        collect_layers(graph, checkpoint),
+        TokenBatch(ids, np.zeros_like(ids), np.array([len(row) for row in rows], np.int64)),
+        run_rows(open_torch(graph), rows),
+        tuple(len(passages) for _, passages in PAIRS) if checkpoint.kind == "cross_encoder" else (),
     )
+    write_pooling_files(folder, files)
 
 
 def describe_pooling(
-    graph: Graph, checkpoint: Checkpoint, precision: str, least: Mapping[str, float]
+    graph: Graph, checkpoint: Checkpoint, precision: str, bounds: Mapping[str, float]
 ) -> PoolingConfig:
     """What pooling.json says of the checkpoint."""
+    module = graph.module
+    scorer = module if isinstance(module, LastTokenScorer) else None
+    head = {"text_encoder": "", "cross_encoder": "score"}.get(checkpoint.kind, "labels")
+    dense = [layer.activation for layer in checkpoint.dense]
     return PoolingConfig(
-        pooling=checkpoint.pooling,
+        pooling=checkpoint.pooling if not head else "lasttoken" if scorer else "cls",
         precision=precision,
         max_length=checkpoint.max_length,
         vocabulary=graph.vocabulary,
-        dense=tuple(layer.activation for layer in checkpoint.dense),
+        # Answers are read by a layer of ours.
+        dense=tuple(dense if checkpoint.answers is None else ["Identity"]),
         truncate=checkpoint.truncate,
-        **least,
+        task="classify" if head and checkpoint.answers is None else "embed",
+        head=head,
+        softcap=scorer.softcap if scorer else 0.0,
+        padding=scorer.padding if scorer else None,
+        **bounds,
     )
 
 
-def collect_layers(graph: Graph) -> dict[str, npt.NDArray[Any]]:
-    """Weights of the layers behind pooling, by the names that they have in pooling.tensors."""
+def collect_layers(graph: Graph, checkpoint: Checkpoint) -> tuple[tuple[FloatArray, FloatArray], ...]:
+    """Weight [out, in] and bias [out] of the layers behind pooling that vLLM does not run."""
     module = graph.module
+    if isinstance(module, LastTokenScorer):
+        return () if checkpoint.answers is None else (_read_layer(module.head),)
     blocks = module.dense if isinstance(module, PooledEncoder) else ()
-    return {
-        f"dense.{number}.{name}": value.numpy()
-        for number, block in enumerate(blocks)
-        if isinstance(block, DenseBlock)
-        for name, value in block.linear.state_dict().items()
-    }
+    return tuple(_read_layer(block.linear) for block in blocks if isinstance(block, DenseBlock))
+
+
+def _read_layer(layer: nn.Linear) -> tuple[FloatArray, FloatArray]:
+    weight: FloatArray = layer.weight.detach().float().numpy()
+    bias = np.zeros(len(weight), np.float32) if layer.bias is None else layer.bias.detach().float().numpy()
+    return weight, bias
+
+
+def _find_rows(checkpoint: Checkpoint, folder: Path, texts: Sequence[str]) -> list[list[int]]:
+    """What a start is compared by: texts, or of a reranker the pairs of the gate, as tokens."""
+    pairs = [(query, passage) for query, passages in PAIRS for passage in passages]
+    is_reranker = checkpoint.kind == "cross_encoder"
+    if is_reranker and checkpoint.template:
+        return fill_pairs(checkpoint, folder, pairs)
+    tokenizer = open_tokenizer(folder, checkpoint.max_length)
+    tokenizer.no_padding()
+    inputs: list[Any] = list(pairs if is_reranker else texts)
+    # A tokenizer that adds no token of its own may make none of a text; such a row is never run.
+    return [encoded.ids for encoded in tokenizer.encode_batch(inputs) if encoded.ids]
 
 
 def _find_obstacle(checkpoint: Checkpoint, precision: str) -> str:
     """What is in the way and what to do; "" for nothing."""
     model_type = checkpoint.family.model_type
-    if checkpoint.kind != "text_encoder":
-        return "it makes no vectors of texts; use engine torch or onnx"
+    if checkpoint.kind not in ("text_encoder", "cross_encoder", "classifier"):
+        return "it makes neither vectors nor scores of texts; use engine onnx"
     if checkpoint.outputs != ("dense",):
         return (
             "it has other outputs than a vector of the text; name dense alone in outputs, or use engine onnx"
         )
-    if model_type not in POOLED_ON_GPU:
+    if checkpoint.kind != "text_encoder" and model_type in POOLED_ON_GPU and model_type not in SCORED_ON_GPU:
+        return f"rerankers and classifiers of {model_type} run faster on engine torch; use that"
+    if model_type not in (POOLED_ON_GPU if checkpoint.kind == "text_encoder" else SCORED_ON_GPU):
         return f"vLLM has no model of its own for model_type {model_type!r}; use engine onnx"
     if precision == "fp16" and model_type in NO_FP16_ON_GPU:
         return f"float16 cannot hold the states of {model_type}; use precision bf16"
@@ -106,6 +149,8 @@ def _find_obstacle(checkpoint: Checkpoint, precision: str) -> str:
 
 def _find_unknown_end(checkpoint: Checkpoint) -> str:
     """What of pooling, or of what stands behind it, is not known; "" for nothing."""
+    if checkpoint.kind != "text_encoder":
+        return ""
     if checkpoint.pooling not in POOLINGS:
         return f"vLLM has no pooling {checkpoint.pooling!r}, only {', '.join(POOLINGS)}; use engine onnx"
     for layer in checkpoint.dense:
@@ -129,11 +174,21 @@ def _find_weights(checkpoint: Checkpoint) -> dict[str, Path]:
     return {INDEX_FILE: index, **{name: folder / name for name in sorted(names)}}
 
 
+def _name_architecture(checkpoint: Checkpoint) -> str:
+    """As vLLM's registry has it."""
+    model_type = checkpoint.family.model_type
+    if checkpoint.kind == "text_encoder":
+        return POOLED_ON_GPU[model_type]
+    head = "ForSequenceClassification" if checkpoint.answers is None else "ForCausalLM"
+    return SCORED_ON_GPU[model_type] + head
+
+
 def _write_config(checkpoint: Checkpoint, folder: Path) -> None:
-    """The checkpoint's own, with the architecture whose states are pooled, and no code of its own."""
+    """The checkpoint's own, with the architecture that vLLM runs, and no code of its own."""
     config = read_json(checkpoint.transformer_dir / CONFIG_FILE)
-    config.pop("auto_map", None)
-    config["architectures"] = [POOLED_ON_GPU[checkpoint.family.model_type]]
+    for key in ("auto_map", *_OTHER_HEADS):
+        config.pop(key, None)
+    config["architectures"] = [_name_architecture(checkpoint)]
     if checkpoint.family.first_position == "after padding":
         # vLLM asks for it, and transformers 5 leaves it out.
         config["position_embedding_type"] = "absolute"

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Export:
     """A loaded module on its way to the files of an engine. `calibration` is a text file where int8 is static.
 
-    `stage` is the folder for the files; it holds the tokenizer. `notice` hears the name of a step. `least`: how far
-    an engine that is compared when it starts must then agree with the original, by the gate's names.
+    `stage` is the folder for the files; it holds the tokenizer. `notice` hears the name of a step. `bounds`: the
+    gate's, which an engine that is compared when it starts must then keep.
     """
 
     graph: Graph
@@ -30,7 +30,7 @@ class Export:
     stage: Path
     calibration: Path | None
     notice: Callable[[str], None]
-    least: Mapping[str, float] = field(default_factory=dict)
+    bounds: Mapping[str, float] = field(default_factory=dict)
 
 
 def _write_packed(export: Export) -> None:
@@ -68,7 +68,7 @@ def _write_openvino(export: Export) -> None:
 def _write_vllm(export: Export) -> None:
     from trireme.export.vllm_files import write_vllm
 
-    write_vllm(export.graph, export.checkpoint, export.precision, export.stage, export.least)
+    write_vllm(export.graph, export.checkpoint, export.precision, export.stage, export.bounds)
 
 
 def _convert(export: Export, act: Callable[[Path], None]) -> None:

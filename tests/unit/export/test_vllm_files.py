@@ -8,15 +8,16 @@ import pytest
 
 from trireme.artifacts.build import BuildOptions
 from trireme.artifacts.manifest import hash_file, read_manifest, verify_files
-from trireme.artifacts.parity_texts import TEXTS
+from trireme.artifacts.parity_texts import PAIRS, TEXTS
 from trireme.artifacts.recipe import Recipe
 from trireme.checkpoints.families import FAMILIES, STATIC
-from trireme.checkpoints.gpu_families import NO_FP16_ON_GPU, POOLED_ON_GPU
+from trireme.checkpoints.gpu_families import NO_FP16_ON_GPU, POOLED_ON_GPU, SCORED_ON_GPU
 from trireme.encode.pooling_files import read_pooling_files
 from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import UnsupportedError
 from trireme.export.checkpoint import read_checkpoint
 from trireme.export.graph import load_graph
+from trireme.export.pair_prompt import write_chat_template
 from trireme.export.pipeline import build_model
 from trireme.export.sentence_files import DenseLayer
 from trireme.export.tokenizer_file import write_tokenizer
@@ -106,7 +107,7 @@ def test_a_start_is_compared_with_the_vectors_that_the_library_makes(
     ]
     library = SentenceTransformer(str(folder), device="cpu").encode(list(TEXTS))
     assert (unit(files.vectors) * unit(library)).sum(1).min() > 0.99999
-    assert files.compare(library) == pytest.approx((1.0, 1.0), abs=1e-4)
+    assert files.compare(library) == pytest.approx({"cosine_min": 1.0, "cosine_mean": 1.0}, abs=1e-4)
 
 
 def test_layers_behind_pooling_are_done_here_with_the_librarys_numbers(
@@ -149,6 +150,116 @@ def test_layers_behind_pooling_are_done_here_with_the_librarys_numbers(
     assert np.allclose(files.finish(states), files.vectors[:1], atol=1e-4)
 
 
+TEMPLATE = "<{query}> is answered by <{passage}> :"
+
+
+def scorer_recipe(source, kind, **keys):
+    return Recipe("tiny", kind, source=str(source), engine="vllm", target="gpu", precision="bf16", **keys)
+
+
+def library_scores(folder, rows, read):
+    """What transformers makes of each row alone: `read` of its logits."""
+    import torch
+    import transformers
+
+    config = json.loads((folder / "config.json").read_text())
+    model = getattr(transformers, config["architectures"][0]).from_pretrained(folder)
+    with torch.inference_mode():
+        return np.array([read(model.eval()(torch.tensor([row])).logits[0]) for row in rows])
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gemma2"])
+def test_answers_of_a_language_model_are_two_rows_of_its_head(family, make_checkpoint, options, tmp_path):
+    more = {"final_logit_softcapping": 0.5} if family == "gemma2" else {}
+    folder = make_checkpoint(tmp_path / "model", family, head="ForCausalLM", **more)
+    (folder / "chat_template.jinja").write_text(write_chat_template(TEMPLATE))
+    folder = save_answers(folder, tmp_path / "source", yes=9, no=4)
+    manifest, _ = build_model(scorer_recipe(folder, "cross_encoder"), options)
+    version = options.repository / "tiny" / "1"
+    verify_files(version, manifest)
+    assert manifest.template == TEMPLATE
+    stated = json.loads((version / "config.json").read_text())
+    assert stated["architectures"] == [f"{FAMILIES[family].class_name}ForCausalLM"]
+    files = read_pooling_files(version)
+    said = files.config
+    assert (said.task, said.head, said.pooling, said.dense) == ("embed", "score", "lasttoken", ("Identity",))
+    assert (said.softcap, said.padding) == (more.get("final_logit_softcapping", 0.0), None)
+    assert (said.rank_correlation, said.score_difference) == (0.97, 0.05)
+    assert files.groups == tuple(len(passages) for _, passages in PAIRS)
+    rows = rows_of(files.probe)
+    assert np.allclose(
+        files.vectors, library_scores(folder, rows, lambda logits: logits[-1, 9] - logits[-1, 4]), atol=1e-4
+    )
+    # What is done here of vLLM's states.
+    graph = load_graph(replace(read_checkpoint(folder, "cross_encoder"), answers=(4, 9)))
+    assert np.allclose(files.finish(last_states(graph.module.encoder, rows)), files.vectors, atol=1e-4)
+
+
+def save_answers(folder, target, yes, no):
+    from sentence_transformers import CrossEncoder
+    from sentence_transformers.cross_encoder.modules import LogitScore
+    from sentence_transformers.sentence_transformer.modules import Transformer
+
+    model = Transformer(str(folder), transformer_task="text-generation")
+    CrossEncoder(modules=[model, LogitScore(yes, no)], device="cpu").save_pretrained(str(target))
+    return target
+
+
+def rows_of(probe):
+    return [row.tolist() for row in np.split(probe.ids, np.cumsum(probe.lengths)[:-1])]
+
+
+def last_states(encoder, rows):
+    import torch
+
+    with torch.inference_mode():
+        found = []
+        for row in rows:
+            ids = torch.tensor([row])
+            found.append(encoder(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0, -1])
+        return torch.stack(found).numpy()
+
+
+@pytest.mark.parametrize(
+    ("family", "labels", "kind"),
+    [
+        ("qwen3", ["relevant"], "cross_encoder"),
+        ("llama", ["no", "yes"], "cross_encoder"),
+        ("qwen2", ["safe", "unsafe", "odd"], "classifier"),
+        ("modernbert", ["relevant"], "cross_encoder"),
+        ("modernbert", ["safe", "unsafe", "odd"], "classifier"),
+        ("gemma3_text", ["safe", "unsafe", "odd"], "classifier"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else str(len(value)),
+)
+def test_a_head_of_a_checkpoint_is_vllms_and_what_it_is_compared_by_the_librarys(  # noqa: PLR0917
+    family, labels, kind, make_checkpoint, options, tmp_path
+):
+    folder = make_checkpoint(tmp_path / "source", family, labels=labels)
+    config = folder / "config.json"
+    # Keys that would make vLLM take another head.
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"classifier_from_token": ["no", "yes"]}))
+    manifest, _ = build_model(scorer_recipe(folder, kind), options)
+    version = options.repository / "tiny" / "1"
+    verify_files(version, manifest)
+    stated = json.loads((version / "config.json").read_text())
+    assert stated["architectures"] == [f"{SCORED_ON_GPU[family]}ForSequenceClassification"]
+    assert "classifier_from_token" not in stated
+    files = read_pooling_files(version)
+    said = files.config
+    assert (said.task, said.dense, files.layers) == ("classify", (), ())
+    assert said.head == ("score" if kind == "cross_encoder" else "labels")
+    is_causal = FAMILIES[family].is_causal
+    assert said.padding == (stated["pad_token_id"] if is_causal else None)
+
+    def read(logits):
+        if kind == "classifier":
+            return logits.numpy()
+        return (logits[0] if len(labels) == 1 else logits[1] - logits[0]).item()
+
+    assert np.allclose(files.vectors, library_scores(folder, rows_of(files.probe), read), atol=1e-4)
+
+
 def test_shards_are_placed_with_their_index_and_listed(make_checkpoint, options, tmp_path):
     from transformers import AutoModel
 
@@ -172,8 +283,10 @@ def test_a_variant_of_the_weights_is_placed_under_the_name_that_vllm_looks_for(m
 
 
 def test_every_family_of_vllms_is_one_of_ours():
-    assert set(POOLED_ON_GPU) <= set(FAMILIES)
-    assert set(NO_FP16_ON_GPU) <= set(POOLED_ON_GPU)
+    assert set(POOLED_ON_GPU) | set(SCORED_ON_GPU) <= set(FAMILIES)
+    assert set(NO_FP16_ON_GPU) <= set(POOLED_ON_GPU) & set(SCORED_ON_GPU)
+    # Each language model of ours that makes vectors there makes scores there.
+    assert {name for name in POOLED_ON_GPU if FAMILIES[name].is_causal} <= set(SCORED_ON_GPU)
 
 
 GELU = DenseLayer(None, 32, 32, True, "GELU")
@@ -182,7 +295,15 @@ GELU = DenseLayer(None, 32, 32, True, "GELU")
 @pytest.mark.parametrize(
     ("change", "precision", "message"),
     [
-        ({"kind": "cross_encoder"}, "bf16", "makes no vectors of texts; use engine torch or onnx"),
+        ({"kind": "cross_encoder"}, "bf16", "of xlm-roberta run faster on engine torch; use that"),
+        ({"kind": "classifier"}, "bf16", "of xlm-roberta run faster on engine torch; use that"),
+        ({"kind": "late_interaction"}, "bf16", "neither vectors nor scores of texts; use engine onnx"),
+        (
+            {"kind": "cross_encoder", "family": FAMILIES["deberta-v2"]},
+            "bf16",
+            "no model of its own for model_type 'deberta-v2'",
+        ),
+        ({"kind": "cross_encoder", "family": FAMILIES["gemma2"]}, "fp16", "use precision bf16"),
         ({"outputs": ("dense", "sparse")}, "bf16", "name dense alone in outputs"),
         ({"family": STATIC}, "bf16", "no model of its own for model_type 'static'"),
         ({"family": FAMILIES["deberta-v2"]}, "bf16", "no model of its own for model_type 'deberta-v2'"),

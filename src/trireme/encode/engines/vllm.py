@@ -49,9 +49,9 @@ class VllmSession:
     streams = 2
 
     def __init__(self, folder: Path, options: SessionOptions) -> None:
-        """Blocks for a minute: vLLM compiles the model, and its vectors are compared with the original's.
+        """Blocks for a minute: vLLM compiles the model, and what it makes is compared with the original's.
 
-        Raises ArtifactError for files that it cannot load or whose vectors are too far off, UnavailableError where
+        Raises ArtifactError for files that it cannot load or whose outputs are too far off, UnavailableError where
         there is no vLLM.
         """
         self._files = read_pooling_files(folder)
@@ -71,17 +71,18 @@ class VllmSession:
         self._thread.start()
         try:
             self._wait_for(self._start())
-            least, mean = self._files.compare(self.run(self._files.probe))
+            figures = self._files.compare(self.run(self._files.probe))
         except TriremeError:
             self.close()
             raise
         except Exception as error:
             self.close()
             raise _explain(error, folder) from error
-        _log.info("%s: cosine to the original %.6f at least, %.6f on average", folder, least, mean)
+        told = ", ".join(f"{name} {value:.6f}" for name, value in figures.items())
+        _log.info("%s, compared with the original: %s", folder, told)
 
     def run(self, batch: TokenBatch) -> FloatArray:
-        """Vectors of the rows, float32 [rows, D], not normalized.
+        """Vectors of the rows, float32 [rows, D], not normalized; scores [rows] or logits [rows, labels].
 
         Raises InvalidInputError for a row that is empty or too long, or an id beyond the table of words, and
         UnavailableError where vLLM's process is gone.
@@ -93,7 +94,7 @@ class VllmSession:
             raise InvalidInputError(f"a token's id is not within 0 to {config.vocabulary - 1}")
         if self._llm is None:
             raise _is_down()
-        rows = np.split(batch.ids, np.cumsum(batch.lengths)[:-1])
+        rows = [self._files.cut(row) for row in np.split(batch.ids, np.cumsum(batch.lengths)[:-1])]
         return self._files.finish(self._wait_for(self._pool(rows)))
 
     def close(self) -> None:
@@ -165,7 +166,7 @@ class VllmSession:
                     _log.exception("vLLM did not start")
 
     async def _pool(self, rows: Sequence[npt.NDArray[np.int64]]) -> FloatArray:
-        """Pooled states [rows, H]."""
+        """Pooled states [rows, H], or logits of vLLM's own head."""
         if self._llm is None:
             raise _is_down()
         run = asyncio.current_task()
@@ -191,7 +192,7 @@ class VllmSession:
         from vllm.inputs.engine import tokens_input
 
         # vLLM copies them for each request.
-        parameters = PoolingParams(task="embed", use_activation=False)
+        parameters = PoolingParams(task=self._files.config.task, use_activation=False)
         waiting = [
             await llm.add_request(str(next(self._numbers)), tokens_input(row.tolist()), parameters)
             for row in rows
@@ -227,8 +228,9 @@ def engine_arguments(folder: Path, config: PoolingConfig, options: SessionOption
         "max_num_seqs": STEP_ROWS,
         "max_num_batched_tokens": tokens,
         "gpu_memory_utilization": options.gpu_memory_utilization,
-        # A vector does not depend on which rows came before.
-        "enable_prefix_caching": False,
+        # A vector does not depend on which rows came before. What a language model scores begins alike: with its
+        # template, and the pairs of a request with their query.
+        "enable_prefix_caching": bool(config.head) and config.pooling == "lasttoken",
         "seed": 0,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,

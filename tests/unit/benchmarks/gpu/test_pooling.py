@@ -5,14 +5,23 @@ import sys
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from benchmarks.gpu import pooling, pooling_engines, pooling_models
 from benchmarks.gpu.pooling import Contestant, Run
-from benchmarks.gpu.pooling_engines import compare, open_engine
+from benchmarks.gpu.pooling_engines import compare, judge_scores, open_engine
+from benchmarks.gpu.pooling_models import RERANKER
 from benchmarks.gpu.pooling_page import format_section
 
+SCORES = {"rank_correlation": 0.99, "score_difference": 0.01}
 REPLIES = {
-    "check": {"cosine_min": 0.995, "cosine_median": 0.9999, "centred_min": 0.9, "between_texts_median": 0.5},
+    "check": {
+        **SCORES,
+        "cosine_min": 0.995,
+        "cosine_median": 0.9999,
+        "centred_min": 0.9,
+        "between_texts_median": 0.5,
+    },
     "probe": {"probe_cosine_min": 0.999},
     "kill": {"waiting_run": "UnavailableError: gone", "waiting_run_s": 0.1, "answers_again_s": 2.0},
 }
@@ -63,7 +72,10 @@ def test_a_run_writes_medians_agreement_failures_and_a_death(work, monkeypatch):
     assert ours["within_bounds"] and ours["probe_cosine_min"] == 0.999
     assert ours["death"]["answers_again_s"] == 2.0
     assert said["models"]["embeddinggemma-300m"]["vllm"] == {"error": "no answer"}
-    assert all(one.is_ended for one in made) and len(made) == 6
+    assert all(one.is_ended for one in made) and len(made) == 8
+    scored = said["models"][RERANKER]["ours-vllm"]
+    assert scored["within_bounds"] and scored["score_difference"] == 0.01
+    assert said["models"][RERANKER]["vllm"]["embed_s"] == []
     assert "UnavailableError: gone after 0.1 s" in format_section(said)
 
 
@@ -82,6 +94,22 @@ def test_rows_are_the_same_in_every_process_and_within_their_lengths(work):
     assert rows == pooling_models.draw_rows("bge-m3")
     lengths = [len(row) for row in rows]
     assert min(lengths) >= pooling_models.SHORTEST and max(lengths) <= pooling_models.MAX_LENGTH
+
+
+def test_pairs_of_a_query_begin_alike_and_no_draw_has_a_row_of_another(work):
+    first, second = (pooling_models.draw_rows(RERANKER, number) for number in (0, 1))
+    shared, passages = pooling_models.SHARED_TOKENS, pooling_models.PASSAGES
+    begins = [tuple(row[:shared]) for row in first]
+    assert [len(row) for row in first] == [len(row) for row in second]
+    assert len(set(begins)) == len(first) // passages
+    assert len(set(begins[:passages])) == 1
+    assert not set(begins) & {tuple(row[:shared]) for row in second}
+
+
+def test_agreement_of_scores_is_that_of_their_order_and_spread():
+    reference = np.array([[0.0], [1.0], [4.0]])
+    found = judge_scores(np.array([0.0, 2.0, 4.0]), reference)
+    assert found == {"rank_correlation": pytest.approx(1.0), "score_difference": pytest.approx(0.25)}
 
 
 def test_agreement_is_that_of_the_rows_and_of_what_they_have_apart():
@@ -106,7 +134,15 @@ def test_a_models_files_are_those_that_both_sides_read(name, tmp_path, monkeypat
     monkeypatch.setattr(sys, "argv", ["pooling_models", name])
     pooling_models.main()
     files = read_pooling_files(tmp_path / name / "ours-vllm")
-    assert len(files.vectors) == 3
+    is_reranker = name == RERANKER
+    assert len(files.vectors) == (sum(files.groups) if is_reranker else 3)
+    head = tmp_path / name / "source-head"
+    assert head.is_dir() == is_reranker
+    if is_reranker:
+        told = json.loads((head / "config.json").read_text())
+        assert told["architectures"] == ["Qwen3ForSequenceClassification"]
+        ((weight, _),) = files.layers
+        assert np.allclose(load_file(head / "score.safetensors")["score.weight"], weight[1:] - weight[:1])
     assert np.load(tmp_path / name / "reference.npy").shape[0] == 2
     assert (tmp_path / name / "ours-torch").is_dir() == (name == "bge-m3")
 
@@ -121,4 +157,4 @@ def test_a_run_with_no_time_left_ends_what_did_not_start(work, monkeypatch):
     monkeypatch.setattr(pooling, "Contestant", Answering)
     run = Run()
     live = run.start()
-    assert {name for name, _ in live} == {"bge-m3", "qwen3-embedding-0.6b"}
+    assert {name for name, _ in live} == {"bge-m3", "qwen3-embedding-0.6b", RERANKER}

@@ -5,6 +5,7 @@ import pytest
 
 from benchmarks.common.report import DOCS, END, RESULTS, read_json
 from benchmarks.gpu import pooling_page
+from benchmarks.gpu.pooling_models import RERANKER
 from benchmarks.gpu.pooling_page import format_section
 
 DIRECT = {
@@ -39,6 +40,23 @@ def test_each_engine_has_a_line_with_its_rate_over_vllm_alone():
     assert "| large | vLLM alone | 80 | 300,000 | 1.00 | 0.999100 | 0.999950 | 0.9500 |" in lines
     assert "| large | ours, engine vllm | 80 | 330,000 | 1.10 | 0.980000 | 0.999950 | 0.9500 |" in lines
     assert "| small | vLLM alone | - | - | - | - | - | - |" in lines
+
+
+def test_a_rerankers_scores_have_a_table_of_their_own():
+    scored = {
+        "ready_s": 70.0,
+        "tokens_per_s": 540_000.0,
+        "rank_correlation": 0.99912,
+        "score_difference": 0.021,
+    }
+    ours = {**scored, "tokens_per_s": 270_000.0, "within_bounds": False}
+    models = {**DOCUMENT["models"], RERANKER: {"vllm": scored, "ours-vllm": ours}}
+    bounds = {"rank_correlation": 0.97, "score_difference": 0.05}
+    text = format_section({**DOCUMENT, "models": models, "score_bounds": bounds})
+    assert f"| {RERANKER} | vLLM alone | 70 | 540,000 | 2,048 | 1.00 | 0.9991 | 0.0210 |" in text
+    assert f"| {RERANKER} | ours, engine vllm | 70 | 270,000 | 1,024 | 0.50 | 0.9991 | 0.0210 |" in text
+    assert f"- {RERANKER}, ours, engine vllm: below what was said beforehand." in text
+    assert "0.97 and a difference of at most 0.05" in text
 
 
 def test_what_failed_and_what_was_below_the_bounds_is_said():

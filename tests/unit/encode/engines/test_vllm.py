@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fakes.pooling_vllm import HIDDEN, StandIn, install, pool
+from fakes.pooling_vllm import HIDDEN, StandIn, install, label, pool
 from trireme.encode.engines import vllm
 from trireme.encode.engines.vllm import VllmSession
 from trireme.encode.pooling_files import (
     POOLING_FILE,
     TENSORS_FILE,
     PoolingConfig,
+    PoolingFiles,
     read_pooling_files,
     write_pooling_files,
 )
@@ -28,11 +29,10 @@ from trireme.vllm_environment import DEVICES, ENVIRONMENT
 
 CONFIG = PoolingConfig("mean", "bf16", max_length=12, vocabulary=50, cosine_min=0.999, cosine_mean=0.9995)
 RNG = np.random.default_rng(0)
-LAYERS = {
-    "dense.0.weight": RNG.normal(size=(6, HIDDEN)).astype(np.float32),
-    "dense.0.bias": RNG.normal(size=6).astype(np.float32),
-    "dense.1.weight": RNG.normal(size=(5, 6)).astype(np.float32),
-}
+LAYERS = tuple(
+    (RNG.normal(size=size).astype(np.float32), RNG.normal(size=size[0]).astype(np.float32))
+    for size in ((6, HIDDEN), (5, 6))
+)
 
 
 def rows_of(*rows):
@@ -60,12 +60,12 @@ def started(monkeypatch):
 
 @pytest.fixture
 def open_session(started, tmp_path):
-    """open_session(vectors of the probe, config, layers, options) -> the session, which is closed at the end."""
+    """open_session(outputs of the probe, config, layers, options) -> the session, which is closed at the end."""
     opened = []
 
-    def make(vectors=None, config=CONFIG, layers=None, options=None):
+    def make(vectors=None, config=CONFIG, layers=(), options=None, groups=()):
         vectors = pooled(PROBE) if vectors is None else vectors
-        write_pooling_files(tmp_path, config, layers or {}, rows_of(*PROBE), vectors)
+        write_pooling_files(tmp_path, PoolingFiles(config, layers, rows_of(*PROBE), vectors, groups))
         opened.append(VllmSession(tmp_path, options or SessionOptions()))
         return opened[-1]
 
@@ -95,11 +95,65 @@ def test_layers_behind_pooling_and_a_shorter_vector_are_made_of_the_pooled_state
     config = PoolingConfig("mean", "bf16", 12, 50, ("Tanh", "Identity"), truncate=3)
 
     def finish(states):
-        inner = np.tanh(states @ LAYERS["dense.0.weight"].T + LAYERS["dense.0.bias"])
-        return (inner @ LAYERS["dense.1.weight"].T)[:, :3]
+        (first, shift), (second, more) = LAYERS
+        return (np.tanh(states @ first.T + shift) @ second.T + more)[:, :3]
 
     session = open_session(finish(pooled(PROBE)), config, LAYERS)
     assert np.allclose(session.run(rows_of(*ROWS)), finish(pooled(ROWS)), atol=1e-6)
+
+
+SCORES = {"rank_correlation": 0.97, "score_difference": 0.05}
+ANSWERS = (RNG.normal(size=(2, HIDDEN)).astype(np.float32), np.zeros(2, np.float32))
+
+
+def test_answers_of_a_language_model_are_read_off_the_state_of_the_last_token(open_session):
+    config = PoolingConfig("lasttoken", "bf16", 12, 50, ("Identity",), head="score", softcap=2.0, **SCORES)
+
+    def score(rows):
+        no, yes = 2 * np.tanh(pooled(rows, "LAST") @ ANSWERS[0].T / 2).T
+        return yes - no
+
+    session = open_session(score(PROBE), config, (ANSWERS,), groups=(2, 1))
+    found = session.run(rows_of(*ROWS))
+    assert found.shape == (4,)
+    assert np.allclose(found, score(ROWS), atol=1e-6)
+
+
+def test_a_single_answers_logit_is_the_score(open_session):
+    config = PoolingConfig("lasttoken", "bf16", 12, 50, ("Identity",), head="score", **SCORES)
+    yes = (ANSWERS[0][1:], np.zeros(1, np.float32))
+    session = open_session(pooled(PROBE, "LAST") @ yes[0][0], config, (yes,), groups=(3,))
+    assert np.allclose(session.run(rows_of(*ROWS)), pooled(ROWS, "LAST") @ yes[0][0], atol=1e-6)
+
+
+@pytest.mark.parametrize("head", ["score", "labels"])
+def test_a_head_of_vllms_own_is_asked_for_logits(head, open_session, started):
+    config = PoolingConfig("lasttoken", "bf16", 12, 50, task="classify", head=head, padding=7, **SCORES)
+
+    def outputs(rows):
+        logits = np.stack([label(row) for row in rows])
+        return logits[:, 1] - logits[:, 0] if head == "score" else logits
+
+    # The probe's last row ends in padding, which a classifier reads past.
+    probe = (*PROBE[:2], PROBE[2][:3])
+    session = open_session(outputs(probe), config, groups=(2, 1) if head == "score" else ())
+    assert {(one.task, one.use_activation) for one in started[0].parameters} == {("classify", False)}
+    rows = ((7, 1, 7, 2), (3, 7), (7, 7, 7))
+    assert np.allclose(session.run(rows_of(*rows)), outputs(((7, 1, 7, 2), (3,), (7,))))
+    assert started[0].prompts[-3:] == [[7, 1, 7, 2], [3], [7]]
+
+
+def test_a_model_whose_scores_are_not_the_originals_does_not_start(open_session, started):
+    config = PoolingConfig("lasttoken", "bf16", 12, 50, ("Identity",), head="score", **SCORES)
+    yes = (ANSWERS[0][1:], np.zeros(1, np.float32))
+    right = pooled(PROBE, "LAST") @ yes[0][0]
+    for wrong in (right[::-1], right * 1.5, np.full(3, np.nan, np.float32)):
+        with pytest.raises(
+            ArtifactError,
+            match=r"scores are too far .* or set min_rank_correlation and max_score_difference in the recipe",
+        ):
+            open_session(wrong, config, (yes,), groups=(3,))
+    assert all(one.is_shut_down for one in started)
 
 
 def test_vllm_is_told_everything_that_a_checkpoint_could_say_otherwise(open_session, started, tmp_path):
@@ -126,6 +180,22 @@ def test_a_row_longer_than_a_step_of_vllm_fits_one():
     assert (arguments["dtype"], arguments["max_num_batched_tokens"]) == ("float16", 40_000)
     # Of one that is not absolute vLLM asks the hub.
     assert arguments["model"] == str(Path.cwd() / "models")
+
+
+@pytest.mark.parametrize(
+    ("pooling", "head", "shares"),
+    [
+        ("lasttoken", "score", True),
+        ("lasttoken", "labels", True),
+        ("lasttoken", "", False),
+        ("cls", "score", False),
+    ],
+)
+def test_rows_that_begin_alike_share_their_beginning_where_a_language_model_scores_them(
+    pooling, head, shares
+):
+    config = PoolingConfig(pooling, "bf16", 12, 50, head=head)
+    assert vllm.engine_arguments(Path("m"), config, SessionOptions())["enable_prefix_caching"] is shares
 
 
 def test_threads_get_the_rows_that_they_sent(open_session):
@@ -157,7 +227,8 @@ def test_a_model_whose_vectors_are_not_the_originals_does_not_start(open_session
     vectors = pooled(PROBE)
     vectors[1] = -vectors[1]
     with pytest.raises(
-        ArtifactError, match=r"too far from the original's: cosine -1\.0.* not 0\.999 and 0\.9995"
+        ArtifactError,
+        match=r"vectors are too far from the original's: cosine_min -1\.0.* not 0\.999, .* or set min_cosine and",
     ):
         open_session(vectors)
     assert started[0].is_shut_down
@@ -283,13 +354,15 @@ def test_a_vllm_that_does_not_end_as_it_should_is_started_again_all_the_same(
 def test_states_that_do_not_fit_the_layers_behind_them_are_an_error_of_the_files(open_session, started):
     config = PoolingConfig("mean", "bf16", 12, 50, ("Tanh",))
     with pytest.raises(ArtifactError, match="cannot load"):
-        open_session(config=config, layers={"dense.0.weight": np.zeros((2, HIDDEN + 1), np.float32)})
+        open_session(
+            config=config, layers=((np.zeros((2, HIDDEN + 1), np.float32), np.zeros(2, np.float32)),)
+        )
     assert started[0].is_shut_down
 
 
 @pytest.mark.parametrize("file", [POOLING_FILE, TENSORS_FILE])
 def test_a_missing_or_damaged_file_is_named(file, tmp_path):
-    write_pooling_files(tmp_path, CONFIG, {}, rows_of(*PROBE), pooled(PROBE))
+    write_pooling_files(tmp_path, PoolingFiles(CONFIG, (), rows_of(*PROBE), pooled(PROBE)))
     (tmp_path / file).write_bytes(b"not this")
     with pytest.raises(ArtifactError, match=f"cannot load {file}"):
         read_pooling_files(tmp_path)
@@ -305,12 +378,14 @@ def test_a_missing_or_damaged_file_is_named(file, tmp_path):
         ({"pooling": "max"}, "an unknown pooling"),
         ({"precision": "int8"}, "an unknown precision"),
         ({"dense": ["GELU"]}, "an unknown dense activation"),
+        ({"task": "score"}, "an unknown task"),
+        ({"head": "both"}, "an unknown head"),
         ({"more": 1}, "more"),
     ],
     ids=lambda value: str(value)[:20],
 )
 def test_a_config_that_says_what_nobody_knows_is_refused(change, message, tmp_path):
-    write_pooling_files(tmp_path, CONFIG, {}, rows_of(*PROBE), pooled(PROBE))
+    write_pooling_files(tmp_path, PoolingFiles(CONFIG, (), rows_of(*PROBE), pooled(PROBE)))
     path = tmp_path / POOLING_FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ArtifactError, match=message):
@@ -319,6 +394,6 @@ def test_a_config_that_says_what_nobody_knows_is_refused(change, message, tmp_pa
 
 def test_files_of_a_layer_that_is_missing_are_refused(tmp_path):
     config = PoolingConfig("mean", "bf16", 12, 50, ("Tanh",))
-    write_pooling_files(tmp_path, config, {}, rows_of(*PROBE), pooled(PROBE))
+    write_pooling_files(tmp_path, PoolingFiles(config, (), rows_of(*PROBE), pooled(PROBE)))
     with pytest.raises(ArtifactError, match=r"dense\.0\.weight"):
         read_pooling_files(tmp_path)
