@@ -28,6 +28,8 @@ FORMAT_VERSION = 1
 # Below a version's folder, those of each adapter in a folder of its name.
 ADAPTERS_FOLDER = "adapters"
 _ADAPTER_FILE = re.compile(rf"{ADAPTERS_FOLDER}/[A-Za-z0-9][A-Za-z0-9_.-]*/[a-z_]+\.(json|safetensors)")
+# So are layers behind an encoder's pooling.
+_LAYER_FILE = re.compile(r"[0-9]+_Dense/(config\.json|model\.safetensors)")
 _READ_BYTES = 1 << 20
 # Fields of a manifest that decide what its model answers.
 _OF_VERSION = (
@@ -266,7 +268,7 @@ def _check_types(manifest: Manifest) -> None:
         wanted = expected[str(spec.type).split("[", maxsplit=1)[0]]
         if type(getattr(manifest, spec.name)) is not wanted:
             raise ValueError(f"has a {spec.name!r} that is not a {wanted.__name__}")
-    if any(Path(name).name != name and not _ADAPTER_FILE.fullmatch(name) for name in manifest.files):
+    if any(Path(name).name != name and not _is_below(name) for name in manifest.files):
         raise ValueError("names a file outside its own folder")
     for name, rank in manifest.adapters.items():
         # The engine opens a folder of that name.
@@ -278,6 +280,11 @@ def _check_types(manifest: Manifest) -> None:
             raise ValueError(f"has the adapter {name[:40]!r}: {str(rank)[:40]}, which no build makes")
     if missing := _required_files(manifest) - set(manifest.files):
         raise ValueError(f"does not list {min(missing)}")
+
+
+def _is_below(name: str) -> bool:
+    """Whether a file's name is one of those that lie in a folder of the version's."""
+    return bool(_ADAPTER_FILE.fullmatch(name) or _LAYER_FILE.fullmatch(name))
 
 
 def _required_files(manifest: Manifest) -> set[str]:

@@ -1,15 +1,15 @@
 """What lies beside a checkpoint that engine vllm serves: pooling.json and pooling.tensors. Needs no torch.
 
 pooling.json says how the states of a row become its vector, its score or its labels. pooling.tensors is a
-safetensors file: the layers behind pooling, `dense.N.weight|bias`, and rows of tokens with what the original makes
-of them, `probe.ids|lengths|vectors`, of a reranker also how many rows each query has, `probe.groups`: an engine
-that runs on a GPU alone is compared with them where there is one, at its start.
+safetensors file: of a language model that answers, the rows of its head, `answers`, and rows of tokens with what
+the original makes of them, `probe.ids|lengths|vectors`, of a reranker also how many rows each query has,
+`probe.groups`: an engine that runs on a GPU alone is compared with them where there is one, at its start.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from trireme.types import FloatArray
 POOLING_FILE = "pooling.json"
 # Not .safetensors: vLLM takes each of those in a folder for weights of the model.
 TENSORS_FILE = "pooling.tensors"
-POOLING_FORMAT_VERSION = 1
+POOLING_FORMAT_VERSION = 2
 POOLINGS = ("mean", "cls", "lasttoken")
 # embed: vLLM gives pooled states. classify: its own head's logits.
 TASKS = ("embed", "classify")
@@ -41,29 +41,13 @@ HEADS = ("", "score", "labels")
 PRECISIONS = ("fp16", "bf16")
 
 
-def _relu(rows: FloatArray) -> FloatArray:
-    return np.maximum(rows, 0.0)
-
-
-def _keep(rows: FloatArray) -> FloatArray:
-    return rows
-
-
-# By the names of torch's modules.
-DENSE_ACTIVATIONS: dict[str, Callable[[FloatArray], FloatArray]] = {
-    "Identity": _keep,
-    "Tanh": np.tanh,
-    "ReLU": _relu,
-}
-
-
 @dataclass(frozen=True, slots=True)
 class PoolingConfig:
     """What a checkpoint's own files do not say to vLLM.
 
-    max_length: tokens of the longest row. vocabulary: rows of the table of words. dense: activations of the layers
-    behind pooling. truncate: dimensions kept of their output, 0 for all. task: one of TASKS; head: one of HEADS.
-    softcap: of logits, 0 for none. padding: a token that ends no row, whatever it is followed by; None: each may.
+    max_length: tokens of the longest row. vocabulary: rows of the table of words. truncate: dimensions kept of a
+    vector, 0 for all. task: one of TASKS; head: one of HEADS. softcap: of answers' logits, 0 for none. padding: a
+    token that ends no row, whatever it is followed by; None: each may.
     The last four: what the probe's vectors, or scores, must agree with the original's, as trireme.encode.agreement
     measures it.
     """
@@ -72,7 +56,6 @@ class PoolingConfig:
     precision: str
     max_length: int
     vocabulary: int
-    dense: tuple[str, ...] = ()
     truncate: int = 0
     task: str = "embed"
     head: str = ""
@@ -86,14 +69,14 @@ class PoolingConfig:
 
 @dataclass(frozen=True, slots=True)
 class PoolingFiles:
-    """The two files, read. Layers are (weight [out, in], bias [out]); `vectors` [rows, D], or scores [rows], are
-    those of `probe`, of which each query has as many rows as `groups` says."""
+    """The two files, read. `vectors` [rows, D], or scores [rows], or logits [rows, labels] are those of `probe`,
+    of which each query has as many rows as `groups` says. answers: [1 or 2, H], None where vLLM makes all."""
 
     config: PoolingConfig
-    layers: tuple[tuple[FloatArray, FloatArray], ...]
     probe: TokenBatch
     vectors: FloatArray
     groups: tuple[int, ...] = ()
+    answers: FloatArray | None = None
 
     def cut(self, row: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """A row up to its last token that is no padding: what stands behind it is not read."""
@@ -104,8 +87,8 @@ class PoolingFiles:
 
     def finish(self, pooled: FloatArray) -> FloatArray:
         """Vectors [rows, D], not normalized, scores [rows] or logits [rows, labels] of pooled states [rows, H]."""
-        for (weight, bias), activation in zip(self.layers, self.config.dense, strict=True):
-            pooled = DENSE_ACTIVATIONS[activation](pooled @ weight.T + bias)
+        if self.answers is not None:
+            pooled = pooled @ self.answers.T
         if self.config.softcap:
             pooled = np.tanh(pooled / self.config.softcap) * np.float32(self.config.softcap)
         if self.config.head == "score":
@@ -155,9 +138,8 @@ def write_pooling_files(folder: Path, files: PoolingFiles) -> None:
         "probe.vectors": np.ascontiguousarray(files.vectors, np.float32),
         "probe.groups": np.array(files.groups, np.int32),
     }
-    for number, (weight, bias) in enumerate(files.layers):
-        tensors[f"dense.{number}.weight"] = np.ascontiguousarray(weight, np.float32)
-        tensors[f"dense.{number}.bias"] = np.ascontiguousarray(bias, np.float32)
+    if files.answers is not None:
+        tensors["answers"] = np.ascontiguousarray(files.answers, np.float32)
     save_file(tensors, folder / TENSORS_FILE)
     # The library leaves it to its owner alone; a server may run as somebody else.
     (folder / TENSORS_FILE).chmod(0o644)
@@ -172,21 +154,14 @@ def read_pooling_files(folder: Path) -> PoolingFiles:
     from safetensors.numpy import load_file
 
     try:
-        tensors = load_file(folder / TENSORS_FILE)
-        layers = tuple(_take_layer(tensors, number) for number in range(len(config.dense)))
+        # Copies, as the file may change while it is served.
+        tensors = {name: value.copy() for name, value in load_file(folder / TENSORS_FILE).items()}
         ids = tensors["probe.ids"].astype(np.int64)
         probe = TokenBatch(ids, np.zeros_like(ids), tensors["probe.lengths"].astype(np.int64))
-        # Files of before there were rerankers have none.
-        groups = tuple(tensors.get("probe.groups", np.zeros(0, np.int32)).tolist())
-        return PoolingFiles(config, layers, probe, np.array(tensors["probe.vectors"], np.float32), groups)
+        groups = tuple(tensors["probe.groups"].tolist())
+        return PoolingFiles(config, probe, tensors["probe.vectors"], groups, tensors.get("answers"))
     except (OSError, SafetensorError, KeyError) as error:
         raise ArtifactError(f"cannot load {TENSORS_FILE}: {error}; build the model again") from error
-
-
-def _take_layer(tensors: Mapping[str, npt.NDArray[Any]], number: int) -> tuple[FloatArray, FloatArray]:
-    """Copies, as the file may change while it is served; a bias of zeros where there is none."""
-    weight = np.array(tensors[f"dense.{number}.weight"], np.float32)
-    return weight, np.array(tensors.get(f"dense.{number}.bias", np.zeros(len(weight))), np.float32)
 
 
 def _read_config(path: Path) -> PoolingConfig:
@@ -194,7 +169,7 @@ def _read_config(path: Path) -> PoolingConfig:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document.pop("format_version", None) != POOLING_FORMAT_VERSION:
             raise ValueError(f"it is not of format version {POOLING_FORMAT_VERSION}")
-        config = PoolingConfig(**{**document, "dense": tuple(document["dense"])})
+        config = PoolingConfig(**document)
         if unknown := [what for what, is_known in _known_values(config) if not is_known]:
             raise ValueError(f"it names an unknown {unknown[0]}")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -207,4 +182,3 @@ def _known_values(config: PoolingConfig) -> Iterator[tuple[str, bool]]:
     yield "precision", config.precision in PRECISIONS
     yield "task", config.task in TASKS
     yield "head", config.head in HEADS
-    yield "dense activation", all(name in DENSE_ACTIVATIONS for name in config.dense)

@@ -30,6 +30,8 @@ BUILD_KEYS = build_keys("export_encoder")
 RESIDUAL_VERSION = "2"
 # The fp32 graph and the converted one stand side by side while a model is built.
 SPACE_FACTOR = 2.2
+# Of a checkpoint that is served in its own form: weights, and layers behind pooling.
+_PLACED = ("*.safetensors*", "modules.json", "*_Dense/*")
 CALIBRATION = Path("defaults", "calibration.txt")
 
 
@@ -220,9 +222,10 @@ def _load(work: Work, stage: Path) -> tuple[Checkpoint, Any]:
 def _describe(work: Work, checkpoint: Checkpoint, graph: Any, stage: Path) -> Manifest:
     """The manifest of the files in `stage`, without figures."""
     recipe = work.recipe
-    weights = sorted(path.name for path in stage.glob("*.safetensors*"))
+    places = [path for pattern in _PLACED for path in stage.glob(pattern)]
+    placed = sorted(path.relative_to(stage).as_posix() for path in places)
     # Each once, those that every model of the engine has first.
-    names = dict.fromkeys((*ENCODER_FILES[recipe.encoder_engine], TOKENIZER_FILE, *weights))
+    names = dict.fromkeys((*ENCODER_FILES[recipe.encoder_engine], TOKENIZER_FILE, *placed))
     names |= dict.fromkeys(_place_thresholds(work, stage))
     return Manifest(
         model=recipe.model,

@@ -1,7 +1,7 @@
 """Checkpoints as files of engine vllm: their weights as they are, a config.json, and what stands behind pooling.
 
-A language model's answers are read here, off the state of a row's last token: two rows of its head, in float32.
-Heads of sequence classifiers are vLLM's own.
+A language model's answers are read by us, off the state of a row's last token: two rows of its head, in float32.
+Heads of sequence classifiers, and layers behind pooling in the form of sentence-transformers, are run by vLLM.
 """
 
 from __future__ import annotations
@@ -12,20 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
+from safetensors.torch import save_file
 
 from trireme.artifacts.parity_texts import PAIRS, TEXTS
 from trireme.checkpoints.config import CONFIG_FILE, WEIGHTS_FILE, read_json
 from trireme.checkpoints.gpu_families import NO_FP16_ON_GPU, POOLED_ON_GPU, SCORED_ON_GPU
 from trireme.checkpoints.source import link_file
 from trireme.checkpoints.tensors import INDEX_FILE
-from trireme.encode.pooling_files import (
-    DENSE_ACTIVATIONS,
-    POOLINGS,
-    PoolingConfig,
-    PoolingFiles,
-    write_pooling_files,
-)
+from trireme.encode.pooling_files import POOLINGS, PoolingConfig, PoolingFiles, write_pooling_files
 from trireme.encode.session import TokenBatch
 from trireme.errors import UnsupportedError
 from trireme.export.checkpoint import Checkpoint
@@ -33,9 +27,13 @@ from trireme.export.decoders import LastTokenScorer
 from trireme.export.graph import Graph, PooledEncoder
 from trireme.export.measure import compare_tokens, fill_pairs, open_tokenizer, open_torch
 from trireme.export.parity import run_rows
+from trireme.export.sentence_files import MODULES_FILE
 from trireme.export.weights import DenseBlock
 from trireme.types import FloatArray
 
+# Of layers behind pooling, by the names of torch's modules; vLLM takes a layer by the type of its module.
+_ACTIVATIONS = ("Identity", "Tanh", "ReLU")
+_DENSE_TYPE = "sentence_transformers.models.Dense"
 # Keys by which vLLM would make another head of a checkpoint's own.
 _OTHER_HEADS = ("classifier_from_token", "method", "is_original_qwen3_reranker")
 
@@ -64,15 +62,16 @@ def write_vllm(
     for name, origin in _find_weights(checkpoint).items():
         link_file(origin, folder / name)
     _write_config(checkpoint, folder)
+    _write_layers(graph, folder)
     compare_tokens(checkpoint, folder)
     rows = _find_rows(checkpoint, folder, texts)
     ids = np.array([token for row in rows for token in row], np.int64)
     files = PoolingFiles(
         describe_pooling(graph, checkpoint, precision, bounds),
-        collect_layers(graph, checkpoint),
         TokenBatch(ids, np.zeros_like(ids), np.array([len(row) for row in rows], np.int64)),
         run_rows(open_torch(graph), rows),
         tuple(len(passages) for _, passages in PAIRS) if checkpoint.kind == "cross_encoder" else (),
+        _read_answers(graph, checkpoint),
     )
     write_pooling_files(folder, files)
 
@@ -84,14 +83,11 @@ def describe_pooling(
     module = graph.module
     scorer = module if isinstance(module, LastTokenScorer) else None
     head = {"text_encoder": "", "cross_encoder": "score"}.get(checkpoint.kind, "labels")
-    dense = [layer.activation for layer in checkpoint.dense]
     return PoolingConfig(
         pooling=checkpoint.pooling if not head else "lasttoken" if scorer else "cls",
         precision=precision,
         max_length=checkpoint.max_length,
         vocabulary=graph.vocabulary,
-        # Answers are read by a layer of ours.
-        dense=tuple(dense if checkpoint.answers is None else ["Identity"]),
         truncate=checkpoint.truncate,
         task="classify" if head and checkpoint.answers is None else "embed",
         head=head,
@@ -101,19 +97,37 @@ def describe_pooling(
     )
 
 
-def collect_layers(graph: Graph, checkpoint: Checkpoint) -> tuple[tuple[FloatArray, FloatArray], ...]:
-    """Weight [out, in] and bias [out] of the layers behind pooling that vLLM does not run."""
+def _read_answers(graph: Graph, checkpoint: Checkpoint) -> FloatArray | None:
+    """Rows [1 or 2, H] of a language model's head; None for another head, which is vLLM's."""
     module = graph.module
-    if isinstance(module, LastTokenScorer):
-        return () if checkpoint.answers is None else (_read_layer(module.head),)
-    blocks = module.dense if isinstance(module, PooledEncoder) else ()
-    return tuple(_read_layer(block.linear) for block in blocks if isinstance(block, DenseBlock))
+    if checkpoint.answers is None or not isinstance(module, LastTokenScorer):
+        return None
+    weight: FloatArray = module.head.weight.detach().float().numpy()
+    return weight
 
 
-def _read_layer(layer: nn.Linear) -> tuple[FloatArray, FloatArray]:
-    weight: FloatArray = layer.weight.detach().float().numpy()
-    bias = np.zeros(len(weight), np.float32) if layer.bias is None else layer.bias.detach().float().numpy()
-    return weight, bias
+def _write_layers(graph: Graph, folder: Path) -> None:
+    """The layers behind pooling, where there are any: modules.json, and a folder for each, as vLLM wants them."""
+    module = graph.module
+    blocks = [block for block in module.dense] if isinstance(module, PooledEncoder) else []
+    listed = []
+    for number, block in enumerate(blocks):
+        assert isinstance(block, DenseBlock)  # noqa: S101 - for the type checker
+        place = folder / f"{number}_Dense"
+        place.mkdir()
+        linear = block.linear
+        said = {
+            "in_features": linear.in_features,
+            "out_features": linear.out_features,
+            "bias": linear.bias is not None,
+            "activation_function": f"torch.nn.modules.{block.activation}",
+        }
+        (place / CONFIG_FILE).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+        tensors = {f"linear.{name}": value for name, value in linear.state_dict().items()}
+        save_file(tensors, place / WEIGHTS_FILE)
+        listed.append({"idx": number, "name": str(number), "path": place.name, "type": _DENSE_TYPE})
+    if listed:
+        (folder / MODULES_FILE).write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")
 
 
 def _find_rows(checkpoint: Checkpoint, folder: Path, texts: Sequence[str]) -> list[list[int]]:
@@ -154,7 +168,7 @@ def _find_unknown_end(checkpoint: Checkpoint) -> str:
     if checkpoint.pooling not in POOLINGS:
         return f"vLLM has no pooling {checkpoint.pooling!r}, only {', '.join(POOLINGS)}; use engine onnx"
     for layer in checkpoint.dense:
-        if layer.activation not in DENSE_ACTIVATIONS:
+        if layer.activation not in _ACTIVATIONS:
             return f"it has a Dense with the activation {layer.activation!r}; use engine onnx"
         if layer.is_residual:
             return "it has a Dense with use_residual; use engine onnx"

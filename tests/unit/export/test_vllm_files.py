@@ -110,11 +110,11 @@ def test_a_start_is_compared_with_the_vectors_that_the_library_makes(
     assert files.compare(library) == pytest.approx({"cosine_min": 1.0, "cosine_mean": 1.0}, abs=1e-4)
 
 
-def test_layers_behind_pooling_are_done_here_with_the_librarys_numbers(
-    make_checkpoint, add_sentence_files, tmp_path
+def test_layers_behind_pooling_lie_where_vllm_looks_for_them(
+    make_checkpoint, add_sentence_files, options, tmp_path
 ):
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import load_file, save_file
 
     folder = make_checkpoint(tmp_path / "source", "gemma3_text", use_bidirectional_attention=True)
     modules = ("Transformer", "Pooling", "Dense", "Dense")
@@ -137,17 +137,35 @@ def test_layers_behind_pooling_are_done_here_with_the_librarys_numbers(
             layer["linear.bias"] = torch.randn(outer)
         save_file(layer, place / "model.safetensors")
     (folder / "modules.json").write_text(json.dumps(listed))
-    checkpoint = write(folder, tmp_path / "made")
-    files = read_pooling_files(tmp_path / "made")
-    assert files.config.dense == ("Tanh", "Identity")
-    assert json.loads((tmp_path / "made" / "config.json").read_text())["architectures"] == ["Gemma3TextModel"]
+    manifest, _ = build_model(recipe(folder, precision="bf16"), options)
+    version = options.repository / "tiny" / "1"
+    verify_files(version, manifest)
+    assert read_manifest(version) == manifest
+    layers = [f"{n}_Dense/{name}" for n in range(2) for name in ("config.json", "model.safetensors")]
+    assert sorted(name for name in manifest.files if "/" in name) == layers
+    assert json.loads((version / "config.json").read_text())["architectures"] == ["Gemma3TextModel"]
     # vLLM takes every file of that name for weights of the model.
-    assert [path.name for path in (tmp_path / "made").glob("*.safetensors")] == ["model.safetensors"]
+    assert [path.name for path in version.glob("*.safetensors")] == ["model.safetensors"]
+    listed = json.loads((version / "modules.json").read_text())
+    assert [(one["type"], one["path"]) for one in listed] == [
+        ("sentence_transformers.models.Dense", "0_Dense"),
+        ("sentence_transformers.models.Dense", "1_Dense"),
+    ]
+    files = read_pooling_files(version)
+    checkpoint = read_checkpoint(folder)
     graph = load_graph(replace(checkpoint, dense=()))
     with torch.inference_mode():
         ids = torch.tensor([files.probe.ids[: files.probe.lengths[0]].tolist()])
-        states = graph.module(ids, torch.ones_like(ids)).numpy()
-    assert np.allclose(files.finish(states), files.vectors[:1], atol=1e-4)
+        vectors = graph.module(ids, torch.ones_like(ids))
+        for number, function in enumerate((torch.tanh, lambda rows: rows)):
+            tensors = load_file(version / f"{number}_Dense" / "model.safetensors")
+            said = json.loads((version / f"{number}_Dense" / "config.json").read_text())
+            assert said["bias"] == ("linear.bias" in tensors)
+            assert said["activation_function"] == f"torch.nn.modules.{('Tanh', 'Identity')[number]}"
+            vectors = function(
+                torch.nn.functional.linear(vectors, tensors["linear.weight"], tensors.get("linear.bias"))
+            )
+    assert np.allclose(files.finish(vectors.numpy()), files.vectors[:1], atol=1e-4)
 
 
 TEMPLATE = "<{query}> is answered by <{passage}> :"
@@ -182,7 +200,7 @@ def test_answers_of_a_language_model_are_two_rows_of_its_head(family, make_check
     assert stated["architectures"] == [f"{FAMILIES[family].class_name}ForCausalLM"]
     files = read_pooling_files(version)
     said = files.config
-    assert (said.task, said.head, said.pooling, said.dense) == ("embed", "score", "lasttoken", ("Identity",))
+    assert (said.task, said.head, said.pooling) == ("embed", "score", "lasttoken")
     assert (said.softcap, said.padding) == (more.get("final_logit_softcapping", 0.0), None)
     assert (said.rank_correlation, said.score_difference) == (0.97, 0.05)
     assert files.groups == tuple(len(passages) for _, passages in PAIRS)
@@ -247,7 +265,7 @@ def test_a_head_of_a_checkpoint_is_vllms_and_what_it_is_compared_by_the_librarys
     assert "classifier_from_token" not in stated
     files = read_pooling_files(version)
     said = files.config
-    assert (said.task, said.dense, files.layers) == ("classify", (), ())
+    assert (said.task, files.answers) == ("classify", None)
     assert said.head == ("score" if kind == "cross_encoder" else "labels")
     is_causal = FAMILIES[family].is_causal
     assert said.padding == (stated["pad_token_id"] if is_causal else None)

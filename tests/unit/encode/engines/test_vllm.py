@@ -29,10 +29,6 @@ from trireme.vllm_environment import DEVICES, ENVIRONMENT
 
 CONFIG = PoolingConfig("mean", "bf16", max_length=12, vocabulary=50, cosine_min=0.999, cosine_mean=0.9995)
 RNG = np.random.default_rng(0)
-LAYERS = tuple(
-    (RNG.normal(size=size).astype(np.float32), RNG.normal(size=size[0]).astype(np.float32))
-    for size in ((6, HIDDEN), (5, 6))
-)
 
 
 def rows_of(*rows):
@@ -60,12 +56,12 @@ def started(monkeypatch):
 
 @pytest.fixture
 def open_session(started, tmp_path):
-    """open_session(outputs of the probe, config, layers, options) -> the session, which is closed at the end."""
+    """open_session(outputs of the probe, config, options, ...) -> the session, which is closed at the end."""
     opened = []
 
-    def make(vectors=None, config=CONFIG, layers=(), options=None, groups=()):
+    def make(vectors=None, config=CONFIG, options=None, **more):
         vectors = pooled(PROBE) if vectors is None else vectors
-        write_pooling_files(tmp_path, PoolingFiles(config, layers, rows_of(*PROBE), vectors, groups))
+        write_pooling_files(tmp_path, PoolingFiles(config, rows_of(*PROBE), vectors, **more))
         opened.append(VllmSession(tmp_path, options or SessionOptions()))
         return opened[-1]
 
@@ -91,39 +87,34 @@ def test_rows_get_the_states_that_the_checkpoints_pooling_makes(pooling, kind, o
     assert np.array_equal(found, pooled(ROWS, kind))
 
 
-def test_layers_behind_pooling_and_a_shorter_vector_are_made_of_the_pooled_states(open_session):
-    config = PoolingConfig("mean", "bf16", 12, 50, ("Tanh", "Identity"), truncate=3)
-
-    def finish(states):
-        (first, shift), (second, more) = LAYERS
-        return (np.tanh(states @ first.T + shift) @ second.T + more)[:, :3]
-
-    session = open_session(finish(pooled(PROBE)), config, LAYERS)
-    assert np.allclose(session.run(rows_of(*ROWS)), finish(pooled(ROWS)), atol=1e-6)
+def test_a_shorter_vector_is_the_first_of_what_vllm_makes(open_session):
+    config = PoolingConfig("mean", "bf16", 12, 50, truncate=3, cosine_min=0.999, cosine_mean=0.9995)
+    session = open_session(pooled(PROBE)[:, :3], config)
+    assert np.array_equal(session.run(rows_of(*ROWS)), pooled(ROWS)[:, :3])
 
 
 SCORES = {"rank_correlation": 0.97, "score_difference": 0.05}
-ANSWERS = (RNG.normal(size=(2, HIDDEN)).astype(np.float32), np.zeros(2, np.float32))
+ANSWERS = RNG.normal(size=(2, HIDDEN)).astype(np.float32)
 
 
 def test_answers_of_a_language_model_are_read_off_the_state_of_the_last_token(open_session):
-    config = PoolingConfig("lasttoken", "bf16", 12, 50, ("Identity",), head="score", softcap=2.0, **SCORES)
+    config = PoolingConfig("lasttoken", "bf16", 12, 50, head="score", softcap=2.0, **SCORES)
 
     def score(rows):
-        no, yes = 2 * np.tanh(pooled(rows, "LAST") @ ANSWERS[0].T / 2).T
+        no, yes = 2 * np.tanh(pooled(rows, "LAST") @ ANSWERS.T / 2).T
         return yes - no
 
-    session = open_session(score(PROBE), config, (ANSWERS,), groups=(2, 1))
+    session = open_session(score(PROBE), config, answers=ANSWERS, groups=(2, 1))
     found = session.run(rows_of(*ROWS))
     assert found.shape == (4,)
     assert np.allclose(found, score(ROWS), atol=1e-6)
 
 
 def test_a_single_answers_logit_is_the_score(open_session):
-    config = PoolingConfig("lasttoken", "bf16", 12, 50, ("Identity",), head="score", **SCORES)
-    yes = (ANSWERS[0][1:], np.zeros(1, np.float32))
-    session = open_session(pooled(PROBE, "LAST") @ yes[0][0], config, (yes,), groups=(3,))
-    assert np.allclose(session.run(rows_of(*ROWS)), pooled(ROWS, "LAST") @ yes[0][0], atol=1e-6)
+    config = PoolingConfig("lasttoken", "bf16", 12, 50, head="score", **SCORES)
+    yes = ANSWERS[1:]
+    session = open_session(pooled(PROBE, "LAST") @ yes[0], config, answers=yes, groups=(3,))
+    assert np.allclose(session.run(rows_of(*ROWS)), pooled(ROWS, "LAST") @ yes[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("head", ["score", "labels"])
@@ -144,15 +135,15 @@ def test_a_head_of_vllms_own_is_asked_for_logits(head, open_session, started):
 
 
 def test_a_model_whose_scores_are_not_the_originals_does_not_start(open_session, started):
-    config = PoolingConfig("lasttoken", "bf16", 12, 50, ("Identity",), head="score", **SCORES)
-    yes = (ANSWERS[0][1:], np.zeros(1, np.float32))
-    right = pooled(PROBE, "LAST") @ yes[0][0]
+    config = PoolingConfig("lasttoken", "bf16", 12, 50, head="score", **SCORES)
+    yes = ANSWERS[1:]
+    right = pooled(PROBE, "LAST") @ yes[0]
     for wrong in (right[::-1], right * 1.5, np.full(3, np.nan, np.float32)):
         with pytest.raises(
             ArtifactError,
             match=r"scores are too far .* or set min_rank_correlation and max_score_difference in the recipe",
         ):
-            open_session(wrong, config, (yes,), groups=(3,))
+            open_session(wrong, config, answers=yes, groups=(3,))
     assert all(one.is_shut_down for one in started)
 
 
@@ -351,18 +342,16 @@ def test_a_vllm_that_does_not_end_as_it_should_is_started_again_all_the_same(
     assert np.array_equal(session.run(rows_of(*ROWS)), pooled(ROWS))
 
 
-def test_states_that_do_not_fit_the_layers_behind_them_are_an_error_of_the_files(open_session, started):
-    config = PoolingConfig("mean", "bf16", 12, 50, ("Tanh",))
+def test_states_that_do_not_fit_the_answers_are_an_error_of_the_files(open_session, started):
+    config = PoolingConfig("lasttoken", "bf16", 12, 50, head="score")
     with pytest.raises(ArtifactError, match="cannot load"):
-        open_session(
-            config=config, layers=((np.zeros((2, HIDDEN + 1), np.float32), np.zeros(2, np.float32)),)
-        )
+        open_session(config=config, answers=np.zeros((2, HIDDEN + 1), np.float32), groups=(3,))
     assert started[0].is_shut_down
 
 
 @pytest.mark.parametrize("file", [POOLING_FILE, TENSORS_FILE])
 def test_a_missing_or_damaged_file_is_named(file, tmp_path):
-    write_pooling_files(tmp_path, PoolingFiles(CONFIG, (), rows_of(*PROBE), pooled(PROBE)))
+    write_pooling_files(tmp_path, PoolingFiles(CONFIG, rows_of(*PROBE), pooled(PROBE)))
     (tmp_path / file).write_bytes(b"not this")
     with pytest.raises(ArtifactError, match=f"cannot load {file}"):
         read_pooling_files(tmp_path)
@@ -374,10 +363,9 @@ def test_a_missing_or_damaged_file_is_named(file, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 2}, "format version 1"),
+        ({"format_version": 1}, "format version 2"),
         ({"pooling": "max"}, "an unknown pooling"),
         ({"precision": "int8"}, "an unknown precision"),
-        ({"dense": ["GELU"]}, "an unknown dense activation"),
         ({"task": "score"}, "an unknown task"),
         ({"head": "both"}, "an unknown head"),
         ({"more": 1}, "more"),
@@ -385,15 +373,19 @@ def test_a_missing_or_damaged_file_is_named(file, tmp_path):
     ids=lambda value: str(value)[:20],
 )
 def test_a_config_that_says_what_nobody_knows_is_refused(change, message, tmp_path):
-    write_pooling_files(tmp_path, PoolingFiles(CONFIG, (), rows_of(*PROBE), pooled(PROBE)))
+    write_pooling_files(tmp_path, PoolingFiles(CONFIG, rows_of(*PROBE), pooled(PROBE)))
     path = tmp_path / POOLING_FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ArtifactError, match=message):
         read_pooling_files(tmp_path)
 
 
-def test_files_of_a_layer_that_is_missing_are_refused(tmp_path):
-    config = PoolingConfig("mean", "bf16", 12, 50, ("Tanh",))
-    write_pooling_files(tmp_path, PoolingFiles(config, (), rows_of(*PROBE), pooled(PROBE)))
-    with pytest.raises(ArtifactError, match=r"dense\.0\.weight"):
+def test_files_without_a_probe_are_refused(tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    write_pooling_files(tmp_path, PoolingFiles(CONFIG, rows_of(*PROBE), pooled(PROBE)))
+    tensors = load_file(tmp_path / TENSORS_FILE)
+    del tensors["probe.vectors"]
+    save_file(tensors, tmp_path / TENSORS_FILE)
+    with pytest.raises(ArtifactError, match=r"probe\.vectors"):
         read_pooling_files(tmp_path)
