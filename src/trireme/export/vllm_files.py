@@ -84,7 +84,7 @@ def describe_pooling(
     scorer = module if isinstance(module, LastTokenScorer) else None
     head = {"text_encoder": "", "cross_encoder": "score"}.get(checkpoint.kind, "labels")
     return PoolingConfig(
-        pooling=checkpoint.pooling if not head else "lasttoken" if scorer else "cls",
+        pooling="lasttoken" if head else checkpoint.pooling,
         precision=precision,
         max_length=checkpoint.max_length,
         vocabulary=graph.vocabulary,
@@ -152,10 +152,11 @@ def _find_obstacle(checkpoint: Checkpoint, precision: str) -> str:
         return (
             "it has other outputs than a vector of the text; name dense alone in outputs, or use engine onnx"
         )
-    if checkpoint.kind != "text_encoder" and model_type in POOLED_ON_GPU and model_type not in SCORED_ON_GPU:
+    if checkpoint.kind != "text_encoder" and checkpoint.family.layers is not None:
         return f"rerankers and classifiers of {model_type} run faster on engine torch; use that"
     if model_type not in (POOLED_ON_GPU if checkpoint.kind == "text_encoder" else SCORED_ON_GPU):
-        return f"vLLM has no model of its own for model_type {model_type!r}; use engine onnx"
+        what = "" if checkpoint.kind == "text_encoder" else " that scores texts"
+        return f"vLLM has no model of its own{what} for model_type {model_type!r}; use engine onnx"
     if precision == "fp16" and model_type in NO_FP16_ON_GPU:
         return f"float16 cannot hold the states of {model_type}; use precision bf16"
     return ""

@@ -244,8 +244,7 @@ def last_states(encoder, rows):
         ("qwen3", ["relevant"], "cross_encoder"),
         ("llama", ["no", "yes"], "cross_encoder"),
         ("qwen2", ["safe", "unsafe", "odd"], "classifier"),
-        ("modernbert", ["relevant"], "cross_encoder"),
-        ("modernbert", ["safe", "unsafe", "odd"], "classifier"),
+        ("mistral", ["safe", "unsafe"], "classifier"),
         ("gemma3_text", ["safe", "unsafe", "odd"], "classifier"),
     ],
     ids=lambda value: value if isinstance(value, str) else str(len(value)),
@@ -267,8 +266,7 @@ def test_a_head_of_a_checkpoint_is_vllms_and_what_it_is_compared_by_the_librarys
     said = files.config
     assert (said.task, files.answers) == ("classify", None)
     assert said.head == ("score" if kind == "cross_encoder" else "labels")
-    is_causal = FAMILIES[family].is_causal
-    assert said.padding == (stated["pad_token_id"] if is_causal else None)
+    assert (said.pooling, said.padding) == ("lasttoken", stated["pad_token_id"])
 
     def read(logits):
         if kind == "classifier":
@@ -303,8 +301,8 @@ def test_a_variant_of_the_weights_is_placed_under_the_name_that_vllm_looks_for(m
 def test_every_family_of_vllms_is_one_of_ours():
     assert set(POOLED_ON_GPU) | set(SCORED_ON_GPU) <= set(FAMILIES)
     assert set(NO_FP16_ON_GPU) <= set(POOLED_ON_GPU) & set(SCORED_ON_GPU)
-    # Each language model of ours that makes vectors there makes scores there.
-    assert {name for name in POOLED_ON_GPU if FAMILIES[name].is_causal} <= set(SCORED_ON_GPU)
+    # Each language model of ours makes scores there.
+    assert {name for name, family in FAMILIES.items() if family.is_causal} == set(SCORED_ON_GPU)
 
 
 GELU = DenseLayer(None, 32, 32, True, "GELU")
@@ -319,7 +317,12 @@ GELU = DenseLayer(None, 32, 32, True, "GELU")
         (
             {"kind": "cross_encoder", "family": FAMILIES["deberta-v2"]},
             "bf16",
-            "no model of its own for model_type 'deberta-v2'",
+            "no model of its own that scores texts for model_type 'deberta-v2'",
+        ),
+        (
+            {"kind": "classifier", "family": FAMILIES["modernbert"]},
+            "bf16",
+            "no model of its own that scores texts for model_type 'modernbert'",
         ),
         ({"kind": "cross_encoder", "family": FAMILIES["gemma2"]}, "fp16", "use precision bf16"),
         ({"outputs": ("dense", "sparse")}, "bf16", "name dense alone in outputs"),
@@ -364,9 +367,17 @@ def test_quality_is_measured_with_an_engine_that_runs_here(source, options, tmp_
         build_model(recipe(source, precision="bf16"), replace(options, quality=tmp_path))
 
 
-@pytest.mark.parametrize("page", ["models.md", "gpu-encoders.md"])
-def test_the_pages_name_the_families_that_vllm_serves(page):
+@pytest.mark.parametrize(
+    ("page", "start", "end", "families"),
+    [
+        ("models.md", "`vllm` serves embedding models of", " too. ", POOLED_ON_GPU),
+        ("models.md", "Rerankers and classifiers of", " run on it", SCORED_ON_GPU),
+        ("gpu-encoders.md", "- `vllm` for", ", in vectors", POOLED_ON_GPU),
+        ("gpu-encoders.md", "Also for rerankers and classifiers of", ": those", SCORED_ON_GPU),
+    ],
+    ids=["models, vectors", "models, scores", "gpu, vectors", "gpu, scores"],
+)
+def test_the_pages_name_the_families_that_vllm_serves(page, start, end, families):
     text = " ".join((DOCS / page).read_text(encoding="utf-8").split())
-    said = text.split("`vllm` serves embedding models of" if page == "models.md" else "- `vllm` for", 1)[1]
-    said = said.split(" too. ")[0] if page == "models.md" else said.split(", in vectors")[0]
-    assert {name for name in FAMILIES if re.search(rf"(?<![\w-]){name}(?![\w-])", said)} == set(POOLED_ON_GPU)
+    said = text.split(start, 1)[1].split(end)[0]
+    assert {name for name in FAMILIES if re.search(rf"(?<![\w-]){name}(?![\w-])", said)} == set(families)

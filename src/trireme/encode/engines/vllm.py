@@ -230,7 +230,7 @@ def engine_arguments(folder: Path, config: PoolingConfig, options: SessionOption
         "gpu_memory_utilization": options.gpu_memory_utilization,
         # A vector does not depend on which rows came before. What a language model scores begins alike: with its
         # template, and the pairs of a request with their query.
-        "enable_prefix_caching": bool(config.head) and config.pooling == "lasttoken",
+        "enable_prefix_caching": bool(config.head),
         "seed": 0,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
