@@ -15,7 +15,9 @@ GRAPH_FILE = "openvino_model.xml"
 GRAPH_WEIGHTS_FILE = "openvino_model.bin"
 PACKED_FILES = ("model.safetensors", "packed.json")
 # Beside the weights, in as many files as the checkpoint has.
-POOLING_FILES = ("config.json", "pooling.json", "pooling.tensors")
+POOLING_FILES = ("config.json", "pooling.json", "probe.tensors")
+# What a model is compared by when it starts, made on the machine of the build: it answers the same without.
+COMPARED_FILES = ("probe.tensors",)
 
 _PROCESSORS = {"cpu": "CPUs", "gpu": "GPUs"}
 

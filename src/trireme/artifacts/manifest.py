@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from trireme.artifacts.encoder_engines import ENGINES, GRAPH_FILE, GRAPH_WEIGHTS_FILE
+from trireme.artifacts.encoder_engines import COMPARED_FILES, ENGINES, GRAPH_FILE, GRAPH_WEIGHTS_FILE
 from trireme.artifacts.kinds import KINDS
 from trireme.artifacts.recipe import RECIPE_FILE, read_recipe
 from trireme.artifacts.tuning import Tuning, parse_tuning
@@ -104,7 +104,7 @@ class Manifest:
     def embedder(self) -> Embedder:
         """The identity of the vectors this model makes: changes when, and only when, they may."""
         identity: dict[str, Any] = {
-            "files": self.files,
+            "files": self._answering_files,
             "pooling": self.pooling,
             "normalize": self.normalize,
             "query_prompt": self.query_prompt,
@@ -126,12 +126,17 @@ class Manifest:
         Not of when, from where and by which tools they were made, nor of how they were measured or are served: the
         same bytes, built again, are the same version.
         """
-        said = {name: getattr(self, name) for name in _OF_VERSION}
+        said = {name: getattr(self, name) for name in _OF_VERSION} | {"files": self._answering_files}
         if self.token_rules is not None:
             said["token_rules"] = asdict(self.token_rules)
         return hash_json(
             {name: value for name, value in said.items() if value or name not in _LEFT_OUT_EMPTY}
         )
+
+    @property
+    def _answering_files(self) -> dict[str, str]:
+        """Without those that a model is only compared by."""
+        return {name: digest for name, digest in self.files.items() if name not in COMPARED_FILES}
 
     @property
     def total_bytes(self) -> int:

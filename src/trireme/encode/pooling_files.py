@@ -1,9 +1,9 @@
-"""What lies beside a checkpoint that engine vllm serves: pooling.json and pooling.tensors. Needs no torch.
+"""What lies beside a checkpoint that engine vllm serves, in files of ours. Needs no torch.
 
-pooling.json says how the states of a row become its vector, its score or its labels. pooling.tensors is a
-safetensors file: of a language model that answers, the rows of its head, `answers`, and rows of tokens with what
-the original makes of them, `probe.ids|lengths|vectors`, of a reranker also how many rows each query has,
-`probe.groups`: an engine that runs on a GPU alone is compared with them where there is one, at its start.
+pooling.json says how the states of a row become its vector, its score or its labels. The others are safetensors
+files: probe.tensors holds rows of tokens with what the original makes of them, `ids`, `lengths` and `outputs`, of a
+reranker also how many rows each query has, `groups`: an engine that runs on a GPU alone is compared with them where
+there is one, at its start. answers.tensors, of a language model that answers, holds rows of its head, `answers`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from trireme.types import FloatArray
 
 POOLING_FILE = "pooling.json"
 # Not .safetensors: vLLM takes each of those in a folder for weights of the model.
-TENSORS_FILE = "pooling.tensors"
+PROBE_FILE = "probe.tensors"
+ANSWERS_FILE = "answers.tensors"
 POOLING_FORMAT_VERSION = 2
 POOLINGS = ("mean", "cls", "lasttoken")
 # embed: vLLM gives pooled states. classify: its own head's logits.
@@ -69,12 +70,12 @@ class PoolingConfig:
 
 @dataclass(frozen=True, slots=True)
 class PoolingFiles:
-    """The two files, read. `vectors` [rows, D], or scores [rows], or logits [rows, labels] are those of `probe`,
-    of which each query has as many rows as `groups` says. answers: [1 or 2, H], None where vLLM makes all."""
+    """The files, read. `outputs` of `probe`: vectors [rows, D], scores [rows] or logits [rows, labels]; of a
+    reranker each query has as many rows as `groups` says. answers: [1 or 2, H], None where vLLM makes all."""
 
     config: PoolingConfig
     probe: TokenBatch
-    vectors: FloatArray
+    outputs: FloatArray
     groups: tuple[int, ...] = ()
     answers: FloatArray | None = None
 
@@ -101,14 +102,14 @@ class PoolingFiles:
         every one."""
         config = self.config
         if not config.head:
-            figures = compare_vectors(self.vectors, found)
+            figures = compare_vectors(self.outputs, found)
             self._judge(figures, "vectors", ("cosine_min", "cosine_mean"), ())
             return figures
         if config.head == "score":
             ends = np.cumsum(self.groups)[:-1]
-            figures = compare_scores(np.split(self.vectors, ends), np.split(found, ends))
+            figures = compare_scores(np.split(self.outputs, ends), np.split(found, ends))
         else:
-            figures = compare_scores(list(self.vectors.T), list(found.T))
+            figures = compare_scores(list(self.outputs.T), list(found.T))
         self._judge(figures, "scores", ("rank_correlation",), ("score_difference",))
         return figures
 
@@ -129,39 +130,53 @@ class PoolingFiles:
 
 
 def write_pooling_files(folder: Path, files: PoolingFiles) -> None:
-    """Writes both files into `folder`."""
-    from safetensors.numpy import save_file
-
-    tensors: dict[str, npt.NDArray[Any]] = {
-        "probe.ids": files.probe.ids.astype(np.int32),
-        "probe.lengths": files.probe.lengths.astype(np.int32),
-        "probe.vectors": np.ascontiguousarray(files.vectors, np.float32),
-        "probe.groups": np.array(files.groups, np.int32),
+    """Writes them into `folder`."""
+    probe: dict[str, npt.NDArray[Any]] = {
+        "ids": files.probe.ids.astype(np.int32),
+        "lengths": files.probe.lengths.astype(np.int32),
+        "outputs": np.ascontiguousarray(files.outputs, np.float32),
+        "groups": np.array(files.groups, np.int32),
     }
+    _save(probe, folder / PROBE_FILE)
     if files.answers is not None:
-        tensors["answers"] = np.ascontiguousarray(files.answers, np.float32)
-    save_file(tensors, folder / TENSORS_FILE)
-    # The library leaves it to its owner alone; a server may run as somebody else.
-    (folder / TENSORS_FILE).chmod(0o644)
+        _save({"answers": np.ascontiguousarray(files.answers, np.float32)}, folder / ANSWERS_FILE)
     document = {"format_version": POOLING_FORMAT_VERSION, **asdict(files.config)}
     (folder / POOLING_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
+def _save(tensors: dict[str, npt.NDArray[Any]], path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    save_file(tensors, path)
+    # The library leaves it to its owner alone; a server may run as somebody else.
+    path.chmod(0o644)
+
+
 def read_pooling_files(folder: Path) -> PoolingFiles:
-    """Both files of `folder`. Raises ArtifactError for one that is missing, damaged or of another version."""
+    """Those of `folder`. Raises ArtifactError for one that is missing, damaged or of another version."""
     config = _read_config(folder / POOLING_FILE)
+    probe = _load(folder / PROBE_FILE, ("ids", "lengths", "outputs", "groups"))
+    answers = folder / ANSWERS_FILE
+    ids = probe["ids"].astype(np.int64)
+    return PoolingFiles(
+        config,
+        TokenBatch(ids, np.zeros_like(ids), probe["lengths"].astype(np.int64)),
+        probe["outputs"],
+        tuple(probe["groups"].tolist()),
+        _load(answers, ("answers",))["answers"] if answers.exists() else None,
+    )
+
+
+def _load(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    """Copies, as the file may change while it is served."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
-        # Copies, as the file may change while it is served.
-        tensors = {name: value.copy() for name, value in load_file(folder / TENSORS_FILE).items()}
-        ids = tensors["probe.ids"].astype(np.int64)
-        probe = TokenBatch(ids, np.zeros_like(ids), tensors["probe.lengths"].astype(np.int64))
-        groups = tuple(tensors["probe.groups"].tolist())
-        return PoolingFiles(config, probe, tensors["probe.vectors"], groups, tensors.get("answers"))
+        tensors = load_file(path)
+        return {name: tensors[name].copy() for name in names}
     except (OSError, SafetensorError, KeyError) as error:
-        raise ArtifactError(f"cannot load {TENSORS_FILE}: {error}; build the model again") from error
+        raise ArtifactError(f"cannot load {path.name}: {error}; build the model again") from error
 
 
 def _read_config(path: Path) -> PoolingConfig:

@@ -30,8 +30,8 @@ BUILD_KEYS = build_keys("export_encoder")
 RESIDUAL_VERSION = "2"
 # The fp32 graph and the converted one stand side by side while a model is built.
 SPACE_FACTOR = 2.2
-# Of a checkpoint that is served in its own form: weights, and layers behind pooling.
-_PLACED = ("*.safetensors*", "modules.json", "*_Dense/*")
+# Of a checkpoint that is served in its own form: weights, what reads its answers, and layers behind pooling.
+_PLACED = ("*.safetensors*", "answers.tensors", "modules.json", "*_Dense/*")
 CALIBRATION = Path("defaults", "calibration.txt")
 
 

@@ -53,7 +53,7 @@ def write_vllm(
     *,
     texts: Sequence[str] = TEXTS,
 ) -> None:
-    """Writes weights, config.json, pooling.json and pooling.tensors into `folder`, which holds the tokenizer.
+    """Writes weights, config.json and our own files (pooling_files) into `folder`, which holds the tokenizer.
 
     bounds: those of PoolingConfig that a start on a GPU must keep, for `texts`, of a reranker for pairs.
     Runs the original on the CPU. Raises UnsupportedError, and GateError where the tokenizer differs.

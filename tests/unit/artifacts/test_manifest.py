@@ -159,6 +159,31 @@ def test_the_embedder_changes_with_what_changes_vectors(change, manifest):
     assert replace(manifest, **change).embedder.digest != manifest.embedder.digest
 
 
+def test_what_a_model_is_only_compared_by_changes_neither_its_vectors_nor_its_version(manifest):
+    built, elsewhere = (
+        replace(manifest, engine="vllm", files={**manifest.files, "probe.tensors": digest}) for digest in "01"
+    )
+    assert (built.embedder, built.version) == (elsewhere.embedder, elsewhere.version)
+    answers = replace(built, files={**built.files, "answers.tensors": "0"})
+    assert answers.version != built.version
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "2_Dense/x.bin",
+        "../2_Dense/config.json",
+        "2_Dense/../config.json",
+        "2_Dense/a/config.json",
+        "x/config.json",
+    ],
+)
+def test_a_file_in_another_folder_than_a_builds_is_refused(name, version, manifest):
+    write_manifest(version, replace(manifest, files={**manifest.files, name: "0"}))
+    with pytest.raises(ArtifactError, match="names a file outside its own folder"):
+        read_manifest(version)
+
+
 @pytest.mark.parametrize("change", [{"model": "other"}, {"tools": {}}, {"figures": {}}, {"revision": "x"}])
 def test_the_embedder_stays_with_what_does_not(change, manifest):
     assert replace(manifest, **change).embedder == manifest.embedder

@@ -65,7 +65,7 @@ def test_a_build_places_the_checkpoints_own_weights_with_what_vllm_must_be_told(
         "config.json",
         "model.safetensors",
         "pooling.json",
-        "pooling.tensors",
+        "probe.tensors",
         "tokenizer.json",
     ]
     assert manifest.files["model.safetensors"] == hash_file(source / "model.safetensors")
@@ -106,7 +106,7 @@ def test_a_start_is_compared_with_the_vectors_that_the_library_makes(
         token for row in tokenizer.encode_texts(list(TEXTS)) for token in row.ids
     ]
     library = SentenceTransformer(str(folder), device="cpu").encode(list(TEXTS))
-    assert (unit(files.vectors) * unit(library)).sum(1).min() > 0.99999
+    assert (unit(files.outputs) * unit(library)).sum(1).min() > 0.99999
     assert files.compare(library) == pytest.approx({"cosine_min": 1.0, "cosine_mean": 1.0}, abs=1e-4)
 
 
@@ -165,7 +165,7 @@ def test_layers_behind_pooling_lie_where_vllm_looks_for_them(
             vectors = function(
                 torch.nn.functional.linear(vectors, tensors["linear.weight"], tensors.get("linear.bias"))
             )
-    assert np.allclose(files.finish(vectors.numpy()), files.vectors[:1], atol=1e-4)
+    assert np.allclose(files.finish(vectors.numpy()), files.outputs[:1], atol=1e-4)
 
 
 TEMPLATE = "<{query}> is answered by <{passage}> :"
@@ -206,11 +206,11 @@ def test_answers_of_a_language_model_are_two_rows_of_its_head(family, make_check
     assert files.groups == tuple(len(passages) for _, passages in PAIRS)
     rows = rows_of(files.probe)
     assert np.allclose(
-        files.vectors, library_scores(folder, rows, lambda logits: logits[-1, 9] - logits[-1, 4]), atol=1e-4
+        files.outputs, library_scores(folder, rows, lambda logits: logits[-1, 9] - logits[-1, 4]), atol=1e-4
     )
     # What is done here of vLLM's states.
     graph = load_graph(replace(read_checkpoint(folder, "cross_encoder"), answers=(4, 9)))
-    assert np.allclose(files.finish(last_states(graph.module.encoder, rows)), files.vectors, atol=1e-4)
+    assert np.allclose(files.finish(last_states(graph.module.encoder, rows)), files.outputs, atol=1e-4)
 
 
 def save_answers(folder, target, yes, no):
@@ -273,7 +273,7 @@ def test_a_head_of_a_checkpoint_is_vllms_and_what_it_is_compared_by_the_librarys
             return logits.numpy()
         return (logits[0] if len(labels) == 1 else logits[1] - logits[0]).item()
 
-    assert np.allclose(files.vectors, library_scores(folder, rows_of(files.probe), read), atol=1e-4)
+    assert np.allclose(files.outputs, library_scores(folder, rows_of(files.probe), read), atol=1e-4)
 
 
 def test_shards_are_placed_with_their_index_and_listed(make_checkpoint, options, tmp_path):

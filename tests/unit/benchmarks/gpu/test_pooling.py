@@ -135,7 +135,7 @@ def test_a_models_files_are_those_that_both_sides_read(name, tmp_path, monkeypat
     pooling_models.main()
     files = read_pooling_files(tmp_path / name / "ours-vllm")
     is_reranker = name == RERANKER
-    assert len(files.vectors) == (sum(files.groups) if is_reranker else 3)
+    assert len(files.outputs) == (sum(files.groups) if is_reranker else 3)
     head = tmp_path / name / "source-head"
     assert head.is_dir() == is_reranker
     if is_reranker:

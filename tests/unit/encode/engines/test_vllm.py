@@ -17,7 +17,7 @@ from trireme.encode.engines import vllm
 from trireme.encode.engines.vllm import VllmSession
 from trireme.encode.pooling_files import (
     POOLING_FILE,
-    TENSORS_FILE,
+    PROBE_FILE,
     PoolingConfig,
     PoolingFiles,
     read_pooling_files,
@@ -339,7 +339,7 @@ def test_states_that_do_not_fit_the_answers_are_an_error_of_the_files(open_sessi
     assert started[0].is_shut_down
 
 
-@pytest.mark.parametrize("file", [POOLING_FILE, TENSORS_FILE])
+@pytest.mark.parametrize("file", [POOLING_FILE, PROBE_FILE])
 def test_a_missing_or_damaged_file_is_named(file, tmp_path):
     write_pooling_files(tmp_path, PoolingFiles(CONFIG, rows_of(*PROBE), pooled(PROBE)))
     (tmp_path / file).write_bytes(b"not this")
@@ -374,8 +374,8 @@ def test_files_without_a_probe_are_refused(tmp_path):
     from safetensors.numpy import load_file, save_file
 
     write_pooling_files(tmp_path, PoolingFiles(CONFIG, rows_of(*PROBE), pooled(PROBE)))
-    tensors = load_file(tmp_path / TENSORS_FILE)
-    del tensors["probe.vectors"]
-    save_file(tensors, tmp_path / TENSORS_FILE)
-    with pytest.raises(ArtifactError, match=r"probe\.vectors"):
+    tensors = load_file(tmp_path / PROBE_FILE)
+    del tensors["outputs"]
+    save_file(tensors, tmp_path / PROBE_FILE)
+    with pytest.raises(ArtifactError, match=r"outputs"):
         read_pooling_files(tmp_path)
