@@ -20,6 +20,8 @@ from trireme.errors import SettingError
 
 RECIPE_FILE = "recipe.toml"
 ATTENTION_TOKENS = 4096
+# Of a card's memory, what vLLM takes where nothing is said.
+ALL_MEMORY = 0.9
 OVER_LENGTHS = ("error", "truncate", "split")
 POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
@@ -41,7 +43,7 @@ _READS_PAIRS: Trait = attrgetter("reads_pairs")
 _SCORES: Trait = attrgetter("makes_scores")
 _VECTORS = _either(_EMBEDDER, _KEEPS_PASSAGES)
 _GENERATOR: Trait = attrgetter("is_generator")
-_ON_VLLM = _either(_GENERATOR, _EMBEDDER)
+_ON_VLLM = _either(_GENERATOR, _EMBEDDER, _named("cross_encoder", "classifier"))
 _TOP_K: Trait = attrgetter("limits_top_k")
 _CALLS_MODELS: Trait = attrgetter("step_counts")
 _RETRIEVER = _named("retriever")
@@ -187,7 +189,7 @@ class Recipe:
     max_waiting: int = _key(256, _GENERATOR, parameter=True, least=0)
     prefix_caching: bool = _key(True, _GENERATOR, parameter=True)
     kv_cache_gb: float = _key(1.0, _GENERATOR, parameter=True, least=0.01)
-    gpu_memory_utilization: float = _key(0.9, _ON_VLLM, parameter=True, least=0.01, most=1)
+    gpu_memory_utilization: float = _key(ALL_MEMORY, _ON_VLLM, parameter=True, least=0.01, most=1)
     # Cards that share one model's weights; with 1, Triton places an engine of its own on each card.
     tensor_parallel_size: int = _key(1, _GENERATOR, parameter=True, least=1, most=64)
     default_max_tokens: int = _key(256, _either(_GENERATOR, _RAG), parameter=True, least=1)
@@ -265,6 +267,8 @@ class Recipe:
 
     def _check_cards(self) -> None:
         share = self.gpu_memory_utilization
+        if self.traits.is_encoder and self.engine != "vllm" and share != ALL_MEMORY:
+            raise SettingError("gpu_memory_utilization is for engine vllm; leave it out")
         # A generator's engine says so itself; this one would load for a minute first.
         if self.traits.is_encoder and self.engine == "vllm" and self.instances * share > 1:
             raise SettingError(

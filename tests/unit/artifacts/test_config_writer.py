@@ -235,9 +235,12 @@ def test_a_retriever_takes_no_vectors_of_tokens_and_several_outputs_no_response_
         Recipe("e", "text_encoder", source="x", outputs=("dense", "sparse"), response_cache=True)
 
 
-def test_engine_vllm_alone_is_told_an_encoders_share_of_the_card():
-    plain = Recipe("e", "text_encoder", source="x", target="gpu", gpu_memory_utilization=0.3)
+@pytest.mark.parametrize("kind", ["text_encoder", "cross_encoder", "classifier"])
+def test_engine_vllm_alone_is_told_an_encoders_share_of_the_card(kind):
+    plain = Recipe("e", kind, source="x", target="gpu")
     assert "gpu_memory_utilization" not in parse(plain).parameters
-    pooled = dataclasses.replace(plain, engine="vllm", precision="bf16")
+    pooled = dataclasses.replace(plain, engine="vllm", precision="bf16", gpu_memory_utilization=0.3)
     assert parse(pooled).parameters["gpu_memory_utilization"].string_value == "0.3"
-    assert "gpu_memory_utilization" in PARAMETERS["text_encoder"]
+    assert "gpu_memory_utilization" in PARAMETERS[kind]
+    with pytest.raises(SettingError, match="gpu_memory_utilization is for engine vllm; leave it out"):
+        dataclasses.replace(plain, gpu_memory_utilization=0.3)
