@@ -270,7 +270,7 @@ class Recipe:
         if self.traits.is_encoder and self.engine != "vllm" and share != ALL_MEMORY:
             raise SettingError("gpu_memory_utilization is for engine vllm; leave it out")
         # A generator's engine says so itself; this one would load for a minute first.
-        if self.traits.is_encoder and self.engine == "vllm" and self.instances * share > 1:
+        if _ON_VLLM(self.traits) and self.engine == "vllm" and self.instances * share > 1:
             raise SettingError(
                 f"{self.instances} instances that each take {share:g} of a card's memory do not fit one: lower"
                 " gpu_memory_utilization or instances"

@@ -19,8 +19,8 @@ POOLED_ON_GPU: Mapping[str, str] = {
     "gemma3_text": "Gemma3TextModel",
 }
 # Language models whose scores or labels of texts it makes, by its classes: with ForCausalLM where answers are
-# read, with ForSequenceClassification where a head is. Its ModernBERT makes other scores than the original, .57 of
-# their spread away.
+# read, with ForSequenceClassification where a head is. Its ModernBERT makes other scores than the original, far
+# beyond the gate's bounds.
 SCORED_ON_GPU: Mapping[str, str] = {
     "qwen3": "Qwen3",
     "qwen2": "Qwen2",

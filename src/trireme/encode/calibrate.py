@@ -32,7 +32,8 @@ def calibrate(
     Raises what the session raises.
     """
     width = max(1, min(ROW_TOKENS, max_length, max_batch_tokens))
-    row = Row(ids=[0] * width, type_ids=[0] * width, truncated_tokens=0)
+    # Two ids, as a model may leave one out at a row's end: its padding.
+    row = Row(ids=[n % 2 for n in range(width)], type_ids=[0] * width, truncated_tokens=0)
     rows = [row] * max(1, max_batch_tokens // width)
     # The first call of a shape may compile.
     _run(queue, rows, streams)

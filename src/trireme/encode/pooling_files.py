@@ -2,15 +2,16 @@
 
 pooling.json says how the states of a row become its vector, its score or its labels. The others are safetensors
 files: probe.tensors holds rows of tokens with what the original makes of them, `ids`, `lengths` and `outputs`, of a
-reranker also how many rows each query has, `groups`: an engine that runs on a GPU alone is compared with them where
-there is one, at its start. answers.tensors, of a language model that answers, holds rows of its head, `answers`.
+reranker also how many rows each query has, `groups`, and how near is near enough, `bounds`: an engine that runs on
+a GPU alone is compared with them where there is one, at its start. answers.tensors, of a language model that
+answers, holds rows of its head, `answers`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ POOLING_FORMAT_VERSION = 2
 POOLINGS = ("mean", "cls", "lasttoken")
 # embed: vLLM gives pooled states. classify: its own head's logits.
 TASKS = ("embed", "classify")
-# Of each bound its key in a recipe.
+# Of each bound its key in a recipe; in the order of the file's.
 RECIPE_KEYS = {
     "cosine_min": "min_cosine",
     "cosine_mean": "mean_cosine",
@@ -50,7 +51,7 @@ class PoolingConfig:
     vector, 0 for all. task: one of TASKS; head: one of HEADS. softcap: of answers' logits, 0 for none. padding: a
     token that ends no row, whatever it is followed by; None: each may.
     The last four: what the probe's vectors, or scores, must agree with the original's, as trireme.encode.agreement
-    measures it.
+    measures it; they lie beside the probe.
     """
 
     pooling: str
@@ -136,11 +137,13 @@ def write_pooling_files(folder: Path, files: PoolingFiles) -> None:
         "lengths": files.probe.lengths.astype(np.int32),
         "outputs": np.ascontiguousarray(files.outputs, np.float32),
         "groups": np.array(files.groups, np.int32),
+        "bounds": np.array([getattr(files.config, name) for name in RECIPE_KEYS], np.float64),
     }
     _save(probe, folder / PROBE_FILE)
     if files.answers is not None:
         _save({"answers": np.ascontiguousarray(files.answers, np.float32)}, folder / ANSWERS_FILE)
-    document = {"format_version": POOLING_FORMAT_VERSION, **asdict(files.config)}
+    said = {name: value for name, value in asdict(files.config).items() if name not in RECIPE_KEYS}
+    document = {"format_version": POOLING_FORMAT_VERSION, **said}
     (folder / POOLING_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
@@ -155,11 +158,11 @@ def _save(tensors: dict[str, npt.NDArray[Any]], path: Path) -> None:
 def read_pooling_files(folder: Path) -> PoolingFiles:
     """Those of `folder`. Raises ArtifactError for one that is missing, damaged or of another version."""
     config = _read_config(folder / POOLING_FILE)
-    probe = _load(folder / PROBE_FILE, ("ids", "lengths", "outputs", "groups"))
+    probe = _load(folder / PROBE_FILE, ("ids", "lengths", "outputs", "groups", "bounds"))
     answers = folder / ANSWERS_FILE
     ids = probe["ids"].astype(np.int64)
     return PoolingFiles(
-        config,
+        replace(config, **dict(zip(RECIPE_KEYS, probe["bounds"].tolist(), strict=True))),
         TokenBatch(ids, np.zeros_like(ids), probe["lengths"].astype(np.int64)),
         probe["outputs"],
         tuple(probe["groups"].tolist()),

@@ -17,6 +17,7 @@ from trireme.artifacts.manifest import ENCODER_FILES, THRESHOLDS_FILE, TOKENIZER
 from trireme.artifacts.recipe import Recipe, build_keys
 from trireme.artifacts.version_place import VersionPlace
 from trireme.checkpoints.source import SAFE_SUFFIXES, fetch_source
+from trireme.encode.pooling_files import POOLING_FORMAT_VERSION
 from trireme.errors import InvalidInputError, NotFoundError, UnsupportedError
 from trireme.export.adapter import merged_source
 from trireme.export.checkpoint import Checkpoint, apply_recipe, read_checkpoint
@@ -121,6 +122,8 @@ def collect_inputs(recipe: Recipe, paths: Sequence[Path]) -> Inputs:
     values = asdict(recipe)
     read = [hash_folder(path, SAFE_SUFFIXES) if path.is_dir() else hash_file(path) for path in paths]
     tools = read_tools(TOOLS) | ({"residual": RESIDUAL_VERSION} if recipe.adapter else {})
+    if ENGINES[recipe.encoder_engine].compares_at_start:
+        tools["pooling"] = str(POOLING_FORMAT_VERSION)
     # Builds of before there were templates or several outputs are told apart as they were.
     keys = [key for key in BUILD_KEYS if key not in ("template", "outputs") or values[key]]
     return Inputs({key: values[key] for key in keys}, {"files": read}, tools)

@@ -18,7 +18,7 @@ from trireme.artifacts.parity_texts import PAIRS, TEXTS
 from trireme.checkpoints.config import CONFIG_FILE, WEIGHTS_FILE, read_json
 from trireme.checkpoints.gpu_families import NO_FP16_ON_GPU, POOLED_ON_GPU, SCORED_ON_GPU
 from trireme.checkpoints.source import link_file
-from trireme.checkpoints.tensors import INDEX_FILE
+from trireme.checkpoints.tensors import INDEX_FILE, TensorFiles
 from trireme.encode.pooling_files import POOLINGS, PoolingConfig, PoolingFiles, write_pooling_files
 from trireme.encode.session import TokenBatch
 from trireme.errors import UnsupportedError
@@ -34,8 +34,13 @@ from trireme.types import FloatArray
 # Of layers behind pooling, by the names of torch's modules; vLLM takes a layer by the type of its module.
 _ACTIVATIONS = ("Identity", "Tanh", "ReLU")
 _DENSE_TYPE = "sentence_transformers.models.Dense"
-# Keys by which vLLM would make another head of a checkpoint's own.
-_OTHER_HEADS = ("classifier_from_token", "method", "is_original_qwen3_reranker")
+# Keys of config.json by which vLLM would make another head of a checkpoint's own, round it, or look for a function
+# that is not asked for.
+_OTHER_HEADS = ("classifier_from_token", "method", "is_original_qwen3_reranker", "head_dtype")
+_FUNCTIONS = ("sentence_transformers", "sbert_ce_default_activation_function")
+# Families that vLLM runs in one direction whatever config.json says; those whose head must be their table of words.
+_ONE_WAY = ("gemma", "gemma2")
+_TIED = ("gemma", "gemma2")
 
 
 def check_vllm(checkpoint: Checkpoint, precision: str) -> None:
@@ -125,6 +130,8 @@ def _write_layers(graph: Graph, folder: Path) -> None:
         (place / CONFIG_FILE).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
         tensors = {f"linear.{name}": value for name, value in linear.state_dict().items()}
         save_file(tensors, place / WEIGHTS_FILE)
+        # The library leaves it to its owner alone; a server may run as somebody else.
+        (place / WEIGHTS_FILE).chmod(0o644)
         listed.append({"idx": number, "name": str(number), "path": place.name, "type": _DENSE_TYPE})
     if listed:
         (folder / MODULES_FILE).write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")
@@ -159,7 +166,32 @@ def _find_obstacle(checkpoint: Checkpoint, precision: str) -> str:
         return f"vLLM has no model of its own{what} for model_type {model_type!r}; use engine onnx"
     if precision == "fp16" and model_type in NO_FP16_ON_GPU:
         return f"float16 cannot hold the states of {model_type}; use precision bf16"
+    return _find_unlike(checkpoint, read_json(checkpoint.transformer_dir / CONFIG_FILE))
+
+
+def _find_unlike(checkpoint: Checkpoint, config: Mapping[str, Any]) -> str:
+    """What vLLM's class of the family would do otherwise, or not at all; "" for nothing."""
+    model_type = checkpoint.family.model_type
+    is_two_way = not config.get("is_causal", True) or bool(config.get("use_bidirectional_attention"))
+    if checkpoint.family.is_causal and is_two_way:
+        if checkpoint.kind != "text_encoder":
+            return "its tokens see those behind them, and its score is read off the last one; use engine onnx"
+        if model_type in _ONE_WAY:
+            return f"vLLM's {model_type} lets no token see those behind it; use engine onnx"
+    if model_type in _TIED and not config.get("tie_word_embeddings", True):
+        return f"vLLM's {model_type} needs tie_word_embeddings; use engine onnx"
+    if checkpoint.kind != "text_encoder" and checkpoint.answers is None and not _has_prefix(checkpoint):
+        return (
+            "the names of its weights do not begin with model., as vLLM needs beside a head; use engine onnx"
+        )
     return ""
+
+
+def _has_prefix(checkpoint: Checkpoint) -> bool:
+    """Whether the encoder's weights are named as those of a model with a head."""
+    files = [path for path in _find_weights(checkpoint).values() if path.suffix == ".safetensors"]
+    names = TensorFiles(checkpoint.transformer_dir, files).entries
+    return any(name.startswith(f"{checkpoint.family.prefix}.") for name in names)
 
 
 def _find_unknown_end(checkpoint: Checkpoint) -> str:
@@ -201,7 +233,7 @@ def _name_architecture(checkpoint: Checkpoint) -> str:
 def _write_config(checkpoint: Checkpoint, folder: Path) -> None:
     """The checkpoint's own, with the architecture that vLLM runs, and no code of its own."""
     config = read_json(checkpoint.transformer_dir / CONFIG_FILE)
-    for key in ("auto_map", *_OTHER_HEADS):
+    for key in ("auto_map", *_OTHER_HEADS, *_FUNCTIONS):
         config.pop(key, None)
     config["architectures"] = [_name_architecture(checkpoint)]
     if checkpoint.family.first_position == "after padding":

@@ -1,5 +1,6 @@
 import json
 import re
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from trireme.checkpoints.gpu_families import NO_FP16_ON_GPU, POOLED_ON_GPU, SCOR
 from trireme.encode.pooling_files import read_pooling_files
 from trireme.encode.tokenizer import Tokenizer
 from trireme.errors import UnsupportedError
+from trireme.export import pipeline
 from trireme.export.checkpoint import read_checkpoint
 from trireme.export.graph import load_graph
 from trireme.export.pair_prompt import write_chat_template
@@ -144,6 +146,8 @@ def test_layers_behind_pooling_lie_where_vllm_looks_for_them(
     layers = [f"{n}_Dense/{name}" for n in range(2) for name in ("config.json", "model.safetensors")]
     assert sorted(name for name in manifest.files if "/" in name) == layers
     assert json.loads((version / "config.json").read_text())["architectures"] == ["Gemma3TextModel"]
+    # Whoever serves it may be somebody else than who built it.
+    assert all(stat.S_IMODE((version / name).stat().st_mode) & 0o044 == 0o044 for name in layers)
     # vLLM takes every file of that name for weights of the model.
     assert [path.name for path in version.glob("*.safetensors")] == ["model.safetensors"]
     listed = json.loads((version / "modules.json").read_text())
@@ -254,14 +258,19 @@ def test_a_head_of_a_checkpoint_is_vllms_and_what_it_is_compared_by_the_librarys
 ):
     folder = make_checkpoint(tmp_path / "source", family, labels=labels)
     config = folder / "config.json"
-    # Keys that would make vLLM take another head.
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"classifier_from_token": ["no", "yes"]}))
+    # By these vLLM would take another head, round it, or look for a function that it does not have.
+    other = {
+        "classifier_from_token": ["no", "yes"],
+        "head_dtype": "model",
+        "sentence_transformers": {"activation_fn": "torch.nn.Sigmoid"},
+    }
+    config.write_text(json.dumps(json.loads(config.read_text()) | other))
     manifest, _ = build_model(scorer_recipe(folder, kind), options)
     version = options.repository / "tiny" / "1"
     verify_files(version, manifest)
     stated = json.loads((version / "config.json").read_text())
     assert stated["architectures"] == [f"{SCORED_ON_GPU[family]}ForSequenceClassification"]
-    assert "classifier_from_token" not in stated
+    assert not set(other) & set(stated)
     files = read_pooling_files(version)
     said = files.config
     assert (said.task, files.answers) == ("classify", None)
@@ -345,6 +354,58 @@ def test_what_vllm_does_not_serve_is_refused_by_a_sentence(change, precision, me
         check_vllm(checkpoint, precision)
 
 
+@pytest.mark.parametrize(
+    ("family", "labels", "kind", "more", "message"),
+    [
+        (
+            "gemma3_text",
+            ["a"],
+            "cross_encoder",
+            {"use_bidirectional_attention": True},
+            "see those behind them",
+        ),
+        ("qwen2", ["a"], "cross_encoder", {"is_causal": False}, "see those behind them"),
+        ("gemma2", None, "text_encoder", {"is_causal": False}, "gemma2 lets no token see those behind it"),
+        ("gemma", ["a", "b", "c"], "classifier", {"tie_word_embeddings": False}, "gemma needs tie_word"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_what_vllms_class_of_a_family_would_do_otherwise_is_refused_at_the_build(  # noqa: PLR0917
+    family, labels, kind, more, message, make_checkpoint, tmp_path
+):
+    labels = {} if labels is None else {"labels": labels}
+    folder = make_checkpoint(tmp_path / "source", family, **labels, **more)
+    stated = json.loads((folder / "config.json").read_text()) | more
+    (folder / "config.json").write_text(json.dumps(stated))
+    with pytest.raises(UnsupportedError, match=f"engine vllm does not serve .*{message}.*; use engine onnx"):
+        check_vllm(read_checkpoint(folder, kind), "bf16")
+
+
+def test_a_head_beside_an_encoder_without_its_prefix_is_refused(make_checkpoint, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = make_checkpoint(tmp_path / "source", "qwen2", labels=["a", "b", "c"])
+    tensors = load_file(folder / "model.safetensors")
+    named = {name.removeprefix("model."): value.clone() for name, value in tensors.items()}
+    (folder / "model.safetensors").unlink()
+    save_file(named, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(
+        UnsupportedError, match=r"do not begin with model\., as vLLM needs .*; use engine onnx"
+    ):
+        check_vllm(read_checkpoint(folder, "classifier"), "bf16")
+
+
+def test_other_bounds_make_the_same_embedder_and_another_form_of_the_files_another_build(
+    source, options, monkeypatch
+):
+    first, _ = build_model(recipe(source, precision="bf16"), options)
+    other, was_built = build_model(recipe(source, precision="bf16", min_cosine=0.9, mean_cosine=0.9), options)
+    assert was_built and (other.embedder, other.version) == (first.embedder, first.version)
+    assert read_pooling_files(options.repository / "tiny" / "1").config.cosine_min == 0.9
+    monkeypatch.setattr(pipeline, "POOLING_FORMAT_VERSION", 0)
+    assert build_model(recipe(source, precision="bf16", min_cosine=0.9, mean_cosine=0.9), options)[1]
+
+
 def test_nothing_is_loaded_of_a_model_that_is_refused(make_checkpoint, options, tmp_path):
     folder = make_checkpoint(tmp_path / "source", "mpnet")
     with pytest.raises(UnsupportedError, match="model_type 'mpnet'; use engine onnx"):
@@ -357,6 +418,7 @@ def test_an_index_that_names_a_file_elsewhere_is_refused(source, tmp_path):
     folder.mkdir()
     index = {"weight_map": {"embeddings.word_embeddings.weight": "../model.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "config.json").write_text((source / "config.json").read_text())
     moved = replace(checkpoint, transformer_dir=folder)
     with pytest.raises(UnsupportedError, match=r"names '\.\./model\.safetensors', which is not in"):
         write_vllm(load_graph(checkpoint), moved, "bf16", tmp_path, LEAST)

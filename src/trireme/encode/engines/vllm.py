@@ -228,9 +228,8 @@ def engine_arguments(folder: Path, config: PoolingConfig, options: SessionOption
         "max_num_seqs": STEP_ROWS,
         "max_num_batched_tokens": tokens,
         "gpu_memory_utilization": options.gpu_memory_utilization,
-        # A vector does not depend on which rows came before. What a language model scores begins alike: with its
-        # template, and the pairs of a request with their query.
-        "enable_prefix_caching": bool(config.head),
+        # What a row gets, and how long it takes, does not depend on what others sent before.
+        "enable_prefix_caching": False,
         "seed": 0,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,

@@ -134,6 +134,21 @@ def test_a_head_of_vllms_own_is_asked_for_logits(head, open_session, started):
     assert started[0].prompts[-3:] == [[7, 1, 7, 2], [3], [7]]
 
 
+@pytest.mark.parametrize("head", ["score", "labels"])
+@pytest.mark.parametrize(("name", "bound"), [("rank_correlation", 0.97), ("score_difference", 0.05)])
+def test_each_bound_of_scores_is_judged_by_itself(head, name, bound, open_session):
+    # The other one is as wide as can be. Three rows in another order, or all of them larger.
+    other = {"rank_correlation": -1.0, "score_difference": 1e9} | {name: bound}
+    config = PoolingConfig("lasttoken", "bf16", 12, 50, task="classify", head=head, **other)
+    right = np.stack([label(row) for row in PROBE])
+    right = right[:, 1] - right[:, 0] if head == "score" else right
+    wrong = right[::-1] if name == "rank_correlation" else right * 1.5
+    more = {"groups": (3,)} if head == "score" else {}
+    with pytest.raises(ArtifactError, match=f"scores are too far from the original's: .*{name}"):
+        open_session(wrong, config, **more)
+    open_session(right, config, **more)
+
+
 def test_a_model_whose_scores_are_not_the_originals_does_not_start(open_session, started):
     config = PoolingConfig("lasttoken", "bf16", 12, 50, head="score", **SCORES)
     yes = ANSWERS[1:]
@@ -173,10 +188,10 @@ def test_a_row_longer_than_a_step_of_vllm_fits_one():
     assert arguments["model"] == str(Path.cwd() / "models")
 
 
-@pytest.mark.parametrize(("head", "shares"), [("score", True), ("labels", True), ("", False)])
-def test_rows_that_begin_alike_share_their_beginning_where_a_language_model_scores_them(head, shares):
+@pytest.mark.parametrize("head", ["", "score", "labels"])
+def test_nothing_of_a_row_is_kept_for_those_that_somebody_else_sends(head):
     config = PoolingConfig("lasttoken", "bf16", 12, 50, head=head)
-    assert vllm.engine_arguments(Path("m"), config, SessionOptions())["enable_prefix_caching"] is shares
+    assert vllm.engine_arguments(Path("m"), config, SessionOptions())["enable_prefix_caching"] is False
 
 
 def test_threads_get_the_rows_that_they_sent(open_session):
