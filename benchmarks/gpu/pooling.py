@@ -151,10 +151,9 @@ class Run:
                 figures.update(self._ask(one, do="probe"))
             figures |= {"passes_s": [], "embed_s": []}
             self.save()
-        for number in range(1, PASSES + 1):
+        for _ in range(PASSES):
             for pair, one in live.items():
-                # A reranker's engine remembers beginnings: each pass has rows of its own.
-                self._add_pass(self.figures(pair), "passes_s", self._ask(one, do="pass", number=number))
+                self._add_pass(self.figures(pair), "passes_s", self._ask(one, do="pass"))
                 if pair[1] == "vllm" and pair[0] != RERANKER:
                     self._add_pass(self.figures(pair), "embed_s", self._ask(one, do="pass", way="embed"))
             self.save()

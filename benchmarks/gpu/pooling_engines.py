@@ -38,8 +38,8 @@ class Direct:
             max_num_batched_tokens=STEP_TOKENS,
             gpu_memory_utilization=MEMORY_SHARE,
             kv_cache_memory_bytes=KV_BYTES,
-            # The same rows come again in each pass of vectors.
-            enable_prefix_caching=self.is_reranker,
+            # The same rows come again in each pass.
+            enable_prefix_caching=False,
             load_format="safetensors",
             seed=0,
             disable_log_stats=True,
@@ -177,7 +177,7 @@ def open_engine() -> Callable[[Job], Job]:
                 began = time.monotonic()
                 opened.append(Direct(name) if engine == "vllm" else Ours(name, engine.removeprefix("ours-")))
                 return {"ready_s": round(time.monotonic() - began, 1)}
-            runner, rows = opened[0], draw_rows(name, job.get("number", 0))
+            runner, rows = opened[0], draw_rows(name)
             if job["do"] == "pass":
                 start = time.perf_counter()
                 vectors = runner.embed(rows, job.get("way", ""))

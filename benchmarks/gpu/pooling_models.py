@@ -22,9 +22,7 @@ SHORTEST, MAX_LENGTH = 16, 512
 PROBE_TEXTS = 12
 RERANKER = "qwen3-reranker-0.6b"
 NAMES = ("bge-m3", "qwen3-embedding-0.6b", "embeddinggemma-300m", RERANKER)
-# Of the reranker: passages of a query, tokens that these begin with (template, instruction and query), and those of
-# its answers.
-PASSAGES, SHARED_TOKENS = (4, 8) if IS_TINY else (32, 96)
+# Of the reranker: the tokens of its answers.
 TEMPLATE, ANSWERS = "Is {passage} what {query} asks for?", (14, 30)
 CLASSES = {"xlm-roberta": "XLMRobertaModel", "qwen3": "Qwen3Model", "gemma3_text": "Gemma3TextModel"}
 
@@ -101,25 +99,14 @@ def find_shape(name: str) -> tuple[Any, str, tuple[tuple[int, int], ...]]:
     return config, "mean_tokens", ((hidden, inner), (inner, hidden))
 
 
-def draw_rows(name: str, number: int = 0) -> list[list[int]]:
-    """ROWS rows of token ids, their lengths drawn evenly; the same in every process.
-
-    Of the reranker they are pairs: PASSAGES after each other begin alike. number: each draw has the same lengths
-    and other tokens, so that no row of one has been seen in another.
-    """
+def draw_rows(name: str) -> list[list[int]]:
+    """ROWS rows of token ids, their lengths drawn evenly; the same in every process."""
     import numpy as np
 
     size = json.loads((WORK / name / "source" / "config.json").read_text())["vocab_size"]
-    lengths = np.random.default_rng(SEED).integers(SHORTEST, MAX_LENGTH + 1, ROWS)
-    rng = np.random.default_rng([SEED, number])
-    if name != RERANKER:
-        return [rng.integers(10, size - 10, length).tolist() for length in lengths]
-    rows, shared = [], []
-    for place, length in enumerate(lengths):
-        if place % PASSAGES == 0:
-            shared = rng.integers(10, size - 10, SHARED_TOKENS).tolist()
-        rows.append(shared + rng.integers(10, size - 10, max(1, length - SHARED_TOKENS)).tolist())
-    return rows
+    rng = np.random.default_rng(SEED)
+    lengths = rng.integers(SHORTEST, MAX_LENGTH + 1, ROWS)
+    return [rng.integers(10, size - 10, length).tolist() for length in lengths]
 
 
 def write_weights(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common.report import DOCS, RESULTS, render, write_json, write_section
-from benchmarks.gpu.pooling_models import PASSAGES, RERANKER, SHARED_TOKENS
+from benchmarks.gpu.pooling_models import RERANKER
 
 ENGINES = {"vllm": "vLLM alone", "ours-vllm": "ours, engine vllm", "ours-torch": "ours, engine torch"}
 
@@ -81,8 +81,6 @@ def format_section(document: dict[str, Any]) -> str:
         lines=[line for line in lines if line.model != RERANKER],
         scored=[line for line in lines if line.model == RERANKER],
         every=lines,
-        passages=PASSAGES,
-        shared_tokens=SHARED_TOKENS,
         score_bounds=document.get("score_bounds"),
         machine=document["machine"],
         rows=document["rows"],

@@ -96,16 +96,6 @@ def test_rows_are_the_same_in_every_process_and_within_their_lengths(work):
     assert min(lengths) >= pooling_models.SHORTEST and max(lengths) <= pooling_models.MAX_LENGTH
 
 
-def test_pairs_of_a_query_begin_alike_and_no_draw_has_a_row_of_another(work):
-    first, second = (pooling_models.draw_rows(RERANKER, number) for number in (0, 1))
-    shared, passages = pooling_models.SHARED_TOKENS, pooling_models.PASSAGES
-    begins = [tuple(row[:shared]) for row in first]
-    assert [len(row) for row in first] == [len(row) for row in second]
-    assert len(set(begins)) == len(first) // passages
-    assert len(set(begins[:passages])) == 1
-    assert not set(begins) & {tuple(row[:shared]) for row in second}
-
-
 def test_agreement_of_scores_is_that_of_their_order_and_spread():
     reference = np.array([[0.0], [1.0], [4.0]])
     found = judge_scores(np.array([0.0, 2.0, 4.0]), reference)
