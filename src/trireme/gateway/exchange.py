@@ -30,8 +30,8 @@ class Exchange:
     """What is known so far. Changed by the steps; read once, at the end.
 
     scope: ASGI's. headers: lower case, the last of each name, of lists all. outcome: ok, error, refused, cut,
-    client_gone.
-    first_at: of time.monotonic, when the first content was sent. cache_tier: whose hit the answer is, "" for none.
+    client_gone. began: nanoseconds of Unix time; started, first_at: of time.monotonic, the latter when the first
+    content was sent. cache_tier: whose hit the answer is, "" for none.
     costs: nano-dollars of each attempt that has ended, None where no price is known. is_cascade: whether the model
     has steps. deadlines, priority: what the request may have of time and of urgency. degraded: steps of the policy
     that were taken for the answer. trace: what calls of others are told of the request. waited: seconds in the
@@ -44,6 +44,7 @@ class Exchange:
     headers: Mapping[str, str]
     request_id: str
     started: float = field(default_factory=time.monotonic)
+    began: int = field(default_factory=time.time_ns)
     key: Key | None = None
     model: str = ""
     stream: bool = False

@@ -146,7 +146,7 @@ def settle(exchange: Exchange, ports: Ports, *, is_logged: bool = True) -> None:
         ports.log.request(exchange, seconds)
     trace = exchange.trace
     if ports.spans.is_on and trace is not None and trace.is_sampled:
-        ports.spans.put(span_of(exchange, trace, seconds))
+        ports.spans.put(span_of(exchange, trace))
 
 
 def public_key(row: PublicRow) -> Key:
