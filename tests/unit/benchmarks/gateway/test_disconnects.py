@@ -47,8 +47,12 @@ def test_streams_are_dropped_in_the_middle_and_the_others_are_whole(upstream, mo
     monkeypatch.setattr(disconnects, "wait_until_clear", lambda server, since: 0.01)
     monkeypatch.setattr(disconnects, "SAMPLES", 4)
     server = Server("direct", upstream.server.port, pid=os.getpid())
-    found = soak(server, upstream, 3.0, 1)
-    assert found.failed == 0
+    # A machine that does something else may begin no stream in the first seconds.
+    for seconds in (3.0, 12.0, 48.0):
+        found = soak(server, upstream, seconds, 1)
+        assert found.failed == 0
+        if 0 < found.dropped < found.streams and found.upstream_left:
+            break
     assert 0 < found.dropped < found.streams
     # The provider sees a drop unless it came before the request was read or after the last byte was sent.
     assert 0 < found.upstream_left <= found.dropped

@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,9 @@ def test_memory_of_a_long_row_is_given_back(session):
     assert session.run(short).tolist() == [64]
     before = resident()
     assert session.run(TokenBatch(ids, ids, np.array([WIDTH], np.int64))).tolist() == [WIDTH**2]
-    # One of the two tables of pairs has 144 MB.
-    assert resident() - before < WIDTH**2 * 2
+    # One of the two tables of pairs has 144 MB. Threads that other tests have left may take some for a moment.
+    deadline = time.monotonic() + 30
+    while resident() - before >= WIDTH**2 * 2:
+        assert time.monotonic() < deadline, f"{(resident() - before) / 1e6:.0f} MB are kept"
+        time.sleep(0.1)
     assert session.run(short).tolist() == [64]
